@@ -1,0 +1,10 @@
+"""samebits: time batch-invariant LLM kernels against the default ones and check them bit for bit.
+
+Run it as ``python -m kernels_bench``.  The rooms, from the ground up:
+
+* `cases`: the vocabulary (precision, shape, case), plain data that every process shares;
+* `operators`: what is computed; `arms`: who computes it; `relations`: how companies of rows are chosen;
+* `subject`, `comparison`, `verification`, `timing`: what happens inside a worker;
+* `protocol`, `worker`, `workers`: one process an arm;
+* `plan`, `runner`, `results`, `report`, `cli`: the parent process, which never imports torch.
+"""

@@ -1,0 +1,16 @@
+"""Who computes it.  One file a provider; each offers ``ARM``, and so does a user's plugin.
+
+To add an arm is to add a file here, or to pass one with ``--plugin``.
+"""
+
+from kernels_bench.arms.base import (
+    Arm,
+    Kernel,
+    PluginError,
+    Unsupported,
+    arms,
+    load_plugin,
+)
+from kernels_bench.cases import Device
+
+__all__ = ["Arm", "Device", "Kernel", "PluginError", "Unsupported", "arms", "load_plugin"]

@@ -1,0 +1,88 @@
+"""The contract between an arm and everything that knows no arm by name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import kernels_bench.arms as package
+from kernels_bench.cases import Device
+
+Kernel = Callable[..., Any]
+"""Takes an operator's arguments in the operator's order; a kernel that can give a result of another dtype than
+its inputs' takes it as the keyword ``out_dtype``."""
+
+
+class Unsupported(Exception):  # noqa: N818 - an answer, not an error
+    """Raised by a kernel for what it does not offer; the case ends as ``unsupported(reason)``."""
+
+
+class PluginError(Exception):
+    """A plugin that cannot be used; the message says why."""
+
+
+def _nothing() -> str:
+    return ""
+
+
+def _available(device: Device) -> str | None:  # noqa: ARG001
+    return None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One implementation of some operators, run in a process of its own.
+
+    Attributes:
+        name: as users type it.
+        kernels: called once in the arm's process; gives a kernel for each operator that the arm offers.
+        claims: the arm says of itself that it is batch-invariant, so that variance is a failure.
+        summary: one line for ``--list``.
+        environment: set in the arm's process before anything is imported.
+        unavailable: why the arm cannot run on a device, or None; called without loading the arm.
+        provenance: which version and path was used; called after `kernels`.
+    """
+
+    name: str
+    kernels: Callable[[], Mapping[str, Kernel]]
+    claims: bool = True
+    summary: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    unavailable: Callable[[Device], str | None] = _available
+    provenance: Callable[[], str] = _nothing
+
+
+def arms() -> dict[str, Arm]:
+    """The arms that come with samebits, by name; the default arm, ``torch``, first."""
+    modules = (importlib.import_module(m.name) for m in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
+    found = [module.ARM for module in modules if hasattr(module, "ARM")]
+    return {arm.name: arm for arm in sorted(found, key=lambda arm: arm.name != "torch")}
+
+
+def load_plugin(path: str) -> Arm:
+    """The ``ARM`` of a user's file.
+
+    Raises:
+        PluginError: the file is missing, does not import, or offers no usable ``ARM``.
+    """
+    if not Path(path).is_file():
+        raise PluginError(f"plugin {path}: no such file")
+    spec = importlib.util.spec_from_file_location("samebits_plugin_" + Path(path).stem, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(f"plugin {path}: not a Python file; its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException as error:  # a user's file may raise anything, SystemExit too
+        raise PluginError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error
+    arm = getattr(module, "ARM", None)
+    if not isinstance(arm, Arm):
+        raise PluginError(f"plugin {path} has no ARM: end it with ARM = Arm(name=…, kernels=lambda: {{…}})")
+    if not arm.name or set(arm.name) & set("/,: \t\n"):
+        raise PluginError(f"plugin {path}: the arm's name {arm.name!r} must be one word without '/', ',' or ':'")
+    return arm

@@ -1,0 +1,58 @@
+"""``samebits``: ours.  One fixed tile in Triton on a GPU, one fixed tile in plain torch on a CPU."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+
+import torch
+
+from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.cases import Device
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """The kernels for the device of this process."""
+    names = ("triton_gemm", "triton_rows") if torch.cuda.is_available() else ("cpu", "cpu")
+    gemm, rows = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    return {
+        "mm": gemm.mm,
+        "linear": gemm.linear,
+        "linear_bias": gemm.linear,
+        "addmm": gemm.addmm,
+        "bmm": gemm.bmm,
+        "bmm_heads": gemm.bmm,
+        "rms_norm": rows.rms_norm,
+        "fused_add_rms_norm": rows.fused_add_rms_norm,
+        "softmax": rows.softmax,
+        "log_softmax": rows.log_softmax,
+        "mean": rows.mean,
+    }
+
+
+def unavailable(device: Device) -> str | None:
+    """Triton is needed on a GPU, and bf16 matrix units."""
+    if device.type != "cuda":
+        return None
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed: pip install triton"
+    if device.capability is not None and device.capability < (8, 0):
+        return f"bf16 matrix units need SM80 or newer, this GPU is SM{device.capability[0]}{device.capability[1]}"
+    return None
+
+
+def provenance() -> str:
+    """samebits' version, and what it is built on here."""
+    return f"Triton {importlib.metadata.version('triton')}" if torch.cuda.is_available() else f"torch {torch.__version__}"
+
+
+ARM = Arm(
+    name="samebits",
+    kernels=kernels,
+    claims=True,
+    summary="samebits' own kernels of one fixed tile (Triton on a GPU, plain torch on a CPU)",
+    unavailable=unavailable,
+    provenance=provenance,
+)

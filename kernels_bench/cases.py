@@ -1,0 +1,132 @@
+"""The vocabulary that every process shares: precision, shape, case.  Plain immutable data, no torch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import torch
+
+DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+ITEM_SIZE = {"bf16": 2, "fp16": 2, "fp32": 4}
+PRECISIONS = ("bf16", "fp16", "fp32", "bf16:fp32", "fp16:fp32")
+
+
+class Record(BaseModel):
+    """Base of everything that is stored or sent between processes: immutable, and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Precision(Record):
+    """The dtype of an operator's inputs and that of its result.
+
+    Written ``bf16`` where they are the same and ``bf16:fp32`` where a 16-bit input gives an fp32 result.
+    """
+
+    input: str
+    output: str
+
+    @classmethod
+    def parse(cls, text: str) -> Precision:
+        """Read ``bf16`` or ``bf16:fp32``.
+
+        Raises:
+            ValueError: a dtype that samebits does not know.
+        """
+        if text not in PRECISIONS:
+            raise ValueError(f"unknown dtype {text!r}: known are {', '.join(PRECISIONS)}")
+        first, _, second = text.partition(":")
+        return cls(input=first, output=second or first)
+
+    def __str__(self) -> str:
+        return self.input if self.input == self.output else f"{self.input}:{self.output}"
+
+    @property
+    def torch_input(self) -> torch.dtype:
+        """The inputs' dtype, for processes that have torch."""
+        return torch_dtype(self.input)
+
+    @property
+    def torch_output(self) -> torch.dtype:
+        """The result's dtype, for processes that have torch."""
+        return torch_dtype(self.output)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """The torch dtype of one of `DTYPES`."""
+    import torch
+
+    dtype = getattr(torch, DTYPES[name])
+    assert isinstance(dtype, torch.dtype)
+    return dtype
+
+
+class Shape(Record):
+    """One operator's fixed sizes; the number of rows, M, is not among them.
+
+    Attributes:
+        label: where the shape comes from, such as ``qwen3-8b/o_proj``.
+        k: the length that is reduced (GEMM's K; a row operator's row length).
+        n: columns of a GEMM's result; None for row operators.
+        b: matrices side by side (heads of `bmm_heads`); None elsewhere.
+    """
+
+    label: str
+    k: int
+    n: int | None = None
+    b: int | None = None
+
+    @cached_property
+    def token(self) -> str:
+        """The sizes alone, such as ``4096x12288`` (N x K): what identifies the shape."""
+        return "x".join(str(size) for size in (self.b, self.n, self.k) if size is not None)
+
+    @property
+    def columns(self) -> int:
+        """N.
+
+        Raises:
+            ValueError: a row operator's shape, which has none.
+        """
+        if self.n is None:
+            raise ValueError(f"shape {self.label} has no N")
+        return self.n
+
+
+class Case(Record):
+    """One arm's implementation of one operator at one shape and precision."""
+
+    arm: str
+    operator: str
+    shape: Shape
+    precision: Precision
+
+    @cached_property
+    def key(self) -> str:
+        """What identifies the case in a run, such as ``torch/mm/4096x4096/bf16``."""
+        return f"{self.arm}/{self.operator}/{self.shape.token}/{self.precision}"
+
+    @property
+    def without_arm(self) -> str:
+        """The key of the same case over all arms."""
+        return self.key.split("/", 1)[1]
+
+
+class Device(Record):
+    """What the kernels run on.
+
+    Attributes:
+        type: ``cuda`` or ``cpu``.
+        name: as the driver or the operating system gives it.
+        capability: CUDA compute capability, such as (9, 0); None on a CPU.
+        uuid: the GPU's, so that telemetry watches the same card; None on a CPU.
+    """
+
+    type: str
+    name: str
+    capability: tuple[int, int] | None = None
+    uuid: str | None = None

@@ -1,0 +1,177 @@
+"""The command line.  Options are read here and turned into a `Selection`; nothing is measured here."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from kernels_bench.listing import print_catalogue
+from kernels_bench.plan import UsageError
+from kernels_bench.relations.base import Comparison, Launch
+from kernels_bench.results import ResultsError, Selection
+from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one
+from kernels_bench.workers import WorkerError
+
+USAGE_STATUS, INTERRUPTED_STATUS = 2, 130
+
+app = typer.Typer(
+    add_completion=False,
+    help="Time batch-invariant LLM kernels against the default ones, and check them bit for bit.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """End with one clear line on standard error."""
+    print(f"kernels_bench: {message}", file=sys.stderr)
+    raise typer.Exit(status)
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    words = tuple(word.strip() for word in text.split(",") if word.strip())
+    if not words:
+        raise UsageError("an option that takes a comma list was given an empty one")
+    return words
+
+
+def _numbers(text: str | None) -> tuple[int, ...] | None:
+    words = _words(text)
+    wrong = next((word for word in words or () if not word.lstrip("-").isdecimal()), None)
+    if wrong is not None:
+        raise UsageError(f"--batch {wrong}: expected whole numbers, such as --batch 1,16,256")
+    return tuple(int(word) for word in words) if words is not None else None
+
+
+@app.callback(invoke_without_command=True)
+def run(  # noqa: PLR0913 - one argument an option is typer's form
+    context: typer.Context,
+    op: Annotated[str | None, typer.Option(help="Operators, comma-separated.", metavar="NAMES")] = None,
+    arm: Annotated[str | None, typer.Option(help="Arms, comma-separated.", metavar="NAMES")] = None,
+    shapes: Annotated[
+        str | None, typer.Option(help="qwen3-8b, qwen3-8b/o_proj, unaligned, …, or N,K.", metavar="NAMES|N,K")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="Rows M to verify and time, such as 1,16,256.", metavar="M,…")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bf16, fp16, fp32, bf16:fp32 (fp32 result).", metavar="NAMES")] = None,
+    relation: Annotated[str | None, typer.Option(help="Relations, comma-separated.", metavar="NAMES")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A short run: few shapes, one dtype.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
+    plugin: Annotated[list[str] | None, typer.Option(help="A file with an ARM of your own; may be repeated.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
+    json: Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")] = None,
+    markdown: Annotated[str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
+    list_: Annotated[bool, typer.Option("--list", help="Show operators, arms, shapes and relations.")] = False,
+) -> None:
+    """Time batch-invariant LLM kernels against the default ones, and check them bit for bit.
+
+    Exit status: 0 every arm that claims batch invariance kept it; 1 one did not; 2 the command line is wrong;
+    3 something could not be measured.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    outputs = Outputs(json=json, markdown=markdown)
+    with _reporting():
+        if timeout <= 0:
+            raise UsageError(f"--timeout {timeout:g}: expected a number of seconds above 0")
+        selection = Selection(
+            op=_words(op),
+            arm=_words(arm),
+            shapes=_words(shapes),
+            batch=_numbers(batch),
+            dtype=_words(dtype),
+            relation=_words(relation),
+            quick=quick,
+            seed=seed,
+            plugin=tuple(plugin or ()),
+            timeout_s=timeout,
+        )
+        if list_:
+            print_catalogue(catalogue_of(selection), Console())
+            return
+        if resume is not None:
+            status = go_on(resume, selection, out, outputs)
+        else:
+            status = begin(selection, out, shlex.join(["python", "-m", "kernels_bench", *sys.argv[1:]]), outputs)
+    raise typer.Exit(status)
+
+
+@app.command()
+def reproduce(  # noqa: PLR0913 - one argument an option is typer's form
+    op: Annotated[str, typer.Option(help="The operator.")],
+    arm: Annotated[str, typer.Option(help="The arm.")],
+    shape: Annotated[str, typer.Option(help="Its sizes, such as 4096x12288.")],
+    reference: Annotated[str, typer.Option(help="The company that gives the expected bits.")],
+    company: Annotated[str, typer.Option(help="The company under test.")],
+    dtype: Annotated[str, typer.Option(help="Its precision.")] = "bf16",
+    launch: Annotated[str, typer.Option(help="eager or graph.")] = "eager",
+    relation: Annotated[str, typer.Option(help="The relation, for the record.")] = "batch_size",
+    seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
+    universe: Annotated[int, typer.Option(help="Number of rows.")] = 4096,
+    plugin: Annotated[str | None, typer.Option(help="The file the arm comes from.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
+) -> None:
+    """Compare two companies alone: exit status 1 if they differ, 0 if their bits agree.
+
+    A counterexample's command calls this.
+    """
+    with _reporting():
+        selection = Selection(
+            op=(op,),
+            arm=(arm,),
+            shapes=(shape,),
+            dtype=(dtype,),
+            relation=(relation,),
+            seed=seed,
+            plugin=(plugin,) if plugin else (),
+            timeout_s=timeout,
+        )
+        found = reproduce_one(selection, universe, Comparison(reference, company, _launch(launch)), Console())
+    raise typer.Exit(1 if found else 0)
+
+
+def _launch(text: str) -> Launch:
+    if text not in ("eager", "graph"):
+        raise UsageError(f"--launch {text}: expected eager or graph")
+    return "graph" if text == "graph" else "eager"
+
+
+@app.command("report")
+def report_command(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    json: Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).")] = None,
+    markdown: Annotated[str | None, typer.Option(help="Write the tables as Markdown (- for standard output).")] = None,
+) -> None:
+    """Draw the tables of a run again, here or on another machine."""
+    with _reporting():
+        status = report(directory, Outputs(json=json, markdown=markdown))
+    raise typer.Exit(status)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Every error that is the user's to mend ends as one line and the right exit status."""
+    try:
+        yield
+    except UsageError as error:
+        fail(str(error), USAGE_STATUS)
+    except (WorkerError, ResultsError) as error:
+        fail(str(error), error.status)
+    except KeyboardInterrupt:
+        fail("interrupted", INTERRUPTED_STATUS)
+
+
+def main() -> None:
+    """Entry point."""
+    app(prog_name="python -m kernels_bench")

@@ -1,0 +1,42 @@
+"""``--list``: operators, arms, shapes and relations, and why an arm cannot run here."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from kernels_bench.cases import Shape
+from kernels_bench.protocol import Catalogue
+
+
+def print_catalogue(catalogue: Catalogue, console: Console) -> None:
+    """Everything that could be chosen on the command line."""
+    capability = catalogue.device.capability
+    compute = f" (SM{capability[0]}{capability[1]})" if capability is not None else ""
+    console.print(f"device: {catalogue.device.name}{compute}", markup=False, highlight=False)
+    arms = [
+        (arm.name, "yes" if arm.claims else "no", f"cannot run here: {arm.unavailable}" if arm.unavailable else arm.summary)
+        for arm in catalogue.arms
+    ]
+    _table(console, "arms (--arm)", ("arm", "claims invariance", "what it is"), arms)
+    operators = [(o.name, o.summary, ", ".join(o.precisions)) for o in catalogue.operators]
+    _table(console, "operators (--op)", ("operator", "definition", "dtypes (--dtype)"), operators)
+    relations = [(r.name, r.summary, "CUDA only" if r.needs_cuda else "") for r in catalogue.relations]
+    _table(console, "relations (--relation)", ("relation", "companies compared", ""), relations)
+    shapes = {shape.label: _sizes(shape) for o in catalogue.operators for shape in o.shapes}
+    _table(console, "shapes (--shapes)", ("shape", "sizes"), sorted(shapes.items()))
+
+
+def _sizes(shape: Shape) -> str:
+    named = {"B": shape.b, "N": shape.n, "K": shape.k}
+    return ", ".join(f"{name}={size}" for name, size in named.items() if size is not None)
+
+
+def _table(console: Console, title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print()
+    console.print(table, markup=False)

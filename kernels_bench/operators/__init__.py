@@ -1,0 +1,8 @@
+"""What is computed.  One file an operator family; each offers ``OPERATORS``, a tuple of `Operator`.
+
+To add an operator is to add a file here: `operators` finds it.
+"""
+
+from kernels_bench.operators.base import Operator, RowTensors, Tensors, operators
+
+__all__ = ["Operator", "RowTensors", "Tensors", "operators"]

@@ -1,0 +1,98 @@
+"""The contract between an operator and everything that knows no operator by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import torch
+
+import kernels_bench.operators as package
+from kernels_bench.cases import ITEM_SIZE, Precision, Shape
+from kernels_bench.rows import hostile_rows, row_table
+
+Tensors = tuple[torch.Tensor, ...]
+RowTensors = tuple[torch.Tensor, ...]
+"""Tensors whose dimension 0 counts rows."""
+
+# Unit roundoff of each dtype, the largest relative error of one rounding: 2^-p with p bits of significand.
+ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
+SMALLEST = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}
+
+
+class Operator(ABC):
+    """A function of a batch of independent rows and of weights that all rows share.
+
+    Attributes:
+        name: as users type it.
+        summary: the mathematics, on one line.
+        dims: which of `Shape`'s sizes it has, in the order of its shape's token.
+        shapes: the shapes known by name.
+        precisions: dtypes measured by default, the first of them at every shape.
+        overwrites: positions of arguments that a kernel may write into (an operator defined as in place).
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    dims: ClassVar[tuple[str, ...]]
+    shapes: ClassVar[tuple[Shape, ...]]
+    precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp16", "fp32")
+    overwrites: ClassVar[tuple[int, ...]] = ()
+
+    def rows(
+        self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device
+    ) -> RowTensors:
+        """The universe of ``count`` rows followed by one row of each kind in `rows.HOSTILE`."""
+        ordinary = row_table(seed, "rows", count, shape.k, dtype, device)
+        return (torch.cat([ordinary, hostile_rows(shape.k, dtype, device)]),)
+
+    @abstractmethod
+    def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
+        """What all rows share."""
+
+    @abstractmethod
+    def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+        """A kernel's positional arguments."""
+
+    def by_row(self, result: Any) -> RowTensors:
+        """A kernel's result as tensors whose dimension 0 counts rows."""
+        return tuple(result) if isinstance(result, Sequence) else (result,)
+
+    @abstractmethod
+    def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
+        """Sizes of each tensor of `by_row` for ``m`` rows."""
+
+    @abstractmethod
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
+        """The exact result, computed in float64 from inputs of any dtype, on their device."""
+
+    @abstractmethod
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+        """How far from `reference` an honest kernel may be, element by element, in float64."""
+
+    @abstractmethod
+    def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
+        """The fewest bytes that must cross the memory bus: each input read once, each output written once."""
+
+    @abstractmethod
+    def operations(self, shape: Shape, m: int) -> int:
+        """Floating-point operations that the definition asks for."""
+
+
+def item_sizes(precision: Precision) -> tuple[int, int]:
+    """Bytes of an input element and of a result element."""
+    return ITEM_SIZE[precision.input], ITEM_SIZE[precision.output]
+
+
+@cache
+def operators() -> dict[str, Operator]:
+    """Every operator by name, in the order of the files and of their ``OPERATORS``."""
+    found: dict[str, Operator] = {}
+    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+        for operator in getattr(importlib.import_module(module.name), "OPERATORS", ()):
+            found[operator.name] = operator
+    return found

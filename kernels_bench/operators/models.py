@@ -1,0 +1,116 @@
+"""Sizes of real models' layers, from their published ``config.json`` files, and a seeded set of odd ones."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from kernels_bench.cases import Shape
+
+
+@dataclass(frozen=True)
+class Model:
+    """The sizes of a dense transformer's layers (elements)."""
+
+    name: str
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    vocabulary: int
+
+    def projections(self) -> tuple[Shape, ...]:
+        """The linear layers of one block and the LM head, as fused by serving engines: (N, K)."""
+        attention = self.heads * self.head_dim
+        sizes = {
+            "qkv_proj": (attention + 2 * self.kv_heads * self.head_dim, self.hidden),
+            "o_proj": (self.hidden, attention),
+            "gate_up_proj": (2 * self.intermediate, self.hidden),
+            "down_proj": (self.hidden, self.intermediate),
+            "lm_head": (self.vocabulary, self.hidden),
+        }
+        return tuple(Shape(label=f"{self.name}/{name}", n=n, k=k) for name, (n, k) in sizes.items())
+
+    def norms(self) -> tuple[Shape, ...]:
+        """Row lengths of the normalisations: the hidden size, and a head where queries and keys are normed."""
+        lengths = {"hidden": self.hidden}
+        if self.name.startswith("qwen3"):
+            lengths["qk_norm"] = self.head_dim
+        return tuple(Shape(label=f"{self.name}/{name}", k=k) for name, k in lengths.items())
+
+    def logits(self) -> tuple[Shape, ...]:
+        """Row lengths of the softmax over the vocabulary."""
+        return (Shape(label=f"{self.name}/logits", k=self.vocabulary),)
+
+
+DENSE = (
+    Model("qwen3-1.7b", 2048, 16, 8, 128, 6144, 151936),
+    Model("qwen3-8b", 4096, 32, 8, 128, 12288, 151936),
+    Model("llama-3.1-8b", 4096, 32, 8, 128, 14336, 128256),
+    Model("qwen2.5-7b", 3584, 28, 4, 128, 18944, 152064),
+)
+
+# DeepSeek-V3 has latent attention and experts: its layers do not follow from the sizes above.
+_DEEPSEEK_PROJECTIONS = {
+    "q_a_kv_a_proj": (2112, 7168),
+    "q_b_proj": (24576, 1536),
+    "kv_b_proj": (32768, 512),
+    "o_proj": (7168, 16384),
+    "gate_up_proj": (36864, 7168),
+    "down_proj": (7168, 18432),
+    "shared_gate_up_proj": (4096, 7168),
+    "shared_down_proj": (7168, 2048),
+    "router": (256, 7168),
+    "lm_head": (129280, 7168),
+}
+_DEEPSEEK = "deepseek-v3"
+
+_UNALIGNED_SEED = 20240919
+
+
+def _unaligned_sizes(count: int, low: int, high: int) -> list[tuple[int, int]]:
+    """Pairs that no power of two above 1 divides in N, and mostly not in K either."""
+    draw = random.Random(_UNALIGNED_SEED)
+    return [(draw.randrange(low, high) | 1, draw.randrange(low, high)) for _ in range(count)]
+
+
+def projections() -> tuple[Shape, ...]:
+    """Every GEMM shape known by name: models, ``unaligned`` and ``small``."""
+    deepseek = [Shape(label=f"{_DEEPSEEK}/{name}", n=n, k=k) for name, (n, k) in _DEEPSEEK_PROJECTIONS.items()]
+    odd = [Shape(label=f"unaligned/{i}", n=n, k=k) for i, (n, k) in enumerate(_unaligned_sizes(3, 300, 3000))]
+    small = [Shape(label="small/square", n=512, k=512), Shape(label="small/unaligned", n=259, k=513)]
+    return (*(shape for model in DENSE for shape in model.projections()), *deepseek, *odd, *small)
+
+
+def norms() -> tuple[Shape, ...]:
+    """Every row length of the normalisations known by name."""
+    deepseek = [Shape(label=f"{_DEEPSEEK}/{name}", k=k) for name, k in (("hidden", 7168), ("kv_a", 512))]
+    return (*(shape for model in DENSE for shape in model.norms()), *deepseek, *_odd_rows())
+
+
+def logits() -> tuple[Shape, ...]:
+    """Every row length of the softmaxes known by name: vocabularies and a router's experts."""
+    deepseek = [Shape(label=f"{_DEEPSEEK}/{name}", k=k) for name, k in (("logits", 129280), ("router", 256))]
+    return (*(shape for model in DENSE for shape in model.logits()), *deepseek, *_odd_rows())
+
+
+def _odd_rows() -> tuple[Shape, ...]:
+    odd = [Shape(label=f"unaligned/{i}", k=k) for i, (k, _) in enumerate(_unaligned_sizes(2, 300, 9000))]
+    small = [Shape(label="small/aligned", k=1024), Shape(label="small/unaligned", k=1003)]
+    return (*odd, *small)
+
+
+def heads() -> tuple[Shape, ...]:
+    """Latent attention's per-head projections (heads, N, K): up from and down to the compressed cache."""
+    sizes = {"w_uk": (128, 512, 128), "w_uv": (128, 128, 512)}
+    deepseek = [Shape(label=f"{_DEEPSEEK}/{name}", b=b, n=n, k=k) for name, (b, n, k) in sizes.items()]
+    odd = Shape(label="unaligned/heads", b=7, n=131, k=193)
+    return (*deepseek, odd, Shape(label="small/heads", b=3, n=64, k=96))
+
+
+def entries() -> tuple[Shape, ...]:
+    """Matrices of a batched product whose batch is the batch: scores and values of short attention."""
+    sizes = {"qwen3-8b/scores": (128, 128), "qwen3-8b/values": (128, 256), "unaligned/entry": (77, 131)}
+    named = [Shape(label=label, n=n, k=k) for label, (n, k) in sizes.items()]
+    return (*named, Shape(label="small/entry", n=48, k=64))

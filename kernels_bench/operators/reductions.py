@@ -1,0 +1,208 @@
+"""Functions of a row that reduce it: normalisations, softmaxes and the mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from kernels_bench.cases import Precision, Shape
+from kernels_bench.operators import models
+from kernels_bench.operators.base import ROUNDOFF, SMALLEST, Operator, RowTensors, Tensors, item_sizes
+from kernels_bench.rows import bell, hostile_rows, row_table
+
+EPSILON = 1e-6
+
+
+class RowOperator(Operator):
+    """Rows of x (M, K), reduced along K."""
+
+    dims = ("k",)
+    # Passes over the row's elements, each about one operation an element.
+    passes = 1
+
+    def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:  # noqa: ARG002
+        """None."""
+        return ()
+
+    def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+        """The row tensors, then the weights."""
+        return (*rows, *weights)
+
+    def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
+        """(M, K)."""
+        return ((m, shape.k),)
+
+    def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
+        """x read and the result written."""
+        wide, out = item_sizes(precision)
+        return m * shape.k * (wide + out)
+
+    def operations(self, shape: Shape, m: int) -> int:
+        """About one operation an element and pass."""
+        return self.passes * m * shape.k
+
+
+def _row_unit(k: int) -> float:
+    """Relative error that an fp32 sum of k terms of one sign may have, with room for the functions around it."""
+    return float(ROUNDOFF[torch.float32] * (16 + 2 * k**0.5))
+
+
+class RmsNorm(RowOperator):
+    """Root-mean-square normalisation (Zhang & Sennrich, 2019)."""
+
+    name = "rms_norm"
+    summary = "y[M,K] = x / sqrt(mean(x^2) + 1e-6) * weight[K]"
+    shapes = models.norms()
+    passes = 4
+
+    def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
+        """The weight (K,), around 1."""
+        return ((1 + bell(seed, "weight", 0, 1, shape.k, device)[0] / 8).to(dtype),)
+
+    def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+        """(x, weight, eps)."""
+        return (*rows, *weights, EPSILON)
+
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
+        """In float64."""
+        return (_rms_norm(rows[0].double(), weights[0].double()),)
+
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+        """Rounding of the statistic, of the normalised value and of its product with the weight."""
+        relative = _row_unit(exact[0].shape[-1]) + 4 * ROUNDOFF[out]
+        return (exact[0].abs() * relative + 2 * SMALLEST[out],)
+
+
+def _rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    # sum / n, not mean: vLLM's batch-invariant mode replaces aten::mean in its process.
+    mean_square = (x * x).sum(-1, keepdim=True) / x.shape[-1]
+    return x / (mean_square + EPSILON).sqrt() * weight
+
+
+class FusedAddRmsNorm(RmsNorm):
+    """Residual addition and normalisation in one kernel: returns (normed, summed), and may do so in place."""
+
+    name = "fused_add_rms_norm"
+    summary = "s = x + residual; (s / sqrt(mean(s^2) + 1e-6) * weight[K], s)"
+    overwrites = (0, 1)
+    passes = 5
+
+    def rows(
+        self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device
+    ) -> RowTensors:
+        """x and the residual, each (count + 4, K)."""
+        return tuple(
+            torch.cat([row_table(seed, name, count, shape.k, dtype, device), hostile_rows(shape.k, dtype, device)])
+            for name in ("rows", "residual")
+        )
+
+    def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
+        """(M, K) twice."""
+        return ((m, shape.k),) * 2
+
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
+        """The norm of the rounded sum, which is what engines pass on as the residual, and the exact sum."""
+        total = rows[0].double() + rows[1].double()
+        rounded = total.to(rows[0].dtype).double()
+        return _rms_norm(rounded, weights[0].double()), total
+
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+        """A kernel may norm the sum before or after rounding it; the sum itself is rounded once."""
+        normed, total = exact
+        relative = _row_unit(total.shape[-1]) + 6 * ROUNDOFF[out]
+        return normed.abs() * relative + 2 * SMALLEST[out], total.abs() * ROUNDOFF[out] + SMALLEST[out]
+
+    def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
+        """x and the residual read, the norm and the sum written."""
+        wide, out = item_sizes(precision)
+        return 2 * m * shape.k * (wide + out)
+
+
+class Softmax(RowOperator):
+    """``torch.softmax(x, dim=-1)``."""
+
+    name = "softmax"
+    summary = "y[M,K] = exp(x - max x) / sum exp(x - max x)"
+    shapes = models.logits()
+    precisions = ("bf16", "bf16:fp32", "fp32")
+    passes = 4
+
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:  # noqa: ARG002
+        """In float64, without torch.softmax, which vLLM's batch-invariant mode replaces."""
+        shifted = _shifted(rows[0])
+        raised = shifted.exp()
+        return (raised / raised.sum(-1, keepdim=True),)
+
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+        """The exponential magnifies its argument's rounding by the argument's size."""
+        k = exact[0].shape[-1]
+        size = _shifted(rows[0]).abs_()
+        relative = _row_unit(k) + ROUNDOFF[torch.float32] * 4 * size + ROUNDOFF[out] * (4 + _narrow(size, out))
+        # Below the smallest normal fp32 number a kernel may flush to zero, as fast exponentials do.
+        return (exact[0] * relative + 2 * SMALLEST[out] + 2.0**-126,)
+
+
+def _shifted(x: torch.Tensor) -> torch.Tensor:
+    wide = x.double()
+    return wide - wide.amax(-1, keepdim=True)
+
+
+def _narrow(size: torch.Tensor, out: torch.dtype) -> torch.Tensor | float:
+    # A kernel may compute x - max in the 16-bit dtype that it was given (vLLM 0.26 does).
+    return 0.0 if out is torch.float32 else 2 * size
+
+
+class LogSoftmax(RowOperator):
+    """``torch.log_softmax(x, dim=-1)``."""
+
+    name = "log_softmax"
+    summary = "y[M,K] = x - max x - log sum exp(x - max x)"
+    shapes = models.logits()
+    precisions = ("bf16", "bf16:fp32", "fp32")
+    passes = 4
+
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:  # noqa: ARG002
+        """In float64, without torch.log_softmax, which vLLM's batch-invariant mode replaces."""
+        shifted = _shifted(rows[0])
+        return (shifted - shifted.exp().sum(-1, keepdim=True).log(),)
+
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+        """Relative to the larger of the logarithm and the shift, which are subtracted, and of x itself."""
+        size = exact[0].abs() + rows[0].double().abs() + 16
+        relative = ROUNDOFF[torch.float32] * 8 + ROUNDOFF[out] * 2
+        return (size * relative + _row_unit(exact[0].shape[-1]),)
+
+
+class Mean(RowOperator):
+    """``torch.mean(x, dim=-1)``."""
+
+    name = "mean"
+    summary = "y[M] = sum(x) / K"
+    shapes = models.norms()
+    precisions = ("bf16", "bf16:fp32", "fp32")
+
+    def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
+        """(M,)."""
+        return ((m,),)
+
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:  # noqa: ARG002
+        """In float64, without torch.mean, which vLLM's batch-invariant mode replaces."""
+        return (rows[0].double().sum(-1) / rows[0].shape[-1],)
+
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+        """As for a GEMM: relative to the root of the sum of squares, about as far as partial sums go."""
+        k = rows[0].shape[-1]
+        size = (rows[0].double() ** 2).sum(-1).sqrt() / k
+        bound = size * (16 * ROUNDOFF[torch.float32] * k**0.5)
+        if out is not torch.float32:
+            bound = bound + 2 * ROUNDOFF[out] * size
+        return (bound + 2 * ROUNDOFF[out] * exact[0].abs() + SMALLEST[out],)
+
+    def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
+        """x read and one number a row written."""
+        wide, out = item_sizes(precision)
+        return m * (shape.k * wide + out)
+
+
+OPERATORS = (RmsNorm(), FusedAddRmsNorm(), Softmax(), LogSoftmax(), Mean())

@@ -1,0 +1,216 @@
+"""From what the user asked for to the list of what is to be done.  Pure; works on the catalogue alone."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+from kernels_bench.cases import PRECISIONS, Case, Precision, Record, Shape
+from kernels_bench.protocol import ArmInfo, Catalogue, OperatorInfo
+from kernels_bench.relations.base import sweep
+from kernels_bench.results import Selection
+
+TIMED = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
+UNIVERSE = {"cuda": 4096, "cpu": 512}
+SHAPE_SETS = {"cuda": ("qwen3-8b", "deepseek-v3/w_uk", "deepseek-v3/router", "unaligned"), "cpu": ("small",)}
+QUICK_SHAPES = {
+    "cuda": (
+        "qwen3-8b/o_proj",
+        "qwen3-8b/hidden",
+        "qwen3-8b/logits",
+        "qwen3-8b/scores",
+        "deepseek-v3/w_uk",
+        "unaligned/0",
+        "unaligned/entry",
+        "unaligned/heads",
+    ),
+    "cpu": ("small",),
+}
+# fp16 products on a CPU without native fp16 take seconds to be generated for every new M.
+CPU_PRECISIONS = ("bf16", "bf16:fp32", "fp32")
+QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
+
+
+T = TypeVar("T")
+
+
+class UsageError(Exception):
+    """What the user typed cannot be done; the message says why and what can."""
+
+
+class Plan(Record):
+    """Everything that a run does.
+
+    Attributes:
+        arms: those that can run here and were not left out.
+        left_out: arms that were asked for, or would be run, and cannot be.
+        cases: to be verified, and then timed at every M of ``timed``.
+        timed: values of M.
+        relations: names, in order.
+        sizes: every M of the relations' sweep.
+        universe: number of rows.
+        seed: of all data.
+    """
+
+    arms: tuple[ArmInfo, ...]
+    left_out: tuple[ArmInfo, ...]
+    cases: tuple[Case, ...]
+    timed: tuple[int, ...]
+    relations: tuple[str, ...]
+    sizes: tuple[int, ...]
+    universe: int
+    seed: int
+
+    @property
+    def digest_sizes(self) -> tuple[int, ...]:
+        """M's at which the arms' bits are compared with each other."""
+        return tuple(sorted({m for m in (*self.timed, self.universe) if m <= self.universe}))
+
+    def units(self) -> list[tuple[tuple[Case, ...], int]]:
+        """What is timed turn by turn: the cases of all arms at one operator, shape, precision and M."""
+        groups: dict[str, list[Case]] = {}
+        for case in self.cases:
+            groups.setdefault(case.without_arm, []).append(case)
+        return [(tuple(group), m) for group in groups.values() for m in self.timed]
+
+
+def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
+    """Choose arms, shapes, precisions, sizes and relations.
+
+    Raises:
+        UsageError: an unknown name or a value that makes no sense.
+    """
+    device = catalogue.device.type
+    chosen = _pick("arm", selection.arm, {arm.name: arm for arm in catalogue.arms})
+    usable = tuple(arm for arm in chosen if not arm.unavailable)
+    if not usable:
+        raise UsageError("; ".join(f"{arm.name} cannot run here: {arm.unavailable}" for arm in chosen))
+    relations = _pick("relation", selection.relation, {r.name: r for r in catalogue.relations})
+    operators = _pick("op", selection.op, {o.name: o for o in catalogue.operators})
+    universe = max(UNIVERSE[device], *(selection.batch or (1,)))
+    return Plan(
+        arms=usable,
+        left_out=tuple(arm for arm in chosen if arm.unavailable),
+        cases=tuple(_cases(operators, usable, selection, device)),
+        timed=_positive(selection.batch) if selection.batch else TIMED[device],
+        relations=tuple(relation.name for relation in relations),
+        sizes=_sizes(selection, universe),
+        universe=universe,
+        seed=selection.seed,
+    )
+
+
+def _sizes(selection: Selection, universe: int) -> tuple[int, ...]:
+    if selection.batch:
+        return tuple(sorted({*_positive(selection.batch), universe}))
+    if selection.quick:
+        return tuple(sorted({m for m in QUICK_SIZES if m < universe} | {universe}))
+    return sweep(universe)
+
+
+def _positive(batch: Sequence[int]) -> tuple[int, ...]:
+    wrong = [m for m in batch if not 1 <= m <= 1 << 20]
+    if wrong:
+        raise UsageError(f"--batch {wrong[0]}: a batch has between 1 and {1 << 20} rows")
+    return tuple(sorted(set(batch)))
+
+
+def _pick(option: str, wanted: Sequence[str] | None, known: dict[str, T]) -> list[T]:
+    if wanted is None:
+        return list(known.values())
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"--{option} {name}: unknown{suggestion(name, known)}")
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The nearest known names, or all of them, as the end of a sentence."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(names)}"
+
+
+def _cases(
+    operators: Sequence[OperatorInfo], arms: Sequence[ArmInfo], selection: Selection, device: str
+) -> Iterable[Case]:
+    if selection.shapes is not None:
+        _check_shape_names(operators, selection.shapes)
+    found = False
+    for operator in operators:
+        shapes = _shapes(operator, selection, device)
+        for position, shape in enumerate(shapes):
+            for precision in _precisions(operator, shape, position, selection, device):
+                for arm in arms:
+                    found = True
+                    yield Case(arm=arm.name, operator=operator.name, shape=shape, precision=precision)
+    if not found:
+        raise UsageError(f"--shapes {','.join(selection.shapes or ())}: fits none of the chosen operators")
+
+
+def _precisions(
+    operator: OperatorInfo, shape: Shape, position: int, selection: Selection, device: str
+) -> list[Precision]:
+    """All that were asked for; else the first at every shape, the others at the first and the unaligned ones."""
+    if selection.dtype is not None:
+        unknown = next((name for name in selection.dtype if name not in PRECISIONS), None)
+        if unknown is not None:
+            raise UsageError(f"--dtype {unknown}: unknown{suggestion(unknown, PRECISIONS)}")
+        return [Precision.parse(name) for name in dict.fromkeys(selection.dtype)]
+    usual = [p for p in operator.precisions if device != "cpu" or p in CPU_PRECISIONS]
+    telling = position == 0 or shape.label.startswith(("unaligned", "small"))
+    return [Precision.parse(name) for name in (usual if telling and not selection.quick else usual[:1])]
+
+
+def _shapes(operator: OperatorInfo, selection: Selection, device: str) -> list[Shape]:
+    wanted = selection.shapes
+    if wanted is None:
+        wanted = (QUICK_SHAPES if selection.quick else SHAPE_SETS)[device]
+    named = [
+        shape for word in wanted for shape in operator.shapes if shape.label == word or _set_name(shape) == word
+    ]
+    sized = [shape for sizes in _sizes_typed(wanted) if (shape := _shape_of(operator, sizes)) is not None]
+    return list({shape.token: shape for shape in [*named, *sized]}.values())
+
+
+def _set_name(shape: Shape) -> str:
+    return shape.label.partition("/")[0]
+
+
+def _sizes_typed(words: Sequence[str]) -> list[tuple[int, ...]]:
+    """Sizes among the words: ``NxK`` (``BxNxK``) stands alone, bare numbers pair up as N,K."""
+    bare = [int(word) for word in words if word.isdecimal()]
+    if len(bare) % 2 and len(bare) > 1:
+        raise UsageError(f"--shapes {','.join(words)}: bare numbers are read in pairs N,K, and one is left over")
+    joined = [tuple(int(size) for size in word.split("x")) for word in words if _is_sizes(word)]
+    pairs = [tuple(bare[i : i + 2]) for i in range(0, len(bare), 2)]
+    for sizes in [*pairs, *joined]:
+        if not all(1 <= size <= 1 << 20 for size in sizes):
+            raise UsageError(f"--shapes {'x'.join(map(str, sizes))}: sizes must be between 1 and {1 << 20}")
+    return [*pairs, *joined]
+
+
+def _is_sizes(word: str) -> bool:
+    return "x" in word and all(part.isdecimal() for part in word.split("x"))
+
+
+def _shape_of(operator: OperatorInfo, sizes: tuple[int, ...]) -> Shape | None:
+    """A shape of the typed sizes; a row operator takes K of N,K; None where they do not fit."""
+    dims = operator.dims
+    if dims == ("k",) and len(sizes) == 2:
+        sizes = sizes[1:]
+    if len(sizes) != len(dims):
+        return None
+    named = dict(zip(dims, sizes, strict=True))
+    return Shape(label="x".join(map(str, sizes)), k=named["k"], n=named.get("n"), b=named.get("b"))
+
+
+def _check_shape_names(operators: Sequence[OperatorInfo], words: Sequence[str]) -> None:
+    shapes = [shape for operator in operators for shape in operator.shapes]
+    known = dict.fromkeys([*(_set_name(shape) for shape in shapes), *(shape.label for shape in shapes)])
+    for word in words:
+        if word not in known and not word.isdecimal() and not _is_sizes(word):
+            sets = dict.fromkeys(_set_name(shape) for shape in shapes)
+            hint = suggestion(word, known)
+            raise UsageError(f"--shapes {word}: unknown{hint if 'did you' in hint else suggestion(word, sets)}")

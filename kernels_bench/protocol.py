@@ -1,0 +1,167 @@
+"""What parent and workers say to each other: one request, one reply, as pickled records over a socket pair."""
+
+from __future__ import annotations
+
+from kernels_bench.cases import Case, Device, Record, Shape
+from kernels_bench.records import ArmStart, Ceiling, Counterexample, Timing, Verification
+
+
+class ArmInfo(Record):
+    """An arm as ``--list`` shows it.
+
+    Attributes:
+        name: as users type it.
+        claims: the arm says of itself that it is batch-invariant.
+        summary: one line.
+        environment: set in its worker before anything is imported.
+        unavailable: why it cannot run here; empty if it can.
+        plugin: path of the user's file that it comes from, if any.
+    """
+
+    name: str
+    claims: bool
+    summary: str
+    environment: dict[str, str]
+    unavailable: str
+    plugin: str | None = None
+
+
+class OperatorInfo(Record):
+    """An operator as ``--list`` shows it.
+
+    Attributes:
+        name: as users type it.
+        summary: the mathematics.
+        dims: sizes that its shapes have, in order.
+        shapes: shapes known by name.
+        precisions: dtypes measured by default.
+    """
+
+    name: str
+    summary: str
+    dims: tuple[str, ...]
+    shapes: tuple[Shape, ...]
+    precisions: tuple[str, ...]
+
+
+class RelationInfo(Record):
+    """A relation as ``--list`` shows it."""
+
+    name: str
+    summary: str
+    needs_cuda: bool
+
+
+class Catalogue(Record):
+    """Everything that could be run here, read by a process of its own so that the parent need not import it."""
+
+    device: Device
+    arms: tuple[ArmInfo, ...]
+    operators: tuple[OperatorInfo, ...]
+    relations: tuple[RelationInfo, ...]
+
+
+class AskCatalogue(Record):
+    """Request: the catalogue, with the arms of some plugins."""
+
+    plugins: tuple[str, ...] = ()
+
+
+class LoadArm(Record):
+    """Request: load an arm; answered with `ArmStart`."""
+
+    arm: str
+    plugin: str | None = None
+
+
+class Verify(Record):
+    """Request: verify a case; answered with `Verification`.
+
+    Attributes:
+        relations: names, in order.
+        sizes: every M of the sweep.
+        universe: number of rows.
+        digest_sizes: M's whose outputs are digested.
+    """
+
+    case: Case
+    seed: int
+    universe: int
+    relations: tuple[str, ...]
+    sizes: tuple[int, ...]
+    digest_sizes: tuple[int, ...]
+
+
+class Reproduce(Record):
+    """Request: one comparison alone; answered with `Reproduced`."""
+
+    case: Case
+    seed: int
+    universe: int
+    relation: str
+    reference: str
+    company: str
+    launch: str
+
+
+class Reproduced(Record):
+    """Answer to `Reproduce`: the counterexample, or None where the bits agree."""
+
+    counterexample: Counterexample | None
+
+
+class PrepareTiming(Record):
+    """Request: make a case ready to be timed at one M; answered with `Turned`."""
+
+    case: Case
+    seed: int
+    m: int
+    largest_m: int
+
+
+class TakeTurn(Record):
+    """Request: take a few samples; answered with `Turned`."""
+
+
+class Turned(Record):
+    """Answer to `PrepareTiming` and `TakeTurn`: whether enough samples are there."""
+
+    done: bool
+
+
+class FinishTiming(Record):
+    """Request: hand over what was sampled; answered with `Timing`."""
+
+
+class MeasureCeiling(Record):
+    """Request: the device's ceilings; answered with `Ceiling`."""
+
+
+class Release(Record):
+    """Request: give memory back; answered with `Released`."""
+
+
+class Released(Record):
+    """Answer to `Release`."""
+
+
+class Failure(Record):
+    """Answer to any request that could not be fulfilled.
+
+    Attributes:
+        status: ``unsupported`` where the arm does not offer it, else ``failed``.
+        reason: one line.
+        out_of_memory: another try, with the device to itself, may succeed.
+        lost: the process can do no more (an illegal memory access, say) and ends now.
+    """
+
+    status: str
+    reason: str
+    out_of_memory: bool = False
+    lost: bool = False
+
+
+Request = (
+    AskCatalogue | LoadArm | Verify | Reproduce | PrepareTiming | TakeTurn | FinishTiming | MeasureCeiling | Release
+)
+Reply = Catalogue | ArmStart | Verification | Reproduced | Turned | Timing | Ceiling | Released | Failure

@@ -1,0 +1,156 @@
+"""Companies, the comparisons between two of them, and the relations that choose the comparisons."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+import kernels_bench.relations as package
+
+# rows.HOSTILE in order; named again so that this module needs no torch. A test holds the two together.
+HOSTILE = ("huge", "inf", "nan", "zero")
+
+Ids = npt.NDArray[np.int64]
+Launch = Literal["eager", "graph"]
+
+
+@dataclass(frozen=True, eq=False)
+class Company:
+    """An ordered choice of rows.
+
+    Attributes:
+        spec: what makes it again, such as ``shuffle:64:1``.
+        rows: identity of the row at each position; from the universe's size on, the hostile rows.
+        compared: positions whose rows' outputs are compared; the others are mere neighbours.
+    """
+
+    spec: str
+    rows: Ids
+    compared: Ids
+
+    @property
+    def size(self) -> int:
+        """M."""
+        return len(self.rows)
+
+
+def company(spec: str, universe: int) -> Company:
+    """Make a company from its spec; M and the other arguments are whole numbers.
+
+    ============================  ====================================================================
+    ``first:M``                   rows 0 … M-1 in order
+    ``last:M``                    the universe's last M rows in order
+    ``reverse:M``                 rows M-1 … 0
+    ``rotate:M:P``                rows 0 … M-1 moved on by P positions, so that row 0 stands at P
+    ``shuffle:M:S``               rows 0 … M-1 in the random order S
+    ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere
+    ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
+    ============================  ====================================================================
+
+    Raises:
+        ValueError: an unknown or impossible spec.
+    """
+    kind, *numbers = spec.split(":")
+    try:
+        size, *arguments = (int(number) for number in numbers)
+    except ValueError:
+        raise ValueError(f"company {spec!r}: expected KIND:M or KIND:M:ARGUMENT with whole numbers") from None
+    if not 1 <= size <= universe:
+        raise ValueError(f"company {spec!r}: M must be between 1 and the universe's {universe} rows")
+    rows = np.arange(size, dtype=np.int64)
+    if kind in ("first", "last", "reverse") and not arguments:
+        chosen = {"first": rows, "last": rows + universe - size, "reverse": rows[::-1].copy()}[kind]
+        return Company(spec, chosen, rows)
+    if kind in ("rotate", "shuffle") and len(arguments) == 1:
+        chosen = np.roll(rows, arguments[0]) if kind == "rotate" else _shuffled(size, arguments[0])
+        return Company(spec, chosen, rows)
+    if kind in ("others", *HOSTILE) and len(arguments) == 1:
+        return _among_strangers(spec, kind, rows, arguments[0], universe)
+    raise ValueError(f"company {spec!r}: unknown kind, or the wrong number of arguments")
+
+
+def _shuffled(size: int, seed: int) -> Ids:
+    return np.random.default_rng([seed, size]).permutation(size).astype(np.int64)
+
+
+def _among_strangers(spec: str, kind: str, rows: Ids, phase: int, universe: int) -> Company:
+    stays = rows % 4 == phase % 4
+    # Far from the rows they replace, and of other kinds in turn (rows.KINDS has period four).
+    strangers = (rows + universe // 2 + 1) % universe if kind == "others" else universe + HOSTILE.index(kind)
+    return Company(spec, np.where(stays, rows, strangers), rows[stays])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two companies whose common rows must have the same bits.
+
+    Attributes:
+        reference: spec of the company that gives the expected bits, launched eagerly.
+        company: spec of the company under test.
+        launch: how the company under test is launched.
+    """
+
+    reference: str
+    company: str
+    launch: Launch = "eager"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a relation chooses from.
+
+    Attributes:
+        universe: number of rows.
+        sizes: every M of the sweep, ascending.
+    """
+
+    universe: int
+    sizes: tuple[int, ...]
+
+    @property
+    def few(self) -> tuple[int, ...]:
+        """At most seven sizes over the sweep's whole range, its ends among them, for costlier relations."""
+        count = min(7, len(self.sizes))
+        picks = np.linspace(0, len(self.sizes) - 1, count).round().astype(int)
+        return tuple(self.sizes[i] for i in dict.fromkeys(picks.tolist()))
+
+
+@dataclass(frozen=True)
+class Relation:
+    """One way of choosing companies.
+
+    Attributes:
+        name: as users type it.
+        summary: one line for ``--list``.
+        comparisons: the pairs to compare, those of one reference together.
+        order: relations run in ascending order.
+        needs_cuda: it has no meaning on a CPU.
+    """
+
+    name: str
+    summary: str
+    comparisons: Callable[[Setting], Iterator[Comparison]]
+    order: int
+    needs_cuda: bool = False
+
+
+@cache
+def relations() -> dict[str, Relation]:
+    """Every relation by name, in ascending order."""
+    modules = (importlib.import_module(m.name) for m in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
+    found = [module.RELATION for module in modules if hasattr(module, "RELATION")]
+    return {relation.name: relation for relation in sorted(found, key=lambda relation: relation.order)}
+
+
+def sweep(universe: int) -> tuple[int, ...]:
+    """M one below, at and one above every power of two, since batch variance begins at dispatch thresholds."""
+    powers = [1 << exponent for exponent in range(13)]
+    around = {m for power in powers for m in (power - 1, power, power + 1)} | {5, universe}
+    return tuple(sorted(m for m in around if 1 <= m <= universe))

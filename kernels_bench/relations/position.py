@@ -1,0 +1,22 @@
+"""``position``: the same rows in another order."""
+
+from collections.abc import Iterator
+
+from kernels_bench.relations.base import Comparison, Relation, Setting
+
+# A rotation by P puts row 0 at P and moves every other row: on either side of the edges that tiles have.
+EDGES = (1, 7, 8, 15, 16, 32, 63, 64, 127, 128)
+
+
+def comparisons(setting: Setting) -> Iterator[Comparison]:
+    """Reversed, shuffled, and rotated to tile edges, at each of a few sizes."""
+    for m in setting.few:
+        if m == 1:
+            continue
+        orders = [f"reverse:{m}", f"shuffle:{m}:0", f"shuffle:{m}:1"]
+        orders += [f"rotate:{m}:{edge}" for edge in EDGES if edge < m]
+        for spec in orders:
+            yield Comparison(f"first:{m}", spec)
+
+
+RELATION = Relation("position", "the same rows in another order, rows moved across tile edges", comparisons, order=2)

@@ -1,0 +1,184 @@
+"""Does what a plan says: verify every case, measure the ceilings, time turn by turn; write as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kernels_bench.cases import Case
+from kernels_bench.plan import Plan
+from kernels_bench.progress import Display
+from kernels_bench.protocol import (
+    Failure,
+    FinishTiming,
+    MeasureCeiling,
+    PrepareTiming,
+    Reply,
+    TakeTurn,
+    Turned,
+    Verify,
+)
+from kernels_bench.records import AnyRecord, Ceiling, Status, Timing, Verification
+from kernels_bench.results import RunDirectory
+from kernels_bench.workers import Crew
+
+DEFAULT_ARM = "torch"
+
+
+class Runner:
+    """One run.
+
+    Args:
+        plan: what to do.
+        crew: the arms' workers, started.
+        run: where the records go; what is in it already is not done again.
+        display: told of every step.
+        parallel: arms that may verify at once. On a GPU they wait for their own launches most of the time; on a
+            CPU each uses all cores.
+    """
+
+    def __init__(self, plan: Plan, crew: Crew, run: RunDirectory, display: Display, parallel: int) -> None:
+        self._plan, self._crew, self._run, self._display = plan, crew, run, display
+        self._parallel = parallel
+        self._verified: dict[str, Verification] = {}
+        self._timed: set[str] = set()
+        self._ceiling_known = False
+        for record in run.records():
+            self._recall(record)
+
+    def _recall(self, record: AnyRecord) -> None:
+        if isinstance(record, Verification):
+            self._verified[record.case.key] = record
+        elif isinstance(record, Timing):
+            self._timed.add(record.key)
+        elif isinstance(record, Ceiling):
+            self._ceiling_known = True
+
+    def _keep(self, record: Verification | Timing | Ceiling) -> None:
+        self._run.append(record)
+        self._recall(record)
+
+    def run(self) -> None:
+        """Everything that is not in the run directory yet.
+
+        Raises:
+            ResultsError: a record cannot be written.
+        """
+        self._verify_all()
+        self._crew.release()
+        self._measure_ceiling()
+        self._time_all()
+
+    def _verify_all(self) -> None:
+        todo = [case for case in self._plan.cases if case.key not in self._verified]
+        if not todo:
+            return
+        self._display.phase("verify", len(todo))
+        again = self._verify(todo, self._parallel, final=self._parallel == 1)
+        if again:
+            # Out of memory beside the others; perhaps not alone.
+            self._crew.release()
+            self._verify(again, width=1, final=True)
+
+    def _verify(self, cases: Sequence[Case], width: int, final: bool) -> list[Case]:
+        """Verify cases; those that ran out of memory are given back unless this is the final try."""
+        queues: dict[str, list[Verify]] = {}
+        for case in cases:
+            queues.setdefault(case.arm, []).append(self._verify_request(case))
+        again = []
+        for request, reply in self._crew.work(queues, width):
+            if isinstance(reply, Failure) and reply.out_of_memory and not final:
+                again.append(request.case)
+                continue
+            self._keep(_verification(request.case, reply))
+            self._display.step(f"{request.case.key}")
+        return again
+
+    def _verify_request(self, case: Case) -> Verify:
+        plan = self._plan
+        return Verify(
+            case=case,
+            seed=plan.seed,
+            universe=plan.universe,
+            relations=plan.relations,
+            sizes=plan.sizes,
+            digest_sizes=plan.digest_sizes,
+        )
+
+    def _measure_ceiling(self) -> None:
+        if self._ceiling_known:
+            return
+        arm = next((arm.name for arm in self._plan.arms if arm.name == DEFAULT_ARM), self._plan.arms[0].name)
+        self._display.phase("ceiling", 1)
+        reply = self._crew.ask(arm, MeasureCeiling())
+        if isinstance(reply, Ceiling):
+            self._keep(reply)
+        elif isinstance(reply, Failure):
+            self._display.note(f"the ceilings could not be measured: {reply.reason}")
+        self._display.step(arm)
+
+    def _time_all(self) -> None:
+        units = [(cases, m) for cases, m in self._plan.units() if not self._is_timed(cases, m)]
+        if not units:
+            return
+        self._display.phase("time", len(units))
+        for cases, m in units:
+            self._time(cases, m)
+            self._display.step(f"{cases[0].without_arm} M={m}")
+
+    def _is_timed(self, cases: Iterable[Case], m: int) -> bool:
+        return all(f"{case.key}/{m}" in self._timed for case in cases)
+
+    def _time(self, cases: Sequence[Case], m: int) -> None:
+        """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
+        results: dict[str, Timing] = {}
+        running: list[Case] = []
+        for case in cases:
+            reason = self._no_timing(case)
+            reply = reason or self._crew.ask(case.arm, self._prepare_request(case, m))
+            if isinstance(reply, Turned):
+                running.append(case)
+            else:
+                results[case.arm] = _timing(case, m, reply)
+        turning = list(running)
+        while turning:
+            for case in list(turning):
+                reply = self._crew.ask(case.arm, TakeTurn())
+                if isinstance(reply, Turned) and not reply.done:
+                    continue
+                turning.remove(case)
+                if isinstance(reply, Turned):
+                    reply = self._crew.ask(case.arm, FinishTiming())
+                results[case.arm] = _timing(case, m, reply)
+        for case in cases:
+            self._keep(results[case.arm])
+
+    def _no_timing(self, case: Case) -> Failure | None:
+        """Why a case has no speed: one is given only to a kernel whose results were looked at and are right."""
+        verification = self._verified[case.key]
+        if verification.status != "measured":
+            status = verification.status if verification.status == "unsupported" else "skipped"
+            return Failure(status=status, reason=verification.reason)
+        if verification.wrong:
+            return Failure(status="skipped", reason="the result is wrong, so its speed means nothing")
+        return None
+
+    def _prepare_request(self, case: Case, m: int) -> PrepareTiming:
+        return PrepareTiming(case=case, seed=self._plan.seed, m=m, largest_m=max(self._plan.timed))
+
+
+def _status(failure: Failure) -> Status:
+    return "unsupported" if failure.status == "unsupported" else "skipped" if failure.status == "skipped" else "failed"
+
+
+def _verification(case: Case, reply: Reply) -> Verification:
+    if isinstance(reply, Verification):
+        return reply
+    assert isinstance(reply, Failure)
+    return Verification(case=case, status=_status(reply), reason=reply.reason)
+
+
+def _timing(case: Case, m: int, reply: Reply) -> Timing:
+    if isinstance(reply, Timing):
+        return reply
+    assert isinstance(reply, Failure)
+    return Timing(case=case, m=m, status=_status(reply), reason=reply.reason)

@@ -1,0 +1,239 @@
+"""One command from start to end: find out what is here, plan, run, report."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from kernels_bench.cases import Case
+from kernels_bench.plan import Plan, UsageError, make_plan
+from kernels_bench.progress import Display, display_for
+from kernels_bench.protocol import Catalogue, Failure, Reproduce, Reproduced
+from kernels_bench.records import ArmStart, Counterexample
+from kernels_bench.relations.base import Comparison
+from kernels_bench.relations.base import company as make_company
+from kernels_bench.report import markdown, render, to_json
+from kernels_bench.results import (
+    Manifest,
+    ResultsError,
+    RunDirectory,
+    Selection,
+    default_directory,
+    read_manifest,
+    read_records,
+    timestamp,
+)
+from kernels_bench.runner import Runner
+from kernels_bench.summary import RunFacts, exit_status
+from kernels_bench.workers import Crew, WorkerError, read_catalogue
+from profiles.environment import Environment, read_environment
+from profiles.telemetry import TelemetryUnavailable, open_telemetry
+
+INTERRUPTED_STATUS = 130
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Files to write beside what is shown; ``-`` is standard output.
+
+    Attributes:
+        json: for the summary as JSON.
+        markdown: for the tables as Markdown.
+    """
+
+    json: str | None = None
+    markdown: str | None = None
+
+
+def catalogue_of(selection: Selection) -> Catalogue:
+    """What could be run here.
+
+    Raises:
+        WorkerError: a plugin cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log")
+
+
+def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs) -> int:
+    """A new run; returns the exit status.
+
+    Raises:
+        UsageError: the selection makes no sense.
+        ResultsError: the results cannot be written.
+        WorkerError: nothing can be run.
+    """
+    catalogue = catalogue_of(selection)
+    plan = make_plan(catalogue, selection)
+    manifest = Manifest(
+        created=timestamp(),
+        command=command,
+        selection=selection,
+        device=catalogue.device,
+        environment=_environment(catalogue),
+    )
+    return _run(plan, RunDirectory.create(out or default_directory(), manifest), outputs)
+
+
+def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs) -> int:
+    """Go on with a run, with the options it was begun with; returns the exit status.
+
+    Raises:
+        UsageError: options that belong to a new run.
+        ResultsError: the directory is no run, or of another environment.
+    """
+    if typed != Selection() or out is not None:
+        raise UsageError(f"--resume {directory} takes its options from the run itself; leave the others out")
+    run = RunDirectory.resume(directory)
+    selection = run.manifest.selection
+    catalogue = catalogue_of(selection)
+    run.refuse_other_environment(_environment(catalogue), catalogue.device)
+    return _run(make_plan(catalogue, selection), run, outputs)
+
+
+def _environment(catalogue: Catalogue) -> Environment:
+    if catalogue.device.uuid is None:
+        return read_environment()
+    try:
+        with open_telemetry(uuid=catalogue.device.uuid) as telemetry:
+            return read_environment(telemetry.facts())
+    except TelemetryUnavailable as error:
+        print(f"kernels_bench: no telemetry: {error}", file=sys.stderr)
+        return read_environment()
+
+
+def _run(plan: Plan, run: RunDirectory, outputs: Outputs) -> int:
+    interrupted = False
+    try:
+        with display_for(Console(stderr=True)) as display:
+            _announce(plan, run, display)
+            _work(plan, run, display)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        run.close()
+    status = report(run.path, outputs)
+    if interrupted:
+        print(f"kernels_bench: interrupted; go on with --resume {run.path}", file=sys.stderr)
+        return INTERRUPTED_STATUS
+    return status
+
+
+def _announce(plan: Plan, run: RunDirectory, display: Display) -> None:
+    device = run.manifest.device
+    display.note(f"{device.name}: {', '.join(arm.name for arm in plan.arms)}; results in {run.path}")
+    if device.capability is not None and device.capability < (9, 0):
+        display.note(
+            f"this GPU is SM{device.capability[0]}{device.capability[1]}: everything runs that can, but the arms' "
+            "tiles and vLLM's cuBLAS settings are meant for SM90 and newer, and vLLM replaces mm on SM8x"
+        )
+    for arm in plan.left_out:
+        display.note(f"without {arm.name}: {arm.unavailable}")
+
+
+def _work(plan: Plan, run: RunDirectory, display: Display) -> None:
+    def came_up(start: ArmStart) -> None:
+        run.append(start)
+        display.step(start.arm)
+
+    on_cpu = run.manifest.device.type == "cpu"
+    display.phase("start", len(plan.arms))
+    with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up) as crew:
+        crew.start()
+        Runner(plan, crew, run, display, parallel=1 if on_cpu else len(plan.arms)).run()
+
+
+def report(directory: Path, outputs: Outputs) -> int:
+    """Show a run's tables and write the files asked for; returns the exit status that the run deserves.
+
+    Raises:
+        ResultsError: the directory is no run, or a file cannot be written.
+    """
+    manifest = read_manifest(directory)
+    records = list(read_records(directory))
+    arms = {r.arm: ArmFact(name=r.arm, claims=r.claims, provenance=r.provenance) for r in records if isinstance(r, ArmStart)}
+    facts = RunFacts(
+        device=manifest.device,
+        arms=tuple(arms.values()),
+        directory=str(directory),
+        command=manifest.command,
+        environment=manifest.environment,
+    )
+    summary = summarise_run(records, facts)
+    texts = ((outputs.json, to_json), (outputs.markdown, markdown))
+    if "-" not in (outputs.json, outputs.markdown):
+        render(summary, Console())
+    for target, write in texts:
+        if target is not None:
+            _write(target, write(summary))
+    return exit_status(summary)
+
+
+def _write(target: str, text: str) -> None:
+    if target == "-":
+        print(text)
+        return
+    try:
+        Path(target).write_text(text + "\n")
+    except OSError as error:
+        raise ResultsError(f"cannot write {target}: {error.strerror}", status=3) from error
+
+
+def reproduce_one(selection: Selection, universe: int, comparison: Comparison, console: Console) -> Counterexample | None:
+    """One comparison alone, in a worker of its own.
+
+    Raises:
+        UsageError: an unknown name or company.
+        WorkerError: the arm cannot do it.
+    """
+    plan = make_plan(catalogue_of(selection), selection)
+    for spec in (comparison.reference, comparison.company):
+        try:
+            make_company(spec, universe)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+    case = plan.cases[0]
+    request = Reproduce(
+        case=case,
+        seed=selection.seed,
+        universe=universe,
+        relation=plan.relations[0],
+        reference=comparison.reference,
+        company=comparison.company,
+        launch=comparison.launch,
+    )
+    with tempfile.TemporaryDirectory() as scratch, Crew(plan.arms, Path(scratch), selection.timeout_s, _ignore) as crew:
+        crew.start()
+        reply = crew.ask(case.arm, request)
+    if isinstance(reply, Failure):
+        raise WorkerError(f"{case.key}: {reply.reason}")
+    assert isinstance(reply, Reproduced)
+    _show(case, comparison, reply.counterexample, console)
+    return reply.counterexample
+
+
+def _ignore(_: ArmStart) -> None:
+    """Nobody waits for the announcement of a single arm."""
+
+
+def _show(case: Case, comparison: Comparison, found: Counterexample | None, console: Console) -> None:
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    where = f"{case.key}: {comparison.company} ({comparison.launch}) against {comparison.reference}"
+    if found is None:
+        say(f"{where}: all bits agree")
+        return
+    say(f"{where}: {found.rows} of {found.rows_compared} rows differ, in {found.elements} elements")
+    ulp = "NaN" if found.ulp is None else f"{found.ulp} ulp"
+    say(
+        f"first: row {found.row} (position {found.reference.position}, then {found.company.position}), "
+        f"element {found.index}: {found.expected!r} ({found.expected_bits}) became {found.got!r} "
+        f"({found.got_bits}), {ulp} apart; at most {found.max_ulp} ulp anywhere"
+    )
+
+

@@ -1,0 +1,291 @@
+"""The process of one arm: ``python -m kernels_bench.worker FD``, started by `kernels_bench.workers`.
+
+It answers one request at a time until its parent closes the connection or dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from kernels_bench.arms import Arm, Device, Kernel, PluginError, Unsupported, arms, load_plugin
+from kernels_bench.cases import Case
+from kernels_bench.ceiling import measure_ceiling
+from kernels_bench.operators import operators
+from kernels_bench.protocol import (
+    ArmInfo,
+    AskCatalogue,
+    Catalogue,
+    Failure,
+    FinishTiming,
+    LoadArm,
+    MeasureCeiling,
+    OperatorInfo,
+    PrepareTiming,
+    RelationInfo,
+    Release,
+    Released,
+    Reply,
+    Reproduce,
+    Reproduced,
+    Request,
+    TakeTurn,
+    Turned,
+    Verify,
+)
+from kernels_bench.records import ArmStart, Ceiling, Timing, Verification
+from kernels_bench.relations import Comparison, Setting, relations
+from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind, poisoned_allocations
+from kernels_bench.timing import Stopwatch, TimedCase, stopwatch_for
+from kernels_bench.verification import Verifier, first_line
+from profiles.environment import read_environment
+from profiles.ranges import Ranges
+from profiles.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def find_device() -> Device:
+    """The first CUDA device, or the CPU."""
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        capability = (properties.major, properties.minor)
+        return Device(type="cuda", name=properties.name, capability=capability, uuid=str(properties.uuid))
+    return Device(type="cpu", name=read_environment().cpu_model or platform.machine())
+
+
+def catalogue(request: AskCatalogue) -> Catalogue:
+    """Everything that could be run here.
+
+    Raises:
+        PluginError: a plugin cannot be used, or its arm's name is taken.
+    """
+    device = find_device()
+    known = [(arm, None) for arm in arms().values()]
+    plugged = [(load_plugin(path), path) for path in request.plugins]
+    taken = {arm.name for arm, _ in known}
+    for arm, path in plugged:
+        if arm.name in taken:
+            raise PluginError(f"plugin {path}: there is an arm {arm.name!r} already; choose another name")
+        taken.add(arm.name)
+    return Catalogue(
+        device=device,
+        arms=tuple(_arm_info(arm, path, device) for arm, path in [*known, *plugged]),
+        operators=tuple(
+            OperatorInfo(name=o.name, summary=o.summary, dims=o.dims, shapes=o.shapes, precisions=o.precisions)
+            for o in operators().values()
+        ),
+        relations=tuple(
+            RelationInfo(name=r.name, summary=r.summary, needs_cuda=r.needs_cuda) for r in relations().values()
+        ),
+    )
+
+
+def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
+    return ArmInfo(
+        name=arm.name,
+        claims=arm.claims,
+        summary=arm.summary,
+        environment=dict(arm.environment),
+        unavailable=arm.unavailable(device) or "",
+        plugin=plugin,
+    )
+
+
+class Worker:
+    """One arm's kernels, and the subject that is at hand."""
+
+    def __init__(self) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._ranges = Ranges("kernels_bench")
+        self._kernels: Mapping[str, Kernel] = {}
+        self._plugin: str | None = None
+        self._subject: Subject | None = None
+        self._timed: TimedCase | None = None
+        self._kept_stopwatch: Stopwatch | None = None
+        self._kept_telemetry: Telemetry | None = None
+
+    def answer(self, request: Request) -> Reply:
+        """Do what is asked; exceptions are left to `serve`."""
+        handlers: dict[type, Callable[[Any], Reply]] = {
+            AskCatalogue: catalogue,
+            LoadArm: self._load,
+            Verify: self._verify,
+            Reproduce: self._reproduce,
+            PrepareTiming: self._prepare,
+            TakeTurn: lambda _: Turned(done=self._timing().turn()),
+            FinishTiming: self._finish,
+            MeasureCeiling: lambda _: self._ceiling(),
+            Release: lambda _: self._release(),
+        }
+        return handlers[type(request)](request)
+
+    def _load(self, request: LoadArm) -> ArmStart:
+        start = time.perf_counter()
+        arm = load_plugin(request.plugin) if request.plugin else arms()[request.arm]
+        self._plugin = request.plugin
+        # What the CPU's kernels do depends on it; the arms of one run must not differ in it.
+        self._kernels = arm.kernels()
+        if self._device.type == "cuda":
+            self._kept_telemetry = _telemetry()
+        return ArmStart(
+            arm=arm.name,
+            claims=arm.claims,
+            provenance=arm.provenance(),
+            pid=os.getpid(),
+            seconds=time.perf_counter() - start,
+        )
+
+    def _verify(self, request: Verify) -> Verification:
+        self._forget()
+        case = request.case
+        chosen = [relations()[name] for name in request.relations]
+        try:
+            with self._ranges.range(f"verify/{case.key}", category="verification"):
+                verifier = Verifier(self._make(case, request.seed, request.universe, True), request.seed, self._plugin)
+                return verifier.verify(chosen, Setting(request.universe, request.sizes), request.digest_sizes)
+        except MalformedResult:
+            raise
+        except KernelFault as fault:
+            return Verification(case=case, status="measured", wrong=str(fault), universe=request.universe)
+        finally:
+            self._free()
+
+    def _reproduce(self, request: Reproduce) -> Reproduced:
+        subject = self._make(request.case, request.seed, request.universe, True)
+        launch = "graph" if request.launch == "graph" else "eager"
+        comparison = Comparison(request.reference, request.company, launch)  # type: ignore[arg-type]
+        with poisoned_allocations(self._device):
+            found = Verifier(subject, request.seed, self._plugin).compare(comparison, request.relation)
+        return Reproduced(counterexample=found)
+
+    def _make(self, case: Case, seed: int, universe: int, watched: bool) -> Subject:
+        kernel = bind(case, self._kernels)
+        return Subject(
+            case,
+            operators()[case.operator],
+            kernel,
+            seed=seed,
+            universe=universe,
+            device=self._device,
+            watched=watched,
+        )
+
+    def _prepare(self, request: PrepareTiming) -> Turned:
+        self._timed = None
+        if self._subject is None or self._subject.case != request.case or self._subject.universe < request.m:
+            self._forget()
+            self._subject = self._make(request.case, request.seed, request.largest_m, False)
+        self._timed = TimedCase(self._subject, request.m, self._stopwatch(), self._ranges, self._kept_telemetry)
+        return Turned(done=False)
+
+    def _timing(self) -> TimedCase:
+        if self._timed is None:
+            raise RuntimeError("no timing was prepared")
+        return self._timed
+
+    def _finish(self, _: FinishTiming) -> Timing:
+        result = self._timing().result()
+        self._timed = None
+        return result
+
+    def _stopwatch(self) -> Stopwatch:
+        if self._kept_stopwatch is None:
+            self._kept_stopwatch = stopwatch_for(self._device)
+        return self._kept_stopwatch
+
+    def _ceiling(self) -> Ceiling:
+        with self._ranges.range("ceiling", category="ceiling"):
+            found = measure_ceiling(self._stopwatch(), self._device)
+        self._free()
+        return found
+
+    def _release(self) -> Released:
+        self._forget()
+        self._free()
+        return Released()
+
+    def _forget(self) -> None:
+        self._timed = self._subject = None
+
+    def _free(self) -> None:
+        if self._device.type == "cuda":
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+
+    def failure(self, error: BaseException) -> Failure:
+        """An error as an answer; finds out whether the device survived it."""
+        if isinstance(error, Unsupported):
+            return Failure(status="unsupported", reason=first_line(error))
+        self._forget()
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            self._free()
+            return Failure(status="failed", reason=f"out of memory: {first_line(error)}", out_of_memory=True)
+        name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
+        return Failure(status="failed", reason=name + first_line(error), lost=self._lost())
+
+    def _lost(self) -> bool:
+        try:
+            if self._device.type == "cuda":
+                torch.cuda.synchronize()
+        except RuntimeError:
+            return True
+        return False
+
+
+def _telemetry() -> Telemetry | None:
+    uuid = find_device().uuid
+    try:
+        return open_telemetry(uuid=uuid)
+    except TelemetryUnavailable as unavailable:
+        print(f"no telemetry: {unavailable}", file=sys.stderr)
+        return None
+
+
+def serve(connection: Connection) -> None:
+    """Answer requests until the parent hangs up or the device is lost."""
+    worker = Worker()
+    while True:
+        try:
+            request = connection.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            reply = worker.answer(request)
+        except Exception as error:  # noqa: BLE001 - whatever a kernel raises is an answer
+            if not isinstance(error, (Unsupported, KernelFault, PluginError)):
+                sys.excepthook(type(error), error, error.__traceback__)
+            reply = worker.failure(error)
+        connection.send(reply)
+        if isinstance(reply, Failure) and reply.lost:
+            return
+
+
+def _die_with_parent(parent: int) -> None:
+    """Have the kernel end this process with its parent, even in the middle of a kernel that hangs."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(0)
+
+
+def main() -> None:
+    """Serve the connection whose file descriptor and parent's process id stand on the command line."""
+    descriptor, parent = (int(word) for word in sys.argv[1:3])
+    _die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    serve(Connection(descriptor))
+
+
+if __name__ == "__main__":
+    main()
