@@ -18,7 +18,8 @@ PRECISIONS = ("bf16", "fp16", "fp32", "bf16:fp32", "fp16:fp32")
 class Record(BaseModel):
     """Base of everything that is stored or sent between processes: immutable, and closed to unknown fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # NaN and infinity are findings here; JSON has no numbers for them.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Precision(Record):

@@ -54,23 +54,31 @@ def _numbers(text: str | None) -> tuple[int, ...] | None:
 
 
 @app.callback(invoke_without_command=True)
-def run(  # noqa: PLR0913 - one argument an option is typer's form
+def run(
     context: typer.Context,
     op: Annotated[str | None, typer.Option(help="Operators, comma-separated.", metavar="NAMES")] = None,
     arm: Annotated[str | None, typer.Option(help="Arms, comma-separated.", metavar="NAMES")] = None,
     shapes: Annotated[
         str | None, typer.Option(help="qwen3-8b, qwen3-8b/o_proj, unaligned, …, or N,K.", metavar="NAMES|N,K")
     ] = None,
-    batch: Annotated[str | None, typer.Option(help="Rows M to verify and time, such as 1,16,256.", metavar="M,…")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16, fp16, fp32, bf16:fp32 (fp32 result).", metavar="NAMES")] = None,
+    batch: Annotated[
+        str | None, typer.Option(help="Rows M to verify and time, such as 1,16,256.", metavar="M,…")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="bf16, fp16, fp32, bf16:fp32 (fp32 result).", metavar="NAMES")
+    ] = None,
     relation: Annotated[str | None, typer.Option(help="Relations, comma-separated.", metavar="NAMES")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A short run: few shapes, one dtype.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
     plugin: Annotated[list[str] | None, typer.Option(help="A file with an ARM of your own; may be repeated.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
-    json: Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")] = None,
-    markdown: Annotated[str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")] = None,
+    json: Annotated[
+        str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
     list_: Annotated[bool, typer.Option("--list", help="Show operators, arms, shapes and relations.")] = False,
 ) -> None:
@@ -108,7 +116,7 @@ def run(  # noqa: PLR0913 - one argument an option is typer's form
 
 
 @app.command()
-def reproduce(  # noqa: PLR0913 - one argument an option is typer's form
+def reproduce(
     op: Annotated[str, typer.Option(help="The operator.")],
     arm: Annotated[str, typer.Option(help="The arm.")],
     shape: Annotated[str, typer.Option(help="Its sizes, such as 4096x12288.")],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +17,11 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     compute = f" (SM{capability[0]}{capability[1]})" if capability is not None else ""
     console.print(f"device: {catalogue.device.name}{compute}", markup=False, highlight=False)
     arms = [
-        (arm.name, "yes" if arm.claims else "no", f"cannot run here: {arm.unavailable}" if arm.unavailable else arm.summary)
+        (
+            arm.name,
+            "yes" if arm.claims else "no",
+            f"cannot run here: {arm.unavailable}" if arm.unavailable else arm.summary,
+        )
         for arm in catalogue.arms
     ]
     _table(console, "arms (--arm)", ("arm", "claims invariance", "what it is"), arms)
@@ -32,7 +38,7 @@ def _sizes(shape: Shape) -> str:
     return ", ".join(f"{name}={size}" for name, size in named.items() if size is not None)
 
 
-def _table(console: Console, title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _table(console: Console, title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for head in heads:
         table.add_column(head, overflow="fold")

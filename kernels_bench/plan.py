@@ -13,20 +13,7 @@ from kernels_bench.results import Selection
 
 TIMED = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
 UNIVERSE = {"cuda": 4096, "cpu": 512}
-SHAPE_SETS = {"cuda": ("qwen3-8b", "deepseek-v3/w_uk", "deepseek-v3/router", "unaligned"), "cpu": ("small",)}
-QUICK_SHAPES = {
-    "cuda": (
-        "qwen3-8b/o_proj",
-        "qwen3-8b/hidden",
-        "qwen3-8b/logits",
-        "qwen3-8b/scores",
-        "deepseek-v3/w_uk",
-        "unaligned/0",
-        "unaligned/entry",
-        "unaligned/heads",
-    ),
-    "cpu": ("small",),
-}
+CPU_SHAPES = ("small",)
 # fp16 products on a CPU without native fp16 take seconds to be generated for every new M.
 CPU_PRECISIONS = ("bf16", "bf16:fp32", "fp32")
 QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
@@ -66,6 +53,11 @@ class Plan(Record):
     def digest_sizes(self) -> tuple[int, ...]:
         """M's at which the arms' bits are compared with each other."""
         return tuple(sorted({m for m in (*self.timed, self.universe) if m <= self.universe}))
+
+    @property
+    def planned(self) -> int:
+        """How many verifications and timings there are to do."""
+        return len(self.cases) * (1 + len(self.timed))
 
     def units(self) -> list[tuple[tuple[Case, ...], int]]:
         """What is timed turn by turn: the cases of all arms at one operator, shape, precision and M."""
@@ -166,10 +158,8 @@ def _precisions(
 def _shapes(operator: OperatorInfo, selection: Selection, device: str) -> list[Shape]:
     wanted = selection.shapes
     if wanted is None:
-        wanted = (QUICK_SHAPES if selection.quick else SHAPE_SETS)[device]
-    named = [
-        shape for word in wanted for shape in operator.shapes if shape.label == word or _set_name(shape) == word
-    ]
+        wanted = CPU_SHAPES if device == "cpu" else operator.quick if selection.quick else operator.usual
+    named = [shape for word in wanted for shape in operator.shapes if shape.label == word or _set_name(shape) == word]
     sized = [shape for sizes in _sizes_typed(wanted) if (shape := _shape_of(operator, sizes)) is not None]
     return list({shape.token: shape for shape in [*named, *sized]}.values())
 

@@ -34,6 +34,8 @@ class OperatorInfo(Record):
         summary: the mathematics.
         dims: sizes that its shapes have, in order.
         shapes: shapes known by name.
+        usual: names of the shapes measured by default on a GPU.
+        quick: names of the shapes of a short run there.
         precisions: dtypes measured by default.
     """
 
@@ -41,6 +43,8 @@ class OperatorInfo(Record):
     summary: str
     dims: tuple[str, ...]
     shapes: tuple[Shape, ...]
+    usual: tuple[str, ...]
+    quick: tuple[str, ...]
     precisions: tuple[str, ...]
 
 

@@ -145,7 +145,14 @@ class Verification(Record):
     seconds: float = 0.0
 
     @property
-    def verdict(self) -> Literal["variant", "sampled", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
+    def key(self) -> str:
+        """What identifies the verification in a run."""
+        return self.case.key
+
+    @property
+    def verdict(
+        self,
+    ) -> Literal["variant", "sampled", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
         """The case's verdict in a word."""
         if self.status != "measured":
             return self.status
@@ -253,7 +260,8 @@ class Ceiling(Record):
     """What the device can do at most, measured in the same run by the default arm.
 
     Attributes:
-        bandwidth_gb_s: a large device-to-device copy, bytes read plus bytes written, in 10^9 bytes a second.
+        bandwidth_gb_s: the faster of reading a large buffer and of copying it (bytes read plus bytes written), in
+            10^9 bytes a second.
         tflop_s: a large matrix product, by input dtype, in 10^12 operations a second.
     """
 
@@ -281,4 +289,15 @@ class ArmStart(Record):
     seconds: float
 
 
-AnyRecord = Annotated[Verification | Timing | Ceiling | ArmStart, Field(discriminator="kind")]
+class Finished(Record):
+    """The end of a command that wrote to the run; a resumed run has several.
+
+    Attributes:
+        seconds: wall time of the command, from its start.
+    """
+
+    kind: Literal["finished"] = "finished"
+    seconds: float
+
+
+AnyRecord = Annotated[Verification | Timing | Ceiling | ArmStart | Finished, Field(discriminator="kind")]

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from kernels_bench.cases import Device, Record
+from kernels_bench.protocol import ArmInfo
 from kernels_bench.records import SCHEMA_VERSION, AnyRecord, Timing
 from profiles.environment import Environment, differences
 
@@ -73,6 +74,8 @@ class Manifest(Record):
         command: as typed, to run the same again.
         selection: what was asked for.
         device: what the kernels ran on.
+        arms: those that were chosen, also where they cannot run.
+        planned: how many verifications and timings there are to do.
         environment: versions, settings and hardware that results depend on.
     """
 
@@ -81,6 +84,8 @@ class Manifest(Record):
     command: str
     selection: Selection
     device: Device
+    arms: tuple[ArmInfo, ...]
+    planned: int
     environment: Environment
 
 
@@ -179,7 +184,9 @@ class RunDirectory:
         if device.name != self.manifest.device.name:
             found.append(f"device: {self.manifest.device.name} then, {device.name} now")
         if found:
-            raise ResultsError(f"cannot resume {self.path}: the environment differs ({'; '.join(found)}); start a new run")
+            raise ResultsError(
+                f"cannot resume {self.path}: the environment differs ({'; '.join(found)}); start a new run"
+            )
 
     def close(self) -> None:
         """Let go of the files."""

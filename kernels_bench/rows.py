@@ -98,9 +98,7 @@ def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torc
     return torch.stack([signs * values[kind] for kind in HOSTILE])
 
 
-def paired(
-    seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device
-) -> torch.Tensor:
+def paired(seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """Weights of shape (rows, columns) whose second half of columns repeats the first, scaled by 1/sqrt(columns).
 
     The repetition is what makes the universe's ``cancelling`` rows cancel in every column of a GEMM's result.

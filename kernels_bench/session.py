@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from kernels_bench.cases import Case
 from kernels_bench.plan import Plan, UsageError, make_plan
 from kernels_bench.progress import Display, display_for
 from kernels_bench.protocol import Catalogue, Failure, Reproduce, Reproduced
-from kernels_bench.records import ArmStart, Counterexample
+from kernels_bench.records import AnyRecord, ArmStart, Counterexample, Finished, Timing, Verification
 from kernels_bench.relations.base import Comparison
 from kernels_bench.relations.base import company as make_company
 from kernels_bench.report import markdown, render, to_json
@@ -28,7 +31,7 @@ from kernels_bench.results import (
     timestamp,
 )
 from kernels_bench.runner import Runner
-from kernels_bench.summary import RunFacts, exit_status
+from kernels_bench.summary import ArmFact, RunFacts, exit_status, summarise_run
 from kernels_bench.workers import Crew, WorkerError, read_catalogue
 from profiles.environment import Environment, read_environment
 from profiles.telemetry import TelemetryUnavailable, open_telemetry
@@ -67,6 +70,7 @@ def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs
         ResultsError: the results cannot be written.
         WorkerError: nothing can be run.
     """
+    started = time.perf_counter()
     catalogue = catalogue_of(selection)
     plan = make_plan(catalogue, selection)
     manifest = Manifest(
@@ -74,9 +78,11 @@ def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs
         command=command,
         selection=selection,
         device=catalogue.device,
+        arms=(*plan.arms, *plan.left_out),
+        planned=plan.planned,
         environment=_environment(catalogue),
     )
-    return _run(plan, RunDirectory.create(out or default_directory(), manifest), outputs)
+    return _run(plan, RunDirectory.create(out or default_directory(), manifest), outputs, started)
 
 
 def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs) -> int:
@@ -88,11 +94,12 @@ def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs)
     """
     if typed != Selection() or out is not None:
         raise UsageError(f"--resume {directory} takes its options from the run itself; leave the others out")
+    started = time.perf_counter()
     run = RunDirectory.resume(directory)
     selection = run.manifest.selection
     catalogue = catalogue_of(selection)
     run.refuse_other_environment(_environment(catalogue), catalogue.device)
-    return _run(make_plan(catalogue, selection), run, outputs)
+    return _run(make_plan(catalogue, selection), run, outputs, started)
 
 
 def _environment(catalogue: Catalogue) -> Environment:
@@ -106,7 +113,7 @@ def _environment(catalogue: Catalogue) -> Environment:
         return read_environment()
 
 
-def _run(plan: Plan, run: RunDirectory, outputs: Outputs) -> int:
+def _run(plan: Plan, run: RunDirectory, outputs: Outputs, started: float) -> int:
     interrupted = False
     try:
         with display_for(Console(stderr=True)) as display:
@@ -115,6 +122,8 @@ def _run(plan: Plan, run: RunDirectory, outputs: Outputs) -> int:
     except KeyboardInterrupt:
         interrupted = True
     finally:
+        with suppress(ResultsError):  # the disk may be what failed
+            run.append(Finished(seconds=time.perf_counter() - started))
         run.close()
     status = report(run.path, outputs)
     if interrupted:
@@ -138,10 +147,9 @@ def _announce(plan: Plan, run: RunDirectory, display: Display) -> None:
 def _work(plan: Plan, run: RunDirectory, display: Display) -> None:
     def came_up(start: ArmStart) -> None:
         run.append(start)
-        display.step(start.arm)
+        display.note(f"{start.arm}: {start.provenance}, loaded in {start.seconds:.1f} s")
 
     on_cpu = run.manifest.device.type == "cpu"
-    display.phase("start", len(plan.arms))
     with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up) as crew:
         crew.start()
         Runner(plan, crew, run, display, parallel=1 if on_cpu else len(plan.arms)).run()
@@ -155,15 +163,7 @@ def report(directory: Path, outputs: Outputs) -> int:
     """
     manifest = read_manifest(directory)
     records = list(read_records(directory))
-    arms = {r.arm: ArmFact(name=r.arm, claims=r.claims, provenance=r.provenance) for r in records if isinstance(r, ArmStart)}
-    facts = RunFacts(
-        device=manifest.device,
-        arms=tuple(arms.values()),
-        directory=str(directory),
-        command=manifest.command,
-        environment=manifest.environment,
-    )
-    summary = summarise_run(records, facts)
+    summary = summarise_run(records, _facts(directory, manifest, records))
     texts = ((outputs.json, to_json), (outputs.markdown, markdown))
     if "-" not in (outputs.json, outputs.markdown):
         render(summary, Console())
@@ -171,6 +171,29 @@ def report(directory: Path, outputs: Outputs) -> int:
         if target is not None:
             _write(target, write(summary))
     return exit_status(summary)
+
+
+def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) -> RunFacts:
+    provenance = {record.arm: record.provenance for record in records if isinstance(record, ArmStart)}
+    done = {(r.kind, r.key) for r in records if isinstance(r, Verification | Timing)}
+    return RunFacts(
+        device=manifest.device,
+        arms=tuple(
+            ArmFact(
+                name=arm.name,
+                claims=arm.claims,
+                provenance=provenance.get(arm.name, ""),
+                unavailable=arm.unavailable,
+                plugin=arm.plugin,
+            )
+            for arm in manifest.arms
+        ),
+        directory=str(directory),
+        environment=manifest.environment,
+        seconds=sum(record.seconds for record in records if isinstance(record, Finished)) or None,
+        command=manifest.command,
+        missing=max(0, manifest.planned - len(done)),
+    )
 
 
 def _write(target: str, text: str) -> None:
@@ -183,7 +206,9 @@ def _write(target: str, text: str) -> None:
         raise ResultsError(f"cannot write {target}: {error.strerror}", status=3) from error
 
 
-def reproduce_one(selection: Selection, universe: int, comparison: Comparison, console: Console) -> Counterexample | None:
+def reproduce_one(
+    selection: Selection, universe: int, comparison: Comparison, console: Console
+) -> Counterexample | None:
     """One comparison alone, in a worker of its own.
 
     Raises:
@@ -206,7 +231,10 @@ def reproduce_one(selection: Selection, universe: int, comparison: Comparison, c
         company=comparison.company,
         launch=comparison.launch,
     )
-    with tempfile.TemporaryDirectory() as scratch, Crew(plan.arms, Path(scratch), selection.timeout_s, _ignore) as crew:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Crew(plan.arms, Path(scratch), selection.timeout_s, _ignore) as crew,
+    ):
         crew.start()
         reply = crew.ask(case.arm, request)
     if isinstance(reply, Failure):
@@ -235,5 +263,3 @@ def _show(case: Case, comparison: Comparison, found: Counterexample | None, cons
         f"element {found.index}: {found.expected!r} ({found.expected_bits}) became {found.got!r} "
         f"({found.got_bits}), {ulp} apart; at most {found.max_ulp} ulp anywhere"
     )
-
-

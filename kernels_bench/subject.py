@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -15,7 +16,6 @@ from kernels_bench.cases import Case
 from kernels_bench.comparison import poison, same_bits
 from kernels_bench.operators import Operator, RowTensors, Tensors
 from kernels_bench.relations import Company
-
 
 T = TypeVar("T")
 
@@ -45,6 +45,21 @@ class MalformedResult(KernelFault):
     """A result whose number, shape, dtype or device is wrong, so that there is nothing to compare."""
 
 
+@dataclass(frozen=True, eq=False)
+class Launched:
+    """One company's launch.
+
+    Attributes:
+        company: what was launched.
+        outputs: copies of what the kernel returned.
+        intact: for each argument of rows, by its place, whether it is unchanged: booleans on the device.
+    """
+
+    company: Company
+    outputs: RowTensors
+    intact: dict[int, torch.Tensor]
+
+
 class Subject:
     """One kernel, its universe of rows and its weights, on one device.
 
@@ -59,7 +74,15 @@ class Subject:
     """
 
     def __init__(
-        self, case: Case, operator: Operator, kernel: Kernel, *, seed: int, universe: int, device: torch.device, watched: bool = True
+        self,
+        case: Case,
+        operator: Operator,
+        kernel: Kernel,
+        *,
+        seed: int,
+        universe: int,
+        device: torch.device,
+        watched: bool = True,
     ) -> None:
         self.case, self.operator, self.kernel = case, operator, kernel
         self.universe, self.device = universe, device
@@ -99,16 +122,46 @@ class Subject:
                 raise MalformedResult(f"returns a tensor on {got.device} instead of {self.device}")
 
     def run(self, company: Company) -> RowTensors:
-        """The outputs for a company, after poisoning the memory they will land in; inputs are checked afterwards.
+        """The outputs for a company, as copies; waits for the device.
 
         Raises:
             KernelFault: the result has a wrong form, or the kernel wrote into its inputs.
         """
+        launched = self.start(company)
+        self.check_inputs([launched])
+        return launched.outputs
+
+    def start(self, company: Company) -> Launched:
+        """Launch one company and wait for nothing.
+
+        The memory that the outputs will land in is poisoned before, and the outputs that the kernel returned are
+        poisoned after they were copied: a kernel that leaves elements out, or returns what it once computed,
+        returns poison.
+
+        Raises:
+            MalformedResult: the result has a wrong form.
+        """
         inputs = self.gather(company)
         self._poison_free_memory(company.size)
-        outputs = self.launch(inputs)
-        self._check_inputs(company, inputs)
-        return outputs
+        returned = self.launch(inputs)
+        now = self.operator.arguments(inputs, self.weights)
+        then = self.operator.arguments(self.gather(company), self.weights)
+        intact = {place: same_bits(now[place], then[place]) for place in self._watched(now, inputs)}
+        outputs = tuple(output.clone() for output in returned)
+        for output in returned:
+            poison(output)
+        return Launched(company, outputs, intact)
+
+    def _watched(self, arguments: tuple[object, ...], inputs: RowTensors) -> list[int]:
+        """Places of the arguments that hold rows and must not be written."""
+        rows = {tensor.data_ptr() for tensor in inputs}
+        return [
+            place
+            for place, argument in enumerate(arguments)
+            if isinstance(argument, torch.Tensor)
+            and argument.data_ptr() in rows
+            and place not in self.operator.overwrites
+        ]
 
     def _poison_free_memory(self, m: int) -> None:
         """Leave poison in freed blocks of the results' sizes, which is where allocators put the results."""
@@ -117,17 +170,22 @@ class Subject:
         for block in [torch.empty(shape, dtype=dtype, device=self.device) for shape in shapes]:
             poison(block)
 
-    def _check_inputs(self, company: Company, inputs: RowTensors) -> None:
-        now = self.operator.arguments(inputs, self.weights)
-        then = self.operator.arguments(self.gather(company), self._pristine)
-        watched = {
-            place: same_bits(a, b)
-            for place, (a, b) in enumerate(zip(now, then, strict=True))
-            if isinstance(a, torch.Tensor) and place not in self.operator.overwrites
-        }
-        if watched and not bool(torch.stack(list(watched.values())).all()):
-            changed = ", ".join(str(place) for place, intact in watched.items() if not bool(intact))
-            raise KernelFault(f"writes into its inputs: argument {changed} changed in company {company.spec}")
+    def check_inputs(self, launches: Sequence[Launched]) -> None:
+        """Wait for some launches, and see whether they left rows and weights alone.
+
+        Raises:
+            KernelFault: they did not.
+        """
+        flags = [flag for launched in launches for flag in launched.intact.values()]
+        flags += [same_bits(a, b) for a, b in zip(self.weights, self._pristine, strict=True)]
+        if not flags or bool(torch.stack(flags).all()):
+            return
+        for launched in launches:
+            for place, intact in launched.intact.items():
+                if not bool(intact):
+                    raise KernelFault(f"writes into its rows: argument {place} changed in {launched.company.spec}")
+        between = " … ".join(dict.fromkeys((launches[0].company.spec, launches[-1].company.spec)))
+        raise KernelFault(f"writes into its weights, in company {between}")
 
     def capture(self, company: Company) -> Replay:
         """Capture one launch in a CUDA graph.
@@ -146,15 +204,15 @@ class Replay:
     def __init__(self, subject: Subject, graph: torch.cuda.CUDAGraph, inputs: RowTensors, outputs: RowTensors) -> None:
         self._subject, self._graph, self._inputs, self._outputs = subject, graph, inputs, outputs
 
-    def run(self, company: Company) -> RowTensors:
-        """The outputs for a company of the size that was captured."""
+    def start(self, company: Company) -> Launched:
+        """Replay for a company of the size that was captured, and wait for nothing."""
         # Poison first: a kernel that works in place returns its inputs.
         for output in self._outputs:
             poison(output)
         for held, rows in zip(self._inputs, self._subject.gather(company), strict=True):
             held.copy_(rows)
         self._graph.replay()
-        return self._outputs
+        return Launched(company, tuple(output.clone() for output in self._outputs), {})
 
 
 def capture_graph(body: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:

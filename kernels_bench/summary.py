@@ -1,7 +1,7 @@
 """What a run found out, from its records: verdicts, speeds and warnings as plain immutable data; no torch.
 
-`summarise` makes a `RunSummary`, which is also what ``--json`` writes.  Raise `SUMMARY_SCHEMA_VERSION` with
-every change that an older reader would misread.
+`summarise_run` makes a `RunSummary`, which is also what ``--json`` writes.  Raise `SUMMARY_SCHEMA_VERSION`
+with every change that an older reader would misread.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Literal
 
 from kernels_bench.cases import Case, Device, Record
@@ -40,24 +41,27 @@ NoticeKind = Literal["failed", "skipped", "relation", "arm", "unsupported", "thr
 NOTICE_KINDS: tuple[NoticeKind, ...] = (
     "failed", "skipped", "relation", "arm", "unsupported", "throttle", "timing"
 )  # fmt: skip
-"""Every kind of warning, the gravest first."""
+"""Every kind of warning, the gravest first: ``relation`` is one that could not be examined, ``arm`` one that
+could not run at all."""
 
 HEADLINE_SIZES = (1, 16, 256, 2048)
 """The M whose speeds stand in the tables."""
 
 
-class ArmFacts(Record):
+class ArmFact(Record):
     """An arm that the run was asked for.
 
     Attributes:
         name: as users type it.
         claims: the arm says of itself that it is batch-invariant.
+        provenance: which version and path it uses; empty if it does not say.
         unavailable: why it could not run on this machine; empty if it could.
         plugin: path of the user's file that it comes from, if any.
     """
 
     name: str
     claims: bool
+    provenance: str = ""
     unavailable: str = ""
     plugin: str | None = None
 
@@ -69,7 +73,7 @@ class RunFacts(Record):
         device: what the kernels ran on.
         arms: in the order of the tables.
         directory: path of the run directory.
-        seconds: wall time.
+        seconds: wall time; None if nobody watched the clock.
         environment: code, machine and versions.
         command: the command line that made the run, as it can be typed again.
         default_arm: the arm that the others' speeds are compared with.
@@ -77,10 +81,10 @@ class RunFacts(Record):
     """
 
     device: Device
-    arms: tuple[ArmFacts, ...]
+    arms: tuple[ArmFact, ...]
     directory: str
-    seconds: float
     environment: Environment
+    seconds: float | None = None
     command: str = "python -m kernels_bench"
     default_arm: str = "torch"
     missing: int = 0
@@ -133,14 +137,16 @@ class SameBits(Record):
     sizes: tuple[int, ...]
     sizes_compared: int
 
-    def __str__(self) -> str:
+    @property
+    def where(self) -> str:
+        """Where the bits are the same, as the end of a phrase; empty for everywhere."""
         if self.equal == self.compared:
-            return self.arm
+            return ""
         if 0 < len(self.sizes) <= 4:
-            return f"{self.arm} at M={', '.join(str(m) for m in self.sizes)}"
+            return f" at M={', '.join(str(m) for m in self.sizes)}"
         if self.sizes:
-            return f"{self.arm} at {len(self.sizes)} of {self.sizes_compared} M"
-        return f"{self.arm} in {self.equal} of {self.compared} outputs"
+            return f" at {len(self.sizes)} of {self.sizes_compared} M"
+        return f" in {self.equal} of {self.compared} outputs"
 
 
 class Finding(Record):
@@ -165,14 +171,14 @@ class Notice(Record):
     """A warning, said once however often it applies.
 
     Attributes:
-        kind: ``failed``, ``skipped``, ``relation`` (one that could not be examined), ``arm`` (one that could not
-            run at all), ``unsupported``, ``throttle`` or ``timing``.
+        kind: one of `NOTICE_KINDS`.
         text: what a reader must know; numbers that differ are given as ranges.
         remedy: what to do about it; empty where ``text`` says so itself.
         arms: whom it concerns.
         count: how often it applies, in units of ``unit``.
         unit: ``timing``, ``case`` or ``arm``.
         example: one of them, such as ``vllm/mm/4096x4096/bf16/16``.
+        command: shows it again; empty where that makes no sense.
     """
 
     kind: NoticeKind
@@ -182,6 +188,7 @@ class Notice(Record):
     count: int
     unit: Literal["timing", "case", "arm"]
     example: str
+    command: str = ""
 
 
 class ArmSummary(Record):
@@ -264,7 +271,7 @@ class RunSummary(Record):
     notices: tuple[Notice, ...]
 
 
-def summarise(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
+def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
     """Everything a run found out; of several records of one case (and M) the last counts.
 
     Records may be a generator: raw samples are let go of, one record after the other.
@@ -283,7 +290,7 @@ def summarise(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
         operators=tuple(operators),
         arms=_arms(found, arms, facts),
         ceiling=found.ceiling,
-        provenance={name: start.provenance for name, start in found.starts.items()},
+        provenance=_provenance(found, facts),
         notices=tuple(_notices(found, facts)),
     )
 
@@ -297,10 +304,13 @@ def exit_status(summary: RunSummary) -> int:
     """
     if broken_promises(summary) or any("wrong" in arm.verdicts for arm in summary.arms):
         return 1
-    unmeasured = any(
-        arm.failed or arm.skipped or (arm.claims and "inconclusive" in arm.verdicts) for arm in summary.arms
-    )
-    return 3 if unmeasured or summary.facts.missing else 0
+    return 3 if unmeasured(summary) else 0
+
+
+def unmeasured(summary: RunSummary) -> bool:
+    """Whether something failed, was skipped or not reached, or a claim of invariance stays undecided."""
+    undecided = any(arm.claims and "inconclusive" in arm.verdicts for arm in summary.arms)
+    return undecided or summary.facts.missing > 0 or any(arm.failed or arm.skipped for arm in summary.arms)
 
 
 def broken_promises(summary: RunSummary) -> tuple[str, ...]:
@@ -355,7 +365,7 @@ def _gather(records: Iterable[AnyRecord]) -> _Found:
             found.timings[record.key] = record.model_copy(update={"warm_samples": None, "cold_samples": None})
         elif isinstance(record, Ceiling):
             found.ceiling = record
-        else:
+        elif isinstance(record, ArmStart):
             found.starts[record.arm] = record
     return found
 
@@ -368,6 +378,12 @@ def _known_arms(found: _Found, facts: RunFacts) -> dict[str, bool]:
     for record in found.cases():
         arms.setdefault(record.case.arm, record.case.arm != facts.default_arm)
     return arms
+
+
+def _provenance(found: _Found, facts: RunFacts) -> dict[str, str]:
+    told = {arm.name: arm.provenance for arm in facts.arms}
+    told |= {start.arm: start.provenance for start in found.starts.values()}
+    return {name: text for name, text in told.items() if text}
 
 
 def _table_sizes(timings: Iterable[Timing]) -> tuple[int, ...]:
@@ -388,9 +404,7 @@ def _arms(found: _Found, claims: Mapping[str, bool], facts: RunFacts) -> tuple[A
     return tuple(_arm(name, claims[name], found, digests, facts) for name in claims if name in seen)
 
 
-def _arm(
-    name: str, claims: bool, found: _Found, digests: Mapping[str, _Digests], facts: RunFacts
-) -> ArmSummary:
+def _arm(name: str, claims: bool, found: _Found, digests: Mapping[str, _Digests], facts: RunFacts) -> ArmSummary:
     verified = [v for v in found.verifications.values() if v.case.arm == name]
     timed = [t for t in found.timings.values() if t.case.arm == name]
     counts = Counter(v.verdict for v in verified)
@@ -442,9 +456,7 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
     ]
     if broken:
         found, case = min(broken, key=lambda pair: (pair[0].company.size, pair[0].reference.size))
-        yield Finding(
-            kind="variant", case=case, text=describe(found), command=found.command, counterexample=found
-        )
+        yield Finding(kind="variant", case=case, text=describe(found), command=found.command, counterexample=found)
 
 
 def rerun_command(case: Case, plugin: str | None = None) -> str:
@@ -452,7 +464,7 @@ def rerun_command(case: Case, plugin: str | None = None) -> str:
     options = {
         "--op": case.operator,
         "--arm": case.arm,
-        "--shapes": case.shape.token.replace("x", ","),
+        "--shapes": case.shape.token,
         "--dtype": str(case.precision),
         "--plugin": plugin,
     }
@@ -462,13 +474,13 @@ def rerun_command(case: Case, plugin: str | None = None) -> str:
 
 def describe(found: Counterexample) -> str:
     """A counterexample in one sentence, without its case."""
-    element = f"{_number(found.expected)} became {_number(found.got)}"
-    distance = "" if found.ulp is None else f", {_ulp(found.ulp)}"
-    most = "" if found.max_ulp in (None, found.ulp) else f"; at most {_ulp(found.max_ulp or 0)}"
+    rows = "" if found.rows_compared == 1 else f" in {found.rows:,} of {found.rows_compared:,} rows"
+    first = "NaN" if found.ulp is None else _ulp(found.ulp)
+    most = "" if found.max_ulp in (None, found.ulp) else f", at most by {_ulp(found.max_ulp or 0)}"
     return (
-        f"{found.relation}: row {found.row} differs {_between(found)}; "
-        f"{_many(found.elements, 'element')} in {found.rows:,} of {_many(found.rows_compared, 'row')} differ "
-        f"(first: {element}{distance}{most})"
+        f"{found.relation}: row {found.row} differs {_between(found)}: "
+        f"{_many(found.elements, 'element')}{rows}, the first by {first}{most}: "
+        f"{_number(found.expected)} became {_number(found.got)}"
     )
 
 
@@ -595,7 +607,6 @@ _THROTTLE_REMEDIES = {
     "display_clock": "a display holds the clock; use a card without one",
 }
 _NO_REASON = "no reason was given"
-_RERUN = "run one alone to see why: "
 _RELATION_REMEDIES = {
     "needs a CUDA device": "the verdicts do not cover it; run on a machine with an NVIDIA GPU",
 }
@@ -612,6 +623,7 @@ class _Remark:
     arm: str
     place: str
     unit: Literal["timing", "case"]
+    command: str = ""
 
     @property
     def group(self) -> tuple[str, ...]:
@@ -653,6 +665,7 @@ def _fold(group: Sequence[_Remark]) -> Notice:
         count=len({remark.place for remark in group}),
         unit=first.unit,
         example=first.place,
+        command=first.command,
     )
 
 
@@ -672,10 +685,18 @@ def _status_remarks(found: _Found, facts: RunFacts) -> Iterator[_Remark]:
     not_offered = _not_offered(found)
     for record in found.cases():
         case, status = record.case, record.status
-        if status == "measured" or (case.arm, case.operator) in not_offered:
+        if status == "measured" or (case.arm, case.operator) in not_offered or _follows(record, found):
             continue
-        remedy = _remedy(status, record.reason, record, facts)
-        yield _Remark(status, record.reason or _NO_REASON, remedy, case.arm, case.key, "case")
+        remedy, command = _remedy(record, facts)
+        yield _Remark(status, record.reason or _NO_REASON, remedy, case.arm, case.key, "case", command)
+
+
+def _follows(record: Verification | Timing, found: _Found) -> bool:
+    """A case that was not timed for what its verification says already."""
+    verification = found.verifications.get(record.case.key)
+    if record.kind == "verification" or record.status != "skipped" or verification is None:
+        return False
+    return verification.status != "measured" or bool(verification.wrong)
 
 
 def _not_offered(found: _Found) -> set[tuple[str, str]]:
@@ -686,18 +707,19 @@ def _not_offered(found: _Found) -> set[tuple[str, str]]:
     return {pair for pair, seen in statuses.items() if seen == {"unsupported"}}
 
 
-def _remedy(status: str, reason: str, record: Verification | Timing, facts: RunFacts) -> str:
-    lowered = reason.lower()
-    if status == "unsupported":
-        return "nothing is wrong; leave such cases out with --arm, --shapes or --dtype"
-    if "out of memory" in lowered:
-        return "free the device's memory, or choose smaller --shapes and --batch"
-    if "timed out" in lowered or "timeout" in lowered or "no answer" in lowered:
-        return "raise --timeout if the kernel is slow; otherwise it hangs"
-    if status == "skipped":
-        return f"--resume {shlex.quote(facts.directory)} measures what is missing"
+def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
+    """What to do about a case that was not measured, and the command that shows more, if any."""
+    reason = record.reason.lower()
+    if record.status == "unsupported":
+        return "no fault; leave such cases out with --arm, --shapes or --dtype", ""
+    if "out of memory" in reason:
+        return "free the device's memory, or choose smaller --shapes and --batch", ""
     batch = f" --batch {record.m}" if isinstance(record, Timing) else ""
-    return _RERUN + rerun_command(record.case, _plugin(record.case.arm, facts)) + batch
+    alone = rerun_command(record.case, _plugin(record.case.arm, facts)) + batch
+    if "no answer" in reason or "timed out" in reason:
+        return "raise --timeout if the kernel is slow, else it hangs; one alone:", alone
+    logs = PurePath(facts.directory) / "logs" / f"{record.case.arm}.log"
+    return f"its worker's own words are in {logs}; one alone:", alone
 
 
 def _relation_remarks(found: _Found) -> Iterator[_Remark]:
@@ -732,7 +754,7 @@ __all__ = [
     "NOTICE_KINDS",
     "SUMMARY_SCHEMA_VERSION",
     "VERDICTS",
-    "ArmFacts",
+    "ArmFact",
     "ArmSummary",
     "CeilingShare",
     "Finding",
@@ -750,5 +772,6 @@ __all__ = [
     "exit_status",
     "geometric_mean",
     "rerun_command",
-    "summarise",
+    "summarise_run",
+    "unmeasured",
 ]

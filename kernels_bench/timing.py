@@ -20,7 +20,7 @@ import torch
 from kernels_bench.records import Samples, Summary, Timing
 from kernels_bench.relations import company
 from kernels_bench.sampling import FULL_CLOCK, known_well_enough, summarise
-from kernels_bench.subject import Subject, capture_graph
+from kernels_bench.subject import Subject
 from profiles.ranges import Ranges
 from profiles.telemetry import Telemetry
 
@@ -38,9 +38,9 @@ class Effort:
         budget_s: time after which to stop, once there are five samples.
     """
 
-    sample_us: float = 300.0
-    fewest: int = 12
-    most: int = 60
+    sample_us: float = 400.0
+    fewest: int = 18
+    most: int = 120
     budget_s: float = 0.02
 
 
@@ -77,11 +77,7 @@ class Sampler:
         self._spent_s += time.perf_counter() - start
         count, effort = len(self._us), self._effort
         spent = self._spent_s >= effort.budget_s and count >= min(5, effort.fewest)
-        self.done = (
-            spent
-            or count >= effort.most
-            or known_well_enough(self.samples(), self._full_clock, effort.fewest)
-        )
+        self.done = spent or count >= effort.most or known_well_enough(self.samples(), self._full_clock, effort.fewest)
 
     def _slowed(self) -> bool:
         return bool(self._clocks) and min(self._clocks[-3:]) < FULL_CLOCK * self._full_clock
@@ -152,7 +148,10 @@ class TimedCase:
     def turn(self) -> bool:
         """Take a few samples of each kind; True once both medians are known."""
         start = time.perf_counter()
-        with self._ranges.range(self._message, category=self._subject.case.operator, payload=self._m), no_gc():
+        with (
+            self._ranges.range(self._message, category=self._subject.case.operator, payload=self._m),
+            no_gc(),
+        ):
             self._warm.turn()
             self._cold.turn()
         state = self._telemetry.state() if self._telemetry is not None else None
@@ -224,7 +223,7 @@ class HostStopwatch:
         once_us = max(0.5, host_us(call))
         return HostMeter(call, max(1, min(1000, round(effort.sample_us / once_us))), None)
 
-    def cold(self, call: Call, effort: Effort) -> Meter:  # noqa: ARG002
+    def cold(self, call: Call, effort: Effort) -> Meter:
         """One call after reading and writing more than the last level of cache holds."""
         return HostMeter(call, 1, lambda: self._other_data.add_(1))
 
@@ -246,7 +245,7 @@ class HostMeter:
     method: str = "host"
     overhead_us: float = 0.0
 
-    def take(self, rest: bool) -> list[tuple[float, float | None]]:  # noqa: ARG002
+    def take(self, rest: bool) -> list[tuple[float, float | None]]:
         """Four warm samples, or two cold ones."""
         return [(self._sample(), None) for _ in range(4 if self.spoil is None else 2)]
 

@@ -15,10 +15,12 @@ from kernels_bench.timing import Call, Effort, Meter
 # 30 µs at 1980 MHz: long enough to tell the clock to about one per cent.
 SPIN_CYCLES = 60_000
 REST_S = 0.004
-_CALIBRATION_ROUNDS = 20
-_COLD_PER_GRAPH = 5
-_WARM_PER_TAKE = 4
-_COLD_TAKES = 2
+_CALIBRATION_ROUNDS = 15
+_COLD_PER_GRAPH = 10
+_WARM_PER_TAKE = 6
+_COLD_TAKES = 3
+_MOST_CALLS = 64
+# 1 ms: the host queues a few dozen eager launches in that time.
 _HOLD_CYCLES = 2_000_000
 
 
@@ -53,7 +55,6 @@ class CudaStopwatch:
     def __init__(self) -> None:
         l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
         self._other_data = torch.empty(2 * l2_bytes, dtype=torch.int8, device="cuda")
-        self._spin_us = 0.0
         self.full_clock_mhz = 0.0
         self.warm_overhead_us = self.cold_overhead_us = 0.0
         self._calibrate()
@@ -64,10 +65,10 @@ class CudaStopwatch:
 
     def warm(self, call: Call, effort: Effort) -> Meter:
         """The mean over as many back-to-back calls as fill a sample."""
-        calls = max(1, min(40, round(effort.sample_us / max(1.0, self._estimate_us(call)))))
+        calls = max(1, min(_MOST_CALLS, round(effort.sample_us / max(1.0, self._estimate_us(call)))))
         return self._captured(partial(WarmGraph, self, call, calls), partial(HeldStream, self, call, calls, False))
 
-    def cold(self, call: Call, effort: Effort) -> Meter:  # noqa: ARG002
+    def cold(self, call: Call, effort: Effort) -> Meter:
         """One call a sample, after `spoil`."""
         return self._captured(partial(ColdGraph, self, call), partial(HeldStream, self, call, 1, True))
 
@@ -81,34 +82,31 @@ class CudaStopwatch:
             return stream()
 
     def _estimate_us(self, call: Call) -> float:
-        spin(_HOLD_CYCLES // 10)
+        """One call's time, roughly, without the host's part in it."""
+        spin(_HOLD_CYCLES)
         start, end = _event(False), _event(False)
         start.record()
         call()
         end.record()
         torch.cuda.synchronize()
-        return 1e3 * start.elapsed_time(end)
+        return float(1e3 * start.elapsed_time(end)) - self.warm_overhead_us
 
     def clock_mhz(self, spin_us: float) -> float:
         """SM clock from the time that `SPIN_CYCLES` took between two events."""
         return SPIN_CYCLES / max(1e-3, spin_us - self.warm_overhead_us)
 
     def _calibrate(self) -> None:
-        """Time an empty kernel alone and forty times over: the difference is a call, the rest is the bracket."""
-        one, many, cold = (
-            _Bracket(lambda: spin(0)),
-            _Bracket(repeated(lambda: spin(0), 40)),
-            _Bracket(lambda: spin(0), before=self.spoil),
-        )
-        for bracket in (one, many, cold):
-            bracket.replay()
-        rounds = [[b.replay() for b in (one, many, cold)] for _ in range(_CALIBRATION_ROUNDS)]
-        single, forty, after_spoil = np.median(np.asarray(rounds)[:, :, 0], axis=0)
-        call = (forty - single) / 39
-        self.warm_overhead_us = float(max(0.0, single - call))
-        self.cold_overhead_us = float(max(0.0, after_spoil - call))
-        spins = [r[1] for round_ in rounds for r in round_]
-        self.full_clock_mhz = float(np.median([self.clock_mhz(us) for us in spins]))
+        """Time an empty kernel alone and many times over: the difference is a call, the rest is the bracket."""
+        nothing = repeated(lambda: spin(0), 1)
+        one, many = _Bracket(nothing), _Bracket(repeated(nothing, _MOST_CALLS))
+        cold = ColdGraph(self, nothing)
+        rounds = [(one.replay(), many.replay(), cold.take(rest=False)) for _ in range(_CALIBRATION_ROUNDS)]
+        single = float(np.median([a[0] for a, _, _ in rounds]))
+        call = (float(np.median([b[0] for _, b, _ in rounds])) - single) / (_MOST_CALLS - 1)
+        self.warm_overhead_us = max(0.0, single - call)
+        self.cold_overhead_us = max(0.0, float(np.median([us for _, _, c in rounds for us, _ in c])) - call)
+        spins = [spin_us for a, b, _ in rounds for _, spin_us in (a, b)]
+        self.full_clock_mhz = self.clock_mhz(float(np.median(spins)))
 
 
 class _Bracket:
@@ -149,8 +147,9 @@ class WarmGraph:
         self._bracket.replay()
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Four samples, each a replay."""
+        """Six samples, each a replay, after one that brings everything back into the caches."""
         found: list[tuple[float, float | None]] = []
+        self._bracket.replay()
         for _ in range(_WARM_PER_TAKE):
             if rest:
                 time.sleep(REST_S)
@@ -172,7 +171,8 @@ class ColdGraph:
         self._spun = _event(True)
 
         def body() -> None:
-            for start, end in self._pairs:
+            for start, end in [(_event(True), _event(True)), *self._pairs]:
+                # The first round of a graph starts later than the others, so its events are not read.
                 stopwatch.spoil()
                 start.record()
                 call()
@@ -183,7 +183,7 @@ class ColdGraph:
         self._graph, _ = capture_graph(body)
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Ten samples of two replays."""
+        """Thirty samples of three replays."""
         found: list[tuple[float, float | None]] = []
         for _ in range(_COLD_TAKES):
             if rest:
@@ -206,7 +206,7 @@ class HeldStream:
         self.overhead_us = bracket / calls
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Four samples."""
+        """Six samples."""
         if rest:
             time.sleep(REST_S)
         return [self._sample() for _ in range(_WARM_PER_TAKE)]

@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from kernels_bench.comparison import Difference, difference, digest, unwritten
+from kernels_bench.comparison import Difference, difference, digest, same_bits, unwritten
 from kernels_bench.operators import RowTensors
 from kernels_bench.records import Accuracy, CompanyRef, Counterexample, RelationResult, Verification
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company
 from kernels_bench.relations.base import Ids
-from kernels_bench.subject import KernelFault, Replay, Subject, poisoned_allocations
+from kernels_bench.subject import Launched, Replay, Subject, poisoned_allocations
 
 # Float64 elements of a reference held at once.
 _REFERENCE_CHUNK = 1 << 25
 # Rows of a deviating company that are compared with the reference too.
 _DEVIANTS_CHECKED = 32
+# Trials whose outcome is waited for together: waiting costs more than comparing.
+_HELD_TRIALS, _HELD_BYTES = 32, 256 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A comparison that was launched.
+
+    Attributes:
+        comparison: what is compared.
+        launched: the company under test.
+        places: where each compared row stands in the reference company.
+        pairs: for each of the operator's results, the compared rows' outputs in both companies.
+        same: for each pair, whether all bits agree: booleans on the device.
+    """
+
+    comparison: Comparison
+    launched: Launched
+    places: Ids
+    pairs: list[tuple[torch.Tensor, torch.Tensor]]
+    same: list[torch.Tensor]
 
 
 class Verifier:
@@ -34,7 +56,7 @@ class Verifier:
         self.subject = subject
         self.accuracy: Accuracy | None = None
         self._seed, self._plugin = seed, plugin
-        self._reference: tuple[Company, RowTensors] | None = None
+        self._reference: Launched | None = None
         self._replays: dict[int, Replay] = {}
 
     def verify(self, relations: Sequence[Relation], setting: Setting, digest_sizes: Sequence[int]) -> Verification:
@@ -47,7 +69,7 @@ class Verifier:
         start = time.perf_counter()
         with poisoned_allocations(self.subject.device):
             wrong = self._check_universe()
-            digests = {m: digest(self._outputs(f"first:{m}")) for m in digest_sizes}
+            digests = {m: self._digest(m) for m in digest_sizes}
             results = attribute([self._examine(relation, setting) for relation in relations])
         return Verification(
             case=self.subject.case,
@@ -66,34 +88,54 @@ class Verifier:
         Raises:
             KernelFault: see `Subject.run`.
         """
-        subject = self.subject
-        expected_in, expected = self._reference_outputs(comparison.reference)
-        actual_in = company(comparison.company, subject.universe)
-        actual = self._replayed(actual_in) if comparison.launch == "graph" else subject.run(actual_in)
-        places = _places(expected_in, actual_in)
-        here, there = (torch.from_numpy(p).to(subject.device) for p in (actual_in.compared, places))
-        for output, (left, right) in enumerate(zip(expected, actual, strict=True)):
-            found = difference(left.index_select(0, there), right.index_select(0, here))
-            if found is not None:
-                deviants = actual_in.compared[list(found.differing_rows[:_DEVIANTS_CHECKED])]
-                self._check_accuracy(actual_in, actual, deviants)
-                return self._counterexample(comparison, relation, found, output, places)
-        return None
+        return self._judge([self._try(comparison)], relation)[0]
 
-    def _outputs(self, spec: str) -> RowTensors:
-        return self.subject.run(company(spec, self.subject.universe))
+    def _digest(self, m: int) -> str:
+        return digest(self.subject.run(company(f"first:{m}", self.subject.universe)))
 
-    def _reference_outputs(self, spec: str) -> tuple[Company, RowTensors]:
-        if self._reference is None or self._reference[0].spec != spec:
+    def _try(self, comparison: Comparison) -> Trial:
+        """Launch a comparison and have the device compare it; waits for nothing unless the reference is new."""
+        reference = self._reference_launch(comparison.reference)
+        wanted = company(comparison.company, self.subject.universe)
+        launched = self._replayed(wanted) if comparison.launch == "graph" else self.subject.start(wanted)
+        places = _places(reference.company, wanted)
+        pairs = [
+            (_take(left, places), _take(right, wanted.compared))
+            for left, right in zip(reference.outputs, launched.outputs, strict=True)
+        ]
+        return Trial(comparison, launched, places, pairs, [same_bits(left, right) for left, right in pairs])
+
+    def _judge(self, trials: Sequence[Trial], relation: str) -> list[Counterexample | None]:
+        """Wait once for some trials, and look closer at those that differ."""
+        self.subject.check_inputs([trial.launched for trial in trials])
+        same = torch.stack([flag for trial in trials for flag in trial.same]).tolist()
+        found: list[Counterexample | None] = []
+        for trial in trials:
+            flags, same = same[: len(trial.same)], same[len(trial.same) :]
+            found.append(None if all(flags) else self._look_closer(trial, flags.index(False), relation))
+        return found
+
+    def _look_closer(self, trial: Trial, output: int, relation: str) -> Counterexample:
+        found = difference(*trial.pairs[output])
+        assert found is not None
+        launched = trial.launched
+        deviants = launched.company.compared[list(found.differing_rows[:_DEVIANTS_CHECKED])]
+        self._check_accuracy(launched.company, launched.outputs, deviants)
+        return self._counterexample(trial, relation, found, output)
+
+    def _reference_launch(self, spec: str) -> Launched:
+        if self._reference is None or self._reference.company.spec != spec:
             self._reference = None  # let go of the old outputs before the new ones are made
-            self._reference = (company(spec, self.subject.universe), self._outputs(spec))
+            launched = self.subject.start(company(spec, self.subject.universe))
+            self.subject.check_inputs([launched])
+            self._reference = launched
         return self._reference
 
-    def _replayed(self, wanted: Company) -> RowTensors:
+    def _replayed(self, wanted: Company) -> Launched:
         if wanted.size not in self._replays:
             self._replays.clear()
             self._replays[wanted.size] = self.subject.capture(company(f"first:{wanted.size}", self.subject.universe))
-        return self._replays[wanted.size].run(wanted)
+        return self._replays[wanted.size].start(wanted)
 
     def _examine(self, relation: Relation, setting: Setting) -> RelationResult:
         """One relation's result; a kernel that cannot be captured is no fault of the others."""
@@ -112,12 +154,12 @@ class Verifier:
     def _count(self, relation: Relation, setting: Setting) -> RelationResult:
         companies = rows = broken = 0
         first: Counterexample | None = None
-        for comparison in relation.comparisons(setting):
-            found = self.compare(comparison, relation.name)
-            companies += 1
-            rows += len(company(comparison.company, setting.universe).compared)
-            broken += found is not None
-            first = first or found
+        for trials in self._batches(relation.comparisons(setting)):
+            found = self._judge(trials, relation.name)
+            companies += len(trials)
+            rows += sum(len(trial.launched.company.compared) for trial in trials)
+            broken += sum(one is not None for one in found)
+            first = first or next((one for one in found if one is not None), None)
         return RelationResult(
             relation=relation.name,
             status="held" if first is None else "broken",
@@ -127,11 +169,24 @@ class Verifier:
             counterexample=first,
         )
 
+    def _batches(self, comparisons: Iterable[Comparison]) -> Iterator[list[Trial]]:
+        """Trials to wait for together: as many as a bounded amount of memory holds."""
+        trials: list[Trial] = []
+        held = 0
+        for comparison in comparisons:
+            trials.append(self._try(comparison))
+            held += sum(tensor.nbytes for pair in trials[-1].pairs for tensor in pair)
+            if held > _HELD_BYTES or len(trials) >= _HELD_TRIALS:
+                yield trials
+                trials, held = [], 0
+        if trials:
+            yield trials
+
     def _check_universe(self) -> str:
         """Compare every row of the universe with the reference; say what is wrong beside inaccuracy."""
-        whole, outputs = self._reference_outputs(f"first:{self.subject.universe}")
-        missing = sum(unwritten(output) for output in outputs)
-        self._check_accuracy(whole, outputs, whole.compared)
+        launched = self._reference_launch(f"first:{self.subject.universe}")
+        missing = sum(unwritten(output) for output in launched.outputs)
+        self._check_accuracy(launched.company, launched.outputs, launched.company.compared)
         return f"{missing} elements of the result were never written" if missing else ""
 
     def _check_accuracy(self, where: Company, outputs: RowTensors, positions: Ids) -> None:
@@ -163,20 +218,16 @@ class Verifier:
             f"{found.got:.9g} where float64 gives {found.expected:.9g}"
         )
 
-    def _counterexample(
-        self, comparison: Comparison, relation: str, found: Difference, output: int, places: Ids
-    ) -> Counterexample:
-        universe = self.subject.universe
-        expected_in, actual_in = company(comparison.reference, universe), company(comparison.company, universe)
+    def _counterexample(self, trial: Trial, relation: str, found: Difference, output: int) -> Counterexample:
+        comparison, actual_in, places = trial.comparison, trial.launched.company, trial.places
+        expected_in = company(comparison.reference, self.subject.universe)
         position = int(actual_in.compared[found.row])
         return Counterexample(
             relation=relation,
             reference=CompanyRef(
                 spec=expected_in.spec, size=expected_in.size, launch="eager", position=int(places[found.row])
             ),
-            company=CompanyRef(
-                spec=actual_in.spec, size=actual_in.size, launch=comparison.launch, position=position
-            ),
+            company=CompanyRef(spec=actual_in.spec, size=actual_in.size, launch=comparison.launch, position=position),
             row=int(actual_in.rows[position]),
             output=output,
             index=found.index,
@@ -216,7 +267,10 @@ def attribute(results: Sequence[RelationResult]) -> list[RelationResult]:
     repeatable = all(result.relation != "repeat" or result.status != "broken" for result in results)
     if repeatable:
         return list(results)
-    doubt = {"status": "inconclusive", "reason": "the kernel is not repeatable, which alone explains the difference"}
+    doubt = {
+        "status": "inconclusive",
+        "reason": "the kernel is not repeatable, which alone explains the difference",
+    }
     return [
         result.model_copy(update=doubt) if result.status == "broken" and result.relation != "repeat" else result
         for result in results
@@ -238,6 +292,14 @@ def _places(reference: Company, other: Company) -> Ids:
     return found
 
 
+def _take(tensor: torch.Tensor, positions: Ids) -> torch.Tensor:
+    """The rows at some positions; a view where they follow each other."""
+    first, count = int(positions[0]), len(positions)
+    if np.array_equal(positions, np.arange(first, first + count)):
+        return tensor[first : first + count]
+    return tensor.index_select(0, torch.from_numpy(positions).to(tensor.device))
+
+
 def _worst(where: Company, positions: Ids, exact: torch.Tensor, bound: torch.Tensor, got: torch.Tensor) -> Accuracy:
     share = (got.double() - exact).abs_().div_(bound)
     # NaN never passes: the universe's ordinary rows are finite, and so are their exact results.
@@ -253,6 +315,3 @@ def _worst(where: Company, positions: Ids, exact: torch.Tensor, bound: torch.Ten
         got=float(got.reshape(len(positions), -1)[row, index]),
         rows=len(positions),
     )
-
-
-__all__ = ["KernelFault", "Verifier", "attribute", "first_line"]

@@ -82,7 +82,15 @@ def catalogue(request: AskCatalogue) -> Catalogue:
         device=device,
         arms=tuple(_arm_info(arm, path, device) for arm, path in [*known, *plugged]),
         operators=tuple(
-            OperatorInfo(name=o.name, summary=o.summary, dims=o.dims, shapes=o.shapes, precisions=o.precisions)
+            OperatorInfo(
+                name=o.name,
+                summary=o.summary,
+                dims=o.dims,
+                shapes=o.shapes,
+                usual=o.usual,
+                quick=o.quick,
+                precisions=o.precisions,
+            )
             for o in operators().values()
         ),
         relations=tuple(
@@ -134,7 +142,6 @@ class Worker:
         start = time.perf_counter()
         arm = load_plugin(request.plugin) if request.plugin else arms()[request.arm]
         self._plugin = request.plugin
-        # What the CPU's kernels do depends on it; the arms of one run must not differ in it.
         self._kernels = arm.kernels()
         if self._device.type == "cuda":
             self._kept_telemetry = _telemetry()
@@ -262,7 +269,7 @@ def serve(connection: Connection) -> None:
             return
         try:
             reply = worker.answer(request)
-        except Exception as error:  # noqa: BLE001 - whatever a kernel raises is an answer
+        except Exception as error:
             if not isinstance(error, (Unsupported, KernelFault, PluginError)):
                 sys.excepthook(type(error), error, error.__traceback__)
             reply = worker.failure(error)

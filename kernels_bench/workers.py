@@ -24,6 +24,9 @@ START_TIMEOUT_S = 600.0
 DEATHS_IN_A_ROW = 3
 """After so many deaths with no answer between them an arm's remaining cases are skipped."""
 
+# Threads that spin while they wait make every other process wait too, and on a busy machine thirty times longer.
+_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 R = TypeVar("R", bound=Request)
 
 
@@ -54,7 +57,7 @@ class Worker:
         with theirs, log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "kernels_bench.worker", str(theirs.fileno()), str(os.getpid())],
-                env={**os.environ, **_import_path(), **environment},
+                env={**_DEFAULTS, **os.environ, **_import_path(), **environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -85,9 +88,15 @@ class Worker:
     def ask(self, request: Request, timeout_s: float) -> Reply:
         """Send a request and wait for its answer."""
         self.post(request, timeout_s)
-        if not self.connection.poll(timeout_s):
-            return self.expire(timeout_s)
-        return self.receive()
+        return self.wait(timeout_s)
+
+    def wait(self, timeout_s: float) -> Reply:
+        """The answer to what was posted."""
+        try:
+            answered = self.connection.poll(timeout_s)
+        except OSError:
+            answered = True  # it hung up; `receive` finds out why
+        return self.receive() if answered else self.expire(timeout_s)
 
     def expire(self, timeout_s: float) -> Failure:
         """End a process that has not answered in time."""
@@ -156,6 +165,7 @@ class Crew:
         self._logs, self._timeout_s, self._announce = logs, timeout_s, announce
         self._workers: dict[str, Worker] = {}
         self._deaths = dict.fromkeys(self._arms, 0)
+        self._loading: set[str] = set()
         self._given_up: dict[str, str] = {}
 
     def __enter__(self) -> Crew:
@@ -166,32 +176,33 @@ class Crew:
             worker.kill()
 
     def start(self) -> None:
-        """Bring all arms up at once; one that does not come up is given up."""
+        """Start every arm's process and have it load; nothing is waited for."""
         for name in self._arms:
             self._spawn(name)
-        for name, worker in list(self._workers.items()):
-            self._loaded(name, worker.ask(self._load_request(name), START_TIMEOUT_S))
 
     def _spawn(self, name: str) -> Worker:
-        worker = Worker(name, self._arms[name].environment, self._logs / f"{name}.log")
+        arm = self._arms[name]
+        worker = Worker(name, arm.environment, self._logs / f"{name}.log")
+        worker.post(LoadArm(arm=name, plugin=arm.plugin), START_TIMEOUT_S)
         self._workers[name] = worker
+        self._loading.add(name)
         return worker
 
-    def _load_request(self, name: str) -> LoadArm:
-        return LoadArm(arm=name, plugin=self._arms[name].plugin)
-
-    def _loaded(self, name: str, reply: Reply) -> None:
+    def _settle(self, name: str, reply: Reply) -> None:
+        """Take note of the answer to `LoadArm`."""
+        self._loading.discard(name)
         if isinstance(reply, ArmStart):
             self._announce(reply)
         elif isinstance(reply, Failure):
             self._given_up[name] = f"{name} did not start: {reply.reason}"
 
     def _ready(self, name: str) -> Worker | Failure:
-        """The arm's worker, started again if it died."""
+        """The arm's worker, loaded, and started again if it died."""
         worker = self._workers[name]
-        if name not in self._given_up and not worker.alive:
+        if name not in self._given_up and name not in self._loading and not worker.alive:
             worker = self._spawn(name)
-            self._loaded(name, worker.ask(self._load_request(name), START_TIMEOUT_S))
+        if name in self._loading:
+            self._settle(name, worker.wait(START_TIMEOUT_S))
         if name in self._given_up:
             return Failure(status="failed", reason=self._given_up[name])
         return worker
@@ -211,32 +222,41 @@ class Crew:
     def release(self) -> None:
         """Have every arm give its memory back."""
         for name, worker in self._workers.items():
-            if worker.alive:
+            if worker.alive and name not in self._loading:
                 self.ask(name, Release())
 
     def work(self, queues: Mapping[str, Sequence[R]], width: int) -> Iterator[tuple[R, Reply]]:
-        """Answers to each arm's requests, at most ``width`` arms at work at a time, as they come."""
+        """Answers to each arm's requests, at most ``width`` arms at work at a time, as they come.
+
+        Arms that are still loading do not keep the others waiting.
+        """
         waiting = {name: list(requests) for name, requests in queues.items() if requests}
         busy: dict[str, R] = {}
         while waiting or busy:
-            for name in [n for n in waiting if n not in busy][: width - len(busy)]:
+            for name in self._next_arms(waiting, busy, width):
                 request = waiting[name].pop(0)
-                if not waiting[name]:
-                    del waiting[name]
                 worker = self._ready(name)
                 if isinstance(worker, Failure):
                     yield request, worker
-                    continue
-                worker.post(request, self._timeout_s)
-                busy[name] = request
-            for name, reply in self._answers(busy):
-                yield busy.pop(name), self._note(name, reply)
+                else:
+                    worker.post(request, self._timeout_s)
+                    busy[name] = request
+            waiting = {name: requests for name, requests in waiting.items() if requests}
+            for name, reply in self._answers({*busy, *(self._loading & waiting.keys())}):
+                if name in busy:
+                    yield busy.pop(name), self._note(name, reply)
+                else:
+                    self._settle(name, reply)
 
-    def _answers(self, busy: Mapping[str, object]) -> list[tuple[str, Reply]]:
-        """Wait for at least one of the busy workers to answer or to run out of time."""
-        if not busy:
+    def _next_arms(self, waiting: Mapping[str, object], busy: Mapping[str, object], width: int) -> list[str]:
+        """Arms to be given work: idle ones that are loaded, as many as there is room for."""
+        return [name for name in waiting if name not in busy and name not in self._loading][: width - len(busy)]
+
+    def _answers(self, names: set[str]) -> list[tuple[str, Reply]]:
+        """Wait for at least one of some workers to answer or to run out of time."""
+        workers = {name: self._workers[name] for name in names}
+        if not workers:
             return []
-        workers = {name: self._workers[name] for name in busy}
         patience = max(0.0, min(worker.deadline for worker in workers.values()) - time.monotonic())
         ready = wait([worker.connection for worker in workers.values()], patience)
         answers: list[tuple[str, Reply]] = []
@@ -244,5 +264,5 @@ class Crew:
             if worker.connection in ready:
                 answers.append((name, worker.receive()))
             elif worker.deadline <= time.monotonic():
-                answers.append((name, worker.expire(self._timeout_s)))
+                answers.append((name, worker.expire(START_TIMEOUT_S if name in self._loading else self._timeout_s)))
         return answers

@@ -240,9 +240,7 @@ def open_telemetry(index: int = 0, *, uuid: str | None = None) -> Telemetry:
     Raises:
         TelemetryUnavailable: pynvml or the driver is missing, or no such card can be reached.
     """
-    wanted = (
-        visible_device(index, os.environ.get("CUDA_VISIBLE_DEVICES")) if uuid is None else _with_prefix(uuid)
-    )
+    wanted = visible_device(index, os.environ.get("CUDA_VISIBLE_DEVICES")) if uuid is None else _with_prefix(uuid)
     try:
         import pynvml
     except ImportError:

@@ -63,9 +63,7 @@ def test_a_flipped_bit_changes_the_digest_of_a_million_elements(dtype: torch.dty
 
 
 @given(dtypes, st.integers(1, 30), st.integers(1, 30), st.data())
-def test_counts_are_those_of_a_plain_loop(
-    dtype: torch.dtype, count: int, columns: int, data: st.DataObject
-) -> None:
+def test_counts_are_those_of_a_plain_loop(dtype: torch.dtype, count: int, columns: int, data: st.DataObject) -> None:
     values = torch.randn(count, columns, generator=torch.Generator().manual_seed(1)).to(dtype)
     places = st.tuples(st.integers(0, count * columns - 1), st.integers(0, WIDTH[dtype] - 1))
     flips = dict(data.draw(st.lists(places, max_size=20)))

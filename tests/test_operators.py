@@ -29,7 +29,7 @@ SIZES = {"bmm": {"n": 24, "k": 131}, "bmm_heads": {"b": 3, "n": 33, "k": 193}} |
 
 
 def shape_of(name: str, **sizes: int) -> Shape:
-    return Shape(label="test", **({"n": 61, "k": 513} | SIZES.get(name, {}) | sizes) if name in GEMMS else SIZES[name] | sizes)
+    return Shape(label="test", **(SIZES.get(name, {"n": 61, "k": 513}) | sizes))
 
 
 def every_case(names: tuple[str, ...] = GEMMS + REDUCTIONS) -> list[Any]:
@@ -60,9 +60,14 @@ def kernel_for(name: str, precision: Precision, shape: Shape) -> Kernel:
 
 
 def share(
-    name: str, text: str, shape: Shape, change: Change | None = None, kernel: Kernel | None = None, count: int = ROWS
+    name: str,
+    text: str,
+    shape: Shape,
+    change: Change | None = None,
+    kernel: Kernel | None = None,
+    count: int = ROWS,
 ) -> float:
-    """Worst error of a kernel over ``count`` rows as a share of the allowance, its inputs perhaps changed before."""
+    """Worst error of a kernel as a share of the allowance; it alone sees changed inputs."""
     operator, precision = operators()[name], Precision.parse(text)
     rows, weights = data(operator, shape, precision, count)
     exact = operator.reference(rows, weights)
@@ -156,7 +161,8 @@ def test_torch_is_within_the_allowance(name: str, text: str) -> None:
 @pytest.mark.parametrize(("name", "text"), every_case())
 def test_samebits_on_the_cpu_is_within_the_allowance(name: str, text: str) -> None:
     precision, shape = Precision.parse(text), shape_of(name)
-    kernel = bind(Case(arm="samebits", operator=name, shape=shape, precision=precision), cpu.kernels())
+    ours = getattr(cpu, {"linear_bias": "linear", "bmm_heads": "bmm"}.get(name, name))
+    kernel = bind(Case(arm="samebits", operator=name, shape=shape, precision=precision), {name: ours})
     assert share(name, text, shape, kernel=kernel) <= 1
 
 
@@ -260,16 +266,15 @@ def test_accumulating_in_sixteen_bits_is_wrong(text: str) -> None:
 @pytest.mark.parametrize("name", ["linear_bias", "addmm"])
 @pytest.mark.parametrize("fault", ["none", "shifted", "twice"])
 def test_a_wrong_bias_is_wrong(name: str, text: str, fault: str) -> None:
-    faults = {"none": torch.zeros_like, "shifted": lambda bias: bias.roll(1), "twice": lambda bias: bias + bias}
-
     def change(rows: RowTensors, weights: Tensors) -> tuple[RowTensors, Tensors]:
-        return rows, (weights[0], faults[fault](weights[1]))
+        weight, bias = weights
+        return rows, (weight, {"none": 0 * bias, "shifted": bias.roll(1), "twice": bias + bias}[fault])
 
     assert share(name, text, shape_of(name), change=change) > 1
 
 
 def wrong_eps(value: float) -> Kernel:
-    return lambda x, weight, eps: KERNELS["rms_norm"](x, weight, value)  # noqa: ARG005
+    return lambda x, weight, eps: KERNELS["rms_norm"](x, weight, value)
 
 
 @pytest.mark.xfail(strict=True, reason="no row is small enough for eps to show: mean squares are above 1")
@@ -304,7 +309,7 @@ def test_one_wrong_element_is_wrong(name: str, text: str) -> None:
         for output in operator.by_row(result):
             # The element of a normal row that is largest: a nearly zero one may well be zero.
             row = output[KINDS.index("normal")]
-            row.view(-1)[row.abs().argmax()] = 0 if row.dim() else 9
+            row[row.abs() == row.abs().max()] = 0 if row.dim() else 9
         return result
 
     assert share(name, text, shape, kernel=honest) <= 1
@@ -356,17 +361,21 @@ def test_bytes_and_operations_are_those_counted_by_hand(case: tuple[str, str]) -
     assert counted(*case) == BY_HAND[case]
 
 
-@pytest.mark.xfail(strict=True, reason="the norm's weight is read too, and is not counted")
+WEIGHT_NOT_COUNTED = pytest.mark.xfail(strict=True, reason="the norm reads its weight too")
+
+
+@WEIGHT_NOT_COUNTED
 @pytest.mark.parametrize("case", NORMS_BY_HAND)
 def test_norms_bytes_and_operations_are_those_counted_by_hand(case: tuple[str, str]) -> None:
     assert counted(*case) == NORMS_BY_HAND[case]
 
 
-@pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=WEIGHT_NOT_COUNTED if name.endswith("rms_norm") else ()) for name in GEMMS + REDUCTIONS],
+)
 def test_bytes_are_those_of_the_tensors(name: str) -> None:
     operator, precision, shape = operators()[name], Precision.parse("bf16"), shape_of(name)
-    if name.endswith("rms_norm"):
-        pytest.xfail("the norm's weight is read too, and is not counted")
     rows, weights = data(operator, shape, precision)
     results = operator.by_row(kernel_for(name, precision, shape)(*operator.arguments(rows, weights)))
     assert operator.bytes_moved(shape, precision, ROWS) == sum(

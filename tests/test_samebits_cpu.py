@@ -258,10 +258,10 @@ class RowsContract(Contract):
         self.check_company(self.function(op, n, dtype, out_dtype), rows, seed)
 
     @pytest.mark.parametrize("op", OPS)
-    def test_every_prefix_has_the_same_bits(self, op: str) -> None:
+    def test_prefixes_have_the_same_bits(self, op: str) -> None:
         rows, run = self.randn(33, 37), self.function(op, 37, torch.float32)
         whole = run(rows)
-        for m in range(1, 33):
+        for m in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 32):
             assert_same_bits(run(rows[:m]), whole[:m])
 
     @pytest.mark.parametrize("op", OPS)

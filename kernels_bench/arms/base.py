@@ -30,7 +30,7 @@ def _nothing() -> str:
     return ""
 
 
-def _available(device: Device) -> str | None:  # noqa: ARG001
+def _available(device: Device) -> str | None:
     return None
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import torch
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.cases import Device
 from kernels_bench.arms.torch_default import KERNELS
+from kernels_bench.cases import Device
 
 GEMMS = ("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads")
 

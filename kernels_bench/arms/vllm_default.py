@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.cases import Device
 from kernels_bench.arms.vllm_invariant import version
+from kernels_bench.cases import Device
 
 
 def kernels() -> Mapping[str, Kernel]:

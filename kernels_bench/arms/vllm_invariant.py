@@ -52,7 +52,7 @@ def unavailable(device: Device) -> str | None:
     if layout() is None:
         return f"vLLM {version()} has no known batch-invariant module: looked for {' and '.join(LAYOUTS)}"
     if device.capability is not None and device.capability < (8, 0):
-        return f"vLLM's batch-invariant mode needs SM80 or newer, this GPU is SM{device.capability[0]}{device.capability[1]}"
+        return f"it needs SM80 or newer, and this GPU is SM{device.capability[0]}{device.capability[1]}"
     return None
 
 
@@ -75,20 +75,28 @@ def kernels() -> Mapping[str, Kernel]:
     def fused_add_rms_norm(x: Any, residual: Any, weight: Any, eps: float) -> Any:
         return module.rms_norm_batch_invariant(x, weight, eps, residual=residual)
 
-    functions: dict[str, Kernel] = {
-        "mm": lambda a, b: module.mm_batch_invariant(a, b),
-        "linear": lambda x, weight: module.linear_batch_invariant(x, weight),
-        "linear_bias": lambda x, weight, bias: module.linear_batch_invariant(x, weight, bias),
-        "addmm": lambda bias, a, b: module.addmm_batch_invariant(bias, a, b),
-        "bmm": lambda a, b: module.bmm_batch_invariant(a, b),
-        "bmm_heads": lambda a, b: module.bmm_batch_invariant(a, b),
-        "rms_norm": lambda x, weight, eps: module.rms_norm_batch_invariant(x, weight, eps),
+    def linear(x: Any, weight: Any, bias: Any = None) -> Any:
+        return module.linear_batch_invariant(x, weight, bias)
+
+    def bmm(a: Any, b: Any) -> Any:
+        return module.bmm_batch_invariant(a, b)
+
+    def softmax(x: Any) -> Any:
+        return module.softmax_batch_invariant(x, -1)
+
+    return {
+        "mm": module.matmul_persistent,
+        "linear": linear,
+        "linear_bias": linear,
+        "addmm": module.addmm_batch_invariant,
+        "bmm": bmm,
+        "bmm_heads": bmm,
+        "rms_norm": module.rms_norm_batch_invariant,
         "fused_add_rms_norm": fused_add_rms_norm,
-        "softmax": lambda x: module.softmax_batch_invariant(x, -1),
-        "log_softmax": lambda x: module.log_softmax(x, -1),
+        "softmax": softmax,
+        "log_softmax": module.log_softmax,
         "mean": _mean(module),
     }
-    return functions
 
 
 def _mean(module: ModuleType) -> Kernel:

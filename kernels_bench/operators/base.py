@@ -32,6 +32,8 @@ class Operator(ABC):
         summary: the mathematics, on one line.
         dims: which of `Shape`'s sizes it has, in the order of its shape's token.
         shapes: the shapes known by name.
+        usual: names of the shapes measured by default on a GPU (a model's name stands for all of its shapes).
+        quick: names of the shapes of a short run there.
         precisions: dtypes measured by default, the first of them at every shape.
         overwrites: positions of arguments that a kernel may write into (an operator defined as in place).
     """
@@ -40,12 +42,12 @@ class Operator(ABC):
     summary: ClassVar[str]
     dims: ClassVar[tuple[str, ...]]
     shapes: ClassVar[tuple[Shape, ...]]
+    usual: ClassVar[tuple[str, ...]] = ("qwen3-8b", "unaligned")
+    quick: ClassVar[tuple[str, ...]] = ("qwen3-8b",)
     precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp16", "fp32")
     overwrites: ClassVar[tuple[int, ...]] = ()
 
-    def rows(
-        self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device
-    ) -> RowTensors:
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """The universe of ``count`` rows followed by one row of each kind in `rows.HOSTILE`."""
         ordinary = row_table(seed, "rows", count, shape.k, dtype, device)
         return (torch.cat([ordinary, hostile_rows(shape.k, dtype, device)]),)

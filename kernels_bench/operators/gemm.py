@@ -19,19 +19,19 @@ def exact_product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     left, right = (t.double() if t.dim() == 3 else t.double()[None] for t in (a, b))
     zero = torch.zeros(1, 1, 1, dtype=torch.float64, device=a.device)
     product = torch.baddbmm(zero, left, right, beta=0)
-    return product if a.dim() == 3 else product[0]
+    squeezed: torch.Tensor = product if a.dim() == 3 else product[0]
+    return squeezed
 
 
-def accumulation_allowance(
-    a: torch.Tensor, b: torch.Tensor, exact: torch.Tensor, out: torch.dtype
-) -> torch.Tensor:
+def accumulation_allowance(a: torch.Tensor, b: torch.Tensor, exact: torch.Tensor, out: torch.dtype) -> torch.Tensor:
     """Error that an honest GEMM may make, (…, M, N) in float64.
 
     With s the root of the sum of squared products, partial sums are about s at most, so K roundings in fp32
     add up to about sqrt(K) u s (random walk; Higham & Mary, *A New Approach to Probabilistic Rounding Error
     Analysis*, SISC 2019); 16 leaves room for the tail over millions of elements and for the matrix units'
     truncation, and is still a fifth of what TF32 would show.  A 16-bit result adds its own rounding, twice
-    where a bias follows, and split-K kernels may join their parts in 16 bits.
+    where a bias follows, and split-K kernels may join their parts in 16 bits (torch's default on CUDA allows
+    it): a rounding a part, of sums that may be larger than the result.
     """
     k = a.shape[-1]
     size = exact_product(a.double() ** 2, b.double() ** 2).sqrt_()
@@ -39,8 +39,9 @@ def accumulation_allowance(
     bound = size * (16 * unit * k**0.5)
     narrow = ROUNDOFF[out]
     if out is not torch.float32:
-        bound += 2 * narrow * size
-    return bound.add_(exact.abs(), alpha=2 * narrow).add_(2.0**-23 if out is torch.float16 else 1e-37)
+        bound += 8 * narrow * size
+    allowed: torch.Tensor = bound.add_(exact.abs(), alpha=2 * narrow).add_(2.0**-23 if out is torch.float16 else 1e-37)
+    return allowed
 
 
 class Gemm(Operator):
@@ -97,6 +98,8 @@ class Mm(Gemm):
     name = "mm"
     summary = "C[M,N] = A[M,K] B[K,N]"
     shapes = models.projections()
+    usual = ("qwen3-8b", "deepseek-v3/router", "unaligned")
+    quick = ("qwen3-8b/o_proj", "unaligned/0")
 
 
 class AddMm(Gemm):
@@ -105,6 +108,8 @@ class AddMm(Gemm):
     name = "addmm"
     summary = "C[M,N] = bias[N] + A[M,K] B[K,N]"
     shapes = models.projections()
+    usual = ("qwen2.5-7b/qkv_proj", "unaligned/0", "unaligned/1")
+    quick = ("qwen2.5-7b/qkv_proj",)
     bias = True
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
@@ -118,6 +123,8 @@ class Linear(Gemm):
     name = "linear"
     summary = "y[M,N] = x[M,K] weight[N,K]^T"
     shapes = models.projections()
+    usual = ("qwen3-8b", "deepseek-v3/router", "unaligned/0")
+    quick = ("qwen3-8b/o_proj",)
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The weight (N, K), and the bias (N,) if there is one."""
@@ -134,6 +141,8 @@ class LinearBias(Linear):
 
     name = "linear_bias"
     summary = "y[M,N] = x[M,K] weight[N,K]^T + bias[N]"
+    usual = ("qwen2.5-7b/qkv_proj", "unaligned/0", "unaligned/1")
+    quick = ("unaligned/0",)
     bias = True
 
 
@@ -144,12 +153,11 @@ class Bmm(Operator):
     summary = "C[M,16,N] = A[M,16,K] B[M,K,N]; a row is one pair of matrices"
     dims = ("n", "k")
     shapes = models.entries()
+    quick = ("qwen3-8b/scores", "unaligned/entry")
     precisions = ("bf16", "bf16:fp32", "fp16", "fp32")
     tall = 16
 
-    def rows(
-        self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device
-    ) -> RowTensors:
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """A (count + 4, T, K) and B (count + 4, K, N); hostile entries are hostile in A alone."""
         n, k = shape.columns, shape.k
         left = row_table(seed, "rows", count * self.tall, k, dtype, device).view(count, self.tall, k)
@@ -157,11 +165,11 @@ class Bmm(Operator):
         right = paired(seed, "weight", (count + len(hostile)) * n, k, dtype, device).view(-1, n, k)
         return torch.cat([left, hostile[:, None].expand(-1, self.tall, -1)]), right.transpose(1, 2)
 
-    def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:  # noqa: ARG002
+    def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """None: every entry brings its own."""
         return ()
 
-    def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:  # noqa: ARG002
+    def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(A, B)."""
         return rows
 
@@ -169,11 +177,11 @@ class Bmm(Operator):
         """(M, T, N)."""
         return ((m, self.tall, shape.columns),)
 
-    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:  # noqa: ARG002
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """A B, entry by entry."""
         return (exact_product(rows[0], rows[1]),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """See `accumulation_allowance`."""
         return (accumulation_allowance(rows[0], rows[1], exact[0], out),)
 
@@ -195,11 +203,11 @@ class BmmHeads(Operator):
     summary = "C[H,M,N] = A[H,M,K] W[H,K,N]; a row is one token over all heads"
     dims = ("b", "n", "k")
     shapes = models.heads()
+    usual = ("deepseek-v3", "unaligned")
+    quick = ("deepseek-v3/w_uk",)
     precisions = ("bf16", "bf16:fp32", "fp16", "fp32")
 
-    def rows(
-        self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device
-    ) -> RowTensors:
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """Tokens, (count + 4, H, K)."""
         heads, k = shape.b or 1, shape.k
         # Token i takes its kind from the generator's row i, so all its heads are of one kind.

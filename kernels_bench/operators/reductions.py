@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -21,7 +21,7 @@ class RowOperator(Operator):
     # Passes over the row's elements, each about one operation an element.
     passes = 1
 
-    def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:  # noqa: ARG002
+    def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """None."""
         return ()
 
@@ -54,6 +54,7 @@ class RmsNorm(RowOperator):
     name = "rms_norm"
     summary = "y[M,K] = x / sqrt(mean(x^2) + 1e-6) * weight[K]"
     shapes = models.norms()
+    quick: ClassVar[tuple[str, ...]] = ("qwen3-8b/hidden", "unaligned/0")
     passes = 4
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
@@ -68,7 +69,7 @@ class RmsNorm(RowOperator):
         """In float64."""
         return (_rms_norm(rows[0].double(), weights[0].double()),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Rounding of the statistic, of the normalised value and of its product with the weight."""
         relative = _row_unit(exact[0].shape[-1]) + 4 * ROUNDOFF[out]
         return (exact[0].abs() * relative + 2 * SMALLEST[out],)
@@ -86,11 +87,10 @@ class FusedAddRmsNorm(RmsNorm):
     name = "fused_add_rms_norm"
     summary = "s = x + residual; (s / sqrt(mean(s^2) + 1e-6) * weight[K], s)"
     overwrites = (0, 1)
+    quick = ("qwen3-8b/hidden",)
     passes = 5
 
-    def rows(
-        self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device
-    ) -> RowTensors:
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """x and the residual, each (count + 4, K)."""
         return tuple(
             torch.cat([row_table(seed, name, count, shape.k, dtype, device), hostile_rows(shape.k, dtype, device)])
@@ -125,16 +125,17 @@ class Softmax(RowOperator):
     name = "softmax"
     summary = "y[M,K] = exp(x - max x) / sum exp(x - max x)"
     shapes = models.logits()
+    usual = ("qwen3-8b", "deepseek-v3/router", "unaligned")
     precisions = ("bf16", "bf16:fp32", "fp32")
     passes = 4
 
-    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:  # noqa: ARG002
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.softmax, which vLLM's batch-invariant mode replaces."""
         shifted = _shifted(rows[0])
         raised = shifted.exp()
         return (raised / raised.sum(-1, keepdim=True),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """The exponential magnifies its argument's rounding by the argument's size."""
         k = exact[0].shape[-1]
         size = _shifted(rows[0]).abs_()
@@ -159,15 +160,16 @@ class LogSoftmax(RowOperator):
     name = "log_softmax"
     summary = "y[M,K] = x - max x - log sum exp(x - max x)"
     shapes = models.logits()
+    usual = ("qwen3-8b", "deepseek-v3/router", "unaligned")
     precisions = ("bf16", "bf16:fp32", "fp32")
     passes = 4
 
-    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:  # noqa: ARG002
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.log_softmax, which vLLM's batch-invariant mode replaces."""
         shifted = _shifted(rows[0])
         return (shifted - shifted.exp().sum(-1, keepdim=True).log(),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Relative to the larger of the logarithm and the shift, which are subtracted, and of x itself."""
         size = exact[0].abs() + rows[0].double().abs() + 16
         relative = ROUNDOFF[torch.float32] * 8 + ROUNDOFF[out] * 2
@@ -180,17 +182,18 @@ class Mean(RowOperator):
     name = "mean"
     summary = "y[M] = sum(x) / K"
     shapes = models.norms()
-    precisions = ("bf16", "bf16:fp32", "fp32")
+    quick = ("qwen3-8b/hidden",)
+    precisions = ("bf16:fp32", "bf16", "fp32")
 
-    def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:  # noqa: ARG002
+    def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
         """(M,)."""
         return ((m,),)
 
-    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:  # noqa: ARG002
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.mean, which vLLM's batch-invariant mode replaces."""
         return (rows[0].double().sum(-1) / rows[0].shape[-1],)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:  # noqa: ARG002
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """As for a GEMM: relative to the root of the sum of squares, about as far as partial sums go."""
         k = rows[0].shape[-1]
         size = (rows[0].double() ** 2).sum(-1).sqrt() / k

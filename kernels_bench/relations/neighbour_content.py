@@ -16,6 +16,4 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
                 yield Comparison(f"first:{m}", f"{kind}:{m}:{phase}")
 
 
-RELATION = Relation(
-    "neighbour_content", "other neighbours: ordinary, huge, infinite, NaN, zero", comparisons, order=3
-)
+RELATION = Relation("neighbour_content", "other neighbours: ordinary, huge, infinite, NaN, zero", comparisons, order=3)

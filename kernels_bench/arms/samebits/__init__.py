@@ -45,7 +45,9 @@ def unavailable(device: Device) -> str | None:
 
 def provenance() -> str:
     """samebits' version, and what it is built on here."""
-    return f"Triton {importlib.metadata.version('triton')}" if torch.cuda.is_available() else f"torch {torch.__version__}"
+    return (
+        f"Triton {importlib.metadata.version('triton')}" if torch.cuda.is_available() else f"torch {torch.__version__}"
+    )
 
 
 ARM = Arm(

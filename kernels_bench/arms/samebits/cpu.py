@@ -10,7 +10,7 @@ rules keep the bits of a row free of its company, whatever the library does insi
   element's place in their vector loops and thread shares is its column and nothing else.
 
 16-bit inputs are computed in fp32 and rounded once. Every NaN gets the same bits at the end: its sign and
-payload are left open by IEEE 754, and differ between vector and scalar code.
+payload are left open by IEEE 754, and may differ between vector and scalar code.
 """
 
 from __future__ import annotations
@@ -100,9 +100,7 @@ def mm(a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
     return _gemm(a, b, None, result_dtype((a, b), out_dtype))
 
 
-def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out_dtype: torch.dtype | None = None
-) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out_dtype: torch.dtype | None = None) -> Tensor:
     """`x` (M, K) times the transpose of `weight` (N, K), plus `bias` (N,) in fp32 -> (M, N).
 
     Raises ValueError for shapes that do not fit, TypeError for dtypes (see `result_dtype`).

@@ -122,9 +122,7 @@ def mm(a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
     return _gemm(a[None], b[None], None, result_dtype((a, b), out_dtype))[0]
 
 
-def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out_dtype: torch.dtype | None = None
-) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, out_dtype: torch.dtype | None = None) -> Tensor:
     """`x` (M, K) times the transpose of `weight` (N, K), plus `bias` (N,) in fp32 -> (M, N).
 
     Raises ValueError for shapes that do not fit, TypeError for dtypes (see `result_dtype`).

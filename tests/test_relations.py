@@ -1,0 +1,223 @@
+"""Relations: which companies they choose, and that every row of a company is compared."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels_bench import rows
+from kernels_bench.relations import Company, Comparison, Relation, Setting, company, relations
+from kernels_bench.relations.base import HOSTILE, sweep
+from kernels_bench.relations.position import EDGES
+
+UNIVERSES = (1, 2, 3, 4, 5, 8, 17, 64, 130, 512, 4096)
+NAMES = ("repeat", "batch_size", "position", "neighbour_content", "graph")
+universes = st.integers(1, 5000)
+
+
+def setting(universe: int) -> Setting:
+    return Setting(universe, sweep(universe))
+
+
+def pairs(name: str, universe: int) -> list[tuple[Comparison, Company, Company]]:
+    chosen = list(relations()[name].comparisons(setting(universe)))
+    return [(c, company(c.reference, universe), company(c.company, universe)) for c in chosen]
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> tuple[str, int]:
+    """Any valid spec with its universe."""
+    universe = draw(universes)
+    kind = draw(st.sampled_from(("first", "last", "reverse", "rotate", "shuffle", "others", *HOSTILE)))
+    size = draw(st.integers(1, universe))
+    if kind in ("first", "last", "reverse"):
+        return f"{kind}:{size}", universe
+    return f"{kind}:{size}:{draw(st.integers(0, size - 1))}", universe
+
+
+def test_the_hostile_kinds_are_those_that_rows_makes() -> None:
+    assert HOSTILE == rows.HOSTILE
+
+
+def test_relations_come_in_order_with_repeat_first() -> None:
+    found = relations()
+    assert set(found) == set(NAMES)
+    assert next(iter(found)) == "repeat"
+    assert [r.order for r in found.values()] == sorted({r.order for r in found.values()})
+    assert [name for name, r in found.items() if r.needs_cuda] == ["graph"]
+    assert all(isinstance(r, Relation) and r.summary for r in found.values())
+
+
+@given(specs())
+def test_every_spec_makes_the_same_company_again(given_spec: tuple[str, int]) -> None:
+    spec, universe = given_spec
+    made, again = company(spec, universe), company(spec, universe)
+    assert made.spec == spec
+    assert made.size == int(spec.split(":")[1])
+    assert np.array_equal(made.rows, again.rows)
+    assert np.array_equal(made.compared, again.compared)
+
+
+@given(specs())
+def test_companies_hold_rows_of_the_universe_and_compare_ordinary_ones(made_of: tuple[str, int]) -> None:
+    spec, universe = made_of
+    made = company(spec, universe)
+    assert made.rows.min() >= 0
+    assert made.rows.max() < universe + len(HOSTILE)
+    assert (made.rows[made.compared] < universe).all()
+    assert len(set(made.compared.tolist())) == len(made.compared)
+    if spec.split(":")[0] not in HOSTILE:
+        assert made.rows.max() < universe
+
+
+@given(universes, st.data())
+def test_permutations_hold_each_row_once_and_compare_them_all(universe: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(1, universe))
+    argument = data.draw(st.integers(0, size))
+    for kind in ("reverse", "rotate", "shuffle", "first"):
+        end = f":{argument}" if kind in ("rotate", "shuffle") else ""
+        made = company(f"{kind}:{size}{end}", universe)
+        assert sorted(made.rows.tolist()) == list(range(size))
+        assert made.compared.tolist() == list(range(size))
+    assert company(f"last:{size}", universe).rows.tolist() == list(range(universe - size, universe))
+    assert company(f"rotate:{size}:{argument}", universe).rows[argument % size] == 0
+    assert company(f"reverse:{size}", universe).rows[-1] == 0
+
+
+def test_shuffles_differ_by_seed_and_really_shuffle() -> None:
+    orders = [company(f"shuffle:64:{seed}", 64).rows.tolist() for seed in range(3)]
+    assert len({tuple(order) for order in orders}) == 3
+    for order in orders:
+        assert sum(row == place for place, row in enumerate(order)) < 8
+
+
+@given(st.integers(3, 5000), st.data())
+def test_neighbours_are_exchanged_and_the_compared_rows_keep_their_places(universe: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(2, universe))
+    phase = data.draw(st.integers(0, min(3, size - 1)))
+    for kind in ("others", *HOSTILE):
+        made = company(f"{kind}:{size}:{phase}", universe)
+        stays = np.arange(size) % 4 == phase
+        assert made.compared.tolist() == np.flatnonzero(stays).tolist()
+        assert np.array_equal(made.rows[stays], np.arange(size)[stays])
+        if kind == "others":
+            assert (made.rows[~stays] != np.arange(size)[~stays]).all()
+        else:
+            assert (made.rows[~stays] == universe + HOSTILE.index(kind)).all()
+
+
+@pytest.mark.parametrize("universe", UNIVERSES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_compared_row_exists_in_the_reference(name: str, universe: int) -> None:
+    for comparison, reference, made in pairs(name, universe):
+        assert made.size > 0
+        assert len(made.compared) > 0, comparison
+        assert set(made.rows[made.compared].tolist()) <= set(reference.rows.tolist()), comparison
+        assert len(set(reference.rows.tolist())) == reference.size, comparison
+
+
+@pytest.mark.parametrize("universe", UNIVERSES)
+@pytest.mark.parametrize("name", ["repeat", "batch_size", "position", "graph"])
+def test_every_row_is_compared_but_where_neighbours_are_exchanged(name: str, universe: int) -> None:
+    for _, _, made in pairs(name, universe):
+        assert made.compared.tolist() == list(range(made.size))
+
+
+@pytest.mark.parametrize("universe", UNIVERSES)
+def test_comparisons_of_one_reference_come_together(universe: int) -> None:
+    # The reference's outputs are kept until the next one is asked for: scattered ones would be made again.
+    for name in ("batch_size", "position", "neighbour_content"):
+        references = [c.reference for c, _, _ in pairs(name, universe)]
+        changes = 1 + sum(a != b for a, b in pairwise(references))
+        assert changes == max(1, len(set(references)))
+
+
+@pytest.mark.parametrize("universe", [2, 64, 130, 4096])
+def test_batch_size_meets_every_size_of_the_sweep_against_the_whole(universe: int) -> None:
+    chosen = pairs("batch_size", universe)
+    met = {made.size for c, _, made in chosen if c.company.startswith("first")}
+    assert met == set(sweep(universe)) - {universe}
+    assert all(reference.size == universe for _, reference, _ in chosen)
+
+
+def test_repeat_repeats() -> None:
+    chosen = pairs("repeat", 64)
+    assert all(c.reference == c.company and c.launch == "eager" for c, _, _ in chosen)
+    assert min(sum(c == other for other, _, _ in chosen) for c, _, _ in chosen) >= 2
+
+
+def test_position_moves_a_row_to_either_side_of_tile_edges() -> None:
+    places = {int(np.flatnonzero(made.rows == 0)[0]) for _, _, made in pairs("position", 4096)}
+    assert places >= {*EDGES, 4095}
+
+
+def test_graphs_are_replayed_with_another_company_than_was_captured() -> None:
+    chosen = pairs("graph", 64)
+    assert all(c.launch == "graph" and c.reference == c.company for c, _, _ in chosen)
+    by_size: dict[int, set[str]] = {}
+    for c, _, made in chosen:
+        by_size.setdefault(made.size, set()).add(c.company)
+    assert all(len(specs) > 1 for size, specs in by_size.items() if size > 1)
+
+
+def test_neighbour_content_meets_every_kind_and_every_phase() -> None:
+    chosen = [c.company.split(":") for c, _, _ in pairs("neighbour_content", 4096)]
+    assert {kind for kind, _, _ in chosen} == {"others", *HOSTILE}
+    assert {phase for _, _, phase in chosen} == {"0", "1", "2", "3"}
+
+
+@given(st.integers(1, 5000))
+def test_the_sweep_stands_around_every_power_of_two(universe: int) -> None:
+    sizes = sweep(universe)
+    wanted = {m for e in range(13) for m in ((1 << e) - 1, 1 << e, (1 << e) + 1)}
+    assert set(sizes) >= {m for m in wanted if 1 <= m <= min(universe, 4096)}
+    assert sizes == tuple(sorted(set(sizes)))
+    assert (sizes[0], sizes[-1]) == (1, universe)
+
+
+@given(st.integers(1, 5000))
+def test_few_sizes_span_the_sweep(universe: int) -> None:
+    few = setting(universe).few
+    assert len(few) <= 7
+    assert set(few) <= set(sweep(universe))
+    assert (few[0], few[-1]) == (1, universe)
+    assert Setting(universe, (universe,)).few == (universe,)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "",
+        "first",
+        "first:",
+        "first:x",
+        "first:1.5",
+        "first:0",
+        "first:-1",
+        "first:65",
+        "first:4:1",
+        "reverse:4:1",
+        "last:4:1",
+        "rotate:4",
+        "rotate:4:1:2",
+        "shuffle:4",
+        "shuffle:4:-1",
+        "others:4",
+        "nan:4:1:1",
+        "unknown:4",
+        "unknown:4:1",
+        "FIRST:4",
+    ],
+)
+def test_bad_specs_are_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match=r"\S"):
+        company(spec, 64)
+
+
+@pytest.mark.xfail(strict=True, reason="a company that compares no row proves nothing, and is accepted")
+@pytest.mark.parametrize("spec", ["others:1:1", "nan:2:3", "zero:3:3"])
+def test_companies_that_compare_nothing_are_refused(spec: str) -> None:
+    with pytest.raises(ValueError, match="compare"):
+        company(spec, 64)

@@ -1,0 +1,510 @@
+"""The summary of a run, from made-up records."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels_bench.cases import Case, Device, Precision, Shape
+from kernels_bench.records import (
+    Accuracy,
+    AnyRecord,
+    ArmStart,
+    Ceiling,
+    CompanyRef,
+    Counterexample,
+    RelationResult,
+    Samples,
+    Summary,
+    Timing,
+    Verification,
+)
+from kernels_bench.summary import (
+    VERDICTS,
+    ArmFact,
+    ArmSummary,
+    RunFacts,
+    RunSummary,
+    ceiling_share,
+    exit_status,
+    geometric_mean,
+    summarise_run,
+)
+from profiles.environment import Environment
+from profiles.telemetry import DeviceFacts
+
+O_PROJ = Shape(label="qwen3-8b/o_proj", n=4096, k=4096)
+QKV_PROJ = Shape(label="qwen3-8b/qkv_proj", n=6144, k=4096)
+HIDDEN = Shape(label="qwen3-8b/hidden", k=4096)
+
+
+def case(arm: str = "torch", operator: str = "mm", shape: Shape = O_PROJ, dtype: str = "bf16") -> Case:
+    return Case(arm=arm, operator=operator, shape=shape, precision=Precision.parse(dtype))
+
+
+def company(m: int, spec: str = "", launch: str = "eager") -> CompanyRef:
+    return CompanyRef.model_validate(
+        {"spec": spec or f"first:{m}", "size": m, "launch": launch, "position": 0}
+    )
+
+
+def counterexample(m: int = 1, relation: str = "batch_size", **changes: Any) -> Counterexample:
+    values: dict[str, Any] = {
+        "relation": relation,
+        "reference": company(4096),
+        "company": company(m),
+        "row": 0,
+        "output": 0,
+        "index": 17,
+        "expected": 0.125,
+        "got": 0.1259765625,
+        "expected_bits": "0x3e00",
+        "got_bits": "0x3e01",
+        "ulp": 1,
+        "max_ulp": 2,
+        "elements": 3986,
+        "rows": 1,
+        "rows_compared": 1,
+        "command": (
+            "python -m kernels_bench reproduce --op mm --arm torch --shape 4096x4096 --dtype bf16 --seed 0 "
+            f"--universe 4096 --relation {relation} --reference first:4096 --company first:{m} --launch eager"
+        ),
+    }
+    return Counterexample(**(values | changes))
+
+
+def held(relation: str = "repeat") -> RelationResult:
+    return RelationResult(relation=relation, status="held", companies=21, rows=9000)
+
+
+def broken(m: int = 1, relation: str = "batch_size", **changes: Any) -> RelationResult:
+    return RelationResult(
+        relation=relation,
+        status="broken",
+        companies=40,
+        rows=60000,
+        broken_companies=12,
+        counterexample=counterexample(m, relation, **changes),
+    )
+
+
+def verified(of: Case, *relations: RelationResult, **changes: Any) -> Verification:
+    accuracy = Accuracy(worst=0.3, row=1, company="first:4096", index=0, expected=1.0, got=1.0, rows=4096)
+    values: dict[str, Any] = {
+        "case": of,
+        "status": "measured",
+        "relations": relations or (held(),),
+        "accuracy": accuracy,
+        "digests": {1: "a", 256: "b"},
+        "universe": 4096,
+    }
+    return Verification(**(values | changes))
+
+
+def ended(of: Case, status: str, reason: str = "because") -> Verification:
+    return Verification.model_validate({"case": of, "status": status, "reason": reason})
+
+
+def measured(us: float, warnings: Sequence[str] = ()) -> Summary:
+    return Summary(median_us=us, p10_us=us, p90_us=us, error=0.001, samples=12, warnings=tuple(warnings))
+
+
+def timed(of: Case, m: int, us: float, cold_us: float | None = None, **changes: Any) -> Timing:
+    values: dict[str, Any] = {
+        "case": of,
+        "m": m,
+        "status": "measured",
+        "warm": measured(us),
+        "cold": measured(us * 1.25 if cold_us is None else cold_us),
+        "warm_samples": Samples(us=(us,) * 12, calls=10, method="graph"),
+        "cold_samples": Samples(us=(us,) * 12, calls=1, method="graph"),
+        "bytes_moved": 2 * (4096 * 4096 + 2 * m * 4096),
+        "operations": 2 * m * 4096 * 4096,
+    }
+    return Timing(**(values | changes))
+
+
+CEILING = Ceiling(bandwidth_gb_s=3000.0, tflop_s={"bf16": 700.0, "fp16": 690.0, "fp32": 50.0})
+ENVIRONMENT = Environment(
+    samebits_version="0.1.0",
+    source_digest="0123456789abcdef",
+    git_commit=None,
+    git_dirty=None,
+    python_version="CPython 3.12.3",
+    os="Linux 6.8",
+    machine="x86_64",
+    cpu_model="AMD EPYC 9454",
+    logical_cores=32,
+    usable_cores=16,
+    memory_bytes=1 << 37,
+    versions={"numpy": "2.4.6", "torch": "2.11.0", "triton": "3.6.0", "vllm": "0.26.1"},
+    variables={},
+    device=DeviceFacts(
+        name="NVIDIA H100 80GB HBM3",
+        uuid="GPU-0",
+        driver_version="580.95.05",
+        cuda_driver_version="13.0",
+        max_sm_clock_mhz=1980,
+        max_memory_clock_mhz=2619,
+        power_limit_w=700.0,
+        memory_total_bytes=80 << 30,
+    ),
+)
+
+
+def facts(**changes: Any) -> RunFacts:
+    values: dict[str, Any] = {
+        "device": Device(type="cuda", name="NVIDIA H100 80GB HBM3", capability=(9, 0), uuid="GPU-0"),
+        "arms": (
+            ArmFact(name="torch", claims=False),
+            ArmFact(name="cublas-restricted", claims=True),
+            ArmFact(name="vllm", claims=True, provenance="vLLM 0.26.1"),
+            ArmFact(name="samebits", claims=True),
+        ),
+        "directory": "samebits-runs/2026-01-31-120000",
+        "environment": ENVIRONMENT,
+        "seconds": 212.0,
+        "command": "python -m kernels_bench --op mm,rms_norm",
+    }
+    return RunFacts(**(values | changes))
+
+
+def run(*records: AnyRecord, **changes: Any) -> RunSummary:
+    return summarise_run(records, facts(**changes))
+
+
+def arm_of(summary: RunSummary, name: str, operator: str | None = None) -> ArmSummary:
+    arms = next((o.arms for o in summary.operators if o.operator == operator), summary.arms)
+    return next(arm for arm in arms if arm.arm == name)
+
+
+SPEEDS = st.floats(min_value=1e-3, max_value=1e6)
+DIGESTS = st.dictionaries(st.sampled_from([1, 16, 256, 2048]), st.sampled_from("ab"), max_size=4)
+
+
+class TestVerdicts:
+    @given(st.lists(st.sampled_from(VERDICTS), min_size=1, max_size=8))
+    def test_an_arm_has_the_worst_of_its_cases(self, verdicts: list[str]) -> None:
+        shapes = [Shape(label=f"s/{i}", n=i + 1, k=8) for i in range(len(verdicts))]
+        records = [of_verdict(verdict, case(shape=s)) for verdict, s in zip(verdicts, shapes, strict=True)]
+        arm = arm_of(run(*records), "torch", "mm")
+        assert arm.verdict == min(verdicts, key=VERDICTS.index)
+        assert arm.cases == sum(arm.verdicts.values()) == len(verdicts)
+        assert arm.verdicts[arm.verdict] == verdicts.count(arm.verdict)
+
+    def test_companies_and_rows_are_added_up(self) -> None:
+        arm = arm_of(run(verified(case(), held(), held("position"), broken())), "torch", "mm")
+        assert (arm.companies, arm.rows) == (82, 78000)
+
+    def test_the_worst_error_is_kept(self) -> None:
+        accuracy = Accuracy(worst=0.9, row=1, company="first:1", index=0, expected=1.0, got=1.0, rows=1)
+        records = [
+            verified(case()),
+            verified(case(dtype="fp16"), accuracy=accuracy),
+            ended(case(dtype="fp32"), "failed"),
+        ]
+        assert arm_of(run(*records), "torch").worst_error == 0.9
+
+    def test_the_last_record_of_a_case_counts(self) -> None:
+        first, last = verified(case(), broken()), verified(case(), held())
+        assert arm_of(run(first, last), "torch").verdict == "sampled"
+        assert arm_of(run(last, first), "torch").verdict == "variant"
+        slow, fast = timed(case("vllm"), 1, 20.0), timed(case("vllm"), 1, 5.0)
+        speed = arm_of(run(timed(case(), 1, 10.0), slow, fast), "vllm").warm
+        assert speed is not None
+        assert speed.ratio == pytest.approx(2.0)
+
+    def test_the_smallest_company_gives_the_counterexample(self) -> None:
+        records = [
+            verified(case(), broken(17)),
+            verified(case(shape=QKV_PROJ), broken(64), broken(3, "position")),
+        ]
+        (finding,) = arm_of(run(*records), "torch", "mm").findings
+        assert finding.counterexample is not None
+        assert (finding.counterexample.company.size, finding.case.shape) == (3, QKV_PROJ)
+        assert finding.command == finding.counterexample.command
+        assert "position: row 0 differs at M=3 vs M=4096" in finding.text
+
+    def test_a_doubtful_difference_is_no_counterexample(self) -> None:
+        """Where a kernel is not repeatable, only the repetition counts."""
+        doubtful = broken(1).model_copy(update={"status": "inconclusive"})
+        repeat = broken(64, "repeat", company=company(64), reference=company(64))
+        (finding,) = arm_of(run(verified(case(), repeat, doubtful)), "torch").findings
+        assert "repeat: row 0 differs from one call to the next at M=64" in finding.text
+
+    def test_a_wrong_kernel_is_found_beside_its_counterexample(self) -> None:
+        summary = run(verified(case("vllm"), broken(), wrong="element 3: 2 where float64 gives 1"))
+        wrong, variant = arm_of(summary, "vllm").findings
+        assert (wrong.kind, variant.kind) == ("wrong", "variant")
+        assert wrong.command == ("python -m kernels_bench --op mm --arm vllm --shapes 4096x4096 --dtype bf16")
+
+    def test_a_plugin_is_named_in_the_command(self) -> None:
+        plugged = (ArmFact(name="mine", claims=True, plugin="my kernels.py"),)
+        summary = run(verified(case("mine"), wrong="no"), arms=plugged)
+        assert arm_of(summary, "mine").findings[0].command.endswith("--plugin 'my kernels.py'")
+
+
+def of_verdict(verdict: str, of: Case) -> Verification:
+    made = {
+        "wrong": verified(of, wrong="2 where float64 gives 1"),
+        "variant": verified(of, held(), broken()),
+        "failed": ended(of, "failed"),
+        "inconclusive": verified(of, RelationResult(relation="repeat", status="inconclusive")),
+        "sampled": verified(of, held()),
+        "unsupported": ended(of, "unsupported"),
+        "skipped": ended(of, "skipped"),
+    }[verdict]
+    assert made.verdict == verdict
+    return made
+
+
+class TestExitStatus:
+    @pytest.mark.parametrize(
+        ("verdict", "claiming", "claiming_nothing"),
+        [
+            ("wrong", 1, 1),
+            ("variant", 1, 0),
+            ("failed", 3, 3),
+            ("inconclusive", 3, 0),
+            ("sampled", 0, 0),
+            ("unsupported", 0, 0),
+            ("skipped", 3, 3),
+        ],
+    )
+    def test_of_each_verdict(self, verdict: str, claiming: int, claiming_nothing: int) -> None:
+        assert exit_status(run(of_verdict(verdict, case("vllm")))) == claiming
+        assert exit_status(run(of_verdict(verdict, case("torch")))) == claiming_nothing
+
+    @given(st.lists(st.tuples(st.sampled_from(["torch", "vllm"]), st.sampled_from(VERDICTS)), max_size=6))
+    def test_1_wins_over_3_and_3_over_0(self, found: list[tuple[str, str]]) -> None:
+        cases = [case(arm, shape=Shape(label="s", n=i + 1, k=8)) for i, (arm, _) in enumerate(found)]
+        records = [of_verdict(verdict, of) for (_, verdict), of in zip(found, cases, strict=True)]
+        alone = {exit_status(run(record)) for record in records}
+        assert exit_status(run(*records)) == (1 if 1 in alone else 3 if 3 in alone else 0)
+
+    def test_a_failed_timing_or_relation_or_an_unfinished_run_is_3(self) -> None:
+        fine = verified(case("vllm"), held())
+        crashed = Timing(case=case("vllm"), m=1, status="failed", reason="killed by SIGSEGV")
+        assert exit_status(run(fine, crashed)) == 3
+        assert exit_status(run(fine, missing=1)) == 3
+        broke = RelationResult(relation="graph", status="failed", reason="no")
+        assert exit_status(run(verified(case("torch"), broken(), broke))) == 3
+
+    def test_an_arm_that_nobody_introduced_is_held_to_its_claim(self) -> None:
+        assert exit_status(run(verified(case("mine"), broken()))) == 1
+        start = ArmStart(arm="mine", claims=False, provenance="", pid=1, seconds=1.0)
+        assert exit_status(run(start, verified(case("mine"), broken()))) == 0
+
+
+class TestSpeed:
+    @given(st.dictionaries(st.integers(1, 4096), SPEEDS, min_size=1, max_size=8))
+    def test_an_arm_with_the_same_times_is_exactly_as_fast(self, times: dict[int, float]) -> None:
+        records = [timed(case(arm), m, us) for arm in ("torch", "vllm") for m, us in times.items()]
+        for speed in (arm_of(run(*records), "vllm").warm, arm_of(run(*records), "vllm").cold):
+            assert speed is not None
+            assert speed.ratio == 1.0
+            assert speed.by_m == dict.fromkeys(sorted(times), 1.0)
+            assert (speed.cases, speed.timings) == (1, len(times))
+
+    @given(st.lists(st.tuples(SPEEDS, SPEEDS), min_size=1, max_size=8))
+    def test_swapping_the_arms_inverts_the_ratio(self, times: list[tuple[float, float]]) -> None:
+        ratios = [a / b for a, b in times]
+        inverse = [b / a for a, b in times]
+        assert geometric_mean(ratios) * geometric_mean(inverse) == pytest.approx(1.0)
+        assert min(ratios) <= geometric_mean(ratios) * (1 + 1e-9)
+        assert geometric_mean(ratios) <= max(ratios) * (1 + 1e-9)
+
+    def test_below_one_is_slower_and_m_are_kept_apart(self) -> None:
+        records = [timed(case(), 1, 10.0), timed(case(), 16, 10.0), timed(case("vllm"), 1, 40.0, 20.0)]
+        arm = arm_of(run(*records, timed(case("vllm"), 16, 10.0)), "vllm")
+        assert arm.warm is not None
+        assert arm.cold is not None
+        assert arm.warm.by_m == pytest.approx({1: 0.25, 16: 1.0})
+        assert arm.warm.ratio == pytest.approx(0.5)
+        assert arm.cold.by_m[1] == pytest.approx(12.5 / 20.0)
+
+    def test_only_what_both_measured_is_compared(self) -> None:
+        failed = Timing(case=case(shape=QKV_PROJ), m=1, status="failed", reason="no")
+        other = [timed(case("vllm", shape=QKV_PROJ), 1, 1.0), timed(case("vllm", dtype="fp16"), 1, 1.0)]
+        both = [timed(case(), 1, 10.0), timed(case("vllm"), 1, 20.0), timed(case("vllm"), 16, 1.0)]
+        speed = arm_of(run(failed, *other, *both), "vllm").warm
+        assert speed is not None
+        assert (speed.cases, speed.timings) == (1, 1)
+        assert speed.by_m == pytest.approx({1: 0.5})
+        assert arm_of(run(*other, failed), "vllm").warm is None
+
+    @pytest.mark.parametrize("median", [0.0, -0.2, math.nan, math.inf])
+    def test_a_median_that_is_no_time_is_left_out_and_said(self, median: float) -> None:
+        summary = run(timed(case(), 1, 10.0), timed(case("vllm"), 1, median, 20.0))
+        assert arm_of(summary, "vllm").warm is None
+        assert arm_of(summary, "vllm").cold is not None
+        assert any("not a positive time" in notice.text for notice in summary.notices)
+
+    @pytest.mark.parametrize(
+        ("sizes", "shown"),
+        [
+            ((1, 16, 17, 256, 2048), (1, 16, 256, 2048)),
+            ((1, 2, 16), (1, 16)),
+            ((5,), (5,)),
+            ((3, 5, 7, 9, 11, 13), (3, 5, 9, 13)),
+            ((), ()),
+        ],
+    )
+    def test_tables_show_the_usual_m_or_else_some_that_were_timed(
+        self, sizes: tuple[int, ...], shown: tuple[int, ...]
+    ) -> None:
+        assert run(*(timed(case(), m, 1.0) for m in sizes)).sizes == shown
+
+
+class TestCeiling:
+    def test_what_is_bound_by_bandwidth_is_judged_by_its_cold_time(self) -> None:
+        # 3 MB at 3000 GB/s take 1 µs; warm, out of L2, the kernel beats that.
+        timing = timed(case(), 1, 0.5, 2.0, bytes_moved=3_000_000, operations=1)
+        assert ceiling_share(timing, CEILING) == pytest.approx(0.5)
+        unknown = timing.model_copy(update={"cold": None})
+        assert ceiling_share(unknown, CEILING) is None
+
+    def test_what_is_bound_by_arithmetic_is_judged_by_its_inputs_peak(self) -> None:
+        # 700e6 operations at 700 TFLOP/s take 1 µs.
+        timing = timed(case(dtype="bf16:fp32"), 1, 4.0, 9.0, bytes_moved=1, operations=700_000_000)
+        assert ceiling_share(timing, CEILING) == pytest.approx(0.25)
+
+    def test_median_and_best_over_timings(self) -> None:
+        records = [
+            timed(case(), m, 1.0, cold, bytes_moved=3_000_000, operations=1)
+            for m, cold in ((1, 2.0), (16, 4.0), (256, 1.25))
+        ]
+        share = arm_of(run(CEILING, *records), "torch", "mm").ceiling
+        assert share is not None
+        assert (share.median, share.best) == pytest.approx((0.5, 0.8))
+        assert share.timings == 3
+        assert arm_of(run(*records), "torch").ceiling is None
+
+    def test_a_dtype_without_a_peak_has_no_share(self) -> None:
+        ceiling = Ceiling(bandwidth_gb_s=3000.0, tflop_s={"fp32": 50.0})
+        assert ceiling_share(timed(case(), 1, 1.0), ceiling) is None
+
+
+class TestSameBits:
+    @given(st.lists(st.tuples(DIGESTS, DIGESTS), min_size=1, max_size=4))
+    def test_the_relation_is_symmetric_and_true(
+        self, digests: list[tuple[dict[int, str], dict[int, str]]]
+    ) -> None:
+        records = []
+        for i, (ours, theirs) in enumerate(digests):
+            shape = Shape(label="s", n=i + 1, k=8)
+            records += [verified(case("vllm", shape=shape), digests=ours)]
+            records += [verified(case("torch", shape=shape), digests=theirs)]
+        vllm, torch = arm_of(run(*records), "vllm").same_bits, arm_of(run(*records), "torch").same_bits
+        swapped = [same.model_copy(update={"arm": "vllm"}) for same in vllm]
+        assert swapped == list(torch)
+        pairs = [(m, ours[m] == theirs[m]) for ours, theirs in digests for m in ours.keys() & theirs.keys()]
+        assert bool(vllm) == any(equal for _, equal in pairs)
+        for same in vllm:
+            assert (same.equal, same.compared) == (sum(equal for _, equal in pairs), len(pairs))
+            assert set(same.sizes) == {m for m, _ in pairs} - {m for m, equal in pairs if not equal}
+
+    def test_everywhere_at_some_m_or_at_times(self) -> None:
+        def same(*digests: tuple[dict[int, str], dict[int, str]]) -> str:
+            shapes = [Shape(label="s", n=i + 1, k=8) for i in range(len(digests))]
+            pairs = list(zip(shapes, digests, strict=True))
+            ours = [verified(case("vllm", shape=s), digests=d[0]) for s, d in pairs]
+            theirs = [verified(case("torch", shape=s), digests=d[1]) for s, d in pairs]
+            return "".join(s.arm + s.where for s in arm_of(run(*ours, *theirs), "vllm").same_bits)
+
+        assert same(({1: "a", 256: "b"}, {1: "a", 256: "b"})) == "torch"
+        assert same(({1: "a", 256: "b"}, {1: "x", 256: "b"})) == "torch at M=256"
+        assert same(({1: "a", 256: "b"}, {1: "x", 256: "y"})) == ""
+        assert same(({1: "a"}, {1: "a"}), ({1: "b"}, {1: "y"})) == "torch in 1 of 2 outputs"
+        assert same(({1: "a"}, {256: "a"})) == ""
+
+    def test_other_operators_cases_and_unmeasured_ones_do_not_count(self) -> None:
+        records = [
+            verified(case("vllm", dtype="bf16"), digests={1: "a"}),
+            verified(case("torch", dtype="fp16"), digests={1: "a"}),
+            Verification(case=case("samebits"), status="failed", reason="no", digests={1: "a"}),
+        ]
+        assert arm_of(run(*records), "vllm").same_bits == ()
+
+
+class TestNotices:
+    def test_alike_warnings_are_said_once_with_their_range(self) -> None:
+        text = "median known to ±{} % only: close other programs and run again"
+        records = [
+            timed(case(arm), m, 1.0, warm=measured(1.0, [text.format(error)]))
+            for arm, m, error in (("torch", 1, "2.5"), ("torch", 16, "11.0"), ("vllm", 1, "3.0"))
+        ]
+        (notice,) = run(*records).notices
+        assert notice.text == text.format("2.5 to 11.0")
+        assert (notice.count, notice.arms, notice.example) == (
+            3,
+            ("torch", "vllm"),
+            "torch/mm/4096x4096/bf16/1",
+        )
+
+    def test_a_timing_disturbed_warm_and_cold_counts_once(self) -> None:
+        slow = measured(1.0, ["SM clock 1200 of 1980 MHz: time on a cooler card"])
+        (notice,) = run(timed(case(), 1, 1.0, warm=slow, cold=slow)).notices
+        assert (notice.count, notice.text) == (1, slow.warnings[0])
+
+    def test_names_with_digits_are_not_numbers(self) -> None:
+        texts = ["fp16 needs 4096x4096 in v2.11.0", "fp32 needs 4096x4096 in v2.11.0"]
+        records = [
+            timed(case(), m, 1.0, warm=measured(1.0, [text])) for m, text in zip((1, 2), texts, strict=True)
+        ]
+        assert {notice.text for notice in run(*records).notices} == set(texts)
+
+    def test_every_notice_names_a_remedy(self) -> None:
+        records: list[AnyRecord] = [
+            timed(case(), 1, 1.0, throttle_reasons=("sw_power_cap", "unknown_0x800")),
+            ended(case("vllm"), "failed", "out of memory: tried to allocate 2.00 GiB"),
+            ended(case("vllm", shape=QKV_PROJ), "failed", "no answer within 60 s (--timeout)"),
+            ended(case("samebits"), "failed", "killed by SIGSEGV"),
+            ended(case("samebits", dtype="fp16"), "skipped", "skipped after 3 deaths in a row"),
+            ended(case("torch", dtype="bf16:fp32"), "unsupported", "on CUDA only"),
+            verified(
+                case("torch"),
+                held(),
+                RelationResult(relation="graph", status="unsupported", reason="no graphs"),
+            ),
+        ]
+        summary = run(*records, arms=(ArmFact(name="vllm", claims=True, unavailable="no CUDA GPU"),))
+        assert all(notice.remedy for notice in summary.notices)
+        assert {notice.kind for notice in summary.notices} == {
+            "failed", "skipped", "relation", "arm", "unsupported", "throttle"
+        }  # fmt: skip
+        remedies = {notice.text.split()[0]: notice for notice in summary.notices if notice.kind == "failed"}
+        assert "memory" in remedies["out"].remedy
+        assert "--timeout" in remedies["no"].remedy
+        assert "samebits.log" in remedies["killed"].remedy
+        assert remedies["killed"].command.startswith("python -m kernels_bench --op mm --arm samebits")
+
+    def test_what_a_verification_said_is_not_said_again_of_its_timings(self) -> None:
+        untimed = [
+            Timing(case=case("vllm"), m=m, status="skipped", reason="killed by SIGSEGV") for m in (1, 16, 256)
+        ]
+        (notice,) = run(ended(case("vllm"), "failed", "killed by SIGSEGV"), *untimed).notices
+        assert (notice.kind, notice.count) == ("failed", 1)
+        assert run(verified(case("vllm"), wrong="no"), *untimed).notices == ()
+
+    def test_an_operator_that_an_arm_does_not_offer_is_no_warning(self) -> None:
+        absent = ended(case("vllm", "rms_norm", HIDDEN), "unsupported", "the arm has no rms_norm")
+        summary = run(verified(case("vllm")), absent)
+        assert summary.notices == ()
+        assert arm_of(summary, "vllm", "rms_norm").reasons == ("the arm has no rms_norm",)
+
+
+def test_arms_stand_in_the_order_of_the_run_and_operators_in_that_of_the_records() -> None:
+    records = [verified(case(arm, op)) for op in ("softmax", "mm") for arm in ("samebits", "vllm", "torch")]
+    summary = run(*records)
+    assert [o.operator for o in summary.operators] == ["softmax", "mm"]
+    assert [arm.arm for arm in summary.operators[0].arms] == ["torch", "vllm", "samebits"]
+    assert summary.operators[0].cases == 1
+
+
+def test_an_empty_run_is_summarised() -> None:
+    summary = run()
+    assert (summary.operators, summary.arms, exit_status(summary)) == ((), (), 0)
