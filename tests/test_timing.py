@@ -90,12 +90,12 @@ def test_a_sleep_is_measured_as_long_as_it_is() -> None:
 
 
 def test_twice_the_work_takes_about_twice_the_time() -> None:
-    a = torch.randn(256, 256)
+    x = torch.randn(1 << 15)  # one thread's work
 
     def times(count: int) -> Call:
         def call() -> None:
             for _ in range(count):
-                torch.mm(a, a)
+                torch.sin(x)
 
         return call
 
@@ -109,7 +109,7 @@ def test_twice_the_work_takes_about_twice_the_time() -> None:
 
 
 def test_a_cold_call_is_slower_than_a_warm_one_where_memory_is_the_limit() -> None:
-    x = torch.ones(1 << 16)  # 256 KiB: in a core's cache when warm
+    x = torch.ones(1 << 15, dtype=torch.float64)  # 256 KiB: in a core's cache when warm, and one thread's work
     stopwatch = HostStopwatch()
     found = []
     for _ in range(10):

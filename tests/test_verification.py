@@ -381,7 +381,6 @@ class OneBuffer:
 def test_a_stale_result_is_caught() -> None:
     found = verify(Stale())
     assert broken(found) == {"repeat"}
-    assert set(statuses(found).values()) == {"broken", "inconclusive"}
     assert found.verdict == "wrong"
 
 
@@ -637,10 +636,9 @@ def test_a_kernel_that_cannot_be_captured_is_unsupported_by_graph_alone_and_the_
 @pytest.mark.parametrize("kernel", [without_the_last_element, without_the_last_row], ids=called)
 def test_elements_never_written_are_counted_on_a_gpu(kernel: Kernel) -> None:
     def there(a: Tensor, b: Tensor) -> Tensor:
-        result = product(a, b)
-        out = torch.empty(len(a), b.shape[1], device=a.device)
+        out = torch.empty(len(a), b.shape[1], device=a.device)  # first, as its memory is what is poisoned
         last = 1 if kernel is without_the_last_element else b.shape[1]
-        out.view(-1)[:-last] = result.view(-1)[:-last]
+        out.view(-1)[:-last] = product(a, b).view(-1)[:-last]
         return out
 
     assert "elements of the result were never written" in on_gpu(there).wrong

@@ -1,0 +1,3 @@
+"""A plugin that forgot its ARM."""
+
+NAME = "forgotten"

@@ -1,0 +1,237 @@
+"""From a selection to a plan, over what this machine really offers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels_bench.cases import PRECISIONS, Device
+from kernels_bench.plan import Plan, UsageError, make_plan, suggestion
+from kernels_bench.protocol import Catalogue
+from kernels_bench.results import Selection
+from kernels_bench.session import catalogue_of
+
+H100 = Device(type="cuda", name="NVIDIA H100", capability=(9, 0))
+
+
+@pytest.fixture(scope="module")
+def here() -> Catalogue:
+    """What can be run here, as on a machine without a GPU."""
+    catalogue = catalogue_of(Selection())
+    if catalogue.device.type != "cpu":
+        pytest.skip("needs a machine without a GPU")
+    return catalogue
+
+
+@pytest.fixture(scope="module")
+def on_gpu(here: Catalogue) -> Catalogue:
+    """The same operators and relations where every arm runs."""
+    arms = tuple(arm.model_copy(update={"unavailable": ""}) for arm in here.arms)
+    return here.model_copy(update={"device": H100, "arms": arms})
+
+
+def refusal(catalogue: Catalogue, selection: Selection) -> str:
+    with pytest.raises(UsageError) as caught:
+        make_plan(catalogue, selection)
+    message = str(caught.value)
+    assert message
+    assert "\n" not in message
+    return message
+
+
+def tokens(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(case.shape.token for case in plan.cases))
+
+
+@pytest.mark.parametrize(
+    ("selection", "meant"),
+    [
+        (Selection(op=("rmsnorm",)), "rms_norm"),
+        (Selection(op=("mm", "log_softmx")), "log_softmax"),
+        (Selection(arm=("samebit",)), "samebits"),
+        (Selection(relation=("batchsize",)), "batch_size"),
+        (Selection(shapes=("qwen3-8B",)), "qwen3-8b"),
+        (Selection(shapes=("qwen3-8b/oproj",)), "qwen3-8b/o_proj"),
+        (Selection(dtype=("bf61",)), "bf16"),
+        (Selection(dtype=("bf16:fp23",)), "bf16:fp32"),
+    ],
+)
+def test_an_unknown_name_suggests_the_nearest(here: Catalogue, selection: Selection, meant: str) -> None:
+    message = refusal(here, selection)
+    assert "did you mean" in message
+    assert meant in message.split("did you mean")[1]
+
+
+def test_a_name_like_no_other_lists_what_is_known(here: Catalogue) -> None:
+    message = refusal(here, Selection(op=("zzzzzzzz",)))
+    assert "zzzzzzzz" in message
+    assert all(operator.name in message for operator in here.operators)
+    assert "qwen3-8b" in refusal(here, Selection(shapes=("#########",)))
+
+
+def test_suggestions_are_ordered_by_likeness() -> None:
+    assert suggestion("sofmax", ["log_softmax", "softmax"]).startswith("; did you mean softmax")
+
+
+def test_an_arm_that_cannot_run_here_is_left_out_with_its_reason(here: Catalogue) -> None:
+    plan = make_plan(here, Selection())
+    left_out = {arm.name: arm.unavailable for arm in plan.left_out}
+    assert {"cublas-restricted", "vllm"} <= set(left_out)
+    assert all(left_out.values())
+    assert {case.arm for case in plan.cases} == {"torch", "samebits"}
+
+
+def test_an_arm_that_alone_was_asked_for_and_cannot_run_here_is_refused_with_its_reason(here: Catalogue) -> None:
+    message = refusal(here, Selection(arm=("cublas-restricted",)))
+    assert "cublas-restricted cannot run here: " in message
+    assert "CUDA" in message
+
+
+@pytest.mark.parametrize("batch", [0, -1, (1 << 20) + 1, 10**30])
+def test_an_impossible_batch_is_refused(here: Catalogue, batch: int) -> None:
+    assert f"--batch {batch}" in refusal(here, Selection(batch=(16, batch)))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [("0", "64"), ("64", "0"), ("0x64",), (f"{1 << 21}", "4"), ("512x0",), ("9" * 30, "4")],
+)
+def test_impossible_sizes_are_refused(here: Catalogue, shapes: tuple[str, ...]) -> None:
+    assert "between 1 and" in refusal(here, Selection(op=("mm",), shapes=shapes))
+
+
+@pytest.mark.parametrize("shapes", [("-4", "4"), ("4.5", "4"), ("x",), ("4x",), ("nan",)])
+def test_sizes_that_are_no_sizes_are_unknown_names(here: Catalogue, shapes: tuple[str, ...]) -> None:
+    assert "unknown" in refusal(here, Selection(op=("mm",), shapes=shapes))
+
+
+def test_an_odd_number_of_sizes_is_refused(here: Catalogue) -> None:
+    assert "left over" in refusal(here, Selection(op=("mm",), shapes=("64", "64", "64")))
+
+
+def test_sizes_that_fit_no_chosen_operator_are_refused(here: Catalogue) -> None:
+    assert "fits none" in refusal(here, Selection(op=("mm",), shapes=("64",)))
+    assert "fits none" in refusal(here, Selection(op=("mm",), shapes=("2x3x4x5",)))
+
+
+def test_a_models_name_stands_for_all_of_its_shapes(here: Catalogue) -> None:
+    plan = make_plan(here, Selection(op=("mm",), arm=("torch",), shapes=("qwen3-8b",)))
+    labels = {case.shape.label for case in plan.cases}
+    assert {"qwen3-8b/o_proj", "qwen3-8b/qkv_proj", "qwen3-8b/gate_up_proj", "qwen3-8b/down_proj"} <= labels
+    assert all(label.startswith("qwen3-8b/") for label in labels)
+
+
+def test_one_projection_of_a_model(here: Catalogue) -> None:
+    plan = make_plan(here, Selection(op=("mm",), arm=("torch",), shapes=("qwen3-8b/o_proj",), dtype=("fp32",)))
+    assert [case.key for case in plan.cases] == ["torch/mm/4096x4096/fp32"]
+
+
+@pytest.mark.parametrize("typed", [("96", "64"), ("96x64",)])
+def test_sizes_are_n_then_k_however_they_are_typed(here: Catalogue, typed: tuple[str, ...]) -> None:
+    plan = make_plan(here, Selection(op=("mm", "rms_norm"), arm=("torch",), shapes=typed, dtype=("fp32",)))
+    of = {case.operator: case.shape for case in plan.cases}
+    assert (of["mm"].n, of["mm"].k) == (96, 64)
+    assert (of["rms_norm"].n, of["rms_norm"].k) == (None, 64)
+
+
+def test_several_pairs_names_and_repetitions_in_one_list(here: Catalogue) -> None:
+    shapes = ("16", "32", "qwen3-8b/o_proj", "48", "64", "16x32", "4096x4096")
+    plan = make_plan(here, Selection(op=("mm",), arm=("torch", "torch"), shapes=shapes, dtype=("fp32", "fp32")))
+    assert sorted(tokens(plan)) == ["16x32", "4096x4096", "48x64"]
+    assert len(plan.cases) == 3
+
+
+def test_a_shape_known_to_one_operator_leaves_the_others_out(here: Catalogue) -> None:
+    plan = make_plan(here, Selection(op=("mm", "softmax"), arm=("torch",), shapes=("qwen3-8b/o_proj",)))
+    assert {case.operator for case in plan.cases} == {"mm"}
+
+
+def test_the_default_run_covers_every_operator(here: Catalogue, on_gpu: Catalogue) -> None:
+    for catalogue in (here, on_gpu):
+        for quick in (False, True):
+            plan = make_plan(catalogue, Selection(quick=quick))
+            assert {case.operator for case in plan.cases} == {operator.name for operator in catalogue.operators}
+
+
+def test_quick_is_a_part_of_the_whole_and_much_smaller(on_gpu: Catalogue) -> None:
+    whole, quick = make_plan(on_gpu, Selection()), make_plan(on_gpu, Selection(quick=True))
+    assert {case.key for case in quick.cases} < {case.key for case in whole.cases}
+    assert quick.planned * 2 < whole.planned
+    assert len(quick.sizes) * 2 < len(whole.sizes)
+    assert quick.relations == whole.relations
+    assert quick.universe == whole.universe
+
+
+def test_a_gpu_run_covers_every_arm_and_the_issues_batches(on_gpu: Catalogue) -> None:
+    plan = make_plan(on_gpu, Selection())
+    assert plan.timed == (1, 16, 256, 2048)
+    assert plan.universe >= 4096
+    assert plan.left_out == ()
+    assert {case.arm for case in plan.cases} == {arm.name for arm in on_gpu.arms}
+
+
+def test_the_cpu_measures_small_shapes_only_unless_asked(here: Catalogue) -> None:
+    assert all(case.shape.label.startswith("small/") for case in make_plan(here, Selection()).cases)
+
+
+def test_a_batch_beyond_the_universe_makes_it_larger(on_gpu: Catalogue) -> None:
+    plan = make_plan(on_gpu, Selection(batch=(7, 5000)))
+    assert (plan.timed, plan.universe, plan.sizes) == ((7, 5000), 5000, (7, 5000))
+
+
+WORDS = {
+    "op": ("mm", "bmm", "bmm_heads", "rms_norm", "mean"),
+    "arm": ("torch", "samebits", "vllm"),
+    "shapes": ("small", "unaligned", "qwen3-8b", "deepseek-v3", "96x64", "3x64x32"),
+    "dtype": PRECISIONS,
+    "relation": ("repeat", "batch_size", "graph"),
+}
+
+
+def names(option: str) -> st.SearchStrategy[tuple[str, ...] | None]:
+    return st.none() | st.lists(st.sampled_from(WORDS[option]), min_size=1, max_size=3).map(tuple)
+
+
+@settings(max_examples=60)
+@given(
+    selection=st.builds(
+        Selection,
+        op=names("op"),
+        arm=names("arm"),
+        shapes=names("shapes"),
+        dtype=names("dtype"),
+        relation=names("relation"),
+        batch=st.none() | st.lists(st.integers(1, 1 << 20), min_size=1, max_size=5).map(tuple),
+        quick=st.booleans(),
+    ),
+    gpu=st.booleans(),
+)
+def test_every_plan_can_be_carried_out(
+    here: Catalogue, on_gpu: Catalogue, selection: Selection, gpu: bool
+) -> None:
+    catalogue = on_gpu if gpu else here
+    try:
+        plan = make_plan(catalogue, selection)
+    except UsageError as error:
+        assert "fits none" in str(error) or "cannot run here" in str(error)
+        return
+    usable = {arm.name for arm in catalogue.arms if not arm.unavailable}
+    assert plan.cases
+    assert {case.arm for case in plan.cases} == {arm.name for arm in plan.arms}
+    assert {arm.name for arm in plan.arms} <= usable
+    assert not {arm.name for arm in plan.left_out} & usable
+    assert len({case.key for case in plan.cases}) == len(plan.cases)
+    assert plan.universe >= max(4096 if gpu else 1, *plan.timed, *plan.sizes)
+    assert set(selection.batch or ()) <= {*plan.timed} & {*plan.sizes}
+    assert list(plan.sizes) == sorted(set(plan.sizes))
+    assert max(plan.sizes) == plan.universe
+    assert set(plan.digest_sizes) <= {*plan.timed, plan.universe}
+    timed = [(case.key, m) for cases, m in plan.units() for case in cases]
+    assert sorted(timed) == sorted((case.key, m) for case in plan.cases for m in plan.timed)
+    assert plan.planned == len(plan.cases) + len(timed)
+
+
+def test_a_plan_is_a_function_of_the_selection(here: Catalogue) -> None:
+    assert make_plan(here, Selection(seed=3)) == make_plan(here, Selection(seed=3))
+    assert make_plan(here, Selection(seed=3)).seed == 3

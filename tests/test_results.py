@@ -1,0 +1,495 @@
+"""Run directories: what is written, what is read back, and what a killed, full or foreign one costs."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernels_bench.cases import Case, Device, Precision, Shape
+from kernels_bench.protocol import ArmInfo
+from kernels_bench.records import (
+    SCHEMA_VERSION,
+    Accuracy,
+    AnyRecord,
+    ArmStart,
+    Ceiling,
+    CompanyRef,
+    Counterexample,
+    Finished,
+    RelationResult,
+    Samples,
+    Summary,
+    Timing,
+    Verification,
+)
+from kernels_bench.results import (
+    MANIFEST,
+    RECORDS,
+    Manifest,
+    ResultsError,
+    RunDirectory,
+    Selection,
+    default_directory,
+    read_manifest,
+    read_records,
+)
+from profiles.environment import read_environment
+
+CASE = Case(
+    arm="samebits",
+    operator="mm",
+    shape=Shape(label="qwen3-8b/o_proj", n=4096, k=4096),
+    precision=Precision.parse("bf16:fp32"),
+)
+
+
+def counterexample(expected: float, got: float) -> Counterexample:
+    return Counterexample(
+        relation="neighbour_content",
+        reference=CompanyRef(spec="first:512", size=512, launch="eager", position=3),
+        company=CompanyRef(spec="nan:16:1", size=16, launch="graph", position=5),
+        row=3,
+        output=0,
+        index=17,
+        expected=expected,
+        got=got,
+        expected_bits="0x3f800000",
+        got_bits="0x7fc00001",
+        ulp=None,
+        max_ulp=4,
+        elements=2,
+        rows=1,
+        rows_compared=12,
+        command="python -m kernels_bench reproduce --op mm --plugin 'my kernels.py'",
+    )
+
+
+def verification(case: Case = CASE, got: float = math.nan, worst: float = math.inf) -> Verification:
+    return Verification(
+        case=case,
+        status="measured",
+        wrong='row 3: nan where float64 gives 1 — "µs"\nsecond line',
+        relations=(
+            RelationResult(relation="repeat", status="held", companies=12, rows=1599),
+            RelationResult(
+                relation="neighbour_content",
+                status="broken",
+                companies=40,
+                rows=8000,
+                broken_companies=1,
+                counterexample=counterexample(-math.inf, got),
+            ),
+            RelationResult(relation="graph", status="unsupported", reason="needs a CUDA device"),
+        ),
+        accuracy=Accuracy(worst=worst, row=3, company="first:512", index=17, expected=1.0, got=got, rows=512),
+        digests={1: "c6b936fccff541c69697297b5e695371", 4096: "795f5d85b3fbe770c7cb9da020badefa"},
+        universe=4096,
+        seconds=1.25,
+    )
+
+
+def timing(m: int = 16, case: Case = CASE) -> Timing:
+    summary = Summary(
+        median_us=12.5, p10_us=12.25, p90_us=math.inf, error=math.inf, samples=3, slowed=1, warnings=("throttled",)
+    )
+    samples = Samples(us=(12.25, 12.5, 1e300), clock_mhz=(1980.0, 1980.0, 1755.0), calls=4, method="graph")
+    return Timing(
+        case=case,
+        m=m,
+        status="measured",
+        warm=summary,
+        cold=summary,
+        warm_samples=samples,
+        cold_samples=samples,
+        bytes_moved=1 << 40,
+        operations=1 << 60,
+        throttle_reasons=("sw_power_cap",),
+        power_w=612.5,
+        temperature_c=61.0,
+        wall_ms=48.5,
+        compile_ms=0.1 + 0.2,
+    )
+
+
+EVERY_KIND: tuple[AnyRecord, ...] = (
+    ArmStart(arm="samebits", claims=True, provenance="torch 2.13.0+cpu, /a path/x.py", pid=10840, seconds=0.014),
+    verification(),
+    Verification(case=CASE, status="failed", reason="the worker of samebits was killed by SIGKILL"),
+    Ceiling(bandwidth_gb_s=3350.0, tflop_s={"bf16": 989.4, "fp32": math.nan}),
+    timing(),
+    Timing(case=CASE, m=1, status="skipped", reason="the result is wrong, so its speed means nothing"),
+    Finished(seconds=12.936636683999495),
+)
+
+
+def manifest() -> Manifest:
+    arm = ArmInfo(name="samebits", claims=True, summary="", environment={"A": "1"}, unavailable="", plugin="my.py")
+    return Manifest(
+        created="2026-11-22T05:50:00Z",
+        command="python -m kernels_bench --op mm",
+        selection=Selection(op=("mm",), batch=(1, 16), seed=-3, plugin=("my.py",), timeout_s=0.5),
+        device=Device(type="cpu", name="AMD EPYC"),
+        arms=(arm,),
+        planned=8,
+        environment=read_environment(),
+    )
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[RunDirectory]:
+    directory = RunDirectory.create(tmp_path / "run", manifest())
+    yield directory
+    directory.close()
+
+
+@pytest.fixture
+def ended(tmp_path: Path) -> Path:
+    """A run directory that nobody holds, with every kind of record in it."""
+    directory = RunDirectory.create(tmp_path / "ended", manifest())
+    for record in EVERY_KIND:
+        directory.append(record)
+    directory.close()
+    return directory.path
+
+
+def refusal(path: Path) -> ResultsError:
+    with pytest.raises(ResultsError) as caught:
+        list(RunDirectory.resume(path).records())
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    return caught.value
+
+
+def texts(records: list[AnyRecord]) -> list[str]:
+    """As JSON, in which NaN equals NaN."""
+    return [record.model_dump_json() for record in records]
+
+
+# --- round trips -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("record", EVERY_KIND, ids=lambda record: f"{record.kind}-{getattr(record, 'status', '')}")
+def test_every_kind_of_record_comes_back_as_it_was_written(run: RunDirectory, record: AnyRecord) -> None:
+    run.append(record)
+    (back,) = read_records(run.path, samples=True)
+    assert type(back) is type(record)
+    assert back.model_dump_json() == record.model_dump_json()
+
+
+def test_nan_and_infinity_come_back_as_numbers(run: RunDirectory) -> None:
+    run.append(verification())
+    run.append(timing())
+    verified, timed = read_records(run.path)
+    assert isinstance(verified, Verification)
+    assert isinstance(timed, Timing)
+    assert verified.accuracy is not None
+    assert verified.counterexample is not None
+    assert timed.warm is not None
+    assert math.isnan(verified.accuracy.got)
+    assert verified.accuracy.worst == math.inf
+    assert verified.counterexample.expected == -math.inf
+    assert timed.warm.error == math.inf
+    assert verified.digests.keys() == {1, 4096}
+
+
+def test_every_line_is_strict_json(ended: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    lines = (ended / RECORDS).read_text().splitlines()
+    kinds = [json.loads(line, parse_constant=refuse)["kind"] for line in lines]
+    assert kinds == ["arm", "verification", "verification", "ceiling", "timing", "timing", "finished"]
+
+
+def test_samples_are_left_out_unless_asked_for(ended: Path) -> None:
+    without = [r for r in read_records(ended) if isinstance(r, Timing)][0]
+    whole = [r for r in read_records(ended, samples=True) if isinstance(r, Timing)][0]
+    assert (without.warm_samples, without.cold_samples) == (None, None)
+    assert whole.warm_samples is not None
+    assert without.warm == whole.warm
+
+
+def test_the_manifest_comes_back_as_it_was_written(run: RunDirectory) -> None:
+    assert read_manifest(run.path) == manifest()
+
+
+# --- killed writers ----------------------------------------------------------------------------------------
+
+WRITER = """
+import sys
+from pathlib import Path
+from test_results import manifest, verification
+from kernels_bench.results import RunDirectory
+run = RunDirectory.create(Path(sys.argv[1]), manifest())
+print("up", flush=True)
+while True:
+    run.append(verification())
+"""
+
+
+def python(script: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
+    paths = os.pathsep.join(p for p in (str(Path(__file__).parent), os.environ.get("PYTHONPATH")) if p)
+    return subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": paths},
+        text=True,
+        stdout=subprocess.PIPE,
+        **options,
+    )
+
+
+def heard(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def test_a_writer_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with python(WRITER, path) as writer:
+        assert heard(writer) == "up"
+        while not (path / RECORDS).stat().st_size:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        writer.kill()
+    data = (path / RECORDS).read_bytes()
+    assert data.endswith(b"\n")
+    resumed = RunDirectory.resume(path)
+    assert len(list(resumed.records())) == data.count(b"\n") > 10
+    resumed.close()
+
+
+@pytest.mark.parametrize("kept", [1, 30, -1])
+def test_a_half_written_line_is_dropped_and_nothing_else(ended: Path, kept: int) -> None:
+    before = (ended / RECORDS).read_bytes()
+    half = (timing(m=2048).model_dump_json() + "\n").encode()[:kept]
+    (ended / RECORDS).write_bytes(before + half)
+    assert texts(list(read_records(ended, samples=True))) == texts(list(EVERY_KIND))
+    resumed = RunDirectory.resume(ended)
+    assert (ended / RECORDS).read_bytes() == before
+    resumed.append(Finished(seconds=1.0))
+    resumed.close()
+    assert texts(list(read_records(ended, samples=True))) == texts([*EVERY_KIND, Finished(seconds=1.0)])
+
+
+def test_nothing_but_a_half_written_line_is_an_empty_run(ended: Path) -> None:
+    (ended / RECORDS).write_bytes(b'{"kind":"arm","arm":"tor')
+    resumed = RunDirectory.resume(ended)
+    assert list(resumed.records()) == []
+    assert (ended / RECORDS).read_bytes() == b""
+    resumed.close()
+
+
+def test_a_run_killed_before_its_first_record_goes_on(ended: Path) -> None:
+    (ended / RECORDS).unlink()
+    (ended / "logs").rmdir()
+    resumed = RunDirectory.resume(ended)
+    resumed.append(Finished(seconds=1.0))
+    assert len(list(resumed.records())) == 1
+    assert (ended / "logs").is_dir()
+    resumed.close()
+
+
+# --- damaged and foreign directories -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"\x00" * 40,
+        b"\xff\xfe",
+        b"",
+        b"[]",
+        b'{"kind":"timing"}',
+        b'{"kind":"dream"}',
+        b'{"kind":"finished","seconds":1,"more":2}',
+    ],
+)
+def test_a_damaged_line_in_the_middle_is_named(ended: Path, damage: bytes) -> None:
+    lines = (ended / RECORDS).read_bytes().splitlines()
+    lines[2] = damage
+    (ended / RECORDS).write_bytes(b"\n".join(lines) + b"\n")
+    error = refusal(ended)
+    assert error.status == 2
+    assert "line 3 is damaged" in str(error)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema_version": 1}', "\x00", "3"])
+def test_a_damaged_manifest_is_refused(ended: Path, text: str) -> None:
+    (ended / MANIFEST).write_text(text)
+    error = refusal(ended)
+    assert error.status == 2
+    assert MANIFEST in str(error)
+
+
+def test_a_manifest_that_is_no_text_is_refused(ended: Path) -> None:
+    (ended / MANIFEST).write_bytes(b"\xff\xfe\x00\x80")
+    assert "damaged" in str(refusal(ended))
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION + 1, 0, "1", None])
+def test_another_schema_is_refused_with_both_versions(ended: Path, version: object) -> None:
+    data = json.loads((ended / MANIFEST).read_text())
+    (ended / MANIFEST).write_text(json.dumps({**data, "schema_version": version, "from_the_future": True}))
+    message = str(refusal(ended))
+    assert f"schema {version!r}" in message
+    assert f"schema {SCHEMA_VERSION}" in message
+
+
+def test_a_foreign_directory_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    assert "not a run directory" in str(refusal(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_no_directory_and_a_file_are_no_run_directories(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "nothing", tmp_path / "file"):
+        assert "not a run directory" in str(refusal(path))
+
+
+@pytest.mark.xfail(strict=True, raises=FileExistsError, reason="resume makes logs/ outside of any try")
+def test_a_run_whose_logs_are_no_directory_is_refused(ended: Path) -> None:
+    (ended / "logs").rmdir()
+    (ended / "logs").write_text("")
+    refusal(ended)
+
+
+def test_a_directory_with_something_in_it_is_no_place_for_a_new_run(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(ResultsError, match=r"is not empty; --resume .* goes on") as caught:
+        RunDirectory.create(tmp_path, manifest())
+    assert caught.value.status == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_empty_directory_may_be_used(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path, manifest()).close()
+    assert read_manifest(tmp_path) == manifest()
+
+
+def test_default_directories_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = []
+    for _ in range(3):
+        made.append(default_directory())
+        made[-1].mkdir(parents=True)
+    assert len(set(made)) == 3
+
+
+# --- other processes ---------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from kernels_bench.results import RunDirectory
+run = RunDirectory.resume(Path(sys.argv[1]))
+print("holds", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_directory_belongs_to_one_live_process(ended: Path) -> None:
+    before = (ended / RECORDS).read_bytes() + b'{"kind":"ti'
+    with python(HOLDER, ended) as holder:
+        assert heard(holder) == "holds"
+        (ended / RECORDS).write_bytes(before)  # as if the other were in the middle of writing
+        error = refusal(ended)
+        assert "in use by another run" in str(error)
+        assert error.status == 2
+        assert (ended / RECORDS).read_bytes() == before
+        holder.send_signal(signal.SIGKILL)
+    RunDirectory.resume(ended).close()
+
+
+# --- disks -------------------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_one_line_and_status_3(ended: Path) -> None:
+    full = ended.parent / "full"
+    full.mkdir()
+    (full / RECORDS).symlink_to("/dev/full")
+    run = RunDirectory(full, manifest())
+    with pytest.raises(ResultsError) as caught:
+        run.append(timing())
+    run.close()
+    assert caught.value.status == 3
+    assert "No space left on device" in str(caught.value)
+    assert f"--resume {full}" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+FILLER = """
+import resource, sys
+from pathlib import Path
+from test_results import timing
+from kernels_bench.results import RECORDS, ResultsError, RunDirectory
+path = Path(sys.argv[1])
+run = RunDirectory.resume(path)
+room = (path / RECORDS).stat().st_size + int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+try:
+    while True:
+        run.append(timing())
+        print("written", flush=True)
+except ResultsError as error:
+    print(error.status, error)
+"""
+
+
+@pytest.mark.parametrize("room", [0, 100, 3000])
+def test_what_does_not_fit_is_not_written_by_half(ended: Path, room: int) -> None:
+    before = (ended / RECORDS).read_bytes()
+    with python(FILLER, ended, room) as filler:
+        said = filler.communicate()[0].splitlines()
+    line = len(timing().model_dump_json()) + 1
+    assert said[-1].startswith("3 cannot write to ")
+    assert said[:-1] == ["written"] * (room // line)
+    after = (ended / RECORDS).read_bytes()
+    assert after.startswith(before)
+    assert len(after) == len(before) + (room // line) * line
+    assert after.endswith(b"\n")
+
+
+@pytest.mark.parametrize("path", ["/proc/samebits-run", "/dev/full/run"])
+def test_a_place_that_cannot_be_written_is_one_line_and_status_3(path: str) -> None:
+    with pytest.raises(ResultsError, match=f"cannot write to {path}: ") as caught:
+        RunDirectory.create(Path(path), manifest())
+    assert caught.value.status == 3
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_no_place_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ResultsError, match="cannot write to"):
+        RunDirectory.create(tmp_path / "file", manifest())
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+# --- environments ------------------------------------------------------------------------------------------
+
+
+def test_the_same_environment_may_go_on(run: RunDirectory) -> None:
+    run.refuse_other_environment(read_environment(), manifest().device)
+
+
+def test_another_environment_is_refused_with_every_reason(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "77")
+    now = read_environment()
+    now = now.model_copy(update={"versions": {**now.versions, "torch": "9.9.9"}, "source_digest": "other"})
+    with pytest.raises(ResultsError) as caught:
+        run.refuse_other_environment(now, Device(type="cpu", name="Another CPU"))
+    message = str(caught.value)
+    assert caught.value.status == 2
+    assert "\n" not in message
+    for reason in ("OMP_NUM_THREADS", "77 now", "torch", "9.9.9 now", "source_digest", "AMD EPYC then, Another CPU"):
+        assert reason in message
