@@ -40,6 +40,6 @@ def _product(stopwatch: Stopwatch, device: torch.device, name: str) -> float:
 def _best_us(stopwatch: Stopwatch, call: Call) -> float:
     """The lower quartile of a few samples: a ceiling is what the device does when nothing disturbs it."""
     call()
-    meter = stopwatch.warm(call, Effort())
+    meter = stopwatch.warm(call, stopwatch.calls_for(call, Effort().sample_us))
     samples = [us for _ in range(2) for us, _ in meter.take(rest=True)]
     return statistics.quantiles(samples, n=4)[0]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import torch
 
-KINDS = ("cancelling", "normal", "wide", "normal")
+KINDS = ("cancelling", "normal", "wide", "small")
 """What row `i` holds is ``KINDS[i % 4]``: see `row_table`."""
 
 HOSTILE = ("huge", "inf", "nan", "zero")
@@ -42,7 +42,7 @@ def mix(z: torch.Tensor) -> torch.Tensor:
 
 def hashed(seed: int, stream: str, first: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """64 random bits for each of ``rows`` rows from ``first`` on: int64 of shape (rows, columns)."""
-    key = _signed(seed * _GOLDEN + zlib.crc32(stream.encode()) * _MIX_2)
+    key = _signed(seed * _MIX_1 + zlib.crc32(stream.encode()) * _MIX_2)
     row = torch.arange(first, first + rows, device=device, dtype=torch.int64).mul_(_signed(_GOLDEN)).add_(key)
     column = torch.arange(columns, device=device, dtype=torch.int64).mul_(_signed(_MIX_1))
     return mix(mix(row)[:, None] + column[None, :])
@@ -69,8 +69,9 @@ def row_table(
 ) -> torch.Tensor:
     """The universe: rows 0 … ``rows`` - 1, shape (rows, columns).
 
-    Three kinds of rows take turns, since each lets a changed order of addition show in another way:
-    ``normal`` ones are bell-shaped; ``wide`` ones span twelve binades; ``cancelling`` ones hold every value
+    Four kinds of rows take turns, since each lets another fault show: ``normal`` ones are bell-shaped; ``wide``
+    ones span twelve binades; ``small`` ones are a thousand times smaller, so that a norm's epsilon matters;
+    ``cancelling`` ones hold every value
     twice with opposite signs, so that against `paired` weights the exact sum is zero and what comes out is
     the rounding error itself, which even a 16-bit result cannot hide.
     """
@@ -83,6 +84,8 @@ def row_table(
         kind = torch.arange(start, stop, device=device) % len(KINDS)
         cancelling = kind == KINDS.index("cancelling")
         values[cancelling, half : 2 * half] = -values[cancelling, :half]
+        values[cancelling, 2 * half :] = 0
+        values[kind == KINDS.index("small")] *= 2.0**-10
         wide = kind == KINDS.index("wide")
         # Looked up, not computed: a device's own power function need not be exact.
         values[wide] *= powers[(bits[wide] >> 7) % len(powers)]
@@ -92,10 +95,10 @@ def row_table(
 
 def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """One row of each kind in `HOSTILE`, shape (4, columns)."""
-    signs = torch.ones(columns, dtype=dtype, device=device)
+    signs = torch.ones(columns, dtype=dtype)
     signs[1::2] = -1
     values = {"huge": torch.finfo(dtype).max, "inf": torch.inf, "nan": torch.nan, "zero": 0.0}
-    return torch.stack([signs * values[kind] for kind in HOSTILE])
+    return torch.stack([signs * values[kind] for kind in HOSTILE]).to(device)
 
 
 def paired(seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -33,7 +33,11 @@ def bind(case: Case, kernels: Mapping[str, Kernel]) -> Kernel:
     kernel = kernels.get(case.operator)
     if kernel is None:
         raise Unsupported(f"the arm has no {case.operator}")
-    if "out_dtype" in inspect.signature(kernel).parameters:
+    try:
+        parameters = set(inspect.signature(kernel).parameters)
+    except ValueError:  # a builtin, such as torch.mm
+        parameters = set()
+    if "out_dtype" in parameters:
         out_dtype = case.precision.torch_output
         return lambda *arguments: kernel(*arguments, out_dtype=out_dtype)
     if case.precision.input != case.precision.output:
@@ -215,8 +219,8 @@ class Replay:
         return Launched(company, tuple(output.clone() for output in self._outputs), {})
 
 
-def capture_graph(body: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
-    """Run ``body`` once to load and compile what it needs, then capture it.
+def capture_graph(body: Callable[[], T], warm_up: Callable[[], object] | None = None) -> tuple[torch.cuda.CUDAGraph, T]:
+    """Capture ``body``, after running ``warm_up`` (or itself) once to load and compile what it needs.
 
     Raises:
         RuntimeError: torch's, where ``body`` does something that a graph cannot hold.
@@ -224,7 +228,7 @@ def capture_graph(body: Callable[[], T]) -> tuple[torch.cuda.CUDAGraph, T]:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        body()
+        (warm_up or body)()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, capture_error_mode="thread_local"):

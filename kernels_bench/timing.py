@@ -9,10 +9,12 @@ subtracted.  Each sample ends with a spin of a known number of cycles, which tel
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -27,21 +29,36 @@ from profiles.telemetry import Telemetry
 Call = Callable[[], object]
 
 
+PLACEMENTS = 4
+"""Copies of the data at different addresses that one median is taken over.
+
+What a kernel finds in the L2 depends on where its data happen to lie: over one placement alone, medians of two
+processes differed by several per cent on an H100 while each seemed known to a few tenths.
+"""
+
+LARGE_BYTES = 256 << 20
+"""Weights above this size do not fit in any cache, and are not copied."""
+
+
+TURN_S = 0.008
+"""After this time a turn takes no more samples than it must."""
+
+
 @dataclass(frozen=True)
 class Effort:
-    """How much to spend on one set of samples.
+    """How much to spend on one kind of samples.
 
     Attributes:
         sample_us: length that one warm sample aims at.
         fewest: samples without which no median is called known.
         most: samples at which to stop in any case.
-        budget_s: time after which to stop, once there are five samples.
+        budget_s: time after which to stop, once every placement was sampled.
     """
 
     sample_us: float = 400.0
-    fewest: int = 18
-    most: int = 120
-    budget_s: float = 0.02
+    fewest: int = 16
+    most: int = 160
+    budget_s: float = 0.025
 
 
 class Meter(Protocol):
@@ -56,34 +73,44 @@ class Meter(Protocol):
 
 
 class Sampler:
-    """Collects one meter's samples until the median is known."""
+    """Collects samples of one kind, over several placements of the data, until the median is known."""
 
-    def __init__(self, meter: Meter, effort: Effort, full_clock_mhz: float) -> None:
-        self._meter, self._effort, self._full_clock = meter, effort, full_clock_mhz
+    def __init__(self, effort: Effort, full_clock_mhz: float) -> None:
+        self._effort, self._full_clock = effort, full_clock_mhz
         self._us: list[float] = []
         self._clocks: list[float] = []
         self._spent_s = 0.0
-        self.done = False
+        self._turns = 0
+        self._meter: Meter | None = None
 
-    def turn(self) -> None:
-        """Take a few samples, unless enough is known."""
+    def turn(self, make_meter: Callable[[], Meter]) -> None:
+        """Take a few samples at one placement, unless enough is known."""
         if self.done:
             return
         start = time.perf_counter()
+        self._meter = make_meter()
         for us, clock in self._meter.take(self._slowed()):
             self._us.append(us)
             if clock is not None:
                 self._clocks.append(clock)
+        self._turns += 1
         self._spent_s += time.perf_counter() - start
-        count, effort = len(self._us), self._effort
-        spent = self._spent_s >= effort.budget_s and count >= min(5, effort.fewest)
-        self.done = spent or count >= effort.most or known_well_enough(self.samples(), self._full_clock, effort.fewest)
+
+    @property
+    def done(self) -> bool:
+        """Whether enough is known, or was spent."""
+        if self._turns < PLACEMENTS:
+            return False
+        effort = self._effort
+        spent = self._spent_s >= effort.budget_s or len(self._us) >= effort.most
+        return spent or known_well_enough(self.samples(), self._full_clock, effort.fewest)
 
     def _slowed(self) -> bool:
         return bool(self._clocks) and min(self._clocks[-3:]) < FULL_CLOCK * self._full_clock
 
     def samples(self) -> Samples:
         """What was taken so far."""
+        assert self._meter is not None, "no turn was taken"
         return Samples.model_validate(
             {
                 "us": tuple(self._us),
@@ -99,16 +126,28 @@ class Sampler:
         return summarise(self.samples(), self._full_clock)
 
 
+def within_turn(most: int) -> Iterator[int]:
+    """Count to ``most``, but no further than 2 once `TURN_S` has passed, so that slow kernels take short turns."""
+    start = time.perf_counter()
+    for number in range(most):
+        if number >= 2 and time.perf_counter() - start > TURN_S:
+            return
+        yield number
+
+
 class Stopwatch(Protocol):
     """A device's way of making meters; keeps what was calibrated once."""
 
     full_clock_mhz: float
 
-    def warm(self, call: Call, effort: Effort) -> Meter:
+    def calls_for(self, call: Call, sample_us: float) -> int:
+        """How many back-to-back calls make a sample of about that length."""
+
+    def warm(self, call: Call, calls: int) -> Meter:
         """A meter with whatever fits left in the cache."""
 
-    def cold(self, call: Call, effort: Effort) -> Meter:
-        """A meter with the cache filled with other data before each call."""
+    def cold(self, call: Call, calls: int) -> Meter:
+        """A meter with the cache filled with other data before each call; about so many calls at a time."""
 
 
 class TimedCase:
@@ -126,34 +165,41 @@ class TimedCase:
         self, subject: Subject, m: int, stopwatch: Stopwatch, ranges: Ranges, telemetry: Telemetry | None
     ) -> None:
         start = time.perf_counter()
-        self._subject, self._m, self._ranges, self._telemetry = subject, m, ranges, telemetry
-        inputs = subject.gather(company(f"first:{m}", subject.universe))
-        arguments = subject.operator.arguments(inputs, subject.weights)
+        self._subject, self._m, self._stopwatch = subject, m, stopwatch
+        self._ranges, self._telemetry = ranges, telemetry
         self._throttled: set[str] = set()
+        # Held until the end: an allocator gives freed memory out again, and the placement would not change.
+        self._placements: list[Call] = []
         case = subject.case
         self._message = f"{case.arm}/{case.operator}/{case.shape.token},{case.precision}/{m}"
-
-        def call() -> object:
-            return subject.kernel(*arguments)
-
+        effort = Effort()
+        self._warm = Sampler(effort, stopwatch.full_clock_mhz)
+        self._cold = Sampler(effort, stopwatch.full_clock_mhz)
         with ranges.range(f"warm-up/{self._message}", category="warm-up", payload=m):
+            call = self._place()
             call()
             synchronise(subject.device)
             self._compile_s = time.perf_counter() - start
-            effort = Effort()
-            self._warm = Sampler(stopwatch.warm(call, effort), effort, stopwatch.full_clock_mhz)
-            self._cold = Sampler(stopwatch.cold(call, effort), effort, stopwatch.full_clock_mhz)
+            self._calls = stopwatch.calls_for(call, effort.sample_us)
         self._wall_s = time.perf_counter() - start - self._compile_s
 
+    def _place(self) -> Call:
+        """The kernel's call on a fresh copy of its rows and, unless they are large, its weights."""
+        subject = self._subject
+        inputs = subject.gather(company(f"first:{self._m}", subject.universe))
+        small = sum(weight.nbytes for weight in subject.weights) <= LARGE_BYTES
+        weights = tuple(weight.clone() for weight in subject.weights) if small else subject.weights
+        call = partial(subject.kernel, *subject.operator.arguments(inputs, weights))
+        self._placements.append(call)
+        return call
+
     def turn(self) -> bool:
-        """Take a few samples of each kind; True once both medians are known."""
+        """Take a few samples of each kind at a new placement; True once both medians are known."""
         start = time.perf_counter()
-        with (
-            self._ranges.range(self._message, category=self._subject.case.operator, payload=self._m),
-            no_gc(),
-        ):
-            self._warm.turn()
-            self._cold.turn()
+        call = self._place()
+        with self._ranges.range(self._message, category=self._subject.case.operator, payload=self._m), no_gc():
+            self._warm.turn(lambda: self._stopwatch.warm(call, self._calls))
+            self._cold.turn(lambda: self._stopwatch.cold(call, self._calls))
         state = self._telemetry.state() if self._telemetry is not None else None
         self._throttled |= set(state.slowed or ()) if state is not None else set()
         self._wall_s += time.perf_counter() - start
@@ -216,16 +262,30 @@ class HostStopwatch:
 
     def __init__(self) -> None:
         self._other_data = torch.zeros(self._CACHE_BYTES // 8, dtype=torch.int64)
+        # With the data the interpreter goes cold too; what that costs an empty call is no kernel's.
+        empty = HostMeter(_nothing, 1, self._spoil)
+        self._cold_overhead_us = statistics.median(us for _ in range(4) for us, _ in empty.take(rest=False))
 
-    def warm(self, call: Call, effort: Effort) -> Meter:
+    def _spoil(self) -> None:
+        self._other_data.add_(1)
+
+    def calls_for(self, call: Call, sample_us: float) -> int:
+        """From the second of two calls."""
+        call()
+        return max(1, min(1000, round(sample_us / max(0.5, host_us(call)))))
+
+    def warm(self, call: Call, calls: int) -> Meter:
         """The mean over back-to-back calls."""
         call()
-        once_us = max(0.5, host_us(call))
-        return HostMeter(call, max(1, min(1000, round(effort.sample_us / once_us))), None)
+        return HostMeter(call, calls, None)
 
-    def cold(self, call: Call, effort: Effort) -> Meter:
+    def cold(self, call: Call, calls: int) -> Meter:
         """One call after reading and writing more than the last level of cache holds."""
-        return HostMeter(call, 1, lambda: self._other_data.add_(1))
+        return HostMeter(call, 1, self._spoil, self._cold_overhead_us)
+
+
+def _nothing() -> None:
+    """What a cold sample costs without a kernel."""
 
 
 def host_us(call: Call) -> float:
@@ -242,12 +302,12 @@ class HostMeter:
     call: Call
     calls: int
     spoil: Call | None
-    method: str = "host"
     overhead_us: float = 0.0
+    method: str = "host"
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Four warm samples, or two cold ones."""
-        return [(self._sample(), None) for _ in range(4 if self.spoil is None else 2)]
+        """Up to four warm samples, or two cold ones."""
+        return [(self._sample(), None) for _ in within_turn(4 if self.spoil is None else 2)]
 
     def _sample(self) -> float:
         if self.spoil is not None:
@@ -257,4 +317,4 @@ class HostMeter:
             for _ in range(self.calls):
                 self.call()
 
-        return host_us(repeated) / self.calls
+        return max(0.0, host_us(repeated) / self.calls - self.overhead_us)

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 
 from kernels_bench.subject import capture_graph
-from kernels_bench.timing import Call, Effort, Meter
+from kernels_bench.timing import Call, Meter, within_turn
 
 # 30 µs at 1980 MHz: long enough to tell the clock to about one per cent.
 SPIN_CYCLES = 60_000
 REST_S = 0.004
 _CALIBRATION_ROUNDS = 15
 _COLD_PER_GRAPH = 10
-_WARM_PER_TAKE = 6
-_COLD_TAKES = 3
+_WARM_PER_TAKE = 4
+_COLD_TAKES = 2
 _MOST_CALLS = 64
 # 1 ms: the host queues a few dozen eager launches in that time.
 _HOLD_CYCLES = 2_000_000
@@ -54,23 +54,31 @@ class CudaStopwatch:
 
     def __init__(self) -> None:
         l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
-        self._other_data = torch.empty(2 * l2_bytes, dtype=torch.int8, device="cuda")
+        self._other_data = torch.zeros(2 * l2_bytes // 4, device="cuda")
+        self._sum = torch.zeros((), device="cuda")
         self.full_clock_mhz = 0.0
         self.warm_overhead_us = self.cold_overhead_us = 0.0
         self._calibrate()
 
     def spoil(self) -> None:
-        """Fill the L2 with other data."""
-        self._other_data.zero_()
+        """Fill the L2 with other data by reading them.
 
-    def warm(self, call: Call, effort: Effort) -> Meter:
-        """The mean over as many back-to-back calls as fill a sample."""
-        calls = max(1, min(_MOST_CALLS, round(effort.sample_us / max(1.0, self._estimate_us(call)))))
+        Lines that were written would be written back during the call, which no neighbouring layer's weights are.
+        """
+        torch.sum(self._other_data, dim=0, out=self._sum)
+
+    def calls_for(self, call: Call, sample_us: float) -> int:
+        """From one call behind a spin that hides the host's part."""
+        return max(1, min(_MOST_CALLS, round(sample_us / max(1.0, self._estimate_us(call)))))
+
+    def warm(self, call: Call, calls: int) -> Meter:
+        """The mean over back-to-back calls."""
         return self._captured(partial(WarmGraph, self, call, calls), partial(HeldStream, self, call, calls, False))
 
-    def cold(self, call: Call, effort: Effort) -> Meter:
+    def cold(self, call: Call, calls: int) -> Meter:
         """One call a sample, after `spoil`."""
-        return self._captured(partial(ColdGraph, self, call), partial(HeldStream, self, call, 1, True))
+        rounds = max(2, min(_COLD_PER_GRAPH, calls))
+        return self._captured(partial(ColdGraph, self, call, rounds), partial(HeldStream, self, call, 1, True))
 
     def _captured(self, graph: Callable[[], Meter], stream: Callable[[], Meter]) -> Meter:
         try:
@@ -99,7 +107,7 @@ class CudaStopwatch:
         """Time an empty kernel alone and many times over: the difference is a call, the rest is the bracket."""
         nothing = repeated(lambda: spin(0), 1)
         one, many = _Bracket(nothing), _Bracket(repeated(nothing, _MOST_CALLS))
-        cold = ColdGraph(self, nothing)
+        cold = ColdGraph(self, nothing, _COLD_PER_GRAPH)
         rounds = [(one.replay(), many.replay(), cold.take(rest=False)) for _ in range(_CALIBRATION_ROUNDS)]
         single = float(np.median([a[0] for a, _, _ in rounds]))
         call = (float(np.median([b[0] for _, b, _ in rounds])) - single) / (_MOST_CALLS - 1)
@@ -124,7 +132,7 @@ class _Bracket:
             spin(SPIN_CYCLES)
             self._events[2].record()
 
-        self._graph, _ = capture_graph(body)
+        self._graph, _ = capture_graph(body, warm_up=before or work)
 
     def replay(self) -> tuple[float, float]:
         """Microseconds of the work and of the spin."""
@@ -144,13 +152,12 @@ class WarmGraph:
         self.overhead_us = stopwatch.warm_overhead_us / calls
         self._stopwatch = stopwatch
         self._bracket = _Bracket(repeated(call, calls), before=call)
-        self._bracket.replay()
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Six samples, each a replay, after one that brings everything back into the caches."""
+        """Up to four samples, each a replay, after one that brings everything back into the caches."""
         found: list[tuple[float, float | None]] = []
         self._bracket.replay()
-        for _ in range(_WARM_PER_TAKE):
+        for _ in within_turn(_WARM_PER_TAKE):
             if rest:
                 time.sleep(REST_S)
             work_us, spin_us = self._bracket.replay()
@@ -164,12 +171,12 @@ class ColdGraph:
     method = "graph"
     calls = 1
 
-    def __init__(self, stopwatch: CudaStopwatch, call: Call) -> None:
+    def __init__(self, stopwatch: CudaStopwatch, call: Call, rounds: int) -> None:
         self.overhead_us = stopwatch.cold_overhead_us
         self._stopwatch = stopwatch
         # The graph refers to its events, so each must live as long as it does, the first pair too, which is not
         # read: the first round of a graph starts later than the others.
-        self._unread, *self._pairs = [(_event(True), _event(True)) for _ in range(_COLD_PER_GRAPH + 1)]
+        self._unread, *self._pairs = [(_event(True), _event(True)) for _ in range(rounds + 1)]
         self._spun = _event(True)
 
         def body() -> None:
@@ -181,12 +188,12 @@ class ColdGraph:
             spin(SPIN_CYCLES)
             self._spun.record()
 
-        self._graph, _ = capture_graph(body)
+        self._graph, _ = capture_graph(body, warm_up=call)
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Thirty samples of three replays."""
+        """Up to twenty samples of two replays."""
         found: list[tuple[float, float | None]] = []
-        for _ in range(_COLD_TAKES):
+        for _ in within_turn(_COLD_TAKES):
             if rest:
                 time.sleep(REST_S)
             self._graph.replay()
@@ -207,10 +214,10 @@ class HeldStream:
         self.overhead_us = bracket / calls
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Six samples."""
+        """Four samples."""
         if rest:
             time.sleep(REST_S)
-        return [self._sample() for _ in range(_WARM_PER_TAKE)]
+        return [self._sample() for _ in within_turn(_WARM_PER_TAKE)]
 
     def _sample(self) -> tuple[float, float | None]:
         start, end, spun = (_event(False) for _ in range(3))

@@ -240,7 +240,6 @@ FORMS = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="the digest sees elements and places, neither shapes nor dtypes")
 @pytest.mark.parametrize("pair", list(itertools.combinations(FORMS, 2)), ids=" and ".join)
 def test_digests_stand_for_shapes_and_dtypes_too(pair: tuple[str, str]) -> None:
     assert digest((FORMS[pair[0]],)) != digest((FORMS[pair[1]],))
@@ -264,7 +263,6 @@ def test_poison_is_counted_until_it_is_overwritten(dtype: torch.dtype) -> None:
     assert unwritten(MILLION[dtype]) == 0
 
 
-@pytest.mark.xfail(strict=True, reason="ATen's conversion to bf16 makes NaN 0xffff: the poison")
 def test_no_nan_that_torch_computes_is_taken_for_poison() -> None:
     for dtype in DTYPES:
         nan = torch.full((4, 64), math.nan)

@@ -277,7 +277,6 @@ def wrong_eps(value: float) -> Kernel:
     return lambda x, weight, eps: KERNELS["rms_norm"](x, weight, value)
 
 
-@pytest.mark.xfail(strict=True, reason="no row is small enough for eps to show: mean squares are above 1")
 @pytest.mark.parametrize("text", ["bf16", "fp16", "fp32"])
 @pytest.mark.parametrize("eps", [0.0, 1e-5])
 def test_forgetting_or_mistaking_eps_is_wrong(text: str, eps: float) -> None:
@@ -361,10 +360,6 @@ def test_bytes_and_operations_are_those_counted_by_hand(case: tuple[str, str]) -
     assert counted(*case) == BY_HAND[case]
 
 
-WEIGHT_NOT_COUNTED = pytest.mark.xfail(strict=True, reason="the norm reads its weight too")
-
-
-@WEIGHT_NOT_COUNTED
 @pytest.mark.parametrize("case", NORMS_BY_HAND)
 def test_norms_bytes_and_operations_are_those_counted_by_hand(case: tuple[str, str]) -> None:
     assert counted(*case) == NORMS_BY_HAND[case]
@@ -372,7 +367,7 @@ def test_norms_bytes_and_operations_are_those_counted_by_hand(case: tuple[str, s
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=WEIGHT_NOT_COUNTED if name.endswith("rms_norm") else ()) for name in GEMMS + REDUCTIONS],
+    GEMMS + REDUCTIONS,
 )
 def test_bytes_are_those_of_the_tensors(name: str) -> None:
     operator, precision, shape = operators()[name], Precision.parse("bf16"), shape_of(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from kernels_bench.cases import PRECISIONS, Device
@@ -207,14 +207,13 @@ def names(option: str) -> st.SearchStrategy[tuple[str, ...] | None]:
     ),
     gpu=st.booleans(),
 )
-def test_every_plan_can_be_carried_out(
-    here: Catalogue, on_gpu: Catalogue, selection: Selection, gpu: bool
-) -> None:
+def test_every_plan_can_be_carried_out(here: Catalogue, on_gpu: Catalogue, selection: Selection, gpu: bool) -> None:
     catalogue = on_gpu if gpu else here
     try:
         plan = make_plan(catalogue, selection)
-    except UsageError as error:
-        assert "fits none" in str(error) or "cannot run here" in str(error)
+    except UsageError:
+        event("refused")  # no arm that runs here, or sizes that fit no operator
+        assert {*(selection.arm or ())} == {"vllm"} or selection.shapes is not None
         return
     usable = {arm.name for arm in catalogue.arms if not arm.unavailable}
     assert plan.cases

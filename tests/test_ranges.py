@@ -120,9 +120,7 @@ def test_recorded_under_nsys_is_no_error(injection: Path) -> None:
 
 def test_nvtx_disable_is_obeyed(injection: Path) -> None:
     program = "from profiles.ranges import Ranges; assert not Ranges('kernels_bench').recorded"
-    done = _python(
-        program, NVTX_INJECTION64_PATH=str(injection), NSYS_PROFILING_SESSION_ID="1", NVTX_DISABLE="1"
-    )
+    done = _python(program, NVTX_INJECTION64_PATH=str(injection), NSYS_PROFILING_SESSION_ID="1", NVTX_DISABLE="1")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
 

@@ -67,9 +67,7 @@ def norm_records() -> list[AnyRecord]:
     disturbed = measured(3.0, ["median known to ±7.5 % only: close other programs and run again"])
     graph = RelationResult(relation="graph", status="unsupported", reason="needs a CUDA device")
     return [
-        verified(
-            torch, held(), broken(7, "position", company=company(7, "shuffle:7:1"), reference=company(7))
-        ),
+        verified(torch, held(), broken(7, "position", company=company(7, "shuffle:7:1"), reference=company(7))),
         ended(cublas, "unsupported", "the arm has no rms_norm"),
         verified(vllm, held(), graph),
         ended(samebits, "failed", "the worker of samebits was killed by SIGSEGV"),
@@ -245,9 +243,7 @@ class TestOutcome:
     def test_of_a_wrong_kernel_and_of_an_unfinished_run(self) -> None:
         summary = summarise_run([verified(case("torch"), wrong="no")], facts(missing=7))
         assert outcome(summary) == "torch gave wrong results; the run is not complete (exit status 1)."
-        assert "missing   7 measurements; go on with --resume samebits-runs/2026-01-31-120000" in shown(
-            summary
-        )
+        assert "missing   7 measurements; go on with --resume samebits-runs/2026-01-31-120000" in shown(summary)
 
     def test_of_a_run_that_proves_nothing(self) -> None:
         only_torch = summarise_run([verified(case("torch"))], facts())

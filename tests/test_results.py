@@ -212,8 +212,8 @@ def test_every_line_is_strict_json(ended: Path) -> None:
 
 
 def test_samples_are_left_out_unless_asked_for(ended: Path) -> None:
-    without = [r for r in read_records(ended) if isinstance(r, Timing)][0]
-    whole = [r for r in read_records(ended, samples=True) if isinstance(r, Timing)][0]
+    without = next(r for r in read_records(ended) if isinstance(r, Timing))
+    whole = next(r for r in read_records(ended, samples=True) if isinstance(r, Timing))
     assert (without.warm_samples, without.cold_samples) == (None, None)
     assert whole.warm_samples is not None
     assert without.warm == whole.warm

@@ -152,9 +152,7 @@ class GemmContract(Contract):
         seed=st.integers(0, 99),
     )
     @examples(max_examples=8)
-    def test_bmm_takes_any_strides(
-        self, dtype: torch.dtype, batches: int, m: int, k: int, n: int, seed: int
-    ) -> None:
+    def test_bmm_takes_any_strides(self, dtype: torch.dtype, batches: int, m: int, k: int, n: int, seed: int) -> None:
         """Batches, rows and the transposed views of either matrix change no bit."""
         a = self.randn(m, batches, k, dtype=dtype, seed=seed).transpose(0, 1)  # as heads arrive
         b = self.randn(batches, n, k, dtype=dtype, seed=seed + 1).transpose(1, 2)
@@ -209,9 +207,7 @@ class RowsContract(Contract):
     OPS = ("rms_norm", "normed", "summed", "softmax", "log_softmax", "mean")
     LENGTHS = st.one_of(st.sampled_from([1, 2, 17, 1023, 1024, 1025]), st.integers(1, 2500))
 
-    def function(
-        self, op: str, n: int, dtype: torch.dtype, out_dtype: torch.dtype | None = None
-    ) -> RowFunction:
+    def function(self, op: str, n: int, dtype: torch.dtype, out_dtype: torch.dtype | None = None) -> RowFunction:
         """`op` as a function of its rows alone; the fused norm takes its residual from the row itself."""
         weight = self.randn(n, dtype=dtype, seed=7)
         return {

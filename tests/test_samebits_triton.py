@@ -28,9 +28,7 @@ def native_or_interpreted(cls: type) -> type:
     """Mark a class of tests as one for the GPU, unless this is the interpreter's process."""
     if INTERPRETED:
         return cls
-    return pytest.mark.gpu(
-        pytest.mark.skipif(not GPU, reason="no GPU; run under the interpreter instead")(cls)
-    )
+    return pytest.mark.gpu(pytest.mark.skipif(not GPU, reason="no GPU; run under the interpreter instead")(cls))
 
 
 @native_or_interpreted

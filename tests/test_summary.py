@@ -46,9 +46,7 @@ def case(arm: str = "torch", operator: str = "mm", shape: Shape = O_PROJ, dtype:
 
 
 def company(m: int, spec: str = "", launch: str = "eager") -> CompanyRef:
-    return CompanyRef.model_validate(
-        {"spec": spec or f"first:{m}", "size": m, "launch": launch, "position": 0}
-    )
+    return CompanyRef.model_validate({"spec": spec or f"first:{m}", "size": m, "launch": launch, "position": 0})
 
 
 def counterexample(m: int = 1, relation: str = "batch_size", **changes: Any) -> Counterexample:
@@ -390,9 +388,7 @@ class TestCeiling:
 
 class TestSameBits:
     @given(st.lists(st.tuples(DIGESTS, DIGESTS), min_size=1, max_size=4))
-    def test_the_relation_is_symmetric_and_true(
-        self, digests: list[tuple[dict[int, str], dict[int, str]]]
-    ) -> None:
+    def test_the_relation_is_symmetric_and_true(self, digests: list[tuple[dict[int, str], dict[int, str]]]) -> None:
         records = []
         for i, (ours, theirs) in enumerate(digests):
             shape = Shape(label="s", n=i + 1, k=8)
@@ -452,9 +448,7 @@ class TestNotices:
 
     def test_names_with_digits_are_not_numbers(self) -> None:
         texts = ["fp16 needs 4096x4096 in v2.11.0", "fp32 needs 4096x4096 in v2.11.0"]
-        records = [
-            timed(case(), m, 1.0, warm=measured(1.0, [text])) for m, text in zip((1, 2), texts, strict=True)
-        ]
+        records = [timed(case(), m, 1.0, warm=measured(1.0, [text])) for m, text in zip((1, 2), texts, strict=True)]
         assert {notice.text for notice in run(*records).notices} == set(texts)
 
     def test_every_notice_names_a_remedy(self) -> None:
@@ -483,9 +477,7 @@ class TestNotices:
         assert remedies["killed"].command.startswith("python -m kernels_bench --op mm --arm samebits")
 
     def test_what_a_verification_said_is_not_said_again_of_its_timings(self) -> None:
-        untimed = [
-            Timing(case=case("vllm"), m=m, status="skipped", reason="killed by SIGSEGV") for m in (1, 16, 256)
-        ]
+        untimed = [Timing(case=case("vllm"), m=m, status="skipped", reason="killed by SIGSEGV") for m in (1, 16, 256)]
         (notice,) = run(ended(case("vllm"), "failed", "killed by SIGSEGV"), *untimed).notices
         assert (notice.kind, notice.count) == ("failed", 1)
         assert run(verified(case("vllm"), wrong="no"), *untimed).notices == ()

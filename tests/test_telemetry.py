@@ -58,8 +58,7 @@ def test_known_bits_are_those_of_pynvml() -> None:
     named = {
         value
         for name, value in vars(pynvml).items()
-        if name.startswith(("nvmlClocksEventReason", "nvmlClocksThrottleReason"))
-        and not name.endswith(("All", "None"))
+        if name.startswith(("nvmlClocksEventReason", "nvmlClocksThrottleReason")) and not name.endswith(("All", "None"))
     }
     assert named <= KNOWN.keys()
 
@@ -269,9 +268,7 @@ def _has_driver() -> bool:
 @pytest.mark.skipif(_has_driver(), reason="this machine has an NVIDIA driver")
 def test_this_machine_without_a_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with pytest.raises(
-        TelemetryUnavailable, match=r"no NVIDIA driver here \(libnvidia-ml\.so\.1 is not found\)"
-    ):
+    with pytest.raises(TelemetryUnavailable, match=r"no NVIDIA driver here \(libnvidia-ml\.so\.1 is not found\)"):
         open_telemetry()
 
 

@@ -98,7 +98,7 @@ class Mm(Gemm):
     name = "mm"
     summary = "C[M,N] = A[M,K] B[K,N]"
     shapes = models.projections()
-    usual = ("qwen3-8b", "deepseek-v3/router", "unaligned")
+    usual = ("qwen3-8b/o_proj", "deepseek-v3/router", "unaligned")
     quick = ("qwen3-8b/o_proj", "unaligned/0")
 
 
@@ -225,7 +225,8 @@ class BmmHeads(Operator):
 
     def by_row(self, result: Any) -> RowTensors:
         """(M, H, N)."""
-        return (result.transpose(0, 1),)
+        results = super().by_row(result)
+        return tuple(r.transpose(0, 1) if isinstance(r, torch.Tensor) and r.dim() == 3 else r for r in results)
 
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
         """(M, H, N)."""

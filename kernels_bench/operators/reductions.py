@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from kernels_bench.cases import Precision, Shape
+from kernels_bench.cases import ITEM_SIZE, Precision, Shape
 from kernels_bench.operators import models
 from kernels_bench.operators.base import ROUNDOFF, SMALLEST, Operator, RowTensors, Tensors, item_sizes
 from kernels_bench.rows import bell, hostile_rows, row_table
@@ -60,6 +60,10 @@ class RmsNorm(RowOperator):
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The weight (K,), around 1."""
         return ((1 + bell(seed, "weight", 0, 1, shape.k, device)[0] / 8).to(dtype),)
+
+    def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
+        """x and the weight read, the result written."""
+        return super().bytes_moved(shape, precision, m) + shape.k * ITEM_SIZE[precision.input]
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(x, weight, eps)."""
@@ -116,7 +120,7 @@ class FusedAddRmsNorm(RmsNorm):
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """x and the residual read, the norm and the sum written."""
         wide, out = item_sizes(precision)
-        return 2 * m * shape.k * (wide + out)
+        return 2 * m * shape.k * (wide + out) + shape.k * wide
 
 
 class Softmax(RowOperator):

@@ -72,7 +72,10 @@ def company(spec: str, universe: int) -> Company:
         chosen = np.roll(rows, arguments[0]) if kind == "rotate" else _shuffled(size, arguments[0])
         return Company(spec, chosen, rows)
     if kind in ("others", *HOSTILE) and len(arguments) == 1:
-        return _among_strangers(spec, kind, rows, arguments[0], universe)
+        found = _among_strangers(spec, kind, rows, arguments[0], universe)
+        if len(found.compared) == 0:
+            raise ValueError(f"company {spec!r} compares no row: T modulo 4 must be below M")
+        return found
     raise ValueError(f"company {spec!r}: unknown kind, or the wrong number of arguments")
 
 

@@ -6,6 +6,7 @@ import atexit
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -65,6 +66,11 @@ def print_much(x: torch.Tensor, good: torch.Tensor) -> object:
     return good
 
 
+def leave_a_child_behind(x: torch.Tensor, good: torch.Tensor) -> object:
+    subprocess.Popen(["sleep", "600"])
+    return good
+
+
 FAULTS: dict[int, Callable[[torch.Tensor, torch.Tensor], object]] = {
     64: lambda x, good: good,
     65: raise_with_controls,
@@ -82,6 +88,7 @@ FAULTS: dict[int, Callable[[torch.Tensor, torch.Tensor], object]] = {
     77: allocate_too_much,
     78: raise_memory_error,
     79: print_much,
+    80: leave_a_child_behind,
 }
 
 
