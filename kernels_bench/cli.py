@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 import shlex
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from rich.console import Console
 from kernels_bench.listing import print_catalogue
 from kernels_bench.plan import UsageError
 from kernels_bench.relations.base import Comparison, Launch
-from kernels_bench.results import ResultsError, Selection
+from kernels_bench.results import ResultsError, Selection, schema
 from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one
 from kernels_bench.workers import WorkerError
 
@@ -160,11 +161,18 @@ def report_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
     json: Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).")] = None,
     markdown: Annotated[str | None, typer.Option(help="Write the tables as Markdown (- for standard output).")] = None,
+    into: Annotated[str | None, typer.Option(help="Draw one small table between this document's markers.")] = None,
 ) -> None:
     """Draw the tables of a run again, here or on another machine."""
     with _reporting():
-        status = report(directory, Outputs(json=json, markdown=markdown))
+        status = report(directory, Outputs(json=json, markdown=markdown, into=into))
     raise typer.Exit(status)
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of a run directory's files."""
+    print(json_module.dumps(schema(), indent=2))
 
 
 @contextmanager

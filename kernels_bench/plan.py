@@ -12,10 +12,11 @@ from kernels_bench.relations.base import sweep
 from kernels_bench.results import Selection
 
 TIMED = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
-UNIVERSE = {"cuda": 4096, "cpu": 512}
+UNIVERSE = {"cuda": 4096, "cpu": 256}
 CPU_SHAPES = ("small",)
-# fp16 products on a CPU without native fp16 take seconds to be generated for every new M.
-CPU_PRECISIONS = ("bf16", "bf16:fp32", "fp32")
+# fp16 products on a CPU without native fp16 take seconds to be generated for every new M, and torch has no fp32
+# results of 16-bit inputs there to compare with.
+CPU_PRECISIONS = ("bf16", "fp32")
 QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
 
 

@@ -6,11 +6,13 @@ A line is written whole or not at all, as soon as its case is done; a killed run
 from __future__ import annotations
 
 import fcntl
+import gzip
 import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -235,12 +237,18 @@ def read_records(path: Path, samples: bool = False) -> Iterator[AnyRecord]:
         ResultsError: a line in the middle cannot be read.
     """
     try:
-        with (path / RECORDS).open("rb") as lines:
+        with _open_records(path) as lines:
             for number, line in enumerate(lines, start=1):
                 if line.endswith(b"\n"):
                     yield _read_line(path, number, line, samples)
     except FileNotFoundError:
         return
+
+
+def _open_records(path: Path) -> IO[bytes]:
+    """The records, also where a kept run was compressed with gzip."""
+    packed = path / f"{RECORDS}.gz"
+    return gzip.open(packed) if packed.exists() else (path / RECORDS).open("rb")
 
 
 def _read_line(path: Path, number: int, line: bytes, samples: bool) -> AnyRecord:
@@ -253,3 +261,12 @@ def _read_line(path: Path, number: int, line: bytes, samples: bool) -> AnyRecord
     if isinstance(record, Timing) and not samples:
         return record.model_copy(update={"warm_samples": None, "cold_samples": None})
     return record
+
+
+def schema() -> dict[str, object]:
+    """JSON Schema of ``run.json`` (``manifest``) and of a line of ``records.jsonl`` (``record``)."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "manifest": Manifest.model_json_schema(mode="serialization"),
+        "record": _ADAPTER.json_schema(mode="serialization"),
+    }

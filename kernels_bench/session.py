@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kernels_bench.cases import Case
+from kernels_bench.overview import overview, write_between
 from kernels_bench.plan import Plan, UsageError, make_plan
 from kernels_bench.progress import Display, display_for
 from kernels_bench.protocol import Catalogue, Failure, Reproduce, Reproduced
@@ -46,10 +47,12 @@ class Outputs:
     Attributes:
         json: for the summary as JSON.
         markdown: for the tables as Markdown.
+        into: a document between whose markers the overview is drawn anew.
     """
 
     json: str | None = None
     markdown: str | None = None
+    into: str | None = None
 
 
 def catalogue_of(selection: Selection) -> Catalogue:
@@ -170,7 +173,16 @@ def report(directory: Path, outputs: Outputs) -> int:
     for target, write in texts:
         if target is not None:
             _write(target, write(summary))
+    if outputs.into is not None:
+        _draw_into(Path(outputs.into), overview(summary))
     return exit_status(summary)
+
+
+def _draw_into(document: Path, drawn: str) -> None:
+    try:
+        document.write_text(write_between(document.read_text(), drawn))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"cannot draw into {document}: {error}", status=3) from error
 
 
 def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) -> RunFacts:
