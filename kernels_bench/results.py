@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import fcntl
 import gzip
+import io
 import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -245,7 +245,7 @@ def read_records(path: Path, samples: bool = False) -> Iterator[AnyRecord]:
         return
 
 
-def _open_records(path: Path) -> IO[bytes]:
+def _open_records(path: Path) -> gzip.GzipFile | io.BufferedReader:
     """The records, also where a kept run was compressed with gzip."""
     packed = path / f"{RECORDS}.gz"
     return gzip.open(packed) if packed.exists() else (path / RECORDS).open("rb")
