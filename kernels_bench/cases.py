@@ -57,6 +57,11 @@ class Precision(Record):
         return torch_dtype(self.output)
 
 
+def printable(text: str) -> str:
+    """Text from a kernel or a plugin, without what could steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype of one of `DTYPES`."""
     import torch

@@ -21,6 +21,8 @@ from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, r
 from kernels_bench.workers import WorkerError
 
 USAGE_STATUS, INTERRUPTED_STATUS = 2, 130
+# A day; what can be waited for ends at some 24 of them.
+_LONGEST_S = 86400
 
 app = typer.Typer(
     add_completion=False,
@@ -48,7 +50,7 @@ def _words(text: str | None) -> tuple[str, ...] | None:
 
 def _numbers(text: str | None) -> tuple[int, ...] | None:
     words = _words(text)
-    wrong = next((word for word in words or () if not word.lstrip("-").isdecimal()), None)
+    wrong = next((word for word in words or () if not word.removeprefix("-").isdecimal()), None)
     if wrong is not None:
         raise UsageError(f"--batch {wrong}: expected whole numbers, such as --batch 1,16,256")
     return tuple(int(word) for word in words) if words is not None else None
@@ -92,8 +94,8 @@ def run(
         return
     outputs = Outputs(json=json, markdown=markdown)
     with _reporting():
-        if timeout <= 0:
-            raise UsageError(f"--timeout {timeout:g}: expected a number of seconds above 0")
+        if not 0 < timeout <= _LONGEST_S:
+            raise UsageError(f"--timeout {timeout:g}: expected a number of seconds above 0, at most {_LONGEST_S}")
         selection = Selection(
             op=_words(op),
             arm=_words(arm),

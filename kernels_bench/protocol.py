@@ -16,6 +16,7 @@ class ArmInfo(Record):
         environment: set in its worker before anything is imported.
         unavailable: why it cannot run here; empty if it can.
         plugin: path of the user's file that it comes from, if any.
+        digest: of that file's bytes.
     """
 
     name: str
@@ -24,6 +25,7 @@ class ArmInfo(Record):
     environment: dict[str, str]
     unavailable: str
     plugin: str | None = None
+    digest: str = ""
 
 
 class OperatorInfo(Record):

@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -142,7 +142,10 @@ class RunDirectory:
             ResultsError: this is no run directory, it is damaged, or another process writes to it.
         """
         run = cls(path, read_manifest(path))
-        (path / "logs").mkdir(exist_ok=True)
+        try:
+            (path / "logs").mkdir(exist_ok=True)
+        except OSError as error:
+            raise ResultsError(f"cannot write to {path / 'logs'}: {error.strerror}", status=3) from error
         run._drop_partial_line()
         return run
 
@@ -176,7 +179,7 @@ class RunDirectory:
         """Every record, in the order of writing; see `read_records`."""
         return read_records(self.path)
 
-    def refuse_other_environment(self, now: Environment, device: Device) -> None:
+    def refuse_other_environment(self, now: Environment, device: Device, arms: Sequence[ArmInfo] = ()) -> None:
         """Results of two environments are never mixed.
 
         Raises:
@@ -185,6 +188,8 @@ class RunDirectory:
         found = [*differences(self.manifest.environment, now)]
         if device.name != self.manifest.device.name:
             found.append(f"device: {self.manifest.device.name} then, {device.name} now")
+        digests = {arm.name: arm.digest for arm in self.manifest.arms}
+        found += [f"{a.plugin} has changed" for a in arms if a.plugin and digests.get(a.name, a.digest) != a.digest]
         if found:
             raise ResultsError(
                 f"cannot resume {self.path}: the environment differs ({'; '.join(found)}); start a new run"

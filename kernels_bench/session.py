@@ -101,7 +101,7 @@ def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs)
     run = RunDirectory.resume(directory)
     selection = run.manifest.selection
     catalogue = catalogue_of(selection)
-    run.refuse_other_environment(_environment(catalogue), catalogue.device)
+    run.refuse_other_environment(_environment(catalogue), catalogue.device, catalogue.arms)
     return _run(make_plan(catalogue, selection), run, outputs, started)
 
 

@@ -55,10 +55,10 @@ class Effort:
         budget_s: time after which to stop, once every placement was sampled.
     """
 
-    sample_us: float = 400.0
+    sample_us: float = 300.0
     fewest: int = 16
     most: int = 160
-    budget_s: float = 0.025
+    budget_s: float = 0.018
 
 
 class Meter(Protocol):

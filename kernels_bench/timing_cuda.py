@@ -15,7 +15,7 @@ from kernels_bench.timing import Call, Meter, within_turn
 # 30 µs at 1980 MHz: long enough to tell the clock to about one per cent.
 SPIN_CYCLES = 60_000
 REST_S = 0.004
-_CALIBRATION_ROUNDS = 15
+_CALIBRATION_ROUNDS = 12
 _COLD_PER_GRAPH = 10
 _WARM_PER_TAKE = 4
 _COLD_TAKES = 2
@@ -104,17 +104,29 @@ class CudaStopwatch:
         return SPIN_CYCLES / max(1e-3, spin_us - self.warm_overhead_us)
 
     def _calibrate(self) -> None:
-        """Time an empty kernel alone and many times over: the difference is a call, the rest is the bracket."""
+        """Time an empty kernel alone and many times over: the difference is a call, the rest is the bracket.
+
+        Over several graphs, since what a bracket costs depends a little on where the graph's own data lie.
+        """
+        rounds = [self._calibration_round() for _ in range(_CALIBRATION_ROUNDS)]
+        single, many, cold, spins = (np.median(np.concatenate(column)) for column in zip(*rounds, strict=True))
+        call = (many - single) / (_MOST_CALLS - 1)
+        self.warm_overhead_us = max(0.0, float(single - call))
+        self.cold_overhead_us = max(0.0, float(cold - call))
+        self.full_clock_mhz = self.clock_mhz(float(spins))
+
+    def _calibration_round(self) -> tuple[list[float], list[float], list[float], list[float]]:
+        """Microseconds of one call, of many, of a cold one, and of the spin behind them."""
         nothing = repeated(lambda: spin(0), 1)
-        one, many = _Bracket(nothing), _Bracket(repeated(nothing, _MOST_CALLS))
+        brackets = (_Bracket(nothing), _Bracket(repeated(nothing, _MOST_CALLS)))
         cold = ColdGraph(self, nothing, _COLD_PER_GRAPH)
-        rounds = [(one.replay(), many.replay(), cold.take(rest=False)) for _ in range(_CALIBRATION_ROUNDS)]
-        single = float(np.median([a[0] for a, _, _ in rounds]))
-        call = (float(np.median([b[0] for _, b, _ in rounds])) - single) / (_MOST_CALLS - 1)
-        self.warm_overhead_us = max(0.0, single - call)
-        self.cold_overhead_us = max(0.0, float(np.median([us for _, _, c in rounds for us, _ in c])) - call)
-        spins = [spin_us for a, b, _ in rounds for _, spin_us in (a, b)]
-        self.full_clock_mhz = self.clock_mhz(float(np.median(spins)))
+        one, many = ([bracket.replay() for _ in range(5)][1:] for bracket in brackets)
+        return (
+            [us for us, _ in one],
+            [us for us, _ in many],
+            [us for us, _ in cold.take(rest=False)],
+            [us for _, us in (*one, *many)],
+        )
 
 
 class _Bracket:

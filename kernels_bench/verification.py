@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from kernels_bench.cases import printable
 from kernels_bench.comparison import Difference, difference, digest, same_bits, unwritten
 from kernels_bench.operators import RowTensors
 from kernels_bench.records import Accuracy, CompanyRef, Counterexample, RelationResult, Verification
@@ -56,6 +57,7 @@ class Verifier:
         self.subject = subject
         self.accuracy: Accuracy | None = None
         self._seed, self._plugin = seed, plugin
+        self._unwritten = ""
         self._reference: Launched | None = None
         self._replays: dict[int, Replay] = {}
 
@@ -68,13 +70,13 @@ class Verifier:
         """
         start = time.perf_counter()
         with poisoned_allocations(self.subject.device):
-            wrong = self._check_universe()
+            self._check_universe()
             digests = {m: self._digest(m) for m in digest_sizes}
             results = attribute([self._examine(relation, setting) for relation in relations])
         return Verification(
             case=self.subject.case,
             status="measured",
-            wrong=wrong or self._inaccuracy(),
+            wrong=self._unwritten or self._inaccuracy(),
             relations=tuple(results),
             accuracy=self.accuracy,
             digests=digests,
@@ -129,6 +131,9 @@ class Verifier:
             launched = self.subject.start(company(spec, self.subject.universe))
             self.subject.check_inputs([launched])
             self._reference = launched
+            missing = sum(unwritten(output) for output in launched.outputs)
+            if missing and not self._unwritten:
+                self._unwritten = f"{missing} elements of the result were never written, in company {spec}"
         return self._reference
 
     def _replayed(self, wanted: Company) -> Launched:
@@ -182,12 +187,10 @@ class Verifier:
         if trials:
             yield trials
 
-    def _check_universe(self) -> str:
-        """Compare every row of the universe with the reference; say what is wrong beside inaccuracy."""
+    def _check_universe(self) -> None:
+        """Compare every row of the universe with the reference."""
         launched = self._reference_launch(f"first:{self.subject.universe}")
-        missing = sum(unwritten(output) for output in launched.outputs)
         self._check_accuracy(launched.company, launched.outputs, launched.company.compared)
-        return f"{missing} elements of the result were never written" if missing else ""
 
     def _check_accuracy(self, where: Company, outputs: RowTensors, positions: Ids) -> None:
         for found in self._errors(where, outputs, positions):
@@ -279,7 +282,7 @@ def attribute(results: Sequence[RelationResult]) -> list[RelationResult]:
 
 def first_line(error: BaseException) -> str:
     """An error's own first line, or its type where it has none."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return next((line for text in str(error).splitlines() if (line := printable(text))), type(error).__name__)
 
 
 def _places(reference: Company, other: Company) -> Ids:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import platform
 import signal
@@ -14,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -107,6 +109,7 @@ def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
         environment=dict(arm.environment),
         unavailable=arm.unavailable(device) or "",
         plugin=plugin,
+        digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
     )
 
 

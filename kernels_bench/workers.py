@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import kernels_bench
+from kernels_bench.cases import printable
 from kernels_bench.protocol import ArmInfo, AskCatalogue, Catalogue, Failure, LoadArm, Release, Reply, Request
 from kernels_bench.records import ArmStart
 
@@ -26,6 +27,9 @@ DEATHS_IN_A_ROW = 3
 
 # Threads that spin while they wait make every other process wait too, and on a busy machine thirty times longer.
 _DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+ENDING_S = 5.0
+"""A process that hung up has this long to end by itself."""
 
 R = TypeVar("R", bound=Request)
 
@@ -53,6 +57,7 @@ class Worker:
 
     def __init__(self, name: str, environment: Mapping[str, str], log: Path) -> None:
         self.name, self._log = name, log
+        self._said_before = self._log_size()
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -70,6 +75,7 @@ class Worker:
     def post(self, request: Request, timeout_s: float) -> None:
         """Send a request; `receive` has the answer once the connection is ready."""
         self.deadline = time.monotonic() + timeout_s
+        self._said_before = self._log_size()
         with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
             self.connection.send(request)
 
@@ -79,6 +85,8 @@ class Worker:
         try:
             reply: Reply = self.connection.recv()
         except (EOFError, OSError):
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it hung up, and may still be ending by itself
+                self.process.wait(ENDING_S)
             self.kill()
             return Failure(status="failed", reason=self.last_words(), lost=True)
         if isinstance(reply, Failure) and reply.lost:
@@ -119,9 +127,21 @@ class Worker:
         """How the process ended and the last line it printed."""
         code = self.process.wait()
         end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-        lines = self._log.read_text(errors="replace").strip().splitlines() if self._log.exists() else []
-        said = f"; its last words: {lines[-1].strip()[:200]}" if lines else ""
+        said = f"; its last words: {words}" if (words := self._last_line()) else ""
         return f"the worker of {self.name} was {end}{said}" if code < 0 else f"the worker of {self.name} {end}{said}"
+
+    def _log_size(self) -> int:
+        return self._log.stat().st_size if self._log.exists() else 0
+
+    def _last_line(self) -> str:
+        """The last line printed since the last request, whatever the log held before and however long it is."""
+        try:
+            with self._log.open("rb") as log:
+                log.seek(max(self._said_before, log.seek(0, os.SEEK_END) - 4096))
+                lines = log.read().decode(errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return printable(lines[-1])[:200] if lines else ""
 
 
 def _import_path() -> dict[str, str]:

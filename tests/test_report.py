@@ -1,4 +1,4 @@
-# ruff: noqa: RUF001 - the multiplication sign is meant
+
 """How a run's summary looks: on a terminal, in a pipe, on GitHub and as JSON."""
 
 import json

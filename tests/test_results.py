@@ -357,7 +357,6 @@ def test_no_directory_and_a_file_are_no_run_directories(tmp_path: Path) -> None:
         assert "not a run directory" in str(refusal(path))
 
 
-@pytest.mark.xfail(strict=True, raises=FileExistsError, reason="resume makes logs/ outside of any try")
 def test_a_run_whose_logs_are_no_directory_is_refused(ended: Path) -> None:
     (ended / "logs").rmdir()
     (ended / "logs").write_text("")

@@ -182,7 +182,6 @@ def test_a_plugin_that_cannot_be_used_is_the_users_to_mend(tmp_path: Path, plugi
 # --- one worker, ended from outside ------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(strict=True, reason="the log goes on over restarts, and its last line may be an earlier death's")
 def test_last_words_are_this_processs_own(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("what another process said\n")
     worker = Worker("any", {}, tmp_path / "log")
@@ -208,7 +207,6 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 """
 
 
-@pytest.mark.xfail(strict=True, reason="the whole log is read for its last line")
 def test_a_long_log_costs_the_parent_no_memory(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LONG_LOG, tmp_path / "log"],
@@ -295,18 +293,15 @@ def test_no_worker_of_a_failing_arm_outlives_the_run(failing: Faulty) -> None:
     assert failing.left == []
 
 
-@pytest.mark.xfail(strict=True, reason="the reasons of failures are shown with the escapes that a kernel put in them")
 def test_a_kernels_words_cannot_steer_the_terminal(failing: Faulty) -> None:
     assert not CONTROLS.findall(failing.ended.out)
 
 
-@pytest.mark.xfail(strict=True, reason="the log goes on over restarts, and its last line may be an earlier death's")
 @pytest.mark.parametrize("k", [67, 69, 71])
 def test_a_silent_death_has_no_last_words(failing: Faulty, k: int) -> None:
     assert "last words" not in failing.verification("failing", k).reason
 
 
-@pytest.mark.xfail(strict=True, reason="a worker that hangs up and is still ending is killed, and SIGKILL blamed")
 def test_a_worker_that_ends_by_itself_was_not_killed(failing: Faulty) -> None:
     assert failing.verification("failing", 73).reason.startswith("the worker of failing ended with status 1")
 
@@ -329,10 +324,6 @@ def wrong(side_by_side: SideBySide) -> Faulty:
         pytest.param(
             68,
             "never written",
-            marks=pytest.mark.xfail(
-                strict=True,
-                reason="references after the first are not looked at: poison against poison has the same bits",
-            ),
         ),
     ],
 )

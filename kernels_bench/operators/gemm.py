@@ -77,9 +77,12 @@ class Gemm(Operator):
         return (product + weights[1].double() if self.bias else product,)
 
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
-        """See `accumulation_allowance`; the bias is as exact as the product."""
+        """See `accumulation_allowance`; a kernel may start from the bias, which every partial sum then holds."""
         bound = accumulation_allowance(rows[0], self.matrix(weights), exact[0], out)
-        return (bound + weights[1].double().abs() * 2 * ROUNDOFF[out] if self.bias else bound,)
+        if not self.bias:
+            return (bound,)
+        unit = 2 * ROUNDOFF[out] + 16 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
+        return (bound + weights[1].double().abs() * unit,)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, B, C and the bias."""
