@@ -32,7 +32,7 @@ from kernels_bench.results import (
     timestamp,
 )
 from kernels_bench.runner import Runner
-from kernels_bench.summary import ArmFact, RunFacts, exit_status, summarise_run
+from kernels_bench.summary import ArmFact, RunFacts, RunSummary, exit_status, summarise_run
 from kernels_bench.workers import Crew, WorkerError, read_catalogue
 from profiles.environment import Environment, read_environment
 from profiles.telemetry import TelemetryUnavailable, open_telemetry
@@ -164,9 +164,7 @@ def report(directory: Path, outputs: Outputs) -> int:
     Raises:
         ResultsError: the directory is no run, or a file cannot be written.
     """
-    manifest = read_manifest(directory)
-    records = list(read_records(directory))
-    summary = summarise_run(records, _facts(directory, manifest, records))
+    summary = summary_of(directory)
     texts = ((outputs.json, to_json), (outputs.markdown, markdown))
     if "-" not in (outputs.json, outputs.markdown):
         render(summary, Console())
@@ -176,6 +174,16 @@ def report(directory: Path, outputs: Outputs) -> int:
     if outputs.into is not None:
         _draw_into(Path(outputs.into), overview(summary))
     return exit_status(summary)
+
+
+def summary_of(directory: Path) -> RunSummary:
+    """What a run found out.
+
+    Raises:
+        ResultsError: the directory is no run, or is damaged.
+    """
+    records = list(read_records(directory))
+    return summarise_run(records, _facts(directory, read_manifest(directory), records))
 
 
 def _draw_into(document: Path, drawn: str) -> None:

@@ -15,7 +15,7 @@ from kernels_bench.timing import Call, Meter, within_turn
 # 30 µs at 1980 MHz: long enough to tell the clock to about one per cent.
 SPIN_CYCLES = 60_000
 REST_S = 0.004
-_CALIBRATION_ROUNDS = 12
+_CALIBRATIONS = 12
 _COLD_PER_GRAPH = 10
 _WARM_PER_TAKE = 4
 _COLD_TAKES = 2
@@ -108,25 +108,35 @@ class CudaStopwatch:
 
         Over several graphs, since what a bracket costs depends a little on where the graph's own data lie.
         """
-        rounds = [self._calibration_round() for _ in range(_CALIBRATION_ROUNDS)]
+        trials = [self._empty_kernels() for _ in range(_CALIBRATIONS)]  # all kept, so that no two lie alike
+        rounds = [_replayed(*trial) for trial in trials]
         single, many, cold, spins = (np.median(np.concatenate(column)) for column in zip(*rounds, strict=True))
         call = (many - single) / (_MOST_CALLS - 1)
         self.warm_overhead_us = max(0.0, float(single - call))
         self.cold_overhead_us = max(0.0, float(cold - call))
         self.full_clock_mhz = self.clock_mhz(float(spins))
 
-    def _calibration_round(self) -> tuple[list[float], list[float], list[float], list[float]]:
-        """Microseconds of one call, of many, of a cold one, and of the spin behind them."""
+    def _empty_kernels(self) -> tuple[_Bracket, _Bracket, ColdGraph]:
+        """One empty kernel, many, and some cold ones."""
         nothing = repeated(lambda: spin(0), 1)
-        brackets = (_Bracket(nothing), _Bracket(repeated(nothing, _MOST_CALLS)))
-        cold = ColdGraph(self, nothing, _COLD_PER_GRAPH)
-        one, many = ([bracket.replay() for _ in range(5)][1:] for bracket in brackets)
         return (
-            [us for us, _ in one],
-            [us for us, _ in many],
-            [us for us, _ in cold.take(rest=False)],
-            [us for _, us in (*one, *many)],
+            _Bracket(nothing),
+            _Bracket(repeated(nothing, _MOST_CALLS)),
+            ColdGraph(self, nothing, _COLD_PER_GRAPH),
         )
+
+
+def _replayed(
+    single: _Bracket, many: _Bracket, cold: ColdGraph
+) -> tuple[list[float], list[float], list[float], list[float]]:
+    """Microseconds of one call, of many, of cold ones, and of the spins behind them."""
+    alone, together = ([bracket.replay() for _ in range(5)][1:] for bracket in (single, many))
+    return (
+        [us for us, _ in alone],
+        [us for us, _ in together],
+        [us for us, _ in cold.take(rest=False)],
+        [us for _, us in (*alone, *together)],
+    )
 
 
 class _Bracket:

@@ -1,4 +1,3 @@
-
 """How a run's summary looks: on a terminal, in a pipe, on GitHub and as JSON."""
 
 import json

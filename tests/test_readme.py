@@ -1,0 +1,64 @@
+"""What the README says: its plugin runs as shown, its table is drawn from the committed run, its schema is ours."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kernels_bench.overview import BEGIN, END, overview, write_between
+from kernels_bench.records import Ceiling, Timing, Verification
+from kernels_bench.results import read_manifest, read_records, schema
+from kernels_bench.session import summary_of
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BASELINES = sorted(path.parent for path in (ROOT / "profiles" / "baselines").glob("*/run.json"))
+
+
+def test_the_plugin_runs_as_shown(tmp_path: Path) -> None:
+    block = re.search(r"<!-- plugin -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert block is not None
+    code = block[1]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    (tmp_path / "my_kernels.py").write_text(code)
+    words = "--plugin my_kernels.py --op rms_norm --arm torch,mine --shapes 96 --batch 1,8 --dtype fp32 --out run"
+    done = subprocess.run(
+        [sys.executable, "-m", "kernels_bench", *words.split()],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    verified = [record for record in read_records(tmp_path / "run") if isinstance(record, Verification)]
+    assert {record.case.arm: record.verdict for record in verified} == {"torch": "sampled", "mine": "sampled"}
+
+
+def test_the_published_schema_is_that_of_the_records() -> None:
+    assert json.loads((ROOT / "docs" / "schema.json").read_text()) == json.loads(json.dumps(schema()))
+
+
+@pytest.mark.parametrize("run", BASELINES, ids=lambda path: path.name)
+def test_a_committed_run_is_whole_and_names_no_place(run: Path) -> None:
+    records = list(read_records(run))
+    manifest = read_manifest(run)
+    done = {(r.kind, r.key) for r in records if isinstance(r, Verification | Timing)}
+    assert len(done) == manifest.planned
+    assert any(isinstance(record, Ceiling) for record in records)
+    assert not re.search(r"/(root|home|work)/", manifest.model_dump_json())
+
+
+def test_there_is_a_baseline_and_the_readme_table_is_drawn_from_it() -> None:
+    assert BASELINES
+    assert write_between(README, overview(summary_of(BASELINES[0]))) == README
+
+
+def test_drawing_keeps_the_rest_of_the_document() -> None:
+    assert write_between(f"a\n{BEGIN}\nold\n{END}\nz", "new") == f"a\n{BEGIN}\nnew\n{END}\nz"
+    with pytest.raises(ValueError, match="no <!--"):
+        write_between("no markers", "new")
