@@ -7,16 +7,17 @@ from kernels_bench.summary import ArmSummary, OperatorSummary, RunSummary
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 SIGNS = {
-    "sampled": "✅ kept",
-    "variant": "❌ variant",
-    "wrong": "⛔ wrong",
-    "failed": "⚠️ failed",
-    "inconclusive": "❔ inconclusive",
+    "sampled": "✅",
+    "variant": "❌",
+    "wrong": "⛔",
+    "failed": "⚠️",
+    "inconclusive": "❔",
 }
+"""A sign for each verdict of a case that was examined."""
 
 
 def overview(summary: RunSummary) -> str:
-    """Operators by arms: verdict, cases with that verdict, and speed against the default arm (GitHub Markdown)."""
+    """Operators by arms: cases by verdict, and speed against the default arm (GitHub Markdown)."""
     names = [arm.arm for arm in summary.arms]
     lines = ["| operator | " + " | ".join(f"`{name}`" for name in names) + " |"]
     lines.append("|---" * (len(names) + 1) + "|")
@@ -28,18 +29,15 @@ def overview(summary: RunSummary) -> str:
 
 def _cell(operator: OperatorSummary, name: str, summary: RunSummary) -> str:
     arm = next((arm for arm in operator.arms if arm.arm == name), None)
-    if arm is None or arm.verdict not in SIGNS:
-        return "–"
-    examined = arm.cases - arm.verdicts.get("unsupported", 0)
-    sign = SIGNS[arm.verdict]
-    count = f" {arm.verdicts[arm.verdict]}/{examined}"
-    return sign + count + _speed(arm, summary)
+    counts = {} if arm is None else {sign: arm.verdicts.get(verdict, 0) for verdict, sign in SIGNS.items()}  # type: ignore[call-overload]
+    shown = " ".join(f"{sign} {count}" for sign, count in counts.items() if count)
+    return shown + _speed(arm, summary) if arm is not None and shown else "–"
 
 
 def _speed(arm: ArmSummary, summary: RunSummary) -> str:
     if arm.warm is None or arm.arm == summary.facts.default_arm:
         return ""
-    return f", {arm.warm.ratio:.2f}×"
+    return f" · {arm.warm.ratio:.2f}×"
 
 
 def write_between(text: str, drawn: str) -> str:

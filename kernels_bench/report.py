@@ -167,8 +167,11 @@ def _verdict_clause(group: Sequence[ArmSummary]) -> str:
     elif "variant" in first.verdicts:
         subject += f", which claim{'' if several else 's'} nothing,"
     count = first.verdicts[first.verdict]
-    rest = ", ".join(f"{verdict} in {n}" for verdict, n in first.verdicts.items() if verdict != first.verdict)
-    clause = f"{subject} {_CLAUSES[first.verdict][several]} in {count} of {_cases(first.cases)}"
+    # Out of what was examined: what an arm does not offer says nothing of its bits.
+    aside = {first.verdict, "unsupported"} if first.verdict != "unsupported" else {first.verdict}
+    examined = first.cases - (first.verdicts.get("unsupported", 0) if "unsupported" in aside - {first.verdict} else 0)
+    rest = ", ".join(f"{verdict} in {n}" for verdict, n in first.verdicts.items() if verdict not in aside)
+    clause = f"{subject} {_CLAUSES[first.verdict][several]} in {count} of {_cases(examined)}"
     return f"{clause} ({rest})" if rest else clause
 
 

@@ -81,7 +81,8 @@ class Gemm(Operator):
         bound = accumulation_allowance(rows[0], self.matrix(weights), exact[0], out)
         if not self.bias:
             return (bound,)
-        unit = 2 * ROUNDOFF[out] + 16 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
+        narrow = ROUNDOFF[out] * (2 if out is torch.float32 else 8)
+        unit = narrow + 16 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
         return (bound + weights[1].double().abs() * unit,)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:

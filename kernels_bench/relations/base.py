@@ -119,8 +119,8 @@ class Setting:
 
     @property
     def few(self) -> tuple[int, ...]:
-        """At most seven sizes over the sweep's whole range, its ends among them, for costlier relations."""
-        count = min(7, len(self.sizes))
+        """At most six sizes over the sweep's whole range, its ends among them, for costlier relations."""
+        count = min(6, len(self.sizes))
         picks = np.linspace(0, len(self.sizes) - 1, count).round().astype(int)
         return tuple(self.sizes[i] for i in dict.fromkeys(picks.tolist()))
 
