@@ -136,3 +136,8 @@ class Device(Record):
     name: str
     capability: tuple[int, int] | None = None
     uuid: str | None = None
+
+    @property
+    def below_sm90(self) -> bool:
+        """Whether this is a GPU older than those that the arms were made for."""
+        return self.capability is not None and self.capability < (9, 0)

@@ -20,7 +20,9 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
         (
             arm.name,
             "yes" if arm.claims else "no",
-            f"cannot run here: {arm.unavailable}" if arm.unavailable else arm.summary,
+            f"cannot run here: {arm.unavailable}"
+            if arm.unavailable
+            else "; ".join(filter(None, (arm.summary, arm.caveat))),
         )
         for arm in catalogue.arms
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels_bench.summary import ArmSummary, OperatorSummary, RunSummary
+from kernels_bench.conclusions import ArmSummary, OperatorSummary, RunSummary
 
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 

@@ -15,6 +15,7 @@ class ArmInfo(Record):
         summary: one line.
         environment: set in its worker before anything is imported.
         unavailable: why it cannot run here; empty if it can.
+        caveat: what a reader of its results here must know; empty if nothing.
         plugin: path of the user's file that it comes from, if any.
         digest: of that file's bytes.
     """
@@ -24,6 +25,7 @@ class ArmInfo(Record):
     summary: str
     environment: dict[str, str]
     unavailable: str
+    caveat: str = ""
     plugin: str | None = None
     digest: str = ""
 

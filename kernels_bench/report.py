@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from kernels_bench.cases import Case
-from kernels_bench.summary import (
+from kernels_bench.conclusions import (
     ArmSummary,
     Finding,
     Notice,
@@ -24,10 +24,8 @@ from kernels_bench.summary import (
     RunSummary,
     Speed,
     Verdict,
-    broken_promises,
-    exit_status,
-    unmeasured,
 )
+from kernels_bench.summary import broken_promises, exit_status, unmeasured
 
 NOTHING = "\N{EN DASH}"
 """What stands where there is no number: an empty place must not look like a zero."""
@@ -105,7 +103,7 @@ def ratio_text(ratio: float | None) -> str:
 
 def verdict_text(arm: ArmSummary) -> str:
     """The verdict and how many cases have it, such as ``variant 30/36``."""
-    return NOTHING if arm.verdict is None else f"{arm.verdict} {arm.verdicts[arm.verdict]}/{arm.cases}"
+    return NOTHING if arm.verdict is None else f"{arm.verdict} {arm.verdicts[arm.verdict]}/{arm.examined or arm.cases}"
 
 
 def share_text(arm: ArmSummary) -> str:
@@ -168,10 +166,9 @@ def _verdict_clause(group: Sequence[ArmSummary]) -> str:
         subject += f", which claim{'' if several else 's'} nothing,"
     count = first.verdicts[first.verdict]
     # Out of what was examined: what an arm does not offer says nothing of its bits.
-    aside = {first.verdict, "unsupported"} if first.verdict != "unsupported" else {first.verdict}
-    examined = first.cases - (first.verdicts.get("unsupported", 0) if "unsupported" in aside - {first.verdict} else 0)
-    rest = ", ".join(f"{verdict} in {n}" for verdict, n in first.verdicts.items() if verdict not in aside)
-    clause = f"{subject} {_CLAUSES[first.verdict][several]} in {count} of {_cases(examined)}"
+    others = {v: n for v, n in first.verdicts.items() if v not in (first.verdict, "unsupported")}
+    rest = ", ".join(f"{verdict} in {n}" for verdict, n in others.items())
+    clause = f"{subject} {_CLAUSES[first.verdict][several]} in {count} of {_cases(first.examined or first.cases)}"
     return f"{clause} ({rest})" if rest else clause
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kernels_bench.cases import Case
+from kernels_bench.conclusions import ArmFact, RunFacts, RunSummary
 from kernels_bench.overview import overview, write_between
 from kernels_bench.plan import Plan, UsageError, make_plan
 from kernels_bench.progress import Display, display_for
@@ -32,7 +33,7 @@ from kernels_bench.results import (
     timestamp,
 )
 from kernels_bench.runner import Runner
-from kernels_bench.summary import ArmFact, RunFacts, RunSummary, exit_status, summarise_run
+from kernels_bench.summary import exit_status, summarise_run
 from kernels_bench.workers import Crew, WorkerError, read_catalogue
 from profiles.environment import Environment, read_environment
 from profiles.telemetry import TelemetryUnavailable, open_telemetry
@@ -138,11 +139,11 @@ def _run(plan: Plan, run: RunDirectory, outputs: Outputs, started: float) -> int
 def _announce(plan: Plan, run: RunDirectory, display: Display) -> None:
     device = run.manifest.device
     display.note(f"{device.name}: {', '.join(arm.name for arm in plan.arms)}; results in {run.path}")
-    if device.capability is not None and device.capability < (9, 0):
-        display.note(
-            f"this GPU is SM{device.capability[0]}{device.capability[1]}: everything runs that can, but the arms' "
-            "tiles and vLLM's cuBLAS settings are meant for SM90 and newer, and vLLM replaces mm on SM8x"
-        )
+    if device.below_sm90:
+        display.note("this GPU is older than SM90, for which these kernels were made; everything runs that can")
+    for arm in plan.arms:
+        if arm.caveat:
+            display.note(f"{arm.name}: {arm.caveat}")
     for arm in plan.left_out:
         display.note(f"without {arm.name}: {arm.unavailable}")
 

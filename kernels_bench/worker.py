@@ -1,4 +1,4 @@
-"""The process of one arm: ``python -m kernels_bench.worker FD``, started by `kernels_bench.workers`.
+"""The process of one arm, started by `kernels_bench.workers` through `kernels_bench.launch`.
 
 It answers one request at a time until its parent closes the connection or dies.
 """
@@ -6,11 +6,9 @@ It answers one request at a time until its parent closes the connection or dies.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import hashlib
 import os
 import platform
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -53,8 +51,6 @@ from kernels_bench.verification import Verifier, first_line
 from profiles.environment import read_environment
 from profiles.ranges import Ranges
 from profiles.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def find_device() -> Device:
@@ -108,6 +104,7 @@ def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
         summary=arm.summary,
         environment=dict(arm.environment),
         unavailable=arm.unavailable(device) or "",
+        caveat=arm.caveat(device),
         plugin=plugin,
         digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
     )
@@ -279,23 +276,3 @@ def serve(connection: Connection) -> None:
         connection.send(reply)
         if isinstance(reply, Failure) and reply.lost:
             return
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel end this process with its parent, even in the middle of a kernel that hangs."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit(0)
-
-
-def main() -> None:
-    """Serve the connection whose file descriptor and parent's process id stand on the command line."""
-    descriptor, parent = (int(word) for word in sys.argv[1:3])
-    _die_with_parent(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    serve(Connection(descriptor))
-
-
-if __name__ == "__main__":
-    main()

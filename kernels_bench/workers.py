@@ -61,7 +61,7 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kernels_bench.worker", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-m", "kernels_bench.launch", str(theirs.fileno()), str(os.getpid())],
                 env={**_DEFAULTS, **os.environ, **_import_path(), **environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,

@@ -94,7 +94,7 @@ def workers_of(parent: int) -> list[psutil.Process]:
             running = process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue
-        if running and "kernels_bench.worker" in words and words[-1] == str(parent):
+        if running and "kernels_bench.launch" in words and words[-1] == str(parent):
             found.append(process)
     return found
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels_bench.cases import Case, Device, Precision, Shape
+from kernels_bench.conclusions import VERDICTS, ArmFact, ArmSummary, RunFacts, RunSummary
 from kernels_bench.records import (
     Accuracy,
     AnyRecord,
@@ -23,11 +24,6 @@ from kernels_bench.records import (
     Verification,
 )
 from kernels_bench.summary import (
-    VERDICTS,
-    ArmFact,
-    ArmSummary,
-    RunFacts,
-    RunSummary,
     ceiling_share,
     exit_status,
     geometric_mean,

@@ -34,6 +34,10 @@ def _available(device: Device) -> str | None:
     return None
 
 
+def _no_caveat(device: Device) -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Arm:
     """One implementation of some operators, run in a process of its own.
@@ -46,6 +50,7 @@ class Arm:
         environment: set in the arm's process before anything is imported.
         unavailable: why the arm cannot run on a device, or None; called without loading the arm.
         provenance: which version and path was used; called after `kernels`.
+        caveat: what a reader of this arm's results on a device must know, or nothing.
     """
 
     name: str
@@ -55,6 +60,7 @@ class Arm:
     environment: Mapping[str, str] = field(default_factory=dict)
     unavailable: Callable[[Device], str | None] = _available
     provenance: Callable[[], str] = _nothing
+    caveat: Callable[[Device], str] = _no_caveat
 
 
 def arms() -> dict[str, Arm]:

@@ -32,6 +32,11 @@ def unavailable(device: Device) -> str | None:
     return None if device.type == "cuda" else "cuBLASLt needs a CUDA GPU"
 
 
+def caveat(device: Device) -> str:
+    """Below SM90 vLLM does not rely on this."""
+    return "below SM90 vLLM replaces these GEMMs by Triton kernels instead" if device.below_sm90 else ""
+
+
 ARM = Arm(
     name="cublas-restricted",
     kernels=kernels,
@@ -39,5 +44,6 @@ ARM = Arm(
     summary="cuBLASLt without the workspace for split-K, as vLLM's batch-invariant mode uses it on SM90",
     environment={"CUBLAS_WORKSPACE_CONFIG": ":16:8", "CUBLASLT_WORKSPACE_SIZE": "1"},
     unavailable=unavailable,
+    caveat=caveat,
     provenance=lambda: f"torch {torch.__version__}, CUDA {torch.version.cuda}",
 )

@@ -113,6 +113,11 @@ def _mean(module: ModuleType) -> Kernel:
     return mean
 
 
+def caveat(device: Device) -> str:
+    """On SM8x vLLM overrides torch's GEMMs with the kernels measured here."""
+    return "below SM90 vLLM uses these GEMMs for torch.mm and linear too" if device.below_sm90 else ""
+
+
 ARM = Arm(
     name="vllm",
     kernels=kernels,
@@ -120,5 +125,6 @@ ARM = Arm(
     summary="the batch-invariant kernels of the installed vLLM",
     environment={"VLLM_BATCH_INVARIANT": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
     unavailable=unavailable,
+    caveat=caveat,
     provenance=lambda: f"vLLM {version()}: {layout()}",
 )

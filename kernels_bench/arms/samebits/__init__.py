@@ -50,11 +50,17 @@ def provenance() -> str:
     )
 
 
+def caveat(device: Device) -> str:
+    """The tile was chosen on an H100."""
+    return "the tile was chosen on SM90: the bits hold, the speed may not" if device.below_sm90 else ""
+
+
 ARM = Arm(
     name="samebits",
     kernels=kernels,
     claims=True,
     summary="samebits' own kernels of one fixed tile (Triton on a GPU, plain torch on a CPU)",
     unavailable=unavailable,
+    caveat=caveat,
     provenance=provenance,
 )

@@ -1,0 +1,38 @@
+"""Entry of a worker's process: ``python -m kernels_bench.launch FD PARENT``.
+
+Its ties to the parent are made before anything heavy is imported, so that no moment is left in which it could
+outlive the command.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from multiprocessing.connection import Connection
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process with its parent, even in the middle of a kernel that hangs."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(0)
+
+
+def main() -> None:
+    """Serve the connection whose file descriptor and parent's process id stand on the command line."""
+    descriptor, parent = (int(word) for word in sys.argv[1:3])
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    from kernels_bench.worker import serve
+
+    serve(Connection(descriptor))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Warnings, each naming its remedy; those that differ only in their numbers are said once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal
+
+from kernels_bench.conclusions import NOTICE_KINDS, Notice, NoticeKind, RunFacts
+from kernels_bench.gathered import Found, usable
+from kernels_bench.records import Timing, Verification
+from kernels_bench.wording import plugin_of, rerun_command
+
+_THROTTLE_REMEDIES = {
+    "sw_power_cap": "the card is at its power limit; trust ratios rather than times, or give it more room",
+    "sw_thermal_slowdown": "the card is hot; let it cool down, or cool it better, and run again",
+    "hw_thermal_slowdown": "the card is too hot; let it cool down, or cool it better, and run again",
+    "hw_power_brake_slowdown": "the power supply asked for it; see to the machine's power and run again",
+    "hw_slowdown": "heat or power supply; see to the machine's cooling and power and run again",
+    "sync_boost": "the card's clock is tied to another card's; leave its sync boost group and run again",
+    "display_clock": "a display holds the clock; use a card without one",
+}
+_NO_REASON = "no reason was given"
+_RELATION_REMEDIES = {
+    "needs a CUDA device": "the verdicts do not cover it; run on a machine with an NVIDIA GPU",
+}
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\w)")
+
+
+@dataclass(frozen=True)
+class _Remark:
+    """One thing to say of one record; those of equal ``group`` are said together."""
+
+    kind: NoticeKind
+    text: str
+    remedy: str
+    arm: str
+    place: str
+    unit: Literal["timing", "case"]
+    command: str = ""
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        # Every arm has its own reasons to fail, while clocks and spreads are the machine's.
+        own = self.arm if self.kind in ("failed", "unsupported", "skipped") else ""
+        return self.kind, own, _NUMBER.sub("#", self.text)
+
+
+def notices(found: Found, facts: RunFacts) -> Iterator[Notice]:
+    """Every warning, the gravest kind first."""
+    remarks = [*_status_remarks(found, facts), *_relation_remarks(found), *_timing_remarks(found)]
+    groups: dict[tuple[str, ...], list[_Remark]] = {}
+    for remark in remarks:
+        groups.setdefault(remark.group, []).append(remark)
+    all_notices = [*_absent_arms(facts), *(_fold(group) for group in groups.values())]
+    yield from sorted(all_notices, key=lambda notice: NOTICE_KINDS.index(notice.kind))
+
+
+def _absent_arms(facts: RunFacts) -> Iterator[Notice]:
+    for arm in facts.arms:
+        if arm.unavailable:
+            yield Notice(
+                kind="arm",
+                text=f"cannot run here: {arm.unavailable}",
+                remedy="leave it out with --arm; --list says what each arm needs",
+                arms=(arm.name,),
+                count=1,
+                unit="arm",
+                example=arm.name,
+            )
+
+
+def _fold(group: Sequence[_Remark]) -> Notice:
+    first = group[0]
+    return Notice(
+        kind=first.kind,
+        text=_ranges([remark.text for remark in group]),
+        remedy=first.remedy,
+        arms=tuple(dict.fromkeys(remark.arm for remark in group)),
+        count=len({remark.place for remark in group}),
+        unit=first.unit,
+        example=first.place,
+        command=first.command,
+    )
+
+
+def _ranges(texts: Sequence[str]) -> str:
+    """Texts that differ in numbers only as one text, ``±2.1 to 7.5 %``."""
+    columns = list(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
+    spans = []
+    for column in columns:
+        low, high = min(column, key=float), max(column, key=float)
+        spans.append(low if float(low) == float(high) else f"{low} to {high}")
+    replacement = iter(spans)
+    return _NUMBER.sub(lambda _: next(replacement), texts[0])
+
+
+def _status_remarks(found: Found, facts: RunFacts) -> Iterator[_Remark]:
+    """What ended otherwise than measured, arms that do not offer an operator at all apart."""
+    not_offered = _not_offered(found)
+    for record in found.cases():
+        case, status = record.case, record.status
+        if status == "measured" or (case.arm, case.operator) in not_offered or _follows(record, found):
+            continue
+        remedy, command = _remedy(record, facts)
+        yield _Remark(status, record.reason or _NO_REASON, remedy, case.arm, case.key, "case", command)
+
+
+def _follows(record: Verification | Timing, found: Found) -> bool:
+    """A case that was not timed for what its verification says already."""
+    verification = found.verifications.get(record.case.key)
+    if record.kind == "verification" or record.status != "skipped" or verification is None:
+        return False
+    return verification.status != "measured" or bool(verification.wrong)
+
+
+def _not_offered(found: Found) -> set[tuple[str, str]]:
+    """Pairs of arm and operator of which nothing is supported: tables say so themselves."""
+    statuses: dict[tuple[str, str], set[str]] = {}
+    for record in found.cases():
+        statuses.setdefault((record.case.arm, record.case.operator), set()).add(record.status)
+    return {pair for pair, seen in statuses.items() if seen == {"unsupported"}}
+
+
+def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
+    """What to do about a case that was not measured, and the command that shows more, if any."""
+    reason = record.reason.lower()
+    if record.status == "unsupported":
+        return "no fault; leave such cases out with --arm, --shapes or --dtype", ""
+    if "out of memory" in reason:
+        return "free the device's memory, or choose smaller --shapes and --batch", ""
+    batch = f" --batch {record.m}" if isinstance(record, Timing) else ""
+    alone = rerun_command(record.case, plugin_of(record.case.arm, facts)) + batch
+    if "no answer" in reason or "timed out" in reason:
+        return "raise --timeout if the kernel is slow, else it hangs; one alone:", alone
+    logs = PurePath(facts.directory) / "logs" / f"{record.case.arm}.log"
+    return f"its worker's own words are in {logs}; one alone:", alone
+
+
+def _relation_remarks(found: Found) -> Iterator[_Remark]:
+    for verification in found.verifications.values():
+        case = verification.case
+        for result in verification.relations:
+            if result.status not in ("unsupported", "failed"):
+                continue
+            remedy = _RELATION_REMEDIES.get(result.reason, "the verdicts do not cover it")
+            text = f"relation {result.relation} could not be examined: {result.reason or _NO_REASON}"
+            yield _Remark("relation", text, remedy, case.arm, case.key, "case")
+
+
+def _timing_remarks(found: Found) -> Iterator[_Remark]:
+    for timing in found.timings.values():
+        if timing.status != "measured":
+            continue
+        arm, key = timing.case.arm, timing.key
+        for state, measured in (("warm", timing.warm), ("cold", timing.cold)):
+            for text in measured.warnings if measured is not None else ():
+                yield _Remark("timing", text, "", arm, key, "timing")
+            if measured is not None and usable(measured) is None:
+                text = f"{state} median is not a positive time and is left out"
+                yield _Remark("timing", text, "choose a larger M or shape", arm, key, "timing")
+        for reason in timing.throttle_reasons:
+            remedy = _THROTTLE_REMEDIES.get(reason, "leave the card idle and alone, and run again")
+            yield _Remark("throttle", f"the clock was held down by {reason}", remedy, arm, key, "timing")

@@ -1,0 +1,66 @@
+"""Words for a counterexample, and the command that measures a case alone."""
+
+from __future__ import annotations
+
+import shlex
+
+from kernels_bench.cases import Case
+from kernels_bench.conclusions import RunFacts
+from kernels_bench.records import CompanyRef, Counterexample
+
+
+def rerun_command(case: Case, plugin: str | None = None) -> str:
+    """The command that measures one case alone."""
+    options = {
+        "--op": case.operator,
+        "--arm": case.arm,
+        "--shapes": case.shape.token,
+        "--dtype": str(case.precision),
+        "--plugin": plugin,
+    }
+    words = [word for name, value in options.items() if value is not None for word in (name, value)]
+    return shlex.join(["python", "-m", "kernels_bench", *words])
+
+
+def describe(found: Counterexample) -> str:
+    """A counterexample in one sentence, without its case."""
+    rows = "" if found.rows_compared == 1 else f" in {found.rows:,} of {found.rows_compared:,} rows"
+    first = "NaN" if found.ulp is None else _ulp(found.ulp)
+    most = "" if found.max_ulp in (None, found.ulp) else f", at most by {_ulp(found.max_ulp or 0)}"
+    return (
+        f"{found.relation}: row {found.row} differs {_between(found)}: "
+        f"{_many(found.elements, 'element')}{rows}, the first by {first}{most}: "
+        f"{_number(found.expected)} became {_number(found.got)}"
+    )
+
+
+def _between(found: Counterexample) -> str:
+    here, there = found.company, found.reference
+    if here.launch != there.launch:
+        return f"at M={here.size} replayed from a CUDA graph vs launched eagerly"
+    if here.spec == there.spec:
+        return f"from one call to the next at M={here.size}"
+    return f"at {_place(here)} vs {_place(there)}"
+
+
+def _place(company: CompanyRef) -> str:
+    # ``first:M`` is what anybody expects of M rows; the others are told apart by their specs.
+    plain = company.spec == f"first:{company.size}"
+    return f"M={company.size}" if plain else f"M={company.size} ({company.spec})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.9g}"
+
+
+def _ulp(count: int) -> str:
+    return f"{count:,} ulp"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def plugin_of(arm: str, facts: RunFacts) -> str | None:
+    """Path of the user's file that an arm comes from, if any."""
+    return next((known.plugin for known in facts.arms if known.name == arm), None)

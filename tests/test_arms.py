@@ -1,0 +1,42 @@
+"""What every arm must offer, and what it says of GPUs that are not here."""
+
+import pytest
+
+from kernels_bench.arms import arms
+from kernels_bench.cases import Device
+from kernels_bench.operators import operators
+
+CPU = Device(type="cpu", name="a CPU")
+H100 = Device(type="cuda", name="H100", capability=(9, 0))
+A100 = Device(type="cuda", name="A100", capability=(8, 0))
+T4 = Device(type="cuda", name="T4", capability=(7, 5))
+
+
+def test_the_default_arm_comes_first_and_claims_nothing() -> None:
+    first = next(iter(arms().values()))
+    assert first.name == "torch"
+    assert not first.claims
+
+
+@pytest.mark.parametrize("arm", arms().values(), ids=lambda arm: arm.name)
+def test_an_arm_says_what_it_is_and_where_it_cannot_run(arm) -> None:  # noqa: ANN001
+    assert arm.summary
+    for device in (CPU, H100, A100, T4):
+        reason = arm.unavailable(device)
+        assert reason is None or len(reason) > 10
+    assert arm.caveat(CPU) == arm.caveat(H100) == ""
+
+
+@pytest.mark.parametrize("name", ["cublas-restricted", "samebits", "vllm"])
+def test_below_sm90_every_claiming_arm_says_what_that_means(name: str) -> None:
+    assert arms()[name].caveat(A100)
+
+
+def test_a_gpu_without_bf16_matrix_units_is_refused_by_the_arm_that_needs_them_alone() -> None:
+    assert "SM75" in (arms()["samebits"].unavailable(T4) or "")
+    assert arms()["torch"].unavailable(T4) is None
+
+
+def test_arms_that_run_here_offer_known_operators_only() -> None:
+    for name in ("torch", "samebits"):
+        assert set(arms()[name].kernels()) == set(operators())
