@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from kernels_bench.agreement import agreement, in_words
 from kernels_bench.listing import print_catalogue
 from kernels_bench.plan import UsageError
 from kernels_bench.relations.base import Comparison, Launch
@@ -169,6 +170,20 @@ def report_command(
     with _reporting():
         status = report(directory, Outputs(json=json, markdown=markdown, into=into))
     raise typer.Exit(status)
+
+
+@app.command("compare")
+def compare_command(
+    first: Annotated[Path, typer.Argument(help="A run directory.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    worst: Annotated[int, typer.Option(help="How many of the largest changes to show.")] = 5,
+) -> None:
+    """Say how well two runs agree: verdicts, bits and medians. Exit status 1 if a verdict differs."""
+    with _reporting():
+        found = agreement(first, second)
+    for line in in_words(found, max(0, worst)):
+        print(line)
+    raise typer.Exit(1 if found.verdicts else 0)
 
 
 @app.command("schema")

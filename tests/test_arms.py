@@ -1,8 +1,10 @@
 """What every arm must offer, and what it says of GPUs that are not here."""
 
+from pathlib import Path
+
 import pytest
 
-from kernels_bench.arms import arms
+from kernels_bench.arms import arms, vllm_invariant
 from kernels_bench.cases import Device
 from kernels_bench.operators import operators
 
@@ -40,3 +42,24 @@ def test_a_gpu_without_bf16_matrix_units_is_refused_by_the_arm_that_needs_them_a
 def test_arms_that_run_here_offer_known_operators_only() -> None:
     for name in ("torch", "samebits"):
         assert set(arms()[name].kernels()) == set(operators())
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("vllm/model_executor/determinism/batch_invariant.py", "vllm.model_executor.determinism.batch_invariant"),
+        ("vllm/model_executor/layers/batch_invariant.py", "vllm.model_executor.layers.batch_invariant"),
+        ("vllm/elsewhere.py", None),
+    ],
+)
+def test_the_batch_invariant_module_is_found_by_its_file(
+    path: str, found: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("vllm/__init__.py", path):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        # Were it imported, which takes vLLM seconds, this would say so.
+        (tmp_path / file).write_text("raise AssertionError('imported')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert vllm_invariant.layout() == found
+    reason = vllm_invariant.unavailable(H100)
+    assert reason is None if found else "no known batch-invariant module" in str(reason)
