@@ -138,6 +138,11 @@ class Device(Record):
     uuid: str | None = None
 
     @property
+    def sm(self) -> str:
+        """The compute capability as users write it, such as ``SM90``; empty on a CPU."""
+        return "" if self.capability is None else "SM{}{}".format(*self.capability)
+
+    @property
     def below_sm90(self) -> bool:
         """Whether this is a GPU older than those that the arms were made for."""
         return self.capability is not None and self.capability < (9, 0)

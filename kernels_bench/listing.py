@@ -13,8 +13,7 @@ from kernels_bench.protocol import Catalogue
 
 def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     """Everything that could be chosen on the command line."""
-    capability = catalogue.device.capability
-    compute = f" (SM{capability[0]}{capability[1]})" if capability is not None else ""
+    compute = f" ({catalogue.device.sm})" if catalogue.device.sm else ""
     console.print(f"device: {catalogue.device.name}{compute}", markup=False, highlight=False)
     arms = [
         (

@@ -18,7 +18,7 @@ REST_S = 0.004
 _CALIBRATIONS = 12
 _COLD_PER_GRAPH = 10
 _WARM_PER_TAKE = 4
-_COLD_TAKES = 2
+_COLD_TAKES = 4
 _MOST_CALLS = 64
 # 1 ms: the host queues a few dozen eager launches in that time.
 _HOLD_CYCLES = 2_000_000
@@ -213,7 +213,7 @@ class ColdGraph:
         self._graph, _ = capture_graph(body, warm_up=call)
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Up to twenty samples of two replays."""
+        """Up to forty samples of four replays."""
         found: list[tuple[float, float | None]] = []
         for _ in within_turn(_COLD_TAKES):
             if rest:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from kernels_bench.arms import Kernel, Unsupported
+from kernels_bench.arms import Kernel
 from kernels_bench.arms.samebits import cpu
 from kernels_bench.arms.torch_default import KERNELS
 from kernels_bench.cases import Case, Precision, Shape
@@ -48,15 +48,9 @@ def data(operator: Operator, shape: Shape, precision: Precision, count: int = RO
 
 def kernel_for(name: str, precision: Precision, shape: Shape) -> Kernel:
     """The torch arm's kernel; for what torch offers on CUDA only, its fp32 kernel on the widened inputs."""
-    try:
-        kernel = bind(Case(arm="torch", operator=name, shape=shape, precision=precision), KERNELS)
-    except Unsupported:
-        kernel = KERNELS[name]
     if name not in GEMMS or precision.input == precision.output:
-        return kernel
-    wide = KERNELS[name]
-    out = {"out_dtype": torch.float32} if name in ("mm", "bmm", "bmm_heads") else {}
-    return lambda *arguments: wide(*(a.float() for a in arguments), **out)
+        return bind(Case(arm="torch", operator=name, shape=shape, precision=precision), KERNELS)
+    return lambda *arguments: KERNELS[name](*(a.float() for a in arguments), out_dtype=torch.float32)
 
 
 def share(

@@ -31,8 +31,9 @@ from test_summary import (
 )
 
 from kernels_bench.conclusions import RunSummary
+from kernels_bench.phrases import NOTHING, outcome, ratio_text, sentences
 from kernels_bench.records import AnyRecord, RelationResult, Timing
-from kernels_bench.report import NOTHING, markdown, outcome, ratio_text, render, sentences, to_json
+from kernels_bench.report import markdown, render, to_json
 from kernels_bench.summary import summarise_run
 
 # µs at M = 1, 16, 256, 2048: an H100's, N = K = 4096.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 
@@ -11,29 +9,37 @@ from kernels_bench.arms.base import Arm, Kernel, Unsupported
 
 
 def mm(a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
-    """``torch.mm``; an fp32 result of 16-bit inputs exists on CUDA only."""
-    return torch.mm(a, b) if out_dtype is a.dtype else _widened(torch.mm, a, b, out_dtype)
+    """``torch.mm``."""
+    return torch.mm(a, b) if out_dtype is a.dtype else _widened(torch.mm, a, b, out_dtype=out_dtype)
 
 
-def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """``torch.nn.functional.linear``."""
-    return F.linear(x, weight, bias)
+def linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None, *, out_dtype: torch.dtype
+) -> torch.Tensor:
+    """``torch.nn.functional.linear``; an fp32 result comes from the product that it is made of."""
+    if out_dtype is x.dtype:
+        return F.linear(x, weight, bias)
+    if bias is None:
+        return _widened(torch.mm, x, weight.t(), out_dtype=out_dtype)
+    return _widened(torch.addmm, bias, x, weight.t(), out_dtype=out_dtype)
 
 
-def addmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+def addmm(bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
     """``torch.addmm``."""
-    return torch.addmm(bias, a, b)
+    return torch.addmm(bias, a, b) if out_dtype is a.dtype else _widened(torch.addmm, bias, a, b, out_dtype=out_dtype)
 
 
 def bmm(a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
-    """``torch.bmm``; an fp32 result of 16-bit inputs exists on CUDA only."""
-    return torch.bmm(a, b) if out_dtype is a.dtype else _widened(torch.bmm, a, b, out_dtype)
+    """``torch.bmm``."""
+    return torch.bmm(a, b) if out_dtype is a.dtype else _widened(torch.bmm, a, b, out_dtype=out_dtype)
 
 
-def _widened(product: Kernel, a: torch.Tensor, b: torch.Tensor, out_dtype: torch.dtype) -> Any:
-    if a.device.type != "cuda":
+def _widened(product: Kernel, *operands: torch.Tensor, out_dtype: torch.dtype) -> torch.Tensor:
+    """An fp32 result of 16-bit inputs, which torch gives on CUDA only."""
+    if operands[0].device.type != "cuda":
         raise Unsupported(f"torch {torch.__version__} gives an fp32 result of 16-bit inputs on CUDA only")
-    return product(a, b, out_dtype=out_dtype)
+    result: torch.Tensor = product(*operands, out_dtype=out_dtype)
+    return result
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

@@ -52,7 +52,7 @@ def unavailable(device: Device) -> str | None:
     if layout() is None:
         return f"vLLM {version()} has no known batch-invariant module: looked for {' and '.join(LAYOUTS)}"
     if device.capability is not None and device.capability < (8, 0):
-        return f"it needs SM80 or newer, and this GPU is SM{device.capability[0]}{device.capability[1]}"
+        return f"it needs SM80 or newer, and this GPU is {device.sm}"
     return None
 
 

@@ -1,4 +1,4 @@
-"""``samebits``: ours.  One fixed tile in Triton on a GPU, one fixed tile in plain torch on a CPU."""
+"""``samebits``: ours.  One fixed tile in Triton on a GPU; row by row in plain torch on a CPU."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def unavailable(device: Device) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed: pip install triton"
     if device.capability is not None and device.capability < (8, 0):
-        return f"bf16 matrix units need SM80 or newer, this GPU is SM{device.capability[0]}{device.capability[1]}"
+        return f"bf16 matrix units need SM80 or newer, this GPU is {device.sm}"
     return None
 
 
@@ -59,7 +59,7 @@ ARM = Arm(
     name="samebits",
     kernels=kernels,
     claims=True,
-    summary="samebits' own kernels of one fixed tile (Triton on a GPU, plain torch on a CPU)",
+    summary="samebits' own kernels: one fixed tile in Triton on a GPU, row by row in plain torch on a CPU",
     unavailable=unavailable,
     caveat=caveat,
     provenance=provenance,
