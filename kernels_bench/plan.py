@@ -83,6 +83,8 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
         raise UsageError("; ".join(f"{arm.name} cannot run here: {arm.unavailable}" for arm in chosen))
     relations = _pick("relation", selection.relation, {r.name: r for r in catalogue.relations})
     operators = _pick("op", selection.op, {o.name: o for o in catalogue.operators})
+    if selection.shapes is not None:
+        _check_shape_names(catalogue.operators, selection.shapes)
     universe = max(UNIVERSE[device], *(selection.batch or (1,)))
     return Plan(
         arms=usable,
@@ -130,8 +132,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 def _cases(
     operators: Sequence[OperatorInfo], arms: Sequence[ArmInfo], selection: Selection, device: str
 ) -> Iterable[Case]:
-    if selection.shapes is not None:
-        _check_shape_names(operators, selection.shapes)
     found = False
     for operator in operators:
         shapes = _shapes(operator, selection, device)
