@@ -84,6 +84,7 @@ class RelationResult(Record):
         companies: how many companies were compared with a reference.
         rows: how many rows' outputs were compared, over all companies.
         broken_companies: in how many companies some row differed.
+        broken: specs of these companies, in the order they were tried: where a threshold lies can be read off them.
         counterexample: the first one.
     """
 
@@ -93,6 +94,7 @@ class RelationResult(Record):
     companies: int = 0
     rows: int = 0
     broken_companies: int = 0
+    broken: tuple[str, ...] = ()
     counterexample: Counterexample | None = None
 
 

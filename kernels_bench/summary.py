@@ -23,7 +23,7 @@ from kernels_bench.conclusions import (
 from kernels_bench.gathered import Found, gather, usable
 from kernels_bench.notices import notices
 from kernels_bench.records import AnyRecord, Ceiling, Timing, Verification
-from kernels_bench.wording import describe, plugin_of, rerun_command
+from kernels_bench.wording import describe, extent, plugin_of, rerun_command
 
 
 def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
@@ -159,14 +159,15 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
             yield Finding(kind="wrong", case=case, text=why, command=rerun_command(case, plugin))
             break
     broken = [
-        (result.counterexample, verification.case)
+        (result.counterexample, verification.case, result)
         for verification in verified
         for result in verification.relations
         if result.status == "broken" and result.counterexample is not None
     ]
     if broken:
-        found, case = min(broken, key=lambda pair: (pair[0].company.size, pair[0].reference.size))
-        yield Finding(kind="variant", case=case, text=describe(found), command=found.command, counterexample=found)
+        found, case, result = min(broken, key=lambda one: (one[0].company.size, one[0].reference.size))
+        text = describe(found) + extent(result)
+        yield Finding(kind="variant", case=case, text=text, command=found.command, counterexample=found)
 
 
 # --- speed -------------------------------------------------------------------------------------------------

@@ -157,20 +157,22 @@ class Verifier:
             self._replays.clear()
 
     def _count(self, relation: Relation, setting: Setting) -> RelationResult:
-        companies = rows = broken = 0
+        companies = rows = 0
+        broken: list[str] = []
         first: Counterexample | None = None
         for trials in self._batches(relation.comparisons(setting)):
             found = self._judge(trials, relation.name)
             companies += len(trials)
             rows += sum(len(trial.launched.company.compared) for trial in trials)
-            broken += sum(one is not None for one in found)
+            broken += [t.comparison.company for t, one in zip(trials, found, strict=True) if one is not None]
             first = first or next((one for one in found if one is not None), None)
         return RelationResult(
             relation=relation.name,
             status="held" if first is None else "broken",
             companies=companies,
             rows=rows,
-            broken_companies=broken,
+            broken_companies=len(broken),
+            broken=tuple(broken),
             counterexample=first,
         )
 

@@ -6,7 +6,7 @@ import shlex
 
 from kernels_bench.cases import Case
 from kernels_bench.conclusions import RunFacts
-from kernels_bench.records import CompanyRef, Counterexample
+from kernels_bench.records import CompanyRef, Counterexample, RelationResult
 
 
 def rerun_command(case: Case, plugin: str | None = None) -> str:
@@ -59,6 +59,14 @@ def _ulp(count: int) -> str:
 
 def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def extent(result: RelationResult) -> str:
+    """How far a relation is broken, such as ``; 36 of 49 companies differ, of 1 to 255 rows``."""
+    sizes = [int(spec.split(":")[1]) for spec in result.broken]
+    if len(sizes) < 2:
+        return ""
+    return f"; {len(sizes)} of {result.companies} companies differ, of {min(sizes)} to {max(sizes):,} rows"
 
 
 def plugin_of(arm: str, facts: RunFacts) -> str | None:

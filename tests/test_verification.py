@@ -16,6 +16,7 @@ from kernels_bench.relations import Comparison, Setting, company, relations
 from kernels_bench.relations.base import sweep
 from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind
 from kernels_bench.verification import Verifier, attribute
+from kernels_bench.wording import extent
 
 Tensor = torch.Tensor
 CPU = torch.device("cpu")
@@ -640,3 +641,20 @@ def test_elements_never_written_are_counted_on_a_gpu(kernel: Kernel) -> None:
         return out
 
     assert "elements of the result were never written" in on_gpu(there).wrong
+
+
+def test_the_companies_that_differ_are_named_so_that_the_threshold_shows() -> None:
+    def by_size(x: torch.Tensor) -> torch.Tensor:
+        # Another order of addition below 32 rows.
+        return x.sum(-1) / x.shape[-1] if len(x) >= 32 else x.flip(-1).cumsum(-1)[:, -1] / x.shape[-1]
+
+    case = Case(arm="planted", operator="mean", shape=Shape(label="test", k=257), precision=Precision.parse("fp32"))
+    subject = Subject(case, operators()["mean"], by_size, seed=0, universe=128, device=torch.device("cpu"))
+    setting = Setting(128, sweep(128))
+    found = Verifier(subject, 0).verify([relations()["batch_size"]], setting, []).relations[0]
+    assert len(found.broken) == found.broken_companies
+    sizes = {int(spec.split(":")[1]) for spec in found.broken}
+    assert max(sizes) == 31
+    # One or two rows may happen to add up alike in both orders.
+    assert sizes >= {m for m in setting.sizes if 3 <= m < 32}
+    assert f"{len(found.broken)} of {found.companies} companies differ, of {min(sizes)} to 31 rows" in extent(found)
