@@ -24,6 +24,10 @@ class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, not an
     """What a kernel did that no correct kernel does; the message says what."""
 
 
+class MalformedResult(KernelFault):
+    """A result whose number, shape, dtype or device is wrong, so that there is nothing to compare."""
+
+
 def bind(case: Case, kernels: Mapping[str, Kernel]) -> Kernel:
     """The arm's kernel for a case, its result's dtype settled.
 
@@ -43,10 +47,6 @@ def bind(case: Case, kernels: Mapping[str, Kernel]) -> Kernel:
     if case.precision.input != case.precision.output:
         raise Unsupported(f"its {case.operator} cannot give {case.precision.output} of {case.precision.input}")
     return kernel
-
-
-class MalformedResult(KernelFault):
-    """A result whose number, shape, dtype or device is wrong, so that there is nothing to compare."""
 
 
 @dataclass(frozen=True, eq=False)
