@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
 from kernels_bench.cases import Record
-from kernels_bench.gathered import Found, gather, usable
-from kernels_bench.records import Timing
+from kernels_bench.gathered import Found, State, gather, median_us
 from kernels_bench.results import read_manifest, read_records
 from profiles.environment import differences
 
 LEAST_US = 5.0
 """Medians below this are left out: a tenth of a microsecond would be a large share of them."""
 
-State = Literal["warm", "cold"]
 STATES: tuple[State, ...] = ("warm", "cold")
 
 
@@ -96,14 +93,10 @@ def _digests(a: Found, b: Found) -> tuple[int, int]:
 def _changes(a: Found, b: Found, state: State) -> tuple[Change, ...]:
     changes = []
     for key in a.timings.keys() & b.timings.keys():
-        one, other = _median(a.timings[key], state), _median(b.timings[key], state)
+        one, other = median_us(a.timings[key], state), median_us(b.timings[key], state)
         if one is not None and other is not None and min(one, other) >= LEAST_US:
             changes.append(Change(key=key, first_us=one, second_us=other))
     return tuple(sorted(changes, key=lambda change: (abs(change.share), change.key)))
-
-
-def _median(timing: Timing, state: State) -> float | None:
-    return usable(timing.warm if state == "warm" else timing.cold)
 
 
 def in_words(found: Agreement, worst: int = 5) -> Iterator[str]:

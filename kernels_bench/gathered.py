@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kernels_bench.records import AnyRecord, ArmStart, Ceiling, Timing, Verification
 from kernels_bench.records import Summary as Measured
+
+State = Literal["warm", "cold"]
+"""What the L2 held before a call: its data as far as they fit, or other data."""
 
 
 @dataclass
@@ -55,3 +59,8 @@ def usable(measured: Measured | None) -> float | None:
     if measured is None or not math.isfinite(measured.median_us) or measured.median_us <= 0:
         return None
     return measured.median_us
+
+
+def median_us(timing: Timing, state: State) -> float | None:
+    """A timing's median with a warm or a cold L2, in µs, or None where there is none to divide by."""
+    return usable(timing.warm if state == "warm" else timing.cold)

@@ -6,7 +6,6 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
 
 from kernels_bench.conclusions import (
     HEADLINE_SIZES,
@@ -20,7 +19,7 @@ from kernels_bench.conclusions import (
     SameBits,
     Speed,
 )
-from kernels_bench.gathered import Found, gather, usable
+from kernels_bench.gathered import Found, State, gather, median_us
 from kernels_bench.notices import notices
 from kernels_bench.records import AnyRecord, Ceiling, Timing, Verification
 from kernels_bench.wording import describe, extent, plugin_of, rerun_command
@@ -173,9 +172,9 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
 # --- speed -------------------------------------------------------------------------------------------------
 
 
-def _speed(timed: Sequence[Timing], base: Sequence[Timing], state: Literal["warm", "cold"]) -> Speed | None:
+def _speed(timed: Sequence[Timing], base: Sequence[Timing], state: State) -> Speed | None:
     def medians(timings: Sequence[Timing]) -> dict[tuple[str, int], float]:
-        values = {(t.case.without_arm, t.m): usable(t.warm if state == "warm" else t.cold) for t in timings}
+        values = {(t.case.without_arm, t.m): median_us(t, state) for t in timings}
         return {key: us for key, us in values.items() if us is not None}
 
     ours, default = medians(timed), medians(base)
@@ -210,7 +209,7 @@ def ceiling_share(timing: Timing, ceiling: Ceiling) -> float | None:
         return None
     moving_us = timing.bytes_moved / ceiling.bandwidth_gb_s / 1e3
     computing_us = timing.operations / peak / 1e6
-    taken_us = usable(timing.cold if moving_us >= computing_us else timing.warm)
+    taken_us = median_us(timing, "cold" if moving_us >= computing_us else "warm")
     least_us = max(moving_us, computing_us)
     return least_us / taken_us if taken_us is not None and least_us > 0 else None
 
