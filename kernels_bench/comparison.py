@@ -28,9 +28,9 @@ def poison(values: torch.Tensor) -> None:
     bits(values).fill_(POISON)
 
 
-def unwritten(values: torch.Tensor) -> int:
-    """How many elements still hold the poison."""
-    return int((bits(values) == POISON).sum())
+def unwritten(values: torch.Tensor) -> torch.Tensor:
+    """How many elements still hold the poison: a scalar on the device."""
+    return (bits(values) == POISON).sum()
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -120,6 +120,7 @@ def _ordered_tensor(values: torch.Tensor, width: int) -> torch.Tensor:
 
 
 _DIGEST_CHUNK = 1 << 22
+_DIGEST_KEYS = (0x5851F42D4C957F2D, 0x14057B7EF767814F)
 
 
 def digest(outputs: tuple[torch.Tensor, ...]) -> str:
@@ -129,14 +130,14 @@ def digest(outputs: tuple[torch.Tensor, ...]) -> str:
     addition whose order cannot matter.
     """
     form = str([(tuple(output.shape), str(output.dtype)) for output in outputs])
-    sums = []
-    for key in (0x5851F42D4C957F2D, 0x14057B7EF767814F):
-        total = torch.zeros((), dtype=torch.int64, device=outputs[0].device)
-        offset = key + zlib.crc32(form.encode())
-        for output in outputs:
-            for chunk in bits(output).reshape(-1).split(_DIGEST_CHUNK):
-                place = torch.arange(offset, offset + len(chunk), dtype=torch.int64, device=chunk.device)
-                total += mix(mix(place).add_(chunk)).sum()
-                offset += len(chunk)
-        sums.append(int(total) & ((1 << 64) - 1))
-    return "".join(f"{value:016x}" for value in sums)
+    device = outputs[0].device
+    offset = zlib.crc32(form.encode())
+    # Filled on the device: a copy from the host would wait for all other processes' turns on a GPU.
+    keys = torch.stack([torch.full((1,), key + offset, dtype=torch.int64, device=device) for key in _DIGEST_KEYS])
+    total = torch.zeros(len(_DIGEST_KEYS), dtype=torch.int64, device=device)
+    for output in outputs:
+        for chunk in bits(output).reshape(-1).split(_DIGEST_CHUNK):
+            place = keys + torch.arange(len(chunk), dtype=torch.int64, device=device)
+            total += mix(mix(place).add_(chunk)).sum(1)
+            keys += len(chunk)
+    return "".join(f"{value & ((1 << 64) - 1):016x}" for value in total.tolist())

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from kernels_bench.cases import Case, Record
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Status = Literal["measured", "skipped", "unsupported", "failed"]
 
@@ -83,8 +83,8 @@ class RelationResult(Record):
         reason: for every status but ``held`` and ``broken``.
         companies: how many companies were compared with a reference.
         rows: how many rows' outputs were compared, over all companies.
-        broken_companies: in how many companies some row differed.
-        broken: specs of these companies, in the order they were tried: where a threshold lies can be read off them.
+        broken: specs of the companies in which some row differed, in the order they were tried: where a threshold
+            lies can be read off them.
         counterexample: the first one.
     """
 
@@ -93,7 +93,6 @@ class RelationResult(Record):
     reason: str = ""
     companies: int = 0
     rows: int = 0
-    broken_companies: int = 0
     broken: tuple[str, ...] = ()
     counterexample: Counterexample | None = None
 
@@ -182,7 +181,7 @@ class Samples(Record):
         calls: calls that one sample is the mean of.
         method: ``graph``: bracketed by events inside a CUDA graph; ``stream``: launched eagerly behind a kernel
             that holds the stream until the host has queued them; ``host``: the CPU's clock.
-        overhead_us: already subtracted from each sample: what the method shows for an empty kernel.
+        overhead_us: already subtracted from each sample, at the last turn: what the method adds to a call.
     """
 
     us: tuple[float, ...]

@@ -15,6 +15,7 @@ from kernels_bench.arms import Kernel, Unsupported
 from kernels_bench.cases import Case
 from kernels_bench.comparison import poison, same_bits
 from kernels_bench.operators import Operator, RowTensors, Tensors
+from kernels_bench.pairing import row_ids
 from kernels_bench.relations import Company
 
 T = TypeVar("T")
@@ -97,7 +98,7 @@ class Subject:
 
     def gather(self, company: Company) -> RowTensors:
         """The company's rows, in new tensors."""
-        rows = torch.from_numpy(company.rows).to(self.device)
+        rows = row_ids(company, self.device)
         return tuple(table.index_select(0, rows) for table in self.tables)
 
     def launch(self, inputs: RowTensors) -> RowTensors:
@@ -222,6 +223,9 @@ class Replay:
 def capture_graph(body: Callable[[], T], warm_up: Callable[[], object] | None = None) -> tuple[torch.cuda.CUDAGraph, T]:
     """Capture ``body``, after running ``warm_up`` (or itself) once to load and compile what it needs.
 
+    What ``torch.cuda.graph`` does, but for emptying the allocator's cache every time: that takes longer than all the
+    rest, and the memory of graphs that are gone stays in the cache until somebody does.
+
     Raises:
         RuntimeError: torch's, where ``body`` does something that a graph cannot hold.
     """
@@ -229,10 +233,14 @@ def capture_graph(body: Callable[[], T], warm_up: Callable[[], object] | None = 
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         (warm_up or body)()
-    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = body()
+    with torch.cuda.stream(side):
+        graph.capture_begin(capture_error_mode="thread_local")
+        try:
+            result = body()
+        finally:
+            graph.capture_end()
     return graph, result
 
 

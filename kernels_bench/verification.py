@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import shlex
 import time
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
-import numpy as np
 import torch
 
+from kernels_bench.accuracy import Referee
 from kernels_bench.cases import printable
-from kernels_bench.comparison import Difference, difference, digest, same_bits, unwritten
-from kernels_bench.operators import RowTensors
-from kernels_bench.records import Accuracy, CompanyRef, Counterexample, RelationResult, Verification
+from kernels_bench.comparison import bits, difference, digest, same_bits, unwritten
+from kernels_bench.pairing import Pairing, pair, row_ids, take
+from kernels_bench.records import CompanyRef, Counterexample, RelationResult, Verification
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company
-from kernels_bench.relations.base import Ids
 from kernels_bench.subject import Launched, Replay, Subject, poisoned_allocations
 
-# Float64 elements of a reference held at once.
-_REFERENCE_CHUNK = 1 << 25
-# Rows of a deviating company that are compared with the reference too.
+# Rows of a deviating company that are compared with the reference too, at most.
 _DEVIANTS_CHECKED = 32
 # Trials whose outcome is waited for together: waiting costs more than comparing.
 _HELD_TRIALS, _HELD_BYTES = 32, 256 << 20
@@ -33,16 +32,20 @@ class Trial:
     Attributes:
         comparison: what is compared.
         launched: the company under test.
-        places: where each compared row stands in the reference company.
+        pairing: the rows that are compared.
         pairs: for each of the operator's results, the compared rows' outputs in both companies.
         same: for each pair, whether all bits agree: booleans on the device.
     """
 
     comparison: Comparison
     launched: Launched
-    places: Ids
+    pairing: Pairing
     pairs: list[tuple[torch.Tensor, torch.Tensor]]
     same: list[torch.Tensor]
+
+
+Broken = tuple[Trial, int]
+"""A trial that failed, and the number of the first of the operator's results in which some row differs."""
 
 
 class Verifier:
@@ -50,15 +53,15 @@ class Verifier:
 
     Attributes:
         subject: the kernel and its data.
-        accuracy: the worst distance from float64 seen so far.
     """
 
     def __init__(self, subject: Subject, seed: int, plugin: str | None = None) -> None:
         self.subject = subject
-        self.accuracy: Accuracy | None = None
         self._seed, self._plugin = seed, plugin
+        self._referee = Referee(subject)
         self._unwritten = ""
         self._reference: Launched | None = None
+        self._fresh: list[tuple[Launched, torch.Tensor]] = []
         self._replays: dict[int, Replay] = {}
 
     def verify(self, relations: Sequence[Relation], setting: Setting, digest_sizes: Sequence[int]) -> Verification:
@@ -73,12 +76,13 @@ class Verifier:
             self._check_universe()
             digests = {m: self._digest(m) for m in digest_sizes}
             results = attribute([self._examine(relation, setting) for relation in relations])
+            self._check_launches([])
         return Verification(
             case=self.subject.case,
             status="measured",
-            wrong=self._unwritten or self._inaccuracy(),
+            wrong=self._unwritten or self._referee.inaccuracy(),
             relations=tuple(results),
-            accuracy=self.accuracy,
+            accuracy=self._referee.accuracy,
             digests=digests,
             universe=self.subject.universe,
             seconds=time.perf_counter() - start,
@@ -90,51 +94,75 @@ class Verifier:
         Raises:
             KernelFault: see `Subject.run`.
         """
-        return self._judge([self._try(comparison)], relation)[0]
+        broken = self._judge([self._try(comparison)])
+        return self._counterexample(*broken[0], relation) if broken else None
 
     def _digest(self, m: int) -> str:
-        return digest(self.subject.run(company(f"first:{m}", self.subject.universe)))
+        return digest(self._start(f"first:{m}").outputs)
 
     def _try(self, comparison: Comparison) -> Trial:
         """Launch a comparison and have the device compare it; waits for nothing unless the reference is new."""
         reference = self._reference_launch(comparison.reference)
         wanted = company(comparison.company, self.subject.universe)
         launched = self._replayed(wanted) if comparison.launch == "graph" else self.subject.start(wanted)
-        places = _places(reference.company, wanted)
+        pairing = pair(reference.company, wanted, self.subject.device)
         pairs = [
-            (_take(left, places), _take(right, wanted.compared))
+            (take(left, pairing.left), take(right, pairing.right))
             for left, right in zip(reference.outputs, launched.outputs, strict=True)
         ]
-        return Trial(comparison, launched, places, pairs, [same_bits(left, right) for left, right in pairs])
+        return Trial(comparison, launched, pairing, pairs, [same_bits(left, right) for left, right in pairs])
 
-    def _judge(self, trials: Sequence[Trial], relation: str) -> list[Counterexample | None]:
-        """Wait once for some trials, and look closer at those that differ."""
-        self.subject.check_inputs([trial.launched for trial in trials])
+    def _judge(self, trials: Sequence[Trial]) -> list[Broken]:
+        """Wait for some trials together, and compare rows that differ with float64."""
+        self._check_launches([trial.launched for trial in trials])
         same = torch.stack([flag for trial in trials for flag in trial.same]).tolist()
-        found: list[Counterexample | None] = []
+        broken: list[Broken] = []
         for trial in trials:
             flags, same = same[: len(trial.same)], same[len(trial.same) :]
-            found.append(None if all(flags) else self._look_closer(trial, flags.index(False), relation))
-        return found
+            if not all(flags):
+                broken.append((trial, flags.index(False)))
+        self._check_deviants(broken)
+        return broken
 
-    def _look_closer(self, trial: Trial, output: int, relation: str) -> Counterexample:
-        found = difference(*trial.pairs[output])
-        assert found is not None
-        launched = trial.launched
-        deviants = launched.company.compared[list(found.differing_rows[:_DEVIANTS_CHECKED])]
-        self._check_accuracy(launched.company, launched.outputs, deviants)
-        return self._counterexample(trial, relation, found, output)
+    def _check_launches(self, launches: Sequence[Launched]) -> None:
+        """Inputs of these launches and of those that gave no trial; what the latter left unwritten."""
+        fresh, self._fresh = self._fresh, []
+        self.subject.check_inputs([*(launched for launched, _ in fresh), *launches])
+        counts = torch.stack([missing for _, missing in fresh]).tolist() if fresh else []
+        for (launched, _), count in zip(fresh, counts, strict=True):
+            if count and not self._unwritten:
+                self._unwritten = (
+                    f"{count} elements of the result were never written, in company {launched.company.spec}"
+                )
+
+    def _check_deviants(self, broken: Sequence[Broken]) -> None:
+        """Compare some of the rows that differ in each trial with the reference, all trials' together."""
+        if not broken:
+            return
+        chosen = [_deviants(*trial.pairs[output]) for trial, output in broken]
+        ids = [_compared_ids(trial, self.subject.device)[rows] for (trial, _), rows in zip(broken, chosen, strict=True)]
+        outputs = [
+            tuple(actual[rows] for _, actual in trial.pairs) for (trial, _), rows in zip(broken, chosen, strict=True)
+        ]
+        ends = list(accumulate(len(rows) for rows in chosen))
+        self._referee.check(
+            torch.cat(ids),
+            tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
+            lambda position: broken[bisect_right(ends, position)][0].launched.company.spec,
+        )
 
     def _reference_launch(self, spec: str) -> Launched:
         if self._reference is None or self._reference.company.spec != spec:
             self._reference = None  # let go of the old outputs before the new ones are made
-            launched = self.subject.start(company(spec, self.subject.universe))
-            self.subject.check_inputs([launched])
-            self._reference = launched
-            missing = sum(unwritten(output) for output in launched.outputs)
-            if missing and not self._unwritten:
-                self._unwritten = f"{missing} elements of the result were never written, in company {spec}"
+            self._reference = self._start(spec)
         return self._reference
+
+    def _start(self, spec: str) -> Launched:
+        """Launch a company that is in no trial of its own; what is to be seen of it waits for the next trials."""
+        launched = self.subject.start(company(spec, self.subject.universe))
+        missing = torch.stack([unwritten(output) for output in launched.outputs]).sum()
+        self._fresh.append((replace(launched, outputs=()), missing))
+        return launched
 
     def _replayed(self, wanted: Company) -> Launched:
         if wanted.size not in self._replays:
@@ -161,17 +189,17 @@ class Verifier:
         broken: list[str] = []
         first: Counterexample | None = None
         for trials in self._batches(relation.comparisons(setting)):
-            found = self._judge(trials, relation.name)
+            found = self._judge(trials)
             companies += len(trials)
             rows += sum(len(trial.launched.company.compared) for trial in trials)
-            broken += [t.comparison.company for t, one in zip(trials, found, strict=True) if one is not None]
-            first = first or next((one for one in found if one is not None), None)
+            broken += [trial.comparison.company for trial, _ in found]
+            if found and first is None:
+                first = self._counterexample(*found[0], relation.name)
         return RelationResult(
             relation=relation.name,
             status="held" if first is None else "broken",
             companies=companies,
             rows=rows,
-            broken_companies=len(broken),
             broken=tuple(broken),
             counterexample=first,
         )
@@ -192,45 +220,23 @@ class Verifier:
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
         launched = self._reference_launch(f"first:{self.subject.universe}")
-        self._check_accuracy(launched.company, launched.outputs, launched.company.compared)
-
-    def _check_accuracy(self, where: Company, outputs: RowTensors, positions: Ids) -> None:
-        for found in self._errors(where, outputs, positions):
-            if self.accuracy is None:
-                self.accuracy = found
-            else:
-                worse = found if found.worst > self.accuracy.worst else self.accuracy
-                self.accuracy = worse.model_copy(update={"rows": self.accuracy.rows + found.rows})
-
-    def _errors(self, where: Company, outputs: RowTensors, positions: Ids) -> Iterator[Accuracy]:
-        subject, operator = self.subject, self.subject.operator
-        width = max(output[0].numel() for output in outputs)
-        for part in np.array_split(positions, max(1, len(positions) * width // _REFERENCE_CHUNK)):
-            rows = torch.from_numpy(where.rows[part]).to(subject.device)
-            at = torch.from_numpy(part).to(subject.device)
-            inputs = tuple(table.index_select(0, rows) for table in subject.tables)
-            exact = operator.reference(inputs, subject.weights)
-            allowed = operator.allowance(inputs, subject.weights, exact, subject.case.precision.torch_output)
-            for right, bound, output in zip(exact, allowed, outputs, strict=True):
-                yield _worst(where, part, right, bound, output.index_select(0, at))
-
-    def _inaccuracy(self) -> str:
-        found = self.accuracy
-        if found is None or found.worst <= 1:
-            return ""
-        return (
-            f"row {found.row} of company {found.company}, element {found.index}: "
-            f"{found.got:.9g} where float64 gives {found.expected:.9g}"
+        self._referee.check(
+            row_ids(launched.company, self.subject.device), launched.outputs, lambda _: launched.company.spec
         )
 
-    def _counterexample(self, trial: Trial, relation: str, found: Difference, output: int) -> Counterexample:
-        comparison, actual_in, places = trial.comparison, trial.launched.company, trial.places
+    def _counterexample(self, trial: Trial, output: int, relation: str) -> Counterexample:
+        found = difference(*trial.pairs[output])
+        assert found is not None
+        comparison, actual_in = trial.comparison, trial.launched.company
         expected_in = company(comparison.reference, self.subject.universe)
         position = int(actual_in.compared[found.row])
         return Counterexample(
             relation=relation,
             reference=CompanyRef(
-                spec=expected_in.spec, size=expected_in.size, launch="eager", position=int(places[found.row])
+                spec=expected_in.spec,
+                size=expected_in.size,
+                launch="eager",
+                position=int(trial.pairing.positions[found.row]),
             ),
             company=CompanyRef(spec=actual_in.spec, size=actual_in.size, launch=comparison.launch, position=position),
             row=int(actual_in.rows[position]),
@@ -287,36 +293,12 @@ def first_line(error: BaseException) -> str:
     return next((line for text in str(error).splitlines() if (line := printable(text))), type(error).__name__)
 
 
-def _places(reference: Company, other: Company) -> Ids:
-    """Where each compared row of ``other`` stands in ``reference``."""
-    place = np.full(max(reference.rows.max(), other.rows[other.compared].max()) + 1, -1, dtype=np.int64)
-    place[reference.rows] = np.arange(reference.size)
-    found: Ids = place[other.rows[other.compared]]
-    if (found < 0).any():
-        raise ValueError(f"company {other.spec} compares rows that {reference.spec} does not have")
-    return found
+def _deviants(expected: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
+    """Positions of rows that differ, filled up with some that do not where too few do; waits for nothing."""
+    count = min(_DEVIANTS_CHECKED, len(got))
+    differs = (bits(expected) != bits(got)).reshape(len(got), -1).any(1)
+    return differs.int().topk(count).indices
 
 
-def _take(tensor: torch.Tensor, positions: Ids) -> torch.Tensor:
-    """The rows at some positions; a view where they follow each other."""
-    first, count = int(positions[0]), len(positions)
-    if np.array_equal(positions, np.arange(first, first + count)):
-        return tensor[first : first + count]
-    return tensor.index_select(0, torch.from_numpy(positions).to(tensor.device))
-
-
-def _worst(where: Company, positions: Ids, exact: torch.Tensor, bound: torch.Tensor, got: torch.Tensor) -> Accuracy:
-    share = (got.double() - exact).abs_().div_(bound)
-    # NaN never passes: the universe's ordinary rows are finite, and so are their exact results.
-    share = share.nan_to_num_(nan=torch.inf, posinf=torch.inf).reshape(len(positions), -1)
-    place = int(share.argmax())
-    row, index = divmod(place, share.shape[1])
-    return Accuracy(
-        worst=float(share[row, index]),
-        row=int(where.rows[positions[row]]),
-        company=where.spec,
-        index=index,
-        expected=float(exact.reshape(len(positions), -1)[row, index]),
-        got=float(got.reshape(len(positions), -1)[row, index]),
-        rows=len(positions),
-    )
+def _compared_ids(trial: Trial, device: torch.device) -> torch.Tensor:
+    return take(row_ids(trial.launched.company, device), trial.pairing.right)

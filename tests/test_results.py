@@ -86,7 +86,7 @@ def verification(case: Case = CASE, got: float = math.nan, worst: float = math.i
                 status="broken",
                 companies=40,
                 rows=8000,
-                broken_companies=1,
+                broken=("shuffled:1",),
                 counterexample=counterexample(-math.inf, got),
             ),
             RelationResult(relation="graph", status="unsupported", reason="needs a CUDA device"),

@@ -80,7 +80,6 @@ def broken(m: int = 1, relation: str = "batch_size", **changes: Any) -> Relation
         status="broken",
         companies=40,
         rows=60000,
-        broken_companies=12,
         counterexample=counterexample(m, relation, **changes),
     )
 

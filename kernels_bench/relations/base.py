@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -29,11 +29,17 @@ class Company:
         spec: what makes it again, such as ``shuffle:64:1``.
         rows: identity of the row at each position; from the universe's size on, the hostile rows.
         compared: positions whose rows' outputs are compared; the others are mere neighbours.
+
+    Both arrays are read-only: companies are shared.
     """
 
     spec: str
     rows: Ids
     compared: Ids
+
+    def __post_init__(self) -> None:
+        for array in (self.rows, self.compared):
+            array.flags.writeable = False
 
     @property
     def size(self) -> int:
@@ -41,8 +47,9 @@ class Company:
         return len(self.rows)
 
 
+@lru_cache(4096)
 def company(spec: str, universe: int) -> Company:
-    """Make a company from its spec; M and the other arguments are whole numbers.
+    """The company of a spec, always the same object; M and the other arguments are whole numbers.
 
     ============================  ====================================================================
     ``first:M``                   rows 0 … M-1 in order
