@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from kernels_bench.records import Ceiling
-from kernels_bench.timing import Call, Effort, Stopwatch
+from kernels_bench.timing import Call, Stopwatch
 
 _BUFFER_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
 _EDGE = {"cuda": 8192, "cpu": 768}
@@ -40,6 +40,6 @@ def _product(stopwatch: Stopwatch, device: torch.device, name: str) -> float:
 def _best_us(stopwatch: Stopwatch, call: Call) -> float:
     """The lower quartile of a few samples: a ceiling is what the device does when nothing disturbs it."""
     call()
-    meter = stopwatch.warm(call, stopwatch.calls_for(call, Effort().sample_us))
+    meter = stopwatch.warm(call, stopwatch.estimate_us(call))
     samples = [us for _ in range(2) for us, _ in meter.take(rest=True)]
     return statistics.quantiles(samples, n=4)[0]

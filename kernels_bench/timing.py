@@ -2,13 +2,14 @@
 
 On CUDA everything that is timed is captured in a graph, the events that bracket it included, so that nothing
 of the host's lies between them.  A warm sample is the mean over back-to-back calls; a cold one is a single call
-after a memset of twice the L2's size.  What the bracket itself costs is measured with an empty kernel and
-subtracted.  Each sample ends with a spin of a known number of cycles, which tells the SM clock it ran at.
+after reading twice the L2's size of other data.  What the bracket itself costs is measured with empty kernels in
+the same graph and subtracted.  A spin of a known number of cycles, in the graph too, tells the SM clock.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -29,16 +30,20 @@ from profiles.telemetry import Telemetry
 Call = Callable[[], object]
 
 
-PLACEMENTS = 4
-"""Copies of the data at different addresses that one median is taken over.
+TURNS = 4
+"""Turns that a median is taken over at least, each with the data at other addresses.
 
 What a kernel finds in the L2 depends on where its data happen to lie: over one placement alone, medians of two
 processes differed by several per cent on an H100 while each seemed known to a few tenths.
 """
 
+SMALL_BYTES = 64 << 20
+"""Rows, weights and results up to this size are copied for every cold meter; of larger ones a turn has one copy."""
+
 LARGE_BYTES = 256 << 20
 """Weights above this size do not fit in any cache, and are not copied."""
 
+_SAMPLE_US, _MOST_CALLS = 300.0, 1000
 
 TURN_S = 0.008
 """After this time a turn takes no more samples than it must."""
@@ -49,13 +54,11 @@ class Effort:
     """How much to spend on one kind of samples.
 
     Attributes:
-        sample_us: length that one warm sample aims at.
         fewest: samples without which no median is called known.
         most: samples at which to stop in any case.
-        budget_s: time after which to stop, once every placement was sampled.
+        budget_s: time after which to stop, once every turn was taken.
     """
 
-    sample_us: float = 300.0
     fewest: int = 16
     most: int = 160
     budget_s: float = 0.018
@@ -83,23 +86,27 @@ class Sampler:
         self._turns = 0
         self._meter: Meter | None = None
 
-    def turn(self, make_meter: Callable[[], Meter]) -> None:
-        """Take a few samples at one placement, unless enough is known."""
+    def turn(self, *make_meters: Callable[[], Meter]) -> None:
+        """Take a few samples with each meter, unless enough is known."""
         if self.done:
             return
         start = time.perf_counter()
-        self._meter = make_meter()
-        for us, clock in self._meter.take(self._slowed()):
+        for make in make_meters:
+            self._take(make())
+        self._turns += 1
+        self._spent_s += time.perf_counter() - start
+
+    def _take(self, meter: Meter) -> None:
+        self._meter = meter
+        for us, clock in meter.take(self._slowed()):
             self._us.append(us)
             if clock is not None:
                 self._clocks.append(clock)
-        self._turns += 1
-        self._spent_s += time.perf_counter() - start
 
     @property
     def done(self) -> bool:
         """Whether enough is known, or was spent."""
-        if self._turns < PLACEMENTS:
+        if self._turns < TURNS:
             return False
         effort = self._effort
         spent = self._spent_s >= effort.budget_s or len(self._us) >= effort.most
@@ -136,18 +143,24 @@ def within_turn(most: int) -> Iterator[int]:
 
 
 class Stopwatch(Protocol):
-    """A device's way of making meters; keeps what was calibrated once."""
+    """A device's way of making meters; keeps what was calibrated once.
+
+    Attributes:
+        full_clock_mhz: SM clock of the device doing next to nothing; 0 where it is not known.
+        cold_meters: how many meters of cold calls a turn has, each with the data at a place of its own.
+    """
 
     full_clock_mhz: float
+    cold_meters: int
 
-    def calls_for(self, call: Call, sample_us: float) -> int:
-        """How many back-to-back calls make a sample of about that length."""
+    def estimate_us(self, call: Call) -> float:
+        """One call's time, roughly, in microseconds; at least a small positive one."""
 
-    def warm(self, call: Call, calls: int) -> Meter:
-        """A meter with whatever fits left in the cache."""
+    def warm(self, call: Call, estimate_us: float) -> Meter:
+        """A meter of as many back-to-back calls as make a good sample, with whatever fits left in the cache."""
 
-    def cold(self, call: Call, calls: int) -> Meter:
-        """A meter with the cache filled with other data before each call; about so many calls at a time."""
+    def cold(self, call: Call, estimate_us: float) -> Meter:
+        """A meter with the cache filled with other data before each call."""
 
 
 class TimedCase:
@@ -180,8 +193,25 @@ class TimedCase:
             call()
             synchronise(subject.device)
             self._compile_s = time.perf_counter() - start
-            self._calls = stopwatch.calls_for(call, effort.sample_us)
+            self._estimate_us = stopwatch.estimate_us(call)
+        self._unsampled = [call]
+        self._small = self._bytes() <= SMALL_BYTES
         self._wall_s = time.perf_counter() - start - self._compile_s
+
+    def _bytes(self) -> int:
+        """Rows, weights and results together."""
+        subject = self._subject
+        shapes = subject.operator.result_shapes(subject.case.shape, self._m)
+        results = sum(math.prod(shape) for shape in shapes) * subject.case.precision.torch_output.itemsize
+        rows = self._m * sum(table[0].nbytes for table in subject.tables)
+        return rows + results + sum(weight.nbytes for weight in subject.weights)
+
+    def _next_placements(self) -> list[Call]:
+        """Calls of one turn; the warm-up's is among the first turn's."""
+        missing = (self._stopwatch.cold_meters if self._small else 1) - len(self._unsampled)
+        calls = [*self._unsampled, *(self._place() for _ in range(missing))]
+        self._unsampled = []
+        return calls
 
     def _place(self) -> Call:
         """The kernel's call on a fresh copy of its rows and, unless they are large, its weights."""
@@ -196,12 +226,14 @@ class TimedCase:
     def turn(self) -> bool:
         """Take a few samples of each kind at a new placement; True once both medians are known."""
         start = time.perf_counter()
-        call = self._place()
+        calls = self._next_placements()
         with self._ranges.range(self._message, category=self._subject.case.operator, payload=self._m), no_gc():
-            self._warm.turn(lambda: self._stopwatch.warm(call, self._calls))
-            self._cold.turn(lambda: self._stopwatch.cold(call, self._calls))
+            self._warm.turn(partial(self._stopwatch.warm, calls[0], self._estimate_us))
+            self._cold.turn(*(partial(self._stopwatch.cold, call, self._estimate_us) for call in calls))
         state = self._telemetry.state() if self._telemetry is not None else None
         self._throttled |= set(state.slowed or ()) if state is not None else set()
+        if not self._small and self._subject.device.type == "cuda":
+            torch.cuda.empty_cache()  # large results of graphs that are gone
         self._wall_s += time.perf_counter() - start
         return self._warm.done and self._cold.done
 
@@ -258,6 +290,7 @@ class HostStopwatch:
     """The CPU's clock around calls on the CPU."""
 
     full_clock_mhz = 0.0
+    cold_meters = 1
     _CACHE_BYTES = 64 << 20
 
     def __init__(self) -> None:
@@ -269,17 +302,17 @@ class HostStopwatch:
     def _spoil(self) -> None:
         self._other_data.add_(1)
 
-    def calls_for(self, call: Call, sample_us: float) -> int:
-        """From the second of two calls."""
+    def estimate_us(self, call: Call) -> float:
+        """The second of two calls."""
         call()
-        return max(1, min(1000, round(sample_us / max(0.5, host_us(call)))))
+        return max(0.5, host_us(call))
 
-    def warm(self, call: Call, calls: int) -> Meter:
+    def warm(self, call: Call, estimate_us: float) -> Meter:
         """The mean over back-to-back calls."""
         call()
-        return HostMeter(call, calls, None)
+        return HostMeter(call, max(1, min(_MOST_CALLS, round(_SAMPLE_US / estimate_us))), None)
 
-    def cold(self, call: Call, calls: int) -> Meter:
+    def cold(self, call: Call, estimate_us: float) -> Meter:
         """One call after reading and writing more than the last level of cache holds."""
         return HostMeter(call, 1, self._spoil, self._cold_overhead_us)
 

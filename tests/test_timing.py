@@ -14,7 +14,7 @@ from kernels_bench.operators import operators
 from kernels_bench.records import Summary, Timing
 from kernels_bench.subject import Subject, bind
 from kernels_bench.timing import (
-    PLACEMENTS,
+    TURNS,
     Effort,
     HostMeter,
     HostStopwatch,
@@ -32,10 +32,10 @@ RANGES = Ranges("tests")
 
 def taken(stopwatch: Stopwatch, call: Call, kind: str, effort: Effort | None = None) -> Sampler:
     effort = effort or Effort()
-    calls = stopwatch.calls_for(call, effort.sample_us)
+    estimate = stopwatch.estimate_us(call)
     sampler = Sampler(effort, stopwatch.full_clock_mhz)
     for _ in range(1000):
-        sampler.turn(lambda: stopwatch.warm(call, calls) if kind == "warm" else stopwatch.cold(call, calls))
+        sampler.turn(lambda: stopwatch.warm(call, estimate) if kind == "warm" else stopwatch.cold(call, estimate))
         if sampler.done:
             return sampler
     pytest.fail("the sampler never ends")
@@ -127,16 +127,16 @@ def test_a_cold_call_is_slower_than_a_warm_one_where_memory_is_the_limit() -> No
 
 def test_short_calls_are_repeated_to_fill_a_sample_and_long_ones_are_not() -> None:
     stopwatch = HostStopwatch()
-    calls = {us: stopwatch.calls_for(busy(us), 500) for us in (10.0, 100.0, 2000.0)}
-    assert 20 <= calls[10.0] <= 60
-    assert 3 <= calls[100.0] <= 6
+    calls = {us: stopwatch.warm(busy(us), stopwatch.estimate_us(busy(us))).calls for us in (10.0, 100.0, 2000.0)}
+    assert 15 <= calls[10.0] <= 40
+    assert 2 <= calls[100.0] <= 4
     assert calls[2000.0] == 1
-    assert stopwatch.cold(busy(10), 1).calls == 1
+    assert stopwatch.cold(busy(10), 10).calls == 1
 
 
 def test_every_sample_makes_as_many_calls_as_it_says() -> None:
     made = []
-    meter = HostStopwatch().warm(lambda: made.append(busy(20)()), 20)
+    meter = HostStopwatch().warm(lambda: made.append(busy(20)()), 15)
     before = len(made)
     found = meter.take(rest=False)
     assert len(made) - before == len(found) * meter.calls
@@ -146,7 +146,7 @@ def test_every_sample_makes_as_many_calls_as_it_says() -> None:
 def test_sampling_stops_at_a_known_median_or_when_its_budget_is_spent() -> None:
     stopwatch = HostStopwatch()
     long = taken(stopwatch, busy(20_000), "warm", Effort(budget_s=0.02)).samples()
-    assert len(long.us) == 2 * PLACEMENTS  # the budget went with the first samples; every placement has two
+    assert len(long.us) == 2 * TURNS  # the budget went with the first samples; every turn has two
     most = taken(stopwatch, busy(10), "warm", Effort(fewest=10**6, most=16, budget_s=1e3)).samples()
     assert 16 <= len(most.us) < 20
     first = taken(stopwatch, busy(1000), "warm", Effort(fewest=12, most=10**6, budget_s=10)).samples()
