@@ -18,6 +18,7 @@ class ArmInfo(Record):
         caveat: what a reader of its results here must know; empty if nothing.
         plugin: path of the user's file that it comes from, if any.
         digest: of that file's bytes.
+        compiles: its kernels are compiled when they are first used here.
     """
 
     name: str
@@ -28,6 +29,7 @@ class ArmInfo(Record):
     caveat: str = ""
     plugin: str | None = None
     digest: str = ""
+    compiles: bool = False
 
 
 class OperatorInfo(Record):

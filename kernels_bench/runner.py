@@ -32,8 +32,7 @@ class Runner:
         crew: the arms' workers, started.
         run: where the records go; what is in it already is not done again.
         display: told of every step.
-        parallel: arms that may verify at once. On a GPU they wait for their own launches most of the time; on a
-            CPU each uses all cores.
+        parallel: workers that may verify at once.
     """
 
     def __init__(self, plan: Plan, crew: Crew, run: RunDirectory, display: Display, parallel: int) -> None:

@@ -52,6 +52,9 @@ from profiles.environment import read_environment
 from profiles.ranges import Ranges
 from profiles.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
 
+MOST_RESERVED = 4 << 30
+"""Bytes of GPU memory above which a worker gives back what it does not use after a timing."""
+
 
 def find_device() -> Device:
     """The first CUDA device, or the CPU."""
@@ -105,6 +108,7 @@ def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
         environment=dict(arm.environment),
         unavailable=arm.unavailable(device) or "",
         caveat=arm.caveat(device),
+        compiles=arm.compiles and device.type == "cuda",
         plugin=plugin,
         digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
     )
@@ -204,6 +208,8 @@ class Worker:
     def _finish(self, _: FinishTiming) -> Timing:
         result = self._timing().result()
         self._timed = None
+        if self._device.type == "cuda" and torch.cuda.memory_reserved() > MOST_RESERVED:
+            self._free()  # of what graphs that are gone have left
         return result
 
     def _stopwatch(self) -> Stopwatch:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TypeVar
@@ -27,6 +27,9 @@ DEATHS_IN_A_ROW = 3
 
 # Threads that spin while they wait make every other process wait too, and on a busy machine thirty times longer.
 _DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+HELPER = " (helper)"
+"""Ends the name of an arm's second process; no arm's own name has a space."""
 
 ENDING_S = 5.0
 """A process that hung up has this long to end by itself."""
@@ -176,12 +179,20 @@ class Crew:
         logs: directory for what the workers print.
         timeout_s: longest that one request may take.
         announce: told of every arm that came up.
+        helped: names of arms that get a second process for `work`, until `release`.
     """
 
     def __init__(
-        self, arms: Sequence[ArmInfo], logs: Path, timeout_s: float, announce: Callable[[ArmStart], None]
+        self,
+        arms: Sequence[ArmInfo],
+        logs: Path,
+        timeout_s: float,
+        announce: Callable[[ArmStart], None],
+        helped: Collection[str] = (),
     ) -> None:
+        # A worker has the name of its arm, or of its arm and HELPER.
         self._arms = {arm.name: arm for arm in arms}
+        self._arms |= {f"{arm.name}{HELPER}": arm for arm in arms if arm.name in helped}
         self._logs, self._timeout_s, self._announce = logs, timeout_s, announce
         self._workers: dict[str, Worker] = {}
         self._deaths = dict.fromkeys(self._arms, 0)
@@ -196,14 +207,14 @@ class Crew:
             worker.kill()
 
     def start(self) -> None:
-        """Start every arm's process and have it load; nothing is waited for."""
+        """Start all processes and have them load; nothing is waited for."""
         for name in self._arms:
             self._spawn(name)
 
     def _spawn(self, name: str) -> Worker:
         arm = self._arms[name]
         worker = Worker(name, arm.environment, self._logs / f"{name}.log")
-        worker.post(LoadArm(arm=name, plugin=arm.plugin), START_TIMEOUT_S)
+        worker.post(LoadArm(arm=arm.name, plugin=arm.plugin), START_TIMEOUT_S)
         self._workers[name] = worker
         self._loading.add(name)
         return worker
@@ -211,7 +222,7 @@ class Crew:
     def _settle(self, name: str, reply: Reply) -> None:
         """Take note of the answer to `LoadArm`."""
         self._loading.discard(name)
-        if isinstance(reply, ArmStart):
+        if isinstance(reply, ArmStart) and not self._helps(name):
             self._announce(reply)
         elif isinstance(reply, Failure):
             self._given_up[name] = f"{name} did not start: {reply.reason}"
@@ -240,37 +251,52 @@ class Crew:
         return worker if isinstance(worker, Failure) else self._note(name, worker.ask(request, self._timeout_s))
 
     def release(self) -> None:
-        """Have every arm give its memory back."""
+        """Have every arm give its memory back, and let the helpers go."""
+        for name in [name for name in self._workers if self._helps(name)]:
+            self._workers.pop(name).kill()
+            self._loading.discard(name)
+            del self._arms[name]
         for name, worker in self._workers.items():
             if worker.alive and name not in self._loading:
                 self.ask(name, Release())
 
+    def _helps(self, name: str) -> bool:
+        return name != self._arms[name].name
+
     def work(self, queues: Mapping[str, Sequence[R]], width: int) -> Iterator[tuple[R, Reply]]:
-        """Answers to each arm's requests, at most ``width`` arms at work at a time, as they come.
+        """Answers to each arm's requests, at most ``width`` workers at work at a time, as they come.
 
         Arms that are still loading do not keep the others waiting.
         """
-        waiting = {name: list(requests) for name, requests in queues.items() if requests}
+        waiting = {name: list(requests) for name, requests in queues.items()}
         busy: dict[str, R] = {}
-        while waiting or busy:
-            for name in self._next_arms(waiting, busy, width):
-                request = waiting[name].pop(0)
+        while busy or any(waiting.values()):
+            while len(busy) < width and (name := self._next(waiting, busy)) is not None:
+                request = waiting[self._arms[name].name].pop(0)
                 worker = self._ready(name)
                 if isinstance(worker, Failure):
                     yield request, worker
                 else:
                     worker.post(request, self._timeout_s)
                     busy[name] = request
-            waiting = {name: requests for name, requests in waiting.items() if requests}
-            for name, reply in self._answers({*busy, *(self._loading & waiting.keys())}):
+            loading = {name for name in self._loading if waiting.get(self._arms[name].name)}
+            for name, reply in self._answers({*busy, *loading}):
                 if name in busy:
                     yield busy.pop(name), self._note(name, reply)
                 else:
                     self._settle(name, reply)
 
-    def _next_arms(self, waiting: Mapping[str, object], busy: Mapping[str, object], width: int) -> list[str]:
-        """Arms to be given work: idle ones that are loaded, as many as there is room for."""
-        return [name for name in waiting if name not in busy and name not in self._loading][: width - len(busy)]
+    def _next(self, waiting: Mapping[str, Sequence[object]], busy: Mapping[str, object]) -> str | None:
+        """An idle worker that is loaded, of the arm with the most left to do."""
+        idle = [
+            name
+            for name, arm in self._arms.items()
+            if waiting.get(arm.name)
+            and name not in busy
+            and name not in self._loading
+            and not (self._helps(name) and name in self._given_up)
+        ]
+        return max(idle, key=lambda name: len(waiting[self._arms[name].name]), default=None)
 
     def _answers(self, names: set[str]) -> list[tuple[str, Reply]]:
         """Wait for at least one of some workers to answer or to run out of time."""

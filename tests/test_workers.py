@@ -160,6 +160,32 @@ def test_deaths_in_a_row_give_the_arm_up_and_no_earlier(aboard: Aboard) -> None:
     assert not living(aboard.up[-1].pid)
 
 
+def test_a_helper_shares_the_work_until_it_is_let_go(tmp_path: Path) -> None:
+    others = set(workers_of(os.getpid()))
+    up: list[ArmStart] = []
+    hanging, *rest = [verify("failing", k) for k in (75, 64, 64, 64)]
+    with Crew([plugged("failing", "failing.py")], tmp_path, 6.0, up.append, helped=["failing"]) as crew:
+        crew.start()
+        assert len(set(workers_of(os.getpid())) - others) == 2
+        answers = list(crew.work({"failing": [hanging, *rest]}, width=2))
+        # While one of the two hangs, the other does the rest.
+        assert [type(reply) for _, reply in answers] == [Verification] * 3 + [Failure]
+        assert answers[-1][0] == hanging
+        crew.release()
+        assert isinstance(crew.ask("failing", verify("failing", 64)), Verification)
+        assert {start.arm for start in up} == {"failing"}
+        assert len(set(workers_of(os.getpid())) - others) == 1
+
+
+def test_a_helper_that_does_not_start_costs_nothing(tmp_path: Path) -> None:
+    others = set(workers_of(os.getpid()))
+    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None, helped=["failing"]) as crew:
+        crew.start()
+        max(set(workers_of(os.getpid())) - others, key=psutil.Process.create_time).kill()
+        replies = [reply for _, reply in crew.work({"failing": [verify("failing", 64)] * 3}, width=2)]
+    assert [type(reply) for reply in replies] == [Verification] * 3
+
+
 def test_what_a_kernel_started_ends_with_its_worker(tmp_path: Path) -> None:
     up: list[ArmStart] = []
     with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, up.append) as crew:

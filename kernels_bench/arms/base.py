@@ -51,6 +51,7 @@ class Arm:
         unavailable: why the arm cannot run on a device, or None; called without loading the arm.
         provenance: which version and path was used; called after `kernels`.
         caveat: what a reader of this arm's results on a device must know, or nothing.
+        compiles: kernels are compiled for a GPU when they are first used, so that a second process saves time.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Arm:
     unavailable: Callable[[Device], str | None] = _available
     provenance: Callable[[], str] = _nothing
     caveat: Callable[[Device], str] = _no_caveat
+    compiles: bool = False
 
 
 def arms() -> dict[str, Arm]:

@@ -127,4 +127,5 @@ ARM = Arm(
     unavailable=unavailable,
     caveat=caveat,
     provenance=lambda: f"vLLM {version()}: {layout()}",
+    compiles=True,
 )

@@ -63,4 +63,5 @@ ARM = Arm(
     unavailable=unavailable,
     caveat=caveat,
     provenance=provenance,
+    compiles=True,
 )
