@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
+from kernels_bench.cases import at_token
 from kernels_bench.operators import RowTensors
 from kernels_bench.records import Accuracy
 from kernels_bench.subject import Subject
@@ -29,8 +30,8 @@ class Referee:
         """Compare some rows' outputs.
 
         Args:
-            ids: identity of each row, of shape (rows,), on the subject's device.
-            outputs: the kernel's results for these rows, each of shape (rows, …).
+            ids: identity of each line, of shape (lines,), on the subject's device.
+            outputs: the kernel's results for these lines, each of shape (lines, …).
             company_of: spec of the company that a position belongs to.
         """
         for found in self._errors(ids, outputs, company_of):
@@ -46,12 +47,13 @@ class Referee:
         size = max(1, _CHUNK // width)
         for first in range(0, len(ids), size):
             rows = ids[first : first + size]
-            inputs = tuple(table.index_select(0, rows) for table in subject.tables)
+            inputs = operator.inputs_of(rows, subject.tables)
             exact = operator.reference(inputs, subject.weights)
             allowed = operator.allowance(inputs, subject.weights, exact, subject.case.precision.torch_output)
             for right, bound, output in zip(exact, allowed, outputs, strict=True):
                 position, found = _worst(rows, right, bound, output[first : first + size])
-                yield found.model_copy(update={"company": company_of(first + position)})
+                row, token = operator.place_of(found.row)
+                yield found.model_copy(update={"company": company_of(first + position), "row": row, "token": token})
 
     def inaccuracy(self) -> str:
         """Why the kernel is wrong, or nothing."""
@@ -59,7 +61,7 @@ class Referee:
         if found is None or found.worst <= 1:
             return ""
         return (
-            f"row {found.row} of company {found.company}, element {found.index}: "
+            f"row {found.row}{at_token(found.token)} of company {found.company}, element {found.index}: "
             f"{found.got:.9g} where float64 gives {found.expected:.9g}"
         )
 

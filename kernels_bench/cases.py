@@ -62,6 +62,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
+def at_token(token: int | None) -> str:
+    """Which of a sequence's tokens, as a part of a sentence; nothing where rows are no sequences."""
+    return "" if token is None else f", token {token},"
+
+
 def torch_dtype(name: str) -> torch.dtype:
     """The torch dtype of one of `DTYPES`."""
     import torch
@@ -79,17 +84,26 @@ class Shape(Record):
         k: the length that is reduced (GEMM's K; a row operator's row length).
         n: columns of a GEMM's result; None for row operators.
         b: matrices side by side (heads of `bmm_heads`); None elsewhere.
+        heads: query heads of attention, whose ``k`` is the head dimension; None elsewhere.
+        kv_heads: key and value heads of attention; None elsewhere.
+        page: tokens a page of attention's KV cache; None elsewhere.
+        tokens: KV length of attention's longest sequence; None elsewhere.
     """
 
     label: str
     k: int
     n: int | None = None
     b: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    page: int | None = None
+    tokens: int | None = None
 
     @cached_property
     def token(self) -> str:
         """The sizes alone, such as ``4096x12288`` (N x K): what identifies the shape."""
-        return "x".join(str(size) for size in (self.b, self.n, self.k) if size is not None)
+        sizes = (self.b, self.n, self.heads, self.kv_heads, self.k, self.page, self.tokens)
+        return "x".join(str(size) for size in sizes if size is not None)
 
     @property
     def columns(self) -> int:

@@ -26,8 +26,8 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
         for arm in catalogue.arms
     ]
     _table(console, "arms (--arm)", ("arm", "claims invariance", "what it is"), arms)
-    operators = [(o.name, o.summary, ", ".join(o.precisions)) for o in catalogue.operators]
-    _table(console, "operators (--op)", ("operator", "definition", "dtypes (--dtype)"), operators)
+    operators = [(o.name, o.family, o.summary, ", ".join(o.precisions)) for o in catalogue.operators]
+    _table(console, "operators (--op)", ("operator", "family", "definition", "dtypes (--dtype)"), operators)
     relations = [(r.name, r.summary, "CUDA only" if r.needs_cuda else "") for r in catalogue.relations]
     _table(console, "relations (--relation)", ("relation", "companies compared", ""), relations)
     shapes = {shape.label: _sizes(shape) for o in catalogue.operators for shape in o.shapes}
@@ -35,6 +35,11 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
 
 
 def _sizes(shape: Shape) -> str:
+    if shape.heads is not None:
+        return (
+            f"{shape.heads} heads, {shape.kv_heads} for keys and values, d={shape.k}, "
+            f"pages of {shape.page}, at most {shape.tokens} tokens ({shape.token})"
+        )
     named = {"B": shape.b, "N": shape.n, "K": shape.k}
     return ", ".join(f"{name}={size}" for name, size in named.items() if size is not None)
 

@@ -1,4 +1,4 @@
-"""Where the rows that are compared stand in two companies; kept on the device, since every case asks for the same."""
+"""Where the lines that are compared stand in two companies; kept on the device, since every case asks for the same."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from kernels_bench.relations.base import Company, Ids
+from kernels_bench.operators import Lines
+from kernels_bench.relations.base import Ids
 
 _KEPT = 2048  # a whole sweep has some two hundred companies
 Places = slice | torch.Tensor
@@ -16,42 +17,50 @@ Places = slice | torch.Tensor
 
 @dataclass(frozen=True, eq=False)
 class Pairing:
-    """The rows that a company compares, in it and in its reference.
+    """The lines that one company compares, in its result and in its reference's.
 
     Attributes:
-        positions: where each compared row stands in the reference company.
-        left: the same, to take rows by.
-        right: where each stands in the company itself, to take rows by.
+        ids: identity of each.
+        expected_at: where each stands in the reference's result.
+        got_at: where each stands in the company's own.
+        left: ``expected_at``, to take lines by.
+        right: ``got_at``, to take lines by.
+        on_device: ``ids`` on the device.
     """
 
-    positions: Ids
+    ids: Ids
+    expected_at: Ids
+    got_at: Ids
     left: Places
     right: Places
+    on_device: torch.Tensor
 
 
 @lru_cache(_KEPT)
-def pair(reference: Company, other: Company, device: torch.device) -> Pairing:
-    """Pair the rows that ``other`` compares with the same rows of ``reference``.
+def pair(reference: Lines, other: Lines, device: torch.device) -> Pairing:
+    """Pair the lines that ``other`` compares with those of the same identity in ``reference``.
 
     Raises:
         ValueError: ``reference`` lacks some of them.
     """
-    place = np.full(max(reference.rows.max(), other.rows[other.compared].max()) + 1, -1, dtype=np.int64)
-    place[reference.rows] = np.arange(reference.size)
-    found: Ids = place[other.rows[other.compared]]
-    if (found < 0).any():
-        raise ValueError(f"company {other.spec} compares rows that {reference.spec} does not have")
-    return Pairing(found, _places(found, device), _places(other.compared, device))
-
-
-@lru_cache(_KEPT)
-def row_ids(company: Company, device: torch.device) -> torch.Tensor:
-    """Identities of a company's rows, as an index on a device."""
-    return torch.tensor(company.rows, device=device)
+    wanted: Ids = other.ids[other.compared]
+    known, first = np.unique(reference.ids, return_index=True)
+    place = np.searchsorted(known, wanted).clip(max=len(known) - 1)
+    if (known[place] != wanted).any():
+        raise ValueError("a company compares lines that its reference does not have")
+    found: Ids = first[place].astype(np.int64)
+    return Pairing(
+        ids=wanted,
+        expected_at=found,
+        got_at=other.compared,
+        left=_places(found, device),
+        right=_places(other.compared, device),
+        on_device=torch.tensor(wanted, device=device),
+    )
 
 
 def take(tensor: torch.Tensor, places: Places) -> torch.Tensor:
-    """Some rows of a tensor; a view where they follow each other."""
+    """Some lines of a tensor; a view where they follow each other."""
     return tensor[places] if isinstance(places, slice) else tensor.index_select(0, places)
 
 

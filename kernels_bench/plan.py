@@ -12,13 +12,16 @@ from kernels_bench.relations.base import sweep
 from kernels_bench.results import Selection
 
 TIMED = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
-UNIVERSE = {"cuda": 4096, "cpu": 256}
+# M at which the results of arms are compared with each other.
+DIGESTED = (1, 16, 256, 2048)
 CPU_SHAPES = ("small",)
 # fp16 products on a CPU without native fp16 take seconds to be generated for every new M, and torch has no fp32
 # results of 16-bit inputs there to compare with.
 CPU_PRECISIONS = ("bf16", "fp32")
 # Beside the first shape: 8-aligned shapes alone would hide most of what varies.
 TELLING = ("unaligned/0", "unaligned/entry", "unaligned/heads", "small/unaligned")
+# Families with so much to measure that on a GPU they are measured only when they are asked for.
+BY_REQUEST = ("attention",)
 QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
 
 
@@ -29,45 +32,52 @@ class UsageError(Exception):
     """What the user typed cannot be done; the message says why and what can."""
 
 
+class Sweep(Record):
+    """Every M at which something is done with one operator's cases.
+
+    Attributes:
+        universe: number of rows.
+        sizes: those of the relations.
+        timed: those that are timed; none where speed has no meaning yet.
+        digested: those at which the arms' bits are compared with each other.
+    """
+
+    universe: int
+    sizes: tuple[int, ...]
+    timed: tuple[int, ...]
+    digested: tuple[int, ...]
+
+
 class Plan(Record):
     """Everything that a run does.
 
     Attributes:
         arms: those that can run here and were not left out.
         left_out: arms that were asked for, or would be run, and cannot be.
-        cases: to be verified, and then timed at every M of ``timed``.
-        timed: values of M.
+        cases: to be verified, and then timed at every M that their operator is timed at.
         relations: names, in order.
-        sizes: every M of the relations' sweep.
-        universe: number of rows.
+        sweeps: for each operator, every M.
         seed: of all data.
     """
 
     arms: tuple[ArmInfo, ...]
     left_out: tuple[ArmInfo, ...]
     cases: tuple[Case, ...]
-    timed: tuple[int, ...]
     relations: tuple[str, ...]
-    sizes: tuple[int, ...]
-    universe: int
+    sweeps: dict[str, Sweep]
     seed: int
-
-    @property
-    def digest_sizes(self) -> tuple[int, ...]:
-        """M's at which the arms' bits are compared with each other."""
-        return tuple(sorted({m for m in (*self.timed, self.universe) if m <= self.universe}))
 
     @property
     def planned(self) -> int:
         """How many verifications and timings there are to do."""
-        return len(self.cases) * (1 + len(self.timed))
+        return sum(1 + len(self.sweeps[case.operator].timed) for case in self.cases)
 
     def units(self) -> list[tuple[tuple[Case, ...], int]]:
         """What is timed turn by turn: the cases of all arms at one operator, shape, precision and M."""
         groups: dict[str, list[Case]] = {}
         for case in self.cases:
             groups.setdefault(case.without_arm, []).append(case)
-        return [(tuple(group), m) for group in groups.values() for m in self.timed]
+        return [(tuple(group), m) for group in groups.values() for m in self.sweeps[group[0].operator].timed]
 
 
 def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
@@ -82,19 +92,54 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
     if not usable:
         raise UsageError("; ".join(f"{arm.name} cannot run here: {arm.unavailable}" for arm in chosen))
     relations = _pick("relation", selection.relation, {r.name: r for r in catalogue.relations})
-    operators = _pick("op", selection.op, {o.name: o for o in catalogue.operators})
+    operators = _operators(catalogue.operators, selection.op, device)
+    usable = _offering(usable, operators, selection.arm)
     if selection.shapes is not None:
         _check_shape_names(catalogue.operators, selection.shapes)
-    universe = max(UNIVERSE[device], *(selection.batch or (1,)))
     return Plan(
         arms=usable,
         left_out=tuple(arm for arm in chosen if arm.unavailable),
         cases=tuple(_cases(operators, usable, selection, device)),
-        timed=_positive(selection.batch) if selection.batch else TIMED[device],
         relations=tuple(relation.name for relation in relations),
-        sizes=_sizes(selection, universe),
-        universe=universe,
+        sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
+    )
+
+
+def _operators(known: Sequence[OperatorInfo], wanted: Sequence[str] | None, device: str) -> list[OperatorInfo]:
+    """Operators by their names or their families'; by default all that a short run has time for."""
+    by_name = {operator.name: [operator] for operator in known}
+    families = dict.fromkeys(operator.family for operator in known)
+    by_name |= {family: [o for o in known if o.family == family] for family in families}
+    if wanted is None:
+        wanted = [family for family in families if device == "cpu" or family not in BY_REQUEST]
+    return list({o.name: o for found in _pick("op", wanted, by_name) for o in found}.values())
+
+
+def _offering(
+    arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], asked_for: Sequence[str] | None
+) -> tuple[ArmInfo, ...]:
+    """The arms that have some of the operators; one that was asked for by name and has none is an error."""
+    names = {operator.name for operator in operators}
+    found = tuple(arm for arm in arms if arm.offers is None or names & {*arm.offers})
+    for arm in arms:
+        if arm not in found and asked_for is not None:
+            raise UsageError(
+                f"--arm {arm.name}: has none of the chosen operators; it has {', '.join(arm.offers or ())}"
+            )
+    if not found:
+        raise UsageError("no arm that can run here has any of the chosen operators")
+    return found
+
+
+def _sweep(operator: OperatorInfo, selection: Selection, device: str) -> Sweep:
+    universe = max(operator.universe[device], *(selection.batch or (1,)))
+    timed = _positive(selection.batch) if selection.batch else TIMED[device]
+    return Sweep(
+        universe=universe,
+        sizes=_sizes(selection, universe),
+        timed=timed if operator.timed else (),
+        digested=tuple(sorted({m for m in (*(selection.batch or DIGESTED), universe) if m <= universe})),
     )
 
 
@@ -137,7 +182,7 @@ def _cases(
         shapes = _shapes(operator, selection, device)
         for position, shape in enumerate(shapes):
             for precision in _precisions(operator, shape, position, selection, device):
-                for arm in arms:
+                for arm in (arm for arm in arms if arm.offers is None or operator.name in arm.offers):
                     found = True
                     yield Case(arm=arm.name, operator=operator.name, shape=shape, precision=precision)
     if not found:
@@ -196,7 +241,9 @@ def _shape_of(operator: OperatorInfo, sizes: tuple[int, ...]) -> Shape | None:
     if len(sizes) != len(dims):
         return None
     named = dict(zip(dims, sizes, strict=True))
-    return Shape(label="x".join(map(str, sizes)), k=named["k"], n=named.get("n"), b=named.get("b"))
+    if named.get("heads", 1) % named.get("kv_heads", 1):
+        raise UsageError(f"--shapes {'x'.join(map(str, sizes))}: heads must be a multiple of those for keys and values")
+    return Shape.model_validate({"label": "x".join(map(str, sizes)), **named})
 
 
 def _check_shape_names(operators: Sequence[OperatorInfo], words: Sequence[str]) -> None:

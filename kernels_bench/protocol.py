@@ -19,6 +19,7 @@ class ArmInfo(Record):
         plugin: path of the user's file that it comes from, if any.
         digest: of that file's bytes.
         compiles: its kernels are compiled when they are first used here.
+        offers: operators that it has; None where that is known only once it is loaded.
     """
 
     name: str
@@ -30,6 +31,7 @@ class ArmInfo(Record):
     plugin: str | None = None
     digest: str = ""
     compiles: bool = False
+    offers: tuple[str, ...] | None = None
 
 
 class OperatorInfo(Record):
@@ -43,6 +45,9 @@ class OperatorInfo(Record):
         usual: names of the shapes measured by default on a GPU.
         quick: names of the shapes of a short run there.
         precisions: dtypes measured by default.
+        universe: rows compared by default, by type of device.
+        family: name of the file it stands in, such as ``gemm``; asked for by that name, all of it is measured.
+        timed: whether its speed is measured.
     """
 
     name: str
@@ -52,6 +57,9 @@ class OperatorInfo(Record):
     usual: tuple[str, ...]
     quick: tuple[str, ...]
     precisions: tuple[str, ...]
+    universe: dict[str, int]
+    family: str
+    timed: bool = True
 
 
 class RelationInfo(Record):

@@ -23,7 +23,7 @@ class CompanyRef(Record):
         spec: see `kernels_bench.relations.company`.
         size: M.
         launch: ``eager`` or ``graph``.
-        position: where the counterexample's row stands in it.
+        position: where the counterexample's line stands in its result; of most operators a line is a row.
     """
 
     spec: str
@@ -52,6 +52,7 @@ class Counterexample(Record):
         rows: how many rows differ.
         rows_compared: how many rows the companies have in common.
         command: reproduces this alone, in a few seconds.
+        token: where rows are sequences, the place in its sequence of the token that differs.
     """
 
     relation: str
@@ -70,6 +71,7 @@ class Counterexample(Record):
     rows: int
     rows_compared: int
     command: str
+    token: int | None = None
 
 
 class RelationResult(Record):
@@ -108,6 +110,7 @@ class Accuracy(Record):
         expected: the reference there.
         got: the kernel's result there.
         rows: how many rows were compared with the reference.
+        token: where rows are sequences, the place in its sequence of the token found.
     """
 
     worst: float
@@ -117,6 +120,7 @@ class Accuracy(Record):
     expected: float
     got: float
     rows: int
+    token: int | None = None
 
 
 class Verification(Record):

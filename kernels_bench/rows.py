@@ -42,9 +42,14 @@ def mix(z: torch.Tensor) -> torch.Tensor:
 
 def hashed(seed: int, stream: str, first: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """64 random bits for each of ``rows`` rows from ``first`` on: int64 of shape (rows, columns)."""
+    return hashed_at(seed, stream, torch.arange(first, first + rows, device=device, dtype=torch.int64), columns)
+
+
+def hashed_at(seed: int, stream: str, rows: torch.Tensor, columns: int) -> torch.Tensor:
+    """64 random bits for each of some rows, given by their numbers: int64 of shape (rows, columns)."""
     key = _signed(seed * _MIX_1 + zlib.crc32(stream.encode()) * _MIX_2)
-    row = torch.arange(first, first + rows, device=device, dtype=torch.int64).mul_(_signed(_GOLDEN)).add_(key)
-    column = torch.arange(columns, device=device, dtype=torch.int64).mul_(_signed(_MIX_1))
+    row = rows.mul(_signed(_GOLDEN)).add_(key)
+    column = torch.arange(columns, device=rows.device, dtype=torch.int64).mul_(_signed(_MIX_1))
     return mix(mix(row)[:, None] + column[None, :])
 
 
@@ -57,6 +62,19 @@ def _bell(bits: torch.Tensor) -> torch.Tensor:
 def bell(seed: int, stream: str, first: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """Bell-shaped fp32 numbers of shape (rows, columns), the same bits on every device."""
     return _bell(hashed(seed, stream, first, rows, columns, device))
+
+
+def bell_at(seed: int, stream: str, rows: torch.Tensor, columns: int, wide: torch.Tensor | None = None) -> torch.Tensor:
+    """Bell-shaped fp32 numbers for some rows, given by their numbers; those marked ``wide`` span twelve binades."""
+    bits = hashed_at(seed, stream, rows, columns)
+    values = _bell(bits)
+    return values if wide is None else torch.where(wide[:, None], values * _powers(bits), values)
+
+
+def _powers(bits: torch.Tensor) -> torch.Tensor:
+    # Looked up, not computed: a device's own power function need not be exact.
+    table = torch.tensor([2.0**exponent for exponent in range(-6, 7)], device=bits.device)
+    return table[(bits >> 7) % len(table)]
 
 
 def _spans(rows: int, columns: int) -> Iterator[tuple[int, int]]:
@@ -77,7 +95,6 @@ def row_table(
     """
     table = torch.empty(rows, columns, dtype=dtype, device=device)
     half = columns // 2
-    powers = torch.tensor([2.0**exponent for exponent in range(-6, 7)], device=device)
     for start, stop in _spans(rows, columns):
         bits = hashed(seed, stream, start, stop - start, columns, device)
         values = _bell(bits)
@@ -87,8 +104,7 @@ def row_table(
         values[cancelling, 2 * half :] = 0
         values[kind == KINDS.index("small")] *= 2.0**-10
         wide = kind == KINDS.index("wide")
-        # Looked up, not computed: a device's own power function need not be exact.
-        values[wide] *= powers[(bits[wide] >> 7) % len(powers)]
+        values[wide] *= _powers(bits[wide])
         table[start:stop] = values
     return table
 

@@ -93,18 +93,18 @@ class Runner:
         return again
 
     def _verify_request(self, case: Case) -> Verify:
-        plan = self._plan
+        sweep = self._plan.sweeps[case.operator]
         return Verify(
             case=case,
-            seed=plan.seed,
-            universe=plan.universe,
-            relations=plan.relations,
-            sizes=plan.sizes,
-            digest_sizes=plan.digest_sizes,
+            seed=self._plan.seed,
+            universe=sweep.universe,
+            relations=self._plan.relations,
+            sizes=sweep.sizes,
+            digest_sizes=sweep.digested,
         )
 
     def _measure_ceiling(self) -> None:
-        if self._ceiling_known:
+        if self._ceiling_known or not self._plan.units():
             return
         arm = next((arm.name for arm in self._plan.arms if arm.name == DEFAULT_ARM), self._plan.arms[0].name)
         self._display.phase("ceiling", 1)
@@ -162,7 +162,8 @@ class Runner:
         return None
 
     def _prepare_request(self, case: Case, m: int) -> PrepareTiming:
-        return PrepareTiming(case=case, seed=self._plan.seed, m=m, largest_m=max(self._plan.timed))
+        largest = max(self._plan.sweeps[case.operator].timed)
+        return PrepareTiming(case=case, seed=self._plan.seed, m=m, largest_m=largest)
 
 
 def _status(failure: Failure) -> Status:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kernels_bench.cases import Case
+from kernels_bench.cases import Case, at_token
 from kernels_bench.conclusions import ArmFact, RunFacts, RunSummary
 from kernels_bench.overview import overview, write_between
 from kernels_bench.plan import Plan, UsageError, make_plan
@@ -288,7 +288,8 @@ def _show(case: Case, comparison: Comparison, found: Counterexample | None, cons
     say(f"{where}: {found.rows} of {found.rows_compared} rows differ, in {found.elements} elements")
     ulp = "NaN" if found.ulp is None else f"{found.ulp} ulp"
     say(
-        f"first: row {found.row} (position {found.reference.position}, then {found.company.position}), "
+        f"first: row {found.row}{at_token(found.token)} "
+        f"(position {found.reference.position}, then {found.company.position}), "
         f"element {found.index}: {found.expected!r} ({found.expected_bits}) became {found.got!r} "
         f"({found.got_bits}), {ulp} apart; at most {found.max_ulp} ulp anywhere"
     )

@@ -14,8 +14,7 @@ import torch
 from kernels_bench.arms import Kernel, Unsupported
 from kernels_bench.cases import Case
 from kernels_bench.comparison import poison, same_bits
-from kernels_bench.operators import Operator, RowTensors, Tensors
-from kernels_bench.pairing import row_ids
+from kernels_bench.operators import Lines, Operator, RowTensors, Tensors
 from kernels_bench.relations import Company
 
 T = TypeVar("T")
@@ -93,13 +92,16 @@ class Subject:
         self.universe, self.device = universe, device
         dtype = case.precision.torch_input
         self.tables = operator.rows(case.shape, universe, dtype, seed, device)
-        self.weights = operator.weights(case.shape, dtype, seed, device)
+        self.weights = operator.shared(case.shape, universe, dtype, seed, device)
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
 
     def gather(self, company: Company) -> RowTensors:
-        """The company's rows, in new tensors."""
-        rows = row_ids(company, self.device)
-        return tuple(table.index_select(0, rows) for table in self.tables)
+        """The company's inputs, in new tensors."""
+        return self.operator.gather(company, self.universe, self.case.shape, self.tables, self.weights)
+
+    def lines(self, company: Company) -> Lines:
+        """What the lines of the company's result are."""
+        return self.operator.lines(company, self.universe, self.case.shape)
 
     def launch(self, inputs: RowTensors) -> RowTensors:
         """Call the kernel once and check the form of what it returns.
@@ -147,7 +149,7 @@ class Subject:
             MalformedResult: the result has a wrong form.
         """
         inputs = self.gather(company)
-        self._poison_free_memory(company.size)
+        self._poison_free_memory(len(self.lines(company).ids))
         returned = self.launch(inputs)
         now = self.operator.arguments(inputs, self.weights)
         then = self.operator.arguments(self.gather(company), self.weights)
@@ -164,6 +166,7 @@ class Subject:
             place
             for place, argument in enumerate(arguments)
             if isinstance(argument, torch.Tensor)
+            and argument.device.type == self.device.type
             and argument.data_ptr() in rows
             and place not in self.operator.overwrites
         ]

@@ -14,7 +14,7 @@ import torch
 from kernels_bench.accuracy import Referee
 from kernels_bench.cases import printable
 from kernels_bench.comparison import bits, difference, digest, same_bits, unwritten
-from kernels_bench.pairing import Pairing, pair, row_ids, take
+from kernels_bench.pairing import Pairing, pair, take
 from kernels_bench.records import CompanyRef, Counterexample, RelationResult, Verification
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company
 from kernels_bench.subject import Launched, Replay, Subject, poisoned_allocations
@@ -75,7 +75,8 @@ class Verifier:
         with poisoned_allocations(self.subject.device):
             self._check_universe()
             digests = {m: self._digest(m) for m in digest_sizes}
-            results = attribute([self._examine(relation, setting) for relation in relations])
+            chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
+            results = attribute([self._examine(relation, setting) for relation in chosen])
             self._check_launches([])
         return Verification(
             case=self.subject.case,
@@ -105,7 +106,8 @@ class Verifier:
         reference = self._reference_launch(comparison.reference)
         wanted = company(comparison.company, self.subject.universe)
         launched = self._replayed(wanted) if comparison.launch == "graph" else self.subject.start(wanted)
-        pairing = pair(reference.company, wanted, self.subject.device)
+        lines = self.subject.lines
+        pairing = pair(lines(reference.company), lines(wanted), self.subject.device)
         pairs = [
             (take(left, pairing.left), take(right, pairing.right))
             for left, right in zip(reference.outputs, launched.outputs, strict=True)
@@ -140,7 +142,7 @@ class Verifier:
         if not broken:
             return
         chosen = [_deviants(*trial.pairs[output]) for trial, output in broken]
-        ids = [_compared_ids(trial, self.subject.device)[rows] for (trial, _), rows in zip(broken, chosen, strict=True)]
+        ids = [trial.pairing.on_device[rows] for (trial, _), rows in zip(broken, chosen, strict=True)]
         outputs = [
             tuple(actual[rows] for _, actual in trial.pairs) for (trial, _), rows in zip(broken, chosen, strict=True)
         ]
@@ -191,7 +193,7 @@ class Verifier:
         for trials in self._batches(relation.comparisons(setting)):
             found = self._judge(trials)
             companies += len(trials)
-            rows += sum(len(trial.launched.company.compared) for trial in trials)
+            rows += sum(len(trial.pairing.ids) for trial in trials)
             broken += [trial.comparison.company for trial, _ in found]
             if found and first is None:
                 first = self._counterexample(*found[0], relation.name)
@@ -220,26 +222,30 @@ class Verifier:
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
         launched = self._reference_launch(f"first:{self.subject.universe}")
-        self._referee.check(
-            row_ids(launched.company, self.subject.device), launched.outputs, lambda _: launched.company.spec
-        )
+        ids = torch.tensor(self.subject.lines(launched.company).ids, device=self.subject.device)
+        self._referee.check(ids, launched.outputs, lambda _: launched.company.spec)
 
     def _counterexample(self, trial: Trial, output: int, relation: str) -> Counterexample:
         found = difference(*trial.pairs[output])
         assert found is not None
         comparison, actual_in = trial.comparison, trial.launched.company
         expected_in = company(comparison.reference, self.subject.universe)
-        position = int(actual_in.compared[found.row])
+        row, token = self.subject.operator.place_of(int(trial.pairing.ids[found.row]))
         return Counterexample(
             relation=relation,
             reference=CompanyRef(
                 spec=expected_in.spec,
                 size=expected_in.size,
                 launch="eager",
-                position=int(trial.pairing.positions[found.row]),
+                position=int(trial.pairing.expected_at[found.row]),
             ),
-            company=CompanyRef(spec=actual_in.spec, size=actual_in.size, launch=comparison.launch, position=position),
-            row=int(actual_in.rows[position]),
+            company=CompanyRef(
+                spec=actual_in.spec,
+                size=actual_in.size,
+                launch=comparison.launch,
+                position=int(trial.pairing.got_at[found.row]),
+            ),
+            row=row,
             output=output,
             index=found.index,
             expected=found.values[0],
@@ -250,7 +256,8 @@ class Verifier:
             max_ulp=found.max_ulp,
             elements=found.elements,
             rows=found.rows,
-            rows_compared=len(actual_in.compared),
+            rows_compared=len(trial.pairing.ids),
+            token=token,
             command=self._command(comparison, relation),
         )
 
@@ -298,7 +305,3 @@ def _deviants(expected: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
     count = min(_DEVIANTS_CHECKED, len(got))
     differs = (bits(expected) != bits(got)).reshape(len(got), -1).any(1)
     return differs.int().topk(count).indices
-
-
-def _compared_ids(trial: Trial, device: torch.device) -> torch.Tensor:
-    return take(row_ids(trial.launched.company, device), trial.pairing.right)

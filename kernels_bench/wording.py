@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from kernels_bench.cases import Case
+from kernels_bench.cases import Case, at_token
 from kernels_bench.conclusions import RunFacts
 from kernels_bench.records import CompanyRef, Counterexample, RelationResult
 
@@ -28,7 +28,7 @@ def describe(found: Counterexample) -> str:
     first = "NaN" if found.ulp is None else _ulp(found.ulp)
     most = "" if found.max_ulp in (None, found.ulp) else f", at most by {_ulp(found.max_ulp or 0)}"
     return (
-        f"{found.relation}: row {found.row} differs {_between(found)}: "
+        f"{found.relation}: row {found.row}{at_token(found.token)} differs {_between(found)}: "
         f"{_many(found.elements, 'element')}{rows}, the first by {first}{most}: "
         f"{_number(found.expected)} became {_number(found.got)}"
     )
@@ -44,9 +44,21 @@ def _between(found: Counterexample) -> str:
 
 
 def _place(company: CompanyRef) -> str:
-    # ``first:M`` is what anybody expects of M rows; the others are told apart by their specs.
-    plain = company.spec == f"first:{company.size}"
-    return f"M={company.size}" if plain else f"M={company.size} ({company.spec})"
+    # ``first:M`` is what anybody expects of M rows; the others are told apart by words or by their specs.
+    kind, _, *arguments = company.spec.split(":")
+    if kind == "first":
+        return f"M={company.size}"
+    words = _COMPANIES.get(kind, "{spec}").format(*arguments, spec=company.spec)
+    return f"M={company.size} ({words})"
+
+
+_COMPANIES = {
+    "decoding": "neighbours decode at KV length {0}",
+    "prefilling": "neighbours prefill {0} tokens",
+    "chunks": "in chunks of {0}",
+    "tails": "by decode",
+    "placed": "pages elsewhere",
+}
 
 
 def _number(value: float) -> str:

@@ -91,6 +91,9 @@ def catalogue(request: AskCatalogue) -> Catalogue:
                 usual=o.usual,
                 quick=o.quick,
                 precisions=o.precisions,
+                universe=dict(o.universe),
+                family=type(o).__module__.rpartition(".")[2],
+                timed=o.timed,
             )
             for o in operators().values()
         ),
@@ -109,6 +112,7 @@ def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
         unavailable=arm.unavailable(device) or "",
         caveat=arm.caveat(device),
         compiles=arm.compiles and device.type == "cuda",
+        offers=None if arm.offers is None else tuple(arm.offers),
         plugin=plugin,
         digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
     )
@@ -164,7 +168,8 @@ class Worker:
         try:
             with self._ranges.range(f"verify/{case.key}", category="verification"):
                 verifier = Verifier(self._make(case, request.seed, request.universe, True), request.seed, self._plugin)
-                return verifier.verify(chosen, Setting(request.universe, request.sizes), request.digest_sizes)
+                setting = Setting(request.universe, request.sizes, longest=case.shape.tokens or 0)
+                return verifier.verify(chosen, setting, request.digest_sizes)
         except MalformedResult:
             raise
         except KernelFault as fault:

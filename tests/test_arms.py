@@ -1,8 +1,12 @@
 """What every arm must offer, and what it says of GPUs that are not here."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from kernels_bench.arms import arms, vllm_invariant
 from kernels_bench.cases import Device
@@ -37,6 +41,24 @@ def test_below_sm90_every_claiming_arm_says_what_that_means(name: str) -> None:
 def test_a_gpu_without_bf16_matrix_units_is_refused_by_the_arm_that_needs_them_alone() -> None:
     assert "SM75" in (arms()["samebits"].unavailable(T4) or "")
     assert arms()["torch"].unavailable(T4) is None
+
+
+def test_arms_announce_known_operators() -> None:
+    for arm in arms().values():
+        assert arm.offers is None or set(arm.offers) <= set(operators())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("arm", arms().values(), ids=lambda arm: arm.name)
+def test_arms_offer_what_they_announce(arm) -> None:  # noqa: ANN001
+    if arm.unavailable(H100):
+        pytest.skip(arm.unavailable(H100))
+    code = f"from kernels_bench.arms import arms; print(*arms()[{arm.name!r}].kernels())"
+    words = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **arm.environment}, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert set(arm.offers or operators()) <= set(words)
 
 
 def test_arms_that_run_here_offer_known_operators_only() -> None:

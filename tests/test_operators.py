@@ -95,8 +95,8 @@ def independent(name: str, rows: list[Array], weights: list[Array], dtype: torch
     return [normed, total] if name == "fused_add_rms_norm" else [normed]
 
 
-def test_every_operator_is_tested_here() -> None:
-    assert set(operators()) == set(GEMMS + REDUCTIONS)
+def test_every_operator_is_tested_here_or_in_test_attention() -> None:
+    assert {name for name in operators() if not name.startswith("attention")} == set(GEMMS + REDUCTIONS)
 
 
 @pytest.mark.parametrize(("name", "text"), every_case())

@@ -7,7 +7,7 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from kernels_bench.cases import PRECISIONS, Device
-from kernels_bench.plan import Plan, UsageError, make_plan, suggestion
+from kernels_bench.plan import BY_REQUEST, Plan, UsageError, make_plan, suggestion
 from kernels_bench.protocol import Catalogue
 from kernels_bench.results import Selection
 from kernels_bench.session import catalogue_of
@@ -151,22 +151,49 @@ def test_the_default_run_covers_every_operator(here: Catalogue, on_gpu: Catalogu
     for catalogue in (here, on_gpu):
         for quick in (False, True):
             plan = make_plan(catalogue, Selection(quick=quick))
-            assert {case.operator for case in plan.cases} == {operator.name for operator in catalogue.operators}
+            left_out = BY_REQUEST if catalogue is on_gpu else ()
+            expected = {operator.name for operator in catalogue.operators if operator.family not in left_out}
+            assert {case.operator for case in plan.cases} == expected
+
+
+def test_an_arm_is_asked_only_for_what_it_has(on_gpu: Catalogue) -> None:
+    plan = make_plan(on_gpu, Selection())
+    offers = {arm.name: arm.offers for arm in on_gpu.arms}
+    assert offers["vllm-default"] == ("rms_norm", "fused_add_rms_norm")
+    for case in plan.cases:
+        assert case.operator in (offers[case.arm] or (case.operator,))
+    assert [arm.name for arm in make_plan(on_gpu, Selection(op=("mean",))).arms] == ["torch", "samebits", "vllm"]
+    message = refusal(on_gpu, Selection(op=("mm", "mean"), arm=("torch", "vllm-default")))
+    assert "--arm vllm-default" in message
+    assert "rms_norm" in message
+
+
+def test_heads_that_do_not_divide_are_refused(here: Catalogue) -> None:
+    attention = Selection(op=("attention_decode",), arm=("torch",))
+    chosen = make_plan(here, attention.model_copy(update={"shapes": ("8x2x64x16x100",)})).cases[0].shape
+    assert (chosen.heads, chosen.kv_heads, chosen.k, chosen.page, chosen.tokens) == (8, 2, 64, 16, 100)
+    assert "multiple" in refusal(here, attention.model_copy(update={"shapes": ("8x3x64x16x100",)}))
+
+
+def test_a_family_of_operators_is_asked_for_by_its_name(on_gpu: Catalogue) -> None:
+    plan = make_plan(on_gpu, Selection(op=("attention", "mean", "attention_decode")))
+    assert [*plan.sweeps] == ["attention_decode", "attention_prefill", "attention_mixed", "mean"]
+    assert all(plan.sweeps[case.operator].timed == () for case in plan.cases if case.operator != "mean")
+    assert {case.operator for case in plan.cases} == {*plan.sweeps}
 
 
 def test_quick_is_a_part_of_the_whole_and_much_smaller(on_gpu: Catalogue) -> None:
     whole, quick = make_plan(on_gpu, Selection()), make_plan(on_gpu, Selection(quick=True))
     assert {case.key for case in quick.cases} < {case.key for case in whole.cases}
     assert quick.planned * 2 < whole.planned
-    assert len(quick.sizes) * 2 < len(whole.sizes)
+    assert len(quick.sweeps["mm"].sizes) * 2 < len(whole.sweeps["mm"].sizes)
     assert quick.relations == whole.relations
-    assert quick.universe == whole.universe
+    assert quick.sweeps["mm"].universe == whole.sweeps["mm"].universe
 
 
 def test_a_gpu_run_covers_every_arm_and_the_issues_batches(on_gpu: Catalogue) -> None:
     plan = make_plan(on_gpu, Selection())
-    assert plan.timed == (1, 16, 256, 2048)
-    assert plan.universe >= 4096
+    assert all(sweep.timed == (1, 16, 256, 2048) and sweep.universe >= 4096 for sweep in plan.sweeps.values())
     assert plan.left_out == ()
     assert {case.arm for case in plan.cases} == {arm.name for arm in on_gpu.arms}
 
@@ -176,12 +203,12 @@ def test_the_cpu_measures_small_shapes_only_unless_asked(here: Catalogue) -> Non
 
 
 def test_a_batch_beyond_the_universe_makes_it_larger(on_gpu: Catalogue) -> None:
-    plan = make_plan(on_gpu, Selection(batch=(7, 5000)))
-    assert (plan.timed, plan.universe, plan.sizes) == ((7, 5000), 5000, (7, 5000))
+    sweep = make_plan(on_gpu, Selection(batch=(7, 5000))).sweeps["mm"]
+    assert (sweep.timed, sweep.universe, sweep.sizes, sweep.digested) == ((7, 5000), 5000, (7, 5000), (7, 5000))
 
 
 WORDS = {
-    "op": ("mm", "bmm", "bmm_heads", "rms_norm", "mean"),
+    "op": ("mm", "bmm", "bmm_heads", "rms_norm", "mean", "reductions", "attention", "attention_prefill"),
     "arm": ("torch", "samebits", "vllm"),
     "shapes": ("small", "unaligned", "qwen3-8b", "deepseek-v3", "96x64", "3x64x32"),
     "dtype": PRECISIONS,
@@ -221,13 +248,15 @@ def test_every_plan_can_be_carried_out(here: Catalogue, on_gpu: Catalogue, selec
     assert {arm.name for arm in plan.arms} <= usable
     assert not {arm.name for arm in plan.left_out} & usable
     assert len({case.key for case in plan.cases}) == len(plan.cases)
-    assert plan.universe >= max(4096 if gpu else 1, *plan.timed, *plan.sizes)
-    assert set(selection.batch or ()) <= {*plan.timed} & {*plan.sizes}
-    assert list(plan.sizes) == sorted(set(plan.sizes))
-    assert max(plan.sizes) == plan.universe
-    assert set(plan.digest_sizes) <= {*plan.timed, plan.universe}
+    for name, sweep in plan.sweeps.items():
+        attention = name.startswith("attention")
+        assert sweep.universe >= max(4096 if gpu and not attention else 1, *sweep.timed, *sweep.sizes)
+        assert set(selection.batch or ()) <= {*sweep.sizes} & {*(sweep.sizes if attention else sweep.timed)}
+        assert list(sweep.sizes) == sorted(set(sweep.sizes))
+        assert max(sweep.sizes) == max(sweep.digested) == sweep.universe
+        assert attention == (sweep.timed == ())
     timed = [(case.key, m) for cases, m in plan.units() for case in cases]
-    assert sorted(timed) == sorted((case.key, m) for case in plan.cases for m in plan.timed)
+    assert sorted(timed) == sorted((case.key, m) for case in plan.cases for m in plan.sweeps[case.operator].timed)
     assert plan.planned == len(plan.cases) + len(timed)
 
 

@@ -13,12 +13,14 @@ from kernels_bench.relations.base import HOSTILE, sweep
 from kernels_bench.relations.position import EDGES
 
 UNIVERSES = (1, 2, 3, 4, 5, 8, 17, 64, 130, 512, 4096)
-NAMES = ("repeat", "batch_size", "position", "neighbour_content", "graph")
+OF_ROWS = ("repeat", "batch_size", "position", "neighbour_content", "graph")
+OF_SEQUENCES = ("neighbour_length", "page_placement", "chunking", "prefill_decode")
+NAMES = OF_ROWS + OF_SEQUENCES
 universes = st.integers(1, 5000)
 
 
 def setting(universe: int) -> Setting:
-    return Setting(universe, sweep(universe))
+    return Setting(universe, sweep(universe), longest=2048)
 
 
 def pairs(name: str, universe: int) -> list[tuple[Comparison, Company, Company]]:
@@ -47,6 +49,9 @@ def test_relations_come_in_order_with_repeat_first() -> None:
     assert next(iter(found)) == "repeat"
     assert [r.order for r in found.values()] == sorted({r.order for r in found.values()})
     assert [name for name, r in found.items() if r.needs_cuda] == ["graph"]
+    assert [name for name, r in found.items() if r.applies_to("rows")] == list(OF_ROWS)
+    assert [name for name, r in found.items() if r.applies_to("sequences")] == [*OF_ROWS, *OF_SEQUENCES[:2]]
+    assert [name for name, r in found.items() if r.applies_to("prefills")] == list(NAMES)
     assert all(isinstance(r, Relation) and r.summary for r in found.values())
 
 

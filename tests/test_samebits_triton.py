@@ -13,13 +13,21 @@ import torch
 from test_samebits_cpu import GemmContract, RowsContract
 from torch import Tensor
 
+from kernels_bench.cases import Case, Precision, Shape
+from kernels_bench.operators import operators
+from kernels_bench.records import Verification
+from kernels_bench.relations import Setting, relations
+from kernels_bench.relations.base import sweep
+from kernels_bench.subject import Subject
+from kernels_bench.verification import Verifier
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
 
 if INTERPRETED or GPU:
-    from kernels_bench.arms.samebits import triton_gemm, triton_rows
+    from kernels_bench.arms.samebits import triton_attention, triton_gemm, triton_rows
 else:
-    triton_gemm = triton_rows = None
+    triton_attention = triton_gemm = triton_rows = None
 
 pytest.importorskip("triton")
 
@@ -53,6 +61,41 @@ class TestTritonRows(RowsContract):
         while lanes.shape[1] > 1:
             lanes = lanes[:, 0::2] + lanes[:, 1::2]
         return lanes[:, 0]
+
+
+@native_or_interpreted
+class TestTritonAttention:
+    """The paged attention, with splits small enough that several have to be joined."""
+
+    device = torch.device("cpu" if INTERPRETED else "cuda")
+
+    @pytest.fixture(autouse=True)
+    def small_splits(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(triton_attention, "SPLIT", 64)
+
+    def verify(self, name: str, heads: tuple[int, int, int], tokens: int, text: str, *chosen: str) -> Verification:
+        query_heads, kv_heads, size = heads
+        shape = Shape(label="test", heads=query_heads, kv_heads=kv_heads, k=size, page=16, tokens=tokens)
+        case = Case(arm="samebits", operator=name, shape=shape, precision=Precision.parse(text))
+        count = 5 if INTERPRETED else 40  # the interpreter takes a second for what a GPU does in microseconds
+        subject = Subject(
+            case, operators()[name], triton_attention.attention, seed=0, universe=count, device=self.device
+        )
+        sizes = (1, count) if INTERPRETED else sweep(count)
+        setting = Setting(count, sizes, longest=2 if INTERPRETED else tokens)
+        return Verifier(subject, 0).verify([relations()[name] for name in chosen], setting, [1])
+
+    @pytest.mark.parametrize(("heads", "text"), [((4, 2, 16), "bf16"), ((3, 1, 24), "fp16"), ((2, 2, 64), "bf16")])
+    def test_decode_keeps_its_bits_over_joined_splits(self, heads: tuple[int, int, int], text: str) -> None:
+        found = self.verify("attention_decode", heads, 129, text, "batch_size", "page_placement", "neighbour_length")
+        assert found.wrong == ""
+        assert found.verdict == "sampled"
+
+    @pytest.mark.parametrize(("name", "text"), [("attention_prefill", "bf16"), ("attention_mixed", "fp16")])
+    def test_prefill_keeps_its_bits_in_chunks_and_by_decode(self, name: str, text: str) -> None:
+        found = self.verify(name, (4, 2, 16), 17 if INTERPRETED else 129, text, "chunking", "prefill_decode")
+        assert found.wrong == ""
+        assert found.verdict == "sampled"
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is its process")

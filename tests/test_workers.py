@@ -181,7 +181,7 @@ def test_a_helper_that_does_not_start_costs_nothing(tmp_path: Path) -> None:
     others = set(workers_of(os.getpid()))
     with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None, helped=["failing"]) as crew:
         crew.start()
-        max(set(workers_of(os.getpid())) - others, key=psutil.Process.create_time).kill()
+        max(set(workers_of(os.getpid())) - others, key=lambda process: process.pid).kill()
         replies = [reply for _, reply in crew.work({"failing": [verify("failing", 64)] * 3}, width=2)]
     assert [type(reply) for reply in replies] == [Verification] * 3
 

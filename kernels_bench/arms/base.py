@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ class Arm:
         provenance: which version and path was used; called after `kernels`.
         caveat: what a reader of this arm's results on a device must know, or nothing.
         compiles: kernels are compiled for a GPU when they are first used, so that a second process saves time.
+        offers: operators that it has; None where that is known only once it is loaded.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Arm:
     provenance: Callable[[], str] = _nothing
     caveat: Callable[[Device], str] = _no_caveat
     compiles: bool = False
+    offers: Collection[str] | None = None
 
 
 def arms() -> dict[str, Arm]:

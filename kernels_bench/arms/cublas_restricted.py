@@ -46,4 +46,5 @@ ARM = Arm(
     unavailable=unavailable,
     caveat=caveat,
     provenance=lambda: f"torch {torch.__version__}, CUDA {torch.version.cuda}",
+    offers=GEMMS,
 )

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
+from kernels_bench.arms.torch_attention import attention
 
 
 def mm(a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
@@ -82,6 +83,9 @@ KERNELS: dict[str, Kernel] = {
     "softmax": softmax,
     "log_softmax": log_softmax,
     "mean": mean,
+    "attention_decode": attention,
+    "attention_prefill": attention,
+    "attention_mixed": attention,
 }
 
 ARM = Arm(

@@ -46,4 +46,5 @@ ARM = Arm(
     environment={"VLLM_BATCH_INVARIANT": "0", "VLLM_LOGGING_LEVEL": "ERROR"},
     unavailable=unavailable,
     provenance=lambda: f"vLLM {version()}: vllm._custom_ops",
+    offers=("rms_norm", "fused_add_rms_norm"),
 )

@@ -21,6 +21,10 @@ LAYOUTS = (
     "vllm.model_executor.determinism.batch_invariant",  # 0.33
     "vllm.model_executor.layers.batch_invariant",  # 0.26
 )
+OPERATORS = (
+    *("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads"),
+    *("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean"),
+)
 NEEDED = ("init_batch_invariance", "matmul_persistent", "rms_norm_batch_invariant")
 
 
@@ -128,4 +132,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=lambda: f"vLLM {version()}: {layout()}",
     compiles=True,
+    offers=OPERATORS,
 )

@@ -3,6 +3,6 @@
 To add an operator is to add a file here: `operators` finds it.
 """
 
-from kernels_bench.operators.base import Operator, RowTensors, Tensors, operators
+from kernels_bench.operators.base import Lines, Operator, RowTensors, Tensors, operators
 
-__all__ = ["Operator", "RowTensors", "Tensors", "operators"]
+__all__ = ["Lines", "Operator", "RowTensors", "Tensors", "operators"]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import Any, ClassVar
 
 import torch
 
 import kernels_bench.operators as package
 from kernels_bench.cases import ITEM_SIZE, Precision, Shape
+from kernels_bench.relations.base import Company, Ids, Need
 from kernels_bench.rows import hostile_rows, row_table
 
 Tensors = tuple[torch.Tensor, ...]
@@ -22,6 +24,24 @@ RowTensors = tuple[torch.Tensor, ...]
 # Unit roundoff of each dtype, the largest relative error of one rounding: 2^-p with p bits of significand.
 ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
 SMALLEST = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}
+
+
+@dataclass(frozen=True, eq=False)
+class Lines:
+    """What the rows of a company's result, its lines, are: of most operators one line a row.
+
+    Attributes:
+        ids: identity of each line in the order of the result; lines with equal ids must have equal bits.
+        compared: places of the lines that are compared.
+    """
+
+    ids: Ids
+    compared: Ids
+
+
+@lru_cache(4096)
+def _a_line_a_row(company: Company) -> Lines:
+    return Lines(company.rows, company.compared)
 
 
 class Operator(ABC):
@@ -36,6 +56,9 @@ class Operator(ABC):
         quick: names of the shapes of a short run there.
         precisions: dtypes measured by default, the first of them at every shape.
         overwrites: positions of arguments that a kernel may write into (an operator defined as in place).
+        rows_are: what its rows are, which decides on the relations that have a meaning.
+        universe: rows compared by default on a GPU and on a CPU.
+        timed: whether its speed is measured.
     """
 
     name: ClassVar[str]
@@ -46,6 +69,9 @@ class Operator(ABC):
     quick: ClassVar[tuple[str, ...]] = ("qwen3-8b",)
     precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp16", "fp32")
     overwrites: ClassVar[tuple[int, ...]] = ()
+    rows_are: ClassVar[Need] = "rows"
+    universe: ClassVar[Mapping[str, int]] = {"cuda": 4096, "cpu": 256}
+    timed: ClassVar[bool] = True
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """The universe of ``count`` rows followed by one row of each kind in `rows.HOSTILE`."""
@@ -55,6 +81,27 @@ class Operator(ABC):
     @abstractmethod
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """What all rows share."""
+
+    def shared(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
+        """What all rows of a universe of ``count`` share: the weights."""
+        return self.weights(shape, dtype, seed, device)
+
+    def lines(self, company: Company, count: int, shape: Shape) -> Lines:
+        """The lines of a company's result, in a universe of ``count`` rows; the same object every time."""
+        return _a_line_a_row(company)
+
+    def place_of(self, line: int) -> tuple[int, int | None]:
+        """The row that a line belongs to and, where rows are sequences, its token's place in the sequence."""
+        return line, None
+
+    def gather(self, company: Company, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
+        """The company's inputs, in new tensors; dimension 0 of the first counts lines."""
+        rows = row_ids(company, tables[0].device)
+        return tuple(table.index_select(0, rows) for table in tables)
+
+    def inputs_of(self, lines: torch.Tensor, tables: RowTensors) -> RowTensors:
+        """What `reference` needs for some lines, given by their identities."""
+        return tuple(table.index_select(0, lines) for table in tables)
 
     @abstractmethod
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
@@ -66,7 +113,7 @@ class Operator(ABC):
 
     @abstractmethod
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
-        """Sizes of each tensor of `by_row` for ``m`` rows."""
+        """Sizes of each tensor of `by_row` for ``m`` lines."""
 
     @abstractmethod
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
@@ -90,11 +137,15 @@ def item_sizes(precision: Precision) -> tuple[int, int]:
     return ITEM_SIZE[precision.input], ITEM_SIZE[precision.output]
 
 
+@lru_cache(2048)
+def row_ids(company: Company, device: torch.device) -> torch.Tensor:
+    """Identities of a company's rows, as an index on a device."""
+    return torch.tensor(company.rows, device=device)
+
+
 @cache
 def operators() -> dict[str, Operator]:
-    """Every operator by name, in the order of the files and of their ``OPERATORS``."""
-    found: dict[str, Operator] = {}
-    for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-        for operator in getattr(importlib.import_module(module.name), "OPERATORS", ()):
-            found[operator.name] = operator
-    return found
+    """Every operator by name, in the order of their files' ``ORDER`` and of their ``OPERATORS``."""
+    names = (module.name for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
+    files = sorted((importlib.import_module(name) for name in names), key=lambda file: getattr(file, "ORDER", 0))
+    return {operator.name: operator for file in files for operator in getattr(file, "OPERATORS", ())}

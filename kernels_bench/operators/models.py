@@ -109,6 +109,37 @@ def heads() -> tuple[Shape, ...]:
     return (*deepseek, odd, Shape(label="small/heads", b=3, n=64, k=96))
 
 
+# (query heads, key and value heads, head dimension), from the models' published configurations.
+_HEAD_LAYOUTS = {
+    "qwen3-8b": (32, 8, 128),
+    "qwen3-1.7b": (16, 8, 128),
+    "qwen2.5-7b": (28, 4, 128),
+    "llama-2-7b": (32, 32, 128),
+    "llama-3.2-1b": (32, 8, 64),
+    "llama-3.1-70b": (64, 8, 128),
+    "gpt-oss-20b": (64, 8, 64),
+    "gemma-2-9b": (16, 8, 256),
+    "gemma-3-4b": (8, 4, 256),
+}
+USUAL_HEAD_LAYOUTS = (*_HEAD_LAYOUTS, "pages", "long")
+_PAGE, _TOKENS = 16, 4097
+
+
+def head_layouts() -> tuple[Shape, ...]:
+    """Every head layout of attention known by name: models, larger pages, long sequences and ``small``."""
+
+    def shape(label: str, layout: tuple[int, int, int], page: int = _PAGE, tokens: int = _TOKENS) -> Shape:
+        heads, kv_heads, size = layout
+        return Shape(label=label, heads=heads, kv_heads=kv_heads, k=size, page=page, tokens=tokens)
+
+    known = [shape(f"{name}/attention", layout) for name, layout in _HEAD_LAYOUTS.items()]
+    usual = _HEAD_LAYOUTS["qwen3-8b"]
+    others = [shape("pages/64", usual, page=64), shape("pages/256", usual, page=256)]
+    long = shape("long/attention", usual, tokens=32768)
+    small = [shape("small/attention", (4, 2, 32), tokens=65), shape("small/mqa", (3, 1, 64), page=32, tokens=33)]
+    return (*known, *others, long, *small)
+
+
 def entries() -> tuple[Shape, ...]:
     """Matrices of a batched product whose batch is the batch: scores and values of short attention."""
     sizes = {"qwen3-8b/scores": (128, 128), "qwen3-8b/values": (128, 256), "unaligned/entry": (77, 131)}

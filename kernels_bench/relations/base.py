@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Literal
 
@@ -16,9 +16,31 @@ import kernels_bench.relations as package
 
 # rows.HOSTILE in order; named again so that this module needs no torch. A test holds the two together.
 HOSTILE = ("huge", "inf", "nan", "zero")
+# Counted from the universe's size, like the hostile rows: a sequence as long as any neighbour needs to be.
+STRANGER = len(HOSTILE)
 
 Ids = npt.NDArray[np.int64]
 Launch = Literal["eager", "graph"]
+Need = Literal["rows", "sequences", "prefills"]
+
+
+@dataclass(frozen=True)
+class Serving:
+    """How an engine would serve rows that are sequences; without meaning where they are not.
+
+    Attributes:
+        chunk: queries of a compared row that one entry of the batch computes; 0: all of them.
+        tail: how many of a compared row's last queries are computed; 0: all of them.
+        stranger: KV length of the neighbours; 0: their own.
+        prefilling: such neighbours compute all their queries, not only the last.
+        placement: which of many placements of the KV cache's pages; 0: the usual one.
+    """
+
+    chunk: int = 0
+    tail: int = 0
+    stranger: int = 0
+    prefilling: bool = False
+    placement: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +49,10 @@ class Company:
 
     Attributes:
         spec: what makes it again, such as ``shuffle:64:1``.
-        rows: identity of the row at each position; from the universe's size on, the hostile rows.
+        rows: identity of the row at each position; from the universe's size on, the hostile rows, and after them the
+            long stranger that universes of sequences have.
         compared: positions whose rows' outputs are compared; the others are mere neighbours.
+        serving: how the rows are served where they are sequences.
 
     Both arrays are read-only: companies are shared.
     """
@@ -36,6 +60,7 @@ class Company:
     spec: str
     rows: Ids
     compared: Ids
+    serving: Serving = Serving()
 
     def __post_init__(self) -> None:
         for array in (self.rows, self.compared):
@@ -59,6 +84,11 @@ def company(spec: str, universe: int) -> Company:
     ``shuffle:M:S``               rows 0 … M-1 in the random order S
     ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere
     ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
+    ``decoding:M:L:T``            likewise, the rest replaced by sequences that decode at KV length L
+    ``prefilling:M:L:T``          likewise, by sequences that prefill L tokens
+    ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S
+    ``chunks:M:C``                rows 0 … M-1, their queries in chunks of C, all in one batch
+    ``tails:M``                   rows 0 … M-1, of each the last query alone
     ============================  ====================================================================
 
     Raises:
@@ -79,10 +109,12 @@ def company(spec: str, universe: int) -> Company:
         chosen = np.roll(rows, arguments[0]) if kind == "rotate" else _shuffled(size, arguments[0])
         return Company(spec, chosen, rows)
     if kind in ("others", *HOSTILE) and len(arguments) == 1:
-        found = _among_strangers(spec, kind, rows, arguments[0], universe)
-        if len(found.compared) == 0:
-            raise ValueError(f"company {spec!r} compares no row: T modulo 4 must be below M")
-        return found
+        return _among_strangers(spec, kind, rows, arguments[0], universe)
+    if kind in ("decoding", "prefilling") and len(arguments) == 2 and arguments[0] > 0:
+        found = _among_strangers(spec, kind, rows, arguments[1], universe)
+        return replace(found, serving=Serving(stranger=arguments[0], prefilling=kind == "prefilling"))
+    if (serving := _serving(kind, arguments)) is not None:
+        return Company(spec, rows, rows, serving)
     raise ValueError(f"company {spec!r}: unknown kind, or the wrong number of arguments")
 
 
@@ -90,10 +122,23 @@ def _shuffled(size: int, seed: int) -> Ids:
     return np.random.default_rng([seed, size]).permutation(size).astype(np.int64)
 
 
+def _serving(kind: str, arguments: Sequence[int]) -> Serving | None:
+    if kind == "tails" and not arguments:
+        return Serving(tail=1)
+    if kind in ("placed", "chunks") and len(arguments) == 1 and arguments[0] > 0:
+        return Serving(placement=arguments[0]) if kind == "placed" else Serving(chunk=arguments[0])
+    return None
+
+
 def _among_strangers(spec: str, kind: str, rows: Ids, phase: int, universe: int) -> Company:
     stays = rows % 4 == phase % 4
     # Far from the rows they replace, and of other kinds in turn (rows.KINDS has period four).
-    strangers = (rows + universe // 2 + 1) % universe if kind == "others" else universe + HOSTILE.index(kind)
+    if kind == "others":
+        strangers = (rows + universe // 2 + 1) % universe
+    else:
+        strangers = np.full_like(rows, universe + (HOSTILE.index(kind) if kind in HOSTILE else STRANGER))
+    if not stays.any():
+        raise ValueError(f"company {spec!r} compares no row: T modulo 4 must be below M")
     return Company(spec, np.where(stays, rows, strangers), rows[stays])
 
 
@@ -119,10 +164,12 @@ class Setting:
     Attributes:
         universe: number of rows.
         sizes: every M of the sweep, ascending.
+        longest: KV length of the longest neighbour there can be, where rows are sequences.
     """
 
     universe: int
     sizes: tuple[int, ...]
+    longest: int = 0
 
     @property
     def few(self) -> tuple[int, ...]:
@@ -142,6 +189,8 @@ class Relation:
         comparisons: the pairs to compare, those of one reference together.
         order: relations run in ascending order.
         needs_cuda: it has no meaning on a CPU.
+        needs: what an operator's rows must be for it to have a meaning: anything, sequences, or sequences with many
+            queries.
     """
 
     name: str
@@ -149,6 +198,12 @@ class Relation:
     comparisons: Callable[[Setting], Iterator[Comparison]]
     order: int
     needs_cuda: bool = False
+    needs: Need = "rows"
+
+    def applies_to(self, rows_are: Need) -> bool:
+        """Whether it has a meaning for an operator whose rows are so."""
+        kinds: tuple[Need, ...] = ("rows", "sequences", "prefills")
+        return kinds.index(self.needs) <= kinds.index(rows_are)
 
 
 @cache

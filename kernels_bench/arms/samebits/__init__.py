@@ -15,8 +15,9 @@ from kernels_bench.cases import Device
 
 def kernels() -> Mapping[str, Kernel]:
     """The kernels for the device of this process."""
-    names = ("triton_gemm", "triton_rows") if torch.cuda.is_available() else ("cpu", "cpu")
-    gemm, rows = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    on_gpu = ("triton_gemm", "triton_rows", "triton_attention")
+    names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention")
+    gemm, rows, attention = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {
         "mm": gemm.mm,
         "linear": gemm.linear,
@@ -29,6 +30,9 @@ def kernels() -> Mapping[str, Kernel]:
         "softmax": rows.softmax,
         "log_softmax": rows.log_softmax,
         "mean": rows.mean,
+        "attention_decode": attention.attention,
+        "attention_prefill": attention.attention,
+        "attention_mixed": attention.attention,
     }
 
 

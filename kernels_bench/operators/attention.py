@@ -1,0 +1,423 @@
+"""Causal attention over a paged KV cache, of variable length and with grouped heads.
+
+A row is a sequence: its KV length, its queries and its seed. The KV lengths lie on either side of the edges that
+tiles have, and sequences of four kinds take turns, since each lets another fault show (`_values`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+
+from kernels_bench.cases import ITEM_SIZE, Precision, Shape
+from kernels_bench.operators import models
+from kernels_bench.operators.base import ROUNDOFF, SMALLEST, Lines, Operator, RowTensors, Tensors
+from kernels_bench.operators.gemm import exact_product
+from kernels_bench.relations.base import HOSTILE, STRANGER, Company, Ids
+from kernels_bench.rows import bell_at, hostile_rows
+
+Mode = Literal["decode", "prefill", "mixed"]
+
+_TOKENS = 1 << 20
+"""A line's identity is its row's number times this, plus its token's place in the sequence."""
+
+_HOSTILE_LENGTH = 33
+_STALE = 1024.0
+"""What slots of a page hold that no token of the sequence was written to: finite, as in a cache that is in use."""
+
+_HIGHEST_LOGIT = 12
+_CHUNK_TOKENS = 1 << 14
+_CHUNK_SCORES = 1 << 26
+KINDS = ("flat", "normal", "rising", "wide")
+
+
+def kv_lengths(tokens: int) -> tuple[int, ...]:
+    """KV lengths up to ``tokens``: one below, at and one above each power of two from 16 on, and 1, 2 and 5."""
+    edges = {(16 << e) + d for e in range(16) for d in (-1, 0, 1)} | {1, 2, 5}
+    return tuple(sorted(n for n in edges if n <= tokens))
+
+
+@dataclass(frozen=True, eq=False)
+class Census:
+    """The sequences of a universe: the ordinary ones, one of each hostile kind, and the long stranger.
+
+    Attributes:
+        kv: tokens of each sequence.
+        start: the first token of each whose query belongs to the universe; all later ones do too.
+        page: tokens a page of the KV cache.
+    """
+
+    kv: Ids
+    start: Ids
+    page: int
+
+    @cached_property
+    def offset(self) -> Ids:
+        """Where token 0's query of each sequence would stand among all queries."""
+        ends = np.cumsum(self.kv - self.start)
+        found: Ids = ends - self.kv
+        return found
+
+    @cached_property
+    def pages(self) -> Ids:
+        """Pages of each sequence."""
+        found: Ids = -(-self.kv // self.page)
+        return found
+
+    @cached_property
+    def block_table(self) -> Ids:
+        """Page numbers of each sequence in order, (sequences, most pages); beyond a sequence's own, page 0."""
+        order = np.random.default_rng(self.page).permutation(int(self.pages.sum()))
+        table = np.zeros((len(self.kv), int(self.pages.max())), dtype=np.int64)
+        table[np.arange(table.shape[1]) < self.pages[:, None]] = order
+        return table
+
+
+@lru_cache(64)
+def census(mode: Mode, shape: Shape, count: int) -> Census:
+    """The sequences of a universe of ``count``; the first ones do not depend on how many there are."""
+    lengths = np.array(kv_lengths(shape.tokens or 1))
+    step = next(prime for prime in (7, 11, 13, 17) if len(lengths) % prime)
+    of_kind, kind = np.divmod(np.arange(count), len(KINDS))
+    ordinary = lengths[(of_kind * step + kind * 3 + 3) % len(lengths)]
+    kv = np.concatenate([ordinary, np.full(len(HOSTILE), min(_HOSTILE_LENGTH, lengths[-1])), lengths[-1:]])
+    rows = np.arange(len(kv))
+    start = {"decode": kv - 1, "prefill": np.zeros_like(kv), "mixed": np.where(rows % 2 == 0, kv - 1, kv // 2)}[mode]
+    start[count + STRANGER] = 0
+    return Census(kv, start, shape.page or 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """The entries of a batch: a sequence each, or a part of one.
+
+    Attributes:
+        row: the sequence.
+        start: its first query's token.
+        stop: one after its last query's token, which is also the KV length.
+        compared: whether its lines are compared.
+    """
+
+    row: Ids
+    start: Ids
+    stop: Ids
+    compared: np.ndarray[Any, np.dtype[np.bool_]]
+
+    @cached_property
+    def lines(self) -> Lines:
+        """Every query of every entry."""
+        counts = self.stop - self.start
+        first = np.repeat(self.start - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
+        ids = np.repeat(self.row, counts) * _TOKENS + first + np.arange(int(counts.sum()))
+        return Lines(ids, np.repeat(self.compared, counts).nonzero()[0])
+
+
+@lru_cache(2048)
+def entries(mode: Mode, company: Company, shape: Shape, count: int) -> Entries:
+    """How a company's sequences are served."""
+    known, serving = census(mode, shape, count), company.serving
+    compared = np.isin(np.arange(company.size), company.compared)
+    found: list[tuple[int, int, int, bool]] = []
+    for row, mine in zip(company.rows.tolist(), compared.tolist(), strict=True):
+        start, stop = int(known.start[row]), int(known.kv[row])
+        if not mine and serving.stranger:
+            start, stop = 0 if serving.prefilling else serving.stranger - 1, serving.stranger
+        elif mine and serving.tail:
+            start = max(start, stop - serving.tail)
+        chunk = serving.chunk if mine and serving.chunk else stop - start
+        found += [(row, at, min(at + chunk, stop), mine) for at in range(start, stop, chunk)]
+    row_of, starts, stops, flags = (np.array(column) for column in zip(*found, strict=True))
+    return Entries(row_of.astype(np.int64), starts.astype(np.int64), stops.astype(np.int64), flags.astype(np.bool_))
+
+
+@dataclass(frozen=True, eq=False)
+class _OnDevice:
+    """A batch's metadata as engines keep it: on the device, and the lengths on the host too."""
+
+    queries: torch.Tensor
+    rows: torch.Tensor
+    cu_seqlens: torch.Tensor
+    seqused: torch.Tensor
+    lengths: torch.Tensor
+
+
+@lru_cache(2048)
+def _on_device(known: Census, batch: Entries, device: torch.device) -> _OnDevice:
+    counts = batch.stop - batch.start
+    ids = batch.lines.ids
+    return _OnDevice(
+        queries=torch.tensor(known.offset[ids // _TOKENS] + ids % _TOKENS, device=device),
+        rows=torch.tensor(batch.row, device=device),
+        cu_seqlens=torch.tensor(np.concatenate([[0], np.cumsum(counts)]), dtype=torch.int32, device=device),
+        seqused=torch.tensor(batch.stop, dtype=torch.int32, device=device),
+        lengths=torch.tensor(np.stack([counts, batch.stop], 1)),
+    )
+
+
+class Attention(Operator):
+    """softmax(q kᵀ / √d, causal) v for every query head, over the pages that a block table names.
+
+    A kernel takes, as vLLM's do: q (queries, heads, d), the key and value caches (pages, page, kv_heads, d),
+    ``cu_seqlens_q`` (entries + 1) and ``seqused_k`` (entries) and ``block_table`` (entries, pages) in int32 on the
+    device, ``lengths`` (entries, 2) in int64 on the host, each entry's number of queries and of keys, and the scale.
+    It returns (queries, heads, d). An entry's last query sees all of its keys, the one before one fewer.
+    """
+
+    mode: ClassVar[Mode]
+    dims = ("heads", "kv_heads", "k", "page", "tokens")
+    shapes = models.head_layouts()
+    usual: ClassVar[tuple[str, ...]] = models.USUAL_HEAD_LAYOUTS
+    quick: ClassVar[tuple[str, ...]] = ("qwen3-8b", "gemma-2-9b")
+    precisions = ("bf16", "fp16")
+    timed = False
+
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
+        """All queries (queries, heads, d), the block table, and where each sequence's queries stand."""
+        known = census(self.mode, shape, count)
+        heads, size = _heads(shape)
+        queries = torch.empty(int((known.kv - known.start).sum()), heads * size, dtype=dtype, device=device)
+        for tokens in _tokens(known.start, known.kv, device):
+            queries[tokens.part] = _with_hostile(_queries(seed, tokens, heads * size), tokens.row - count, dtype)
+        return (
+            queries.view(-1, heads, size),
+            torch.tensor(known.block_table, dtype=torch.int32, device=device),
+            torch.tensor(known.offset, device=device),
+        )
+
+    def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
+        """None: what all sequences share is the cache, see `shared`."""
+        return ()
+
+    def shared(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
+        """The key and the value cache, each (pages, page, kv_heads, d)."""
+        known = census(self.mode, shape, count)
+        width = (shape.kv_heads or 1) * shape.k
+        caches = [
+            torch.full((int(known.pages.sum()) * known.page, width), _STALE, dtype=dtype, device=device)
+            for _ in range(2)
+        ]
+        table = torch.tensor(known.block_table, device=device)
+        kv = torch.tensor(known.kv, device=device)
+        for tokens in _tokens(np.zeros_like(known.kv), known.kv, device):
+            slot = table[tokens.row, tokens.place // known.page] * known.page + tokens.place % known.page
+            length = kv[tokens.row]
+            drawn = (_keys(seed, tokens, length, width, shape.k), _values(seed, tokens, length, width))
+            for cache, values in zip(caches, drawn, strict=True):
+                cache[slot] = _with_hostile(values, tokens.row - count, dtype)
+        return tuple(cache.view(-1, known.page, shape.kv_heads or 1, shape.k) for cache in caches)
+
+    def lines(self, company: Company, count: int, shape: Shape) -> Lines:
+        """A line a query."""
+        return entries(self.mode, company, shape, count).lines
+
+    def place_of(self, line: int) -> tuple[int, int | None]:
+        """The sequence, and the token's place in it."""
+        return divmod(line, _TOKENS)
+
+    def gather(self, company: Company, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
+        """q, cu_seqlens_q, seqused_k, the block table and the lengths; caches of their own where pages moved."""
+        known = census(self.mode, shape, count)
+        batch = _on_device(known, entries(self.mode, company, shape, count), tables[0].device)
+        inputs = (
+            tables[0].index_select(0, batch.queries),
+            batch.cu_seqlens.clone(),
+            batch.seqused.clone(),
+            tables[1].index_select(0, batch.rows),
+            batch.lengths.clone(),
+        )
+        if not company.serving.placement:
+            return inputs
+        order = np.random.default_rng([company.serving.placement, len(weights[0])]).permutation(len(weights[0]))
+        there = torch.tensor(np.argsort(order), dtype=torch.int32, device=tables[0].device)
+        moved = torch.tensor(order, device=tables[0].device)
+        placed = there[inputs[3].long()]
+        return (*inputs[:3], placed, inputs[4], *(cache.index_select(0, moved) for cache in weights))
+
+    def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+        """(q, key_cache, value_cache, cu_seqlens_q, seqused_k, block_table, lengths, scale)."""
+        queries, cu_seqlens, seqused, table, lengths, *caches = rows
+        return (queries, *(caches or weights), cu_seqlens, seqused, table, lengths, queries.shape[-1] ** -0.5)
+
+    def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
+        """(queries, heads, d)."""
+        return ((m, *_heads(shape)),)
+
+    def inputs_of(self, lines: torch.Tensor, tables: RowTensors) -> RowTensors:
+        """The queries (lines, heads, d), their sequences, their tokens, and the block table."""
+        row, token = lines // _TOKENS, lines % _TOKENS
+        return tables[0].index_select(0, tables[2][row] + token), row, token, tables[1]
+
+    def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
+        """In float64, sequence by sequence."""
+        return (_attend(rows, weights)[0],)
+
+    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+        """Kernels round each probability to the inputs' dtype before it meets its value, and the result."""
+        _, size = _attend(rows, weights)
+        narrow = ROUNDOFF[rows[0].dtype]
+        # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
+        wide = 64 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
+        return (size * (2 * narrow + wide) + exact[0].abs() * 2 * ROUNDOFF[out] + SMALLEST[out],)
+
+    def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
+        """Keys and values of the universe's first m sequences read, queries read and results written."""
+        known = census(self.mode, shape, m)
+        queries = int((known.kv - known.start)[:m].sum()) * math.prod(_heads(shape))
+        cached = int(known.kv[:m].sum()) * (shape.kv_heads or 1) * shape.k
+        return (2 * cached + queries) * ITEM_SIZE[precision.input] + queries * ITEM_SIZE[precision.output]
+
+    def operations(self, shape: Shape, m: int) -> int:
+        """Two products over the keys that each query of the first m sequences sees."""
+        known = census(self.mode, shape, m)
+        start, kv = known.start[:m], known.kv[:m]
+        seen = int(((kv - start) * (kv + start + 1) // 2).sum())
+        return 4 * seen * math.prod(_heads(shape))
+
+
+def _heads(shape: Shape) -> tuple[int, int]:
+    return shape.heads or 1, shape.k
+
+
+@dataclass(frozen=True)
+class _Tokens:
+    """Some tokens of a universe, one after the other.
+
+    Attributes:
+        part: where they stand among all.
+        row: each one's sequence, on the device.
+        place: each one's place in its sequence, on the device.
+    """
+
+    part: slice
+    row: torch.Tensor
+    place: torch.Tensor
+
+    @property
+    def ids(self) -> torch.Tensor:
+        return self.row * _TOKENS + self.place
+
+    def of_kind(self, kind: str) -> torch.Tensor:
+        return self.row % len(KINDS) == KINDS.index(kind)
+
+
+def _tokens(start: Ids, stop: Ids, device: torch.device) -> Iterator[_Tokens]:
+    """The tokens from ``start`` to ``stop`` of every sequence, some thousands at a time."""
+    counts = stop - start
+    row = np.repeat(np.arange(len(counts)), counts)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - start, counts)
+    for first in range(0, len(row), _CHUNK_TOKENS):
+        part = slice(first, min(len(row), first + _CHUNK_TOKENS))
+        yield _Tokens(part, torch.tensor(row[part], device=device), torch.tensor(place[part], device=device))
+
+
+def _queries(seed: int, tokens: _Tokens, width: int) -> torch.Tensor:
+    """fp32 queries (tokens, width); see `_values` for the kinds."""
+    drawn = bell_at(seed, "queries", tokens.ids, width)
+    drawn = torch.where(tokens.of_kind("rising")[:, None], drawn / 2 + 1, drawn)
+    return torch.where(tokens.of_kind("flat")[:, None], 0.0, drawn)
+
+
+def _keys(seed: int, tokens: _Tokens, kv: torch.Tensor, width: int, size: int) -> torch.Tensor:
+    """fp32 keys (tokens, width), for sequences of ``kv`` tokens and heads of ``size``."""
+    drawn = bell_at(seed, "keys", tokens.ids, width)
+    ramp = (_HIGHEST_LOGIT * tokens.place / kv / size**0.5)[:, None].float()
+    return torch.where(tokens.of_kind("rising")[:, None], drawn / 2 + ramp, drawn)
+
+
+def _values(seed: int, tokens: _Tokens, kv: torch.Tensor, width: int) -> torch.Tensor:
+    """fp32 values (tokens, width), for sequences of ``kv`` tokens.
+
+    ``flat`` sequences have queries of zero, so that all keys weigh alike, and values over twelve binades of which
+    every one comes twice with opposite signs: what the last token's result is made of is the rounding error itself.
+    The logits of ``rising`` ones grow with the key's place, so that the running maximum keeps rising and the sum is
+    rescaled. ``wide`` ones have values over twelve binades. The rest is bell-shaped.
+    """
+    flat, half, place = tokens.of_kind("flat"), kv // 2, tokens.place
+    repeated = flat & (place >= half)
+    ids = torch.where(repeated, tokens.ids - half, tokens.ids)
+    drawn = bell_at(seed, "values", ids, width, wide=flat | tokens.of_kind("wide"))
+    sign = torch.where(repeated, torch.where(place < 2 * half, -1.0, 0.0), 1.0)
+    return drawn * sign[:, None]
+
+
+def _with_hostile(values: torch.Tensor, kind: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The values in a dtype, those of hostile sequences (0 … 3) replaced."""
+    found = values.to(dtype)
+    hostile = (kind >= 0) & (kind < len(HOSTILE))
+    return torch.where(
+        hostile[:, None], hostile_rows(values.shape[1], dtype, values.device)[kind.clamp(0, len(HOSTILE) - 1)], found
+    )
+
+
+def _attend(inputs: RowTensors, caches: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+    """The result in float64, and the same sum over the values' sizes, (lines, heads, d)."""
+    queries, rows, tokens, table = inputs
+    exact, size = (torch.zeros(queries.shape, dtype=torch.float64, device=queries.device) for _ in range(2))
+    for row in rows.unique().tolist():
+        mine = (rows == row).nonzero().flatten()
+        last = int(tokens[mine].max()) + 1
+        page = caches[0].shape[1]
+        pages = table[row, : -(-last // page)].long()
+        keys, values = (cache[pages].flatten(0, 1)[:last].double().transpose(0, 1) for cache in caches)
+        for part in mine.split(max(1, _CHUNK_SCORES // (last * queries.shape[1]))):
+            exact[part], size[part] = _attend_one(queries[part].double(), tokens[part], keys, values)
+    return exact, size
+
+
+def _attend_one(
+    queries: torch.Tensor, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries (lines, heads, d) of one sequence, with keys and values (kv_heads, n, d)."""
+    lines, heads, width = queries.shape
+    kv_heads, count, _ = keys.shape
+    grouped = queries.view(lines, kv_heads, heads // kv_heads, width).permute(1, 2, 0, 3).flatten(1, 2)
+    logits = exact_product(grouped, keys.transpose(1, 2)) * width**-0.5
+    unseen = torch.arange(count, device=tokens.device) > tokens[:, None]
+    logits = logits.view(kv_heads, -1, lines, count).masked_fill_(unseen, -torch.inf).flatten(1, 2)
+    weight = (logits - logits.amax(-1, keepdim=True)).exp_()
+    weight = weight / weight.sum(-1, keepdim=True)
+    exact, size = (
+        exact_product(weight, side).view(kv_heads, -1, lines, width).permute(2, 0, 1, 3).flatten(1, 2)
+        for side in (values, values.abs())
+    )
+    return exact, size
+
+
+class AttentionDecode(Attention):
+    """One query a sequence: its last token's."""
+
+    name = "attention_decode"
+    summary = "one query a sequence over its paged KV cache"
+    mode = "decode"
+    rows_are = "sequences"
+    universe: ClassVar[Mapping[str, int]] = {"cuda": 257, "cpu": 17}
+
+
+class AttentionPrefill(Attention):
+    """All queries of every sequence."""
+
+    name = "attention_prefill"
+    summary = "all queries of a sequence over its paged KV cache, causal"
+    mode = "prefill"
+    rows_are = "prefills"
+    universe: ClassVar[Mapping[str, int]] = {"cuda": 40, "cpu": 8}
+
+
+class AttentionMixed(Attention):
+    """Sequences that decode beside sequences that prefill their second half."""
+
+    name = "attention_mixed"
+    summary = "decode beside prefill of a second half, over a paged KV cache"
+    mode = "mixed"
+    rows_are = "prefills"
+    universe: ClassVar[Mapping[str, int]] = {"cuda": 65, "cpu": 9}
+
+
+ORDER = 1
+OPERATORS = (AttentionDecode(), AttentionPrefill(), AttentionMixed())

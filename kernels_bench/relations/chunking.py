@@ -1,0 +1,19 @@
+"""``chunking``: a prefill whole, or in chunks of several sizes."""
+
+from collections.abc import Iterator
+
+from kernels_bench.relations.base import Comparison, Relation, Setting
+
+CHUNKS = (1, 7, 16, 64, 100, 512)
+# Single tokens make as many entries as there are tokens.
+FEWEST_FOR_MANY = 16
+
+
+def comparisons(setting: Setting) -> Iterator[Comparison]:
+    """Each chunk size at each of a few numbers of sequences; the chunks of all stand side by side in one batch."""
+    for m in setting.few:
+        for chunk in (c for c in CHUNKS if m <= 2 or c >= FEWEST_FOR_MANY):
+            yield Comparison(f"first:{m}", f"chunks:{m}:{chunk}")
+
+
+RELATION = Relation("chunking", "a prefill whole, or in chunks", comparisons, order=7, needs="prefills")

@@ -1,0 +1,356 @@
+"""Attention: the universe of sequences, the reference, honest arms, and kernels that let a sequence's company in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels_bench.arms import Kernel, torch_attention
+from kernels_bench.arms.samebits import cpu_attention
+from kernels_bench.arms.torch_attention import attention as padded_attention
+from kernels_bench.cases import Case, Precision, Shape
+from kernels_bench.operators import Operator, operators
+from kernels_bench.operators.attention import KINDS, AttentionPrefill, census, entries, kv_lengths
+from kernels_bench.records import Verification
+from kernels_bench.relations import Setting, company, relations
+from kernels_bench.relations.base import HOSTILE, STRANGER, sweep
+from kernels_bench.subject import KernelFault, Subject
+from kernels_bench.verification import Verifier
+from kernels_bench.wording import describe
+
+CPU = torch.device("cpu")
+OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
+SHAPE = Shape(label="test", heads=4, kv_heads=2, k=16, page=16, tokens=65)
+COUNT = 9
+TOKENS = 1 << 20
+
+
+def subject(name: str, kernel: Kernel, shape: Shape = SHAPE, text: str = "bf16", count: int = COUNT) -> Subject:
+    case = Case(arm="planted", operator=name, shape=shape, precision=Precision.parse(text))
+    return Subject(case, operators()[name], kernel, seed=0, universe=count, device=CPU)
+
+
+def verify(name: str, kernel: Kernel, *chosen: str, shape: Shape = SHAPE, text: str = "bf16") -> Verification:
+    found = [r for r in relations().values() if not chosen or r.name in chosen]
+    setting = Setting(COUNT, sweep(COUNT), longest=shape.tokens or 0)
+    return Verifier(subject(name, kernel, shape, text), 0).verify(found, setting, [1, COUNT])
+
+
+def broken(verification: Verification) -> set[str]:
+    return {result.relation for result in verification.relations if result.status == "broken"}
+
+
+# The universe.
+
+
+def test_lengths_lie_on_either_side_of_every_edge() -> None:
+    lengths = kv_lengths(32768)
+    assert {1, 2, 5, 15, 16, 17, 127, 128, 129, 4095, 4096, 4097, 32767, 32768} <= set(lengths)
+    assert max(kv_lengths(129)) == 129
+    assert kv_lengths(1) == (1,)
+
+
+@pytest.mark.parametrize("mode", ["decode", "prefill", "mixed"])
+def test_the_first_sequences_do_not_depend_on_how_many_there_are(mode: Any) -> None:
+    few, many = census(mode, SHAPE, 5), census(mode, SHAPE, 40)
+    assert few.kv[:5].tolist() == many.kv[:5].tolist()
+    assert few.start[:5].tolist() == many.start[:5].tolist()
+    assert few.kv[5 + STRANGER] == many.kv[40 + STRANGER] == SHAPE.tokens
+    assert (few.start < few.kv).all()
+
+
+def test_every_length_meets_every_kind_of_sequence() -> None:
+    lengths = kv_lengths(4097)
+    known = census("decode", SHAPE.model_copy(update={"tokens": 4097}), 257)
+    met = {(int(n), row % len(KINDS)) for row, n in enumerate(known.kv[:257])}
+    assert met == {(n, kind) for n in lengths for kind in range(len(KINDS))}
+
+
+def test_every_page_belongs_to_one_sequence() -> None:
+    known = census("prefill", SHAPE, COUNT)
+    used = [page for row, pages in zip(known.block_table, known.pages, strict=True) for page in row[:pages]]
+    assert sorted(used) == list(range(int(known.pages.sum())))
+
+
+SPECS = ("first:9", "shuffle:7:1", "rotate:5:2", "others:6:1", "nan:5:0", "chunks:9:7", "tails:9", "placed:9:3")
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("spec", [*SPECS, "decoding:6:33:1", "prefilling:6:17:2"])
+def test_the_lines_are_those_of_the_batch(name: str, spec: str) -> None:
+    operator = operators()[name]
+    assert isinstance(operator, AttentionPrefill.__mro__[1])
+    made = company(spec, COUNT)
+    batch = entries(operator.mode, made, SHAPE, COUNT)
+    lines = operator.lines(made, COUNT, SHAPE)
+    assert operator.lines(made, COUNT, SHAPE) is lines
+    listed = [
+        (row, token)
+        for row, start, stop in zip(batch.row, batch.start, batch.stop, strict=True)
+        for token in range(start, stop)
+    ]
+    assert [operator.place_of(int(line)) for line in lines.ids] == listed
+    rows = [listed[place][0] for place in lines.compared]
+    assert rows
+    assert max(rows) < COUNT
+    assert len({listed[place] for place in lines.compared}) == len(rows)
+
+
+@given(chunk=st.integers(1, 80), size=st.integers(1, COUNT))
+def test_chunks_cover_the_whole_and_tails_are_its_last_tokens(chunk: int, size: int) -> None:
+    for mode in ("prefill", "mixed"):
+        whole, cut, tails = (
+            entries(mode, company(spec, COUNT), SHAPE, COUNT)
+            for spec in (f"first:{size}", f"chunks:{size}:{chunk}", f"tails:{size}")
+        )
+        assert cut.lines.ids.tolist() == whole.lines.ids.tolist()
+        assert (cut.stop - cut.start).max() <= chunk
+        assert tails.lines.ids.tolist() == (whole.row * TOKENS + whole.stop - 1).tolist()
+
+
+def test_neighbours_have_the_length_asked_for() -> None:
+    for spec, start in (("decoding:7:33:1", 32), ("prefilling:7:33:1", 0)):
+        batch = entries("prefill", company(spec, COUNT), SHAPE, COUNT)
+        strangers = ~batch.compared
+        assert set(batch.row[strangers]) == {COUNT + STRANGER}
+        assert set(batch.stop[strangers]) == {33}
+        assert set(batch.start[strangers]) == {start}
+
+
+def logical_keys(made: Subject, spec: str) -> list[torch.Tensor]:
+    """Each entry's keys in order, read through the block table."""
+    _, keys, _, _, used, table, _, _ = made.operator.arguments(made.gather(company(spec, COUNT)), made.weights)
+    page = keys.shape[1]
+    return [keys[table[entry].long()].flatten(0, 1)[:n] for entry, n in enumerate(used.tolist()) if page]
+
+
+def test_pages_move_and_what_they_hold_does_not() -> None:
+    made = subject("attention_decode", padded_attention)
+    here, there = (logical_keys(made, spec) for spec in ("first:9", "placed:9:1"))
+    assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
+    tables = [made.gather(company(spec, COUNT))[3] for spec in ("first:9", "placed:9:1", "placed:9:2")]
+    assert not torch.equal(tables[0], tables[1])
+    assert not torch.equal(tables[1], tables[2])
+
+
+def test_a_sequence_is_the_same_in_every_universe() -> None:
+    few, many = (subject("attention_prefill", padded_attention, count=count) for count in (4, COUNT))
+    for row in range(4):
+        line = torch.arange(int(census("prefill", SHAPE, 4).kv[row])) + row * TOKENS
+        answers = [s.operator.reference(s.operator.inputs_of(line, s.tables), s.weights)[0] for s in (few, many)]
+        assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16"])
+def test_hostile_sequences_are_hostile(text: str) -> None:
+    made = subject("attention_decode", padded_attention, text=text)
+    for number, kind in enumerate(HOSTILE):
+        entry = {"huge": torch.finfo(made.tables[0].dtype).max, "inf": torch.inf, "nan": torch.nan, "zero": 0.0}[kind]
+        values = made.tables[0][
+            int(made.tables[2][COUNT + number] + census("decode", SHAPE, COUNT).kv[COUNT + number]) - 1
+        ]
+        expected = torch.tensor(entry, dtype=values.dtype)
+        assert torch.equal(values.abs().nan_to_num(7), expected.abs().nan_to_num(7).expand_as(values))
+
+
+# The reference.
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_reference_is_causal_attention_over_each_sequences_own_keys(name: str) -> None:
+    made = subject(name, padded_attention)
+    everyone = company(f"first:{COUNT}", COUNT)
+    q, keys, values, cu_seqlens, _, table, lengths, scale = made.operator.arguments(made.gather(everyone), made.weights)
+    ids = torch.tensor(made.lines(everyone).ids)
+    exact = made.operator.reference(made.operator.inputs_of(ids, made.tables), made.weights)[0]
+    for entry, (queries, seen) in enumerate(lengths.tolist()):
+        mine = slice(int(cu_seqlens[entry]), int(cu_seqlens[entry + 1]))
+        k, v = (cache[table[entry].long()].flatten(0, 1)[:seen].double().transpose(0, 1) for cache in (keys, values))
+        visible = torch.ones(queries, seen, dtype=torch.bool).tril(seen - queries)
+        expected = F.scaled_dot_product_attention(
+            q[mine].double().transpose(0, 1), k, v, attn_mask=visible, scale=scale, enable_gqa=True
+        )
+        torch.testing.assert_close(exact[mine], expected.transpose(0, 1), rtol=1e-12, atol=1e-13)
+
+
+def test_values_of_flat_sequences_cancel_at_the_last_token() -> None:
+    made = subject("attention_decode", padded_attention)
+    rows = torch.arange(0, COUNT, len(KINDS))
+    kv = torch.tensor(census("decode", SHAPE, COUNT).kv)
+    exact = made.operator.reference(made.operator.inputs_of(rows * TOKENS + kv[rows] - 1, made.tables), made.weights)[0]
+    assert exact.abs().max() < 1e-13
+
+
+def test_a_missing_key_is_more_than_the_allowance() -> None:
+    def blind(*arguments: Any) -> torch.Tensor:
+        q, keys, values, cu_seqlens, used, table, lengths, scale = arguments
+        shorter = lengths.clone()
+        shorter[:, 1] = (lengths[:, 1] - 1).clamp(min=1)
+        return padded_attention(q, keys, values, cu_seqlens, (used - 1).clamp(min=1), table, shorter, scale)
+
+    assert verify("attention_decode", blind, "repeat").verdict == "wrong"
+    assert verify("attention_decode", padded_attention, "repeat").verdict == "sampled"
+
+
+# Arms.
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_samebits_keeps_every_relation_and_the_allowance(name: str, text: str) -> None:
+    found = verify(name, cpu_attention.attention, text=text)
+    assert broken(found) == set()
+    assert found.verdict == "sampled"
+    assert found.accuracy is not None
+    assert found.accuracy.worst < 0.5
+    asked = {r.name for r in relations().values() if r.applies_to(operators()[name].rows_are)}
+    assert {result.relation for result in found.relations} == asked
+    assert all(result.companies > 0 for result in found.relations if result.status == "held")
+
+
+@pytest.mark.parametrize("heads", [(3, 1, 8), (2, 2, 24), (8, 1, 64)])
+def test_samebits_serves_every_head_layout(heads: tuple[int, int, int]) -> None:
+    shape = Shape(label="test", heads=heads[0], kv_heads=heads[1], k=heads[2], page=32, tokens=33)
+    found = verify("attention_mixed", cpu_attention.attention, "batch_size", "chunking", shape=shape)
+    assert (found.verdict, broken(found)) == ("sampled", set())
+
+
+def test_samebits_exponential_is_exp() -> None:
+    x = -torch.linspace(0, 86, 100_001)
+    torch.testing.assert_close(cpu_attention._exp(x), x.double().exp().float(), rtol=4e-7, atol=0)
+    assert cpu_attention._exp(torch.tensor([0.0, -torch.inf])).tolist() == [1.0, pytest.approx(1.6e-38, rel=0.1)]
+    # Alike wherever it stands: no vector's end, no thread's share.
+    assert torch.equal(cpu_attention._exp(x)[5::7], cpu_attention._exp(x[5::7].clone()))
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_torchs_padded_attention_varies_and_its_counterexample_can_be_made_again(name: str) -> None:
+    found = verify(name, padded_attention)
+    assert found.verdict == "variant"
+    assert found.wrong == ""
+    assert "neighbour_length" in broken(found)
+    result = next(r for r in found.relations if r.relation == "neighbour_length")
+    shown = result.counterexample
+    assert shown is not None
+    assert shown.token is not None
+    assert f"row {shown.row}, token {shown.token}, differs" in describe(shown)
+    assert "neighbours " in describe(shown)
+    made = subject(name, padded_attention)
+    outputs = [made.run(company(ref.spec, COUNT))[0] for ref in (shown.reference, shown.company)]
+    expected, got = (
+        out[ref.position].flatten()[shown.index]
+        for out, ref in zip(outputs, (shown.reference, shown.company), strict=True)
+    )
+    assert (float(expected), float(got)) == (shown.expected, shown.got)
+    for ref in (shown.reference, shown.company):
+        line = made.lines(company(ref.spec, COUNT)).ids[ref.position]
+        assert made.operator.place_of(int(line)) == (shown.row, shown.token)
+
+
+def test_a_batch_too_large_to_pad_is_served_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = subject("attention_mixed", padded_attention)
+    arguments = made.operator.arguments(made.gather(company("first:9", COUNT)), made.weights)
+    whole = padded_attention(*arguments)
+    monkeypatch.setattr(torch_attention, "PADDED_BYTES", 40_000)
+    token_bytes = made.weights[0][0, 0].numel() * 2
+    parts = list(torch_attention._parts(arguments[6], token_bytes))
+    assert len(parts) > 2
+    assert [a for a, _ in parts[1:]] == [b for _, b in parts[:-1]]
+    assert (parts[0][0], parts[-1][1]) == (0, 9)
+    torch.testing.assert_close(padded_attention(*arguments), whole, rtol=2e-2, atol=2e-2)
+
+
+# Planted faults: what a company could do to a sequence. Each is the same kernel but for one thing.
+
+
+def by_sequence(change: Callable[..., tuple[Any, ...]]) -> Kernel:
+    """Every entry alone through samebits' kernel, its arguments changed as the fault says."""
+
+    def kernel(*arguments: Any) -> torch.Tensor:
+        return cpu_attention.attention(*change(*arguments))
+
+    return kernel
+
+
+def unchanged(*arguments: Any) -> tuple[Any, ...]:
+    return arguments
+
+
+def scaled_by_the_longest(q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float) -> Any:
+    return q, k, v, cu, used, table, lengths, scale * (1 + 2.0**-20 * int(lengths[:, 1].max()))
+
+
+def scaled_by_the_most_queries(
+    q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float
+) -> Any:
+    return q, k, v, cu, used, table, lengths, scale * (1 + 2.0**-9 * (int(lengths[:, 0].max()) > 16))
+
+
+def scaled_by_the_batch(q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float) -> Any:
+    return q, k, v, cu, used, table, lengths, scale * (1 + 2.0**-18 * (len(lengths) > 4))
+
+
+def scaled_by_the_page(q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float) -> Any:
+    odd = torch.repeat_interleave(table[:, 0] % 2, lengths[:, 0])
+    return q * (1 + 2.0**-7 * odd[:, None, None]).to(q.dtype), k, v, cu, used, table, lengths, scale
+
+
+def touched_by_the_last(q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float) -> Any:
+    leak = 2.0**-6 * bool((q[-1] * 0).isnan().any())
+    return q * (1 + leak), k, v, cu, used, table, lengths, scale
+
+
+def sharper_for_single_queries(
+    q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float
+) -> Any:
+    alone = torch.repeat_interleave(lengths[:, 0] == 1, lengths[:, 0])
+    return q * (1 + 2.0**-7 * alone[:, None, None]).to(q.dtype), k, v, cu, used, table, lengths, scale
+
+
+FAULTS = {
+    scaled_by_the_longest: ("attention_prefill", "neighbour_length"),
+    scaled_by_the_most_queries: ("attention_decode", "neighbour_length"),
+    scaled_by_the_batch: ("attention_mixed", "batch_size"),
+    scaled_by_the_page: ("attention_decode", "page_placement"),
+    touched_by_the_last: ("attention_prefill", "neighbour_content"),
+    sharper_for_single_queries: ("attention_prefill", "prefill_decode"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_the_control_of_every_fault_is_clean(name: str) -> None:
+    assert broken(verify(name, by_sequence(unchanged))) == set()
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.__name__))
+def test_a_planted_fault_is_found_by_its_relation(fault: Callable[..., tuple[Any, ...]]) -> None:
+    name, relation = FAULTS[fault]
+    assert relation in broken(verify(name, by_sequence(fault), relation))
+
+
+def test_writing_into_the_cache_is_a_fault() -> None:
+    def writes(*arguments: Any) -> torch.Tensor:
+        out = cpu_attention.attention(*arguments)
+        arguments[1][0, 0, 0, 0] = 3
+        return out
+
+    with pytest.raises(KernelFault, match="writes into its weights"):
+        verify("attention_decode", writes, "repeat")
+
+
+def test_bytes_and_operations_are_those_of_the_definition() -> None:
+    operator: Operator = operators()["attention_decode"]
+    kv = census("decode", SHAPE, 3).kv[:3]
+    assert operator.operations(SHAPE, 3) == 4 * int(kv.sum()) * 4 * 16
+    assert operator.bytes_moved(SHAPE, Precision.parse("bf16"), 3) == 2 * (2 * int(kv.sum()) * 2 * 16 + 2 * 3 * 4 * 16)
+    prefill = operators()["attention_prefill"]
+    seen = int((kv * (kv + 1) // 2).sum())
+    assert np.array_equal(census("prefill", SHAPE, 3).kv[:3], kv)
+    assert prefill.operations(SHAPE, 3) == 4 * seen * 4 * 16
