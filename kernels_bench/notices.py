@@ -59,17 +59,20 @@ def notices(found: Found, facts: RunFacts) -> Iterator[Notice]:
 
 
 def _absent_arms(facts: RunFacts) -> Iterator[Notice]:
+    by_reason: dict[str, list[str]] = {}
     for arm in facts.arms:
         if arm.unavailable:
-            yield Notice(
-                kind="arm",
-                text=f"cannot run here: {arm.unavailable}",
-                remedy="leave it out with --arm; --list says what each arm needs",
-                arms=(arm.name,),
-                count=1,
-                unit="arm",
-                example=arm.name,
-            )
+            by_reason.setdefault(arm.unavailable, []).append(arm.name)
+    for reason, names in by_reason.items():
+        yield Notice(
+            kind="arm",
+            text=f"cannot run here: {reason}",
+            remedy=f"leave {'it' if len(names) == 1 else 'them'} out with --arm; --list says what each arm needs",
+            arms=tuple(names),
+            count=len(names),
+            unit="arm",
+            example=names[0],
+        )
 
 
 def _fold(group: Sequence[_Remark]) -> Notice:

@@ -87,13 +87,12 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
         UsageError: an unknown name or a value that makes no sense.
     """
     device = catalogue.device.type
-    chosen = _pick("arm", selection.arm, {arm.name: arm for arm in catalogue.arms})
+    operators = _operators(catalogue.operators, selection.op, device)
+    chosen = _concerned(_pick("arm", selection.arm, {arm.name: arm for arm in catalogue.arms}), operators, selection)
     usable = tuple(arm for arm in chosen if not arm.unavailable)
     if not usable:
         raise UsageError("; ".join(f"{arm.name} cannot run here: {arm.unavailable}" for arm in chosen))
     relations = _pick("relation", selection.relation, {r.name: r for r in catalogue.relations})
-    operators = _operators(catalogue.operators, selection.op, device)
-    usable = _offering(usable, operators, selection.arm)
     if selection.shapes is not None:
         _check_shape_names(catalogue.operators, selection.shapes)
     return Plan(
@@ -116,19 +115,14 @@ def _operators(known: Sequence[OperatorInfo], wanted: Sequence[str] | None, devi
     return list({o.name: o for found in _pick("op", wanted, by_name) for o in found}.values())
 
 
-def _offering(
-    arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], asked_for: Sequence[str] | None
-) -> tuple[ArmInfo, ...]:
-    """The arms that have some of the operators; one that was asked for by name and has none is an error."""
+def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selection: Selection) -> list[ArmInfo]:
+    """The arms that have some of the operators; to ask by name for one that has none is an error."""
     names = {operator.name for operator in operators}
-    found = tuple(arm for arm in arms if arm.offers is None or names & {*arm.offers})
+    found = [arm for arm in arms if arm.offers is None or names & {*arm.offers}]
     for arm in arms:
-        if arm not in found and asked_for is not None:
-            raise UsageError(
-                f"--arm {arm.name}: has none of the chosen operators; it has {', '.join(arm.offers or ())}"
-            )
-    if not found:
-        raise UsageError("no arm that can run here has any of the chosen operators")
+        if selection.arm is not None and arm not in found:
+            offers = ", ".join(arm.offers or ())
+            raise UsageError(f"--arm {arm.name}: has none of the chosen operators; it has {offers}")
     return found
 
 

@@ -151,8 +151,9 @@ def _announce(plan: Plan, run: RunDirectory, display: Display) -> None:
     for arm in plan.arms:
         if arm.caveat:
             display.note(f"{arm.name}: {arm.caveat}")
-    for arm in plan.left_out:
-        display.note(f"without {arm.name}: {arm.unavailable}")
+    for reason in dict.fromkeys(arm.unavailable for arm in plan.left_out):
+        names = (arm.name for arm in plan.left_out if arm.unavailable == reason)
+        display.note(f"without {', '.join(names)}: {reason}")
 
 
 def _work(plan: Plan, run: RunDirectory, display: Display) -> None:

@@ -1,4 +1,4 @@
-"""Who computes it.  One file a provider; each offers ``ARM``, and so does a user's plugin.
+"""Who computes it.  One file a provider; each offers ``ARM`` or a tuple ``ARMS``; a user's plugin offers ``ARM``.
 
 To add an arm is to add a file here, or to pass one with ``--plugin``.
 """

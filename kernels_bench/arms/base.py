@@ -70,7 +70,9 @@ class Arm:
 def arms() -> dict[str, Arm]:
     """The arms that come with samebits, by name; the default arm, ``torch``, first."""
     modules = (importlib.import_module(m.name) for m in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
-    found = [module.ARM for module in modules if hasattr(module, "ARM")]
+    found = [
+        arm for module in modules for arm in getattr(module, "ARMS", None) or [getattr(module, "ARM", None)] if arm
+    ]
     return {arm.name: arm for arm in sorted(found, key=lambda arm: arm.name != "torch")}
 
 

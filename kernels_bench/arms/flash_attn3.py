@@ -1,0 +1,104 @@
+"""``flash-attn3``: vLLM's build of FlashAttention 3 over its paged cache, as vLLM's FLASH_ATTN backend calls it.
+
+By default the number of KV splits is left to a heuristic, which looks at the batch; under CUDA graphs vLLM bounds it
+(``flash_attn_max_num_splits_for_cuda_graph``, 32).  Batch-invariant mode asks for one split and gives no scheduler
+metadata (vLLM 0.26, ``vllm/v1/attention/backends/flash_attn.py``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+
+import torch
+
+from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.vllm_invariant import version
+from kernels_bench.cases import Device
+
+MODULE = "vllm.vllm_flash_attn"
+OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
+GRAPH_SPLITS = 32
+
+
+def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
+    """``flash_attn_varlen_func``; ``splits`` 0 is the heuristic, ``scheduled`` gives it metadata made beforehand."""
+    flash = importlib.import_module(MODULE)
+
+    def attention(  # noqa: PLR0913, PLR0917 - the signature that all paged kernels have
+        q: torch.Tensor,
+        key_cache: torch.Tensor,
+        value_cache: torch.Tensor,
+        cu_seqlens_q: torch.Tensor,
+        seqused_k: torch.Tensor,
+        block_table: torch.Tensor,
+        lengths: torch.Tensor,
+        scale: float,
+    ) -> object:
+        most_queries, most_keys = (int(n) for n in lengths.amax(0))
+        _, page, kv_heads, size = key_cache.shape
+        metadata = None
+        if scheduled:
+            metadata = flash.get_scheduler_metadata(
+                batch_size=len(lengths),
+                max_seqlen_q=most_queries,
+                max_seqlen_k=most_keys,
+                num_heads_q=q.shape[1],
+                num_heads_kv=kv_heads,
+                headdim=size,
+                cache_seqlens=seqused_k,
+                qkv_dtype=q.dtype,
+                cu_seqlens_q=cu_seqlens_q,
+                page_size=page,
+                causal=True,
+                num_splits=splits,
+            )
+        return flash.flash_attn_varlen_func(
+            q=q,
+            k=key_cache,
+            v=value_cache,
+            max_seqlen_q=most_queries,
+            cu_seqlens_q=cu_seqlens_q,
+            max_seqlen_k=most_keys,
+            seqused_k=seqused_k,
+            softmax_scale=scale,
+            causal=True,
+            block_table=block_table,
+            scheduler_metadata=metadata,
+            num_splits=splits,
+            fa_version=3,
+        )
+
+    return dict.fromkeys(OPERATORS, attention)
+
+
+def unavailable(device: Device) -> str | None:
+    """vLLM absent, or no Hopper GPU."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed: pip install 'samebits[vllm]'"
+    if device.type != "cuda":
+        return "FlashAttention 3 needs a CUDA GPU"
+    if device.capability is not None and device.capability[0] != 9:
+        return f"FlashAttention 3 is made for SM90, and this GPU is {device.sm}"
+    return None
+
+
+def _arm(suffix: str, summary: str, splits: int, scheduled: bool, claims: bool = False) -> Arm:
+    return Arm(
+        name=f"flash-attn3{suffix}",
+        kernels=lambda: kernels(splits, scheduled),
+        claims=claims,
+        summary=summary,
+        environment={"VLLM_BATCH_INVARIANT": "1" if claims else "0", "VLLM_LOGGING_LEVEL": "ERROR"},
+        unavailable=unavailable,
+        provenance=lambda: f"vLLM {version()}: {MODULE}, version 3",
+        offers=OPERATORS,
+    )
+
+
+ARMS = (
+    _arm("", "vLLM's FlashAttention 3, KV splits by its heuristic", 0, scheduled=True),
+    _arm("-graph", "the same with splits bounded as under CUDA graphs", GRAPH_SPLITS, scheduled=True),
+    _arm("-invariant", "the same with one split, as in batch-invariant mode", 1, scheduled=False, claims=True),
+)

@@ -1,0 +1,110 @@
+"""``triton-unified``: vLLM's Triton attention over its paged cache, as its TRITON_ATTN backend calls it.
+
+Small decode batches take its 3-D kernel, which splits the keys in 16 segments; it needs buffers for them, and without
+them the 2-D one would be measured in its place.  Batch-invariant mode always takes the 2-D one (vLLM 0.26,
+``vllm/v1/attention/backends/triton_attn.py``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+
+import torch
+
+from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.flash_attn3 import OPERATORS
+from kernels_bench.arms.vllm_invariant import version
+from kernels_bench.cases import Device
+
+MODULE = "vllm.v1.attention.ops.triton_unified_attention"
+# MIN_LAUNCH_GRID_SIZE_2D and NUM_PAR_SOFTMAX_SEGMENTS of the backend.
+LEAST_GRID, SEGMENTS = 128, 16
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """``unified_attention``, with the buffers that the backend allocates."""
+    unified = importlib.import_module(MODULE).unified_attention
+    buffers: dict[tuple[int, int, int], tuple[torch.Tensor, ...]] = {}
+
+    def segments(heads: int, kv_heads: int, size: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+        form = (LEAST_GRID // kv_heads, heads, SEGMENTS)
+        padded = 1 << (size - 1).bit_length()
+        if (heads, kv_heads, size) not in buffers:
+            shapes = ((*form, padded), form, form)
+            made = tuple(torch.empty(shape, dtype=torch.float32, device=device) for shape in shapes)
+            buffers[heads, kv_heads, size] = made
+        return buffers[heads, kv_heads, size]
+
+    def attention(  # noqa: PLR0913, PLR0917 - the signature that all paged kernels have
+        q: torch.Tensor,
+        key_cache: torch.Tensor,
+        value_cache: torch.Tensor,
+        cu_seqlens_q: torch.Tensor,
+        seqused_k: torch.Tensor,
+        block_table: torch.Tensor,
+        lengths: torch.Tensor,
+        scale: float,
+    ) -> torch.Tensor:
+        most_queries, most_keys = (int(n) for n in lengths.amax(0))
+        kv_heads = key_cache.shape[2]
+        sums, maxima, totals = segments(q.shape[1], kv_heads, q.shape[2], q.device)
+        out = torch.empty_like(q)
+        unified(
+            q=q,
+            k=key_cache,
+            v=value_cache,
+            out=out,
+            cu_seqlens_q=cu_seqlens_q,
+            max_seqlen_q=most_queries,
+            seqused_k=seqused_k,
+            max_seqlen_k=most_keys,
+            softmax_scale=scale,
+            causal=True,
+            window_size=(-1, -1),
+            block_table=block_table,
+            softcap=0,
+            q_descale=None,
+            k_descale=None,
+            v_descale=None,
+            seq_threshold_3D=LEAST_GRID // kv_heads,
+            num_par_softmax_segments=SEGMENTS,
+            softmax_segm_output=sums,
+            softmax_segm_max=maxima,
+            softmax_segm_expsum=totals,
+        )
+        return out
+
+    return dict.fromkeys(OPERATORS, attention)
+
+
+def unavailable(device: Device) -> str | None:
+    """vLLM absent, or no CUDA GPU that Triton's matrix products run on."""
+    if importlib.util.find_spec("vllm") is None:
+        return "vLLM is not installed: pip install 'samebits[vllm]'"
+    if device.type != "cuda":
+        return "vLLM's Triton attention needs a CUDA GPU"
+    if device.capability is not None and device.capability < (8, 0):
+        return f"it needs SM80 or newer, and this GPU is {device.sm}"
+    return None
+
+
+def _arm(suffix: str, summary: str, claims: bool) -> Arm:
+    return Arm(
+        name=f"triton-unified{suffix}",
+        kernels=kernels,
+        claims=claims,
+        summary=summary,
+        environment={"VLLM_BATCH_INVARIANT": "1" if claims else "0", "VLLM_LOGGING_LEVEL": "ERROR"},
+        unavailable=unavailable,
+        provenance=lambda: f"vLLM {version()}: {MODULE}",
+        compiles=True,
+        offers=OPERATORS,
+    )
+
+
+ARMS = (
+    _arm("", "vLLM's Triton attention: 3-D for small decode batches, else 2-D", claims=False),
+    _arm("-invariant", "the same, always 2-D, as in batch-invariant mode", claims=True),
+)
