@@ -95,10 +95,12 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
     relations = _pick("relation", selection.relation, {r.name: r for r in catalogue.relations})
     if selection.shapes is not None:
         _check_shape_names(catalogue.operators, selection.shapes)
+    cases = tuple(_cases(operators, usable, selection, device))
+    with_cases = {case.arm for case in cases}
     return Plan(
-        arms=usable,
+        arms=tuple(arm for arm in usable if arm.name in with_cases),
         left_out=tuple(arm for arm in chosen if arm.unavailable),
-        cases=tuple(_cases(operators, usable, selection, device)),
+        cases=cases,
         relations=tuple(relation.name for relation in relations),
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
