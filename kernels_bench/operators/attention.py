@@ -34,6 +34,7 @@ _STALE = 1024.0
 _HIGHEST_LOGIT = 12
 _CHUNK_TOKENS = 1 << 14
 _CHUNK_SCORES = 1 << 26
+_KEPT = 512  # a case has some three hundred companies
 KINDS = ("flat", "normal", "rising", "wide")
 
 
@@ -118,7 +119,7 @@ class Entries:
         return Lines(ids, np.repeat(self.compared, counts).nonzero()[0])
 
 
-@lru_cache(2048)
+@lru_cache(_KEPT)
 def entries(mode: Mode, company: Company, shape: Shape, count: int) -> Entries:
     """How a company's sequences are served."""
     known, serving = census(mode, shape, count), company.serving
@@ -147,7 +148,7 @@ class _OnDevice:
     lengths: torch.Tensor
 
 
-@lru_cache(2048)
+@lru_cache(_KEPT)
 def _on_device(known: Census, batch: Entries, device: torch.device) -> _OnDevice:
     counts = batch.stop - batch.start
     ids = batch.lines.ids
@@ -395,6 +396,7 @@ class AttentionDecode(Attention):
     name = "attention_decode"
     summary = "one query a sequence over its paged KV cache"
     mode = "decode"
+    usual = (*models.USUAL_HEAD_LAYOUTS, "long")
     rows_are = "sequences"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 257, "cpu": 17}
 

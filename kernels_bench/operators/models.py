@@ -121,7 +121,7 @@ _HEAD_LAYOUTS = {
     "gemma-2-9b": (16, 8, 256),
     "gemma-3-4b": (8, 4, 256),
 }
-USUAL_HEAD_LAYOUTS = (*_HEAD_LAYOUTS, "pages", "long")
+USUAL_HEAD_LAYOUTS = (*_HEAD_LAYOUTS, "pages")
 _PAGE, _TOKENS = 16, 4097
 
 
