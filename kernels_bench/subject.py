@@ -56,12 +56,12 @@ class Launched:
     Attributes:
         company: what was launched.
         outputs: copies of what the kernel returned.
-        intact: for each argument of rows, by its place, whether it is unchanged: booleans on the device.
+        intact: for each tensor of rows, the place of its argument and whether it is unchanged: booleans on the device.
     """
 
     company: Company
     outputs: RowTensors
-    intact: dict[int, torch.Tensor]
+    intact: list[tuple[int, torch.Tensor]]
 
 
 class Subject:
@@ -153,22 +153,21 @@ class Subject:
         returned = self.launch(inputs)
         now = self.operator.arguments(inputs, self.weights)
         then = self.operator.arguments(self.gather(company), self.weights)
-        intact = {place: same_bits(now[place], then[place]) for place in self._watched(now, inputs)}
+        watched = zip(_tensors(now), _tensors(then), self._watched(now, inputs), strict=True)
+        intact = [(place, same_bits(tensor, before)) for (place, tensor), (_, before), watch in watched if watch]
         outputs = tuple(output.clone() for output in returned)
         for output in returned:
             poison(output)
         return Launched(company, outputs, intact)
 
-    def _watched(self, arguments: tuple[object, ...], inputs: RowTensors) -> list[int]:
-        """Places of the arguments that hold rows and must not be written."""
+    def _watched(self, arguments: tuple[object, ...], inputs: RowTensors) -> list[bool]:
+        """Which of the arguments' tensors hold rows and must not be written."""
         rows = {tensor.data_ptr() for tensor in inputs}
         return [
-            place
-            for place, argument in enumerate(arguments)
-            if isinstance(argument, torch.Tensor)
-            and argument.device.type == self.device.type
-            and argument.data_ptr() in rows
+            tensor.device.type == self.device.type
+            and tensor.data_ptr() in rows
             and place not in self.operator.overwrites
+            for place, tensor in _tensors(arguments)
         ]
 
     def _poison_free_memory(self, m: int) -> None:
@@ -184,12 +183,12 @@ class Subject:
         Raises:
             KernelFault: they did not.
         """
-        flags = [flag for launched in launches for flag in launched.intact.values()]
+        flags = [flag for launched in launches for _, flag in launched.intact]
         flags += [same_bits(a, b) for a, b in zip(self.weights, self._pristine, strict=True)]
         if not flags or bool(torch.stack(flags).all()):
             return
         for launched in launches:
-            for place, intact in launched.intact.items():
+            for place, intact in launched.intact:
                 if not bool(intact):
                     raise KernelFault(f"writes into its rows: argument {place} changed in {launched.company.spec}")
         between = " … ".join(dict.fromkeys((launches[0].company.spec, launches[-1].company.spec)))
@@ -220,7 +219,7 @@ class Replay:
         for held, rows in zip(self._inputs, self._subject.gather(company), strict=True):
             held.copy_(rows)
         self._graph.replay()
-        return Launched(company, tuple(output.clone() for output in self._outputs), {})
+        return Launched(company, tuple(output.clone() for output in self._outputs), [])
 
 
 def capture_graph(body: Callable[[], T], warm_up: Callable[[], object] | None = None) -> tuple[torch.cuda.CUDAGraph, T]:
@@ -245,6 +244,12 @@ def capture_graph(body: Callable[[], T], warm_up: Callable[[], object] | None = 
         finally:
             graph.capture_end()
     return graph, result
+
+
+def _tensors(arguments: tuple[object, ...]) -> list[tuple[int, torch.Tensor]]:
+    """All tensors among some arguments and within their tuples, each with its argument's place."""
+    within = ((place, a if isinstance(a, tuple) else (a,)) for place, a in enumerate(arguments))
+    return [(place, tensor) for place, group in within for tensor in group if isinstance(tensor, torch.Tensor)]
 
 
 _M_PERTURB = -6  # glibc's malloc.h

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from kernels_bench.arms import Kernel, torch_attention
 from kernels_bench.arms.samebits import cpu_attention
@@ -18,6 +19,7 @@ from kernels_bench.arms.torch_attention import attention as padded_attention
 from kernels_bench.cases import Case, Precision, Shape
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.attention import KINDS, AttentionPrefill, census, entries, kv_lengths
+from kernels_bench.paged import PagedBatch
 from kernels_bench.records import Verification
 from kernels_bench.relations import Setting, company, relations
 from kernels_bench.relations.base import HOSTILE, STRANGER, sweep
@@ -126,9 +128,8 @@ def test_neighbours_have_the_length_asked_for() -> None:
 
 def logical_keys(made: Subject, spec: str) -> list[torch.Tensor]:
     """Each entry's keys in order, read through the block table."""
-    _, keys, _, _, used, table, _, _ = made.operator.arguments(made.gather(company(spec, COUNT)), made.weights)
-    page = keys.shape[1]
-    return [keys[table[entry].long()].flatten(0, 1)[:n] for entry, n in enumerate(used.tolist()) if page]
+    _, keys, _, batch = made.operator.arguments(made.gather(company(spec, COUNT)), made.weights)
+    return [keys[batch.block_table[entry].long()].flatten(0, 1)[:n] for entry, n in enumerate(batch.seqused_k.tolist())]
 
 
 def test_pages_move_and_what_they_hold_does_not() -> None:
@@ -167,15 +168,18 @@ def test_hostile_sequences_are_hostile(text: str) -> None:
 def test_the_reference_is_causal_attention_over_each_sequences_own_keys(name: str) -> None:
     made = subject(name, padded_attention)
     everyone = company(f"first:{COUNT}", COUNT)
-    q, keys, values, cu_seqlens, _, table, lengths, scale = made.operator.arguments(made.gather(everyone), made.weights)
+    q, keys, values, batch = made.operator.arguments(made.gather(everyone), made.weights)
     ids = torch.tensor(made.lines(everyone).ids)
     exact = made.operator.reference(made.operator.inputs_of(ids, made.tables), made.weights)[0]
-    for entry, (queries, seen) in enumerate(lengths.tolist()):
-        mine = slice(int(cu_seqlens[entry]), int(cu_seqlens[entry + 1]))
-        k, v = (cache[table[entry].long()].flatten(0, 1)[:seen].double().transpose(0, 1) for cache in (keys, values))
+    for entry, (queries, seen) in enumerate(batch.lengths.tolist()):
+        mine = slice(*batch.cu_seqlens_q[entry : entry + 2].tolist())
+        k, v = (
+            cache[batch.block_table[entry].long()].flatten(0, 1)[:seen].double().transpose(0, 1)
+            for cache in (keys, values)
+        )
         visible = torch.ones(queries, seen, dtype=torch.bool).tril(seen - queries)
         expected = F.scaled_dot_product_attention(
-            q[mine].double().transpose(0, 1), k, v, attn_mask=visible, scale=scale, enable_gqa=True
+            q[mine].double().transpose(0, 1), k, v, attn_mask=visible, scale=batch.scale, enable_gqa=True
         )
         torch.testing.assert_close(exact[mine], expected.transpose(0, 1), rtol=1e-12, atol=1e-13)
 
@@ -189,11 +193,10 @@ def test_values_of_flat_sequences_cancel_at_the_last_token() -> None:
 
 
 def test_a_missing_key_is_more_than_the_allowance() -> None:
-    def blind(*arguments: Any) -> torch.Tensor:
-        q, keys, values, cu_seqlens, used, table, lengths, scale = arguments
-        shorter = lengths.clone()
-        shorter[:, 1] = (lengths[:, 1] - 1).clamp(min=1)
-        return padded_attention(q, keys, values, cu_seqlens, (used - 1).clamp(min=1), table, shorter, scale)
+    def blind(q: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch) -> Tensor:
+        lengths = torch.stack([batch.lengths[:, 0], (batch.lengths[:, 1] - 1).clamp(min=1)], 1)
+        fewer = batch._replace(seqused_k=(batch.seqused_k - 1).clamp(min=1), lengths=lengths)
+        return padded_attention(q, keys, values, fewer)
 
     assert verify("attention_decode", blind, "repeat").verdict == "wrong"
     assert verify("attention_decode", padded_attention, "repeat").verdict == "sampled"
@@ -260,7 +263,7 @@ def test_a_batch_too_large_to_pad_is_served_in_parts(monkeypatch: pytest.MonkeyP
     whole = padded_attention(*arguments)
     monkeypatch.setattr(torch_attention, "PADDED_BYTES", 40_000)
     token_bytes = made.weights[0][0, 0].numel() * 2
-    parts = list(torch_attention._parts(arguments[6], token_bytes))
+    parts = list(torch_attention._parts(arguments[3].lengths, token_bytes))
     assert len(parts) > 2
     assert [a for a, _ in parts[1:]] == [b for _, b in parts[:-1]]
     assert (parts[0][0], parts[-1][1]) == (0, 9)
@@ -270,48 +273,47 @@ def test_a_batch_too_large_to_pad_is_served_in_parts(monkeypatch: pytest.MonkeyP
 # Planted faults: what a company could do to a sequence. Each is the same kernel but for one thing.
 
 
-def by_sequence(change: Callable[..., tuple[Any, ...]]) -> Kernel:
-    """Every entry alone through samebits' kernel, its arguments changed as the fault says."""
+Fault = Callable[[Tensor, PagedBatch], tuple[Tensor, PagedBatch]]
 
-    def kernel(*arguments: Any) -> torch.Tensor:
-        return cpu_attention.attention(*change(*arguments))
+
+def with_fault(fault: Fault) -> Kernel:
+    """samebits' kernel, its queries and its batch changed as the fault says."""
+
+    def kernel(q: Tensor, keys: Tensor, values: Tensor, batch: PagedBatch) -> Tensor:
+        changed, told = fault(q, batch)
+        return cpu_attention.attention(changed, keys, values, told)
 
     return kernel
 
 
-def unchanged(*arguments: Any) -> tuple[Any, ...]:
-    return arguments
+def no_fault(q: Tensor, batch: PagedBatch) -> tuple[Tensor, PagedBatch]:
+    return q, batch
 
 
-def scaled_by_the_longest(q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float) -> Any:
-    return q, k, v, cu, used, table, lengths, scale * (1 + 2.0**-20 * int(lengths[:, 1].max()))
+def scaled_by_the_longest(q: Tensor, batch: PagedBatch) -> tuple[Tensor, PagedBatch]:
+    return q, batch._replace(scale=batch.scale * (1 + 2.0**-20 * batch.most_keys))
 
 
-def scaled_by_the_most_queries(
-    q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float
-) -> Any:
-    return q, k, v, cu, used, table, lengths, scale * (1 + 2.0**-9 * (int(lengths[:, 0].max()) > 16))
+def scaled_by_the_most_queries(q: Tensor, batch: PagedBatch) -> tuple[Tensor, PagedBatch]:
+    return q, batch._replace(scale=batch.scale * (1 + 2.0**-9 * (batch.most_queries > 16)))
 
 
-def scaled_by_the_batch(q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float) -> Any:
-    return q, k, v, cu, used, table, lengths, scale * (1 + 2.0**-18 * (len(lengths) > 4))
+def scaled_by_the_batch(q: Tensor, batch: PagedBatch) -> tuple[Tensor, PagedBatch]:
+    return q, batch._replace(scale=batch.scale * (1 + 2.0**-18 * (len(batch.lengths) > 4)))
 
 
-def scaled_by_the_page(q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float) -> Any:
-    odd = torch.repeat_interleave(table[:, 0] % 2, lengths[:, 0])
-    return q * (1 + 2.0**-7 * odd[:, None, None]).to(q.dtype), k, v, cu, used, table, lengths, scale
+def scaled_by_the_page(q: Tensor, batch: PagedBatch) -> tuple[Tensor, PagedBatch]:
+    odd = torch.repeat_interleave(batch.block_table[:, 0] % 2, batch.lengths[:, 0])
+    return q * (1 + 2.0**-7 * odd[:, None, None]).to(q.dtype), batch
 
 
-def touched_by_the_last(q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float) -> Any:
-    leak = 2.0**-6 * bool((q[-1] * 0).isnan().any())
-    return q * (1 + leak), k, v, cu, used, table, lengths, scale
+def touched_by_the_last(q: Tensor, batch: PagedBatch) -> tuple[Tensor, PagedBatch]:
+    return q * (1 + 2.0**-6 * bool((q[-1] * 0).isnan().any())), batch
 
 
-def sharper_for_single_queries(
-    q: Any, k: Any, v: Any, cu: Any, used: Any, table: Any, lengths: Any, scale: float
-) -> Any:
-    alone = torch.repeat_interleave(lengths[:, 0] == 1, lengths[:, 0])
-    return q * (1 + 2.0**-7 * alone[:, None, None]).to(q.dtype), k, v, cu, used, table, lengths, scale
+def sharper_for_single_queries(q: Tensor, batch: PagedBatch) -> tuple[Tensor, PagedBatch]:
+    alone = torch.repeat_interleave(batch.lengths[:, 0] == 1, batch.lengths[:, 0])
+    return q * (1 + 2.0**-7 * alone[:, None, None]).to(q.dtype), batch
 
 
 FAULTS = {
@@ -326,13 +328,13 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_control_of_every_fault_is_clean(name: str) -> None:
-    assert broken(verify(name, by_sequence(unchanged))) == set()
+    assert broken(verify(name, with_fault(no_fault))) == set()
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: str(fault.__name__))
-def test_a_planted_fault_is_found_by_its_relation(fault: Callable[..., tuple[Any, ...]]) -> None:
+def test_a_planted_fault_is_found_by_its_relation(fault: Fault) -> None:
     name, relation = FAULTS[fault]
-    assert relation in broken(verify(name, by_sequence(fault), relation))
+    assert relation in broken(verify(name, with_fault(fault), relation))
 
 
 def test_writing_into_the_cache_is_a_fault() -> None:

@@ -16,6 +16,7 @@ import torch
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.vllm_invariant import version
 from kernels_bench.cases import Device
+from kernels_bench.paged import PagedBatch
 
 MODULE = "vllm.vllm_flash_attn"
 OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
@@ -26,30 +27,20 @@ def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
     """``flash_attn_varlen_func``; ``splits`` 0 is the heuristic, ``scheduled`` gives it metadata made beforehand."""
     flash = importlib.import_module(MODULE)
 
-    def attention(  # noqa: PLR0913, PLR0917 - the signature that all paged kernels have
-        q: torch.Tensor,
-        key_cache: torch.Tensor,
-        value_cache: torch.Tensor,
-        cu_seqlens_q: torch.Tensor,
-        seqused_k: torch.Tensor,
-        block_table: torch.Tensor,
-        lengths: torch.Tensor,
-        scale: float,
-    ) -> object:
-        most_queries, most_keys = (int(n) for n in lengths.amax(0))
+    def attention(q: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, batch: PagedBatch) -> object:
         _, page, kv_heads, size = key_cache.shape
         metadata = None
         if scheduled:
             metadata = flash.get_scheduler_metadata(
-                batch_size=len(lengths),
-                max_seqlen_q=most_queries,
-                max_seqlen_k=most_keys,
+                batch_size=len(batch.lengths),
+                max_seqlen_q=batch.most_queries,
+                max_seqlen_k=batch.most_keys,
                 num_heads_q=q.shape[1],
                 num_heads_kv=kv_heads,
                 headdim=size,
-                cache_seqlens=seqused_k,
+                cache_seqlens=batch.seqused_k,
                 qkv_dtype=q.dtype,
-                cu_seqlens_q=cu_seqlens_q,
+                cu_seqlens_q=batch.cu_seqlens_q,
                 page_size=page,
                 causal=True,
                 num_splits=splits,
@@ -58,13 +49,13 @@ def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
             q=q,
             k=key_cache,
             v=value_cache,
-            max_seqlen_q=most_queries,
-            cu_seqlens_q=cu_seqlens_q,
-            max_seqlen_k=most_keys,
-            seqused_k=seqused_k,
-            softmax_scale=scale,
+            max_seqlen_q=batch.most_queries,
+            cu_seqlens_q=batch.cu_seqlens_q,
+            max_seqlen_k=batch.most_keys,
+            seqused_k=batch.seqused_k,
+            softmax_scale=batch.scale,
             causal=True,
-            block_table=block_table,
+            block_table=batch.block_table,
             scheduler_metadata=metadata,
             num_splits=splits,
             fa_version=3,

@@ -11,37 +11,30 @@ from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
 
+from kernels_bench.paged import PagedBatch
+
 PADDED_BYTES = 4 << 30
 """Padded keys, values and mask of the sequences that are served at once, at most."""
 
 
-def attention(  # noqa: PLR0913, PLR0917 - the signature that all paged kernels have
-    q: torch.Tensor,
-    key_cache: torch.Tensor,
-    value_cache: torch.Tensor,
-    cu_seqlens_q: torch.Tensor,
-    seqused_k: torch.Tensor,
-    block_table: torch.Tensor,
-    lengths: torch.Tensor,
-    scale: float,
-) -> torch.Tensor:
-    """See `kernels_bench.operators.attention.Attention` for the arguments; returns (queries, heads, d)."""
+def attention(q: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, batch: PagedBatch) -> torch.Tensor:
+    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
     parts = []
-    for first, last in _parts(lengths, key_cache[0, 0].numel() * key_cache.element_size()):
-        most_queries, most_keys = (int(n) for n in lengths[first:last].amax(0))
-        begin, end = (int(lengths[:at, 0].sum()) for at in (first, last))
-        starts = cu_seqlens_q[first:last] - begin
-        counts = cu_seqlens_q[first + 1 : last + 1] - cu_seqlens_q[first:last]
-        used = seqused_k[first:last]
+    for first, last in _parts(batch.lengths, key_cache[0, 0].numel() * key_cache.element_size()):
+        most_queries, most_keys = (int(n) for n in batch.lengths[first:last].amax(0))
+        begin, end = (int(batch.lengths[:at, 0].sum()) for at in (first, last))
+        starts = batch.cu_seqlens_q[first:last] - begin
+        counts = batch.cu_seqlens_q[first : last + 1].diff()
+        used = batch.seqused_k[first:last]
         keys, values = (
-            _gathered(cache, block_table[first:last], used, most_keys) for cache in (key_cache, value_cache)
+            _gathered(cache, batch.block_table[first:last], used, most_keys) for cache in (key_cache, value_cache)
         )
         padded = F.scaled_dot_product_attention(
             _padded(q[begin:end], starts, most_queries),
             keys,
             values,
             attn_mask=_visible(counts, used, most_queries, most_keys),
-            scale=scale,
+            scale=batch.scale,
             enable_gqa=True,
         )
         parts.append(_unpadded(padded.transpose(1, 2), starts, counts, end - begin))

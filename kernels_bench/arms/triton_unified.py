@@ -17,6 +17,7 @@ from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.flash_attn3 import OPERATORS
 from kernels_bench.arms.vllm_invariant import version
 from kernels_bench.cases import Device
+from kernels_bench.paged import PagedBatch
 
 MODULE = "vllm.v1.attention.ops.triton_unified_attention"
 # MIN_LAUNCH_GRID_SIZE_2D and NUM_PAR_SOFTMAX_SEGMENTS of the backend.
@@ -37,17 +38,9 @@ def kernels() -> Mapping[str, Kernel]:
             buffers[heads, kv_heads, size] = made
         return buffers[heads, kv_heads, size]
 
-    def attention(  # noqa: PLR0913, PLR0917 - the signature that all paged kernels have
-        q: torch.Tensor,
-        key_cache: torch.Tensor,
-        value_cache: torch.Tensor,
-        cu_seqlens_q: torch.Tensor,
-        seqused_k: torch.Tensor,
-        block_table: torch.Tensor,
-        lengths: torch.Tensor,
-        scale: float,
+    def attention(
+        q: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, batch: PagedBatch
     ) -> torch.Tensor:
-        most_queries, most_keys = (int(n) for n in lengths.amax(0))
         kv_heads = key_cache.shape[2]
         sums, maxima, totals = segments(q.shape[1], kv_heads, q.shape[2], q.device)
         out = torch.empty_like(q)
@@ -56,14 +49,14 @@ def kernels() -> Mapping[str, Kernel]:
             k=key_cache,
             v=value_cache,
             out=out,
-            cu_seqlens_q=cu_seqlens_q,
-            max_seqlen_q=most_queries,
-            seqused_k=seqused_k,
-            max_seqlen_k=most_keys,
-            softmax_scale=scale,
+            cu_seqlens_q=batch.cu_seqlens_q,
+            max_seqlen_q=batch.most_queries,
+            seqused_k=batch.seqused_k,
+            max_seqlen_k=batch.most_keys,
+            softmax_scale=batch.scale,
             causal=True,
             window_size=(-1, -1),
-            block_table=block_table,
+            block_table=batch.block_table,
             softcap=0,
             q_descale=None,
             k_descale=None,

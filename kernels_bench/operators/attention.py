@@ -19,6 +19,7 @@ from kernels_bench.cases import ITEM_SIZE, Precision, Shape
 from kernels_bench.operators import models
 from kernels_bench.operators.base import ROUNDOFF, SMALLEST, Lines, Operator, RowTensors, Tensors
 from kernels_bench.operators.gemm import exact_product
+from kernels_bench.paged import PagedBatch
 from kernels_bench.relations.base import HOSTILE, STRANGER, Company, Ids
 from kernels_bench.rows import bell_at, hostile_rows
 
@@ -164,10 +165,8 @@ def _on_device(known: Census, batch: Entries, device: torch.device) -> _OnDevice
 class Attention(Operator):
     """softmax(q kᵀ / √d, causal) v for every query head, over the pages that a block table names.
 
-    A kernel takes, as vLLM's do: q (queries, heads, d), the key and value caches (pages, page, kv_heads, d),
-    ``cu_seqlens_q`` (entries + 1) and ``seqused_k`` (entries) and ``block_table`` (entries, pages) in int32 on the
-    device, ``lengths`` (entries, 2) in int64 on the host, each entry's number of queries and of keys, and the scale.
-    It returns (queries, heads, d). An entry's last query sees all of its keys, the one before one fewer.
+    A kernel takes q (queries, heads, d), the key and the value cache (pages, page, kv_heads, d) and a `PagedBatch`, and
+    returns (queries, heads, d).
     """
 
     mode: ClassVar[Mode]
@@ -241,9 +240,10 @@ class Attention(Operator):
         return (*inputs[:3], placed, inputs[4], *(cache.index_select(0, moved) for cache in weights))
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
-        """(q, key_cache, value_cache, cu_seqlens_q, seqused_k, block_table, lengths, scale)."""
+        """(q, key_cache, value_cache, batch)."""
         queries, cu_seqlens, seqused, table, lengths, *caches = rows
-        return (queries, *(caches or weights), cu_seqlens, seqused, table, lengths, queries.shape[-1] ** -0.5)
+        batch = PagedBatch(cu_seqlens, seqused, table, lengths, queries.shape[-1] ** -0.5)
+        return (queries, *(caches or weights), batch)
 
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
         """(queries, heads, d)."""

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from kernels_bench.paged import PagedBatch
+
 BLOCK = 16
 
 # exp(x) = 2^k exp(f), f = x - k ln 2 in [-0.35, 0.35]: ln 2 in two parts, and Taylor's coefficients of exp(f).
@@ -44,31 +46,22 @@ def _folded(x: Tensor, dim: int) -> Tensor:
     return x.squeeze(dim)
 
 
-def attention(  # noqa: PLR0913, PLR0917 - the signature that all paged kernels have
-    q: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    cu_seqlens_q: Tensor,
-    seqused_k: Tensor,
-    block_table: Tensor,
-    lengths: Tensor,
-    scale: float,
-) -> Tensor:
-    """See `kernels_bench.operators.attention.Attention` for the arguments; returns (queries, heads, d)."""
+def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
     out = torch.empty_like(q)
-    entry = torch.repeat_interleave(lengths[:, 0])
-    place = torch.arange(len(q)) - cu_seqlens_q.long()[entry]
-    seen = lengths[entry, 1] - lengths[entry, 0] + place + 1
+    entry = torch.repeat_interleave(batch.lengths[:, 0])
+    place = torch.arange(len(q)) - batch.cu_seqlens_q.long()[entry]
+    seen = batch.lengths[entry, 1] - batch.lengths[entry, 0] + place + 1
     for mine in _by_blocks(seen):
         token = torch.arange(BLOCK * (-(-int(seen[mine[0]]) // BLOCK)))
         visible = token < seen[mine, None]
         page = key_cache.shape[1]
-        pages = block_table[entry[mine]][:, (token // page).clamp(max=block_table.shape[1] - 1)].long()
+        pages = batch.block_table[entry[mine]][:, (token // page).clamp(max=batch.block_table.shape[1] - 1)].long()
         keys, values = (
             cache[pages, token % page].float().masked_fill_(~visible[..., None, None], 0.0)
             for cache in (key_cache, value_cache)
         )
-        out[mine] = _attend(q[mine].float(), keys, values, visible, scale).to(q.dtype)
+        out[mine] = _attend(q[mine].float(), keys, values, visible, batch.scale).to(q.dtype)
     return out
 
 

@@ -15,6 +15,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels_bench.paged import PagedBatch
+
 ROWS = 16  # queries times heads of a group that one program computes, at least: what matrix units take
 BLOCK_N = 64
 LEVELS = tl.constexpr(6)  # BLOCK_N = 2^LEVELS
@@ -113,33 +115,23 @@ def _join_kernel(  # noqa: PLR0917
     tl.store(out + line * D + cols, (acc / total).to(out.dtype.element_ty), mask=cols < D)
 
 
-def attention(  # noqa: PLR0917 - the signature that all paged kernels have
-    q: Tensor,
-    key_cache: Tensor,
-    value_cache: Tensor,
-    cu_seqlens_q: Tensor,
-    seqused_k: Tensor,
-    block_table: Tensor,
-    lengths: Tensor,
-    scale: float,
-) -> Tensor:
-    """See `kernels_bench.operators.attention.Attention` for the arguments; returns (queries, heads, d).
+def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d).
 
     All tensors are contiguous; d is at most 256.
     """
     lines, heads, size = q.shape
     kv_heads = key_cache.shape[2]
-    most_queries, most_keys = (int(n) for n in lengths.amax(0))
-    splits = triton.cdiv(most_keys, SPLIT)
+    splits = triton.cdiv(batch.most_keys, SPLIT)
     lanes = triton.next_power_of_2(heads // kv_heads)
     queries = max(1, ROWS // lanes)
     block_d = max(16, triton.next_power_of_2(size))
     sums = q.new_empty((lines, heads, splits, size), dtype=torch.float32)
     maxima, totals = q.new_empty((2, lines, heads, splits), dtype=torch.float32)
-    grid = (triton.cdiv(most_queries, queries), len(lengths), kv_heads * splits)
+    grid = (triton.cdiv(batch.most_queries, queries), len(batch.lengths), kv_heads * splits)
     _split_kernel[grid](
-        q, key_cache, value_cache, cu_seqlens_q, seqused_k, block_table, sums, maxima, totals,
-        scale * _LOG2_E, block_table.shape[1], splits,
+        q, key_cache, value_cache, batch.cu_seqlens_q, batch.seqused_k, batch.block_table, sums, maxima, totals,
+        batch.scale * _LOG2_E, batch.block_table.shape[1], splits,
         HEADS=heads, GROUP=heads // kv_heads, D=size, PAGE=key_cache.shape[1],
         LANES=lanes, QUERIES=queries, BLOCK_D=block_d, BLOCK_N=BLOCK_N, SPLIT=SPLIT,
         UPCAST=bool(triton.knobs.runtime.interpret),  # which has no dot of bf16
@@ -147,7 +139,7 @@ def attention(  # noqa: PLR0917 - the signature that all paged kernels have
     )  # fmt: skip
     out = torch.empty_like(q)
     _join_kernel[(lines * heads,)](
-        sums, maxima, totals, _seen(cu_seqlens_q, seqused_k, lines), out, splits,
+        sums, maxima, totals, _seen(batch.cu_seqlens_q, batch.seqused_k, lines), out, splits,
         HEADS=heads, D=size, BLOCK_D=block_d, SPLIT=SPLIT, num_warps=4,
     )  # fmt: skip
     return out
