@@ -8,13 +8,12 @@ metadata (vLLM 0.26, ``vllm/v1/attention/backends/flash_attn.py``).
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 
 import torch
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm_invariant import version
+from kernels_bench.arms.vllm_installed import environment, missing, version
 from kernels_bench.cases import Device
 from kernels_bench.paged import PagedBatch
 
@@ -28,6 +27,7 @@ def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
     flash = importlib.import_module(MODULE)
 
     def attention(q: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, batch: PagedBatch) -> object:
+        """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
         _, page, kv_heads, size = key_cache.shape
         metadata = None
         if scheduled:
@@ -66,10 +66,8 @@ def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
 
 def unavailable(device: Device) -> str | None:
     """vLLM absent, or no Hopper GPU."""
-    if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed: pip install 'samebits[vllm]'"
-    if device.type != "cuda":
-        return "FlashAttention 3 needs a CUDA GPU"
+    if (reason := missing(device, "FlashAttention 3 needs a CUDA GPU")) is not None:
+        return reason
     if device.capability is not None and device.capability[0] != 9:
         return f"FlashAttention 3 is made for SM90, and this GPU is {device.sm}"
     return None
@@ -81,7 +79,7 @@ def _arm(suffix: str, summary: str, splits: int, scheduled: bool, claims: bool =
         kernels=lambda: kernels(splits, scheduled),
         claims=claims,
         summary=summary,
-        environment={"VLLM_BATCH_INVARIANT": "1" if claims else "0", "VLLM_LOGGING_LEVEL": "ERROR"},
+        environment=environment(batch_invariant=claims),
         unavailable=unavailable,
         provenance=lambda: f"vLLM {version()}: {MODULE}, version 3",
         offers=OPERATORS,

@@ -8,14 +8,13 @@ them the 2-D one would be measured in its place.  Batch-invariant mode always ta
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 
 import torch
 
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.flash_attn3 import OPERATORS
-from kernels_bench.arms.vllm_invariant import version
+from kernels_bench.arms.vllm_installed import below_sm80, environment, missing, version
 from kernels_bench.cases import Device
 from kernels_bench.paged import PagedBatch
 
@@ -30,6 +29,7 @@ def kernels() -> Mapping[str, Kernel]:
     buffers: dict[tuple[int, int, int], tuple[torch.Tensor, ...]] = {}
 
     def segments(heads: int, kv_heads: int, size: int, device: torch.device) -> tuple[torch.Tensor, ...]:
+        """The 3-D kernel's sums, maxima and totals by segment, for one head layout."""
         form = (LEAST_GRID // kv_heads, heads, SEGMENTS)
         padded = 1 << (size - 1).bit_length()
         if (heads, kv_heads, size) not in buffers:
@@ -41,6 +41,7 @@ def kernels() -> Mapping[str, Kernel]:
     def attention(
         q: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, batch: PagedBatch
     ) -> torch.Tensor:
+        """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
         kv_heads = key_cache.shape[2]
         sums, maxima, totals = segments(q.shape[1], kv_heads, q.shape[2], q.device)
         out = torch.empty_like(q)
@@ -74,13 +75,7 @@ def kernels() -> Mapping[str, Kernel]:
 
 def unavailable(device: Device) -> str | None:
     """vLLM absent, or no CUDA GPU that Triton's matrix products run on."""
-    if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed: pip install 'samebits[vllm]'"
-    if device.type != "cuda":
-        return "vLLM's Triton attention needs a CUDA GPU"
-    if device.capability is not None and device.capability < (8, 0):
-        return f"it needs SM80 or newer, and this GPU is {device.sm}"
-    return None
+    return missing(device, "vLLM's Triton attention needs a CUDA GPU") or below_sm80(device)
 
 
 def _arm(suffix: str, summary: str, claims: bool) -> Arm:
@@ -89,7 +84,7 @@ def _arm(suffix: str, summary: str, claims: bool) -> Arm:
         kernels=kernels,
         claims=claims,
         summary=summary,
-        environment={"VLLM_BATCH_INVARIANT": "1" if claims else "0", "VLLM_LOGGING_LEVEL": "ERROR"},
+        environment=environment(batch_invariant=claims),
         unavailable=unavailable,
         provenance=lambda: f"vLLM {version()}: {MODULE}",
         compiles=True,

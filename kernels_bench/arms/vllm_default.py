@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 from collections.abc import Mapping
 
 import torch
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm_invariant import version
+from kernels_bench.arms.vllm_installed import environment, missing, version
 from kernels_bench.cases import Device
 
 
@@ -33,9 +32,7 @@ def kernels() -> Mapping[str, Kernel]:
 
 def unavailable(device: Device) -> str | None:
     """vLLM absent, or no CUDA."""
-    if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed: pip install 'samebits[vllm]'"
-    return None if device.type == "cuda" else "vLLM's CUDA norms need a CUDA GPU"
+    return missing(device, "vLLM's CUDA norms need a CUDA GPU")
 
 
 ARM = Arm(
@@ -43,7 +40,7 @@ ARM = Arm(
     kernels=kernels,
     claims=False,
     summary="vLLM's default norms (vllm._custom_ops)",
-    environment={"VLLM_BATCH_INVARIANT": "0", "VLLM_LOGGING_LEVEL": "ERROR"},
+    environment=environment(batch_invariant=False),
     unavailable=unavailable,
     provenance=lambda: f"vLLM {version()}: vllm._custom_ops",
     offers=("rms_norm", "fused_add_rms_norm"),

