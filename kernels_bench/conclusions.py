@@ -192,7 +192,7 @@ class ArmSummary(Record):
         same_bits: the other arms that compute the same bits, at least at times.
         timed: how many timings were measured.
         failed: how many verifications, relations and timings failed.
-        skipped: how many verifications and timings were skipped.
+        skipped: how many were skipped; timings that follow from their verification's result do not count.
         reasons: why cases are ``unsupported``, ``failed`` or ``skipped``, each reason once.
     """
 

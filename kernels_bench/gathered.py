@@ -28,6 +28,13 @@ class Found:
         yield from self.verifications.values()
         yield from self.timings.values()
 
+    def follows(self, record: Verification | Timing) -> bool:
+        """Whether a case was not timed for what its verification says already."""
+        verification = self.verifications.get(record.case.key)
+        if record.kind == "verification" or record.status != "skipped" or verification is None:
+            return False
+        return verification.status != "measured" or bool(verification.wrong)
+
     def of_operator(self, name: str) -> Found:
         """The same for one operator alone."""
         return Found(

@@ -105,18 +105,10 @@ def _status_remarks(found: Found, facts: RunFacts) -> Iterator[_Remark]:
     not_offered = _not_offered(found)
     for record in found.cases():
         case, status = record.case, record.status
-        if status == "measured" or (case.arm, case.operator) in not_offered or _follows(record, found):
+        if status == "measured" or (case.arm, case.operator) in not_offered or found.follows(record):
             continue
         remedy, command = _remedy(record, facts)
         yield _Remark(status, record.reason or _NO_REASON, remedy, case.arm, case.key, "case", command)
-
-
-def _follows(record: Verification | Timing, found: Found) -> bool:
-    """A case that was not timed for what its verification says already."""
-    verification = found.verifications.get(record.case.key)
-    if record.kind == "verification" or record.status != "skipped" or verification is None:
-        return False
-    return verification.status != "measured" or bool(verification.wrong)
 
 
 def _not_offered(found: Found) -> set[tuple[str, str]]:

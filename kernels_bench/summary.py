@@ -124,7 +124,7 @@ def _arm(name: str, claims: bool, found: Found, digests: Mapping[str, _Digests],
     verdicts = {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
     relations = [result for v in verified for result in v.relations]
     records: list[Verification | Timing] = [*verified, *timed]
-    statuses = Counter(record.status for record in records)
+    statuses = Counter(record.status for record in records if not found.follows(record))
     errors = [v.accuracy.worst for v in verified if v.accuracy is not None]
     reasons = [record.reason for record in records if record.status != "measured"]
     measured = [t for t in timed if t.status == "measured"]

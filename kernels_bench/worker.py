@@ -163,6 +163,12 @@ class Worker:
 
     def _verify(self, request: Verify) -> Verification:
         self._forget()
+        try:
+            return self._verified(request)
+        finally:
+            self._free()  # here, where nothing of the case is held any more
+
+    def _verified(self, request: Verify) -> Verification:
         case = request.case
         chosen = [relations()[name] for name in request.relations]
         try:
@@ -174,8 +180,6 @@ class Worker:
             raise
         except KernelFault as fault:
             return Verification(case=case, status="measured", wrong=str(fault), universe=request.universe)
-        finally:
-            self._free()
 
     def _reproduce(self, request: Reproduce) -> Reproduced:
         subject = self._make(request.case, request.seed, request.universe, True)

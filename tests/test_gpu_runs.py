@@ -33,7 +33,7 @@ REASONS = {
 
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory: pytest.TempPathFactory) -> Faulty:
-    chosen = ("--batch", "1,16", "--relation", "repeat")
+    chosen = ("--batch", "16", "--relation", "repeat")
     return run_beside_torch(tmp_path_factory.mktemp("failing"), "failing_gpu", range(64, 71), *chosen)
 
 

@@ -1,8 +1,9 @@
 """``flash-attn3``: vLLM's build of FlashAttention 3 over its paged cache, as vLLM's FLASH_ATTN backend calls it.
 
-By default the number of KV splits is left to a heuristic, which looks at the batch; under CUDA graphs vLLM bounds it
-(``flash_attn_max_num_splits_for_cuda_graph``, 32).  Batch-invariant mode asks for one split and gives no scheduler
-metadata (vLLM 0.26, ``vllm/v1/attention/backends/flash_attn.py``).
+By default the number of KV splits is left to a heuristic, which looks at the batch; for batches that a CUDA graph was
+captured for (``max_cudagraph_capture_size``, 512 tokens) vLLM bounds it (``flash_attn_max_num_splits_for_cuda_graph``,
+32).  Batch-invariant mode asks for one split and gives no scheduler metadata (vLLM 0.26,
+``vllm/v1/attention/backends/flash_attn.py``).
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from kernels_bench.paged import PagedBatch
 
 MODULE = "vllm.vllm_flash_attn"
 OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
-GRAPH_SPLITS = 32
+GRAPH_SPLITS, GRAPH_TOKENS = 32, 512
 
 
 def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
     """``flash_attn_varlen_func``; ``splits`` 0 is the heuristic, ``scheduled`` gives it metadata made beforehand."""
     flash = importlib.import_module(MODULE)
+
+    def splits_of(queries: int) -> int:
+        return 0 if splits == GRAPH_SPLITS and queries > GRAPH_TOKENS else splits
 
     def attention(q: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, batch: PagedBatch) -> object:
         """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
@@ -43,7 +47,7 @@ def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
                 cu_seqlens_q=batch.cu_seqlens_q,
                 page_size=page,
                 causal=True,
-                num_splits=splits,
+                num_splits=splits_of(len(q)),
             )
         return flash.flash_attn_varlen_func(
             q=q,
@@ -57,7 +61,7 @@ def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
             causal=True,
             block_table=batch.block_table,
             scheduler_metadata=metadata,
-            num_splits=splits,
+            num_splits=splits_of(len(q)),
             fa_version=3,
         )
 
