@@ -117,6 +117,32 @@ class Shape(Record):
         return self.n
 
 
+Claims = bool | tuple[str, ...]
+"""What an arm says of itself: that it keeps every relation, none, or those named."""
+
+
+def claimed(claims: Claims, relation: str) -> bool:
+    """Whether an arm says that it keeps a relation."""
+    return claims if isinstance(claims, bool) else relation in claims
+
+
+class Load(Record):
+    """A batch that is timed.
+
+    Attributes:
+        m: number of rows.
+        length: tokens of every sequence, where rows are sequences; None elsewhere.
+    """
+
+    m: int
+    length: int | None = None
+
+    @property
+    def token(self) -> str:
+        """Such as ``16``, or ``16x4096`` for 16 sequences of 4096 tokens: what identifies the load of a case."""
+        return str(self.m) if self.length is None else f"{self.m}x{self.length}"
+
+
 class Case(Record):
     """One arm's implementation of one operator at one shape and precision."""
 

@@ -49,11 +49,11 @@ def _words(text: str | None) -> tuple[str, ...] | None:
     return words
 
 
-def _numbers(text: str | None) -> tuple[int, ...] | None:
+def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     words = _words(text)
     wrong = next((word for word in words or () if not word.removeprefix("-").isdecimal()), None)
     if wrong is not None:
-        raise UsageError(f"--batch {wrong}: expected whole numbers, such as --batch 1,16,256")
+        raise UsageError(f"--{option} {wrong}: expected whole numbers, such as --{option} 1,16,256")
     return tuple(int(word) for word in words) if words is not None else None
 
 
@@ -67,6 +67,9 @@ def run(
     ] = None,
     batch: Annotated[
         str | None, typer.Option(help="Rows M to verify and time, such as 1,16,256.", metavar="M,…")
+    ] = None,
+    length: Annotated[
+        str | None, typer.Option(help="Attention: tokens of the sequences to time, such as 128,4096.", metavar="N,…")
     ] = None,
     dtype: Annotated[
         str | None, typer.Option(help="bf16, fp16, fp32, bf16:fp32 (fp32 result).", metavar="NAMES")
@@ -101,7 +104,8 @@ def run(
             op=_words(op),
             arm=_words(arm),
             shapes=_words(shapes),
-            batch=_numbers(batch),
+            batch=_numbers("batch", batch),
+            length=_numbers("length", length),
             dtype=_words(dtype),
             relation=_words(relation),
             quick=quick,

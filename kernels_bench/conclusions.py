@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kernels_bench.cases import Case, Device, Record
+from pydantic import Field
+
+from kernels_bench.cases import Case, Claims, Device, Record
 from kernels_bench.records import Ceiling, Counterexample
 from profiles.environment import Environment
 
-SUMMARY_SCHEMA_VERSION = 1
+SUMMARY_SCHEMA_VERSION = 2
 
 Verdict = Literal["wrong", "variant", "failed", "inconclusive", "sampled", "unsupported", "skipped"]
 VERDICTS: tuple[Verdict, ...] = (
@@ -35,17 +37,19 @@ class ArmFact(Record):
 
     Attributes:
         name: as users type it.
-        claims: the arm says of itself that it is batch-invariant.
+        claims: the relations that the arm says of itself it keeps.
         provenance: which version and path it uses; empty if it does not say.
         unavailable: why it could not run on this machine; empty if it could.
         plugin: path of the user's file that it comes from, if any.
+        default_for: operators of which it is the default kernel.
     """
 
     name: str
-    claims: bool
+    claims: Claims
     provenance: str = ""
     unavailable: str = ""
     plugin: str | None = None
+    default_for: tuple[str, ...] = ()
 
 
 class RunFacts(Record):
@@ -58,7 +62,7 @@ class RunFacts(Record):
         seconds: wall time; None if nobody watched the clock.
         environment: code, machine and versions.
         command: the command line that made the run, as it can be typed again.
-        default_arm: the arm that the others' speeds are compared with.
+        default_arm: the arm that the others' speeds are compared with, where no arm is an operator's own default.
         missing: measurements that were planned and not reached (Ctrl-C, a full disk).
     """
 
@@ -78,12 +82,14 @@ class Speed(Record):
     Attributes:
         ratio: geometric mean over all pairs.
         by_m: geometric mean over the cases timed at each M.
+        by_length: geometric mean over those timed at each length of sequences; empty where rows are no sequences.
         cases: how many cases went into it.
         timings: how many pairs of the same case and M went into it.
     """
 
     ratio: float
     by_m: dict[int, float]
+    by_length: dict[int, float] = Field(default_factory=dict)
     cases: int
     timings: int
 
@@ -95,11 +101,13 @@ class CeilingShare(Record):
         median: over the timings.
         best: over the timings.
         timings: how many went into it.
+        by_length: median over those at each length of sequences; empty where rows are no sequences.
     """
 
     median: float
     best: float
     timings: int
+    by_length: dict[int, float] = Field(default_factory=dict)
 
 
 class SameBits(Record):
@@ -129,6 +137,22 @@ class SameBits(Record):
         if self.sizes:
             return f" at {len(self.sizes)} of {self.sizes_compared} M"
         return f" in {self.equal} of {self.compared} outputs"
+
+
+class Breakage(Record):
+    """A relation that one arm broke.
+
+    Attributes:
+        relation: its name.
+        examined: in how many cases the relation was examined, broken or not.
+        where: in what companies, over all cases: M, and who the neighbours were.
+        by_case: the same for each shape and precision in which it broke.
+    """
+
+    relation: str
+    examined: int
+    where: str
+    by_case: dict[str, str]
 
 
 class Finding(Record):
@@ -178,13 +202,15 @@ class ArmSummary(Record):
 
     Attributes:
         arm: its name.
-        claims: it says of itself that it is batch-invariant.
+        claims: the relations that it says of itself it keeps.
         verdict: the worst of its cases'; None if none was verified.
         verdicts: how many cases have each verdict, the worst first.
         cases: how many cases were to be verified.
         companies: how many companies were compared with a reference.
         rows: how many rows' outputs were compared.
         worst_error: largest error as a share of what the operators allow (above 1 is wrong); None if unknown.
+        broken_claims: in how many cases a relation that it claims is broken.
+        breakages: every relation that broke, and where.
         findings: the first thing wrong, and the counterexample of the smallest company, where there are any.
         warm: speed with a warm L2; None if nothing was timed on both arms.
         cold: speed with a cold L2.
@@ -197,13 +223,15 @@ class ArmSummary(Record):
     """
 
     arm: str
-    claims: bool
+    claims: Claims
     verdict: Verdict | None
     verdicts: dict[Verdict, int]
     cases: int
     companies: int
     rows: int
     worst_error: float | None
+    broken_claims: int
+    breakages: tuple[Breakage, ...]
     findings: tuple[Finding, ...]
     warm: Speed | None
     cold: Speed | None
@@ -226,11 +254,17 @@ class OperatorSummary(Record):
     Attributes:
         operator: its name.
         cases: how many different cases, arms apart.
+        default_arm: the arm that the others' speeds are compared with.
+        sizes: the M that its table shows: those of `HEADLINE_SIZES` that were timed, else a few that were.
+        lengths: the lengths of sequences that were timed; none where rows are no sequences.
         arms: every arm of which there is a record.
     """
 
     operator: str
     cases: int
+    default_arm: str
+    sizes: tuple[int, ...]
+    lengths: tuple[int, ...]
     arms: tuple[ArmSummary, ...]
 
 
@@ -240,7 +274,6 @@ class RunSummary(Record):
     Attributes:
         schema_version: `SUMMARY_SCHEMA_VERSION`.
         facts: device, versions, and where the results are.
-        sizes: the M that tables show: those of `HEADLINE_SIZES` that were timed, else a few that were.
         operators: in the order of the records.
         arms: every arm over all operators.
         ceiling: what the device can do at most; None if it was not measured.
@@ -250,9 +283,14 @@ class RunSummary(Record):
 
     schema_version: int = SUMMARY_SCHEMA_VERSION
     facts: RunFacts
-    sizes: tuple[int, ...]
     operators: tuple[OperatorSummary, ...]
     arms: tuple[ArmSummary, ...]
     ceiling: Ceiling | None
     provenance: dict[str, str]
     notices: tuple[Notice, ...]
+
+    @property
+    def default_arm(self) -> str:
+        """The arm that speeds over all operators are compared with, in words."""
+        names = {operator.default_arm for operator in self.operators}
+        return names.pop() if len(names) == 1 else "the default arms"

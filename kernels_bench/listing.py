@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from kernels_bench.cases import Shape
+from kernels_bench.cases import Claims, Shape
 from kernels_bench.protocol import Catalogue
 
 
@@ -18,7 +18,7 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     arms = [
         (
             arm.name,
-            "yes" if arm.claims else "no",
+            _claims(arm.claims),
             f"cannot run here: {arm.unavailable}"
             if arm.unavailable
             else "; ".join(filter(None, (arm.summary, arm.caveat))),
@@ -32,6 +32,12 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     _table(console, "relations (--relation)", ("relation", "companies compared", ""), relations)
     shapes = {shape.label: _sizes(shape) for o in catalogue.operators for shape in o.shapes}
     _table(console, "shapes (--shapes)", ("shape", "sizes"), sorted(shapes.items()))
+
+
+def _claims(claims: Claims) -> str:
+    if isinstance(claims, bool):
+        return "yes" if claims else "no"
+    return ", ".join(claims) or "no"
 
 
 def _sizes(shape: Shape) -> str:

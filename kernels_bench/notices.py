@@ -127,6 +127,7 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
     if "out of memory" in reason:
         return "free the device's memory, or choose smaller --shapes and --batch", ""
     batch = f" --batch {record.m}" if isinstance(record, Timing) else ""
+    batch += f" --length {record.length}" if isinstance(record, Timing) and record.length is not None else ""
     alone = rerun_command(record.case, plugin_of(record.case.arm, facts)) + batch
     if "no answer" in reason or "timed out" in reason:
         return "raise --timeout if the kernel is slow, else it hangs; one alone:", alone

@@ -22,20 +22,20 @@ def overview(summary: RunSummary) -> str:
     lines = ["| operator | " + " | ".join(f"`{name}`" for name in names) + " |"]
     lines.append("|---" * (len(names) + 1) + "|")
     for operator in summary.operators:
-        cells = [_cell(operator, name, summary) for name in names]
+        cells = [_cell(operator, name) for name in names]
         lines.append(f"| `{operator.operator}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(operator: OperatorSummary, name: str, summary: RunSummary) -> str:
+def _cell(operator: OperatorSummary, name: str) -> str:
     arm = next((arm for arm in operator.arms if arm.arm == name), None)
     counts = {} if arm is None else {sign: arm.verdicts.get(verdict, 0) for verdict, sign in SIGNS.items()}  # type: ignore[call-overload]
     shown = " ".join(f"{sign} {count}" for sign, count in counts.items() if count)
-    return shown + _speed(arm, summary) if arm is not None and shown else "–"
+    return shown + _speed(arm, operator) if arm is not None and shown else "–"
 
 
-def _speed(arm: ArmSummary, summary: RunSummary) -> str:
-    if arm.warm is None or arm.arm == summary.facts.default_arm:
+def _speed(arm: ArmSummary, operator: OperatorSummary) -> str:
+    if arm.warm is None or arm.arm == operator.default_arm:
         return ""
     return f" · {arm.warm.ratio:.2f}×"
 

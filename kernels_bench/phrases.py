@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kernels_bench.cases import Case
-from kernels_bench.conclusions import ArmSummary, Finding, Notice, RunSummary, Verdict
+from kernels_bench.conclusions import ArmSummary, Breakage, Finding, Notice, RunSummary, Verdict
 from kernels_bench.summary import broken_promises, exit_status, unmeasured
 
 NOTHING = "\N{EN DASH}"
@@ -48,10 +48,11 @@ def verdict_text(arm: ArmSummary) -> str:
 
 def share_text(arm: ArmSummary) -> str:
     """Median share of the ceiling, and the best, in percent."""
-    return NOTHING if arm.ceiling is None else f"{_percent(arm.ceiling.median)} ({_percent(arm.ceiling.best)})"
+    return NOTHING if arm.ceiling is None else f"{percent(arm.ceiling.median)} ({percent(arm.ceiling.best)})"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share in percent, without the sign."""
     return f"{100 * share:.0f}" if share >= 0.0095 else f"{100 * share:.1g}"
 
 
@@ -91,7 +92,7 @@ def sentences(arms: Sequence[ArmSummary], default_arm: str) -> list[str]:
     groups: dict[tuple[Any, ...], list[ArmSummary]] = {}
     for arm in arms:
         timed = arm.warm.cases if arm.warm is not None else None
-        key = (tuple(arm.verdicts.items()), arm.claims, timed, arm.arm == default_arm)
+        key = (tuple(arm.verdicts.items()), arm.claims, arm.broken_claims > 0, timed, arm.arm == default_arm)
         groups.setdefault(key, []).append(arm)
     return [_verdict_clause(group) + _speed_clause(group, default_arm) + "." for group in groups.values()]
 
@@ -101,10 +102,12 @@ def _verdict_clause(group: Sequence[ArmSummary]) -> str:
     subject = _and([arm.arm for arm in group])
     if first.verdict is None:
         return f"{subject} {'were' if several else 'was'} not verified"
-    if "variant" in first.verdicts and first.claims:
+    if first.broken_claims:
         subject += f" claim{'' if several else 's'} batch invariance, yet"
-    elif "variant" in first.verdicts:
+    elif "variant" in first.verdicts and not first.claims:
         subject += f", which claim{'' if several else 's'} nothing,"
+    elif "variant" in first.verdicts and not isinstance(first.claims, bool):
+        subject += f", which claim{'' if several else 's'} only {_and(first.claims)},"
     count = first.verdicts[first.verdict]
     # Out of what was examined: what an arm does not offer says nothing of its bits.
     others = {v: n for v, n in first.verdicts.items() if v not in (first.verdict, "unsupported")}
@@ -118,10 +121,14 @@ def _speed_clause(group: Sequence[ArmSummary], default_arm: str) -> str:
     if first.arm == default_arm or (first.warm is None and first.verdict == "unsupported"):
         return ""
     if first.warm is None:
-        return f"; there is no speed to compare with {default_arm}'s"
+        return f"; there is no speed to compare with {_possessive(default_arm)}"
     ratios = _and([ratio_text(arm.warm.ratio) for arm in group if arm.warm is not None])
     over = "" if first.warm.cases == first.cases else f" over {cases(first.warm.cases)}"
     return f"; {'they run' if len(group) > 1 else 'it runs'} at {ratios} of {default_arm} (geometric mean{over})"
+
+
+def _possessive(arm: str) -> str:
+    return f"{arm}'" if arm.endswith("s") else f"{arm}'s"
 
 
 def _where(case: Case) -> str:
@@ -133,6 +140,15 @@ def finding_text(arm: str, finding: Finding) -> str:
     """A finding of an arm, on one line."""
     kind = "counterexample" if finding.kind == "variant" else "wrong result"
     return f"{arm}, {kind}: {finding.text} ({_where(finding.case)})"
+
+
+def breakage_text(arm: str, breakage: Breakage) -> str:
+    """A relation that an arm broke, on one line: in which cases, and in which companies."""
+    cases_of = list(breakage.by_case)
+    named = len(cases_of) < breakage.examined and len(cases_of) <= _NAMED
+    which = f": {', '.join(cases_of)}" if named else ""
+    count = f"{len(cases_of)} of {cases(breakage.examined)}{which}"
+    return f"{arm} breaks {breakage.relation} in {count} ({breakage.where})"
 
 
 def notice_text(notice: Notice) -> str:
@@ -164,6 +180,7 @@ def outcome(summary: RunSummary) -> str:
     return f"{'; '.join(parts)} (exit status {exit_status(summary)})."
 
 
+_NAMED = 4  # cases that are told by name, at most
 _UNREACHED = "the run is not complete"
 
 
@@ -211,12 +228,12 @@ def duration(seconds: float) -> str:
 
 def legend(summary: RunSummary) -> Iterator[str]:
     """What the words and columns of the tables mean, a line each."""
-    default = summary.facts.default_arm
+    default = summary.default_arm
     seen = {verdict for arm in summary.arms for verdict in arm.verdicts}
     yield from (meaning for verdict, meaning in _MEANINGS.items() if verdict in seen)
     if any(arm.warm is not None for arm in summary.arms):
         yield (
-            f"vs {default}: {default}'s time over the arm's (below 1{TIMES} is slower than {default}); "
+            f"vs {default}: {_possessive(default)} time over the arm's (below 1{TIMES} is slower than {default}); "
             "medians with a warm cache, geometric means over cases; "
             "cold: other data in the cache before each call"
         )

@@ -6,12 +6,11 @@ import difflib
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from kernels_bench.cases import PRECISIONS, Case, Precision, Record, Shape
+from kernels_bench.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Record, Shape
 from kernels_bench.protocol import ArmInfo, Catalogue, OperatorInfo
 from kernels_bench.relations.base import sweep
 from kernels_bench.results import Selection
 
-TIMED = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
 # M at which the results of arms are compared with each other.
 DIGESTED = (1, 16, 256, 2048)
 CPU_SHAPES = ("small",)
@@ -22,6 +21,8 @@ CPU_PRECISIONS = ("bf16", "fp32")
 TELLING = ("unaligned/0", "unaligned/entry", "unaligned/heads", "small/unaligned")
 # Families with so much to measure that on a GPU they are measured only when they are asked for.
 BY_REQUEST = ("attention",)
+# Sequences whose KV caches together are larger are not timed: every arm holds its own.
+MOST_CACHE = 2 << 30
 QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
 
 
@@ -38,13 +39,13 @@ class Sweep(Record):
     Attributes:
         universe: number of rows.
         sizes: those of the relations.
-        timed: those that are timed; none where speed has no meaning yet.
+        timed: the batches that are timed; none where speed is not measured.
         digested: those at which the arms' bits are compared with each other.
     """
 
     universe: int
     sizes: tuple[int, ...]
-    timed: tuple[int, ...]
+    timed: tuple[Load, ...]
     digested: tuple[int, ...]
 
 
@@ -54,8 +55,9 @@ class Plan(Record):
     Attributes:
         arms: those that can run here and were not left out.
         left_out: arms that were asked for, or would be run, and cannot be.
-        cases: to be verified, and then timed at every M that their operator is timed at.
+        cases: to be verified, and then timed at every load that their operator is timed at and they have room for.
         relations: names, in order.
+        quick: a short run.
         sweeps: for each operator, every M.
         seed: of all data.
     """
@@ -64,20 +66,31 @@ class Plan(Record):
     left_out: tuple[ArmInfo, ...]
     cases: tuple[Case, ...]
     relations: tuple[str, ...]
+    quick: bool
     sweeps: dict[str, Sweep]
     seed: int
 
     @property
     def planned(self) -> int:
         """How many verifications and timings there are to do."""
-        return sum(1 + len(self.sweeps[case.operator].timed) for case in self.cases)
+        return sum(1 + len(self.loads(case)) for case in self.cases)
 
-    def units(self) -> list[tuple[tuple[Case, ...], int]]:
-        """What is timed turn by turn: the cases of all arms at one operator, shape, precision and M."""
+    def loads(self, case: Case) -> list[Load]:
+        """What a case is timed at."""
+        return [load for load in self.sweeps[case.operator].timed if _cache_bytes(case, load) <= MOST_CACHE]
+
+    def units(self) -> list[tuple[tuple[Case, ...], Load]]:
+        """What is timed turn by turn: the cases of all arms at one operator, shape, precision and load."""
         groups: dict[str, list[Case]] = {}
         for case in self.cases:
             groups.setdefault(case.without_arm, []).append(case)
-        return [(tuple(group), m) for group in groups.values() for m in self.sweeps[group[0].operator].timed]
+        return [(tuple(group), load) for group in groups.values() for load in self.loads(group[0])]
+
+
+def _cache_bytes(case: Case, load: Load) -> int:
+    """Keys and values of a load's sequences."""
+    shape = case.shape
+    return 2 * (shape.kv_heads or 0) * shape.k * load.m * (load.length or 0) * ITEM_SIZE[case.precision.input]
 
 
 def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
@@ -102,6 +115,7 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
         left_out=tuple(arm for arm in chosen if arm.unavailable),
         cases=cases,
         relations=tuple(relation.name for relation in relations),
+        quick=selection.quick,
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
     )
@@ -130,13 +144,31 @@ def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selec
 
 def _sweep(operator: OperatorInfo, selection: Selection, device: str) -> Sweep:
     universe = max(operator.universe[device], *(selection.batch or (1,)))
-    timed = _positive(selection.batch) if selection.batch else TIMED[device]
     return Sweep(
         universe=universe,
         sizes=_sizes(selection, universe),
-        timed=timed if operator.timed else (),
+        timed=_loads(operator, selection, device),
         digested=tuple(sorted({m for m in (*(selection.batch or DIGESTED), universe) if m <= universe})),
     )
+
+
+def _loads(operator: OperatorInfo, selection: Selection, device: str) -> tuple[Load, ...]:
+    if not operator.timed[device]:
+        return ()
+    rows = _positive(selection.batch) if selection.batch else operator.timed[device]
+    lengths: tuple[int | None, ...] = operator.lengths[device] or (None,)
+    if operator.lengths[device] and selection.length:
+        lengths = _lengths(selection.length)
+    elif selection.quick:
+        lengths = lengths[:: max(1, len(lengths) - 1)]
+    return tuple(Load(m=m, length=length) for m in rows for length in lengths)
+
+
+def _lengths(wanted: Sequence[int]) -> tuple[int, ...]:
+    wrong = [n for n in wanted if not 1 <= n <= 1 << 20]
+    if wrong:
+        raise UsageError(f"--length {wrong[0]}: a sequence has between 1 and {1 << 20} tokens")
+    return tuple(sorted(set(wanted)))
 
 
 def _sizes(selection: Selection, universe: int) -> tuple[int, ...]:
@@ -178,11 +210,18 @@ def _cases(
         shapes = _shapes(operator, selection, device)
         for position, shape in enumerate(shapes):
             for precision in _precisions(operator, shape, position, selection, device):
-                for arm in (arm for arm in arms if arm.offers is None or operator.name in arm.offers):
+                for arm in (arm for arm in arms if _measures(arm, operator, position, selection)):
                     found = True
                     yield Case(arm=arm.name, operator=operator.name, shape=shape, precision=precision)
     if not found:
         raise UsageError(f"--shapes {','.join(selection.shapes or ())}: fits none of the chosen operators")
+
+
+def _measures(arm: ArmInfo, operator: OperatorInfo, position: int, selection: Selection) -> bool:
+    """Whether an arm has an operator, and the patience for its shape at this position."""
+    if arm.offers is not None and operator.name not in arm.offers:
+        return False
+    return position == 0 or selection.shapes is not None or operator.name not in arm.brief
 
 
 def _precisions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels_bench.cases import Case, Device, Record, Shape
+from kernels_bench.cases import Case, Claims, Device, Load, Record, Shape
 from kernels_bench.records import ArmStart, Ceiling, Counterexample, Timing, Verification
 
 
@@ -11,7 +11,7 @@ class ArmInfo(Record):
 
     Attributes:
         name: as users type it.
-        claims: the arm says of itself that it is batch-invariant.
+        claims: the relations that the arm says of itself it keeps.
         summary: one line.
         environment: set in its worker before anything is imported.
         unavailable: why it cannot run here; empty if it can.
@@ -20,10 +20,12 @@ class ArmInfo(Record):
         digest: of that file's bytes.
         compiles: its kernels are compiled when they are first used here.
         offers: operators that it has; None where that is known only once it is loaded.
+        default_for: operators of which it is the default kernel.
+        brief: operators of which it is measured at the first shape only, unless shapes are asked for.
     """
 
     name: str
-    claims: bool
+    claims: Claims
     summary: str
     environment: dict[str, str]
     unavailable: str
@@ -32,6 +34,8 @@ class ArmInfo(Record):
     digest: str = ""
     compiles: bool = False
     offers: tuple[str, ...] | None = None
+    default_for: tuple[str, ...] = ()
+    brief: tuple[str, ...] = ()
 
 
 class OperatorInfo(Record):
@@ -47,7 +51,8 @@ class OperatorInfo(Record):
         precisions: dtypes measured by default.
         universe: rows compared by default, by type of device.
         family: name of the file it stands in, such as ``gemm``; asked for by that name, all of it is measured.
-        timed: whether its speed is measured.
+        timed: rows of the batches that are timed by default, by type of device; none where speed is not measured.
+        lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
     """
 
     name: str
@@ -59,7 +64,8 @@ class OperatorInfo(Record):
     precisions: tuple[str, ...]
     universe: dict[str, int]
     family: str
-    timed: bool = True
+    timed: dict[str, tuple[int, ...]]
+    lengths: dict[str, tuple[int, ...]]
 
 
 class RelationInfo(Record):
@@ -100,6 +106,7 @@ class Verify(Record):
         sizes: every M of the sweep.
         universe: number of rows.
         digest_sizes: M's whose outputs are digested.
+        brief: a short run's companies.
     """
 
     case: Case
@@ -108,6 +115,7 @@ class Verify(Record):
     relations: tuple[str, ...]
     sizes: tuple[int, ...]
     digest_sizes: tuple[int, ...]
+    brief: bool = False
 
 
 class Reproduce(Record):
@@ -129,11 +137,16 @@ class Reproduced(Record):
 
 
 class PrepareTiming(Record):
-    """Request: make a case ready to be timed at one M; answered with `Turned`."""
+    """Request: make a case ready to be timed at one load; answered with `Turned`.
+
+    Attributes:
+        load: the batch.
+        largest_m: rows of the largest batch of this case.
+    """
 
     case: Case
     seed: int
-    m: int
+    load: Load
     largest_m: int
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kernels_bench.cases import Case, Record
+from kernels_bench.cases import Case, Claims, Load, Record
 
 SCHEMA_VERSION = 2
 
@@ -223,6 +223,7 @@ class Timing(Record):
     Attributes:
         case: what was timed.
         m: number of rows.
+        length: tokens of every sequence, where rows are sequences; None elsewhere.
         status: how it ended.
         reason: for every status but ``measured``.
         warm: with inputs and weights in L2 as far as they fit.
@@ -241,6 +242,7 @@ class Timing(Record):
     kind: Literal["timing"] = "timing"
     case: Case
     m: int
+    length: int | None = None
     status: Status
     reason: str = ""
     warm: Summary | None = None
@@ -258,7 +260,12 @@ class Timing(Record):
     @property
     def key(self) -> str:
         """What identifies the timing in a run."""
-        return f"{self.case.key}/{self.m}"
+        return f"{self.case.key}/{self.load.token}"
+
+    @property
+    def load(self) -> Load:
+        """What was timed of the case."""
+        return Load(m=self.m, length=self.length)
 
 
 class Ceiling(Record):
@@ -280,7 +287,7 @@ class ArmStart(Record):
 
     Attributes:
         arm: its name.
-        claims: the arm says of itself that it is batch-invariant.
+        claims: the relations that the arm says of itself it keeps.
         provenance: which version and path it uses.
         pid: the worker's.
         seconds: from start to ready.
@@ -288,7 +295,7 @@ class ArmStart(Record):
 
     kind: Literal["arm"] = "arm"
     arm: str
-    claims: bool
+    claims: Claims
     provenance: str
     pid: int
     seconds: float

@@ -25,6 +25,7 @@ from kernels_bench.conclusions import (
 from kernels_bench.phrases import (
     NOTHING,
     TIMES,
+    breakage_text,
     cases,
     ceiling_text,
     device_text,
@@ -33,6 +34,7 @@ from kernels_bench.phrases import (
     legend,
     notice_text,
     outcome,
+    percent,
     ratio_text,
     same_bits,
     same_bits_lines,
@@ -93,21 +95,48 @@ class _Column:
     justify: Literal["left", "right"] = "right"
 
 
-def _columns(operator: OperatorSummary, summary: RunSummary) -> list[_Column]:
+def _columns(operator: OperatorSummary) -> list[_Column]:
     """Everything that is said of an operator's arms, as text."""
-    default, arms = summary.facts.default_arm, _offering(operator)
+    arms = _offering(operator)
     columns = [
         _Column(("", "arm"), tuple(arm.arm for arm in arms), "left"),
         _Column(("verdict", "(cases)"), tuple(verdict_text(arm) for arm in arms), "left"),
-        _Column(("vs", default), tuple(_mean(arm, arm.warm, default) for arm in arms)),
     ]
-    columns += [_Column(("", f"M={m}"), tuple(_mean(arm, arm.warm, default, m) for arm in arms)) for m in summary.sizes]
+    if any(arm.timed for arm in arms):
+        columns += _speed_columns(operator)
+    return [*columns, _Column(("", "same bits as"), tuple(same_bits(arm) for arm in arms), "left")]
+
+
+def _speed_columns(operator: OperatorSummary) -> list[_Column]:
+    default, arms = operator.default_arm, _offering(operator)
+    columns = [_Column(("vs", default), tuple(_mean(arm, arm.warm, default) for arm in arms))]
+    columns += [
+        _Column(("", f"M={m}"), tuple(_mean(arm, arm.warm, default, m) for arm in arms)) for m in operator.sizes
+    ]
     columns += [
         _Column(("", "cold"), tuple(_mean(arm, arm.cold, default) for arm in arms)),
         _Column(("%", "ceiling"), tuple(share_text(arm) for arm in arms)),
-        _Column(("", "same bits as"), tuple(same_bits(arm) for arm in arms), "left"),
     ]
     return columns
+
+
+def _columns_by_length(operator: OperatorSummary) -> list[_Column]:
+    """Speed and share of the ceiling at each length of sequences, as text."""
+    default, arms = operator.default_arm, [arm for arm in operator.arms if arm.timed]
+    columns = [_Column(("", "arm"), tuple(arm.arm for arm in arms), "left")]
+    for number, length in enumerate(operator.lengths):
+        cells = tuple(_mean_at(arm, default, length) for arm in arms)
+        columns.append(_Column((f"vs {default}" if not number else "", f"KV {length:,}"), cells))
+    for number, length in enumerate(operator.lengths):
+        shares = [arm.ceiling.by_length.get(length) if arm.ceiling is not None else None for arm in arms]
+        cells = tuple(NOTHING if share is None else percent(share) for share in shares)
+        columns.append(_Column(("% ceiling" if not number else "", f"{length:,}"), cells))
+    return columns
+
+
+def _mean_at(arm: ArmSummary, default: str, length: int) -> str:
+    ratio = None if arm.warm is None else arm.warm.by_length.get(length)
+    return f"1{TIMES}" if ratio is not None and arm.arm == default else ratio_text(ratio)
 
 
 def _mean(arm: ArmSummary, speed: Speed | None, default: str, m: int | None = None) -> str:
@@ -134,7 +163,7 @@ def _table(columns: Sequence[_Column], arms: Sequence[ArmSummary], gap: int) -> 
         row = _line(columns, [column.cells[number] for column in columns], widths, gap)
         if arm.verdict is not None:
             start = widths[0] + gap
-            style = "bold red" if arm.claims and arm.verdict == "variant" else _STYLES[arm.verdict]
+            style = "bold red" if arm.broken_claims and arm.verdict == "variant" else _STYLES[arm.verdict]
             row.stylize(style, start, start + widths[1])
         rows.append(row)
     return [*(Text(head.plain, style="bold") for head in heads if head.plain), Text(rule, style="dim"), *rows]
@@ -153,7 +182,7 @@ def _line(columns: Sequence[_Column], cells: Sequence[str], widths: Sequence[int
 
 def _print(summary: RunSummary, console: Console) -> None:
     for operator in summary.operators:
-        _print_operator(operator, summary, console)
+        _print_operator(operator, console)
     for line in legend(summary):
         _say(console, line, style="dim", indent=2)
     if summary.notices:
@@ -166,7 +195,7 @@ def _print(summary: RunSummary, console: Console) -> None:
     console.print()
     _say(console, "in short", style="bold")
     if len(summary.operators) > 1:
-        for text in sentences(summary.arms, summary.facts.default_arm):
+        for text in sentences(summary.arms, summary.default_arm):
             _say(console, f"- {text}", indent=2)
     good = exit_status(summary) == 0
     _say(console, f"- {outcome(summary)}", style="bold green" if good else "bold red", indent=2)
@@ -174,15 +203,28 @@ def _print(summary: RunSummary, console: Console) -> None:
     _print_whereabouts(summary, console)
 
 
-def _print_operator(operator: OperatorSummary, summary: RunSummary, console: Console) -> None:
+def _print_operator(operator: OperatorSummary, console: Console) -> None:
     _say(console, f"{operator.operator}, {cases(operator.cases)}", style="bold")
     offering = _offering(operator)
-    for text in sentences(offering, summary.facts.default_arm):
+    for text in sentences(offering, operator.default_arm):
         _say(console, text, indent=2)
     console.print()
-    if not _print_table(_columns(operator, summary), offering, console):
+    if not _print_table(_columns(operator), offering, console):
         for text in same_bits_lines(offering):
             _say(console, text, indent=2)
+    if operator.lengths:
+        console.print()
+        for line in _table(_columns_by_length(operator), [arm for arm in operator.arms if arm.timed], gap=2):
+            console.print(line, soft_wrap=True)
+        console.print()
+    _print_findings(operator, console)
+
+
+def _print_findings(operator: OperatorSummary, console: Console) -> None:
+    """What broke and where, and for each arm one case of it that can be made again."""
+    for arm in operator.arms:
+        for breakage in arm.breakages:
+            _say(console, breakage_text(arm.arm, breakage), indent=2)
     for arm in operator.arms:
         if _not_offered(arm):
             _say(console, f"{arm.arm} unsupported: {'; '.join(arm.reasons[:2])}", style="dim", indent=2)
@@ -259,7 +301,7 @@ def markdown(summary: RunSummary) -> str:
         "```",
     ]
     for operator in summary.operators:
-        lines += ["", *_markdown_operator(operator, summary)]
+        lines += ["", *_markdown_operator(operator)]
     lines += ["", *(f"- {_escape(line)}" for line in legend(summary))]
     if summary.notices:
         lines += ["", "Warnings:", ""]
@@ -270,22 +312,31 @@ def markdown(summary: RunSummary) -> str:
     return "\n".join(lines)
 
 
-def _markdown_operator(operator: OperatorSummary, summary: RunSummary) -> Iterator[str]:
-    columns = _columns(operator, summary)
+def _markdown_operator(operator: OperatorSummary) -> Iterator[str]:
     offering = _offering(operator)
     yield f"### {operator.operator} ({cases(operator.cases)})"
     yield ""
     if offering:
-        yield _row([" ".join(column.heads).strip() for column in columns])
-        yield _row(["---:" if column.justify == "right" else ":---" for column in columns])
-        yield from (_row([_escape(column.cells[i]) for column in columns]) for i in range(len(offering)))
-        yield ""
-    yield from (f"- {_escape(text)}" for text in sentences(offering, summary.facts.default_arm))
+        yield from _markdown_table(_columns(operator))
+    if operator.lengths:
+        yield from _markdown_table(_columns_by_length(operator))
+    yield from (f"- {_escape(text)}" for text in sentences(offering, operator.default_arm))
+    for arm in offering:
+        for breakage in arm.breakages:
+            yield f"- {_escape(breakage_text(arm.arm, breakage))}"
+            yield from (f"  - {_escape(case)}: {_escape(where)}" for case, where in breakage.by_case.items())
     for arm in operator.arms:
         if _not_offered(arm):
             yield f"- {_escape(arm.arm)} unsupported: {_escape('; '.join(arm.reasons[:2]))}"
         for finding in arm.findings:
             yield f"- {_escape(finding_text(arm.arm, finding))}: `{finding.command}`"
+
+
+def _markdown_table(columns: Sequence[_Column]) -> Iterator[str]:
+    yield _row([" ".join(column.heads).strip() for column in columns])
+    yield _row(["---:" if column.justify == "right" else ":---" for column in columns])
+    yield from (_row([_escape(cell) for cell in cells]) for cells in zip(*(c.cells for c in columns), strict=True))
+    yield ""
 
 
 def _row(cells: Sequence[str]) -> str:

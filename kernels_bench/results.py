@@ -47,6 +47,7 @@ class Selection(Record):
         arm: arms.
         shapes: names or sizes, as typed.
         batch: values of M.
+        length: tokens of the sequences that are timed.
         dtype: precisions.
         relation: relations.
         quick: a short run.
@@ -59,6 +60,7 @@ class Selection(Record):
     arm: tuple[str, ...] | None = None
     shapes: tuple[str, ...] | None = None
     batch: tuple[int, ...] | None = None
+    length: tuple[int, ...] | None = None
     dtype: tuple[str, ...] | None = None
     relation: tuple[str, ...] | None = None
     quick: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kernels_bench.cases import Case
+from kernels_bench.cases import Case, Load
 from kernels_bench.plan import Plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import (
@@ -101,6 +101,7 @@ class Runner:
             relations=self._plan.relations,
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
+            brief=self._plan.quick,
         )
 
     def _measure_ceiling(self) -> None:
@@ -116,28 +117,29 @@ class Runner:
         self._display.step(arm)
 
     def _time_all(self) -> None:
-        units = [(cases, m) for cases, m in self._plan.units() if not self._is_timed(cases, m)]
+        units = [(cases, load) for cases, load in self._plan.units() if not self._is_timed(cases, load)]
         if not units:
             return
         self._display.phase("time", len(units))
-        for cases, m in units:
-            self._time(cases, m)
-            self._display.step(f"{cases[0].without_arm} M={m}")
+        for cases, load in units:
+            self._time(cases, load)
+            tokens = "" if load.length is None else f" of {load.length} tokens"
+            self._display.step(f"{cases[0].without_arm} M={load.m}{tokens}")
 
-    def _is_timed(self, cases: Iterable[Case], m: int) -> bool:
-        return all(f"{case.key}/{m}" in self._timed for case in cases)
+    def _is_timed(self, cases: Iterable[Case], load: Load) -> bool:
+        return all(f"{case.key}/{load.token}" in self._timed for case in cases)
 
-    def _time(self, cases: Sequence[Case], m: int) -> None:
+    def _time(self, cases: Sequence[Case], load: Load) -> None:
         """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
         results: dict[str, Timing] = {}
         running: list[Case] = []
         for case in cases:
             reason = self._no_timing(case)
-            reply = reason or self._crew.ask(case.arm, self._prepare_request(case, m))
+            reply = reason or self._crew.ask(case.arm, self._prepare_request(case, load))
             if isinstance(reply, Turned):
                 running.append(case)
             else:
-                results[case.arm] = _timing(case, m, reply)
+                results[case.arm] = _timing(case, load, reply)
         turning = list(running)
         while turning:
             for case in list(turning):
@@ -147,7 +149,7 @@ class Runner:
                 turning.remove(case)
                 if isinstance(reply, Turned):
                     reply = self._crew.ask(case.arm, FinishTiming())
-                results[case.arm] = _timing(case, m, reply)
+                results[case.arm] = _timing(case, load, reply)
         for case in cases:
             self._keep(results[case.arm])
 
@@ -161,9 +163,9 @@ class Runner:
             return Failure(status="skipped", reason="the result is wrong, so its speed means nothing")
         return None
 
-    def _prepare_request(self, case: Case, m: int) -> PrepareTiming:
-        largest = max(self._plan.sweeps[case.operator].timed)
-        return PrepareTiming(case=case, seed=self._plan.seed, m=m, largest_m=largest)
+    def _prepare_request(self, case: Case, load: Load) -> PrepareTiming:
+        largest = max(known.m for known in self._plan.loads(case) if known.length == load.length)
+        return PrepareTiming(case=case, seed=self._plan.seed, load=load, largest_m=largest)
 
 
 def _status(failure: Failure) -> Status:
@@ -177,8 +179,8 @@ def _verification(case: Case, reply: Reply) -> Verification:
     return Verification(case=case, status=_status(reply), reason=reply.reason)
 
 
-def _timing(case: Case, m: int, reply: Reply) -> Timing:
+def _timing(case: Case, load: Load, reply: Reply) -> Timing:
     if isinstance(reply, Timing):
         return reply
     assert isinstance(reply, Failure)
-    return Timing(case=case, m=m, status=_status(reply), reason=reply.reason)
+    return Timing(case=case, m=load.m, length=load.length, status=_status(reply), reason=reply.reason)

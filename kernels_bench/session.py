@@ -40,12 +40,16 @@ from profiles.telemetry import TelemetryUnavailable, open_telemetry
 
 INTERRUPTED_STATUS = 130
 
-PARALLEL = 4
-"""Workers that verify at once on a GPU: while one compiles another computes.
+PARALLEL = {"cuda": 4, "cpu": 2}
+"""Workers that verify at once: while one waits, compiles or uses one core only, another computes.
 
 Processes take turns on a GPU, so that more of them give little once all is compiled (180 cases on an H100: 29 s with
 one, 24 s with two, 23 s with three or five).
 """
+
+
+HELPERS = 4
+"""Further processes of arms whose kernels are compiled while they are verified, over all such arms."""
 
 
 @dataclass(frozen=True)
@@ -163,9 +167,10 @@ def _work(plan: Plan, run: RunDirectory, display: Display) -> None:
 
     on_cpu = run.manifest.device.type == "cpu"
     compiling = [arm.name for arm in plan.arms if arm.compiles]
-    with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up, helped=compiling) as crew:
+    helpers = dict.fromkeys(compiling, max(1, HELPERS // max(1, len(compiling))))
+    with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up, helpers) as crew:
         crew.start()
-        Runner(plan, crew, run, display, parallel=1 if on_cpu else PARALLEL).run()
+        Runner(plan, crew, run, display, parallel=PARALLEL["cpu" if on_cpu else "cuda"]).run()
 
 
 def report(directory: Path, outputs: Outputs) -> int:
@@ -215,6 +220,7 @@ def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) ->
                 provenance=provenance.get(arm.name, ""),
                 unavailable=arm.unavailable,
                 plugin=arm.plugin,
+                default_for=arm.default_for,
             )
             for arm in manifest.arms
         ),

@@ -7,6 +7,8 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from kernels_bench.breakage import breakages
+from kernels_bench.cases import Claims, Load, claimed
 from kernels_bench.conclusions import (
     HEADLINE_SIZES,
     VERDICTS,
@@ -33,16 +35,27 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
     found = gather(records)
     arms = _known_arms(found, facts)
     cases = [record.case for record in found.cases()]
+    names = dict.fromkeys(case.operator for case in cases)
+    defaults = {name: _default_arm(found.of_operator(name), name, facts) for name in names}
     operators = []
-    for name in dict.fromkeys(case.operator for case in cases):
+    for name in names:
         part = found.of_operator(name)
         distinct = {case.without_arm for case in cases if case.operator == name}
-        operators.append(OperatorSummary(operator=name, cases=len(distinct), arms=_arms(part, arms, facts)))
+        timed = [timing for timing in part.timings.values() if timing.status == "measured"]
+        operators.append(
+            OperatorSummary(
+                operator=name,
+                cases=len(distinct),
+                default_arm=defaults[name],
+                sizes=_table_sizes(timed),
+                lengths=tuple(sorted({timing.length for timing in timed if timing.length is not None})),
+                arms=_arms(part, arms, defaults, facts),
+            )
+        )
     return RunSummary(
         facts=facts,
-        sizes=_table_sizes(found.timings.values()),
         operators=tuple(operators),
-        arms=_arms(found, arms, facts),
+        arms=_arms(found, arms, defaults, facts),
         ceiling=found.ceiling,
         provenance=_provenance(found, facts),
         notices=tuple(notices(found, facts)),
@@ -68,8 +81,8 @@ def unmeasured(summary: RunSummary) -> bool:
 
 
 def broken_promises(summary: RunSummary) -> tuple[str, ...]:
-    """The arms that claim batch invariance and are variant."""
-    return tuple(arm.arm for arm in summary.arms if arm.claims and "variant" in arm.verdicts)
+    """The arms that broke a relation which they claim to keep."""
+    return tuple(arm.arm for arm in summary.arms if arm.broken_claims)
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:
@@ -83,8 +96,15 @@ def geometric_mean(ratios: Sequence[float]) -> float:
     return math.exp(math.fsum(math.log(ratio) for ratio in ratios) / len(ratios))
 
 
-def _known_arms(found: Found, facts: RunFacts) -> dict[str, bool]:
-    """Every arm and whether it claims batch invariance; one that nobody introduced is held to it."""
+def _default_arm(found: Found, operator: str, facts: RunFacts) -> str:
+    """The arm that the others' speeds are compared with: the operator's own default where it was measured."""
+    present = {record.case.arm for record in found.cases()}
+    own = (arm.name for arm in facts.arms if operator in arm.default_for and arm.name in present)
+    return next(own, facts.default_arm)
+
+
+def _known_arms(found: Found, facts: RunFacts) -> dict[str, Claims]:
+    """Every arm and what it claims; one that nobody introduced is held to everything."""
     arms = {arm.name: arm.claims for arm in facts.arms if not arm.unavailable}
     for start in found.starts.values():
         arms.setdefault(start.arm, start.claims)
@@ -100,7 +120,7 @@ def _provenance(found: Found, facts: RunFacts) -> dict[str, str]:
 
 
 def _table_sizes(timings: Iterable[Timing]) -> tuple[int, ...]:
-    timed = sorted({timing.m for timing in timings if timing.status == "measured"})
+    timed = sorted({timing.m for timing in timings})
     usual = tuple(m for m in HEADLINE_SIZES if m in timed)
     if usual or not timed:
         return usual
@@ -111,13 +131,25 @@ def _table_sizes(timings: Iterable[Timing]) -> tuple[int, ...]:
 # --- one arm -----------------------------------------------------------------------------------------------
 
 
-def _arms(found: Found, claims: Mapping[str, bool], facts: RunFacts) -> tuple[ArmSummary, ...]:
+def _arms(
+    found: Found, claims: Mapping[str, Claims], defaults: Mapping[str, str], facts: RunFacts
+) -> tuple[ArmSummary, ...]:
     seen = {record.case.arm for record in found.cases()}
     digests = _digests(found)
-    return tuple(_arm(name, claims[name], found, digests, facts) for name in claims if name in seen)
+    base = [t for t in found.timings.values() if t.case.arm == defaults[t.case.operator] and t.status == "measured"]
+    return tuple(
+        _arm(name, claims[name], found, base, digests, plugin_of(name, facts)) for name in claims if name in seen
+    )
 
 
-def _arm(name: str, claims: bool, found: Found, digests: Mapping[str, _Digests], facts: RunFacts) -> ArmSummary:
+def _arm(
+    name: str,
+    claims: Claims,
+    found: Found,
+    base: Sequence[Timing],
+    digests: Mapping[str, _Digests],
+    plugin: str | None,
+) -> ArmSummary:
     verified = [v for v in found.verifications.values() if v.case.arm == name]
     timed = [t for t in found.timings.values() if t.case.arm == name]
     counts = Counter(v.verdict for v in verified)
@@ -128,7 +160,6 @@ def _arm(name: str, claims: bool, found: Found, digests: Mapping[str, _Digests],
     errors = [v.accuracy.worst for v in verified if v.accuracy is not None]
     reasons = [record.reason for record in records if record.status != "measured"]
     measured = [t for t in timed if t.status == "measured"]
-    base = [t for t in found.timings.values() if t.case.arm == facts.default_arm and t.status == "measured"]
     return ArmSummary(
         arm=name,
         claims=claims,
@@ -138,7 +169,9 @@ def _arm(name: str, claims: bool, found: Found, digests: Mapping[str, _Digests],
         companies=sum(result.companies for result in relations),
         rows=sum(result.rows for result in relations),
         worst_error=max(errors, default=None),
-        findings=tuple(_findings(verified, plugin_of(name, facts))),
+        broken_claims=sum(_breaks_a_claim(verification, claims) for verification in verified),
+        breakages=breakages(verified),
+        findings=tuple(_findings(verified, plugin)),
         warm=_speed(measured, base, "warm"),
         cold=_speed(measured, base, "cold"),
         ceiling=_ceiling_share(measured, found.ceiling),
@@ -148,6 +181,13 @@ def _arm(name: str, claims: bool, found: Found, digests: Mapping[str, _Digests],
         skipped=statuses["skipped"],
         reasons=tuple(dict.fromkeys(reasons)),
     )
+
+
+def _breaks_a_claim(verification: Verification, claims: Claims) -> bool:
+    """Whether a case broke a relation that its arm claims; what is wrong altogether is judged apart."""
+    if verification.verdict != "variant":
+        return False
+    return any(result.status == "broken" and claimed(claims, result.relation) for result in verification.relations)
 
 
 def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[Finding]:
@@ -173,18 +213,24 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
 
 
 def _speed(timed: Sequence[Timing], base: Sequence[Timing], state: State) -> Speed | None:
-    def medians(timings: Sequence[Timing]) -> dict[tuple[str, int], float]:
-        values = {(t.case.without_arm, t.m): median_us(t, state) for t in timings}
+    def medians(timings: Sequence[Timing]) -> dict[tuple[str, Load], float]:
+        values = {(t.case.without_arm, t.load): median_us(t, state) for t in timings}
         return {key: us for key, us in values.items() if us is not None}
 
     ours, default = medians(timed), medians(base)
     ratios = {key: default[key] / us for key, us in ours.items() if key in default}
     if not ratios:
         return None
-    sizes = sorted({m for _, m in ratios})
+    by_m: dict[int, list[float]] = {}
+    by_length: dict[int, list[float]] = {}
+    for (_, load), ratio in ratios.items():
+        by_m.setdefault(load.m, []).append(ratio)
+        if load.length is not None:
+            by_length.setdefault(load.length, []).append(ratio)
     return Speed(
         ratio=geometric_mean(list(ratios.values())),
-        by_m={m: geometric_mean([ratio for (_, at), ratio in ratios.items() if at == m]) for m in sizes},
+        by_m={m: geometric_mean(by_m[m]) for m in sorted(by_m)},
+        by_length={length: geometric_mean(by_length[length]) for length in sorted(by_length)},
         cases=len({case for case, _ in ratios}),
         timings=len(ratios),
     )
@@ -193,10 +239,20 @@ def _speed(timed: Sequence[Timing], base: Sequence[Timing], state: State) -> Spe
 def _ceiling_share(timed: Iterable[Timing], ceiling: Ceiling | None) -> CeilingShare | None:
     if ceiling is None:
         return None
-    shares = [share for timing in timed if (share := ceiling_share(timing, ceiling)) is not None]
-    if not shares:
+    known = [(timing.length, share) for timing in timed if (share := ceiling_share(timing, ceiling)) is not None]
+    if not known:
         return None
-    return CeilingShare(median=statistics.median(shares), best=max(shares), timings=len(shares))
+    shares = [share for _, share in known]
+    by_length: dict[int, list[float]] = {}
+    for length, share in known:
+        if length is not None:
+            by_length.setdefault(length, []).append(share)
+    return CeilingShare(
+        median=statistics.median(shares),
+        best=max(shares),
+        timings=len(shares),
+        by_length={length: statistics.median(by_length[length]) for length in sorted(by_length)},
+    )
 
 
 def ceiling_share(timing: Timing, ceiling: Ceiling) -> float | None:

@@ -12,7 +12,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,13 @@ from typing import Protocol
 
 import torch
 
+from kernels_bench.arms import prepared
+from kernels_bench.cases import Load
+from kernels_bench.comparison import same_bits
 from kernels_bench.records import Samples, Summary, Timing
 from kernels_bench.relations import company
 from kernels_bench.sampling import FULL_CLOCK, known_well_enough, summarise
-from kernels_bench.subject import Subject
+from kernels_bench.subject import KernelFault, Subject
 from profiles.ranges import Ranges
 from profiles.telemetry import Telemetry
 
@@ -184,13 +187,15 @@ class TimedCase:
         # Held until the end: an allocator gives freed memory out again, and the placement would not change.
         self._placements: list[Call] = []
         case = subject.case
-        self._message = f"{case.arm}/{case.operator}/{case.shape.token},{case.precision}/{m}"
+        self._load, self._company = Load(m=m, length=subject.operator.length), company(f"first:{m}", subject.universe)
+        self._message = f"{case.arm}/{case.operator}/{case.shape.token},{case.precision}/{self._load.token}"
         effort = Effort()
         self._warm = Sampler(effort, stopwatch.full_clock_mhz)
         self._cold = Sampler(effort, stopwatch.full_clock_mhz)
         with ranges.range(f"warm-up/{self._message}", category="warm-up", payload=m):
             call = self._place()
             call()
+            self._check(call)
             synchronise(subject.device)
             self._compile_s = time.perf_counter() - start
             self._estimate_us = stopwatch.estimate_us(call)
@@ -198,12 +203,30 @@ class TimedCase:
         self._small = self._bytes() <= SMALL_BYTES
         self._wall_s = time.perf_counter() - start - self._compile_s
 
+    def _check(self, call: Call) -> None:
+        """See that what is timed is what was verified, where a kernel prepares its call.
+
+        Raises:
+            KernelFault: the prepared call gives other bits than the kernel itself, which is repeatable.
+        """
+        kernel, operator = self._subject.kernel, self._subject.operator
+        if not hasattr(kernel, "prepare"):
+            return
+        arguments = operator.arguments(self._subject.gather(self._company), self._subject.weights)
+        direct, again, timed = (
+            tuple(output.clone() for output in operator.by_row(result()))
+            for result in (partial(kernel, *arguments), partial(kernel, *arguments), call)
+        )
+        if _same(direct, again) and not _same(direct, timed):
+            raise KernelFault(f"its prepare() gives other bits than the call itself, at {self._message}")
+
     def _bytes(self) -> int:
         """Rows, weights and results together."""
         subject = self._subject
-        shapes = subject.operator.result_shapes(subject.case.shape, self._m)
+        lines = len(subject.lines(self._company).ids)
+        shapes = subject.operator.result_shapes(subject.case.shape, lines)
         results = sum(math.prod(shape) for shape in shapes) * subject.case.precision.torch_output.itemsize
-        rows = self._m * sum(table[0].nbytes for table in subject.tables)
+        rows = lines * sum(table[0].nbytes for table in subject.tables)
         return rows + results + sum(weight.nbytes for weight in subject.weights)
 
     def _next_placements(self) -> list[Call]:
@@ -216,10 +239,10 @@ class TimedCase:
     def _place(self) -> Call:
         """The kernel's call on a fresh copy of its rows and, unless they are large, its weights."""
         subject = self._subject
-        inputs = subject.gather(company(f"first:{self._m}", subject.universe))
+        inputs = subject.gather(self._company)
         small = sum(weight.nbytes for weight in subject.weights) <= LARGE_BYTES
         weights = tuple(weight.clone() for weight in subject.weights) if small else subject.weights
-        call = partial(subject.kernel, *subject.operator.arguments(inputs, weights))
+        call = prepared(subject.kernel, subject.operator.arguments(inputs, weights))
         self._placements.append(call)
         return call
 
@@ -244,6 +267,7 @@ class TimedCase:
         return Timing(
             case=case,
             m=self._m,
+            length=self._subject.operator.length,
             status="measured",
             warm=self._warm.summary(),
             cold=self._cold.summary(),
@@ -257,6 +281,10 @@ class TimedCase:
             wall_ms=1e3 * self._wall_s,
             compile_ms=1e3 * self._compile_s,
         )
+
+
+def _same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
+    return all(bool(same_bits(a, b)) for a, b in zip(left, right, strict=True))
 
 
 def synchronise(device: torch.device) -> None:

@@ -78,7 +78,8 @@ def extent(result: RelationResult) -> str:
     sizes = [int(spec.split(":")[1]) for spec in result.broken]
     if len(sizes) < 2:
         return ""
-    return f"; {len(sizes)} of {result.companies} companies differ, of {min(sizes)} to {max(sizes):,} rows"
+    rows = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+    return f"; {len(sizes)} of {result.companies} companies differ, of {rows} rows"
 
 
 def plugin_of(arm: str, facts: RunFacts) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from kernels_bench.arms import Arm, Device, Kernel, PluginError, Unsupported, arms, load_plugin
+from kernels_bench.arms import Arm, Device, Kernel, PluginError, Unsupported, arms, claims_of, load_plugin
 from kernels_bench.cases import Case
 from kernels_bench.ceiling import measure_ceiling
 from kernels_bench.operators import operators
@@ -93,7 +93,8 @@ def catalogue(request: AskCatalogue) -> Catalogue:
                 precisions=o.precisions,
                 universe=dict(o.universe),
                 family=type(o).__module__.rpartition(".")[2],
-                timed=o.timed,
+                timed=dict(o.timed),
+                lengths=dict(o.lengths),
             )
             for o in operators().values()
         ),
@@ -106,13 +107,15 @@ def catalogue(request: AskCatalogue) -> Catalogue:
 def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
     return ArmInfo(
         name=arm.name,
-        claims=arm.claims,
+        claims=claims_of(arm),
         summary=arm.summary,
         environment=dict(arm.environment),
         unavailable=arm.unavailable(device) or "",
         caveat=arm.caveat(device),
         compiles=arm.compiles and device.type == "cuda",
         offers=None if arm.offers is None else tuple(arm.offers),
+        default_for=tuple(arm.default_for),
+        brief=tuple(arm.brief),
         plugin=plugin,
         digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
     )
@@ -155,7 +158,7 @@ class Worker:
             self._kept_telemetry = _telemetry()
         return ArmStart(
             arm=arm.name,
-            claims=arm.claims,
+            claims=claims_of(arm),
             provenance=arm.provenance(),
             pid=os.getpid(),
             seconds=time.perf_counter() - start,
@@ -173,8 +176,10 @@ class Worker:
         chosen = [relations()[name] for name in request.relations]
         try:
             with self._ranges.range(f"verify/{case.key}", category="verification"):
-                verifier = Verifier(self._make(case, request.seed, request.universe, True), request.seed, self._plugin)
-                setting = Setting(request.universe, request.sizes, longest=case.shape.tokens or 0)
+                verifier = Verifier(
+                    self._make(case, request.seed, request.universe, watched=True), request.seed, self._plugin
+                )
+                setting = Setting(request.universe, request.sizes, longest=case.shape.tokens or 0, brief=request.brief)
                 return verifier.verify(chosen, setting, request.digest_sizes)
         except MalformedResult:
             raise
@@ -182,18 +187,18 @@ class Worker:
             return Verification(case=case, status="measured", wrong=str(fault), universe=request.universe)
 
     def _reproduce(self, request: Reproduce) -> Reproduced:
-        subject = self._make(request.case, request.seed, request.universe, True)
+        subject = self._make(request.case, request.seed, request.universe, watched=True)
         launch = "graph" if request.launch == "graph" else "eager"
         comparison = Comparison(request.reference, request.company, launch)  # type: ignore[arg-type]
         with poisoned_allocations(self._device):
             found = Verifier(subject, request.seed, self._plugin).compare(comparison, request.relation)
         return Reproduced(counterexample=found)
 
-    def _make(self, case: Case, seed: int, universe: int, watched: bool) -> Subject:
+    def _make(self, case: Case, seed: int, universe: int, watched: bool, length: int | None = None) -> Subject:
         kernel = bind(case, self._kernels)
         return Subject(
             case,
-            operators()[case.operator],
+            operators()[case.operator].at(length),
             kernel,
             seed=seed,
             universe=universe,
@@ -203,10 +208,18 @@ class Worker:
 
     def _prepare(self, request: PrepareTiming) -> Turned:
         self._timed = None
-        if self._subject is None or self._subject.case != request.case or self._subject.universe < request.m:
+        load, subject = request.load, self._subject
+        # Rows of one batch are the first ones of a larger one; of sequences the cache must not be larger than needed.
+        if (
+            subject is None
+            or (subject.case, subject.operator.length) != (request.case, load.length)
+            or subject.universe < load.m
+        ):
             self._forget()
-            self._subject = self._make(request.case, request.seed, request.largest_m, False)
-        self._timed = TimedCase(self._subject, request.m, self._stopwatch(), self._ranges, self._kept_telemetry)
+            universe = request.largest_m if load.length is None else load.m
+            subject = self._make(request.case, request.seed, universe, watched=False, length=load.length)
+            self._subject = subject
+        self._timed = TimedCase(subject, load.m, self._stopwatch(), self._ranges, self._kept_telemetry)
         return Turned(done=False)
 
     def _timing(self) -> TimedCase:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TypeVar
@@ -28,8 +30,8 @@ DEATHS_IN_A_ROW = 3
 # Threads that spin while they wait make every other process wait too, and on a busy machine thirty times longer.
 _DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
 
-HELPER = " (helper)"
-"""Ends the name of an arm's second process; no arm's own name has a space."""
+HELPER = " (helper {})"
+"""Ends the names of an arm's further processes; no arm's own name has a space."""
 
 ENDING_S = 5.0
 """A process that hung up has this long to end by itself."""
@@ -171,6 +173,23 @@ def read_catalogue(plugins: Sequence[str], log: Path) -> Catalogue:
     return reply
 
 
+@dataclass
+class _Pace:
+    """How long an arm's requests take."""
+
+    requests: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.requests += 1
+        self.seconds += seconds
+
+    @property
+    def mean_s(self) -> float:
+        """Infinite as long as nothing is known, so that every arm is soon tried."""
+        return self.seconds / self.requests if self.requests else math.inf
+
+
 class Crew:
     """The workers of all arms of a run.
 
@@ -179,7 +198,7 @@ class Crew:
         logs: directory for what the workers print.
         timeout_s: longest that one request may take.
         announce: told of every arm that came up.
-        helped: names of arms that get a second process for `work`, until `release`.
+        helpers: how many further processes an arm gets for `work`, until `release`.
     """
 
     def __init__(
@@ -188,11 +207,14 @@ class Crew:
         logs: Path,
         timeout_s: float,
         announce: Callable[[ArmStart], None],
-        helped: Collection[str] = (),
+        helpers: Mapping[str, int] | None = None,
     ) -> None:
         # A worker has the name of its arm, or of its arm and HELPER.
         self._arms = {arm.name: arm for arm in arms}
-        self._arms |= {f"{arm.name}{HELPER}": arm for arm in arms if arm.name in helped}
+        for arm in arms:
+            numbers = range(1, 1 + (helpers or {}).get(arm.name, 0))
+            self._arms |= {arm.name + HELPER.format(number): arm for number in numbers}
+        self._paces = {arm.name: _Pace() for arm in arms}
         self._logs, self._timeout_s, self._announce = logs, timeout_s, announce
         self._workers: dict[str, Worker] = {}
         self._deaths = dict.fromkeys(self._arms, 0)
@@ -269,7 +291,7 @@ class Crew:
         Arms that are still loading do not keep the others waiting.
         """
         waiting = {name: list(requests) for name, requests in queues.items()}
-        busy: dict[str, R] = {}
+        busy: dict[str, tuple[R, float]] = {}
         while busy or any(waiting.values()):
             while len(busy) < width and (name := self._next(waiting, busy)) is not None:
                 request = waiting[self._arms[name].name].pop(0)
@@ -278,16 +300,18 @@ class Crew:
                     yield request, worker
                 else:
                     worker.post(request, self._timeout_s)
-                    busy[name] = request
+                    busy[name] = request, time.monotonic()
             loading = {name for name in self._loading if waiting.get(self._arms[name].name)}
             for name, reply in self._answers({*busy, *loading}):
                 if name in busy:
-                    yield busy.pop(name), self._note(name, reply)
+                    request, began = busy.pop(name)
+                    self._paces[self._arms[name].name].add(time.monotonic() - began)
+                    yield request, self._note(name, reply)
                 else:
                     self._settle(name, reply)
 
     def _next(self, waiting: Mapping[str, Sequence[object]], busy: Mapping[str, object]) -> str | None:
-        """An idle worker that is loaded, of the arm with the most left to do."""
+        """An idle worker that is loaded, of the arm that has the longest way to go, as far as is known."""
         idle = [
             name
             for name, arm in self._arms.items()
@@ -296,7 +320,11 @@ class Crew:
             and name not in self._loading
             and not (self._helps(name) and name in self._given_up)
         ]
-        return max(idle, key=lambda name: len(waiting[self._arms[name].name]), default=None)
+        return max(idle, key=lambda name: self._seconds_left(self._arms[name].name, waiting), default=None)
+
+    def _seconds_left(self, arm: str, waiting: Mapping[str, Sequence[object]]) -> tuple[float, int]:
+        left = len(waiting[arm])
+        return left * self._paces[arm].mean_s, left
 
     def _answers(self, names: set[str]) -> list[tuple[str, Reply]]:
         """Wait for at least one of some workers to answer or to run out of time."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels_bench.arms import Kernel, torch_attention
+from kernels_bench.arms import Kernel, torch_attention, torch_flex
 from kernels_bench.arms.samebits import cpu_attention
 from kernels_bench.arms.torch_attention import attention as padded_attention
 from kernels_bench.cases import Case, Precision, Shape
@@ -263,10 +263,10 @@ def test_a_batch_too_large_to_pad_is_served_in_parts(monkeypatch: pytest.MonkeyP
     whole = padded_attention(*arguments)
     monkeypatch.setattr(torch_attention, "PADDED_BYTES", 40_000)
     token_bytes = made.weights[0][0, 0].numel() * 2
-    parts = list(torch_attention._parts(arguments[3].lengths, token_bytes))
+    parts = [(part.begin, part.end) for part in torch_attention.parts(arguments[3], token_bytes)]
     assert len(parts) > 2
     assert [a for a, _ in parts[1:]] == [b for _, b in parts[:-1]]
-    assert (parts[0][0], parts[-1][1]) == (0, 9)
+    assert (parts[0][0], parts[-1][1]) == (0, len(whole))
     torch.testing.assert_close(padded_attention(*arguments), whole, rtol=2e-2, atol=2e-2)
 
 
@@ -356,3 +356,36 @@ def test_bytes_and_operations_are_those_of_the_definition() -> None:
     seen = int((kv * (kv + 1) // 2).sum())
     assert np.array_equal(census("prefill", SHAPE, 3).kv[:3], kv)
     assert prefill.operations(SHAPE, 3) == 4 * seen * 4 * 16
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_flex_attention_is_right_and_says_which_blocks_are_seen(name: str) -> None:
+    flex = torch_flex.kernels()[name]
+    found = verify(name, flex, "repeat", "page_placement")
+    assert (found.wrong, broken(found)) == ("", set())
+    made = subject(name, flex)
+    arguments = made.operator.arguments(made.gather(company(f"first:{COUNT}", COUNT)), made.weights)
+    (part,) = torch_attention.parts(arguments[3], 1)
+    mask = torch_flex.block_mask(part)
+    counts, used = arguments[3].lengths.unbind(1)
+    # No sequence is longer than a block, so each has one block of keys, where it has any query at all.
+    assert mask.kv_num_blocks[:, 0, 0].tolist() == [1] * COUNT
+    dense = mask.mask_mod(torch.arange(COUNT)[:, None, None], None, torch.arange(33)[:, None], torch.arange(65))
+    for entry in range(COUNT):
+        queries = min(33, int(counts[entry]))
+        first = int(used[entry] - counts[entry]) + 1
+        assert dense[entry, :queries].sum(1).tolist() == list(range(first, first + queries))
+
+
+def test_blocks_beyond_a_prefills_own_place_are_not_computed() -> None:
+    batch = PagedBatch(
+        cu_seqlens_q=torch.tensor([0, 300, 301], dtype=torch.int32),
+        seqused_k=torch.tensor([300, 1000], dtype=torch.int32),
+        block_table=torch.zeros(2, 63, dtype=torch.int32),
+        lengths=torch.tensor([[300, 300], [1, 1000]]),
+        scale=1.0,
+    )
+    (part,) = torch_attention.parts(batch, 1)
+    mask = torch_flex.block_mask(part)
+    assert mask.kv_num_blocks[:, 0].tolist() == [[1, 2, 3], [8, 0, 0]]
+    assert mask.seq_lengths == (300, 1000)

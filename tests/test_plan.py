@@ -6,7 +6,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kernels_bench.cases import PRECISIONS, Device
+from kernels_bench.cases import PRECISIONS, Device, Load
 from kernels_bench.plan import BY_REQUEST, Plan, UsageError, make_plan, suggestion
 from kernels_bench.protocol import Catalogue
 from kernels_bench.results import Selection
@@ -79,7 +79,7 @@ def test_an_arm_that_cannot_run_here_is_left_out_with_its_reason(here: Catalogue
     left_out = {arm.name: arm.unavailable for arm in plan.left_out}
     assert {"cublas-restricted", "vllm"} <= set(left_out)
     assert all(left_out.values())
-    assert {case.arm for case in plan.cases} == {"torch", "samebits"}
+    assert {case.arm for case in plan.cases} == {"torch", "samebits", "torch-flex"}
 
 
 def test_an_arm_that_alone_was_asked_for_and_cannot_run_here_is_refused_with_its_reason(here: Catalogue) -> None:
@@ -178,7 +178,6 @@ def test_heads_that_do_not_divide_are_refused(here: Catalogue) -> None:
 def test_a_family_of_operators_is_asked_for_by_its_name(on_gpu: Catalogue) -> None:
     plan = make_plan(on_gpu, Selection(op=("attention", "mean", "attention_decode")))
     assert [*plan.sweeps] == ["attention_decode", "attention_prefill", "attention_mixed", "mean"]
-    assert all(plan.sweeps[case.operator].timed == () for case in plan.cases if case.operator != "mean")
     assert {case.operator for case in plan.cases} == {*plan.sweeps}
 
 
@@ -193,7 +192,8 @@ def test_quick_is_a_part_of_the_whole_and_much_smaller(on_gpu: Catalogue) -> Non
 
 def test_a_gpu_run_covers_every_arm_and_the_issues_batches(on_gpu: Catalogue) -> None:
     plan = make_plan(on_gpu, Selection())
-    assert all(sweep.timed == (1, 16, 256, 2048) and sweep.universe >= 4096 for sweep in plan.sweeps.values())
+    issues = tuple(Load(m=m) for m in (1, 16, 256, 2048))
+    assert all(sweep.timed == issues and sweep.universe >= 4096 for sweep in plan.sweeps.values())
     assert plan.left_out == ()
     by_request = {o.name for o in on_gpu.operators if o.family in BY_REQUEST}
     usual = {arm.name for arm in on_gpu.arms if not set(arm.offers or ("mm",)) <= by_request}
@@ -208,7 +208,38 @@ def test_the_cpu_measures_small_shapes_only_unless_asked(here: Catalogue) -> Non
 
 def test_a_batch_beyond_the_universe_makes_it_larger(on_gpu: Catalogue) -> None:
     sweep = make_plan(on_gpu, Selection(batch=(7, 5000))).sweeps["mm"]
-    assert (sweep.timed, sweep.universe, sweep.sizes, sweep.digested) == ((7, 5000), 5000, (7, 5000), (7, 5000))
+    assert sweep.timed == (Load(m=7), Load(m=5000))
+    assert (sweep.universe, sweep.sizes, sweep.digested) == (5000, (7, 5000), (7, 5000))
+
+
+def test_attention_is_timed_at_batches_and_lengths_whose_caches_fit(on_gpu: Catalogue) -> None:
+    plan = make_plan(on_gpu, Selection(op=("attention",), arm=("samebits",)))
+    decode = {case.shape.label: plan.loads(case) for case in plan.cases if case.operator == "attention_decode"}
+    for load in (Load(m=1, length=128), Load(m=256, length=128), Load(m=1, length=32768)):
+        assert all(load in loads for loads in decode.values())
+    # 2 GiB of keys and values: 2^19 tokens of 8 heads of 128 in 16 bits, a quarter of them of 32 heads.
+    assert Load(m=16, length=32768) in decode["qwen3-8b/attention"]
+    assert Load(m=64, length=32768) not in decode["qwen3-8b/attention"]
+    assert Load(m=16, length=32768) not in decode["llama-2-7b/attention"]
+    assert plan.sweeps["attention_mixed"].timed == ()
+
+
+def test_lengths_are_chosen_as_asked_and_few_in_a_short_run(on_gpu: Catalogue) -> None:
+    one = Selection(op=("attention_decode",), arm=("samebits",), shapes=("qwen3-8b",), batch=(4,))
+    asked = make_plan(on_gpu, one.model_copy(update={"length": (512, 100)})).sweeps["attention_decode"].timed
+    assert asked == (Load(m=4, length=100), Load(m=4, length=512))
+    short = make_plan(on_gpu, one.model_copy(update={"quick": True})).sweeps["attention_decode"].timed
+    assert short == (Load(m=4, length=128), Load(m=4, length=32768))
+    assert "--length 0" in refusal(on_gpu, one.model_copy(update={"length": (0,)}))
+
+
+def test_an_arm_that_takes_long_is_measured_at_the_first_shape_unless_shapes_are_asked_for(on_gpu: Catalogue) -> None:
+    def layouts(arm: str, **more: object) -> set[str]:
+        plan = make_plan(on_gpu, Selection.model_validate({"op": ("attention_decode",), "arm": ("torch", arm), **more}))
+        return {case.shape.label for case in plan.cases if case.arm == arm}
+
+    assert layouts("torch") == {"qwen3-8b/attention"} < layouts("samebits")
+    assert layouts("torch", shapes=("gemma-2-9b",)) == {"gemma-2-9b/attention"}
 
 
 WORDS = {
@@ -253,15 +284,18 @@ def test_every_plan_can_be_carried_out(here: Catalogue, on_gpu: Catalogue, selec
     assert not {arm.name for arm in plan.left_out} & usable
     assert len({case.key for case in plan.cases}) == len(plan.cases)
     for name, sweep in plan.sweeps.items():
-        attention = name.startswith("attention")
-        assert sweep.universe >= max(4096 if gpu and not attention else 1, *sweep.timed, *sweep.sizes)
-        assert set(selection.batch or ()) <= {*sweep.sizes} & {*(sweep.sizes if attention else sweep.timed)}
+        rows = {load.m for load in sweep.timed}
+        attention, timed = name.startswith("attention"), name != "attention_mixed"
+        assert sweep.universe >= max(4096 if gpu and not attention else 1, *sweep.sizes)
+        assert attention or sweep.universe >= max(rows)
+        assert set(selection.batch or ()) <= {*sweep.sizes} & (rows if timed else {*sweep.sizes})
+        assert all((load.length is not None) == attention for load in sweep.timed)
         assert list(sweep.sizes) == sorted(set(sweep.sizes))
         assert max(sweep.sizes) == max(sweep.digested) == sweep.universe
-        assert attention == (sweep.timed == ())
-    timed = [(case.key, m) for cases, m in plan.units() for case in cases]
-    assert sorted(timed) == sorted((case.key, m) for case in plan.cases for m in plan.sweeps[case.operator].timed)
-    assert plan.planned == len(plan.cases) + len(timed)
+        assert timed == (sweep.timed != ())
+    units = [(case.key, load.token) for cases, load in plan.units() for case in cases]
+    assert sorted(units) == sorted((case.key, load.token) for case in plan.cases for load in plan.loads(case))
+    assert plan.planned == len(plan.cases) + len(units)
 
 
 def test_a_plan_is_a_function_of_the_selection(here: Catalogue) -> None:

@@ -11,8 +11,9 @@ from kernels_bench.arms import Kernel
 from kernels_bench.arms.torch_default import KERNELS
 from kernels_bench.cases import Case, Precision, Shape
 from kernels_bench.operators import operators
+from kernels_bench.paged import PagedBatch
 from kernels_bench.records import Summary, Timing
-from kernels_bench.subject import Subject, bind
+from kernels_bench.subject import KernelFault, Subject, bind
 from kernels_bench.timing import (
     TURNS,
     Effort,
@@ -160,7 +161,11 @@ def test_a_sampler_that_is_done_takes_no_more() -> None:
     assert sampler.samples() == before
 
 
-SHAPES = {"rms_norm": Shape(label="test", k=1024), "mm": Shape(label="test", n=256, k=256)}
+SHAPES = {
+    "rms_norm": Shape(label="test", k=1024),
+    "softmax": Shape(label="test", k=1024),
+    "mm": Shape(label="test", n=256, k=256),
+}
 
 
 def timed(operator: str, kernel: Kernel, m: int, device: torch.device = CPU) -> Timing:
@@ -174,7 +179,10 @@ def timed(operator: str, kernel: Kernel, m: int, device: torch.device = CPU) -> 
         device=device,
         watched=False,
     )
-    running = TimedCase(subject, m, stopwatch_for(device), RANGES, None)
+    return run(TimedCase(subject, m, stopwatch_for(device), RANGES, None))
+
+
+def run(running: TimedCase) -> Timing:
     turns = 0
     while not running.turn():
         turns += 1
@@ -232,6 +240,62 @@ def test_a_timed_case_gives_the_kernel_its_rows() -> None:
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 CYCLES = 200_000
+
+
+class Prepares:
+    """The default softmax, half of whose work is done beforehand; its prepared call gives the result, or another."""
+
+    def __init__(self, error: float = 0.0) -> None:
+        self._error = error
+        self.prepared = self.called = 0
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(x, -1)
+
+    def prepare(self, x: torch.Tensor) -> Callable[[], torch.Tensor]:
+        self.prepared += 1
+        shifted = x - x.amax(-1, keepdim=True)
+
+        def call() -> torch.Tensor:
+            self.called += 1
+            return torch.softmax(shifted, -1) + self._error
+
+        return call
+
+
+def test_what_a_kernel_prepares_is_outside_the_samples() -> None:
+    kernel = Prepares()
+    found = timed("softmax", kernel, 4)
+    assert found.status == "measured"
+    assert 0 < kernel.prepared < kernel.called / 10
+
+
+def test_a_prepared_call_must_give_what_the_kernel_gives() -> None:
+    with pytest.raises(KernelFault, match=r"prepare.* gives other bits .*softmax"):
+        timed("softmax", Prepares(2.0**-20), 4)
+
+
+@pytest.mark.parametrize("operator", ["attention_decode", "attention_prefill"])
+def test_sequences_are_timed_at_one_length(operator: str) -> None:
+    lengths = []
+
+    def kernel(q: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, batch: PagedBatch) -> torch.Tensor:
+        lengths.append(batch.lengths.tolist())
+        return KERNELS[operator](q, keys, values, batch)
+
+    shape = Shape(label="test", heads=4, kv_heads=2, k=16, page=16, tokens=33)
+    case = Case(arm="torch", operator=operator, shape=shape, precision=Precision.parse("fp16"))
+    subject = Subject(case, operators()[operator].at(40), kernel, seed=0, universe=3, device=CPU, watched=False)
+    found = run(TimedCase(subject, 3, HostStopwatch(), RANGES, None))
+    queries = 1 if operator == "attention_decode" else 40
+    assert lengths
+    assert all(each == [[queries, 40]] * 3 for each in lengths)
+    assert (found.m, found.length) == (3, 40)
+    assert found.key.endswith("/3x40")
+    # Keys and values of 2 heads of 16, in 2 bytes; queries and results of 4.
+    assert found.bytes_moved == 2 * 3 * (2 * 40 * 2 * 16 + 2 * queries * 4 * 16)
+    seen = 40 if queries == 1 else sum(range(1, 41))
+    assert found.operations == 4 * 3 * seen * 4 * 16
 
 
 def spinning() -> None:

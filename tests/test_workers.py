@@ -164,7 +164,7 @@ def test_a_helper_shares_the_work_until_it_is_let_go(tmp_path: Path) -> None:
     others = set(workers_of(os.getpid()))
     up: list[ArmStart] = []
     hanging, *rest = [verify("failing", k) for k in (75, 64, 64, 64)]
-    with Crew([plugged("failing", "failing.py")], tmp_path, 6.0, up.append, helped=["failing"]) as crew:
+    with Crew([plugged("failing", "failing.py")], tmp_path, 6.0, up.append, helpers={"failing": 1}) as crew:
         crew.start()
         assert len(set(workers_of(os.getpid())) - others) == 2
         answers = list(crew.work({"failing": [hanging, *rest]}, width=2))
@@ -179,7 +179,7 @@ def test_a_helper_shares_the_work_until_it_is_let_go(tmp_path: Path) -> None:
 
 def test_a_helper_that_does_not_start_costs_nothing(tmp_path: Path) -> None:
     others = set(workers_of(os.getpid()))
-    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None, helped=["failing"]) as crew:
+    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None, helpers={"failing": 1}) as crew:
         crew.start()
         max(set(workers_of(os.getpid())) - others, key=lambda process: process.pid).kill()
         replies = [reply for _, reply in crew.work({"failing": [verify("failing", 64)] * 3}, width=2)]

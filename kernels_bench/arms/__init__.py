@@ -9,8 +9,10 @@ from kernels_bench.arms.base import (
     PluginError,
     Unsupported,
     arms,
+    claims_of,
     load_plugin,
+    prepared,
 )
 from kernels_bench.cases import Device
 
-__all__ = ["Arm", "Device", "Kernel", "PluginError", "Unsupported", "arms", "load_plugin"]
+__all__ = ["Arm", "Device", "Kernel", "PluginError", "Unsupported", "arms", "claims_of", "load_plugin", "prepared"]

@@ -5,17 +5,29 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import kernels_bench.arms as package
-from kernels_bench.cases import Device
+from kernels_bench.cases import Claims, Device
 
 Kernel = Callable[..., Any]
 """Takes an operator's arguments in the operator's order; a kernel that can give a result of another dtype than
 its inputs' takes it as the keyword ``out_dtype``."""
+
+
+def prepared(kernel: Kernel, arguments: Sequence[Any]) -> Callable[[], Any]:
+    """The kernel's call on some arguments, as it is timed.
+
+    A kernel that is an object with a method ``prepare`` does in it, outside what is timed, what an engine does once a
+    step for all layers, such as scheduling; it returns the rest as a function of nothing.
+    """
+    prepare = getattr(kernel, "prepare", None)
+    call: Callable[[], Any] = prepare(*arguments) if prepare is not None else partial(kernel, *arguments)
+    return call
 
 
 class Unsupported(Exception):  # noqa: N818 - an answer, not an error
@@ -45,7 +57,8 @@ class Arm:
     Attributes:
         name: as users type it.
         kernels: called once in the arm's process; gives a kernel for each operator that the arm offers.
-        claims: the arm says of itself that it is batch-invariant, so that variance is a failure.
+        claims: the relations that the arm says of itself it keeps, so that to break them is a failure: all of them,
+            none, or those named.
         summary: one line for ``--list``.
         environment: set in the arm's process before anything is imported.
         unavailable: why the arm cannot run on a device, or None; called without loading the arm.
@@ -53,11 +66,15 @@ class Arm:
         caveat: what a reader of this arm's results on a device must know, or nothing.
         compiles: kernels are compiled for a GPU when they are first used, so that a second process saves time.
         offers: operators that it has; None where that is known only once it is loaded.
+        default_for: operators of which it is the default kernel, that the others' speeds are compared with; of
+            operators that no arm names it is ``torch``.
+        brief: operators that it takes so long over that it is measured at the first shape only, unless shapes are asked
+            for.
     """
 
     name: str
     kernels: Callable[[], Mapping[str, Kernel]]
-    claims: bool = True
+    claims: bool | Collection[str] = True
     summary: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     unavailable: Callable[[Device], str | None] = _available
@@ -65,6 +82,13 @@ class Arm:
     caveat: Callable[[Device], str] = _no_caveat
     compiles: bool = False
     offers: Collection[str] | None = None
+    default_for: Collection[str] = ()
+    brief: Collection[str] = ()
+
+
+def claims_of(arm: Arm) -> Claims:
+    """The relations that an arm says of itself it keeps, as records hold them."""
+    return arm.claims if isinstance(arm.claims, bool) else tuple(arm.claims)
 
 
 def arms() -> dict[str, Arm]:

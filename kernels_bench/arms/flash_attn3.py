@@ -9,9 +9,10 @@ captured for (``max_cudagraph_capture_size``, 512 tokens) vLLM bounds it (``flas
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
-import torch
+from torch import Tensor
 
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.vllm_installed import environment, missing, version
@@ -23,33 +24,50 @@ OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
 GRAPH_SPLITS, GRAPH_TOKENS = 32, 512
 
 
-def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
-    """``flash_attn_varlen_func``; ``splits`` 0 is the heuristic, ``scheduled`` gives it metadata made beforehand."""
-    flash = importlib.import_module(MODULE)
+class FlashAttention3:
+    """``flash_attn_varlen_func`` over a paged cache.
 
-    def splits_of(queries: int) -> int:
-        return 0 if splits == GRAPH_SPLITS and queries > GRAPH_TOKENS else splits
+    Args:
+        splits: of the keys; 0 leaves them to the heuristic.
+        scheduled: whether the scheduler's metadata are made beforehand, once a step for all layers as in vLLM.
+    """
 
-    def attention(q: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, batch: PagedBatch) -> object:
+    def __init__(self, splits: int, scheduled: bool) -> None:
+        self._flash = importlib.import_module(MODULE)
+        self._splits, self._scheduled = splits, scheduled
+
+    def __call__(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> object:
         """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
+        return self._attend(q, key_cache, value_cache, batch, self._metadata(q, key_cache, batch))
+
+    def prepare(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Callable[[], object]:
+        """The same, the metadata made."""
+        return partial(self._attend, q, key_cache, value_cache, batch, self._metadata(q, key_cache, batch))
+
+    def _splits_of(self, q: Tensor) -> int:
+        return 0 if self._splits == GRAPH_SPLITS and len(q) > GRAPH_TOKENS else self._splits
+
+    def _metadata(self, q: Tensor, key_cache: Tensor, batch: PagedBatch) -> object:
+        if not self._scheduled:
+            return None
         _, page, kv_heads, size = key_cache.shape
-        metadata = None
-        if scheduled:
-            metadata = flash.get_scheduler_metadata(
-                batch_size=len(batch.lengths),
-                max_seqlen_q=batch.most_queries,
-                max_seqlen_k=batch.most_keys,
-                num_heads_q=q.shape[1],
-                num_heads_kv=kv_heads,
-                headdim=size,
-                cache_seqlens=batch.seqused_k,
-                qkv_dtype=q.dtype,
-                cu_seqlens_q=batch.cu_seqlens_q,
-                page_size=page,
-                causal=True,
-                num_splits=splits_of(len(q)),
-            )
-        return flash.flash_attn_varlen_func(
+        return self._flash.get_scheduler_metadata(
+            batch_size=len(batch.lengths),
+            max_seqlen_q=batch.most_queries,
+            max_seqlen_k=batch.most_keys,
+            num_heads_q=q.shape[1],
+            num_heads_kv=kv_heads,
+            headdim=size,
+            cache_seqlens=batch.seqused_k,
+            qkv_dtype=q.dtype,
+            cu_seqlens_q=batch.cu_seqlens_q,
+            page_size=page,
+            causal=True,
+            num_splits=self._splits_of(q),
+        )
+
+    def _attend(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch, metadata: object) -> object:
+        return self._flash.flash_attn_varlen_func(
             q=q,
             k=key_cache,
             v=value_cache,
@@ -61,11 +79,14 @@ def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
             causal=True,
             block_table=batch.block_table,
             scheduler_metadata=metadata,
-            num_splits=splits_of(len(q)),
+            num_splits=self._splits_of(q),
             fa_version=3,
         )
 
-    return dict.fromkeys(OPERATORS, attention)
+
+def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
+    """One function serves all batches."""
+    return dict.fromkeys(OPERATORS, FlashAttention3(splits, scheduled))
 
 
 def unavailable(device: Device) -> str | None:
@@ -87,6 +108,7 @@ def _arm(suffix: str, summary: str, splits: int, scheduled: bool, claims: bool =
         unavailable=unavailable,
         provenance=lambda: f"vLLM {version()}: {MODULE}, version 3",
         offers=OPERATORS,
+        default_for=() if suffix else OPERATORS,
     )
 
 

@@ -1,15 +1,17 @@
 """Attention over a paged cache with ``scaled_dot_product_attention``, as a user without vLLM would write it.
 
-torch's kernel knows neither pages nor lengths: keys and values are gathered, padded to the longest sequence of the
+torch's kernels know neither pages nor lengths: keys and values are gathered, padded to the longest sequence of the
 batch, and a mask says who sees whom.  Where the padded batch would not fit, it is served in parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from kernels_bench.paged import PagedBatch
 
@@ -17,31 +19,79 @@ PADDED_BYTES = 4 << 30
 """Padded keys, values and mask of the sequences that are served at once, at most."""
 
 
-def attention(q: torch.Tensor, key_cache: torch.Tensor, value_cache: torch.Tensor, batch: PagedBatch) -> torch.Tensor:
-    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
-    parts = []
-    for first, last in _parts(batch.lengths, key_cache[0, 0].numel() * key_cache.element_size()):
-        most_queries, most_keys = (int(n) for n in batch.lengths[first:last].amax(0))
+@dataclass(frozen=True)
+class Part:
+    """Entries of a batch that are padded together.
+
+    Attributes:
+        begin: their first query's place among all queries.
+        end: one after their last query's.
+        starts: where each entry's queries begin among these.
+        counts: queries of each entry.
+        used: keys of each entry.
+        block_table: pages of each entry.
+        most_queries: of an entry.
+        most_keys: of an entry.
+        scale: what logits are multiplied by.
+    """
+
+    begin: int
+    end: int
+    starts: Tensor
+    counts: Tensor
+    used: Tensor
+    block_table: Tensor
+    most_queries: int
+    most_keys: int
+    scale: float
+
+    def queries(self, q: Tensor) -> Tensor:
+        """Queries as (entries, heads, most_queries, d); beyond an entry's own, some other query."""
+        place = self.starts[:, None] + torch.arange(self.most_queries, device=q.device)
+        return q[self.begin + place.clamp(max=self.end - self.begin - 1).long()].transpose(1, 2)
+
+    def gathered(self, cache: Tensor) -> Tensor:
+        """Keys or values as (entries, kv_heads, most_keys, d); beyond an entry's own, zeros."""
+        page = cache.shape[1]
+        token = torch.arange(self.most_keys, device=cache.device)
+        found = cache[self.block_table[:, token // page].long(), token % page]
+        beyond = token >= self.used[:, None]
+        return found.masked_fill(beyond[:, :, None, None], 0.0).transpose(1, 2)
+
+    def visible(self) -> Tensor:
+        """Which key each query sees, (entries, 1, most_queries, most_keys); queries that are padding see the first."""
+        device = self.used.device
+        last = self.used[:, None] - self.counts[:, None] + torch.arange(self.most_queries, device=device)
+        last = torch.minimum(last, self.used[:, None] - 1)
+        return (torch.arange(self.most_keys, device=device) <= last[:, :, None])[:, None]
+
+    def unpadded(self, padded: Tensor) -> Tensor:
+        """(entries, most_queries, heads, d) as (queries, heads, d)."""
+        total = self.end - self.begin
+        entry = torch.repeat_interleave(self.counts.long(), output_size=total)
+        place = torch.arange(total, device=padded.device) - self.starts.long()[entry]
+        return padded[entry, place]
+
+
+def parts(batch: PagedBatch, token_bytes: int) -> Iterator[Part]:
+    """A batch in parts that fit once they are padded; a token's key takes ``token_bytes``."""
+    for first, last in _runs(batch.lengths, token_bytes):
         begin, end = (int(batch.lengths[:at, 0].sum()) for at in (first, last))
-        starts = batch.cu_seqlens_q[first:last] - begin
-        counts = batch.cu_seqlens_q[first : last + 1].diff()
-        used = batch.seqused_k[first:last]
-        keys, values = (
-            _gathered(cache, batch.block_table[first:last], used, most_keys) for cache in (key_cache, value_cache)
-        )
-        padded = F.scaled_dot_product_attention(
-            _padded(q[begin:end], starts, most_queries),
-            keys,
-            values,
-            attn_mask=_visible(counts, used, most_queries, most_keys),
+        most_queries, most_keys = (int(n) for n in batch.lengths[first:last].amax(0))
+        yield Part(
+            begin=begin,
+            end=end,
+            starts=batch.cu_seqlens_q[first:last] - begin,
+            counts=batch.cu_seqlens_q[first : last + 1].diff(),
+            used=batch.seqused_k[first:last],
+            block_table=batch.block_table[first:last],
+            most_queries=most_queries,
+            most_keys=most_keys,
             scale=batch.scale,
-            enable_gqa=True,
         )
-        parts.append(_unpadded(padded.transpose(1, 2), starts, counts, end - begin))
-    return torch.cat(parts)
 
 
-def _parts(lengths: torch.Tensor, token_bytes: int) -> Iterator[tuple[int, int]]:
+def _runs(lengths: Tensor, token_bytes: int) -> Iterator[tuple[int, int]]:
     """Runs of entries whose padded batch fits, as (first, one after the last)."""
     first = 0
     queries = keys = 1
@@ -53,30 +103,18 @@ def _parts(lengths: torch.Tensor, token_bytes: int) -> Iterator[tuple[int, int]]
     yield first, len(lengths)
 
 
-def _padded(q: torch.Tensor, starts: torch.Tensor, most: int) -> torch.Tensor:
-    """Queries as (entries, heads, most, d); beyond an entry's own, some other query."""
-    place = starts[:, None] + torch.arange(most, device=q.device)
-    return q[place.clamp(max=len(q) - 1).long()].transpose(1, 2)
-
-
-def _gathered(cache: torch.Tensor, table: torch.Tensor, used: torch.Tensor, most: int) -> torch.Tensor:
-    """Keys or values as (entries, kv_heads, most, d); beyond an entry's own, zeros."""
-    page = cache.shape[1]
-    token = torch.arange(most, device=cache.device)
-    found = cache[table[:, token // page].long(), token % page]
-    beyond = token >= used[:, None]
-    return found.masked_fill(beyond[:, :, None, None], 0.0).transpose(1, 2)
-
-
-def _visible(counts: torch.Tensor, used: torch.Tensor, queries: int, keys: int) -> torch.Tensor:
-    """Which key each query sees, (entries, 1, queries, keys); queries that are padding see the first one."""
-    last = used[:, None] - counts[:, None] + torch.arange(queries, device=used.device)
-    last = torch.minimum(last, used[:, None] - 1)
-    return (torch.arange(keys, device=used.device) <= last[:, :, None])[:, None]
-
-
-def _unpadded(padded: torch.Tensor, starts: torch.Tensor, counts: torch.Tensor, total: int) -> torch.Tensor:
-    """(entries, most, heads, d) as (queries, heads, d)."""
-    entry = torch.repeat_interleave(counts.long(), output_size=total)
-    place = torch.arange(total, device=padded.device) - starts.long()[entry]
-    return padded[entry, place]
+def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
+    token_bytes = key_cache[0, 0].numel() * key_cache.element_size()
+    results = []
+    for part in parts(batch, token_bytes):
+        padded = F.scaled_dot_product_attention(
+            part.queries(q),
+            part.gathered(key_cache),
+            part.gathered(value_cache),
+            attn_mask=part.visible(),
+            scale=part.scale,
+            enable_gqa=True,
+        )
+        results.append(part.unpadded(padded.transpose(1, 2)))
+    return torch.cat(results)

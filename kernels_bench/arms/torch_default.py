@@ -94,4 +94,5 @@ ARM = Arm(
     claims=False,
     summary="torch's default kernels (cuBLAS and ATen on CUDA, MKL/oneDNN and ATen on CPU)",
     provenance=lambda: f"torch {torch.__version__}",
+    brief=("attention_decode", "attention_prefill", "attention_mixed"),
 )

@@ -7,7 +7,8 @@ tiles have, and sequences of four kinds take turns, since each lets another faul
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, ClassVar, Literal
@@ -81,9 +82,21 @@ class Census:
         return table
 
 
+def uniform(mode: Mode, shape: Shape, count: int, length: int) -> Census:
+    """``count`` sequences of one length and no others: what is timed."""
+    kv = np.full(count, length)
+    start = {"decode": kv - 1, "prefill": np.zeros_like(kv), "mixed": np.where(np.arange(count) % 2, kv // 2, kv - 1)}
+    return Census(kv, start[mode], shape.page or 1)
+
+
 @lru_cache(64)
-def census(mode: Mode, shape: Shape, count: int) -> Census:
-    """The sequences of a universe of ``count``; the first ones do not depend on how many there are."""
+def census(mode: Mode, shape: Shape, count: int, length: int | None = None) -> Census:
+    """The sequences of a universe of ``count``; the first ones do not depend on how many there are.
+
+    Where a ``length`` is given all have it, and none are hostile.
+    """
+    if length is not None:
+        return uniform(mode, shape, count, length)
     lengths = np.array(kv_lengths(shape.tokens or 1))
     step = next(prime for prime in (7, 11, 13, 17) if len(lengths) % prime)
     of_kind, kind = np.divmod(np.arange(count), len(KINDS))
@@ -121,9 +134,9 @@ class Entries:
 
 
 @lru_cache(_KEPT)
-def entries(mode: Mode, company: Company, shape: Shape, count: int) -> Entries:
+def entries(mode: Mode, company: Company, shape: Shape, count: int, length: int | None = None) -> Entries:
     """How a company's sequences are served."""
-    known, serving = census(mode, shape, count), company.serving
+    known, serving = census(mode, shape, count, length), company.serving
     compared = np.isin(np.arange(company.size), company.compared)
     found: list[tuple[int, int, int, bool]] = []
     for row, mine in zip(company.rows.tolist(), compared.tolist(), strict=True):
@@ -172,18 +185,35 @@ class Attention(Operator):
     mode: ClassVar[Mode]
     dims = ("heads", "kv_heads", "k", "page", "tokens")
     shapes = models.head_layouts()
-    usual: ClassVar[tuple[str, ...]] = models.USUAL_HEAD_LAYOUTS
-    quick: ClassVar[tuple[str, ...]] = ("qwen3-8b", "gemma-2-9b")
+    usual: ClassVar[tuple[str, ...]] = models.TELLING_HEAD_LAYOUTS
     precisions = ("bf16", "fp16")
-    timed = False
+
+    def at(self, length: int | None) -> Attention:
+        """The same with sequences of ``length`` tokens, whose data are drawn at once and not one by one."""
+        if length is None:
+            return self
+        timed = copy(self)
+        timed.length = length
+        return timed
+
+    def census(self, shape: Shape, count: int) -> Census:
+        """The sequences of a universe of ``count``."""
+        return census(self.mode, shape, count, self.length)
+
+    def entries(self, company: Company, shape: Shape, count: int) -> Entries:
+        """How a company's sequences are served."""
+        return entries(self.mode, company, shape, count, self.length)
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """All queries (queries, heads, d), the block table, and where each sequence's queries stand."""
-        known = census(self.mode, shape, count)
+        known = self.census(shape, count)
         heads, size = _heads(shape)
         queries = torch.empty(int((known.kv - known.start).sum()), heads * size, dtype=dtype, device=device)
-        for tokens in _tokens(known.start, known.kv, device):
-            queries[tokens.part] = _with_hostile(_queries(seed, tokens, heads * size), tokens.row - count, dtype)
+        if self.length is not None:
+            queries.normal_(generator=torch.Generator(device).manual_seed(seed))
+        else:
+            for tokens in _tokens(known.start, known.kv, device):
+                queries[tokens.part] = _with_hostile(_queries(seed, tokens, heads * size), tokens.row - count, dtype)
         return (
             queries.view(-1, heads, size),
             torch.tensor(known.block_table, dtype=torch.int32, device=device),
@@ -196,12 +226,23 @@ class Attention(Operator):
 
     def shared(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The key and the value cache, each (pages, page, kv_heads, d)."""
-        known = census(self.mode, shape, count)
+        known = self.census(shape, count)
         width = (shape.kv_heads or 1) * shape.k
         caches = [
             torch.full((int(known.pages.sum()) * known.page, width), _STALE, dtype=dtype, device=device)
             for _ in range(2)
         ]
+        if self.length is None:
+            self._fill(caches, known, count, shape, seed)
+        else:
+            generator = torch.Generator(device).manual_seed(seed)
+            for cache in caches:
+                cache.normal_(generator=generator)
+        return tuple(cache.view(-1, known.page, shape.kv_heads or 1, shape.k) for cache in caches)
+
+    def _fill(self, caches: Sequence[torch.Tensor], known: Census, count: int, shape: Shape, seed: int) -> None:
+        """Write every token's key and value to its slot."""
+        (_, width), dtype, device = caches[0].shape, caches[0].dtype, caches[0].device
         table = torch.tensor(known.block_table, device=device)
         kv = torch.tensor(known.kv, device=device)
         for tokens in _tokens(np.zeros_like(known.kv), known.kv, device):
@@ -210,11 +251,10 @@ class Attention(Operator):
             drawn = (_keys(seed, tokens, length, width, shape.k), _values(seed, tokens, length, width))
             for cache, values in zip(caches, drawn, strict=True):
                 cache[slot] = _with_hostile(values, tokens.row - count, dtype)
-        return tuple(cache.view(-1, known.page, shape.kv_heads or 1, shape.k) for cache in caches)
 
     def lines(self, company: Company, count: int, shape: Shape) -> Lines:
         """A line a query."""
-        return entries(self.mode, company, shape, count).lines
+        return self.entries(company, shape, count).lines
 
     def place_of(self, line: int) -> tuple[int, int | None]:
         """The sequence, and the token's place in it."""
@@ -222,8 +262,8 @@ class Attention(Operator):
 
     def gather(self, company: Company, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
         """q, cu_seqlens_q, seqused_k, the block table and the lengths; caches of their own where pages moved."""
-        known = census(self.mode, shape, count)
-        batch = _on_device(known, entries(self.mode, company, shape, count), tables[0].device)
+        known = self.census(shape, count)
+        batch = _on_device(known, self.entries(company, shape, count), tables[0].device)
         inputs = (
             tables[0].index_select(0, batch.queries),
             batch.cu_seqlens.clone(),
@@ -269,14 +309,14 @@ class Attention(Operator):
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """Keys and values of the universe's first m sequences read, queries read and results written."""
-        known = census(self.mode, shape, m)
+        known = self.census(shape, m)
         queries = int((known.kv - known.start)[:m].sum()) * math.prod(_heads(shape))
         cached = int(known.kv[:m].sum()) * (shape.kv_heads or 1) * shape.k
         return (2 * cached + queries) * ITEM_SIZE[precision.input] + queries * ITEM_SIZE[precision.output]
 
     def operations(self, shape: Shape, m: int) -> int:
         """Two products over the keys that each query of the first m sequences sees."""
-        known = census(self.mode, shape, m)
+        known = self.census(shape, m)
         start, kv = known.start[:m], known.kv[:m]
         seen = int(((kv - start) * (kv + start + 1) // 2).sum())
         return 4 * seen * math.prod(_heads(shape))
@@ -394,6 +434,8 @@ class AttentionDecode(Attention):
     usual = (*models.USUAL_HEAD_LAYOUTS, "long")
     rows_are = "sequences"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 257, "cpu": 17}
+    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 64, 256), "cpu": (1, 16)}
+    lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (128, 1024, 4096, 32768), "cpu": (64,)}
 
 
 class AttentionPrefill(Attention):
@@ -404,6 +446,8 @@ class AttentionPrefill(Attention):
     mode = "prefill"
     rows_are = "prefills"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 40, "cpu": 8}
+    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1,), "cpu": (1,)}
+    lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (128, 1024, 2048, 8192), "cpu": (64,)}
 
 
 class AttentionMixed(Attention):
@@ -414,6 +458,7 @@ class AttentionMixed(Attention):
     mode = "mixed"
     rows_are = "prefills"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 65, "cpu": 9}
+    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (), "cpu": ()}
 
 
 ORDER = 1

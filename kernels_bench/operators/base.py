@@ -58,7 +58,9 @@ class Operator(ABC):
         overwrites: positions of arguments that a kernel may write into (an operator defined as in place).
         rows_are: what its rows are, which decides on the relations that have a meaning.
         universe: rows compared by default on a GPU and on a CPU.
-        timed: whether its speed is measured.
+        timed: rows of the batches that are timed by default, on a GPU and on a CPU; none where speed is not measured.
+        lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
+        length: tokens of every sequence of its universes, where `at` made it so.
     """
 
     name: ClassVar[str]
@@ -71,7 +73,13 @@ class Operator(ABC):
     overwrites: ClassVar[tuple[int, ...]] = ()
     rows_are: ClassVar[Need] = "rows"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 4096, "cpu": 256}
-    timed: ClassVar[bool] = True
+    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
+    lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (), "cpu": ()}
+    length: int | None = None
+
+    def at(self, length: int | None) -> Operator:
+        """The operator as it is timed: where rows are sequences, with universes of sequences of one length."""
+        return self
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """The universe of ``count`` rows followed by one row of each kind in `rows.HOSTILE`."""

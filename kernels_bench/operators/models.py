@@ -122,6 +122,7 @@ _HEAD_LAYOUTS = {
     "gemma-3-4b": (8, 4, 256),
 }
 USUAL_HEAD_LAYOUTS = (*_HEAD_LAYOUTS, "pages")
+TELLING_HEAD_LAYOUTS = ("qwen3-8b", "gpt-oss-20b", "gemma-2-9b")  # of each head dimension one
 _PAGE, _TOKENS = 16, 4097
 
 

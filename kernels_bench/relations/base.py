@@ -165,11 +165,13 @@ class Setting:
         universe: number of rows.
         sizes: every M of the sweep, ascending.
         longest: KV length of the longest neighbour there can be, where rows are sequences.
+        brief: a short run, for which relations with many companies choose some.
     """
 
     universe: int
     sizes: tuple[int, ...]
     longest: int = 0
+    brief: bool = False
 
     @property
     def few(self) -> tuple[int, ...]:

@@ -10,6 +10,9 @@ query does not see adds a zero.
 # (the kernels: Triton has its own types)
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import triton
 import triton.language as tl
@@ -115,11 +118,22 @@ def _join_kernel(  # noqa: PLR0917
     tl.store(out + line * D + cols, (acc / total).to(out.dtype.element_ty), mask=cols < D)
 
 
-def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
-    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d).
+class Attention:
+    """The kernels' call over a paged cache; d is at most 256, and all tensors are contiguous."""
 
-    All tensors are contiguous; d is at most 256.
-    """
+    def __call__(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
+        return _attend(q, key_cache, value_cache, batch, _seen(batch, len(q)))
+
+    def prepare(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
+        """The same, with what all layers of a step share done."""
+        return partial(_attend, q, key_cache, value_cache, batch, _seen(batch, len(q)))
+
+
+attention = Attention()
+
+
+def _attend(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch, seen: Tensor) -> Tensor:
     lines, heads, size = q.shape
     kv_heads = key_cache.shape[2]
     splits = triton.cdiv(batch.most_keys, SPLIT)
@@ -139,15 +153,15 @@ def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBat
     )  # fmt: skip
     out = torch.empty_like(q)
     _join_kernel[(lines * heads,)](
-        sums, maxima, totals, _seen(batch.cu_seqlens_q, batch.seqused_k, lines), out, splits,
+        sums, maxima, totals, seen, out, splits,
         HEADS=heads, D=size, BLOCK_D=block_d, SPLIT=SPLIT, num_warps=4,
     )  # fmt: skip
     return out
 
 
-def _seen(cu_seqlens_q: Tensor, seqused_k: Tensor, lines: int) -> Tensor:
+def _seen(batch: PagedBatch, lines: int) -> Tensor:
     """How many keys each query sees."""
-    counts = cu_seqlens_q.diff().long()
+    counts = batch.cu_seqlens_q.diff().long()
     entry = torch.repeat_interleave(counts, output_size=lines)
-    place = torch.arange(lines, device=counts.device) - cu_seqlens_q[:-1].long()[entry]
-    return (seqused_k.long() - counts)[entry] + place + 1
+    place = torch.arange(lines, device=counts.device) - batch.cu_seqlens_q[:-1].long()[entry]
+    return (batch.seqused_k.long() - counts)[entry] + place + 1
