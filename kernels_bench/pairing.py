@@ -10,6 +10,7 @@ import torch
 
 from kernels_bench.operators import Lines
 from kernels_bench.relations.base import Ids
+from kernels_bench.transfer import on_device
 
 _KEPT = 2048  # a whole sweep has some two hundred companies
 Places = slice | torch.Tensor
@@ -55,7 +56,7 @@ def pair(reference: Lines, other: Lines, device: torch.device) -> Pairing:
         got_at=other.compared,
         left=_places(found, device),
         right=_places(other.compared, device),
-        on_device=torch.tensor(wanted, device=device),
+        on_device=on_device(wanted, device),
     )
 
 
@@ -68,4 +69,4 @@ def _places(positions: Ids, device: torch.device) -> Places:
     first, count = int(positions[0]), len(positions)
     if np.array_equal(positions, np.arange(first, first + count)):
         return slice(first, first + count)
-    return torch.tensor(positions, device=device)
+    return on_device(positions, device)

@@ -205,23 +205,21 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 def _cases(
     operators: Sequence[OperatorInfo], arms: Sequence[ArmInfo], selection: Selection, device: str
 ) -> Iterable[Case]:
-    found = False
+    found, asked = False, selection.shapes is not None
+    patient = selection.arm is not None or not selection.quick or device == "cpu"
     for operator in operators:
+        first = True
         shapes = _shapes(operator, selection, device)
         for position, shape in enumerate(shapes):
             for precision in _precisions(operator, shape, position, selection, device):
-                for arm in (arm for arm in arms if _measures(arm, operator, position, selection)):
+                for arm in (arm for arm in arms if arm.offers is None or operator.name in arm.offers):
                     found = True
+                    if operator.name in arm.brief and not (asked or (first and patient)):
+                        continue
                     yield Case(arm=arm.name, operator=operator.name, shape=shape, precision=precision)
+                first = False
     if not found:
         raise UsageError(f"--shapes {','.join(selection.shapes or ())}: fits none of the chosen operators")
-
-
-def _measures(arm: ArmInfo, operator: OperatorInfo, position: int, selection: Selection) -> bool:
-    """Whether an arm has an operator, and the patience for its shape at this position."""
-    if arm.offers is not None and operator.name not in arm.offers:
-        return False
-    return position == 0 or selection.shapes is not None or operator.name not in arm.brief
 
 
 def _precisions(

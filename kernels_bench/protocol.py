@@ -21,7 +21,7 @@ class ArmInfo(Record):
         compiles: its kernels are compiled when they are first used here.
         offers: operators that it has; None where that is known only once it is loaded.
         default_for: operators of which it is the default kernel.
-        brief: operators of which it is measured at the first shape only, unless shapes are asked for.
+        brief: operators over which it takes long, see `kernels_bench.arms.Arm`.
     """
 
     name: str

@@ -72,8 +72,9 @@ def bell_at(seed: int, stream: str, rows: torch.Tensor, columns: int, wide: torc
 
 
 def _powers(bits: torch.Tensor) -> torch.Tensor:
-    # Looked up, not computed: a device's own power function need not be exact.
-    table = torch.tensor([2.0**exponent for exponent in range(-6, 7)], device=bits.device)
+    # Made of their own bits (an exponent and no fraction): a device's own power function need not be exact.
+    exponents = torch.arange(127 - 6, 127 + 7, dtype=torch.int32, device=bits.device)
+    table = (exponents << 23).view(torch.float32)
     return table[(bits >> 7) % len(table)]
 
 

@@ -18,6 +18,7 @@ from kernels_bench.pairing import Pairing, pair, take
 from kernels_bench.records import CompanyRef, Counterexample, RelationResult, Verification
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company
 from kernels_bench.subject import Launched, Replay, Subject, poisoned_allocations
+from kernels_bench.transfer import on_device
 
 # Rows of a deviating company that are compared with the reference too, at most.
 _DEVIANTS_CHECKED = 32
@@ -222,7 +223,7 @@ class Verifier:
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
         launched = self._reference_launch(f"first:{self.subject.universe}")
-        ids = torch.tensor(self.subject.lines(launched.company).ids, device=self.subject.device)
+        ids = on_device(self.subject.lines(launched.company).ids, self.subject.device)
         self._referee.check(ids, launched.outputs, lambda _: launched.company.spec)
 
     def _counterexample(self, trial: Trial, output: int, relation: str) -> Counterexample:

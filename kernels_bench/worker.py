@@ -46,14 +46,11 @@ from kernels_bench.protocol import (
 from kernels_bench.records import ArmStart, Ceiling, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
 from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind, poisoned_allocations
-from kernels_bench.timing import Stopwatch, TimedCase, stopwatch_for
+from kernels_bench.timing import MOST_RESERVED, Stopwatch, TimedCase, stopwatch_for
 from kernels_bench.verification import Verifier, first_line
 from profiles.environment import read_environment
 from profiles.ranges import Ranges
 from profiles.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
-
-MOST_RESERVED = 4 << 30
-"""Bytes of GPU memory above which a worker gives back what it does not use after a timing."""
 
 
 def find_device() -> Device:
@@ -92,7 +89,7 @@ def catalogue(request: AskCatalogue) -> Catalogue:
                 quick=o.quick,
                 precisions=o.precisions,
                 universe=dict(o.universe),
-                family=type(o).__module__.rpartition(".")[2],
+                family=o.family or type(o).__module__.rpartition(".")[2],
                 timed=dict(o.timed),
                 lengths=dict(o.lengths),
             )

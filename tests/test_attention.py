@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels_bench.arms import Kernel, torch_attention, torch_flex
+from kernels_bench.arms import Kernel, torch_attention, torch_flex, triton_mla
 from kernels_bench.arms.samebits import cpu_attention
 from kernels_bench.arms.torch_attention import attention as padded_attention
 from kernels_bench.cases import Case, Precision, Shape
@@ -389,3 +389,61 @@ def test_blocks_beyond_a_prefills_own_place_are_not_computed() -> None:
     mask = torch_flex.block_mask(part)
     assert mask.kv_num_blocks[:, 0].tolist() == [[1, 2, 3], [8, 0, 0]]
     assert mask.seq_lengths == (300, 1000)
+
+
+# Latent attention.
+
+LATENT = Shape(label="test", heads=2, kv_heads=1, k=576, page=16, tokens=33)
+
+
+def latent(q: Tensor, cache: Tensor, batch: PagedBatch) -> Tensor:
+    """The samebits kernel over the latent cache's keys and values."""
+    return cpu_attention.attention(q, cache[:, :, None], cache[:, :, None, :512], batch)
+
+
+def test_the_reference_of_latent_attention_is_attention_over_one_head() -> None:
+    made = subject("mla_decode", latent, LATENT)
+    everyone = company(f"first:{COUNT}", COUNT)
+    q, cache, batch = made.operator.arguments(made.gather(everyone), made.weights)
+    assert batch.scale == pytest.approx(192**-0.5)
+    exact = made.operator.reference(
+        made.operator.inputs_of(torch.tensor(made.lines(everyone).ids), made.tables), made.weights
+    )[0]
+    for entry, (_, seen) in enumerate(batch.lengths.tolist()):
+        vectors = cache[batch.block_table[entry].long()].flatten(0, 1)[:seen].double()
+        logits = torch.einsum("hd,nd->hn", q[entry].double(), vectors) * batch.scale
+        expected = logits.softmax(-1) @ vectors[:, :512]
+        torch.testing.assert_close(exact[entry], expected, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16"])
+def test_latent_attention_keeps_its_bits_in_a_fixed_order_and_not_when_padded(text: str) -> None:
+    kept = verify("mla_decode", latent, shape=LATENT, text=text)
+    assert (kept.verdict, broken(kept)) == ("sampled", set())
+    assert kept.accuracy is not None
+    assert kept.accuracy.worst < 0.5
+    padded = verify("mla_decode", torch_attention.latent_attention, shape=LATENT, text=text)
+    assert padded.wrong == ""
+    assert padded.verdict == "variant"
+
+
+def test_latent_logits_stay_where_an_order_can_show() -> None:
+    made = subject("mla_decode", latent, LATENT)
+    q, cache, batch = made.operator.arguments(made.gather(company(f"first:{COUNT}", COUNT)), made.weights)
+    for entry, (_, seen) in enumerate(batch.lengths.tolist()):
+        vectors = cache[batch.block_table[entry].long()].flatten(0, 1)[:seen].double()
+        logits = torch.einsum("hd,nd->hn", q[entry].double(), vectors) * batch.scale
+        assert logits.abs().max() < 40
+
+
+def test_latent_bytes_are_one_vector_a_token() -> None:
+    operator = operators()["mla_decode"].at(100)
+    found = operator.bytes_moved(LATENT, Precision.parse("bf16"), 3)
+    assert found == 2 * 3 * (100 * 576 + 2 * 576 + 2 * 512)
+    assert operator.operations(LATENT, 3) == 2 * 3 * 100 * 2 * (576 + 512)
+
+
+def test_triton_mlas_splits_follow_the_longest_sequence() -> None:
+    assert [triton_mla.splits_of(keys, 132) for keys in (1, 512, 1023, 1024, 1537, 4097, 1 << 20)] == [
+        1, 1, 1, 2, 4, 8, 264
+    ]  # fmt: skip

@@ -177,7 +177,7 @@ def test_heads_that_do_not_divide_are_refused(here: Catalogue) -> None:
 
 def test_a_family_of_operators_is_asked_for_by_its_name(on_gpu: Catalogue) -> None:
     plan = make_plan(on_gpu, Selection(op=("attention", "mean", "attention_decode")))
-    assert [*plan.sweeps] == ["attention_decode", "attention_prefill", "attention_mixed", "mean"]
+    assert [*plan.sweeps] == ["attention_decode", "attention_prefill", "attention_mixed", "mla_decode", "mean"]
     assert {case.operator for case in plan.cases} == {*plan.sweeps}
 
 
@@ -285,7 +285,7 @@ def test_every_plan_can_be_carried_out(here: Catalogue, on_gpu: Catalogue, selec
     assert len({case.key for case in plan.cases}) == len(plan.cases)
     for name, sweep in plan.sweeps.items():
         rows = {load.m for load in sweep.timed}
-        attention, timed = name.startswith("attention"), name != "attention_mixed"
+        attention, timed = "attention" in name or name == "mla_decode", name != "attention_mixed"
         assert sweep.universe >= max(4096 if gpu and not attention else 1, *sweep.sizes)
         assert attention or sweep.universe >= max(rows)
         assert set(selection.batch or ()) <= {*sweep.sizes} & (rows if timed else {*sweep.sizes})

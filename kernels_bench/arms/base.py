@@ -68,8 +68,8 @@ class Arm:
         offers: operators that it has; None where that is known only once it is loaded.
         default_for: operators of which it is the default kernel, that the others' speeds are compared with; of
             operators that no arm names it is ``torch``.
-        brief: operators that it takes so long over that it is measured at the first shape only, unless shapes are asked
-            for.
+        brief: operators over which it takes long: they are measured at the first shape and precision only, unless
+            shapes are asked for, and in a short run not at all, unless the arm is.
     """
 
     name: str

@@ -17,6 +17,7 @@ from torch import Tensor
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.vllm_installed import environment, missing, version
 from kernels_bench.cases import Device
+from kernels_bench.operators.models import LATENT
 from kernels_bench.paged import PagedBatch
 
 MODULE = "vllm.vllm_flash_attn"
@@ -84,9 +85,53 @@ class FlashAttention3:
         )
 
 
+class FlashMla3(FlashAttention3):
+    """The same over a latent cache, as vLLM's FLASH_ATTN_MLA backend calls it; it always makes the metadata."""
+
+    def __call__(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> object:  # type: ignore[override]
+        """Queries (queries, heads, 576) over the cache (pages, page, 576); returns (queries, heads, 512)."""
+        return self.prepare(q, cache, batch)()
+
+    def prepare(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Callable[[], object]:  # type: ignore[override]
+        """The same, the metadata made."""
+        metadata = self._flash.get_scheduler_metadata(
+            batch_size=len(batch.lengths),
+            max_seqlen_q=batch.most_queries,
+            max_seqlen_k=batch.most_keys,
+            num_heads_q=q.shape[1],
+            num_heads_kv=1,
+            headdim=q.shape[2] - LATENT,
+            cache_seqlens=batch.seqused_k,
+            qkv_dtype=q.dtype,
+            headdim_v=LATENT,
+            page_size=cache.shape[1],
+            cu_seqlens_q=batch.cu_seqlens_q,
+            causal=True,
+            num_splits=self._splits_of(q),
+        )
+        return partial(
+            self._flash.flash_attn_varlen_func,
+            q=q[..., LATENT:],
+            k=cache[..., LATENT:].unsqueeze(-2),
+            v=cache[..., :LATENT].unsqueeze(-2),
+            q_v=q[..., :LATENT],
+            max_seqlen_q=batch.most_queries,
+            cu_seqlens_q=batch.cu_seqlens_q,
+            max_seqlen_k=batch.most_keys,
+            seqused_k=batch.seqused_k,
+            block_table=batch.block_table,
+            softmax_scale=batch.scale,
+            causal=True,
+            fa_version=3,
+            scheduler_metadata=metadata,
+            num_splits=self._splits_of(q),
+        )
+
+
 def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
-    """One function serves all batches."""
-    return dict.fromkeys(OPERATORS, FlashAttention3(splits, scheduled))
+    """One function serves all batches over ordinary caches, another those over latent ones."""
+    ordinary = dict.fromkeys(OPERATORS, FlashAttention3(splits, scheduled))
+    return {**ordinary, "mla_decode": FlashMla3(splits, scheduled=True)}
 
 
 def unavailable(device: Device) -> str | None:
@@ -107,8 +152,8 @@ def _arm(suffix: str, summary: str, splits: int, scheduled: bool, claims: bool =
         environment=environment(batch_invariant=claims),
         unavailable=unavailable,
         provenance=lambda: f"vLLM {version()}: {MODULE}, version 3",
-        offers=OPERATORS,
-        default_for=() if suffix else OPERATORS,
+        offers=(*OPERATORS, "mla_decode"),
+        default_for=() if suffix else (*OPERATORS, "mla_decode"),
     )
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels_bench.operators.models import LATENT
 from kernels_bench.paged import PagedBatch
 
 PADDED_BYTES = 4 << 30
@@ -112,6 +113,23 @@ def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBat
             part.queries(q),
             part.gathered(key_cache),
             part.gathered(value_cache),
+            attn_mask=part.visible(),
+            scale=part.scale,
+            enable_gqa=True,
+        )
+        results.append(part.unpadded(padded.transpose(1, 2)))
+    return torch.cat(results)
+
+
+def latent_attention(q: Tensor, cache: Tensor, batch: PagedBatch) -> Tensor:
+    """Queries (queries, heads, 576) over a latent cache (pages, page, 576); returns (queries, heads, 512)."""
+    results = []
+    for part in parts(batch, cache[0, 0].numel() * cache.element_size()):
+        keys = part.gathered(cache[:, :, None])
+        padded = F.scaled_dot_product_attention(
+            part.queries(q),
+            keys,
+            keys[..., :LATENT],
             attn_mask=part.visible(),
             scale=part.scale,
             enable_gqa=True,

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
-from kernels_bench.arms.torch_attention import attention
+from kernels_bench.arms.torch_attention import attention, latent_attention
 
 
 def mm(a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
@@ -86,6 +86,7 @@ KERNELS: dict[str, Kernel] = {
     "attention_decode": attention,
     "attention_prefill": attention,
     "attention_mixed": attention,
+    "mla_decode": latent_attention,
 }
 
 ARM = Arm(
@@ -94,5 +95,5 @@ ARM = Arm(
     claims=False,
     summary="torch's default kernels (cuBLAS and ATen on CUDA, MKL/oneDNN and ATen on CPU)",
     provenance=lambda: f"torch {torch.__version__}",
-    brief=("attention_decode", "attention_prefill", "attention_mixed"),
+    brief=("attention_decode", "attention_prefill", "attention_mixed", "mla_decode"),
 )

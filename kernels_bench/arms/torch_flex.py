@@ -20,6 +20,7 @@ from kernels_bench.cases import Device
 from kernels_bench.paged import PagedBatch
 
 OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
+RECOMPILES = 64
 BLOCK = 128  # FlexAttention's own default
 
 
@@ -30,7 +31,7 @@ class FlexAttention:
         attend: ``flex_attention``, compiled or not.
     """
 
-    def __init__(self, attend: Callable[..., Tensor]) -> None:
+    def __init__(self, attend: Callable[..., Any]) -> None:
         self._attend = attend
 
     def __call__(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
@@ -49,7 +50,7 @@ class FlexAttention:
     def _part(self, part: padding.Part, mask: Any, q: Tensor, key_cache: Tensor, value_cache: Tensor) -> Tensor:
         queries = part.queries(q)
         keys, values = part.gathered(key_cache), part.gathered(value_cache)
-        padded = self._attend(queries, keys, values, block_mask=mask, scale=part.scale, enable_gqa=True)
+        padded: Tensor = self._attend(queries, keys, values, block_mask=mask, scale=part.scale, enable_gqa=True)
         return part.unpadded(padded.transpose(1, 2))
 
 
@@ -81,9 +82,19 @@ def kernels() -> Mapping[str, Kernel]:
     """One function serves all batches; of any size, without being compiled for each."""
     from torch.nn.attention.flex_attention import flex_attention
 
-    on_gpu = torch.cuda.is_available()
-    attend = torch.compile(flex_attention, dynamic=True) if on_gpu else flex_attention
-    return dict.fromkeys(OPERATORS, FlexAttention(attend))
+    eager: Any = flex_attention
+    return dict.fromkeys(OPERATORS, FlexAttention(_compiled(eager) if torch.cuda.is_available() else eager))
+
+
+def _compiled(attend: Callable[..., Any]) -> Callable[..., Any]:
+    """Compiled for any sizes; never silently not, which would be another kernel, one that holds all scores at once."""
+    import torch._dynamo
+
+    # A size of one, and short queries, are cases of their own for the compiler: more of them than it expects.
+    torch._dynamo.config.recompile_limit = RECOMPILES
+    torch._dynamo.config.fail_on_recompile_limit_hit = True
+    compiled: Callable[..., Any] = torch.compile(attend, dynamic=True)
+    return compiled
 
 
 def caveat(device: Device) -> str:

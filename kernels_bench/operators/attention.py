@@ -1,7 +1,7 @@
 """Causal attention over a paged KV cache, of variable length and with grouped heads.
 
 A row is a sequence: its KV length, its queries and its seed. The KV lengths lie on either side of the edges that
-tiles have, and sequences of four kinds take turns, since each lets another fault show (`_values`).
+tiles have, and sequences of four kinds take turns, since each lets another fault show (`values_of`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from kernels_bench.operators.gemm import exact_product
 from kernels_bench.paged import PagedBatch
 from kernels_bench.relations.base import HOSTILE, STRANGER, Company, Ids
 from kernels_bench.rows import bell_at, hostile_rows
+from kernels_bench.transfer import on_device
 
 Mode = Literal["decode", "prefill", "mixed"]
 
@@ -167,10 +168,10 @@ def _on_device(known: Census, batch: Entries, device: torch.device) -> _OnDevice
     counts = batch.stop - batch.start
     ids = batch.lines.ids
     return _OnDevice(
-        queries=torch.tensor(known.offset[ids // _TOKENS] + ids % _TOKENS, device=device),
-        rows=torch.tensor(batch.row, device=device),
-        cu_seqlens=torch.tensor(np.concatenate([[0], np.cumsum(counts)]), dtype=torch.int32, device=device),
-        seqused=torch.tensor(batch.stop, dtype=torch.int32, device=device),
+        queries=on_device(known.offset[ids // _TOKENS] + ids % _TOKENS, device),
+        rows=on_device(batch.row, device),
+        cu_seqlens=on_device(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), device),
+        seqused=on_device(batch.stop.astype(np.int32), device),
         lengths=torch.tensor(np.stack([counts, batch.stop], 1)),
     )
 
@@ -207,13 +208,13 @@ class Attention(Operator):
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """All queries (queries, heads, d), the block table, and where each sequence's queries stand."""
         known = self.census(shape, count)
-        heads, size = _heads(shape)
+        heads, size = shape.heads or 1, shape.k
         queries = torch.empty(int((known.kv - known.start).sum()), heads * size, dtype=dtype, device=device)
         if self.length is not None:
             queries.normal_(generator=torch.Generator(device).manual_seed(seed))
         else:
             for tokens in _tokens(known.start, known.kv, device):
-                queries[tokens.part] = _with_hostile(_queries(seed, tokens, heads * size), tokens.row - count, dtype)
+                queries[tokens.part] = _with_hostile(self.queries(seed, tokens, heads * size), tokens, count, dtype)
         return (
             queries.view(-1, heads, size),
             torch.tensor(known.block_table, dtype=torch.int32, device=device),
@@ -227,10 +228,9 @@ class Attention(Operator):
     def shared(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The key and the value cache, each (pages, page, kv_heads, d)."""
         known = self.census(shape, count)
-        width = (shape.kv_heads or 1) * shape.k
+        slots = int(known.pages.sum()) * known.page
         caches = [
-            torch.full((int(known.pages.sum()) * known.page, width), _STALE, dtype=dtype, device=device)
-            for _ in range(2)
+            torch.full((slots, math.prod(sizes)), _STALE, dtype=dtype, device=device) for sizes in self.slots(shape)
         ]
         if self.length is None:
             self._fill(caches, known, count, shape, seed)
@@ -238,19 +238,42 @@ class Attention(Operator):
             generator = torch.Generator(device).manual_seed(seed)
             for cache in caches:
                 cache.normal_(generator=generator)
-        return tuple(cache.view(-1, known.page, shape.kv_heads or 1, shape.k) for cache in caches)
+        return tuple(cache.view(-1, known.page, *sizes) for cache, sizes in zip(caches, self.slots(shape), strict=True))
+
+    def slots(self, shape: Shape) -> tuple[tuple[int, ...], ...]:
+        """What one token takes of each cache."""
+        return ((shape.kv_heads or 1, shape.k),) * 2
+
+    def queries(self, seed: int, tokens: Tokens, width: int) -> torch.Tensor:
+        """fp32 queries (tokens, width)."""
+        return queries_of(seed, tokens, width)
+
+    def cached(self, seed: int, tokens: Tokens, kv: torch.Tensor, shape: Shape) -> Tensors:
+        """What each cache holds of some tokens, fp32 (tokens, …), whose sequences have ``kv`` tokens."""
+        width = (shape.kv_heads or 1) * shape.k
+        return keys_of(seed, tokens, kv, width, shape.k), values_of(seed, tokens, kv, width)
+
+    def keys_and_values(self, weights: Tensors) -> Tensors:
+        """Keys (pages, page, kv_heads, d) and values (pages, page, kv_heads, d_v) of the caches."""
+        return weights
+
+    def value_size(self, shape: Shape) -> int:
+        """d_v."""
+        return shape.k
+
+    def scale(self, width: int) -> float:
+        """What logits are multiplied by, for keys of ``width``."""
+        return float(width**-0.5)
 
     def _fill(self, caches: Sequence[torch.Tensor], known: Census, count: int, shape: Shape, seed: int) -> None:
         """Write every token's key and value to its slot."""
-        (_, width), dtype, device = caches[0].shape, caches[0].dtype, caches[0].device
+        dtype, device = caches[0].dtype, caches[0].device
         table = torch.tensor(known.block_table, device=device)
         kv = torch.tensor(known.kv, device=device)
         for tokens in _tokens(np.zeros_like(known.kv), known.kv, device):
             slot = table[tokens.row, tokens.place // known.page] * known.page + tokens.place % known.page
-            length = kv[tokens.row]
-            drawn = (_keys(seed, tokens, length, width, shape.k), _values(seed, tokens, length, width))
-            for cache, values in zip(caches, drawn, strict=True):
-                cache[slot] = _with_hostile(values, tokens.row - count, dtype)
+            for cache, values in zip(caches, self.cached(seed, tokens, kv[tokens.row], shape), strict=True):
+                cache[slot] = _with_hostile(values, tokens, count, dtype)
 
     def lines(self, company: Company, count: int, shape: Shape) -> Lines:
         """A line a query."""
@@ -274,20 +297,20 @@ class Attention(Operator):
         if not company.serving.placement:
             return inputs
         order = np.random.default_rng([company.serving.placement, len(weights[0])]).permutation(len(weights[0]))
-        there = torch.tensor(np.argsort(order), dtype=torch.int32, device=tables[0].device)
-        moved = torch.tensor(order, device=tables[0].device)
+        there = on_device(np.argsort(order).astype(np.int32), tables[0].device)
+        moved = on_device(order, tables[0].device)
         placed = there[inputs[3].long()]
         return (*inputs[:3], placed, inputs[4], *(cache.index_select(0, moved) for cache in weights))
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(q, key_cache, value_cache, batch)."""
         queries, cu_seqlens, seqused, table, lengths, *caches = rows
-        batch = PagedBatch(cu_seqlens, seqused, table, lengths, queries.shape[-1] ** -0.5)
+        batch = PagedBatch(cu_seqlens, seqused, table, lengths, self.scale(queries.shape[-1]))
         return (queries, *(caches or weights), batch)
 
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
-        """(queries, heads, d)."""
-        return ((m, *_heads(shape)),)
+        """(queries, heads, d_v)."""
+        return ((m, shape.heads or 1, self.value_size(shape)),)
 
     def inputs_of(self, lines: torch.Tensor, tables: RowTensors) -> RowTensors:
         """The queries (lines, heads, d), their sequences, their tokens, and the block table."""
@@ -296,12 +319,13 @@ class Attention(Operator):
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, sequence by sequence."""
-        return (_attend(rows, weights),)
+        keys, values = self.keys_and_values(weights)
+        return (_attend(rows, keys, values, self.scale(rows[0].shape[-1])),)
 
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Kernels round each probability to the inputs' dtype before it meets its value, and the result."""
-        keys, values = weights
-        size = _attend(rows, (keys, values.abs()))
+        keys, values = self.keys_and_values(weights)
+        size = _attend(rows, keys, values.abs(), self.scale(rows[0].shape[-1]))
         narrow = ROUNDOFF[rows[0].dtype]
         # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
         wide = 64 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
@@ -310,69 +334,70 @@ class Attention(Operator):
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """Keys and values of the universe's first m sequences read, queries read and results written."""
         known = self.census(shape, m)
-        queries = int((known.kv - known.start)[:m].sum()) * math.prod(_heads(shape))
-        cached = int(known.kv[:m].sum()) * (shape.kv_heads or 1) * shape.k
-        return (2 * cached + queries) * ITEM_SIZE[precision.input] + queries * ITEM_SIZE[precision.output]
+        queries = int((known.kv - known.start)[:m].sum()) * (shape.heads or 1)
+        cached = int(known.kv[:m].sum()) * sum(math.prod(sizes) for sizes in self.slots(shape))
+        read, written = cached + queries * shape.k, queries * self.value_size(shape)
+        return read * ITEM_SIZE[precision.input] + written * ITEM_SIZE[precision.output]
 
     def operations(self, shape: Shape, m: int) -> int:
         """Two products over the keys that each query of the first m sequences sees."""
         known = self.census(shape, m)
         start, kv = known.start[:m], known.kv[:m]
         seen = int(((kv - start) * (kv + start + 1) // 2).sum())
-        return 4 * seen * math.prod(_heads(shape))
-
-
-def _heads(shape: Shape) -> tuple[int, int]:
-    return shape.heads or 1, shape.k
+        return 2 * seen * (shape.heads or 1) * (shape.k + self.value_size(shape))
 
 
 @dataclass(frozen=True)
-class _Tokens:
+class Tokens:
     """Some tokens of a universe, one after the other.
 
     Attributes:
         part: where they stand among all.
         row: each one's sequence, on the device.
         place: each one's place in its sequence, on the device.
+        last_row: the last of their sequences, which stand in ascending order.
     """
 
     part: slice
     row: torch.Tensor
     place: torch.Tensor
+    last_row: int
 
     @property
     def ids(self) -> torch.Tensor:
+        """Identity of each."""
         return self.row * _TOKENS + self.place
 
     def of_kind(self, kind: str) -> torch.Tensor:
+        """Whether each one's sequence is of a kind in `KINDS`."""
         return self.row % len(KINDS) == KINDS.index(kind)
 
 
-def _tokens(start: Ids, stop: Ids, device: torch.device) -> Iterator[_Tokens]:
+def _tokens(start: Ids, stop: Ids, device: torch.device) -> Iterator[Tokens]:
     """The tokens from ``start`` to ``stop`` of every sequence, some thousands at a time."""
     counts = stop - start
     row = np.repeat(np.arange(len(counts)), counts)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - start, counts)
     for first in range(0, len(row), _CHUNK_TOKENS):
         part = slice(first, min(len(row), first + _CHUNK_TOKENS))
-        yield _Tokens(part, torch.tensor(row[part], device=device), torch.tensor(place[part], device=device))
+        yield Tokens(part, on_device(row[part], device), on_device(place[part], device), int(row[part][-1]))
 
 
-def _queries(seed: int, tokens: _Tokens, width: int) -> torch.Tensor:
-    """fp32 queries (tokens, width); see `_values` for the kinds."""
+def queries_of(seed: int, tokens: Tokens, width: int) -> torch.Tensor:
+    """fp32 queries (tokens, width); see `values_of` for the kinds."""
     drawn = bell_at(seed, "queries", tokens.ids, width)
     drawn = torch.where(tokens.of_kind("rising")[:, None], drawn / 2 + 1, drawn)
     return torch.where(tokens.of_kind("flat")[:, None], 0.0, drawn)
 
 
-def _keys(seed: int, tokens: _Tokens, kv: torch.Tensor, width: int, size: int) -> torch.Tensor:
+def keys_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int, size: int) -> torch.Tensor:
     """fp32 keys (tokens, width), for sequences of ``kv`` tokens and heads of ``size``."""
     drawn = bell_at(seed, "keys", tokens.ids, width)
     ramp = (_HIGHEST_LOGIT * tokens.place / kv / size**0.5)[:, None].float()
     return torch.where(tokens.of_kind("rising")[:, None], drawn / 2 + ramp, drawn)
 
 
-def _values(seed: int, tokens: _Tokens, kv: torch.Tensor, width: int) -> torch.Tensor:
+def values_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int) -> torch.Tensor:
     """fp32 values (tokens, width), for sequences of ``kv`` tokens.
 
     ``flat`` sequences have queries of zero, so that all keys weigh alike, and values over twelve binades of which
@@ -388,41 +413,56 @@ def _values(seed: int, tokens: _Tokens, kv: torch.Tensor, width: int) -> torch.T
     return drawn * sign[:, None]
 
 
-def _with_hostile(values: torch.Tensor, kind: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The values in a dtype, those of hostile sequences (0 … 3) replaced."""
+def _with_hostile(values: torch.Tensor, tokens: Tokens, count: int, dtype: torch.dtype) -> torch.Tensor:
+    """The tokens' values in a dtype, those of hostile sequences, which follow the ``count`` ordinary ones, replaced."""
     found = values.to(dtype)
+    if tokens.last_row < count:
+        return found
+    kind = tokens.row - count
     hostile = (kind >= 0) & (kind < len(HOSTILE))
     return torch.where(
         hostile[:, None], hostile_rows(values.shape[1], dtype, values.device)[kind.clamp(0, len(HOSTILE) - 1)], found
     )
 
 
-def _attend(inputs: RowTensors, caches: Tensors) -> torch.Tensor:
-    """The result in float64, (lines, heads, d)."""
+def _attend(inputs: RowTensors, key_cache: torch.Tensor, value_cache: torch.Tensor, scale: float) -> torch.Tensor:
+    """The result in float64, (lines, heads, d_v)."""
     queries, rows, tokens, table = inputs
-    exact = torch.zeros(queries.shape, dtype=torch.float64, device=queries.device)
-    for row in rows.unique().tolist():
-        mine = (rows == row).nonzero().flatten()
-        last = int(tokens[mine].max()) + 1
-        page = caches[0].shape[1]
+    page = key_cache.shape[1]
+    form = (*queries.shape[:2], value_cache.shape[-1])
+    exact = torch.zeros(form, dtype=torch.float64, device=queries.device)
+    for row, last, mine in _by_sequence(rows, tokens):
         pages = table[row, : -(-last // page)].long()
-        keys, values = (cache[pages].flatten(0, 1)[:last].double().transpose(0, 1) for cache in caches)
+        keys, values = (
+            cache[pages].flatten(0, 1)[:last].double().transpose(0, 1) for cache in (key_cache, value_cache)
+        )
         for part in mine.split(max(1, _CHUNK_SCORES // (last * queries.shape[1]))):
-            exact[part] = _attend_one(queries[part].double(), tokens[part], keys, values)
+            exact[part] = _attend_one(queries[part].double() * scale, tokens[part], keys, values)
     return exact
 
 
+def _by_sequence(rows: torch.Tensor, tokens: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """Each sequence, how many of its keys are seen by some line, and the places of its lines; waits once for all."""
+    row, token = torch.stack([rows, tokens]).cpu().numpy()
+    order = np.argsort(row, kind="stable")
+    places = on_device(order, rows.device)
+    ends = np.append(np.flatnonzero(np.diff(row[order])) + 1, len(row))
+    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+        mine = order[begin:end]
+        yield int(row[mine[0]]), int(token[mine].max()) + 1, places[begin:end]
+
+
 def _attend_one(queries: torch.Tensor, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Queries (lines, heads, d) of one sequence, with keys and values (kv_heads, n, d)."""
+    """Scaled queries (lines, heads, d) of one sequence, with keys and values (kv_heads, n, …)."""
     lines, heads, width = queries.shape
     kv_heads, count, _ = keys.shape
     grouped = queries.view(lines, kv_heads, heads // kv_heads, width).permute(1, 2, 0, 3).flatten(1, 2)
-    logits = exact_product(grouped, keys.transpose(1, 2)) * width**-0.5
+    logits = exact_product(grouped, keys.transpose(1, 2))
     unseen = torch.arange(count, device=tokens.device) > tokens[:, None]
     logits = logits.view(kv_heads, -1, lines, count).masked_fill_(unseen, -torch.inf).flatten(1, 2)
     weight = (logits - logits.amax(-1, keepdim=True)).exp_()
     weight = weight / weight.sum(-1, keepdim=True)
-    return exact_product(weight, values).view(kv_heads, -1, lines, width).permute(2, 0, 1, 3).flatten(1, 2)
+    return exact_product(weight, values).view(kv_heads, -1, lines, values.shape[-1]).permute(2, 0, 1, 3).flatten(1, 2)
 
 
 class AttentionDecode(Attention):

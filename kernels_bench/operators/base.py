@@ -16,6 +16,7 @@ import kernels_bench.operators as package
 from kernels_bench.cases import ITEM_SIZE, Precision, Shape
 from kernels_bench.relations.base import Company, Ids, Need
 from kernels_bench.rows import hostile_rows, row_table
+from kernels_bench.transfer import on_device
 
 Tensors = tuple[torch.Tensor, ...]
 RowTensors = tuple[torch.Tensor, ...]
@@ -60,6 +61,7 @@ class Operator(ABC):
         universe: rows compared by default on a GPU and on a CPU.
         timed: rows of the batches that are timed by default, on a GPU and on a CPU; none where speed is not measured.
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
+        family: operators that are asked for together; the name of their file unless it says otherwise.
         length: tokens of every sequence of its universes, where `at` made it so.
     """
 
@@ -75,6 +77,7 @@ class Operator(ABC):
     universe: ClassVar[Mapping[str, int]] = {"cuda": 4096, "cpu": 256}
     timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
     lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (), "cpu": ()}
+    family: ClassVar[str] = ""
     length: int | None = None
 
     def at(self, length: int | None) -> Operator:
@@ -148,7 +151,7 @@ def item_sizes(precision: Precision) -> tuple[int, int]:
 @lru_cache(2048)
 def row_ids(company: Company, device: torch.device) -> torch.Tensor:
     """Identities of a company's rows, as an index on a device."""
-    return torch.tensor(company.rows, device=device)
+    return on_device(company.rows, device)
 
 
 @cache

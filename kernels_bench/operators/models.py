@@ -141,6 +141,20 @@ def head_layouts() -> tuple[Shape, ...]:
     return (*known, *others, long, *small)
 
 
+LATENT = 512  # of a latent vector, whose positional part follows
+_LATENT_HEADS = {"deepseek-v3": 128, "kimi-k2": 64, "deepseek-v2-lite": 16}
+
+
+def latent_layouts() -> tuple[Shape, ...]:
+    """Every layout of latent attention known by name: all have vectors of 512 and 64, and one head of them."""
+
+    def shape(label: str, heads: int, page: int, tokens: int) -> Shape:
+        return Shape(label=label, heads=heads, kv_heads=1, k=LATENT + 64, page=page, tokens=tokens)
+
+    known = [shape(f"{name}/mla", heads, 64, _TOKENS) for name, heads in _LATENT_HEADS.items()]
+    return (*known, shape("small/mla", 2, 16, 65))
+
+
 def entries() -> tuple[Shape, ...]:
     """Matrices of a batched product whose batch is the batch: scores and values of short attention."""
     sizes = {"qwen3-8b/scores": (128, 128), "qwen3-8b/values": (128, 256), "unaligned/entry": (77, 131)}

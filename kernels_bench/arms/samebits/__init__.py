@@ -12,6 +12,13 @@ import torch
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.cases import Device
 
+# Operators, and where they have another name, the functions that compute them.
+GEMM = {
+    "mm": "mm", "linear": "linear", "linear_bias": "linear", "addmm": "addmm", "bmm": "bmm", "bmm_heads": "bmm"
+}  # fmt: skip
+ROWS = ("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean")
+ATTENTION = ("attention_decode", "attention_prefill", "attention_mixed")
+
 
 def kernels() -> Mapping[str, Kernel]:
     """The kernels for the device of this process."""
@@ -19,20 +26,9 @@ def kernels() -> Mapping[str, Kernel]:
     names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention")
     gemm, rows, attention = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {
-        "mm": gemm.mm,
-        "linear": gemm.linear,
-        "linear_bias": gemm.linear,
-        "addmm": gemm.addmm,
-        "bmm": gemm.bmm,
-        "bmm_heads": gemm.bmm,
-        "rms_norm": rows.rms_norm,
-        "fused_add_rms_norm": rows.fused_add_rms_norm,
-        "softmax": rows.softmax,
-        "log_softmax": rows.log_softmax,
-        "mean": rows.mean,
-        "attention_decode": attention.attention,
-        "attention_prefill": attention.attention,
-        "attention_mixed": attention.attention,
+        **{operator: getattr(gemm, function) for operator, function in GEMM.items()},
+        **{operator: getattr(rows, operator) for operator in ROWS},
+        **dict.fromkeys(ATTENTION, attention.attention),
     }
 
 
@@ -68,4 +64,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=provenance,
     compiles=True,
+    offers=(*GEMM, *ROWS, *ATTENTION),
 )

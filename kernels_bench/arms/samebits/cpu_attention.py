@@ -47,8 +47,8 @@ def _folded(x: Tensor, dim: int) -> Tensor:
 
 
 def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
-    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
-    out = torch.empty_like(q)
+    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d or d_v); returns (queries, heads, d_v)."""
+    out = q.new_empty(*q.shape[:2], value_cache.shape[-1])
     entry = torch.repeat_interleave(batch.lengths[:, 0])
     place = torch.arange(len(q)) - batch.cu_seqlens_q.long()[entry]
     seen = batch.lengths[entry, 1] - batch.lengths[entry, 0] + place + 1
@@ -73,7 +73,7 @@ def _by_blocks(seen: Tensor) -> Iterator[Tensor]:
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor, visible: Tensor, scale: float) -> Tensor:
-    """q (lines, heads, d) over keys and values (lines, n, kv_heads, d), of which ``visible`` (lines, n) are seen."""
+    """q (lines, heads, d) over keys and values (lines, n, kv_heads, …), of which ``visible`` (lines, n) are seen."""
     lines, heads, size = q.shape
     kv_heads = keys.shape[2]
     padding = (0, (1 << (size - 1).bit_length()) - size)
@@ -85,7 +85,7 @@ def _attend(q: Tensor, keys: Tensor, values: Tensor, visible: Tensor, scale: flo
         logits.masked_fill_(unseen, -torch.inf)
         weights = _exp(logits - logits.amax(2, keepdim=True)).masked_fill_(unseen, 0.0)
         total = torch.zeros(weights.shape[:2])
-        result = torch.zeros(*weights.shape[:2], size)
+        result = torch.zeros(*weights.shape[:2], values.shape[-1])
         for block in range(0, keys.shape[1], BLOCK):
             part = weights[:, :, block : block + BLOCK, None]
             total = total + _folded(part, 2)[..., 0]

@@ -1,0 +1,116 @@
+"""``triton-mla``: vLLM's Triton decode over a latent cache, as its TRITON_MLA backend calls it.
+
+By default the number of KV splits follows the longest sequence of the batch and the number of SMs; batch-invariant
+mode takes one (vLLM 0.26, ``vllm/v1/attention/backends/mla/triton_mla.py``).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.vllm_installed import below_sm80, environment, missing, version
+from kernels_bench.cases import Device
+from kernels_bench.operators.models import LATENT
+from kernels_bench.paged import PagedBatch
+
+MODULE = "vllm.v1.attention.ops.triton_decode_attention"
+# _MIN_WORK_PER_SPLIT and _SPLIT_OCCUPANCY_MULTIPLIER of the backend.
+KEYS_A_SPLIT, SPLITS_AN_SM = 512, 2
+
+
+def splits_of(most_keys: int, sms: int) -> int:
+    """The backend's own choice: a power of two, at most two an SM."""
+    wanted = max(1, most_keys // KEYS_A_SPLIT)
+    return min(1 << (wanted - 1).bit_length(), sms * SPLITS_AN_SM)
+
+
+class TritonMla:
+    """``decode_attention_fwd`` over a latent cache.
+
+    Args:
+        invariant: one split, whatever the batch.
+    """
+
+    def __init__(self, invariant: bool) -> None:
+        self._decode = importlib.import_module(MODULE).decode_attention_fwd
+        self._invariant = invariant
+        self._one = torch.ones((), device="cuda")
+        self._sms = torch.cuda.get_device_properties(0).multi_processor_count
+
+    def __call__(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Tensor:
+        """Queries (queries, heads, 576) over the cache (pages, page, 576); returns (queries, heads, 512)."""
+        return self._attend(q, cache, batch, *_each_query(batch, len(q)))
+
+    def prepare(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
+        """The same, every query's own table and length made."""
+        return partial(self._attend, q, cache, batch, *_each_query(batch, len(q)))
+
+    def _attend(self, q: Tensor, cache: Tensor, batch: PagedBatch, table: Tensor, seen: Tensor) -> Tensor:
+        lines, heads, _ = q.shape
+        splits = 1 if self._invariant else splits_of(batch.most_keys, self._sms)
+        out = torch.zeros(lines, heads, LATENT, dtype=q.dtype, device=q.device)
+        lse = torch.zeros(lines, heads, dtype=q.dtype, device=q.device)
+        partial_sums = torch.empty(lines, heads, splits, LATENT + 1, dtype=torch.float32, device=q.device)
+        keys = cache[:, :, None]
+        self._decode(
+            q,
+            keys,
+            keys[..., :LATENT],
+            out,
+            lse,
+            table,
+            seen,
+            partial_sums,
+            splits,
+            batch.scale,
+            cache.shape[1],
+            k_scale=self._one,
+            v_scale=self._one,
+            is_mla=True,
+        )
+        return out
+
+
+def _each_query(batch: PagedBatch, lines: int) -> tuple[Tensor, Tensor]:
+    """Pages and keys of every query, since the kernel serves one query an entry."""
+    counts = batch.cu_seqlens_q.diff().long()
+    entry = torch.repeat_interleave(counts, output_size=lines)
+    place = torch.arange(lines, device=counts.device) - batch.cu_seqlens_q[:-1].long()[entry]
+    seen = (batch.seqused_k.long() - counts)[entry] + place + 1
+    return batch.block_table[entry], seen.to(torch.int32)
+
+
+def kernels(invariant: bool) -> Mapping[str, Kernel]:
+    """Decode alone."""
+    return {"mla_decode": TritonMla(invariant)}
+
+
+def unavailable(device: Device) -> str | None:
+    """vLLM absent, or no CUDA GPU that Triton's matrix products run on."""
+    return missing(device, "vLLM's Triton attention needs a CUDA GPU") or below_sm80(device)
+
+
+def _arm(suffix: str, summary: str, invariant: bool) -> Arm:
+    return Arm(
+        name=f"triton-mla{suffix}",
+        kernels=lambda: kernels(invariant),
+        claims=invariant,
+        summary=summary,
+        environment=environment(batch_invariant=invariant),
+        unavailable=unavailable,
+        provenance=lambda: f"vLLM {version()}: {MODULE}",
+        compiles=True,
+        offers=("mla_decode",),
+    )
+
+
+ARMS = (
+    _arm("", "vLLM's Triton decode over a latent cache, KV splits by the longest sequence", invariant=False),
+    _arm("-invariant", "the same with one split, as in batch-invariant mode", invariant=True),
+)
