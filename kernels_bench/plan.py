@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from kernels_bench.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Record, Shape
@@ -58,6 +58,7 @@ class Plan(Record):
         cases: to be verified, and then timed at every load that their operator is timed at and they have room for.
         relations: names, in order.
         quick: a short run.
+        untimed: cases, arms apart, that are verified only: their heads and pages were timed under another name.
         sweeps: for each operator, every M.
         seed: of all data.
     """
@@ -67,6 +68,7 @@ class Plan(Record):
     cases: tuple[Case, ...]
     relations: tuple[str, ...]
     quick: bool
+    untimed: frozenset[str]
     sweeps: dict[str, Sweep]
     seed: int
 
@@ -77,6 +79,8 @@ class Plan(Record):
 
     def loads(self, case: Case) -> list[Load]:
         """What a case is timed at."""
+        if case.without_arm in self.untimed:
+            return []
         return [load for load in self.sweeps[case.operator].timed if _cache_bytes(case, load) <= MOST_CACHE]
 
     def units(self) -> list[tuple[tuple[Case, ...], Load]]:
@@ -85,6 +89,18 @@ class Plan(Record):
         for case in self.cases:
             groups.setdefault(case.without_arm, []).append(case)
         return [(tuple(group), load) for group in groups.values() for load in self.loads(group[0])]
+
+
+def _untimed(cases: Iterable[Case], selection: Selection) -> Iterator[str]:
+    """Attention's cases that differ from an earlier one in their longest sequence or, unless asked for, their dtype."""
+    timed: dict[tuple[object, ...], str] = {}
+    for case in cases:
+        shape = case.shape
+        if shape.heads is not None:
+            asked = case.precision if selection.dtype is not None else None
+            form = (case.operator, shape.heads, shape.kv_heads, shape.k, shape.page, asked)
+            if timed.setdefault(form, case.without_arm) != case.without_arm:
+                yield case.without_arm
 
 
 def _cache_bytes(case: Case, load: Load) -> int:
@@ -116,6 +132,7 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
         cases=cases,
         relations=tuple(relation.name for relation in relations),
         quick=selection.quick,
+        untimed=frozenset(_untimed(cases, selection)),
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
     )
@@ -159,8 +176,9 @@ def _loads(operator: OperatorInfo, selection: Selection, device: str) -> tuple[L
     lengths: tuple[int | None, ...] = operator.lengths[device] or (None,)
     if operator.lengths[device] and selection.length:
         lengths = _lengths(selection.length)
-    elif selection.quick:
-        lengths = lengths[:: max(1, len(lengths) - 1)]
+    elif selection.quick and operator.lengths[device]:
+        lengths = lengths[len(lengths) // 2 :][:1]
+        rows = rows if selection.batch else tuple(dict.fromkeys((rows[0], rows[-1])))
     return tuple(Load(m=m, length=length) for m in rows for length in lengths)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ from profiles.telemetry import TelemetryUnavailable, open_telemetry
 
 INTERRUPTED_STATUS = 130
 
-PARALLEL = {"cuda": 4, "cpu": 2}
+PARALLEL = {"cuda": 6, "cpu": 2}
 """Workers that verify at once: while one waits, compiles or uses one core only, another computes.
 
 Processes take turns on a GPU, so that more of them give little once all is compiled (180 cases on an H100: 29 s with
@@ -48,8 +49,8 @@ one, 24 s with two, 23 s with three or five).
 """
 
 
-HELPERS = 4
-"""Further processes of arms whose kernels are compiled while they are verified, over all such arms."""
+HELPERS, WORTH_HELP = 4, 10
+"""Further processes, over all arms whose kernels are compiled while they are verified and that have so many cases."""
 
 
 @dataclass(frozen=True)
@@ -166,11 +167,16 @@ def _work(plan: Plan, run: RunDirectory, display: Display) -> None:
         display.note(f"{start.arm}: {start.provenance}, loaded in {start.seconds:.1f} s")
 
     on_cpu = run.manifest.device.type == "cpu"
-    compiling = [arm.name for arm in plan.arms if arm.compiles]
-    helpers = dict.fromkeys(compiling, max(1, HELPERS // max(1, len(compiling))))
-    with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up, helpers) as crew:
+    with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up, _helpers(plan)) as crew:
         crew.start()
         Runner(plan, crew, run, display, parallel=PARALLEL["cpu" if on_cpu else "cuda"]).run()
+
+
+def _helpers(plan: Plan) -> dict[str, int]:
+    """Further processes for arms that compile their kernels and have many cases."""
+    counts = Counter(case.arm for case in plan.cases)
+    helped = [arm.name for arm in plan.arms if arm.compiles and counts[arm.name] >= WORTH_HELP]
+    return dict.fromkeys(helped, max(1, HELPERS // max(1, len(helped))))
 
 
 def report(directory: Path, outputs: Outputs) -> int:

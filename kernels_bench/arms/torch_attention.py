@@ -16,7 +16,7 @@ from torch import Tensor
 from kernels_bench.operators.models import LATENT
 from kernels_bench.paged import PagedBatch
 
-PADDED_BYTES = 4 << 30
+PADDED_BYTES = 512 << 20
 """Padded keys, values and mask of the sequences that are served at once, at most."""
 
 
@@ -124,7 +124,8 @@ def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBat
 def latent_attention(q: Tensor, cache: Tensor, batch: PagedBatch) -> Tensor:
     """Queries (queries, heads, 576) over a latent cache (pages, page, 576); returns (queries, heads, 512)."""
     results = []
-    for part in parts(batch, cache[0, 0].numel() * cache.element_size()):
+    # Where nothing better supports it torch repeats the keys for every head.
+    for part in parts(batch, q.shape[1] * cache.shape[2] * cache.element_size()):
         keys = part.gathered(cache[:, :, None])
         padded = F.scaled_dot_product_attention(
             part.queries(q),

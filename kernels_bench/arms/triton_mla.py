@@ -22,6 +22,8 @@ from kernels_bench.paged import PagedBatch
 MODULE = "vllm.v1.attention.ops.triton_decode_attention"
 # _MIN_WORK_PER_SPLIT and _SPLIT_OCCUPANCY_MULTIPLIER of the backend.
 KEYS_A_SPLIT, SPLITS_AN_SM = 512, 2
+# An engine gives it one query a sequence, and not more than it has sequences; with many more its indices overflow.
+MOST_QUERIES = 1024
 
 
 def splits_of(most_keys: int, sms: int) -> int:
@@ -52,29 +54,33 @@ class TritonMla:
         return partial(self._attend, q, cache, batch, *_each_query(batch, len(q)))
 
     def _attend(self, q: Tensor, cache: Tensor, batch: PagedBatch, table: Tensor, seen: Tensor) -> Tensor:
-        lines, heads, _ = q.shape
         splits = 1 if self._invariant else splits_of(batch.most_keys, self._sms)
-        out = torch.zeros(lines, heads, LATENT, dtype=q.dtype, device=q.device)
-        lse = torch.zeros(lines, heads, dtype=q.dtype, device=q.device)
-        partial_sums = torch.empty(lines, heads, splits, LATENT + 1, dtype=torch.float32, device=q.device)
+        out = torch.zeros(*q.shape[:2], LATENT, dtype=q.dtype, device=q.device)
+        for first in range(0, len(q), MOST_QUERIES):
+            part = slice(first, first + MOST_QUERIES)
+            self._launch(q[part], cache, table[part], seen[part], out[part], splits, batch.scale)
+        return out
+
+    def _launch(
+        self, q: Tensor, cache: Tensor, table: Tensor, seen: Tensor, out: Tensor, splits: int, scale: float
+    ) -> None:
         keys = cache[:, :, None]
         self._decode(
             q,
             keys,
             keys[..., :LATENT],
             out,
-            lse,
+            torch.zeros(q.shape[:2], dtype=q.dtype, device=q.device),
             table,
             seen,
-            partial_sums,
+            torch.empty(*q.shape[:2], splits, LATENT + 1, dtype=torch.float32, device=q.device),
             splits,
-            batch.scale,
+            scale,
             cache.shape[1],
             k_scale=self._one,
             v_scale=self._one,
             is_mla=True,
         )
-        return out
 
 
 def _each_query(batch: PagedBatch, lines: int) -> tuple[Tensor, Tensor]:

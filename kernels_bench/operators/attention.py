@@ -474,8 +474,8 @@ class AttentionDecode(Attention):
     usual = (*models.USUAL_HEAD_LAYOUTS, "long")
     rows_are = "sequences"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 257, "cpu": 17}
-    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 64, 256), "cpu": (1, 16)}
-    lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (128, 1024, 4096, 32768), "cpu": (64,)}
+    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256), "cpu": (1, 16)}
+    lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (128, 2048, 32768), "cpu": (64,)}
 
 
 class AttentionPrefill(Attention):
@@ -487,7 +487,7 @@ class AttentionPrefill(Attention):
     rows_are = "prefills"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 40, "cpu": 8}
     timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1,), "cpu": (1,)}
-    lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (128, 1024, 2048, 8192), "cpu": (64,)}
+    lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (128, 2048, 8192), "cpu": (64,)}
 
 
 class AttentionMixed(Attention):

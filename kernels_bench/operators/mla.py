@@ -29,7 +29,7 @@ class MlaDecode(AttentionDecode):
     name = "mla_decode"
     summary = "one query a sequence over its paged cache of latent vectors"
     shapes = models.latent_layouts()
-    usual = ("deepseek-v3", "kimi-k2", "deepseek-v2-lite")
+    usual = ("deepseek-v3", "deepseek-v2-lite")
     quick = ("deepseek-v3",)
     family = "attention"
 

@@ -7,7 +7,7 @@ from kernels_bench.relations.base import Comparison, Relation, Setting
 # Around the powers of two at which kernels choose another tile, another number of splits or another path.
 LENGTHS = (*range(1, 6), *(n + d for n in (9, 16, 32, 64, 128, 256, 512) for d in (-1, 0, 1)), 2048)
 FEW_LENGTHS = (1, 17, 129, 513, 2048)
-SIZES = (2, 5, 17)
+SIZES = (2, 17)
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
