@@ -270,6 +270,17 @@ def test_a_batch_too_large_to_pad_is_served_in_parts(monkeypatch: pytest.MonkeyP
     torch.testing.assert_close(padded_attention(*arguments), whole, rtol=2e-2, atol=2e-2)
 
 
+def test_a_graph_is_refused_where_it_could_not_follow_the_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = subject("attention_mixed", padded_attention)
+    arguments = made.operator.arguments(made.gather(company("first:9", COUNT)), made.weights)
+    monkeypatch.setattr(torch_attention, "_capturing", lambda batch: True)
+    padded_attention(*arguments)
+    monkeypatch.setattr(torch_attention, "PADDED_BYTES", 40_000)
+    for kernel in (padded_attention, torch_flex.kernels()["attention_mixed"]):
+        with pytest.raises(RuntimeError, match="a graph would not"):
+            kernel(*arguments)
+
+
 # Planted faults: what a company could do to a sequence. Each is the same kernel but for one thing.
 
 

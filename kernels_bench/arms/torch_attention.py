@@ -6,8 +6,9 @@ batch, and a mask says who sees whom.  Where the padded batch would not fit, it 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -75,8 +76,15 @@ class Part:
 
 
 def parts(batch: PagedBatch, token_bytes: int) -> Iterator[Part]:
-    """A batch in parts that fit once they are padded; a token's key takes ``token_bytes``."""
-    for first, last in _runs(batch.lengths, token_bytes):
+    """A batch in parts that fit once they are padded; a token's key takes ``token_bytes``.
+
+    Raises:
+        RuntimeError: there are several while a CUDA graph is captured, which could not follow other lengths.
+    """
+    runs = list(_runs(batch.lengths, token_bytes))
+    if len(runs) > 1 and _capturing(batch):
+        raise RuntimeError("a padded batch in parts follows lengths on the host, and a graph would not")
+    for first, last in runs:
         begin, end = (int(batch.lengths[:at, 0].sum()) for at in (first, last))
         most_queries, most_keys = (int(n) for n in batch.lengths[first:last].amax(0))
         yield Part(
@@ -92,6 +100,10 @@ def parts(batch: PagedBatch, token_bytes: int) -> Iterator[Part]:
         )
 
 
+def _capturing(batch: PagedBatch) -> bool:
+    return batch.seqused_k.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def _runs(lengths: Tensor, token_bytes: int) -> Iterator[tuple[int, int]]:
     """Runs of entries whose padded batch fits, as (first, one after the last)."""
     first = 0
@@ -104,36 +116,51 @@ def _runs(lengths: Tensor, token_bytes: int) -> Iterator[tuple[int, int]]:
     yield first, len(lengths)
 
 
-def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
-    """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
-    token_bytes = key_cache[0, 0].numel() * key_cache.element_size()
-    results = []
-    for part in parts(batch, token_bytes):
-        padded = F.scaled_dot_product_attention(
-            part.queries(q),
-            part.gathered(key_cache),
-            part.gathered(value_cache),
-            attn_mask=part.visible(),
-            scale=part.scale,
-            enable_gqa=True,
-        )
-        results.append(part.unpadded(padded.transpose(1, 2)))
-    return torch.cat(results)
+class PaddedAttention:
+    """``scaled_dot_product_attention`` over a padded batch."""
+
+    def __call__(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
+        return self.prepare(q, key_cache, value_cache, batch)()
+
+    def prepare(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
+        """The same, the parts and the masks made."""
+        token_bytes = key_cache[0, 0].numel() * key_cache.element_size()
+        calls = [
+            partial(_attend_part, part, part.visible(), q, key_cache, value_cache) for part in parts(batch, token_bytes)
+        ]
+        return lambda: torch.cat([call() for call in calls])
 
 
-def latent_attention(q: Tensor, cache: Tensor, batch: PagedBatch) -> Tensor:
-    """Queries (queries, heads, 576) over a latent cache (pages, page, 576); returns (queries, heads, 512)."""
-    results = []
-    # Where nothing better supports it torch repeats the keys for every head.
-    for part in parts(batch, q.shape[1] * cache.shape[2] * cache.element_size()):
-        keys = part.gathered(cache[:, :, None])
-        padded = F.scaled_dot_product_attention(
-            part.queries(q),
-            keys,
-            keys[..., :LATENT],
-            attn_mask=part.visible(),
-            scale=part.scale,
-            enable_gqa=True,
-        )
-        results.append(part.unpadded(padded.transpose(1, 2)))
-    return torch.cat(results)
+class PaddedLatentAttention:
+    """The same over a latent cache."""
+
+    def __call__(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Tensor:
+        """Queries (queries, heads, 576) over a latent cache (pages, page, 576); returns (queries, heads, 512)."""
+        return self.prepare(q, cache, batch)()
+
+    def prepare(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
+        """The same, the parts and the masks made."""
+        keys = cache[:, :, None]
+        # Where nothing better supports it torch repeats the keys for every head.
+        token_bytes = q.shape[1] * cache.shape[2] * cache.element_size()
+        calls = [
+            partial(_attend_part, part, part.visible(), q, keys, keys[..., :LATENT])
+            for part in parts(batch, token_bytes)
+        ]
+        return lambda: torch.cat([call() for call in calls])
+
+
+def _attend_part(part: Part, visible: Tensor, q: Tensor, key_cache: Tensor, value_cache: Tensor) -> Tensor:
+    padded = F.scaled_dot_product_attention(
+        part.queries(q),
+        part.gathered(key_cache),
+        part.gathered(value_cache),
+        attn_mask=visible,
+        scale=part.scale,
+        enable_gqa=True,
+    )
+    return part.unpadded(padded.transpose(1, 2))
+
+
+attention, latent_attention = PaddedAttention(), PaddedLatentAttention()
