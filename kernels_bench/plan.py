@@ -58,7 +58,7 @@ class Plan(Record):
         cases: to be verified, and then timed at every load that their operator is timed at and they have room for.
         relations: names, in order.
         quick: a short run.
-        untimed: cases, arms apart, that are verified only: their heads and pages were timed under another name.
+        untimed: cases, arms apart, that are verified only.
         sweeps: for each operator, every M.
         seed: of all data.
     """
@@ -91,16 +91,17 @@ class Plan(Record):
         return [(tuple(group), load) for group in groups.values() for load in self.loads(group[0])]
 
 
-def _untimed(cases: Iterable[Case], selection: Selection) -> Iterator[str]:
-    """Attention's cases that differ from an earlier one in their longest sequence or, unless asked for, their dtype."""
-    timed: dict[tuple[object, ...], str] = {}
+def _untimed(operators: Iterable[OperatorInfo], cases: Iterable[Case], selection: Selection) -> Iterator[str]:
+    """Cases over sequences, which have so many loads, of other shapes and dtypes than tell most, unless asked for."""
+    chosen = {operator.name: operator for operator in operators if any(operator.lengths.values())}
     for case in cases:
-        shape = case.shape
-        if shape.heads is not None:
-            asked = case.precision if selection.dtype is not None else None
-            form = (case.operator, shape.heads, shape.kv_heads, shape.k, shape.page, asked)
-            if timed.setdefault(form, case.without_arm) != case.without_arm:
-                yield case.without_arm
+        operator, shape = chosen.get(case.operator), case.shape
+        if operator is None:
+            continue
+        other_shape = selection.shapes is None and not {shape.label, _set_name(shape)} & {*operator.timed_shapes}
+        other_dtype = selection.dtype is None and str(case.precision) != operator.precisions[0]
+        if other_shape or other_dtype:
+            yield case.without_arm
 
 
 def _cache_bytes(case: Case, load: Load) -> int:
@@ -132,7 +133,7 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
         cases=cases,
         relations=tuple(relation.name for relation in relations),
         quick=selection.quick,
-        untimed=frozenset(_untimed(cases, selection)),
+        untimed=frozenset(_untimed(operators, cases, selection)),
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
     )

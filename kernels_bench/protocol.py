@@ -53,6 +53,7 @@ class OperatorInfo(Record):
         family: name of the file it stands in, such as ``gemm``; asked for by that name, all of it is measured.
         timed: rows of the batches that are timed by default, by type of device; none where speed is not measured.
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
+        timed_shapes: names of the shapes that are timed by default, where rows are sequences.
     """
 
     name: str
@@ -66,6 +67,7 @@ class OperatorInfo(Record):
     family: str
     timed: dict[str, tuple[int, ...]]
     lengths: dict[str, tuple[int, ...]]
+    timed_shapes: tuple[str, ...]
 
 
 class RelationInfo(Record):

@@ -92,6 +92,7 @@ def catalogue(request: AskCatalogue) -> Catalogue:
                 family=o.family or type(o).__module__.rpartition(".")[2],
                 timed=dict(o.timed),
                 lengths=dict(o.lengths),
+                timed_shapes=o.timed_shapes,
             )
             for o in operators().values()
         ),

@@ -221,8 +221,8 @@ def test_attention_is_timed_at_batches_and_lengths_whose_caches_fit(on_gpu: Cata
     }
     for load in (Load(m=1, length=128), Load(m=256, length=128), Load(m=1, length=32768)):
         assert all(load in loads for loads in decode.values() if loads)
-    # The same heads and pages as qwen3-8b's, which is what is timed.
-    assert {label for label, loads in decode.items() if not loads} == {"long/attention"}
+    timed_layouts = {label.partition("/")[0] for label, loads in decode.items() if loads}
+    assert timed_layouts == {"qwen3-8b", "gpt-oss-20b", "gemma-2-9b", "llama-2-7b"}
     timed = [case.precision.input for case in plan.cases if plan.loads(case) and case.operator == "attention_decode"]
     assert set(timed) == {"bf16"}
     # 2 GiB of keys and values: 2^19 tokens of 8 heads of 128 in 16 bits, a quarter of them of 32 heads.
@@ -230,6 +230,13 @@ def test_attention_is_timed_at_batches_and_lengths_whose_caches_fit(on_gpu: Cata
     assert Load(m=256, length=32768) not in decode["qwen3-8b/attention"]
     assert Load(m=16, length=32768) not in decode["llama-2-7b/attention"]
     assert plan.sweeps["attention_mixed"].timed == ()
+
+
+def test_what_is_asked_for_is_timed(on_gpu: Catalogue) -> None:
+    asked = Selection(op=("attention_decode",), arm=("samebits",), shapes=("long", "pages/64"), dtype=("fp16",))
+    plan = make_plan(on_gpu, asked)
+    assert len(plan.cases) == 2
+    assert all(plan.loads(case) for case in plan.cases)
 
 
 def test_lengths_are_chosen_as_asked_and_few_in_a_short_run(on_gpu: Catalogue) -> None:

@@ -188,6 +188,7 @@ class Attention(Operator):
     shapes = models.head_layouts()
     usual: ClassVar[tuple[str, ...]] = models.TELLING_HEAD_LAYOUTS
     precisions = ("bf16", "fp16")
+    timed_shapes: ClassVar[tuple[str, ...]] = (*models.TELLING_HEAD_LAYOUTS, "llama-2-7b", "small")
 
     def at(self, length: int | None) -> Attention:
         """The same with sequences of ``length`` tokens, whose data are drawn at once and not one by one."""

@@ -61,6 +61,7 @@ class Operator(ABC):
         universe: rows compared by default on a GPU and on a CPU.
         timed: rows of the batches that are timed by default, on a GPU and on a CPU; none where speed is not measured.
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
+        timed_shapes: names of the shapes that are timed by default, where rows are sequences; elsewhere all are.
         family: operators that are asked for together; the name of their file unless it says otherwise.
         length: tokens of every sequence of its universes, where `at` made it so.
     """
@@ -77,6 +78,7 @@ class Operator(ABC):
     universe: ClassVar[Mapping[str, int]] = {"cuda": 4096, "cpu": 256}
     timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
     lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (), "cpu": ()}
+    timed_shapes: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = ""
     length: int | None = None
 

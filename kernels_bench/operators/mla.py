@@ -31,6 +31,7 @@ class MlaDecode(AttentionDecode):
     shapes = models.latent_layouts()
     usual = ("deepseek-v3", "deepseek-v2-lite")
     quick = ("deepseek-v3",)
+    timed_shapes = (*usual, "small")
     family = "attention"
 
     def slots(self, shape: Shape) -> tuple[tuple[int, ...], ...]:
