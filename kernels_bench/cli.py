@@ -168,7 +168,9 @@ def report_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
     json: Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).")] = None,
     markdown: Annotated[str | None, typer.Option(help="Write the tables as Markdown (- for standard output).")] = None,
-    into: Annotated[str | None, typer.Option(help="Draw one small table between this document's markers.")] = None,
+    into: Annotated[
+        str | None, typer.Option(help="Draw one small table between this document's markers for the run.")
+    ] = None,
 ) -> None:
     """Draw the tables of a run again, here or on another machine."""
     with _reporting():

@@ -1,10 +1,14 @@
-"""A run on one small table: what the README opens with.  ``report --into FILE`` writes it between two markers."""
+"""A run on one small table: what the README opens with.  ``report --into FILE`` writes it between two markers.
+
+The markers are ``<!-- table NAME: begin -->`` and ``<!-- table NAME: end -->`` with the run directory's name, or
+without a name, for a document with one table.
+"""
 
 from __future__ import annotations
 
-from kernels_bench.conclusions import ArmSummary, OperatorSummary, RunSummary
+from collections.abc import Mapping, Sequence
 
-BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+from kernels_bench.conclusions import ArmSummary, OperatorSummary, RunSummary
 
 SIGNS = {
     "sampled": "✅",
@@ -17,13 +21,18 @@ SIGNS = {
 
 
 def overview(summary: RunSummary) -> str:
-    """Operators by arms: cases by verdict, and speed against the default arm (GitHub Markdown)."""
-    names = [arm.arm for arm in summary.arms]
-    lines = ["| operator | " + " | ".join(f"`{name}`" for name in names) + " |"]
-    lines.append("|---" * (len(names) + 1) + "|")
-    for operator in summary.operators:
-        cells = [_cell(operator, name) for name in names]
-        lines.append(f"| `{operator.operator}` | " + " | ".join(cells) + " |")
+    """Operators and arms, the more of them in rows: cases by verdict, and speed against the default arm (Markdown)."""
+    arms = [arm.arm for arm in summary.arms]
+    operators = [operator.operator for operator in summary.operators]
+    cells = {(o.operator, name): _cell(o, name) for o in summary.operators for name in arms}
+    if len(operators) >= len(arms):
+        return _markdown("operator", operators, arms, cells)
+    return _markdown("arm", arms, operators, {(name, operator): cell for (operator, name), cell in cells.items()})
+
+
+def _markdown(corner: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[str, str], str]) -> str:
+    lines = [f"| {corner} | " + " | ".join(f"`{name}`" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| `{row}` | " + " | ".join(cells[row, column] for column in columns) + " |" for row in rows]
     return "\n".join(lines)
 
 
@@ -40,14 +49,15 @@ def _speed(arm: ArmSummary, operator: OperatorSummary) -> str:
     return f" · {arm.warm.ratio:.2f}×"
 
 
-def write_between(text: str, drawn: str) -> str:
-    """A document with what stands between its markers replaced.
+def write_between(text: str, drawn: str, name: str) -> str:
+    """A document with what stands between the markers of a run of this name, or else the nameless ones, replaced.
 
     Raises:
-        ValueError: it has no markers.
+        ValueError: it has neither.
     """
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"no {BEGIN} … {END} in it")
-    return f"{head}{begin}\n{drawn}\n{end}{tail}"
+    for label in (f"table {name}", "table"):
+        head, begin, rest = text.partition(f"<!-- {label}: begin -->")
+        _, end, tail = rest.partition(f"<!-- {label}: end -->")
+        if begin and end:
+            return f"{head}{begin}\n{drawn}\n{end}{tail}"
+    raise ValueError(f"no <!-- table {name}: begin --> … <!-- table {name}: end --> in it")

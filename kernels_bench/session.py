@@ -193,7 +193,7 @@ def report(directory: Path, outputs: Outputs) -> int:
         if target is not None:
             _write(target, write(summary))
     if outputs.into is not None:
-        _draw_into(Path(outputs.into), overview(summary))
+        _draw_into(Path(outputs.into), overview(summary), directory.resolve().name)
     return exit_status(summary)
 
 
@@ -207,9 +207,9 @@ def summary_of(directory: Path) -> RunSummary:
     return summarise_run(records, _facts(directory, read_manifest(directory), records))
 
 
-def _draw_into(document: Path, drawn: str) -> None:
+def _draw_into(document: Path, drawn: str, name: str) -> None:
     try:
-        document.write_text(write_between(document.read_text(), drawn))
+        document.write_text(write_between(document.read_text(), drawn, name))
     except (OSError, ValueError) as error:
         raise ResultsError(f"cannot draw into {document}: {error}", status=3) from error
 

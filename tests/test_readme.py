@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels_bench.overview import BEGIN, END, overview, write_between
+from kernels_bench.overview import overview, write_between
 from kernels_bench.records import Ceiling, Timing, Verification
 from kernels_bench.results import read_manifest, read_records, schema
 from kernels_bench.session import summary_of
@@ -55,12 +55,20 @@ def test_a_committed_run_verified_every_case_it_timed_and_names_no_place(run: Pa
     assert not re.search(r"/(root|home|work)/", manifest.model_dump_json())
 
 
-def test_there_is_a_baseline_and_the_readme_table_is_drawn_from_it() -> None:
-    assert BASELINES
-    assert write_between(README, overview(summary_of(BASELINES[0]))) == README
+@pytest.mark.parametrize("run", BASELINES, ids=lambda path: path.name)
+def test_the_readmes_tables_are_drawn_from_the_committed_runs(run: Path) -> None:
+    assert f"<!-- table {run.name}: begin -->" in README
+    assert write_between(README, overview(summary_of(run)), run.name) == README
+
+
+def marked(label: str, text: str) -> str:
+    return f"<!-- {label}: begin -->\n{text}\n<!-- {label}: end -->"
 
 
 def test_drawing_keeps_the_rest_of_the_document() -> None:
-    assert write_between(f"a\n{BEGIN}\nold\n{END}\nz", "new") == f"a\n{BEGIN}\nnew\n{END}\nz"
-    with pytest.raises(ValueError, match="no <!--"):
-        write_between("no markers", "new")
+    both = "a\n" + marked("table", "old") + "\nb\n" + marked("table h100", "older") + "\nz"
+    here = "a\n" + marked("table", "old") + "\nb\n" + marked("table h100", "new") + "\nz"
+    assert write_between(both, "new", "h100") == here
+    assert write_between(both, "new", "other") == both.replace("old\n", "new\n")
+    with pytest.raises(ValueError, match=r"no <!-- table h100: begin"):
+        write_between("no markers", "new", "h100")
