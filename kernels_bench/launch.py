@@ -24,14 +24,20 @@ def die_with_parent(parent: int) -> None:
         sys.exit(0)
 
 
-def main() -> None:
-    """Serve the connection whose file descriptor and parent's process id stand on the command line."""
+def attach() -> Connection:
+    """The connection whose file descriptor stands on the command line, before the parent's process id."""
     descriptor, parent = (int(word) for word in sys.argv[1:3])
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    return Connection(descriptor)
+
+
+def main() -> None:
+    """Answer what the parent asks."""
+    connection = attach()
     from kernels_bench.worker import serve
 
-    serve(Connection(descriptor))
+    serve(connection)
 
 
 if __name__ == "__main__":

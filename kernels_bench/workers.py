@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import kernels_bench
-from kernels_bench.cases import printable
+from kernels_bench.cases import Record, printable
 from kernels_bench.protocol import ArmInfo, AskCatalogue, Catalogue, Failure, LoadArm, Release, Reply, Request
 from kernels_bench.records import ArmStart
 
@@ -58,15 +58,18 @@ class Worker:
         name: the arm's, for messages.
         environment: added to this process's.
         log: receives what the process prints.
+        program: the module that the process runs; it serves the connection whose file descriptor it is given.
     """
 
-    def __init__(self, name: str, environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, name: str, environment: Mapping[str, str], log: Path, program: str = "kernels_bench.launch"
+    ) -> None:
         self.name, self._log = name, log
         self._said_before = self._log_size()
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "kernels_bench.launch", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-m", program, str(theirs.fileno()), str(os.getpid())],
                 env={**_DEFAULTS, **os.environ, **_import_path(), **environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -77,18 +80,18 @@ class Worker:
         self.connection = Connection(ours.detach())
         self.deadline = float("inf")
 
-    def post(self, request: Request, timeout_s: float) -> None:
+    def post(self, request: Record, timeout_s: float) -> None:
         """Send a request; `receive` has the answer once the connection is ready."""
         self.deadline = time.monotonic() + timeout_s
         self._said_before = self._log_size()
         with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
             self.connection.send(request)
 
-    def receive(self) -> Reply:
+    def receive(self) -> Any:
         """The answer, or what became of the process."""
         self.deadline = float("inf")
         try:
-            reply: Reply = self.connection.recv()
+            reply = self.connection.recv()
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hung up, and may still be ending by itself
                 self.process.wait(ENDING_S)
@@ -98,12 +101,12 @@ class Worker:
             self.kill()
         return reply
 
-    def ask(self, request: Request, timeout_s: float) -> Reply:
+    def ask(self, request: Record, timeout_s: float) -> Any:
         """Send a request and wait for its answer."""
         self.post(request, timeout_s)
         return self.wait(timeout_s)
 
-    def wait(self, timeout_s: float) -> Reply:
+    def wait(self, timeout_s: float) -> Any:
         """The answer to what was posted."""
         try:
             answered = self.connection.poll(timeout_s)
