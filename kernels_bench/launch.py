@@ -35,6 +35,8 @@ def attach() -> Connection:
 def main() -> None:
     """Answer what the parent asks."""
     connection = attach()
+    # Threads that spin while they wait make every other process wait too, and on a busy machine thirty times longer.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from kernels_bench.worker import serve
 
     serve(connection)

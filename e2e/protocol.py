@@ -1,0 +1,36 @@
+"""What parent and engine process say to each other, as pickled records over a socket pair."""
+
+from __future__ import annotations
+
+from e2e.options import ArmName, Options
+from kernels_bench.cases import Record
+
+
+class StartEngine(Record):
+    """Request: start the engine; answered with `e2e.records.Started`.
+
+    Attributes:
+        arm: whose engine.
+        model: path or name that vLLM takes.
+        options: what it is given.
+        on_gpu: whether there is a GPU; without one vLLM chooses the attention backend.
+    """
+
+    arm: ArmName
+    model: str
+    options: Options
+    on_gpu: bool
+
+
+class RunAlone(Record):
+    """Request: the needles one by one; answered with `e2e.records.Alone`."""
+
+
+class RunTrial(Record):
+    """Request: one trial; answered with `e2e.records.Trial`."""
+
+    trial: int
+
+
+class Describe(Record):
+    """Request: the device, without an engine; answered with `kernels_bench.cases.Device`."""

@@ -1,0 +1,164 @@
+"""What is found out, as immutable records; the schema of a run directory's ``records.jsonl``.
+
+Raise `SCHEMA_VERSION` with every change that an older reader would misread.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from e2e.options import ArmName, Options
+from kernels_bench.cases import Device, Record
+from kernels_bench.storage import Format, StoredRun
+from profiles.environment import Environment
+
+SCHEMA_VERSION = 1
+
+
+class Answer(Record):
+    """What the engine answered to one needle.
+
+    Attributes:
+        needle: its number.
+        tokens: ids of the tokens generated.
+        logprobs: of each token, the 32 bits of its fp32 log probability as a whole number.
+    """
+
+    needle: int
+    tokens: tuple[int, ...]
+    logprobs: tuple[int, ...]
+
+
+class Speeds(Record):
+    """Latencies of one batch by the engine's own metrics, in milliseconds, medians over its sequences.
+
+    Attributes:
+        first_token_ms: from a sequence's arrival to its first token.
+        output_token_ms: between two of its tokens.
+    """
+
+    first_token_ms: float
+    output_token_ms: float
+
+
+class Started(Record):
+    """An engine that is up.
+
+    Attributes:
+        arm: its name.
+        init_s: until it was ready to generate.
+        provenance: version of vLLM, attention backend and what else was decided for it.
+        vocabulary: how many token ids there are.
+        needles: prompts of the needles, as token ids.
+    """
+
+    kind: Literal["started"] = "started"
+    arm: ArmName
+    init_s: float
+    provenance: str
+    vocabulary: int
+    needles: tuple[tuple[int, ...], ...]
+
+
+class Alone(Record):
+    """The needles one by one, each the whole batch; twice, since only a repeatable engine can be judged.
+
+    Attributes:
+        arm: its name.
+        answers: first of all needles, then of all again.
+    """
+
+    kind: Literal["alone"] = "alone"
+    arm: ArmName
+    answers: tuple[Answer, ...]
+
+
+class Trial(Record):
+    """The needles in a batch.
+
+    Attributes:
+        arm: its name.
+        trial: its number.
+        batch_size: sequences.
+        prompt_tokens: of all prompts.
+        places: where each needle stood.
+        seconds: in ``generate``.
+        tokens: generated, over all sequences.
+        answers: one a needle.
+        speeds: by the engine's metrics; None where it gave none.
+    """
+
+    kind: Literal["trial"] = "trial"
+    arm: ArmName
+    trial: int
+    batch_size: int
+    prompt_tokens: int
+    places: tuple[int, ...]
+    seconds: float
+    tokens: int
+    answers: tuple[Answer, ...]
+    speeds: Speeds | None = None
+
+
+class Lost(Record):
+    """An arm that could not go on.
+
+    Attributes:
+        arm: its name.
+        status: ``unsupported``: there is no such thing here; ``failed``: it broke.
+        reason: one line.
+    """
+
+    kind: Literal["lost"] = "lost"
+    arm: ArmName
+    status: Literal["unsupported", "failed"]
+    reason: str
+
+
+class Finished(Record):
+    """The end of a command that wrote to the run.
+
+    Attributes:
+        seconds: wall time of the command.
+    """
+
+    kind: Literal["finished"] = "finished"
+    seconds: float
+
+
+AnyRecord = Annotated[Started | Alone | Trial | Lost | Finished, Field(discriminator="kind")]
+
+
+class Manifest(Record):
+    """What was run, and where.
+
+    Attributes:
+        schema_version: of this file and of the records.
+        created: UTC, ISO 8601.
+        command: as typed, to run the same again.
+        options: what the engines were given.
+        model: what the model's name stood for here.
+        arms: those that were asked for.
+        device: what the engines ran on.
+        environment: versions, settings and hardware that results depend on.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    created: str
+    command: str
+    options: Options
+    model: str
+    arms: tuple[ArmName, ...]
+    device: Device
+    environment: Environment
+
+
+FORMAT: Format[Manifest, AnyRecord] = Format(Manifest, TypeAdapter(AnyRecord), SCHEMA_VERSION)
+
+
+class RunDirectory(StoredRun[Manifest, AnyRecord]):
+    """One run on disk, open for reading and appending."""
+
+    format = FORMAT

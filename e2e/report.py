@@ -1,0 +1,151 @@
+"""The printed report: upstream's headings and labels, so that scripts that read them keep working, and the needles'."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from e2e.options import VARIABLES, ArmName, Options
+from e2e.records import Lost, Manifest
+from e2e.session import Ledger
+from e2e.summary import Speed, exit_status, overhead, speeds, verdicts
+from e2e.verdict import ArmVerdict, Divergence
+
+RULE = "=" * 80
+_LABELS: dict[ArmName, str] = {"batch-invariant": "Batch Invariant", "serial": "Serial"}
+_HEADINGS: dict[ArmName, str] = {
+    "batch-invariant": "COMPARISON: Batch Invariance vs Baseline",
+    "serial": "COMPARISON: One Request at a Time vs Baseline",
+}
+
+
+def header(manifest: Manifest, note: str) -> Iterator[str]:
+    """What is about to be run."""
+    options = manifest.options
+    yield RULE
+    yield "VLLM BATCH INVARIANCE BENCHMARK"
+    yield RULE
+    yield f"Model: {options.model}" + (f" ({note})" if note else "")
+    yield f"Device: {manifest.device.name}"
+    yield f"Tensor Parallel Size: {options.tp_size}"
+    yield f"Max Batch Size: {options.batch_size}"
+    yield f"Number of Trials: {options.num_trials}"
+    yield f"Prompt tokens: {options.min_prompt} to {options.max_prompt}; generated: {options.max_tokens}" + (
+        " (EOS ignored, so that arms generate as many)" if options.ignore_eos else ""
+    )
+    yield f"Temperature: {options.temperature:g}; needles: {options.needles}; arms: {', '.join(manifest.arms)}"
+
+
+def report(manifest: Manifest, ledger: Ledger, directory: str) -> Iterator[str]:
+    """What was found out."""
+    times, found = speeds(ledger), verdicts(ledger)
+    for arm in ("batch-invariant", "serial"):
+        if arm in times and "baseline" in times:
+            yield from _comparison(arm, times["baseline"], times[arm])
+    yield from ("", RULE, "NEEDLES: the same bits in every batch?", RULE)
+    for arm in manifest.arms:
+        yield from _needles(arm, manifest, found.get(arm), ledger.lost.get(arm))
+    yield from ("", RULE, "SUMMARY", RULE)
+    yield from _summary(manifest, ledger, times, found)
+    yield f"Results: {directory}"
+
+
+def _comparison(arm: ArmName, base: Speed, other: Speed) -> Iterator[str]:
+    label = _LABELS[arm]
+    yield from ("", RULE, _HEADINGS[arm], RULE)
+    for title, unit, a, b in (
+        ("Initialization Time:", "s", base.init_time, other.init_time),
+        ("Average Trial Time:", "s", base.avg_time, other.avg_time),
+    ):
+        yield title
+        yield f"  Baseline:         {a:.2f}{unit}"
+        yield f"  {label + ':':<17} {b:.2f}{unit}"
+        yield f"  Overhead:         {overhead(a, b):+.2f}%"
+    for title, a, b in (
+        ("Throughput (tokens/s):", base.throughput, other.throughput),
+        ("Prompts/s:", base.prompts_per_sec, other.prompts_per_sec),
+    ):
+        yield title
+        yield f"  Baseline:         {a:.2f}"
+        yield f"  {label + ':':<17} {b:.2f}"
+        yield f"  Change:           {overhead(a, b):+.2f}%"
+    yield "Spread of trials (median, p10 to p90):"
+    yield f"  Baseline:         {base.median_time:.2f}s, {base.p10_time:.2f} to {base.p90_time:.2f}s"
+    yield f"  {label + ':':<17} {other.median_time:.2f}s, {other.p10_time:.2f} to {other.p90_time:.2f}s"
+    yield from _latencies(label, base, other)
+
+
+def _latencies(label: str, base: Speed, other: Speed) -> Iterator[str]:
+    for title, a, b in (
+        ("Time to first token (ms):", base.first_token_ms, other.first_token_ms),
+        ("Time per output token (ms):", base.output_token_ms, other.output_token_ms),
+    ):
+        if a and b:
+            yield title
+            yield f"  Baseline:         {a:.2f}"
+            yield f"  {label + ':':<17} {b:.2f}"
+            yield f"  Overhead:         {overhead(a, b):+.2f}%"
+
+
+def _needles(arm: ArmName, manifest: Manifest, verdict: ArmVerdict | None, lost: Lost | None) -> Iterator[str]:
+    if verdict is None:
+        status, reason = (lost.status, lost.reason) if lost is not None else ("failed", "it was not reached")
+        yield f"{arm}: {status} ({reason})"
+        return
+    yield f"{arm}: {verdict.verdict}" + (f" ({verdict.reason})" if verdict.reason else "")
+    needles = len(verdict.distinct_tokens)
+    runs = verdict.answers // needles + 1
+    yield f"  distinct outputs of each needle in {runs} runs: {_numbers(verdict.distinct_tokens)} by token ids, " + (
+        f"{_numbers(verdict.distinct_bits)} by bits of log probabilities"
+    )
+    if verdict.divergences:
+        worst = max(verdict.divergences, key=lambda d: (d.tokens_differ, d.largest))
+        yield f"  {_divergence(worst)}; {len(verdict.divergences)} of {needles} needles differ"
+        if worst.trial is not None:
+            yield f"  again: {repeat_command(manifest.options, arm, worst.trial)}"
+    if lost is not None:
+        yield f"  then {lost.status}: {lost.reason}"
+
+
+def _numbers(counts: tuple[int, ...]) -> str:
+    return ", ".join(str(count) for count in counts)
+
+
+def _divergence(found: Divergence) -> str:
+    where = "from one run alone to the next" if found.trial is None else f"in trial {found.trial + 1}"
+    what = "token ids part" if found.tokens_differ else "token ids agree, log probabilities do not"
+    return (
+        f"needle {found.needle + 1} differs {where} from step {found.step + 1} on: {what}; "
+        f"log probabilities of the same tokens differ by at most {found.largest:.3g}"
+    )
+
+
+def repeat_command(options: Options, arm: ArmName, trial: int) -> str:
+    """Runs one trial of one arm again."""
+    usual = Options()
+    words = ["python", "-m", "e2e", "--arms", arm, "--trial", str(trial + 1)]
+    for field in (*(field for field, _ in VARIABLES.values()), "seed", "needles"):
+        value = getattr(options, field)
+        if value != getattr(usual, field) and value is not None:
+            words += [f"--{field.replace('_', '-')}", str(value)]
+    words += ["--eager"] if options.eager else []
+    return shlex.join(words)
+
+
+def _summary(
+    manifest: Manifest, ledger: Ledger, times: Mapping[ArmName, Speed], found: Mapping[ArmName, ArmVerdict]
+) -> Iterator[str]:
+    for arm in manifest.arms:
+        words = [_outcome(arm, ledger, found)]
+        if arm in times:
+            words.append(f"{times[arm].throughput:.1f} tokens/s")
+            if arm != "baseline" and "baseline" in times:
+                words.append(f"{overhead(times['baseline'].avg_time, times[arm].avg_time):+.1f}% time a trial")
+        yield f"{arm}: {', '.join(words)}"
+    yield f"exit status {exit_status(manifest.arms, ledger, dict(found))}"
+
+
+def _outcome(arm: ArmName, ledger: Ledger, found: Mapping[ArmName, ArmVerdict]) -> str:
+    if arm in found:
+        return found[arm].verdict
+    return ledger.lost[arm].status if arm in ledger.lost else "failed"

@@ -1,0 +1,376 @@
+"""The needle benchmark without an engine: its options, prompts, verdicts and words."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_cli import environment
+
+from e2e import run_benchmark_with_batch_invariant
+from e2e.arms import CLAIMING, default_arms
+from e2e.arms import environment as arm_environment
+from e2e.engine import fp32_bits
+from e2e.models import checkpoint
+from e2e.options import ARMS, Options, OptionsError, check_backend, known_backends, read_options
+from e2e.presets import PRESETS, configuration
+from e2e.prompts import WARM_UP, batch, needles
+from e2e.records import Alone, Answer, Lost, Manifest, Speeds, Started, Trial
+from e2e.report import header, repeat_command, report
+from e2e.session import Ledger
+from e2e.summary import exit_status, overhead, speed, verdicts
+from e2e.verdict import difference, judge, same
+from kernels_bench.cases import Device
+from kernels_bench.storage import timestamp
+from profiles.environment import read_environment
+
+CPU = Device(type="cpu", name="a CPU")
+GPU = Device(type="cuda", name="NVIDIA H100", capability=(9, 0), uuid="u")
+SMALL = Options(model="smollm2", batch_size=8, min_prompt=4, max_prompt=9, max_tokens=3, max_model_len=64, needles=2)
+
+
+# Options.
+
+
+def test_the_upstream_scripts_defaults_are_kept() -> None:
+    usual = read_options({}, {})
+    assert usual == Options()
+    assert (usual.model, usual.tp_size, usual.batch_size, usual.num_trials) == ("Qwen/Qwen3-1.7B", 1, 128, 5)
+    assert (usual.min_prompt, usual.max_prompt, usual.max_tokens) == (1024, 2048, 128)
+    assert (usual.temperature, usual.gpu_memory_utilization, usual.max_model_len) == (0.0, 0.4, 5120)
+    assert usual.backend == "FLASH_ATTN"
+
+
+def test_variables_are_read_and_flags_override_them() -> None:
+    variables = {"VLLM_BENCH_BATCH_SIZE": "64", "VLLM_BENCH_TEMPERATURE": "0.5", "VLLM_BENCH_MODEL": "a/b"}
+    found = read_options({"batch_size": 32, "max_tokens": None}, variables)
+    assert (found.batch_size, found.temperature, found.model, found.max_tokens) == (32, 0.5, "a/b", 128)
+
+
+@pytest.mark.parametrize(
+    ("flags", "variables", "said"),
+    [
+        ({}, {"VLLM_BENCH_BATCH_SIZE": "many"}, "VLLM_BENCH_BATCH_SIZE=many: expected a whole number"),
+        ({}, {"VLLM_BENCH_TEMPERATURE": "hot"}, "VLLM_BENCH_TEMPERATURE=hot: expected a number"),
+        ({"batch_size": 4}, {}, "--batch-size 4: expected more than the 4 needles"),
+        ({"min_prompt": 3000}, {}, "--min-prompt 3000: expected 1 to --max-prompt 2048"),
+        ({"max_model_len": 100}, {}, "--max-model-len 100: expected at least"),
+        ({"gpu_memory_utilization": 1.5}, {}, "--gpu-memory-utilization 1.5"),
+        ({"num_trials": 0}, {}, "--num-trials 0"),
+        ({"temperature": -1.0}, {}, "--temperature -1"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(flags: dict[str, object], variables: dict[str, str], said: str) -> None:
+    with pytest.raises(OptionsError) as refused:
+        read_options(flags, variables)
+    assert said in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_backend_that_is_not_there_is_refused_with_those_that_are() -> None:
+    check_backend("FLASH_ATTN", ("FLASH_ATTN", "TRITON_ATTN"))
+    check_backend("ANY", ())
+    with pytest.raises(OptionsError, match=r"--backend XFORMERS: .* it has FLASH_ATTN, TRITON_ATTN"):
+        check_backend("XFORMERS", ("FLASH_ATTN", "TRITON_ATTN"))
+
+
+def test_backends_are_read_off_the_registry_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = tmp_path / "vllm" / "v1" / "attention" / "backends" / "registry.py"
+    registry.parent.mkdir(parents=True)
+    (tmp_path / "vllm" / "__init__.py").write_text("raise AssertionError('imported')")
+    registry.write_text(
+        "class AttentionBackendEnum(Enum):\n    A_B = 'x'\n    C2 = (\n        'y'\n    )\n\n    def f(self):\n"
+        "        pass\n\n\nclass MambaEnum(Enum):\n    OTHER = 'z'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    assert known_backends() == ("A_B", "C2")
+
+
+def test_every_variable_of_the_upstream_script_has_a_flag() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "e2e", "--help"],
+        env=environment(COLUMNS=200),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    names = "model tp-size batch-size num-trials min-prompt max-prompt max-tokens temperature backend max-model-len"
+    for name in [*names.split(), "gpu-memory-utilization", "arms", "trial", "resume", "prefix-caching"]:
+        assert f"--{name}" in shown
+
+
+# Prompts.
+
+
+@given(trial=st.integers(0, 50), seed=st.integers(0, 10**6))
+def test_a_batch_hides_every_needle_once_among_fillers_of_the_stated_lengths(trial: int, seed: int) -> None:
+    options = SMALL.model_copy(update={"seed": seed})
+    hidden = needles(options, [7, 8, 9], 1000)
+    made = batch(options, trial, hidden, 1000)
+    assert batch(options, trial, hidden, 1000) == made
+    assert options.batch_size // 2 <= len(made.prompts) <= options.batch_size
+    assert len(set(made.places)) == len(hidden) == options.needles
+    assert tuple(made.prompts[place] for place in made.places) == hidden
+    fillers = [prompt for place, prompt in enumerate(made.prompts) if place not in made.places]
+    assert fillers
+    assert all(options.min_prompt <= len(prompt) <= options.max_prompt for prompt in fillers)
+    assert all(0 <= token < 1000 for prompt in made.prompts for token in prompt)
+
+
+def test_needles_have_lengths_up_to_the_longest_and_the_first_is_upstreams() -> None:
+    options = Options(needles=5)
+    hidden = needles(options, [1, 2, 3], 5000)
+    assert hidden[0] == (1, 2, 3)
+    assert [len(needle) for needle in hidden[1:]] == sorted({len(needle) for needle in hidden[1:]})
+    assert len(needles(options, None, 5000)[0]) > 0
+
+
+def test_trials_differ_and_the_warm_up_is_none_of_them() -> None:
+    hidden = needles(SMALL, None, 1000)
+    made = [batch(SMALL, trial, hidden, 1000) for trial in (WARM_UP, 0, 1, 2)]
+    assert len({one.prompts for one in made}) == 4
+
+
+# Verdicts.
+
+
+def answer(
+    needle: int = 0, tokens: tuple[int, ...] = (1, 2, 3), logprobs: tuple[float, ...] = (-1.0, -2.0, -3.0)
+) -> Answer:
+    return Answer(needle=needle, tokens=tokens, logprobs=tuple(map(fp32_bits, logprobs)))
+
+
+def trial(number: int, *answers: Answer, arm: str = "baseline", **changes: Any) -> Trial:
+    values: dict[str, Any] = {
+        "arm": arm, "trial": number, "batch_size": 10, "prompt_tokens": 100, "places": tuple(range(len(answers))),
+        "seconds": 2.0, "tokens": 30, "answers": answers,
+    }  # fmt: skip
+    return Trial(**(values | changes))
+
+
+def alone(arm: str, *answers: Answer) -> Alone:
+    return Alone.model_validate({"arm": arm, "answers": [a.model_dump() for a in (*answers, *answers)]})
+
+
+OTHER_BITS = answer(logprobs=(-1.0, -2.5, -3.0))
+OTHER_TOKENS = answer(tokens=(1, 2, 4), logprobs=(-1.0, -2.25, -9.0))
+
+
+def test_one_bit_of_one_log_probability_is_a_divergence() -> None:
+    near = Answer(needle=0, tokens=(1, 2, 3), logprobs=(*map(fp32_bits, (-1.0, -2.0)), fp32_bits(-3.0) ^ 1))
+    assert not same(answer(), near)
+    found = judge(alone("baseline", answer()), [trial(0, near)], None)
+    assert found.verdict == "variant"
+    (seen,) = found.divergences
+    assert (seen.trial, seen.step, seen.tokens_differ) == (0, 2, False)
+    assert 0 < seen.largest < 1e-6
+    assert (found.distinct_tokens, found.distinct_bits) == ((1,), (2,))
+
+
+def test_where_two_answers_part_and_by_how_much() -> None:
+    found = difference(answer(), OTHER_TOKENS, 3)
+    # The second step's log probability differs before the third step's token does; after that they cannot be compared.
+    assert (found.step, found.tokens_differ, found.largest, found.trial) == (1, True, 0.25, 3)
+    longer = difference(answer(), answer(tokens=(1, 2, 3, 4), logprobs=(-1.0, -2.0, -3.0, -4.0)), None)
+    assert (longer.step, longer.tokens_differ, longer.largest) == (3, True, 0.0)
+
+
+def test_the_first_trial_that_differs_is_named_for_each_needle() -> None:
+    own = (answer(0), answer(1))
+    trials = [trial(0, answer(0), answer(1)), trial(1, answer(0), OTHER_BITS.model_copy(update={"needle": 1}))]
+    found = judge(alone("baseline", *own), trials, None)
+    assert [(d.needle, d.trial) for d in found.divergences] == [(1, 1)]
+    assert found.answers == 6
+
+
+def test_an_engine_that_is_not_repeatable_alone_is_variant() -> None:
+    answers = Alone(arm="serial", answers=(answer(), OTHER_BITS))
+    found = judge(answers, [trial(0, answer(), arm="serial")], None)
+    assert found.verdict == "variant"
+    assert found.divergences[0].trial is None
+
+
+def test_no_divergence_is_invariance_only_where_the_baseline_diverged() -> None:
+    held = [trial(0, answer(), arm="serial")]
+    diverged = judge(alone("baseline", answer()), [trial(0, OTHER_BITS)], None)
+    quiet = judge(alone("baseline", answer()), [trial(0, answer())], None)
+    assert (diverged.verdict, quiet.verdict) == ("variant", "inconclusive")
+    assert "has not the power" in quiet.reason
+    assert judge(alone("serial", answer()), held, diverged).verdict == "invariant"
+    doubtful = judge(alone("serial", answer()), held, quiet)
+    assert doubtful.verdict == "inconclusive"
+    assert "--num-trials" in doubtful.reason
+    assert judge(alone("serial", answer()), held, None).verdict == "inconclusive"
+    assert judge(alone("serial", answer()), [], diverged).verdict == "inconclusive"
+
+
+@given(st.floats(width=32, allow_nan=False))
+def test_bits_of_log_probabilities_are_fp32s(value: float) -> None:
+    assert fp32_bits(value) == fp32_bits(float(value))
+    assert 0 <= fp32_bits(value) < 1 << 32
+
+
+# Numbers and words.
+
+
+def started(arm: str, init_s: float = 10.0) -> Started:
+    return Started.model_validate(
+        {"arm": arm, "init_s": init_s, "provenance": "vLLM 0.32.0", "vocabulary": 1000, "needles": [[1]]}
+    )
+
+
+def ledger(baseline: Answer, other: Answer, arm: str = "batch-invariant") -> Ledger:
+    slow = {"seconds": 3.0, "speeds": Speeds(first_token_ms=20.0, output_token_ms=5.0)}
+    fast = {"speeds": Speeds(first_token_ms=10.0, output_token_ms=4.0)}
+    return Ledger(
+        started={"baseline": started("baseline"), arm: started(arm, 12.0)},  # type: ignore[dict-item]
+        alone={"baseline": alone("baseline", answer()), arm: alone(arm, answer())},  # type: ignore[dict-item]
+        trials={
+            "baseline": [trial(0, baseline, **fast), trial(1, baseline, **fast)],
+            arm: [trial(0, other, arm=arm, **slow)],  # type: ignore[dict-item]
+        },
+        lost={},
+    )
+
+
+def manifest(*arms: str) -> Manifest:
+    return Manifest.model_validate(
+        {
+            "created": timestamp(),
+            "command": "python -m e2e",
+            "options": SMALL.model_dump(),
+            "model": "smollm2",
+            "arms": arms,
+            "device": CPU.model_dump(),
+            "environment": read_environment().model_dump(),
+        }
+    )
+
+
+def test_upstreams_labels_are_printed_and_the_numbers_are_right() -> None:
+    known = ledger(OTHER_BITS, answer())
+    text = "\n".join(
+        [
+            *header(manifest("baseline", "batch-invariant"), ""),
+            *report(manifest("baseline", "batch-invariant"), known, "d"),
+        ]
+    )
+    for label in (
+        "VLLM BATCH INVARIANCE BENCHMARK",
+        "COMPARISON: Batch Invariance vs Baseline",
+        "Initialization Time:\n  Baseline:         10.00s\n  Batch Invariant:  12.00s\n  Overhead:         +20.00%",
+        "Average Trial Time:\n  Baseline:         2.00s\n  Batch Invariant:  3.00s\n  Overhead:         +50.00%",
+        "Throughput (tokens/s):\n  Baseline:         15.00\n  Batch Invariant:  10.00\n  Change:           -33.33%",
+        "Prompts/s:\n  Baseline:         5.00",
+        "Time to first token (ms):\n  Baseline:         10.00\n  Batch Invariant:  20.00",
+        "SUMMARY",
+        "baseline: variant",
+        "batch-invariant: invariant",
+        "exit status 0",
+    ):
+        assert label in text
+    assert "--arms baseline --trial 1" in text
+
+
+@pytest.mark.parametrize(
+    ("baseline", "other", "status"),
+    [(OTHER_BITS, answer(), 0), (OTHER_BITS, OTHER_BITS, 1), (answer(), OTHER_BITS, 1), (answer(), answer(), 3)],
+)
+def test_exit_status(baseline: Answer, other: Answer, status: int) -> None:
+    for arm in CLAIMING:
+        known = ledger(baseline, other, arm)
+        assert exit_status(("baseline", arm), known, verdicts(known)) == status
+
+
+def test_a_lost_arm_costs_itself_alone() -> None:
+    known = ledger(OTHER_BITS, answer())
+    known.lost["serial"] = Lost(arm="serial", status="failed", reason="the worker of serial was killed by SIGKILL")
+    arms = ("baseline", "batch-invariant", "serial")
+    text = "\n".join(report(manifest(*arms), known, "d"))
+    assert "serial: failed (the worker of serial was killed by SIGKILL)" in text
+    assert "batch-invariant: invariant" in text
+    assert exit_status(arms, known, verdicts(known)) == 3
+
+
+def test_a_trial_is_repeated_with_the_options_that_matter() -> None:
+    command = repeat_command(SMALL, "serial", 4)
+    assert command.startswith("python -m e2e --arms serial --trial 5 --model smollm2")
+    assert "--batch-size 8" in command
+    assert "--temperature" not in command
+
+
+def test_speeds_are_counted_as_upstream_counts_them() -> None:
+    found = speed(started("baseline"), [trial(0, seconds=1.0, tokens=10), trial(1, seconds=3.0, tokens=30)])
+    assert found is not None
+    assert (found.avg_time, found.min_time, found.max_time, found.total_tokens) == (2.0, 1.0, 3.0, 40)
+    assert (found.throughput, found.prompts_per_sec, found.total_prompts) == (10.0, 5.0, 20)
+    assert (found.median_time, found.first_token_ms) == (2.0, None)
+    assert speed(started("baseline"), []) is None
+    assert overhead(2.0, 3.0) == 50.0
+
+
+# Arms and models.
+
+
+def test_arms_by_device_and_their_environments(tmp_path: Path) -> None:
+    assert default_arms(GPU) == ("baseline", "batch-invariant")
+    assert default_arms(CPU) == ("baseline", "serial")
+    found = {arm: arm_environment(arm, tmp_path, GPU) for arm in ARMS}
+    assert {arm: e["VLLM_BATCH_INVARIANT"] for arm, e in found.items()} == {
+        "baseline": "0",
+        "batch-invariant": "1",
+        "serial": "0",
+    }
+    for cache in ("VLLM_CACHE_ROOT", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR"):
+        assert len({e[cache] for e in found.values()}) == 3
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_whole_and_take_fewer_layers(preset: str) -> None:
+    whole = configuration(preset)
+    assert whole["hidden_size"] > 0
+    assert whole["num_attention_heads"] % whole["num_key_value_heads"] == 0
+    assert configuration(f"{preset}@1") == whole | {"num_hidden_layers": 1}
+
+
+def test_an_unknown_preset_is_refused_and_other_names_are_vllms(tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match=r"unknown preset; known are .*qwen3-8b"):
+        checkpoint("synthetic:gpt-9", tmp_path, print)
+    assert checkpoint("some/model", tmp_path, print) == "some/model"
+
+
+def test_the_function_has_upstreams_signature() -> None:
+    import inspect
+
+    names = list(inspect.signature(run_benchmark_with_batch_invariant).parameters)
+    assert names == [
+        *("model", "tp_size", "max_batch_size", "num_trials", "min_prompt", "max_prompt", "max_tokens"),
+        *("temperature", "gpu_mem_util", "max_model_len", "backend", "batch_invariant", "seed"),
+    ]
+    assert inspect.signature(run_benchmark_with_batch_invariant).parameters["seed"].default == 12345
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--arms", "batchinvariant"], "--arms batchinvariant: unknown; did you mean batch-invariant"),
+        (["--batch-size", "2"], "--batch-size 2: expected more than the 4 needles"),
+        (["--trial", "0"], "--trial 0: trials are counted from 1"),
+    ],
+)
+def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "e2e", *words], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert said in line
+    assert done.stdout == ""

