@@ -187,7 +187,8 @@ def test_an_engine_that_does_not_start_says_why_in_one_line(tmp_path: Path) -> N
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_the_function_gives_upstreams_keys() -> None:
+def test_the_function_gives_upstreams_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")  # compiling takes a minute
     found = run_benchmark_with_batch_invariant("smollm2", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "FLASH_ATTN", False)
     assert {
         *("init_time", "avg_time", "min_time", "max_time", "total_tokens", "total_prompts", "throughput"),
