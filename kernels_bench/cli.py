@@ -16,6 +16,9 @@ from rich.console import Console
 from kernels_bench.agreement import agreement, in_words
 from kernels_bench.listing import print_catalogue
 from kernels_bench.plan import UsageError
+from kernels_bench.progress import display_for
+from kernels_bench.recheck import in_words as recheck_words
+from kernels_bench.recheck import recheck
 from kernels_bench.relations.base import Comparison, Launch
 from kernels_bench.results import ResultsError, Selection, schema
 from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one
@@ -190,6 +193,21 @@ def compare_command(
     for line in in_words(found, max(0, worst)):
         print(line)
     raise typer.Exit(1 if found.verdicts else 0)
+
+
+@app.command("recheck")
+def recheck_command(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    arm: Annotated[str | None, typer.Option(help="Arms, comma-separated; default all.", metavar="NAMES")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each.")] = 120.0,
+) -> None:
+    """Make every counterexample of a run again, in fresh processes. Exit status 1 if one comes out otherwise."""
+    with _reporting():
+        with display_for(Console(stderr=True)) as display:
+            found = recheck(directory, _words(arm), timeout, display)
+        for line in recheck_words(found):
+            print(line)
+    raise typer.Exit(0 if all(one.same for one in found) else 1)
 
 
 @app.command("schema")

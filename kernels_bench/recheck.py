@@ -1,0 +1,116 @@
+"""``recheck``: make every counterexample of a run again, in fresh workers, and see that no bit of it changed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kernels_bench.cases import Case, Record
+from kernels_bench.plan import make_plan
+from kernels_bench.progress import Display
+from kernels_bench.protocol import Failure, Reproduce, Reproduced
+from kernels_bench.records import ArmStart, Counterexample, Verification
+from kernels_bench.results import Selection, read_manifest, read_records
+from kernels_bench.session import PARALLEL, catalogue_of
+from kernels_bench.workers import Crew
+
+
+class Rechecked(Record):
+    """One counterexample, made again.
+
+    Attributes:
+        case: where.
+        then: as the run has it.
+        now: as it came out; None where the bits agree now.
+        reason: why it could not be tried; empty if it could.
+    """
+
+    case: Case
+    then: Counterexample
+    now: Counterexample | None = None
+    reason: str = ""
+
+    @property
+    def same(self) -> bool:
+        """Whether the same element of the same row has the same two values, and as many others differ."""
+        return self.now is not None and _essence(self.now) == _essence(self.then)
+
+
+def _essence(found: Counterexample) -> tuple[object, ...]:
+    place = (found.row, found.token, found.output, found.index)
+    return (*place, found.expected_bits, found.got_bits, found.elements, found.rows)
+
+
+def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, display: Display) -> list[Rechecked]:
+    """Every counterexample of a run, of some arms or of all, each arm's by one fresh worker.
+
+    Raises:
+        ResultsError: the directory is no run, or is damaged.
+        UsageError: an arm that the run does not have, or that cannot run here.
+        WorkerError: nothing can be run.
+    """
+    manifest = read_manifest(directory)
+    known = [
+        (request, then)
+        for request, then in _requests(directory, manifest.selection.seed)
+        if arms is None or request.case.arm in arms
+    ]
+    names = tuple(dict.fromkeys(request.case.arm for request, _ in known)) if arms is None else tuple(arms)
+    if not known:
+        return []
+    operators = tuple(dict.fromkeys(request.case.operator for request, _ in known))
+    selection = Selection(op=operators, arm=names, plugin=manifest.selection.plugin, timeout_s=timeout_s)
+    plan = make_plan(catalogue_of(selection), selection)
+    display.phase("recheck", len(known))
+    found = [Rechecked(case=r.case, then=then, reason="its arm cannot run here") for r, then in known]
+    place = {request: number for number, (request, _) in enumerate(known)}
+    queues = {arm.name: [request for request, _ in known if request.case.arm == arm.name] for arm in plan.arms}
+    with tempfile.TemporaryDirectory() as logs, Crew(plan.arms, Path(logs), timeout_s, _ignore) as crew:
+        crew.start()
+        for request, reply in crew.work(queues, PARALLEL[manifest.device.type]):
+            number = place[request]
+            found[number] = _rechecked(known[number][1], request, reply)
+            display.step(request.case.key)
+    return found
+
+
+def _requests(directory: Path, seed: int) -> Iterator[tuple[Reproduce, Counterexample]]:
+    """What reproduces each counterexample that stands for a broken relation."""
+    for record in read_records(directory):
+        if not isinstance(record, Verification):
+            continue
+        for result in record.relations:
+            then = result.counterexample
+            if result.status == "broken" and then is not None:
+                request = Reproduce(
+                    case=record.case,
+                    seed=seed,
+                    universe=record.universe,
+                    relation=result.relation,
+                    reference=then.reference.spec,
+                    company=then.company.spec,
+                    launch=then.company.launch,
+                )
+                yield request, then
+
+
+def _rechecked(then: Counterexample, request: Reproduce, reply: object) -> Rechecked:
+    if isinstance(reply, Failure):
+        return Rechecked(case=request.case, then=then, reason=reply.reason)
+    assert isinstance(reply, Reproduced)
+    return Rechecked(case=request.case, then=then, now=reply.counterexample)
+
+
+def _ignore(_: ArmStart) -> None:
+    """Nobody waits for the announcement of an arm."""
+
+
+def in_words(found: Sequence[Rechecked]) -> Iterator[str]:
+    """How many came out the same, and each that did not."""
+    same = sum(one.same for one in found)
+    yield f"{same} of {len(found)} counterexamples came out the same, to the last bit"
+    for one in found:
+        if not one.same:
+            where = f"{one.case.key}, {one.then.relation}, {one.then.company.spec}"
+            yield f"  {where}: {one.reason or ('other bits' if one.now is not None else 'all bits agree now')}"

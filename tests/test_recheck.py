@@ -1,0 +1,79 @@
+"""Counterexamples of a run, made again by fresh workers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from test_cli import kernels_bench
+
+from kernels_bench.progress import PlainDisplay
+from kernels_bench.recheck import in_words, recheck
+from kernels_bench.results import RECORDS
+
+ARGUMENTS = ("--op", "attention_decode,mean", "--arm", "torch,samebits", "--batch", "1,4,17", "--dtype", "bf16")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("recheck") / "run"
+    kernels_bench(*ARGUMENTS, "--out", path)
+    return path
+
+
+def doctored(run: Path, target: Path, was: str, now: str) -> Path:
+    """The run with one text of its counterexamples replaced."""
+    shutil.copytree(run, target)
+    lines = []
+    for line in (run / RECORDS).read_text().splitlines():
+        record = json.loads(line)
+        for result in record.get("relations", ()):
+            if result["counterexample"] is not None:
+                result["counterexample"][was] = now
+        lines.append(json.dumps(record) + "\n")
+    (target / RECORDS).write_text("".join(lines))
+    return target
+
+
+def test_every_counterexample_comes_out_the_same(run: Path) -> None:
+    done = kernels_bench("recheck", run)
+    found = recheck(run, None, 60.0, PlainDisplay(Console(quiet=True)))
+    assert found
+    assert all(one.same for one in found)
+    assert done.status == 0
+    assert done.out.strip() == f"{len(found)} of {len(found)} counterexamples came out the same, to the last bit"
+
+
+def test_other_bits_than_the_runs_are_told(run: Path, tmp_path: Path) -> None:
+    changed = doctored(run, tmp_path / "changed", "got_bits", "0x1234")
+    done = kernels_bench("recheck", changed, "--arm", "torch")
+    assert done.status == 1
+    assert done.out.startswith("0 of ")
+    assert "other bits" in done.out
+
+
+def test_a_counterexample_that_no_longer_differs_is_told(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mended"
+    shutil.copytree(run, path)
+    lines = []
+    for line in (run / RECORDS).read_text().splitlines():
+        record = json.loads(line)
+        for result in record.get("relations", ()):
+            if result["counterexample"] is not None:
+                # As if the arm had been mended since: the company is compared with itself.
+                result["counterexample"]["reference"] = result["counterexample"]["company"]
+        lines.append(json.dumps(record) + "\n")
+    (path / RECORDS).write_text("".join(lines))
+    found = recheck(path, ["torch"], 60.0, PlainDisplay(Console(quiet=True)))
+    assert found
+    assert not any(one.same for one in found)
+    assert all("all bits agree now" in line for line in list(in_words(found))[1:])
+
+
+def test_arms_without_counterexamples_have_nothing_to_recheck(run: Path) -> None:
+    assert recheck(run, ["samebits"], 60.0, PlainDisplay(Console(quiet=True))) == []
+    done = kernels_bench("recheck", run, "--arm", "samebits")
+    assert (done.status, done.out.strip()) == (0, "0 of 0 counterexamples came out the same, to the last bit")
