@@ -15,7 +15,7 @@ from rich.console import Console
 
 from e2e.arms import default_arms
 from e2e.models import DEFAULT, ModelError, cache_directory, checkpoint, usual_model
-from e2e.options import PREFIX, ArmName, Options, OptionsError, check_backend, known_backends, read_options
+from e2e.options import PREFIX, ArmName, Mode, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.records import FORMAT, Manifest, RunDirectory
 from e2e.report import header, report
 from e2e.session import describe_device, read_ledger, run_all, warn
@@ -59,6 +59,7 @@ def run(
         bool | None, typer.Option(help="Cut long prefills; vLLM's own choice if left out.")
     ] = None,
     stop_at_eos: Annotated[bool, typer.Option("--stop-at-eos", help="Let answers end early.")] = False,
+    mode: Annotated[str | None, typer.Option(help="offline (a library) or online (a server on loopback).")] = None,
     arms: Annotated[str | None, typer.Option(help="baseline, batch-invariant, serial; comma-separated.")] = None,
     trial: Annotated[int | None, typer.Option(help="Run this trial alone.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
@@ -82,6 +83,8 @@ def run(
         if resume is not None:
             status = _go_on(resume, timeout)
         else:
+            if mode not in (None, *get_args(Mode)):
+                raise OptionsError(f"--mode {mode}: expected {' or '.join(get_args(Mode))}")
             options = read_options(flags, os.environ)
             status = _begin(options, _arms(arms), _trials(trial, options), out, timeout)
     raise typer.Exit(status)

@@ -1,16 +1,18 @@
-"""The process of one arm: a real vLLM engine, and what it is asked to generate."""
+"""The process of one arm: an engine, and what it is asked to generate."""
 
 from __future__ import annotations
 
 import struct
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
-from typing import Any
+from typing import NamedTuple, Protocol
 
-from e2e.prompts import NEEDLE_TEXT, WARM_UP, Batch, batch, needles
+from e2e.options import ArmName, Options
+from e2e.prompts import WARM_UP, Batch, batch, needles
 from e2e.protocol import Describe, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, Answer, Speeds, Started, Trial
 from kernels_bench.cases import Device, Record, printable
@@ -20,47 +22,67 @@ from profiles.ranges import Ranges
 Prompt = tuple[int, ...]
 
 
-class Engine:
-    """A vLLM engine and the prompts of its run.
+class Output(NamedTuple):
+    """What came back for one prompt.
 
-    Args:
-        request: what to start.
-
-    Raises:
-        Exception: whatever vLLM raises where the engine does not start.
+    Attributes:
+        tokens: ids of the tokens generated.
+        logprobs: of each.
+        first_token_s: seconds to the first token; None where nobody measured it.
+        later_tokens_s: seconds from the first to the last.
     """
 
-    def __init__(self, request: StartEngine) -> None:
-        started = time.perf_counter()
-        import vllm
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    first_token_s: float | None = None
+    later_tokens_s: float = 0.0
 
-        self._arm, self._options = request.arm, request.options
+
+class Backend(Protocol):
+    """A way of asking an engine.
+
+    Attributes:
+        provenance: its version and what was decided for it.
+        vocabulary: how many token ids there are.
+        text: the upstream script's needle as token ids; None where there is no tokenizer.
+    """
+
+    provenance: str
+    vocabulary: int
+    text: list[int] | None
+
+    def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
+        """Answer all prompts at once."""
+
+
+class Engine:
+    """An engine and the prompts of its run.
+
+    Args:
+        arm: its name.
+        options: what it was given.
+        start: starts it.
+
+    Raises:
+        Exception: whatever ``start`` raises.
+    """
+
+    def __init__(self, arm: ArmName, options: Options, start: Callable[[], Backend]) -> None:
+        began = time.perf_counter()
+        self._arm, self._options = arm, options
         self._ranges = Ranges("e2e")
-        with self._ranges.range(f"start/{request.arm}", category="phase"):
-            self._llm: Any = vllm.LLM(**_arguments(request))
-        self._init_s = time.perf_counter() - started
-        self._version: str = vllm.__version__
-        config = self._llm.llm_engine.vllm_config
-        self._vocabulary = int(config.model_config.get_vocab_size())
-        self._needles = needles(self._options, _text(self._llm, config), self._vocabulary)
-        self._sampling: Any = vllm.SamplingParams(
-            temperature=self._options.temperature,
-            top_p=0.95 if self._options.temperature > 0 else 1.0,
-            max_tokens=self._options.max_tokens,
-            seed=20240919 if self._options.temperature > 0 else None,
-            ignore_eos=self._options.ignore_eos,
-            logprobs=0,
-            detokenize=False,
-        )
+        with self._ranges.range(f"start/{arm}", category="phase"):
+            self._backend = start()
+        self._init_s = time.perf_counter() - began
+        self._needles = needles(options, self._backend.text, self._backend.vocabulary)
 
     def started(self) -> Started:
         """What came up."""
-        config = self._llm.llm_engine.vllm_config
         return Started(
             arm=self._arm,
             init_s=self._init_s,
-            provenance=f"vLLM {self._version}, {_facts(config)}",
-            vocabulary=self._vocabulary,
+            provenance=self._backend.provenance,
+            vocabulary=self._backend.vocabulary,
             needles=self._needles,
         )
 
@@ -68,16 +90,15 @@ class Engine:
         """Every needle as a batch of its own, and once more."""
         with self._ranges.range(f"alone/{self._arm}", category="phase"):
             answers = [
-                answer
+                _answer(number, self._backend.generate([needle])[0])
                 for _ in range(2)
                 for number, needle in enumerate(self._needles)
-                for answer in [_answer(number, self._generate([needle])[0])]
             ]
         return Alone(arm=self._arm, answers=tuple(answers))
 
     def trial(self, number: int) -> Trial:
         """One batch; of the arm ``serial`` one sequence at a time."""
-        asked = batch(self._options, number, self._needles, self._vocabulary)
+        asked = batch(self._options, number, self._needles, self._backend.vocabulary)
         category = "warm-up" if number == WARM_UP else "trial"
         with self._ranges.range(f"{category}/{self._arm}/{number}", category=category, payload=len(asked.prompts)):
             started = time.perf_counter()
@@ -90,71 +111,19 @@ class Engine:
             prompt_tokens=sum(len(prompt) for prompt in asked.prompts),
             places=asked.places,
             seconds=seconds,
-            tokens=sum(len(output.outputs[0].token_ids) for output in outputs),
+            tokens=sum(len(output.tokens) for output in outputs),
             answers=tuple(_answer(needle, outputs[place]) for needle, place in enumerate(asked.places)),
             speeds=_speeds(outputs),
         )
 
-    def _outputs(self, asked: Batch) -> list[Any]:
+    def _outputs(self, asked: Batch) -> list[Output]:
         if self._arm != "serial":
-            return self._generate(asked.prompts)
-        return [output for prompt in asked.prompts for output in self._generate([prompt])]
-
-    def _generate(self, prompts: Sequence[Prompt]) -> list[Any]:
-        given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        outputs: list[Any] = self._llm.generate(given, self._sampling, use_tqdm=False)
-        return outputs
+            return self._backend.generate(asked.prompts)
+        return [output for prompt in asked.prompts for output in self._backend.generate([prompt])]
 
 
-def _arguments(request: StartEngine) -> dict[str, Any]:
-    """What vLLM is told."""
-    options = request.options
-    chosen: dict[str, Any] = {
-        "model": request.model,
-        "max_num_seqs": options.batch_size,
-        "max_model_len": options.max_model_len,
-        "dtype": "bfloat16",
-        "tensor_parallel_size": options.tp_size,
-        "enable_prefix_caching": options.prefix_caching,
-        "enforce_eager": options.eager,
-        "seed": 0,
-        "disable_log_stats": False,
-    }
-    if options.chunked_prefill is not None:
-        chosen["enable_chunked_prefill"] = options.chunked_prefill
-    if request.on_gpu:
-        chosen["gpu_memory_utilization"] = options.gpu_memory_utilization
-        if options.backend is not None:
-            chosen["attention_config"] = {"backend": options.backend}
-    return chosen
-
-
-def _text(llm: Any, config: Any) -> list[int] | None:
-    """The upstream script's needle; None where the model has no tokenizer."""
-    if config.model_config.skip_tokenizer_init:
-        return None
-    tokens: list[int] = llm.get_tokenizer().encode(NEEDLE_TEXT)
-    return tokens
-
-
-def _facts(config: Any) -> str:
-    """What was decided for the engine, in words."""
-    backend = config.attention_config.backend
-    eager = config.model_config.enforce_eager
-    return ", ".join(
-        (
-            f"attention {backend.name if backend is not None else 'of its own choice'}",
-            "eager" if eager else "compiled",
-            f"prefix caching {'on' if config.cache_config.enable_prefix_caching else 'off'}",
-            f"chunked prefill {'on' if config.scheduler_config.enable_chunked_prefill else 'off'}",
-        )
-    )
-
-
-def _answer(needle: int, output: Any) -> Answer:
-    said = output.outputs[0]
-    logprobs = [step[token].logprob for token, step in zip(said.token_ids, said.logprobs, strict=True)]
-    return Answer(needle=needle, tokens=tuple(said.token_ids), logprobs=tuple(map(fp32_bits, logprobs)))
+def _answer(needle: int, output: Output) -> Answer:
+    return Answer(needle=needle, tokens=output.tokens, logprobs=tuple(map(fp32_bits, output.logprobs)))
 
 
 def fp32_bits(value: float) -> int:
@@ -163,16 +132,13 @@ def fp32_bits(value: float) -> int:
     return bits
 
 
-def _speeds(outputs: Sequence[Any]) -> Speeds | None:
-    """Medians over a batch; None where the engine kept no metrics."""
-    kept = [(output.metrics, len(output.outputs[0].token_ids)) for output in outputs if output.metrics is not None]
-    if not kept:
+def _speeds(outputs: Sequence[Output]) -> Speeds | None:
+    """Medians over a batch; None where nobody measured."""
+    first = [output.first_token_s for output in outputs if output.first_token_s is not None]
+    if not first:
         return None
-    between = [(m.last_token_ts - m.first_token_ts) / (count - 1) for m, count in kept if count > 1]
-    return Speeds(
-        first_token_ms=1e3 * median(m.first_token_latency for m, _ in kept),
-        output_token_ms=1e3 * median(between) if between else 0.0,
-    )
+    between = [output.later_tokens_s / (len(output.tokens) - 1) for output in outputs if len(output.tokens) > 1]
+    return Speeds(first_token_ms=1e3 * median(first), output_token_ms=1e3 * median(between) if between else 0.0)
 
 
 def find_device() -> Device:
@@ -192,12 +158,22 @@ def serve(connection: Connection) -> None:
             return
         try:
             if isinstance(request, StartEngine):
-                engine = Engine(request)
+                engine = Engine(request.arm, request.options, partial(_backend, request))
             reply = _reply(engine, request)
         except Exception as error:
             sys.excepthook(type(error), error, error.__traceback__)
             reply = Failure(status="failed", reason=_first_line(error))
         connection.send(reply)
+
+
+def _backend(request: StartEngine) -> Backend:
+    if request.options.mode == "online":
+        from e2e.online import Server
+
+        return Server(request)
+    from e2e.offline import Offline
+
+    return Offline(request)
 
 
 def _reply(engine: Engine | None, request: Record) -> Record:

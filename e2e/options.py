@@ -15,6 +15,7 @@ from kernels_bench.cases import Record
 
 PREFIX = "VLLM_BENCH_"
 ArmName = Literal["baseline", "batch-invariant", "serial"]
+Mode = Literal["offline", "online"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 
 
@@ -42,6 +43,7 @@ class Options(Record):
         eager: no compilation and no CUDA graphs.
         prefix_caching: whether the engine reuses the cache of equal prefixes.
         chunked_prefill: whether long prefills are cut; None leaves it to vLLM.
+        mode: ``offline``: vLLM as a library; ``online``: a server on loopback and a client for every sequence.
         ignore_eos: every answer has all its tokens, so that arms generate as many.
     """
 
@@ -61,6 +63,7 @@ class Options(Record):
     eager: bool = False
     prefix_caching: bool = False
     chunked_prefill: bool | None = None
+    mode: Mode = "offline"
     ignore_eos: bool = True
 
 

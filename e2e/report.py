@@ -129,6 +129,7 @@ def repeat_command(options: Options, arm: ArmName, trial: int) -> str:
         if value != getattr(usual, field) and value is not None:
             words += [f"--{field.replace('_', '-')}", str(value)]
     words += ["--eager"] if options.eager else []
+    words += ["--mode", options.mode] if options.mode != usual.mode else []
     return shlex.join(words)
 
 

@@ -205,3 +205,70 @@ def test_batch_invariance_is_unsupported_on_a_cpu(tmp_path: Path) -> None:
     assert "batch-invariant unsupported: vLLM has no batch-invariant kernels for CPUs" in done.out
     assert done.status == 3
     assert time.monotonic() - began < 60
+
+
+def words_of(process: psutil.Process) -> str:
+    """A process's command line; nothing of one that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    path = tmp_path_factory.mktemp("online") / "run"
+    return finish(start(path, "--mode", "online", "--num-trials", 2, "--arms", "baseline,serial"), path)
+
+
+def test_a_server_diverges_with_many_clients_and_not_with_one(online: Done) -> None:
+    found = verdicts(read_ledger(online.records))
+    assert {arm: verdict.verdict for arm, verdict in found.items()} == {"baseline": "variant", "serial": "invariant"}
+    assert online.status == 0, online.err
+
+
+def test_a_server_and_a_library_are_given_the_same_prompts(online: Done, both: Done) -> None:
+    for first, second in zip(
+        (r for r in online.records if isinstance(r, Started)),
+        (r for r in both.records if isinstance(r, Started)),
+        strict=True,
+    ):
+        assert (first.needles, first.vocabulary) == (second.needles, second.vocabulary)
+    for done in (online, both):
+        (trial,) = [r for r in done.records if isinstance(r, Trial) and (r.arm, r.trial) == ("serial", 0)]
+        assert trial.tokens == 12 * trial.batch_size
+        assert all(len(answer.tokens) == 12 for answer in trial.answers)
+
+
+def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
+    children: list[psutil.Process] = []
+
+    def serving() -> bool:
+        children[:] = psutil.Process(process.pid).children(recursive=True)
+        return any("e2e.serve" in words_of(child) for child in children)
+
+    wait_until(serving, 120)
+    time.sleep(8)  # its engine is a process of its own by then
+    serving()
+    process.kill()
+    process.communicate()
+    assert len(children) >= 2
+    wait_until(lambda: not any(runs(child) for child in children), 30)
+
+
+def test_a_model_too_small_to_diverge_is_inconclusive(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    done = finish(start(path, "--model", "synthetic:tiny", "--num-trials", 1, "--arms", "baseline"), path)
+    (found,) = verdicts(read_ledger(done.records)).values()
+    assert found.verdict == "inconclusive"
+    assert "has not the power" in found.reason
+    (up,) = [r for r in done.records if isinstance(r, Started)]
+    assert up.vocabulary == 4096
