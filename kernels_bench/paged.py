@@ -26,6 +26,17 @@ class PagedBatch(NamedTuple):
     lengths: torch.Tensor
     scale: float
 
+    def entry_of_queries(self) -> torch.Tensor:
+        """The entry that each query belongs to: int64 (queries), on the batch's device; waits for nothing."""
+        return torch.repeat_interleave(self.cu_seqlens_q.diff().long(), output_size=int(self.lengths[:, 0].sum()))
+
+    def seen_keys(self) -> torch.Tensor:
+        """How many keys each query sees: int64 (queries), on the batch's device; waits for nothing."""
+        entry = self.entry_of_queries()
+        # An entry's last query sees all its keys, whose place among the queries is one before the next entry's first.
+        behind = self.cu_seqlens_q[1:].long()[entry] - torch.arange(len(entry), device=entry.device) - 1
+        return self.seqused_k.long()[entry] - behind
+
     @property
     def most_queries(self) -> int:
         """Queries of the entry that has most."""

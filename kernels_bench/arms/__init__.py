@@ -7,6 +7,7 @@ from kernels_bench.arms.base import (
     Arm,
     Kernel,
     PluginError,
+    PreparedKernel,
     Unsupported,
     arms,
     claims_of,
@@ -15,4 +16,7 @@ from kernels_bench.arms.base import (
 )
 from kernels_bench.cases import Device
 
-__all__ = ["Arm", "Device", "Kernel", "PluginError", "Unsupported", "arms", "claims_of", "load_plugin", "prepared"]
+__all__ = [
+    "Arm", "Device", "Kernel", "PluginError", "PreparedKernel", "Unsupported",
+    "arms", "claims_of", "load_plugin", "prepared",
+]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,11 +20,22 @@ Kernel = Callable[..., Any]
 its inputs' takes it as the keyword ``out_dtype``."""
 
 
+class PreparedKernel(ABC):
+    """A kernel of which a part is done once a step for all layers, such as scheduling or masks: not timed."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        """All of it, as it is verified."""
+        return self.prepare(*arguments)()
+
+    @abstractmethod
+    def prepare(self, *arguments: Any) -> Callable[[], Any]:
+        """Do that part, and return the rest as a function of nothing."""
+
+
 def prepared(kernel: Kernel, arguments: Sequence[Any]) -> Callable[[], Any]:
     """The kernel's call on some arguments, as it is timed.
 
-    A kernel that is an object with a method ``prepare`` does in it, outside what is timed, what an engine does once a
-    step for all layers, such as scheduling; it returns the rest as a function of nothing.
+    Of one that has a method ``prepare``, such as a `PreparedKernel`, what that does is outside.
     """
     prepare = getattr(kernel, "prepare", None)
     call: Callable[[], Any] = prepare(*arguments) if prepare is not None else partial(kernel, *arguments)

@@ -11,10 +11,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 from torch import Tensor
 
-from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.base import Arm, Kernel, PreparedKernel
 from kernels_bench.arms.vllm_installed import environment, missing, version
 from kernels_bench.cases import Device
 from kernels_bench.operators.models import LATENT
@@ -25,7 +26,7 @@ OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
 GRAPH_SPLITS, GRAPH_TOKENS = 32, 512
 
 
-class FlashAttention3:
+class FlashAttention3(PreparedKernel):
     """``flash_attn_varlen_func`` over a paged cache.
 
     Args:
@@ -37,99 +38,61 @@ class FlashAttention3:
         self._flash = importlib.import_module(MODULE)
         self._splits, self._scheduled = splits, scheduled
 
-    def __call__(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> object:
+    def prepare(self, *arguments: Any) -> Callable[[], object]:
         """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
-        return self._attend(q, key_cache, value_cache, batch, self._metadata(q, key_cache, batch))
-
-    def prepare(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Callable[[], object]:
-        """The same, the metadata made."""
-        return partial(self._attend, q, key_cache, value_cache, batch, self._metadata(q, key_cache, batch))
-
-    def _splits_of(self, q: Tensor) -> int:
-        return 0 if self._splits == GRAPH_SPLITS and len(q) > GRAPH_TOKENS else self._splits
-
-    def _metadata(self, q: Tensor, key_cache: Tensor, batch: PagedBatch) -> object:
-        if not self._scheduled:
-            return None
+        q, key_cache, value_cache, batch = arguments
         _, page, kv_heads, size = key_cache.shape
-        return self._flash.get_scheduler_metadata(
-            batch_size=len(batch.lengths),
-            max_seqlen_q=batch.most_queries,
-            max_seqlen_k=batch.most_keys,
-            num_heads_q=q.shape[1],
-            num_heads_kv=kv_heads,
-            headdim=size,
-            cache_seqlens=batch.seqused_k,
-            qkv_dtype=q.dtype,
-            cu_seqlens_q=batch.cu_seqlens_q,
-            page_size=page,
-            causal=True,
-            num_splits=self._splits_of(q),
-        )
+        sizes = {"page_size": page, "num_heads_kv": kv_heads, "headdim": size}
+        return self._call(batch, sizes, {"q": q, "k": key_cache, "v": value_cache})
 
-    def _attend(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch, metadata: object) -> object:
-        return self._flash.flash_attn_varlen_func(
-            q=q,
-            k=key_cache,
-            v=value_cache,
-            max_seqlen_q=batch.most_queries,
-            cu_seqlens_q=batch.cu_seqlens_q,
-            max_seqlen_k=batch.most_keys,
+    def _call(self, batch: PagedBatch, sizes: Mapping[str, int], tensors: Mapping[str, Tensor]) -> Callable[[], object]:
+        """The metadata made for these sizes, and the call on these tensors."""
+        q = tensors["q"]
+        splits = 0 if self._splits == GRAPH_SPLITS and len(q) > GRAPH_TOKENS else self._splits
+        shared = {
+            "max_seqlen_q": batch.most_queries,
+            "max_seqlen_k": batch.most_keys,
+            "cu_seqlens_q": batch.cu_seqlens_q,
+            "causal": True,
+            "num_splits": splits,
+        }
+        metadata = None
+        if self._scheduled:
+            metadata = self._flash.get_scheduler_metadata(
+                batch_size=len(batch.lengths),
+                num_heads_q=q.shape[1],
+                cache_seqlens=batch.seqused_k,
+                qkv_dtype=q.dtype,
+                **sizes,
+                **shared,
+            )
+        return partial(
+            self._flash.flash_attn_varlen_func,
             seqused_k=batch.seqused_k,
             softmax_scale=batch.scale,
-            causal=True,
             block_table=batch.block_table,
             scheduler_metadata=metadata,
-            num_splits=self._splits_of(q),
             fa_version=3,
+            **tensors,
+            **shared,
         )
 
 
 class FlashMla3(FlashAttention3):
-    """The same over a latent cache, as vLLM's FLASH_ATTN_MLA backend calls it; it always makes the metadata."""
+    """The same over a latent cache, as vLLM's FLASH_ATTN_MLA backend calls it."""
 
-    def __call__(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> object:  # type: ignore[override]
+    def prepare(self, *arguments: Any) -> Callable[[], object]:
         """Queries (queries, heads, 576) over the cache (pages, page, 576); returns (queries, heads, 512)."""
-        return self.prepare(q, cache, batch)()
-
-    def prepare(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Callable[[], object]:  # type: ignore[override]
-        """The same, the metadata made."""
-        metadata = self._flash.get_scheduler_metadata(
-            batch_size=len(batch.lengths),
-            max_seqlen_q=batch.most_queries,
-            max_seqlen_k=batch.most_keys,
-            num_heads_q=q.shape[1],
-            num_heads_kv=1,
-            headdim=q.shape[2] - LATENT,
-            cache_seqlens=batch.seqused_k,
-            qkv_dtype=q.dtype,
-            headdim_v=LATENT,
-            page_size=cache.shape[1],
-            cu_seqlens_q=batch.cu_seqlens_q,
-            causal=True,
-            num_splits=self._splits_of(q),
-        )
-        return partial(
-            self._flash.flash_attn_varlen_func,
-            q=q[..., LATENT:],
-            k=cache[..., LATENT:].unsqueeze(-2),
-            v=cache[..., :LATENT].unsqueeze(-2),
-            q_v=q[..., :LATENT],
-            max_seqlen_q=batch.most_queries,
-            cu_seqlens_q=batch.cu_seqlens_q,
-            max_seqlen_k=batch.most_keys,
-            seqused_k=batch.seqused_k,
-            block_table=batch.block_table,
-            softmax_scale=batch.scale,
-            causal=True,
-            fa_version=3,
-            scheduler_metadata=metadata,
-            num_splits=self._splits_of(q),
-        )
+        q, cache, batch = arguments
+        latent, positional = cache[..., :LATENT].unsqueeze(-2), cache[..., LATENT:].unsqueeze(-2)
+        sizes = {
+            "page_size": cache.shape[1], "num_heads_kv": 1, "headdim": q.shape[2] - LATENT, "headdim_v": LATENT
+        }  # fmt: skip
+        return self._call(batch, sizes, {"q": q[..., LATENT:], "k": positional, "v": latent, "q_v": q[..., :LATENT]})
 
 
 def kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
-    """One function serves all batches over ordinary caches, another those over latent ones."""
+    """One function serves all batches over ordinary caches, another those over latent ones, always scheduled."""
     ordinary = dict.fromkeys(OPERATORS, FlashAttention3(splits, scheduled))
     return {**ordinary, "mla_decode": FlashMla3(splits, scheduled=True)}
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from kernels_bench.arms.base import PreparedKernel
 from kernels_bench.operators.models import LATENT
 from kernels_bench.paged import PagedBatch
 
@@ -116,39 +118,35 @@ def _runs(lengths: Tensor, token_bytes: int) -> Iterator[tuple[int, int]]:
     yield first, len(lengths)
 
 
-class PaddedAttention:
+class PaddedAttention(PreparedKernel):
     """``scaled_dot_product_attention`` over a padded batch."""
 
-    def __call__(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+    def prepare(self, *arguments: Any) -> Callable[[], Tensor]:
         """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
-        return self.prepare(q, key_cache, value_cache, batch)()
-
-    def prepare(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
-        """The same, the parts and the masks made."""
+        q, key_cache, value_cache, batch = arguments
         token_bytes = key_cache[0, 0].numel() * key_cache.element_size()
-        calls = [
-            partial(_attend_part, part, part.visible(), q, key_cache, value_cache) for part in parts(batch, token_bytes)
-        ]
-        return lambda: torch.cat([call() for call in calls])
+        return _in_parts(batch, token_bytes, q, key_cache, value_cache)
 
 
-class PaddedLatentAttention:
+class PaddedLatentAttention(PreparedKernel):
     """The same over a latent cache."""
 
-    def __call__(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Tensor:
+    def prepare(self, *arguments: Any) -> Callable[[], Tensor]:
         """Queries (queries, heads, 576) over a latent cache (pages, page, 576); returns (queries, heads, 512)."""
-        return self.prepare(q, cache, batch)()
-
-    def prepare(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
-        """The same, the parts and the masks made."""
+        q, cache, batch = arguments
         keys = cache[:, :, None]
         # Where nothing better supports it torch repeats the keys for every head.
         token_bytes = q.shape[1] * cache.shape[2] * cache.element_size()
-        calls = [
-            partial(_attend_part, part, part.visible(), q, keys, keys[..., :LATENT])
-            for part in parts(batch, token_bytes)
-        ]
-        return lambda: torch.cat([call() for call in calls])
+        return _in_parts(batch, token_bytes, q, keys, keys[..., :LATENT])
+
+
+def _in_parts(
+    batch: PagedBatch, token_bytes: int, q: Tensor, key_cache: Tensor, value_cache: Tensor
+) -> Callable[[], Tensor]:
+    calls = [
+        partial(_attend_part, part, part.visible(), q, key_cache, value_cache) for part in parts(batch, token_bytes)
+    ]
+    return lambda: torch.cat([call() for call in calls])
 
 
 def _attend_part(part: Part, visible: Tensor, q: Tensor, key_cache: Tensor, value_cache: Tensor) -> Tensor:

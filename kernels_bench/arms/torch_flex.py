@@ -15,16 +15,15 @@ import torch
 from torch import Tensor
 
 from kernels_bench.arms import torch_attention as padding
-from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.base import Arm, Kernel, PreparedKernel
 from kernels_bench.cases import Device
-from kernels_bench.paged import PagedBatch
 
 OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
 RECOMPILES = 64
 BLOCK = 128  # FlexAttention's own default
 
 
-class FlexAttention:
+class FlexAttention(PreparedKernel):
     """The call over a paged cache.
 
     Args:
@@ -34,12 +33,9 @@ class FlexAttention:
     def __init__(self, attend: Callable[..., Any]) -> None:
         self._attend = attend
 
-    def __call__(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+    def prepare(self, *arguments: Any) -> Callable[[], Tensor]:
         """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
-        return self.prepare(q, key_cache, value_cache, batch)()
-
-    def prepare(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
-        """The same, the block masks made."""
+        q, key_cache, value_cache, batch = arguments
         token_bytes = key_cache[0, 0].numel() * key_cache.element_size()
         parts = [
             partial(self._part, part, block_mask(part), q, key_cache, value_cache)

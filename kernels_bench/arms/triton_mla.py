@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.base import Arm, Kernel, PreparedKernel
 from kernels_bench.arms.vllm_installed import below_sm80, environment, missing, version
 from kernels_bench.cases import Device
 from kernels_bench.operators.models import LATENT
@@ -32,7 +33,7 @@ def splits_of(most_keys: int, sms: int) -> int:
     return min(1 << (wanted - 1).bit_length(), sms * SPLITS_AN_SM)
 
 
-class TritonMla:
+class TritonMla(PreparedKernel):
     """``decode_attention_fwd`` over a latent cache.
 
     Args:
@@ -45,13 +46,14 @@ class TritonMla:
         self._one = torch.ones((), device="cuda")
         self._sms = torch.cuda.get_device_properties(0).multi_processor_count
 
-    def __call__(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Tensor:
-        """Queries (queries, heads, 576) over the cache (pages, page, 576); returns (queries, heads, 512)."""
-        return self._attend(q, cache, batch, *_each_query(batch, len(q)))
+    def prepare(self, *arguments: Any) -> Callable[[], Tensor]:
+        """Queries (queries, heads, 576) over the cache (pages, page, 576); returns (queries, heads, 512).
 
-    def prepare(self, q: Tensor, cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
-        """The same, every query's own table and length made."""
-        return partial(self._attend, q, cache, batch, *_each_query(batch, len(q)))
+        The kernel serves one query an entry, so every query gets a table and a length of its own.
+        """
+        q, cache, batch = arguments
+        table, seen = batch.block_table[batch.entry_of_queries()], batch.seen_keys().to(torch.int32)
+        return partial(self._attend, q, cache, batch, table, seen)
 
     def _attend(self, q: Tensor, cache: Tensor, batch: PagedBatch, table: Tensor, seen: Tensor) -> Tensor:
         splits = 1 if self._invariant else splits_of(batch.most_keys, self._sms)
@@ -81,15 +83,6 @@ class TritonMla:
             v_scale=self._one,
             is_mla=True,
         )
-
-
-def _each_query(batch: PagedBatch, lines: int) -> tuple[Tensor, Tensor]:
-    """Pages and keys of every query, since the kernel serves one query an entry."""
-    counts = batch.cu_seqlens_q.diff().long()
-    entry = torch.repeat_interleave(counts, output_size=lines)
-    place = torch.arange(lines, device=counts.device) - batch.cu_seqlens_q[:-1].long()[entry]
-    seen = (batch.seqused_k.long() - counts)[entry] + place + 1
-    return batch.block_table[entry], seen.to(torch.int32)
 
 
 def kernels(invariant: bool) -> Mapping[str, Kernel]:

@@ -49,9 +49,7 @@ def _folded(x: Tensor, dim: int) -> Tensor:
 def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
     """Queries (queries, heads, d) over caches (pages, page, kv_heads, d or d_v); returns (queries, heads, d_v)."""
     out = q.new_empty(*q.shape[:2], value_cache.shape[-1])
-    entry = torch.repeat_interleave(batch.lengths[:, 0])
-    place = torch.arange(len(q)) - batch.cu_seqlens_q.long()[entry]
-    seen = batch.lengths[entry, 1] - batch.lengths[entry, 0] + place + 1
+    entry, seen = batch.entry_of_queries(), batch.seen_keys()
     for mine in _by_blocks(seen):
         token = torch.arange(BLOCK * (-(-int(seen[mine[0]]) // BLOCK)))
         visible = token < seen[mine, None]

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from kernels_bench.arms.base import PreparedKernel
 from kernels_bench.paged import PagedBatch
 
 ROWS = 16  # queries times heads of a group that one program computes, at least: what matrix units take
@@ -118,16 +120,13 @@ def _join_kernel(  # noqa: PLR0917
     tl.store(out + line * D + cols, (acc / total).to(out.dtype.element_ty), mask=cols < D)
 
 
-class Attention:
+class Attention(PreparedKernel):
     """The kernels' call over a paged cache; d is at most 256, and all tensors are contiguous."""
 
-    def __call__(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+    def prepare(self, *arguments: Any) -> Callable[[], Tensor]:
         """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
-        return _attend(q, key_cache, value_cache, batch, _seen(batch, len(q)))
-
-    def prepare(self, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Callable[[], Tensor]:
-        """The same, with what all layers of a step share done."""
-        return partial(_attend, q, key_cache, value_cache, batch, _seen(batch, len(q)))
+        q, key_cache, value_cache, batch = arguments
+        return partial(_attend, q, key_cache, value_cache, batch, batch.seen_keys())
 
 
 attention = Attention()
@@ -157,11 +156,3 @@ def _attend(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch
         HEADS=heads, D=size, BLOCK_D=block_d, SPLIT=SPLIT, num_warps=4,
     )  # fmt: skip
     return out
-
-
-def _seen(batch: PagedBatch, lines: int) -> Tensor:
-    """How many keys each query sees."""
-    counts = batch.cu_seqlens_q.diff().long()
-    entry = torch.repeat_interleave(counts, output_size=lines)
-    place = torch.arange(lines, device=counts.device) - batch.cu_seqlens_q[:-1].long()[entry]
-    return (batch.seqused_k.long() - counts)[entry] + place + 1
