@@ -145,11 +145,7 @@ def _settled(options: Options, device: Device) -> tuple[Options, str]:
 def _go_on(directory: Path, timeout_s: float) -> int:
     run_directory = RunDirectory.resume(directory)
     manifest = run_directory.manifest
-    changed = differences(manifest.environment, read_environment())
-    if changed:
-        raise ResultsError(
-            f"cannot resume {directory}: the environment differs ({'; '.join(changed)}); start a new run"
-        )
+    run_directory.refuse(differences(manifest.environment, read_environment()))
     path = checkpoint(manifest.options.model, cache_directory(), warn)
     return _run(run_directory, path, tuple(range(manifest.options.num_trials)), timeout_s)
 

@@ -15,7 +15,8 @@ from e2e.options import ArmName, Options
 from e2e.prompts import WARM_UP, Batch, batch, needles
 from e2e.protocol import Describe, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, Answer, Speeds, Started, Trial
-from kernels_bench.cases import Device, Record, printable
+from kernels_bench.cases import Record, first_line
+from kernels_bench.launch import requests
 from kernels_bench.protocol import Failure
 from profiles.ranges import Ranges
 
@@ -141,28 +142,17 @@ def _speeds(outputs: Sequence[Output]) -> Speeds | None:
     return Speeds(first_token_ms=1e3 * median(first), output_token_ms=1e3 * median(between) if between else 0.0)
 
 
-def find_device() -> Device:
-    """The first CUDA device, or the CPU."""
-    from kernels_bench.worker import find_device as found
-
-    return found()
-
-
 def serve(connection: Connection) -> None:
     """Answer requests until the parent hangs up."""
     engine: Engine | None = None
-    while True:
-        try:
-            request = connection.recv()
-        except (EOFError, OSError):
-            return
+    for request in requests(connection):
         try:
             if isinstance(request, StartEngine):
                 engine = Engine(request.arm, request.options, partial(_backend, request))
             reply = _reply(engine, request)
         except Exception as error:
             sys.excepthook(type(error), error, error.__traceback__)
-            reply = Failure(status="failed", reason=_first_line(error))
+            reply = Failure(status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
         connection.send(reply)
 
 
@@ -178,14 +168,11 @@ def _backend(request: StartEngine) -> Backend:
 
 def _reply(engine: Engine | None, request: Record) -> Record:
     if isinstance(request, Describe):
+        from kernels_bench.worker import find_device  # it brings torch, which an engine's process leaves to vLLM
+
         return find_device()
     if engine is None:
         raise RuntimeError("no engine was started")
     if isinstance(request, RunTrial):
         return engine.trial(request.trial)
     return engine.alone() if isinstance(request, RunAlone) else engine.started()
-
-
-def _first_line(error: BaseException) -> str:
-    lines = (printable(line) for line in str(error).splitlines())
-    return f"{type(error).__name__}: {next((line for line in lines if line), 'no reason was given')}"

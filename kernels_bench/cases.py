@@ -62,6 +62,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text).strip()
 
 
+def first_line(error: BaseException) -> str:
+    """An error's own first line, or its type where it has none."""
+    return next((line for text in str(error).splitlines() if (line := printable(text))), type(error).__name__)
+
+
 def at_token(token: int | None) -> str:
     """Which of a sequence's tokens, as a part of a sentence; nothing where rows are no sequences."""
     return "" if token is None else f", token {token},"

@@ -11,7 +11,9 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -30,6 +32,16 @@ def attach() -> Connection:
     die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     return Connection(descriptor)
+
+
+def requests(connection: Connection) -> Iterator[Any]:
+    """What the parent asks, until it hangs up."""
+    while True:
+        try:
+            request = connection.recv()
+        except (EOFError, OSError):
+            return
+        yield request
 
 
 def main() -> None:

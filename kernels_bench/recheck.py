@@ -10,7 +10,7 @@ from kernels_bench.cases import Case, Record
 from kernels_bench.plan import make_plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure, Reproduce, Reproduced
-from kernels_bench.records import ArmStart, Counterexample, Verification
+from kernels_bench.records import Counterexample, Verification
 from kernels_bench.results import Selection, read_manifest, read_records
 from kernels_bench.session import PARALLEL, catalogue_of
 from kernels_bench.workers import Crew
@@ -66,7 +66,7 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
     found = [Rechecked(case=r.case, then=then, reason="its arm cannot run here") for r, then in known]
     place = {request: number for number, (request, _) in enumerate(known)}
     queues = {arm.name: [request for request, _ in known if request.case.arm == arm.name] for arm in plan.arms}
-    with tempfile.TemporaryDirectory() as logs, Crew(plan.arms, Path(logs), timeout_s, _ignore) as crew:
+    with tempfile.TemporaryDirectory() as logs, Crew(plan.arms, Path(logs), timeout_s) as crew:
         crew.start()
         for request, reply in crew.work(queues, PARALLEL[manifest.device.type]):
             number = place[request]
@@ -100,10 +100,6 @@ def _rechecked(then: Counterexample, request: Reproduce, reply: object) -> Reche
         return Rechecked(case=request.case, then=then, reason=reply.reason)
     assert isinstance(reply, Reproduced)
     return Rechecked(case=request.case, then=then, now=reply.counterexample)
-
-
-def _ignore(_: ArmStart) -> None:
-    """Nobody waits for the announcement of an arm."""
 
 
 def in_words(found: Sequence[Rechecked]) -> Iterator[str]:

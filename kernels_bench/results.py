@@ -104,10 +104,7 @@ class RunDirectory(StoredRun[Manifest, AnyRecord]):
             found.append(f"device: {self.manifest.device.name} then, {device.name} now")
         digests = {arm.name: arm.digest for arm in self.manifest.arms}
         found += [f"{a.plugin} has changed" for a in arms if a.plugin and digests.get(a.name, a.digest) != a.digest]
-        if found:
-            raise ResultsError(
-                f"cannot resume {self.path}: the environment differs ({'; '.join(found)}); start a new run"
-            )
+        self.refuse(found)
 
 
 read_manifest = FORMAT.read_manifest

@@ -275,7 +275,7 @@ def reproduce_one(
     )
     with (
         tempfile.TemporaryDirectory() as scratch,
-        Crew(plan.arms, Path(scratch), selection.timeout_s, _ignore) as crew,
+        Crew(plan.arms, Path(scratch), selection.timeout_s) as crew,
     ):
         crew.start()
         reply = crew.ask(case.arm, request)
@@ -284,10 +284,6 @@ def reproduce_one(
     assert isinstance(reply, Reproduced)
     _show(case, comparison, reply.counterexample, console)
     return reply.counterexample
-
-
-def _ignore(_: ArmStart) -> None:
-    """Nobody waits for the announcement of a single arm."""
 
 
 def _show(case: Case, comparison: Comparison, found: Counterexample | None, console: Console) -> None:

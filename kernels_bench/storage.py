@@ -10,7 +10,7 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -179,6 +179,17 @@ class StoredRun(Generic[M, R]):
                 f"and --resume {self.path} goes on once there is room",
                 status=3,
             ) from error
+
+    def refuse(self, differences: Sequence[str]) -> None:
+        """Results of two environments are never mixed.
+
+        Raises:
+            ResultsError: there are differences; it names every one.
+        """
+        if differences:
+            raise ResultsError(
+                f"cannot resume {self.path}: the environment differs ({'; '.join(differences)}); start a new run"
+            )
 
     def records(self) -> Iterator[R]:
         """Every record, in the order of writing."""

@@ -12,7 +12,7 @@ from itertools import accumulate
 import torch
 
 from kernels_bench.accuracy import Referee
-from kernels_bench.cases import printable
+from kernels_bench.cases import first_line
 from kernels_bench.comparison import bits, difference, digest, same_bits, unwritten
 from kernels_bench.pairing import Pairing, pair, take
 from kernels_bench.records import CompanyRef, Counterexample, RelationResult, Verification
@@ -294,11 +294,6 @@ def attribute(results: Sequence[RelationResult]) -> list[RelationResult]:
         result.model_copy(update=doubt) if result.status == "broken" and result.relation != "repeat" else result
         for result in results
     ]
-
-
-def first_line(error: BaseException) -> str:
-    """An error's own first line, or its type where it has none."""
-    return next((line for text in str(error).splitlines() if (line := printable(text))), type(error).__name__)
 
 
 def _deviants(expected: torch.Tensor, got: torch.Tensor) -> torch.Tensor:

@@ -19,8 +19,9 @@ from typing import Any
 import torch
 
 from kernels_bench.arms import Arm, Device, Kernel, PluginError, Unsupported, arms, claims_of, load_plugin
-from kernels_bench.cases import Case
+from kernels_bench.cases import Case, first_line
 from kernels_bench.ceiling import measure_ceiling
+from kernels_bench.launch import requests
 from kernels_bench.operators import operators
 from kernels_bench.protocol import (
     ArmInfo,
@@ -47,7 +48,7 @@ from kernels_bench.records import ArmStart, Ceiling, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
 from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind, poisoned_allocations
 from kernels_bench.timing import MOST_RESERVED, Stopwatch, TimedCase, stopwatch_for
-from kernels_bench.verification import Verifier, first_line
+from kernels_bench.verification import Verifier
 from profiles.environment import read_environment
 from profiles.ranges import Ranges
 from profiles.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
@@ -288,11 +289,7 @@ def _telemetry() -> Telemetry | None:
 def serve(connection: Connection) -> None:
     """Answer requests until the parent hangs up or the device is lost."""
     worker = Worker()
-    while True:
-        try:
-            request = connection.recv()
-        except (EOFError, OSError):
-            return
+    for request in requests(connection):
         try:
             reply = worker.answer(request)
         except Exception as error:

@@ -206,7 +206,7 @@ class Crew:
         arms: Sequence[ArmInfo],
         logs: Path,
         timeout_s: float,
-        announce: Callable[[ArmStart], None],
+        announce: Callable[[ArmStart], None] = lambda _: None,
         helpers: Mapping[str, int] | None = None,
     ) -> None:
         # A worker has the name of its arm, or of its arm and HELPER.

@@ -86,8 +86,16 @@ class Census:
 def uniform(mode: Mode, shape: Shape, count: int, length: int) -> Census:
     """``count`` sequences of one length and no others: what is timed."""
     kv = np.full(count, length)
-    start = {"decode": kv - 1, "prefill": np.zeros_like(kv), "mixed": np.where(np.arange(count) % 2, kv // 2, kv - 1)}
-    return Census(kv, start[mode], shape.page or 1)
+    return Census(kv, _starts(mode, kv), shape.page or 1)
+
+
+def _starts(mode: Mode, kv: Ids) -> Ids:
+    """The first token of each sequence whose query is computed."""
+    if mode == "prefill":
+        return np.zeros_like(kv)
+    half = (np.arange(len(kv)) % 2 == 1) & (mode == "mixed")
+    found: Ids = np.where(half, kv // 2, kv - 1)
+    return found
 
 
 @lru_cache(64)
@@ -103,8 +111,7 @@ def census(mode: Mode, shape: Shape, count: int, length: int | None = None) -> C
     of_kind, kind = np.divmod(np.arange(count), len(KINDS))
     ordinary = lengths[(of_kind * step + kind * 3 + 3) % len(lengths)]
     kv = np.concatenate([ordinary, np.full(len(HOSTILE), min(_HOSTILE_LENGTH, lengths[-1])), lengths[-1:]])
-    rows = np.arange(len(kv))
-    start = {"decode": kv - 1, "prefill": np.zeros_like(kv), "mixed": np.where(rows % 2 == 0, kv - 1, kv // 2)}[mode]
+    start = _starts(mode, kv)
     start[count + STRANGER] = 0
     return Census(kv, start, shape.page or 1)
 
