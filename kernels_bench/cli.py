@@ -116,14 +116,19 @@ def run(
             plugin=tuple(plugin or ()),
             timeout_s=timeout,
         )
-        if list_:
-            print_catalogue(catalogue_of(selection), Console())
-            return
-        if resume is not None:
-            status = go_on(resume, selection, out, outputs)
-        else:
-            status = begin(selection, out, shlex.join(["python", "-m", "kernels_bench", *sys.argv[1:]]), outputs)
+        status = _list(selection) if list_ else _measure(selection, resume, out, outputs)
     raise typer.Exit(status)
+
+
+def _list(selection: Selection) -> int:
+    print_catalogue(catalogue_of(selection), Console())
+    return 0
+
+
+def _measure(selection: Selection, resume: Path | None, out: Path | None, outputs: Outputs) -> int:
+    if resume is not None:
+        return go_on(resume, selection, out, outputs)
+    return begin(selection, out, shlex.join(["python", "-m", "kernels_bench", *sys.argv[1:]]), outputs)
 
 
 @app.command()

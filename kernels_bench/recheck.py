@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kernels_bench.cases import Case, Record
-from kernels_bench.plan import make_plan
+from kernels_bench.cases import Case, Device, Record
+from kernels_bench.plan import UsageError, make_plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure, Reproduce, Reproduced
 from kernels_bench.records import Counterexample, Verification
@@ -47,7 +47,7 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
 
     Raises:
         ResultsError: the directory is no run, or is damaged.
-        UsageError: an arm that the run does not have, or that cannot run here.
+        UsageError: the run is of another device, or an arm that the run does not have or that cannot run here.
         WorkerError: nothing can be run.
     """
     manifest = read_manifest(directory)
@@ -61,7 +61,9 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
         return []
     operators = tuple(dict.fromkeys(request.case.operator for request, _ in known))
     selection = Selection(op=operators, arm=names, plugin=manifest.selection.plugin, timeout_s=timeout_s)
-    plan = make_plan(catalogue_of(selection), selection)
+    catalogue = catalogue_of(selection)
+    _refuse_other_device(directory, manifest.device, catalogue.device)
+    plan = make_plan(catalogue, selection)
     display.phase("recheck", len(known))
     found = [Rechecked(case=r.case, then=then, reason="its arm cannot run here") for r, then in known]
     place = {request: number for number, (request, _) in enumerate(known)}
@@ -73,6 +75,12 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
             found[number] = _rechecked(known[number][1], request, reply)
             display.step(request.case.key)
     return found
+
+
+def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:
+    """Other hardware has other kernels, whose bits say nothing of those that the run found."""
+    if then.name != now.name:
+        raise UsageError(f"{directory} was measured on {then.name}, and this is {now.name}; recheck it on the same device")
 
 
 def _requests(directory: Path, seed: int) -> Iterator[tuple[Reproduce, Counterexample]]:

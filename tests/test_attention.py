@@ -18,7 +18,8 @@ from kernels_bench.arms.samebits import cpu_attention
 from kernels_bench.arms.torch_attention import attention as padded_attention
 from kernels_bench.cases import Case, Precision, Shape
 from kernels_bench.operators import Operator, operators
-from kernels_bench.operators.attention import KINDS, AttentionPrefill, census, entries, kv_lengths
+from kernels_bench.operators.attention import AttentionPrefill
+from kernels_bench.operators.sequences import KINDS, census, entries, kv_lengths
 from kernels_bench.paged import PagedBatch
 from kernels_bench.records import Verification
 from kernels_bench.relations import Setting, company, relations

@@ -1,7 +1,6 @@
 """Causal attention over a paged KV cache, of variable length and with grouped heads.
 
-A row is a sequence: its KV length, its queries and its seed. The KV lengths lie on either side of the edges that
-tiles have, and sequences of four kinds take turns, since each lets another fault show (`values_of`).
+A row is a sequence: its KV length, its queries and its seed; see `kernels_bench.operators.sequences`.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any, ClassVar, Literal
+from functools import lru_cache
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,143 +19,29 @@ from kernels_bench.cases import ITEM_SIZE, Precision, Shape
 from kernels_bench.operators import models
 from kernels_bench.operators.base import ROUNDOFF, SMALLEST, Lines, Operator, RowTensors, Tensors
 from kernels_bench.operators.gemm import exact_product
+from kernels_bench.operators.sequences import (
+    KEPT,
+    TOKENS,
+    Census,
+    Entries,
+    Mode,
+    Tokens,
+    census,
+    entries,
+    keys_of,
+    queries_of,
+    tokens_of,
+    values_of,
+    with_hostile,
+)  # fmt: skip
 from kernels_bench.paged import PagedBatch
-from kernels_bench.relations.base import HOSTILE, STRANGER, Company, Ids
-from kernels_bench.rows import bell_at, hostile_rows
+from kernels_bench.relations.base import Company
 from kernels_bench.transfer import on_device
 
-Mode = Literal["decode", "prefill", "mixed"]
-
-_TOKENS = 1 << 20
-"""A line's identity is its row's number times this, plus its token's place in the sequence."""
-
-_HOSTILE_LENGTH = 33
 _STALE = 1024.0
 """What slots of a page hold that no token of the sequence was written to: finite, as in a cache that is in use."""
 
-_HIGHEST_LOGIT = 12
-_CHUNK_TOKENS = 1 << 14
 _CHUNK_SCORES = 1 << 26
-_KEPT = 512  # a case has some three hundred companies
-KINDS = ("flat", "normal", "rising", "wide")
-
-
-def kv_lengths(tokens: int) -> tuple[int, ...]:
-    """KV lengths up to ``tokens``: one below, at and one above each power of two from 16 on, and 1, 2 and 5."""
-    edges = {(16 << e) + d for e in range(16) for d in (-1, 0, 1)} | {1, 2, 5}
-    return tuple(sorted(n for n in edges if n <= tokens))
-
-
-@dataclass(frozen=True, eq=False)
-class Census:
-    """The sequences of a universe: the ordinary ones, one of each hostile kind, and the long stranger.
-
-    Attributes:
-        kv: tokens of each sequence.
-        start: the first token of each whose query belongs to the universe; all later ones do too.
-        page: tokens a page of the KV cache.
-    """
-
-    kv: Ids
-    start: Ids
-    page: int
-
-    @cached_property
-    def offset(self) -> Ids:
-        """Where token 0's query of each sequence would stand among all queries."""
-        ends = np.cumsum(self.kv - self.start)
-        found: Ids = ends - self.kv
-        return found
-
-    @cached_property
-    def pages(self) -> Ids:
-        """Pages of each sequence."""
-        found: Ids = -(-self.kv // self.page)
-        return found
-
-    @cached_property
-    def block_table(self) -> Ids:
-        """Page numbers of each sequence in order, (sequences, most pages); beyond a sequence's own, page 0."""
-        order = np.random.default_rng(self.page).permutation(int(self.pages.sum()))
-        table = np.zeros((len(self.kv), int(self.pages.max())), dtype=np.int64)
-        table[np.arange(table.shape[1]) < self.pages[:, None]] = order
-        return table
-
-
-def uniform(mode: Mode, shape: Shape, count: int, length: int) -> Census:
-    """``count`` sequences of one length and no others: what is timed."""
-    kv = np.full(count, length)
-    return Census(kv, _starts(mode, kv), shape.page or 1)
-
-
-def _starts(mode: Mode, kv: Ids) -> Ids:
-    """The first token of each sequence whose query is computed."""
-    if mode == "prefill":
-        return np.zeros_like(kv)
-    half = (np.arange(len(kv)) % 2 == 1) & (mode == "mixed")
-    found: Ids = np.where(half, kv // 2, kv - 1)
-    return found
-
-
-@lru_cache(64)
-def census(mode: Mode, shape: Shape, count: int, length: int | None = None) -> Census:
-    """The sequences of a universe of ``count``; the first ones do not depend on how many there are.
-
-    Where a ``length`` is given all have it, and none are hostile.
-    """
-    if length is not None:
-        return uniform(mode, shape, count, length)
-    lengths = np.array(kv_lengths(shape.tokens or 1))
-    step = next(prime for prime in (7, 11, 13, 17) if len(lengths) % prime)
-    of_kind, kind = np.divmod(np.arange(count), len(KINDS))
-    ordinary = lengths[(of_kind * step + kind * 3 + 3) % len(lengths)]
-    kv = np.concatenate([ordinary, np.full(len(HOSTILE), min(_HOSTILE_LENGTH, lengths[-1])), lengths[-1:]])
-    start = _starts(mode, kv)
-    start[count + STRANGER] = 0
-    return Census(kv, start, shape.page or 1)
-
-
-@dataclass(frozen=True, eq=False)
-class Entries:
-    """The entries of a batch: a sequence each, or a part of one.
-
-    Attributes:
-        row: the sequence.
-        start: its first query's token.
-        stop: one after its last query's token, which is also the KV length.
-        compared: whether its lines are compared.
-    """
-
-    row: Ids
-    start: Ids
-    stop: Ids
-    compared: np.ndarray[Any, np.dtype[np.bool_]]
-
-    @cached_property
-    def lines(self) -> Lines:
-        """Every query of every entry."""
-        counts = self.stop - self.start
-        first = np.repeat(self.start - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
-        ids = np.repeat(self.row, counts) * _TOKENS + first + np.arange(int(counts.sum()))
-        return Lines(ids, np.repeat(self.compared, counts).nonzero()[0])
-
-
-@lru_cache(_KEPT)
-def entries(mode: Mode, company: Company, shape: Shape, count: int, length: int | None = None) -> Entries:
-    """How a company's sequences are served."""
-    known, serving = census(mode, shape, count, length), company.serving
-    compared = np.isin(np.arange(company.size), company.compared)
-    found: list[tuple[int, int, int, bool]] = []
-    for row, mine in zip(company.rows.tolist(), compared.tolist(), strict=True):
-        start, stop = int(known.start[row]), int(known.kv[row])
-        if not mine and serving.stranger:
-            start, stop = 0 if serving.prefilling else serving.stranger - 1, serving.stranger
-        elif mine and serving.tail:
-            start = max(start, stop - serving.tail)
-        chunk = serving.chunk if mine and serving.chunk else stop - start
-        found += [(row, at, min(at + chunk, stop), mine) for at in range(start, stop, chunk)]
-    row_of, starts, stops, flags = (np.array(column) for column in zip(*found, strict=True))
-    return Entries(row_of.astype(np.int64), starts.astype(np.int64), stops.astype(np.int64), flags.astype(np.bool_))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,12 +55,12 @@ class _OnDevice:
     lengths: torch.Tensor
 
 
-@lru_cache(_KEPT)
+@lru_cache(KEPT)
 def _on_device(known: Census, batch: Entries, device: torch.device) -> _OnDevice:
     counts = batch.stop - batch.start
     ids = batch.lines.ids
     return _OnDevice(
-        queries=on_device(known.offset[ids // _TOKENS] + ids % _TOKENS, device),
+        queries=on_device(known.offset[ids // TOKENS] + ids % TOKENS, device),
         rows=on_device(batch.row, device),
         cu_seqlens=on_device(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), device),
         seqused=on_device(batch.stop.astype(np.int32), device),
@@ -221,8 +106,8 @@ class Attention(Operator):
         if self.length is not None:
             queries.normal_(generator=torch.Generator(device).manual_seed(seed))
         else:
-            for tokens in _tokens(known.start, known.kv, device):
-                queries[tokens.part] = _with_hostile(self.queries(seed, tokens, heads * size), tokens, count, dtype)
+            for tokens in tokens_of(known.start, known.kv, device):
+                queries[tokens.part] = with_hostile(self.queries(seed, tokens, heads * size), tokens, count, dtype)
         return (
             queries.view(-1, heads, size),
             torch.tensor(known.block_table, dtype=torch.int32, device=device),
@@ -278,10 +163,10 @@ class Attention(Operator):
         dtype, device = caches[0].dtype, caches[0].device
         table = torch.tensor(known.block_table, device=device)
         kv = torch.tensor(known.kv, device=device)
-        for tokens in _tokens(np.zeros_like(known.kv), known.kv, device):
+        for tokens in tokens_of(np.zeros_like(known.kv), known.kv, device):
             slot = table[tokens.row, tokens.place // known.page] * known.page + tokens.place % known.page
             for cache, values in zip(caches, self.cached(seed, tokens, kv[tokens.row], shape), strict=True):
-                cache[slot] = _with_hostile(values, tokens, count, dtype)
+                cache[slot] = with_hostile(values, tokens, count, dtype)
 
     def lines(self, company: Company, count: int, shape: Shape) -> Lines:
         """A line a query."""
@@ -289,7 +174,7 @@ class Attention(Operator):
 
     def place_of(self, line: int) -> tuple[int, int | None]:
         """The sequence, and the token's place in it."""
-        return divmod(line, _TOKENS)
+        return divmod(line, TOKENS)
 
     def gather(self, company: Company, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
         """q, cu_seqlens_q, seqused_k, the block table and the lengths; caches of their own where pages moved."""
@@ -322,7 +207,7 @@ class Attention(Operator):
 
     def inputs_of(self, lines: torch.Tensor, tables: RowTensors) -> RowTensors:
         """The queries (lines, heads, d), their sequences, their tokens, and the block table."""
-        row, token = lines // _TOKENS, lines % _TOKENS
+        row, token = lines // TOKENS, lines % TOKENS
         return tables[0].index_select(0, tables[2][row] + token), row, token, tables[1]
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
@@ -353,84 +238,6 @@ class Attention(Operator):
         start, kv = known.start[:m], known.kv[:m]
         seen = int(((kv - start) * (kv + start + 1) // 2).sum())
         return 2 * seen * (shape.heads or 1) * (shape.k + self.value_size(shape))
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Some tokens of a universe, one after the other.
-
-    Attributes:
-        part: where they stand among all.
-        row: each one's sequence, on the device.
-        place: each one's place in its sequence, on the device.
-        last_row: the last of their sequences, which stand in ascending order.
-    """
-
-    part: slice
-    row: torch.Tensor
-    place: torch.Tensor
-    last_row: int
-
-    @property
-    def ids(self) -> torch.Tensor:
-        """Identity of each."""
-        return self.row * _TOKENS + self.place
-
-    def of_kind(self, kind: str) -> torch.Tensor:
-        """Whether each one's sequence is of a kind in `KINDS`."""
-        return self.row % len(KINDS) == KINDS.index(kind)
-
-
-def _tokens(start: Ids, stop: Ids, device: torch.device) -> Iterator[Tokens]:
-    """The tokens from ``start`` to ``stop`` of every sequence, some thousands at a time."""
-    counts = stop - start
-    row = np.repeat(np.arange(len(counts)), counts)
-    place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - start, counts)
-    for first in range(0, len(row), _CHUNK_TOKENS):
-        part = slice(first, min(len(row), first + _CHUNK_TOKENS))
-        yield Tokens(part, on_device(row[part], device), on_device(place[part], device), int(row[part][-1]))
-
-
-def queries_of(seed: int, tokens: Tokens, width: int) -> torch.Tensor:
-    """fp32 queries (tokens, width); see `values_of` for the kinds."""
-    drawn = bell_at(seed, "queries", tokens.ids, width)
-    drawn = torch.where(tokens.of_kind("rising")[:, None], drawn / 2 + 1, drawn)
-    return torch.where(tokens.of_kind("flat")[:, None], 0.0, drawn)
-
-
-def keys_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int, size: int) -> torch.Tensor:
-    """fp32 keys (tokens, width), for sequences of ``kv`` tokens and heads of ``size``."""
-    drawn = bell_at(seed, "keys", tokens.ids, width)
-    ramp = (_HIGHEST_LOGIT * tokens.place / kv / size**0.5)[:, None].float()
-    return torch.where(tokens.of_kind("rising")[:, None], drawn / 2 + ramp, drawn)
-
-
-def values_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int) -> torch.Tensor:
-    """fp32 values (tokens, width), for sequences of ``kv`` tokens.
-
-    ``flat`` sequences have queries of zero, so that all keys weigh alike, and values over twelve binades of which
-    every one comes twice with opposite signs: what the last token's result is made of is the rounding error itself.
-    The logits of ``rising`` ones grow with the key's place, so that the running maximum keeps rising and the sum is
-    rescaled. ``wide`` ones have values over twelve binades. The rest is bell-shaped.
-    """
-    flat, half, place = tokens.of_kind("flat"), kv // 2, tokens.place
-    repeated = flat & (place >= half)
-    ids = torch.where(repeated, tokens.ids - half, tokens.ids)
-    drawn = bell_at(seed, "values", ids, width, wide=flat | tokens.of_kind("wide"))
-    sign = torch.where(repeated, torch.where(place < 2 * half, -1.0, 0.0), 1.0)
-    return drawn * sign[:, None]
-
-
-def _with_hostile(values: torch.Tensor, tokens: Tokens, count: int, dtype: torch.dtype) -> torch.Tensor:
-    """The tokens' values in a dtype, those of hostile sequences, which follow the ``count`` ordinary ones, replaced."""
-    found = values.to(dtype)
-    if tokens.last_row < count:
-        return found
-    kind = tokens.row - count
-    hostile = (kind >= 0) & (kind < len(HOSTILE))
-    return torch.where(
-        hostile[:, None], hostile_rows(values.shape[1], dtype, values.device)[kind.clamp(0, len(HOSTILE) - 1)], found
-    )
 
 
 def _attend(inputs: RowTensors, key_cache: torch.Tensor, value_cache: torch.Tensor, scale: float) -> torch.Tensor:

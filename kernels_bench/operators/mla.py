@@ -11,8 +11,9 @@ import torch
 
 from kernels_bench.cases import Shape
 from kernels_bench.operators import models
-from kernels_bench.operators.attention import AttentionDecode, Tokens, keys_of, queries_of, values_of
+from kernels_bench.operators.attention import AttentionDecode
 from kernels_bench.operators.base import Tensors
+from kernels_bench.operators.sequences import Tokens, keys_of, queries_of, values_of
 
 LATENT = models.LATENT
 _NOPE = 128  # of each head's key before it is absorbed, without the positional part
