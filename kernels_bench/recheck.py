@@ -80,7 +80,9 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
 def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:
     """Other hardware has other kernels, whose bits say nothing of those that the run found."""
     if then.name != now.name:
-        raise UsageError(f"{directory} was measured on {then.name}, and this is {now.name}; recheck it on the same device")
+        raise UsageError(
+            f"{directory} was measured on {then.name}, and this is {now.name}; recheck it on the same device"
+        )
 
 
 def _requests(directory: Path, seed: int) -> Iterator[tuple[Reproduce, Counterexample]]:

@@ -131,27 +131,19 @@ class Runner:
 
     def _time(self, cases: Sequence[Case], load: Load) -> None:
         """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
-        results: dict[str, Timing] = {}
-        running: list[Case] = []
-        for case in cases:
-            reason = self._no_timing(case)
-            reply = reason or self._crew.ask(case.arm, self._prepare_request(case, load))
-            if isinstance(reply, Turned):
-                running.append(case)
-            else:
-                results[case.arm] = _timing(case, load, reply)
-        turning = list(running)
+        replies: dict[str, Reply] = {case.arm: failure for case in cases if (failure := self._no_timing(case))}
+        willing = {case.arm: self._prepare_request(case, load) for case in cases if case.arm not in replies}
+        replies |= self._crew.ask_all(willing)
+        turning = [case for case in cases if isinstance(replies[case.arm], Turned)]
         while turning:
             for case in list(turning):
                 reply = self._crew.ask(case.arm, TakeTurn())
                 if isinstance(reply, Turned) and not reply.done:
                     continue
                 turning.remove(case)
-                if isinstance(reply, Turned):
-                    reply = self._crew.ask(case.arm, FinishTiming())
-                results[case.arm] = _timing(case, load, reply)
+                replies[case.arm] = self._crew.ask(case.arm, FinishTiming()) if isinstance(reply, Turned) else reply
         for case in cases:
-            self._keep(results[case.arm])
+            self._keep(_timing(case, load, replies[case.arm]))
 
     def _no_timing(self, case: Case) -> Failure | None:
         """Why a case has no speed: one is given only to a kernel whose results were looked at and are right."""

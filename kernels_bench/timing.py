@@ -170,22 +170,30 @@ class Stopwatch(Protocol):
         """A meter with the cache filled with other data before each call."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Samplers:
+    """What a timed case has taken, and about how long one call takes."""
+
+    warm: Sampler
+    cold: Sampler
+    estimate_us: float
+
+
 class TimedCase:
     """One subject at one M, sampled turn by turn.
 
     Args:
         subject: what to time.
         m: number of rows, the first of the subject's universe.
-        stopwatch: the device's.
         ranges: where each timed region is announced.
         telemetry: the card's, or None on a CPU.
+
+    Making one calls the kernel once, so that it is compiled, and measures nothing: other arms may be doing the same.
     """
 
-    def __init__(
-        self, subject: Subject, m: int, stopwatch: Stopwatch, ranges: Ranges, telemetry: Telemetry | None
-    ) -> None:
+    def __init__(self, subject: Subject, m: int, ranges: Ranges, telemetry: Telemetry | None) -> None:
         start = time.perf_counter()
-        self._subject, self._m, self._stopwatch = subject, m, stopwatch
+        self._subject, self._m = subject, m
         self._ranges, self._telemetry = ranges, telemetry
         self._throttled: set[str] = set()
         # Held until the end: an allocator gives freed memory out again, and the placement would not change.
@@ -193,19 +201,16 @@ class TimedCase:
         case = subject.case
         self._load, self._company = Load(m=m, length=subject.operator.length), company(f"first:{m}", subject.universe)
         self._message = f"{case.arm}/{case.operator}/{case.shape.token},{case.precision}/{self._load.token}"
-        effort = Effort()
-        self._warm = Sampler(effort, stopwatch.full_clock_mhz)
-        self._cold = Sampler(effort, stopwatch.full_clock_mhz)
+        self._samplers: _Samplers | None = None
         with ranges.range(f"warm-up/{self._message}", category="warm-up", payload=m):
             call = self._place()
             call()
             self._check(call)
             synchronise(subject.device)
-            self._compile_s = time.perf_counter() - start
-            self._estimate_us = stopwatch.estimate_us(call)
+        self._compile_s = time.perf_counter() - start
         self._unsampled = [call]
         self._small = self._bytes() <= SMALL_BYTES
-        self._wall_s = time.perf_counter() - start - self._compile_s
+        self._wall_s = 0.0
 
     def _check(self, call: Call) -> None:
         """See that what is timed is what was verified, where a kernel prepares its call.
@@ -233,9 +238,9 @@ class TimedCase:
         rows = lines * sum(table[0].nbytes for table in subject.tables)
         return rows + results + sum(weight.nbytes for weight in subject.weights)
 
-    def _next_placements(self) -> list[Call]:
+    def _next_placements(self, cold_meters: int) -> list[Call]:
         """Calls of one turn; the warm-up's is among the first turn's."""
-        missing = (self._stopwatch.cold_meters if self._small else 1) - len(self._unsampled)
+        missing = (cold_meters if self._small else 1) - len(self._unsampled)
         calls = [*self._unsampled, *(self._place() for _ in range(missing))]
         self._unsampled = []
         return calls
@@ -250,33 +255,41 @@ class TimedCase:
         self._placements.append(call)
         return call
 
-    def turn(self) -> bool:
+    def turn(self, stopwatch: Stopwatch) -> bool:
         """Take a few samples of each kind at a new placement; True once both medians are known."""
         start = time.perf_counter()
-        calls = self._next_placements()
+        chosen = self._samplers = self._samplers or self._begin(stopwatch)
+        calls = self._next_placements(stopwatch.cold_meters)
         with self._ranges.range(self._message, category=self._subject.case.operator, payload=self._m), no_gc():
-            self._warm.turn(partial(self._stopwatch.warm, calls[0], self._estimate_us))
-            self._cold.turn(*(partial(self._stopwatch.cold, call, self._estimate_us) for call in calls))
+            chosen.warm.turn(partial(stopwatch.warm, calls[0], chosen.estimate_us))
+            chosen.cold.turn(*(partial(stopwatch.cold, call, chosen.estimate_us) for call in calls))
         state = self._telemetry.state() if self._telemetry is not None else None
         self._throttled |= set(state.slowed or ()) if state is not None else set()
         if not self._small and self._subject.device.type == "cuda":
-            _let_go()
+            let_go()
         self._wall_s += time.perf_counter() - start
-        return self._warm.done and self._cold.done
+        return chosen.warm.done and chosen.cold.done
+
+    def _begin(self, stopwatch: Stopwatch) -> _Samplers:
+        with self._ranges.range(f"warm-up/{self._message}", category="warm-up", payload=self._m):
+            estimate_us = stopwatch.estimate_us(self._unsampled[0])
+        clock = stopwatch.full_clock_mhz
+        return _Samplers(Sampler(Effort(), clock), Sampler(Effort(), clock), estimate_us)
 
     def result(self) -> Timing:
-        """Everything that was measured."""
-        case, operator = self._subject.case, self._subject.operator
+        """Everything that was measured, after a turn at least."""
+        case, operator, taken = self._subject.case, self._subject.operator, self._samplers
+        assert taken is not None, "no turn was taken"
         state = self._telemetry.state() if self._telemetry is not None else None
         return Timing(
             case=case,
             m=self._m,
             length=self._subject.operator.length,
             status="measured",
-            warm=self._warm.summary(),
-            cold=self._cold.summary(),
-            warm_samples=self._warm.samples(),
-            cold_samples=self._cold.samples(),
+            warm=taken.warm.summary(),
+            cold=taken.cold.summary(),
+            warm_samples=taken.warm.samples(),
+            cold_samples=taken.cold.samples(),
             bytes_moved=operator.bytes_moved(case.shape, case.precision, self._m),
             operations=operator.operations(case.shape, self._m),
             throttle_reasons=tuple(sorted(self._throttled)),
@@ -291,11 +304,11 @@ def _same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
     return all(bool(same_bits(a, b)) for a, b in zip(left, right, strict=True))
 
 
-def _let_go() -> None:
-    """Give back large results of graphs that are gone, and wait until nothing of it can disturb the next arm.
+def let_go() -> None:
+    """Give back GPU memory that is not used, if it is much, and wait until nothing of it can disturb the next arm.
 
-    The driver wipes what it gets back, at the memory's speed and after the call returned: medians of the arm whose turn
-    was next were up to 18 % too high on an H100.
+    It is left over by graphs that are gone, above all.  The driver wipes what it gets back, at the memory's speed and
+    after the call returned: medians of the arm whose turn was next were up to 18 % too high on an H100.
     """
     before = torch.cuda.memory_reserved()
     if before > MOST_RESERVED:

@@ -47,7 +47,7 @@ from kernels_bench.protocol import (
 from kernels_bench.records import ArmStart, Ceiling, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
 from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind, poisoned_allocations
-from kernels_bench.timing import MOST_RESERVED, Stopwatch, TimedCase, stopwatch_for
+from kernels_bench.timing import Stopwatch, TimedCase, let_go, stopwatch_for
 from kernels_bench.verification import Verifier
 from profiles.environment import read_environment
 from profiles.ranges import Ranges
@@ -141,7 +141,7 @@ class Worker:
             Verify: self._verify,
             Reproduce: self._reproduce,
             PrepareTiming: self._prepare,
-            TakeTurn: lambda _: Turned(done=self._timing().turn()),
+            TakeTurn: lambda _: Turned(done=self._timing().turn(self._stopwatch())),
             FinishTiming: self._finish,
             MeasureCeiling: lambda _: self._ceiling(),
             Release: lambda _: self._release(),
@@ -218,7 +218,7 @@ class Worker:
             universe = request.largest_m if load.length is None else load.m
             subject = self._make(request.case, request.seed, universe, watched=False, length=load.length)
             self._subject = subject
-        self._timed = TimedCase(subject, load.m, self._stopwatch(), self._ranges, self._kept_telemetry)
+        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry)
         return Turned(done=False)
 
     def _timing(self) -> TimedCase:
@@ -229,11 +229,12 @@ class Worker:
     def _finish(self, _: FinishTiming) -> Timing:
         result = self._timing().result()
         self._timed = None
-        if self._device.type == "cuda" and torch.cuda.memory_reserved() > MOST_RESERVED:
-            self._free()  # of what graphs that are gone have left
+        if self._device.type == "cuda":
+            let_go()
         return result
 
     def _stopwatch(self) -> Stopwatch:
+        """Calibrated when it is first used, which is while no other arm is at work."""
         if self._kept_stopwatch is None:
             self._kept_stopwatch = stopwatch_for(self._device)
         return self._kept_stopwatch

@@ -272,6 +272,17 @@ class Crew:
         worker = self._ready(name)
         return worker if isinstance(worker, Failure) else self._note(name, worker.ask(request, self._timeout_s))
 
+    def ask_all(self, requests: Mapping[str, Request]) -> dict[str, Reply]:
+        """One request to each of some arms, all at once; their answers by arm."""
+        workers = {name: self._ready(name) for name in requests}
+        for name, worker in workers.items():
+            if isinstance(worker, Worker):
+                worker.post(requests[name], self._timeout_s)
+        return {
+            name: worker if isinstance(worker, Failure) else self._note(name, worker.wait(self._timeout_s))
+            for name, worker in workers.items()
+        }
+
     def release(self) -> None:
         """Have every arm give its memory back, and let the helpers go."""
         for name in [name for name in self._workers if self._helps(name)]:

@@ -166,6 +166,19 @@ def test_hostile_sequences_are_hostile(text: str) -> None:
 
 
 @pytest.mark.parametrize("name", OPERATORS)
+def test_what_is_judged_by_is_the_reference_and_its_allowance(name: str) -> None:
+    made = subject(name, padded_attention)
+    lines = torch.tensor(made.lines(company(f"first:{COUNT}", COUNT)).ids).flip(0)
+    inputs = made.operator.inputs_of(lines, made.tables)
+    (exact,), (allowed,) = made.operator.judged(inputs, made.weights, torch.float16)
+    alone = made.operator.reference(inputs, made.weights)
+    torch.testing.assert_close(exact, alone[0], rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(
+        allowed, made.operator.allowance(inputs, made.weights, alone, torch.float16)[0], rtol=1e-12, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", OPERATORS)
 def test_the_reference_is_causal_attention_over_each_sequences_own_keys(name: str) -> None:
     made = subject(name, padded_attention)
     everyone = company(f"first:{COUNT}", COUNT)

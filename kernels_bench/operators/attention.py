@@ -6,7 +6,7 @@ A row is a sequence: its KV length, its queries and its seed; see `kernels_bench
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -212,17 +212,36 @@ class Attention(Operator):
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, sequence by sequence."""
-        keys, values = self.keys_and_values(weights)
-        return (_attend(rows, keys, values, self.scale(rows[0].shape[-1])),)
+        return (self._attend(rows, weights, lambda values: values),)
 
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Kernels round each probability to the inputs' dtype before it meets its value, and the result."""
-        keys, values = self.keys_and_values(weights)
-        size = _attend(rows, keys, values.abs(), self.scale(rows[0].shape[-1]))
-        narrow = ROUNDOFF[rows[0].dtype]
-        # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
-        wide = 64 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
-        return (size * (2 * narrow + wide) + exact[0].abs() * 2 * ROUNDOFF[out] + SMALLEST[out],)
+        return (_allowed(rows[0], self._attend(rows, weights, torch.abs), exact[0], out),)
+
+    def judged(self, rows: RowTensors, weights: Tensors, out: torch.dtype) -> tuple[RowTensors, RowTensors]:
+        """Values and their sizes, side by side, have the same probabilities."""
+        both = self._attend(rows, weights, lambda values: torch.cat([values, values.abs()], -1))
+        exact, size = both.chunk(2, -1)
+        return (exact.contiguous(),), (_allowed(rows[0], size, exact, out),)
+
+    def _attend(self, inputs: RowTensors, weights: Tensors, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Attention over what ``of`` makes of each sequence's values, in float64: (lines, heads, …)."""
+        queries, rows, tokens, table = inputs
+        key_cache, value_cache = self.keys_and_values(weights)
+        page, scale = key_cache.shape[1], self.scale(queries.shape[-1])
+        answers, places = [], []
+        for row, last, mine in _by_sequence(rows, tokens):
+            pages = table[row, : -(-last // page)].long()
+            keys, values = (
+                cache[pages].flatten(0, 1)[:last].double().transpose(0, 1) for cache in (key_cache, value_cache)
+            )
+            for part in mine.split(max(1, _CHUNK_SCORES // (last * queries.shape[1]))):
+                answers.append(_attend_one(queries[part].double() * scale, tokens[part], keys, of(values)))
+                places.append(part)
+        joined = torch.cat(answers)
+        in_order = torch.empty_like(joined)
+        in_order[torch.cat(places)] = joined
+        return in_order
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """Keys and values of the universe's first m sequences read, queries read and results written."""
@@ -240,20 +259,11 @@ class Attention(Operator):
         return 2 * seen * (shape.heads or 1) * (shape.k + self.value_size(shape))
 
 
-def _attend(inputs: RowTensors, key_cache: torch.Tensor, value_cache: torch.Tensor, scale: float) -> torch.Tensor:
-    """The result in float64, (lines, heads, d_v)."""
-    queries, rows, tokens, table = inputs
-    page = key_cache.shape[1]
-    form = (*queries.shape[:2], value_cache.shape[-1])
-    exact = torch.zeros(form, dtype=torch.float64, device=queries.device)
-    for row, last, mine in _by_sequence(rows, tokens):
-        pages = table[row, : -(-last // page)].long()
-        keys, values = (
-            cache[pages].flatten(0, 1)[:last].double().transpose(0, 1) for cache in (key_cache, value_cache)
-        )
-        for part in mine.split(max(1, _CHUNK_SCORES // (last * queries.shape[1]))):
-            exact[part] = _attend_one(queries[part].double() * scale, tokens[part], keys, values)
-    return exact
+def _allowed(queries: torch.Tensor, size: torch.Tensor, exact: torch.Tensor, out: torch.dtype) -> torch.Tensor:
+    """See `Attention.allowance`; ``size`` is the probabilities' product with the values' sizes."""
+    # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
+    wide = 64 * ROUNDOFF[torch.float32] * queries.shape[-1] ** 0.5
+    return size * (2 * ROUNDOFF[queries.dtype] + wide) + exact.abs() * 2 * ROUNDOFF[out] + SMALLEST[out]
 
 
 def _by_sequence(rows: torch.Tensor, tokens: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:

@@ -136,6 +136,11 @@ class Operator(ABC):
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """How far from `reference` an honest kernel may be, element by element, in float64."""
 
+    def judged(self, rows: RowTensors, weights: Tensors, out: torch.dtype) -> tuple[RowTensors, RowTensors]:
+        """`reference` and `allowance` of a result of dtype ``out``, where both at once cost less."""
+        exact = self.reference(rows, weights)
+        return exact, self.allowance(rows, weights, exact, out)
+
     @abstractmethod
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """The fewest bytes that must cross the memory bus: each input read once, each output written once."""
