@@ -9,7 +9,7 @@ from pathlib import Path
 from kernels_bench.cases import Case, Device, Record
 from kernels_bench.plan import UsageError, make_plan
 from kernels_bench.progress import Display
-from kernels_bench.protocol import Failure, Reproduce, Reproduced
+from kernels_bench.protocol import Failure, Reply, Reproduce, Reproduced
 from kernels_bench.records import Counterexample, Verification
 from kernels_bench.results import Selection, read_manifest, read_records
 from kernels_bench.session import PARALLEL, catalogue_of
@@ -65,16 +65,34 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
     _refuse_other_device(directory, manifest.device, catalogue.device)
     plan = make_plan(catalogue, selection)
     display.phase("recheck", len(known))
-    found = [Rechecked(case=r.case, then=then, reason="its arm cannot run here") for r, then in known]
-    place = {request: number for number, (request, _) in enumerate(known)}
-    queues = {arm.name: [request for request, _ in known if request.case.arm == arm.name] for arm in plan.arms}
+    requests = [request for request, _ in known if request.case.arm in {arm.name for arm in plan.arms}]
     with tempfile.TemporaryDirectory() as logs, Crew(plan.arms, Path(logs), timeout_s) as crew:
         crew.start()
-        for request, reply in crew.work(queues, PARALLEL[manifest.device.type]):
-            number = place[request]
-            found[number] = _rechecked(known[number][1], request, reply)
+        answers: dict[Reproduce, Reply] = {}
+        for request, reply in crew.work(_queues(requests), PARALLEL[manifest.device.type]):
+            answers[request] = reply
             display.step(request.case.key)
-    return found
+        answers |= _alone(crew, [request for request, reply in answers.items() if _out_of_memory(reply)])
+    return [_rechecked(then, request, answers.get(request)) for request, then in known]
+
+
+def _queues(requests: Sequence[Reproduce]) -> dict[str, list[Reproduce]]:
+    """Requests by arm."""
+    queues: dict[str, list[Reproduce]] = {}
+    for request in requests:
+        queues.setdefault(request.case.arm, []).append(request)
+    return queues
+
+
+def _out_of_memory(reply: Reply) -> bool:
+    return isinstance(reply, Failure) and reply.out_of_memory
+
+
+def _alone(crew: Crew, requests: Sequence[Reproduce]) -> dict[Reproduce, Reply]:
+    """What did not fit into memory beside the others."""
+    if requests:
+        crew.release()
+    return dict(crew.work(_queues(requests), width=1))
 
 
 def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:
@@ -105,7 +123,9 @@ def _requests(directory: Path, seed: int) -> Iterator[tuple[Reproduce, Counterex
                 yield request, then
 
 
-def _rechecked(then: Counterexample, request: Reproduce, reply: object) -> Rechecked:
+def _rechecked(then: Counterexample, request: Reproduce, reply: Reply | None) -> Rechecked:
+    if reply is None:
+        return Rechecked(case=request.case, then=then, reason="its arm cannot run here")
     if isinstance(reply, Failure):
         return Rechecked(case=request.case, then=then, reason=reply.reason)
     assert isinstance(reply, Reproduced)

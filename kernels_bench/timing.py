@@ -50,6 +50,7 @@ MOST_RESERVED = 4 << 30
 """Bytes of GPU memory above which a worker gives back what it does not use after a turn, or a timing."""
 
 _WIPING_BYTES_S = 200e9
+_PREPARED_TRIES = 4
 _SAMPLE_US, _MOST_CALLS = 300.0, 1000
 
 TURN_S = 0.008
@@ -222,11 +223,13 @@ class TimedCase:
         if not hasattr(kernel, "prepare"):
             return
         arguments = operator.arguments(self._subject.gather(self._company), self._subject.weights)
-        direct, again, timed = (
-            tuple(output.clone() for output in operator.by_row(result()))
-            for result in (partial(kernel, *arguments), partial(kernel, *arguments), call)
-        )
-        if _same(direct, again) and not _same(direct, timed):
+
+        def bits_of(call: Call) -> tuple[torch.Tensor, ...]:
+            return tuple(output.clone() for output in operator.by_row(call()))
+
+        direct, again = bits_of(partial(kernel, *arguments)), bits_of(partial(kernel, *arguments))
+        # More than once, since a kernel that is rarely not repeatable is no fault of its preparation.
+        if _same(direct, again) and not any(_same(direct, bits_of(call)) for _ in range(_PREPARED_TRIES)):
             raise KernelFault(f"its prepare() gives other bits than the call itself, at {self._message}")
 
     def _bytes(self) -> int:

@@ -186,6 +186,12 @@ class Worker:
             return Verification(case=case, status="measured", wrong=str(fault), universe=request.universe)
 
     def _reproduce(self, request: Reproduce) -> Reproduced:
+        try:
+            return self._reproduced(request)
+        finally:
+            self._free()
+
+    def _reproduced(self, request: Reproduce) -> Reproduced:
         subject = self._make(request.case, request.seed, request.universe, watched=True)
         launch = "graph" if request.launch == "graph" else "eager"
         comparison = Comparison(request.reference, request.company, launch)  # type: ignore[arg-type]

@@ -135,9 +135,8 @@ class PaddedLatentAttention(PreparedKernel):
         """Queries (queries, heads, 576) over a latent cache (pages, page, 576); returns (queries, heads, 512)."""
         q, cache, batch = arguments
         keys = cache[:, :, None]
-        # Where nothing better supports it torch repeats the keys for every head.
-        token_bytes = q.shape[1] * cache.shape[2] * cache.element_size()
-        return _in_parts(batch, token_bytes, q, keys, keys[..., :LATENT])
+        repeated = 1 if bool((batch.lengths[:, 0] == 1).all()) else q.shape[1]
+        return _in_parts(batch, repeated * cache.shape[2] * cache.element_size(), q, keys, keys[..., :LATENT])
 
 
 def _in_parts(
@@ -150,15 +149,18 @@ def _in_parts(
 
 
 def _attend_part(part: Part, visible: Tensor, q: Tensor, key_cache: Tensor, value_cache: Tensor) -> Tensor:
+    queries, keys, values = part.queries(q), part.gathered(key_cache), part.gathered(value_cache)
+    # Heads that share all keys are as good as queries; else torch repeats the keys for every head.
+    fold = keys.shape[1] == 1 and part.most_queries == 1
     padded = F.scaled_dot_product_attention(
-        part.queries(q),
-        part.gathered(key_cache),
-        part.gathered(value_cache),
+        queries.transpose(1, 2) if fold else queries,
+        keys,
+        values,
         attn_mask=visible,
         scale=part.scale,
-        enable_gqa=True,
+        enable_gqa=not fold,
     )
-    return part.unpadded(padded.transpose(1, 2))
+    return part.unpadded(padded if fold else padded.transpose(1, 2))
 
 
 attention, latent_attention = PaddedAttention(), PaddedLatentAttention()

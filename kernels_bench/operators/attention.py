@@ -263,7 +263,8 @@ def _allowed(queries: torch.Tensor, size: torch.Tensor, exact: torch.Tensor, out
     """See `Attention.allowance`; ``size`` is the probabilities' product with the values' sizes."""
     # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
     wide = 64 * ROUNDOFF[torch.float32] * queries.shape[-1] ** 0.5
-    return size * (2 * ROUNDOFF[queries.dtype] + wide) + exact.abs() * 2 * ROUNDOFF[out] + SMALLEST[out]
+    allowed: torch.Tensor = size * (2 * ROUNDOFF[queries.dtype] + wide) + exact.abs() * 2 * ROUNDOFF[out]
+    return allowed + SMALLEST[out]
 
 
 def _by_sequence(rows: torch.Tensor, tokens: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
