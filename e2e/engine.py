@@ -157,6 +157,11 @@ def serve(connection: Connection) -> None:
 
 
 def _backend(request: StartEngine) -> Backend:
+    if request.arm == "server":
+        from e2e.online import Client
+
+        assert request.options.server is not None
+        return Client(request.options.server, None, request.options)
     if request.options.mode == "online":
         from e2e.online import Server
 

@@ -10,42 +10,49 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import IO, Any
 
 from e2e.engine import Output, Prompt
 from e2e.offline import has_tokenizer, sampling
+from e2e.options import Options
 from e2e.prompts import NEEDLE_TEXT
 from e2e.protocol import StartEngine
 
 START_S, POLL_S, ANSWER_S = 1800.0, 0.5, 1800.0
+_COMMON_VOCABULARY = 32000
+"""Token ids that every common model has."""
 
 
 class ServerError(Exception):
     """A server that does not come up, or does not answer; the message says why."""
 
 
-class Server:
-    """A server that ends with this process; see `e2e.engine.Backend`.
+class Client:
+    """Asks a server that is up; see `e2e.engine.Backend`.
+
+    Args:
+        url: where it listens, without ``/v1``.
+        model: the name it serves; None takes the first that it names.
+        options: how tokens are chosen.
 
     Raises:
-        ServerError: it does not come up.
+        ServerError: it does not answer, or cannot take prompts of these lengths.
     """
 
-    def __init__(self, request: StartEngine) -> None:
-        self._options, self._model = request.options, request.model
-        port = _free_port()
-        self._url = f"http://127.0.0.1:{port}"
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(request, port)],
-            # The server speaks to its engine as to another process, whatever offline engines do.
-            env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
-        )
-        self._wait()
-        self.provenance = f"vLLM {self._get('/version')['version']}, online"
-        self.vocabulary = _vocabulary(request.model)
-        self.text = self._post("/tokenize", {"prompt": NEEDLE_TEXT})["tokens"] if has_tokenizer(request.model) else None
+    def __init__(self, url: str, model: str | None, options: Options) -> None:
+        self._url, self._options = url.rstrip("/").removesuffix("/v1"), options
+        served = self._get("/v1/models")["data"][0]
+        self._model = model or served["id"]
+        longest, wanted = served.get("max_model_len"), options.max_prompt + options.max_tokens
+        if longest is not None and longest < wanted:
+            raise ServerError(f"{url} takes {longest} tokens; --max-prompt and --max-tokens are {wanted} together")
+        root = served.get("root") or self._model
+        known = _vocabulary(root)
+        self.vocabulary = known or _COMMON_VOCABULARY
+        self.provenance = f"vLLM {self._version()}, online" + ("" if known else f", token ids below {self.vocabulary}")
+        self.text = self._tokenized(NEEDLE_TEXT)
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Ask for all prompts at once, each as a request of its own."""
@@ -53,30 +60,86 @@ class Server:
             return list(clients.map(self._ask, prompts))
 
     def _ask(self, prompt: Prompt) -> Output:
-        asked = {"prompt": list(prompt), "logprobs": 0, "return_token_ids": True, **sampling(self._options)}
-        choice = self._post("/v1/completions", asked)["choices"][0]
-        return Output(tuple(choice["token_ids"]), tuple(choice["logprobs"]["token_logprobs"]))
+        """One answer, streamed, so that its first token has a time."""
+        asked = {"prompt": list(prompt), "logprobs": 0, "return_token_ids": True, "stream": True}
+        began, times = time.perf_counter(), []
+        tokens: list[int] = []
+        logprobs: list[float] = []
+        for event in self._stream("/v1/completions", asked | sampling(self._options)):
+            for choice in event["choices"]:
+                if not choice.get("token_ids"):
+                    continue
+                times.append(time.perf_counter())
+                tokens += choice["token_ids"]
+                logprobs += choice["logprobs"]["token_logprobs"]
+        if not tokens:
+            raise ServerError(f"{self._url} answered nothing, or no token ids: it must be vLLM 0.26 or newer")
+        return Output(tuple(tokens), tuple(logprobs), times[0] - began, times[-1] - times[0])
 
-    def _wait(self) -> None:
+    def _version(self) -> str:
+        try:
+            return str(self._get("/version")["version"])
+        except (ServerError, KeyError):
+            return "(unknown version)"
+
+    def _tokenized(self, text: str) -> list[int] | None:
+        """None where the server has no tokenizer."""
+        try:
+            found: list[int] = json.load(self._post("/tokenize", {"prompt": text}))["tokens"]
+        except ServerError:
+            return None
+        return found
+
+    def _get(self, path: str) -> Any:
+        return json.load(_opened(urllib.request.Request(self._url + path)))
+
+    def _post(self, path: str, body: dict[str, Any]) -> IO[bytes]:
+        data = json.dumps({"model": self._model, **body}).encode()
+        headers = {"Content-Type": "application/json"}
+        return _opened(urllib.request.Request(self._url + path, data=data, headers=headers))
+
+    def _stream(self, path: str, body: dict[str, Any]) -> Iterator[Any]:
+        """The events that a server sends, as they come."""
+        with self._post(path, body) as reply:
+            for line in reply:
+                said = line.decode().removeprefix("data: ").strip()
+                if said and said != "[DONE]":
+                    event = json.loads(said)
+                    if "error" in event:
+                        raise ServerError(f"{path}: {event['error']}")
+                    yield event
+
+
+class Server(Client):
+    """A server of our own, that ends with this process.
+
+    Raises:
+        ServerError: it does not come up.
+    """
+
+    def __init__(self, request: StartEngine) -> None:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(request, port)],
+            # The server speaks to its engine as to another process, whatever offline engines do.
+            env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
+        )
+        self._wait(url)
+        super().__init__(url, request.model, request.options)
+
+    def _wait(self, url: str) -> None:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
                 raise ServerError(f"the server ended with status {self._process.returncode}")
             try:
-                urllib.request.urlopen(f"{self._url}/health", timeout=POLL_S).close()
+                urllib.request.urlopen(f"{url}/health", timeout=POLL_S).close()
             except OSError:
                 time.sleep(POLL_S)
             else:
                 return
         raise ServerError(f"the server was not ready within {START_S:g} s")
-
-    def _get(self, path: str) -> Any:
-        return _answer(urllib.request.Request(self._url + path))
-
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        data = json.dumps({"model": self._model, **body}).encode()
-        headers = {"Content-Type": "application/json"}
-        return _answer(urllib.request.Request(self._url + path, data=data, headers=headers))
 
 
 def arguments(request: StartEngine, port: int) -> list[str]:
@@ -96,25 +159,31 @@ def arguments(request: StartEngine, port: int) -> list[str]:
     return words
 
 
-def _answer(request: urllib.request.Request) -> Any:
+def _opened(request: urllib.request.Request) -> IO[bytes]:
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as reply:
-            return json.loads(reply.read())
+        reply: IO[bytes] = urllib.request.urlopen(request, timeout=ANSWER_S)
     except urllib.error.HTTPError as error:
         said = error.read(2000).decode(errors="replace")
-        raise ServerError(f"{request.selector}: status {error.code}: {said}") from error
-    except OSError as error:
-        raise ServerError(f"{request.selector}: {error}") from error
+        raise ServerError(f"{request.full_url}: status {error.code}: {said}") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise ServerError(f"{request.full_url}: {reason}") from error
+    return reply
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of loopback that nobody listens on."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         port: int = found.getsockname()[1]
         return port
 
 
-def _vocabulary(model: str) -> int:
-    from transformers import AutoConfig
+def _vocabulary(model: str) -> int | None:
+    """How many token ids a model has; None where its configuration cannot be had here."""
+    try:
+        from transformers import AutoConfig
 
-    return int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
+        return int(AutoConfig.from_pretrained(model).get_text_config().vocab_size)
+    except (ImportError, OSError, ValueError):
+        return None

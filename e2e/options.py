@@ -14,7 +14,7 @@ from typing import Literal, get_args
 from kernels_bench.cases import Record
 
 PREFIX = "VLLM_BENCH_"
-ArmName = Literal["baseline", "batch-invariant", "serial"]
+ArmName = Literal["baseline", "batch-invariant", "serial", "server"]
 Mode = Literal["offline", "online"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 
@@ -44,6 +44,7 @@ class Options(Record):
         prefix_caching: whether the engine reuses the cache of equal prefixes.
         chunked_prefill: whether long prefills are cut; None leaves it to vLLM.
         mode: ``offline``: vLLM as a library; ``online``: a server on loopback and a client for every sequence.
+        server: where a server listens that is running already; None where there is none to check.
         ignore_eos: every answer has all its tokens, so that arms generate as many.
     """
 
@@ -64,6 +65,7 @@ class Options(Record):
     prefix_caching: bool = False
     chunked_prefill: bool | None = None
     mode: Mode = "offline"
+    server: str | None = None
     ignore_eos: bool = True
 
 
@@ -112,6 +114,10 @@ def check(options: Options) -> None:
     """
     o = options
     rules = (
+        (
+            o.server is None or re.match(r"https?://[^/\s]+", o.server) is not None,
+            f"--server {o.server}: expected an address such as http://127.0.0.1:8000",
+        ),
         (o.tp_size >= 1, f"--tp-size {o.tp_size}: expected at least 1"),
         (o.needles >= 1, f"--needles {o.needles}: expected at least 1"),
         (o.batch_size > o.needles, f"--batch-size {o.batch_size}: expected more than the {o.needles} needles"),

@@ -12,10 +12,11 @@ from e2e.summary import Speed, exit_status, overhead, speeds, verdicts
 from e2e.verdict import ArmVerdict, Divergence
 
 RULE = "=" * 80
-_LABELS: dict[ArmName, str] = {"batch-invariant": "Batch Invariant", "serial": "Serial"}
+_LABELS: dict[ArmName, str] = {"batch-invariant": "Batch Invariant", "serial": "Serial", "server": "Server"}
 _HEADINGS: dict[ArmName, str] = {
     "batch-invariant": "COMPARISON: Batch Invariance vs Baseline",
     "serial": "COMPARISON: One Request at a Time vs Baseline",
+    "server": "COMPARISON: The Running Server vs Baseline",
 }
 
 
@@ -39,7 +40,7 @@ def header(manifest: Manifest, note: str) -> Iterator[str]:
 def report(manifest: Manifest, ledger: Ledger, directory: str) -> Iterator[str]:
     """What was found out."""
     times, found = speeds(ledger), verdicts(ledger)
-    for arm in ("batch-invariant", "serial"):
+    for arm in _LABELS:
         if arm in times and "baseline" in times:
             yield from _comparison(arm, times["baseline"], times[arm])
     yield from ("", RULE, "NEEDLES: the same bits in every batch?", RULE)
@@ -120,17 +121,26 @@ def _divergence(found: Divergence) -> str:
     )
 
 
+_VALUES = (*(field for field, _ in VARIABLES.values()), "seed", "needles", "mode", "server")
+_FLAGS = {"eager": "--eager", "prefix_caching": "--prefix-caching"}
+
+
 def repeat_command(options: Options, arm: ArmName, trial: int) -> str:
     """Runs one trial of one arm again."""
     usual = Options()
+    if arm == "server":
+        options = options.model_copy(update={"model": usual.model})  # it has one already
+    else:
+        options = options.model_copy(update={"server": None})
     words = ["python", "-m", "e2e", "--arms", arm, "--trial", str(trial + 1)]
-    for field in (*(field for field, _ in VARIABLES.values()), "seed", "needles"):
+    for field in _VALUES:
         value = getattr(options, field)
         if value != getattr(usual, field) and value is not None:
             words += [f"--{field.replace('_', '-')}", str(value)]
-    words += ["--eager"] if options.eager else []
-    words += ["--mode", options.mode] if options.mode != usual.mode else []
-    return shlex.join(words)
+    words += [flag for field, flag in _FLAGS.items() if getattr(options, field)]
+    if options.chunked_prefill is not None:
+        words.append("--chunked-prefill" if options.chunked_prefill else "--no-chunked-prefill")
+    return shlex.join(words if options.ignore_eos else [*words, "--stop-at-eos"])
 
 
 def _summary(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,12 @@ def test_variables_are_read_and_flags_override_them() -> None:
     variables = {"VLLM_BENCH_BATCH_SIZE": "64", "VLLM_BENCH_TEMPERATURE": "0.5", "VLLM_BENCH_MODEL": "a/b"}
     found = read_options({"batch_size": 32, "max_tokens": None}, variables)
     assert (found.batch_size, found.temperature, found.model, found.max_tokens) == (32, 0.5, "a/b", 128)
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://here", "http://"])
+def test_a_server_is_named_by_its_address(url: str) -> None:
+    with pytest.raises(OptionsError, match=r"--server .* such as http://"):
+        read_options({"server": url}, {})
 
 
 @pytest.mark.parametrize(
@@ -307,6 +314,27 @@ def test_a_trial_is_repeated_with_the_options_that_matter() -> None:
     assert "--temperature" not in command
 
 
+def test_a_repeated_trial_is_read_as_what_it_was() -> None:
+    """Every option that a run can have reaches the command that repeats one of its trials."""
+    changed = SMALL.model_copy(
+        update={
+            "eager": True,
+            "prefix_caching": True,
+            "chunked_prefill": False,
+            "ignore_eos": False,
+            "mode": "online",
+            "temperature": 0.5,
+        }
+    )
+    words = shlex.split(repeat_command(changed, "baseline", 0))
+    named = {"--eager", "--prefix-caching", "--no-chunked-prefill", "--stop-at-eos", "--mode", "--temperature"}
+    assert named <= set(words)
+    served = SMALL.model_copy(update={"server": "http://h:1"})
+    assert "--server http://h:1" in repeat_command(served, "server", 0)
+    assert "--model" not in repeat_command(served, "server", 0)
+    assert "--server" not in repeat_command(served, "baseline", 0)
+
+
 def test_speeds_are_counted_as_upstream_counts_them() -> None:
     found = speed(started("baseline"), [trial(0, seconds=1.0, tokens=10), trial(1, seconds=3.0, tokens=30)])
     assert found is not None
@@ -323,7 +351,7 @@ def test_speeds_are_counted_as_upstream_counts_them() -> None:
 def test_arms_by_device_and_their_environments(tmp_path: Path) -> None:
     assert default_arms(GPU) == ("baseline", "batch-invariant")
     assert default_arms(CPU) == ("baseline", "serial")
-    found = {arm: arm_environment(arm, tmp_path, GPU) for arm in ARMS}
+    found = {arm: arm_environment(arm, tmp_path, GPU) for arm in ARMS if arm != "server"}
     assert {arm: e["VLLM_BATCH_INVARIANT"] for arm, e in found.items()} == {
         "baseline": "0",
         "batch-invariant": "1",

