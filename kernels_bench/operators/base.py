@@ -141,6 +141,21 @@ class Operator(ABC):
         exact = self.reference(rows, weights)
         return exact, self.allowance(rows, weights, exact, out)
 
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """How many sums over ``k`` terms, each of terms of its own, a launch of ``m`` rows can be made to compute.
+
+        Not any, where the order of an addition cannot be read off the result.
+        """
+        return 0
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Rows and weights of which a launch of ``m`` rows adds ``terms``, (sums, K)."""
+        raise NotImplementedError(f"{self.name} adds nothing that can be chosen")
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """The sums in that launch's results, (rows that add the same, sums), in float64."""
+        raise NotImplementedError(f"{self.name} adds nothing that can be chosen")
+
     @abstractmethod
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """The fewest bytes that must cross the memory bus: each input read once, each output written once."""

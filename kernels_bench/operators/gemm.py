@@ -85,6 +85,23 @@ class Gemm(Operator):
         unit = narrow + 16 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
         return (bound + weights[1].double().abs() * unit,)
 
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """Every column of B is a sum of its own, and all rows of A, which are ones, add the same."""
+        return shape.columns
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Ones (M, K), and ``terms`` as B's columns; the bias is zero."""
+        bias = (terms.new_zeros(shape.columns),) if self.bias else ()
+        return (terms.new_ones(m, shape.k),), (self.stored(terms), *bias)
+
+    def stored(self, columns: torch.Tensor) -> torch.Tensor:
+        """B's columns (N, K) as the operator's callers hold B."""
+        return columns.t().contiguous()
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(M, N)."""
+        return outputs[0].double()
+
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, B, C and the bias."""
         wide, out = item_sizes(precision)
@@ -139,6 +156,10 @@ class Linear(Gemm):
         """The weight's transpose, (K, N)."""
         return weights[0].t()
 
+    def stored(self, columns: torch.Tensor) -> torch.Tensor:
+        """The weight (N, K)."""
+        return columns
+
 
 class LinearBias(Linear):
     """``torch.nn.functional.linear(x, weight, bias)``."""
@@ -188,6 +209,19 @@ class Bmm(Operator):
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """See `accumulation_allowance`."""
         return (accumulation_allowance(rows[0], rows[1], exact[0], out),)
+
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """Every column of an entry's B; all entries are alike."""
+        return shape.columns
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Ones (M, T, K), and ``terms`` as the columns of every entry's B."""
+        right = terms.expand(m, -1, -1).contiguous().transpose(1, 2)
+        return (terms.new_ones(m, self.tall, shape.k), right), ()
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(M T, N)."""
+        return outputs[0].double().flatten(0, 1)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, B and C."""
@@ -245,6 +279,20 @@ class BmmHeads(Operator):
         by_head = exact[0].transpose(0, 1)
         bound = accumulation_allowance(rows[0].transpose(0, 1), weights[0], by_head, out)
         return (bound.transpose(0, 1),)
+
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """Every column of a head's W; all heads are alike."""
+        return shape.columns
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Ones (M, H, K), and ``terms`` as the columns of every head's W."""
+        heads = shape.b or 1
+        weight = terms.expand(heads, -1, -1).contiguous().transpose(1, 2)
+        return (terms.new_ones(m, heads, shape.k),), (weight,)
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(M H, N)."""
+        return outputs[0].double().flatten(0, 1)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, W and C."""

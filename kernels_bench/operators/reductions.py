@@ -206,6 +206,18 @@ class Mean(RowOperator):
             bound = bound + 2 * ROUNDOFF[out] * size
         return (bound + 2 * ROUNDOFF[out] * exact[0].abs() + SMALLEST[out],)
 
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """A row is a sum."""
+        return m
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """``terms`` themselves."""
+        return (terms,), ()
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(1, M): the means times K."""
+        return outputs[0].double()[None] * shape.k
+
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """x read and one number a row written."""
         wide, out = item_sizes(precision)

@@ -1,0 +1,207 @@
+"""Read out a summation tree by asking how many terms are lost where two huge ones cancel.
+
+With every term the unit, a huge number at one place and its negative at another, all units that are added to either
+before the two meet are lost, so that the result counts those outside the node in which they meet.  That is FPRev's
+question (Xie et al., *FPRev: Revealing the Order of Floating-Point Summation*, USENIX ATC 2025, arXiv:2411.00442).
+Here many questions are asked at once, since every column of a matrix is a sum of its own, and the place to split at is
+drawn, so that no order takes more than about n log n questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+
+from kernels_bench.order.tree import Ints, Tree, tree
+
+Ask = Callable[[Ints, Ints], Ints]
+"""Given pairs of terms as two arrays, the sizes of the nodes in which they meet."""
+
+
+class Inconsistent(Exception):  # noqa: N818 - a finding about the kernel, not an error of ours
+    """Answers that no summation tree gives; the message says what."""
+
+
+@dataclass(eq=False)
+class _Group:
+    """Terms that meet another one in the same node, which has ``bound`` terms; they may hang below it in parts."""
+
+    left: Ints
+    bound: int
+    spines: list[_Spine] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Spine:
+    """The way from one term up, as the groups that join it, smallest node first."""
+
+    pivot: int
+    joins: list[_Group]
+
+
+class _Reading:
+    """Trees are read by splitting groups of terms at one of them, all groups side by side."""
+
+    def __init__(self, terms: int, seed: int) -> None:
+        self._rank = np.random.default_rng([seed, terms]).permutation(terms)
+        self._rows: dict[int, tuple[Ints, Ints]] = {}
+        self.answers: list[tuple[Ints, Ints, Ints]] = []
+        self.root = _Group(self._ranked(np.arange(terms)), terms + 1)
+        self._open = [self.root]
+
+    def _ranked(self, leaves: Ints) -> Ints:
+        """In the order in which they are split at."""
+        return leaves[np.argsort(self._rank[leaves])]
+
+    def questions(self, width: int) -> list[tuple[int, Ints]]:
+        """Terms to compare with others, next; what is left of the last launch asks ahead."""
+        asked = [(int(group.left[0]), group.left[1:]) for group in self._open]
+        spare = -sum(len(others) for _, others in asked) % width
+        for group in sorted(self._open, key=lambda group: len(group.left)):
+            for place in range(1, len(group.left) - 1):
+                others = group.left[place + 1 :]
+                if len(others) > spare:
+                    return asked
+                spare -= len(others)
+                asked.append((int(group.left[place]), others))
+        return asked
+
+    def learn(self, asked: Sequence[tuple[int, Ints]], first: Ints, second: Ints, sizes: Ints) -> None:
+        """The answers to `questions`."""
+        self.answers.append((first, second, sizes))
+        ends = np.cumsum([len(others) for _, others in asked])
+        for (pivot, others), part in zip(asked, np.split(sizes, ends[:-1]), strict=True):
+            order = np.argsort(others)
+            self._rows[pivot] = others[order], part[order]
+
+    def split(self) -> bool:
+        """Split every group as far as is known; whether there is more to ask."""
+        waiting, self._open = self._open, []
+        while waiting:
+            group = waiting.pop()
+            while len(group.left) and (len(group.left) == 1 or int(group.left[0]) in self._rows):
+                waiting += self._split(group)
+            if len(group.left):
+                self._open.append(group)
+        return bool(self._open)
+
+    def _split(self, group: _Group) -> list[_Group]:
+        """Take the part that the first term hangs in out of a group; returns the groups that join it on its way up."""
+        pivot, others = int(group.left[0]), group.left[1:]
+        sizes = self._known(pivot, others)
+        if len(others) and int(sizes.max()) > group.bound:
+            raise Inconsistent(f"term {pivot} meets some in a node of {sizes.max()}, within one of {group.bound} terms")
+        inside = sizes < group.bound
+        levels = np.unique(sizes[inside])
+        held = 1 + np.searchsorted(np.sort(sizes[inside]), levels, side="right")
+        wrong = np.flatnonzero(held != levels)
+        if len(wrong):
+            raise Inconsistent(f"a node that lost {levels[wrong[0]]} terms holds {held[wrong[0]]} of them")
+        joins = [_Group(others[sizes == level], int(level)) for level in levels]
+        group.spines.append(_Spine(pivot, joins))
+        group.left = others[~inside]
+        return joins
+
+    def _known(self, pivot: int, others: Ints) -> Ints:
+        if not len(others):
+            return others
+        leaves, sizes = self._rows[pivot]
+        return sizes[np.searchsorted(leaves, others)]
+
+
+def reveal(terms: int, ask: Ask, width: int, seed: int = 0) -> Tree:
+    """The tree in which ``terms`` terms are added: no answer contradicts it, and its `certificate` holds.
+
+    Args:
+        terms: how many there are.
+        ask: answers questions.
+        width: how many a launch answers; nothing but the number of questions asked at a time depends on it.
+        seed: of the places to split at, on which the tree does not depend.
+
+    Raises:
+        Inconsistent: the answers are no tree's.
+    """
+    reading = _Reading(terms, seed)
+    while reading.split():
+        asked = reading.questions(width)
+        first = np.concatenate([np.full(len(others), pivot) for pivot, others in asked])
+        second = np.concatenate([others for _, others in asked])
+        reading.learn(asked, first, second, ask(first, second))
+    found = _assembled(terms, reading.root)
+    wrong = next((mismatch for answers in reading.answers if (mismatch := _contradiction(found, *answers))), None)
+    wrong = wrong or confirm(found, ask)
+    if wrong is not None:
+        raise Inconsistent(
+            f"terms {wrong.first} and {wrong.second} meet in a node of {wrong.got} terms, which contradicts what other "
+            f"terms say, {wrong.expected}"
+        )
+    return found
+
+
+def _assembled(terms: int, root: _Group) -> Tree:
+    groups: list[list[int]] = []
+
+    def top(spine: _Spine) -> int:
+        """The node that a spine ends in."""
+        node = spine.pivot
+        for join in spine.joins:
+            groups.append([node, *[top(part) for part in join.spines]])
+            node = terms + len(groups) - 1
+        return node
+
+    for spine in root.spines:
+        top(spine)
+    return tree(terms, groups)
+
+
+def certificate(known: Tree) -> tuple[Ints, Ints, Ints]:
+    r"""Pairs of terms, and the sizes of the nodes in which they meet, that no other tree gives.
+
+    The pairs are the first terms of every two children of a node.  Let another tree T give the same sizes.  All terms
+    below a node v are linked by pairs that meet in nodes of at most \|v\| terms; of two linked pairs that share a
+    term the nodes in T hold that term both, so one holds the other; hence one node of T with at most \|v\| terms
+    holds all of v's, and is v.  A node of T that the known tree lacks would be the union of some children of one of its
+    nodes, but every two of those meet in that node itself.
+    """
+    pairs = [pair for children in known.children for pair in combinations(children, 2)]
+    if not pairs:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    counts = [len(children) * (len(children) - 1) // 2 for children in known.children]
+    first, second = known.firsts[np.array(pairs)].T
+    return first, second, np.repeat(known.sizes[known.terms :], counts)
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A pair of terms that does not meet where the known tree has it.
+
+    Attributes:
+        first: a term.
+        second: another.
+        expected: terms below the node in which they meet, by the known tree.
+        got: by the kernel.
+    """
+
+    first: int
+    second: int
+    expected: int
+    got: int
+
+
+def confirm(known: Tree, ask: Ask) -> Mismatch | None:
+    """Whether the order is the known tree; None if it is, which `certificate` proves."""
+    first, second, _ = certificate(known)
+    return _contradiction(known, first, second, ask(first, second))
+
+
+def _contradiction(known: Tree, first: Ints, second: Ints, got: Ints) -> Mismatch | None:
+    """The first of some answers that a tree does not give."""
+    expected = known.sizes[known.meeting(first, second)]
+    wrong = np.flatnonzero(got != expected)
+    if not len(wrong):
+        return None
+    place = int(wrong[0])
+    return Mismatch(int(first[place]), int(second[place]), int(expected[place]), int(got[place]))

@@ -1,0 +1,448 @@
+"""Orders of addition: trees, reading them out, and never claiming one that the data contradict."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from orders import (
+    Nested,
+    Orders,
+    built,
+    fused,
+    known_orders,
+    leaves,
+    mean_kernel,
+    mm_kernel,
+    nests,
+    one_after_the_other,
+    pairwise,
+    split,
+    strided,
+)
+
+from kernels_bench.arms import Unsupported
+from kernels_bench.cases import Precision, Shape
+from kernels_bench.operators import operators
+from kernels_bench.order import Inconsistent, Tree, confirm, reveal, tree
+from kernels_bench.order.probe import Prober
+from kernels_bench.order.reading import Reading, read_orders
+from kernels_bench.order.tree import Ints
+from kernels_bench.order.words import outline, sentence
+
+CPU = torch.device("cpu")
+
+
+def meeting_sizes(nested: Nested) -> dict[frozenset[int], int]:
+    """By definition, for every pair of terms: the size of the smallest part that has both."""
+    found: dict[frozenset[int], int] = {}
+
+    def visit(part: Nested) -> None:
+        if isinstance(part, int):
+            return
+        inside = leaves(part)
+        for a in inside:
+            for b in inside:
+                if a < b:
+                    found[frozenset((a, b))] = len(inside)
+        for child in part:  # smaller parts later, so that they have the last word
+            visit(child)
+
+    visit(nested)
+    return found
+
+
+def oracle(order: Tree) -> Callable[[Ints, Ints], Ints]:
+    return lambda first, second: order.sizes[order.meeting(first, second)]
+
+
+def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int, dtype: str = "fp32") -> Reading:
+    """Orders of a launch at 1, 3 and 8 rows."""
+    shape = Shape(label="test", k=k, n=None if operator == "mean" else 40)
+    precision = Precision.parse(dtype)
+
+    def prober(m: int) -> Prober:
+        return Prober(operators()[operator], shape, precision, launch, m=m, device=CPU)
+
+    return read_orders(prober, [1, 3, 8])
+
+
+def always(order: Tree) -> Orders:
+    return lambda m, row: order
+
+
+# Trees.
+
+
+@given(nests(20))
+def test_terms_meet_in_the_smallest_part_that_has_both(nested: Nested) -> None:
+    order = built(nested)
+    pairs = meeting_sizes(nested)
+    if pairs:
+        first, second = np.array([sorted(pair) for pair in pairs]).T
+        assert order.sizes[order.meeting(first, second)].tolist() == list(pairs.values())
+
+
+@given(nests(20), st.randoms())
+def test_the_order_of_children_does_not_matter(nested: Nested, random: object) -> None:
+    def shuffled(part: Nested) -> Nested:
+        if isinstance(part, int):
+            return part
+        parts = [shuffled(child) for child in part]
+        random.shuffle(parts)  # type: ignore[attr-defined]
+        return parts
+
+    other = built(shuffled(nested))
+    assert other == built(nested)
+    assert (other.digest, hash(other)) == (built(nested).digest, hash(built(nested)))
+
+
+@given(nests(12), nests(12))
+def test_digests_differ_where_orders_do(one: Nested, other: Nested) -> None:
+    assert (built(one).digest == built(other).digest) == (built(one) == built(other))
+
+
+@given(nests(24), st.integers(0, 2**32))
+def test_sums_below_nodes(nested: Nested, seed: int) -> None:
+    order = built(nested)
+    values = np.random.default_rng(seed).integers(-9, 9, order.terms)
+    below = order.below(values)
+    assert below[-1] == values.sum()
+    for node, children in enumerate(order.children, order.terms):
+        assert below[node] == sum(below[child] for child in children)
+
+
+@pytest.mark.parametrize(
+    ("terms", "groups"),
+    [(3, [[0, 1]]), (3, [[0, 1], [1, 2]]), (2, [[0]]), (3, [[0, 4], [1, 2]]), (4, [[0, 1], [2, 3]]), (2, [[0, 0]])],
+)
+def test_what_is_no_tree_is_refused(terms: int, groups: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match=r"no tree|cannot have"):
+        tree(terms, groups)
+
+
+# Reading them out.
+
+
+@settings(max_examples=1500)
+@given(nests(), st.integers(1, 64), st.integers(0, 5))
+def test_any_tree_is_read_out(nested: Nested, width: int, seed: int) -> None:
+    order = built(nested)
+    assert reveal(order.terms, oracle(order), width, seed) == order
+
+
+@settings(max_examples=300)
+@given(nests(14), nests(14))
+def test_no_other_tree_passes_the_certificate(one: Nested, other: Nested) -> None:
+    known, asked = built(one), built(other)
+    if known.terms != asked.terms:
+        return
+    assert (confirm(known, oracle(asked)) is None) == (known == asked)
+
+
+def test_every_tree_of_five_terms_fails_every_others_certificate() -> None:
+    """All of them, so that the proof in `certificate` is seen to hold where it can be seen whole."""
+    trees = {built(nested) for nested in every_nest([0, 1, 2, 3, 4])}
+    assert len(trees) == 236  # Schröder's fourth problem, OEIS A000311
+    for known in trees:
+        assert [other for other in trees if confirm(known, oracle(other)) is None] == [known]
+
+
+def every_nest(parts: list[Nested]) -> list[Nested]:
+    """All ways to group some parts."""
+    if len(parts) == 1:
+        return [parts[0]]
+    found: list[Nested] = []
+    for groups in set_partitions(parts):
+        if len(groups) > 1:
+            choices: list[list[Nested]] = [[]]
+            for group in groups:
+                choices = [[*chosen, nest] for chosen in choices for nest in every_nest(group)]
+            found += choices
+    return found
+
+
+def set_partitions(parts: list[Nested]) -> list[list[list[Nested]]]:
+    if not parts:
+        return [[]]
+    first, *rest = parts
+    return [
+        new
+        for partition in set_partitions(rest)
+        for new in (
+            [[first], *partition],
+            *([[first, *group] if at == place else group for at, group in enumerate(partition)]
+              for place in range(len(partition))),
+        )
+    ]  # fmt: skip
+
+
+@settings(max_examples=400)
+@given(nests(30), st.data())
+def test_no_tree_is_given_that_contradicts_an_answer(nested: Nested, data: st.DataObject) -> None:
+    order = built(nested)
+    if order.terms < 3:
+        return
+    lie = frozenset(data.draw(st.lists(st.integers(0, order.terms - 1), min_size=2, max_size=2, unique=True)))
+    offset = data.draw(st.sampled_from([-1, 1]))
+    told: list[tuple[Ints, Ints, Ints]] = []
+
+    def lying(first: Ints, second: Ints) -> Ints:
+        truth = oracle(order)(first, second)
+        wrong = [frozenset(pair) == lie for pair in zip(first.tolist(), second.tolist(), strict=True)]
+        told.append((first, second, truth + offset * np.array(wrong, dtype=np.int64)))
+        return told[-1][2]
+
+    try:
+        found = reveal(order.terms, lying, 16)
+    except Inconsistent:
+        return
+    for first, second, sizes in told:
+        assert (oracle(found)(first, second) == sizes).all()
+
+
+@pytest.mark.parametrize("terms", [4096])
+@pytest.mark.parametrize(
+    "name", ["sequential", "reversed", "pairwise", "strided 32", "groups of 16", "split 4 pairwise"]
+)
+def test_few_launches_are_enough(terms: int, name: str) -> None:
+    order = tree_of(known_orders_flat(terms)[name], terms)
+    launches = 0
+
+    def ask(first: Ints, second: Ints) -> Ints:
+        nonlocal launches
+        launches += -(-len(first) // 4096)
+        return order.sizes[order.meeting(first, second)]
+
+    assert reveal(terms, ask, 4096) == order
+    assert launches <= 24
+
+
+def known_orders_flat(terms: int) -> dict[str, list[list[int]]]:
+    """The same orders as lists of groups, since nested lists of thousands are too deep for Python."""
+
+    def chain(parts: list[int], groups: list[list[int]]) -> int:
+        total = parts[0]
+        for part in parts[1:]:
+            groups.append([total, part])
+            total = terms + len(groups) - 1
+        return total
+
+    def pairs(parts: list[int], groups: list[list[int]]) -> int:
+        while len(parts) > 1:
+            joined = []
+            for at in range(0, len(parts) - 1, 2):
+                groups.append(parts[at : at + 2])
+                joined.append(terms + len(groups) - 1)
+            parts = joined + parts[len(parts) // 2 * 2 :]
+        return parts[0]
+
+    def fuse(parts: list[int], groups: list[list[int]]) -> int:
+        total: list[int] = []
+        for at in range(0, len(parts), 16):
+            groups.append([*total, *parts[at : at + 16]])
+            total = [terms + len(groups) - 1]
+        return total[0]
+
+    found: dict[str, list[list[int]]] = {name: [] for name in ("sequential", "reversed", "pairwise", "groups of 16")}
+    everything = list(range(terms))
+    chain(everything, found["sequential"])
+    chain(everything[::-1], found["reversed"])
+    pairs(everything, found["pairwise"])
+    fuse(everything, found["groups of 16"])
+    strides: list[list[int]] = []
+    pairs([chain(everything[start::32], strides) for start in range(32)], strides)
+    parts: list[list[int]] = []
+    pairs([fuse(everything[at : at + terms // 4], parts) for at in range(0, terms, terms // 4)], parts)
+    return found | {"strided 32": strides, "split 4 pairwise": parts}
+
+
+def tree_of(groups: list[list[int]], terms: int) -> Tree:
+    return tree(terms, groups)
+
+
+# Kernels.
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("terms", [1, 2, 3, 17, 64, 100])
+def test_known_orders_are_read_off_a_kernels_results(terms: int, dtype: str) -> None:
+    for name, nested in known_orders(terms).items():
+        order = built(nested)
+        found = read(mm_kernel(always(order)), "mm", terms, dtype)
+        assert found.refused == {}, name
+        assert set(found.trees.values()) == {order}, name
+        assert found.mismatch is None
+
+
+@settings(max_examples=400)
+@given(nests(40), st.sampled_from(["fp32", "bf16"]))
+def test_any_order_is_read_off_a_kernels_results(nested: Nested, dtype: str) -> None:
+    order = built(nested)
+    found = read(mm_kernel(always(order)), "mm", order.terms, dtype)
+    assert (set(found.trees.values()), found.refused) == ({order}, {})
+
+
+@settings(max_examples=100)
+@given(nests(24))
+def test_any_order_is_read_off_a_row_kernels_results(nested: Nested) -> None:
+    order = built(nested)
+    found = read(mean_kernel(always(order)), "mean", order.terms)
+    assert (set(found.trees.values()), found.refused) == ({order}, {})
+
+
+def test_a_split_that_depends_on_the_batch_is_seen_and_told() -> None:
+    whole = built(fused(range(64), 16))
+    in_four = built(split(64, 4, lambda part: fused(part, 16), one_after_the_other))
+    found = read(mm_kernel(lambda m, row: in_four if m < 3 else whole), "mm", 64)
+    assert found.trees == {1: in_four, 3: whole, 8: whole}
+    assert found.mismatch is not None
+    assert found.mismatch[0] == 3
+    assert sentence(in_four) == "4 parts of 16 terms, added one after the other: each 16 terms at once"
+    assert sentence(whole) == "4 groups of 16 terms, each at once, one after the other"
+
+
+def test_two_rows_of_one_launch_with_different_orders_are_no_proof() -> None:
+    orders = [built(known_orders(32)[name]) for name in ("sequential", "pairwise")]
+    found = read(mm_kernel(lambda m, row: orders[row == 7]), "mm", 32)
+    assert found.trees.keys() == {1, 3}
+    assert re.search("row 7 adds in another order than row 0", found.refused[8])
+
+
+def test_a_dropped_tail_is_no_proof() -> None:
+    order = built(fused(range(48), 16))
+
+    def drops(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        kept = weights[0].clone()
+        kept[-5:] = 0
+        return mm_kernel(always(order))(rows, (kept,))
+
+    found = read(drops, "mm", 48)
+    assert found.trees == {}
+    assert len(found.refused) == 3
+
+
+def test_an_order_that_depends_on_the_data_is_no_proof() -> None:
+    orders = [built(known_orders(32)[name]) for name in ("sequential", "pairwise")]
+
+    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        negative = bool((weights[0] == -1).any())  # as no question is, and every check
+        return mm_kernel(always(orders[negative]))(rows, weights)
+
+    found = read(launch, "mm", 32)
+    assert found.trees == {}
+    assert all("its order depends on its data" in reason for reason in found.refused.values())
+
+
+def test_a_kernel_that_is_not_repeatable_is_no_proof() -> None:
+    orders = [built(known_orders(32)[name]) for name in ("sequential", "pairwise")]
+    calls = 0
+
+    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        nonlocal calls
+        calls += 1
+        return mm_kernel(always(orders[calls % 2]))(rows, weights)
+
+    found = read(launch, "mm", 32)
+    assert found.trees == {}
+    assert len(found.refused) == 3
+
+
+def test_sums_that_are_not_swamped_are_no_proof() -> None:
+    """An accumulator that holds both the huge terms and the units, as no binary format has."""
+
+    def exact(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        columns = weights[0].double()
+        huge = columns.abs() > 2**50
+        return ((rows[0].double() @ columns.masked_fill(huge, 0)).float(),)
+
+    found = read(exact, "mm", 32)
+    assert found.trees == {}
+    assert all("lost" in reason or "meets" in reason for reason in found.refused.values())
+
+
+def test_a_result_rounded_in_between_is_no_proof() -> None:
+    """Parts joined in bf16 lose units that no huge term took."""
+
+    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        half = weights[0].shape[0] // 2
+        parts = [(rows[0][:, :half] @ weights[0][:half]), (rows[0][:, half:] @ weights[0][half:])]
+        return ((parts[0].bfloat16() + parts[1].bfloat16()).float(),)
+
+    found = read(launch, "mm", 1023)
+    assert found.trees == {}
+
+
+def test_what_cannot_be_read_is_unsupported() -> None:
+    shape = Shape(label="test", k=64)
+    with pytest.raises(Unsupported, match="softmax"):
+        Prober(operators()["softmax"], shape, Precision.parse("fp32"), mean_kernel(always(built(0))), m=1, device=CPU)
+    long = Shape(label="test", k=1 << 16, n=8)
+    with pytest.raises(Unsupported, match="fp16 has no numbers"):
+        Prober(operators()["mm"], long, Precision.parse("fp16"), mean_kernel(always(built(0))), m=1, device=CPU)
+
+
+@pytest.mark.parametrize("operator", ["mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+def test_the_cpu_arm_is_proven_over_the_batch(operator: str, dtype: str) -> None:
+    from kernels_bench.arms import arms
+
+    kernel = arms()["samebits"].kernels()[operator]
+    chosen = operators()[operator]
+    shape = Shape(label="test", k=33, n=16, b=2 if operator == "bmm_heads" else None)
+
+    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        return chosen.by_row(kernel(*chosen.arguments(rows, weights)))
+
+    found = read_orders(
+        lambda m: Prober(chosen, shape, Precision.parse(dtype), launch, m=m, device=CPU), [1, 2, 3, 5, 9, 17]
+    )
+    assert found.refused == {}
+    assert len(set(found.trees.values())) == 1
+    assert found.trees.keys() == {1, 2, 3, 5, 9, 17}
+
+
+# Words.
+
+
+@pytest.mark.parametrize(
+    ("nested", "told"),
+    [
+        (0, "one term"),
+        ([0, 1], "2 terms one after the other"),
+        (one_after_the_other(range(9)), "9 terms one after the other"),
+        (one_after_the_other(range(8, -1, -1)), "9 terms one after the other, last first"),
+        (pairwise(range(16)), "16 terms, added pairwise"),
+        (fused(range(64), 16), "4 groups of 16 terms, each at once, one after the other"),
+        (fused(range(39), 16), "2 groups of 16 terms, each at once, one after the other, then 7 terms at once"),
+        (fused(range(16), 16), "16 terms at once"),
+        (
+            split(64, 4, lambda part: fused(part, 8), pairwise),
+            "4 parts of 16 terms, added pairwise: each 2 groups of 8 terms, each at once, one after the other",
+        ),
+        (
+            split(96, 3, one_after_the_other, one_after_the_other),
+            "3 parts of 32 terms, added one after the other: each 32 terms one after the other",
+        ),
+        (
+            strided(64, 4),
+            "4 parts of 16 terms, interleaved, added pairwise: each 16 terms one after the other, 4 apart",
+        ),
+    ],
+)
+def test_orders_in_words(nested: Nested, told: str) -> None:
+    assert sentence(built(nested)) == told
+
+
+@given(nests(40))
+def test_every_tree_has_words_and_an_outline(nested: Nested) -> None:
+    order = built(nested)
+    assert "{" not in sentence(order)
+    lines = list(outline(order))
+    assert lines
+    assert len(lines) <= 25
