@@ -15,13 +15,16 @@ from rich.console import Console
 
 from kernels_bench.agreement import agreement, in_words
 from kernels_bench.listing import print_catalogue
+from kernels_bench.orders import draw, read_cases
+from kernels_bench.orders import exit_status as order_status
+from kernels_bench.orders import in_words as order_words
 from kernels_bench.plan import UsageError
 from kernels_bench.progress import display_for
 from kernels_bench.recheck import in_words as recheck_words
 from kernels_bench.recheck import recheck
 from kernels_bench.relations.base import Comparison, Launch
 from kernels_bench.results import ResultsError, Selection, schema
-from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one
+from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one, write
 from kernels_bench.workers import WorkerError
 
 USAGE_STATUS, INTERRUPTED_STATUS = 2, 130
@@ -169,6 +172,52 @@ def _launch(text: str) -> Launch:
     if text not in ("eager", "graph"):
         raise UsageError(f"--launch {text}: expected eager or graph")
     return "graph" if text == "graph" else "eager"
+
+
+@app.command("order")
+def order_command(
+    op: Annotated[str, typer.Option(help="Operators, comma-separated.", metavar="NAMES")],
+    arm: Annotated[str | None, typer.Option(help="Arms, comma-separated.", metavar="NAMES")] = None,
+    shapes: Annotated[str | None, typer.Option(help="As above, or N,K.", metavar="NAMES|N,K")] = None,
+    batch: Annotated[str | None, typer.Option(help="Rows M, such as 1,16,17,256.", metavar="M,…")] = None,
+    dtype: Annotated[str | None, typer.Option(help="bf16, fp16, fp32, bf16:fp32.", metavar="NAMES")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of questions and checks.")] = 0,
+    plugin: Annotated[list[str] | None, typer.Option(help="A file with an ARM of your own.")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Draw every order into this directory.")] = None,
+    json: Annotated[str | None, typer.Option(help="Write what was found as JSON (- for standard output).")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds for each case.")] = 60.0,
+) -> None:
+    """Read out in which order kernels add, at every M, and say whether it is always the same.
+
+    Exit status: 0 it is; 1 it depends on M; 2 the command line is wrong; 3 some order could not be read.
+    """
+    with _reporting():
+        selection = Selection(
+            op=_words(op),
+            arm=_words(arm),
+            shapes=_words(shapes),
+            batch=_numbers("batch", batch),
+            dtype=_words(dtype),
+            seed=seed,
+            plugin=tuple(plugin or ()),
+            timeout_s=timeout,
+        )
+        status = _order(selection, svg, json)
+    raise typer.Exit(status)
+
+
+def _order(selection: Selection, svg: Path | None, json: str | None) -> int:
+    with display_for(Console(stderr=True)) as display:
+        found, scope = read_cases(selection, svg is not None, display)
+    if json != "-":
+        for line in order_words(found, scope):
+            print(line)
+    if svg is not None:
+        for path in draw(found, svg):
+            print(f"drawn: {path}")
+    if json is not None:
+        write(json, json_module.dumps([one.model_dump(mode="json", exclude={"read": {"pictures"}}) for one in found]))
+    return order_status(found)
 
 
 @app.command("report")

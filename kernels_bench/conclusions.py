@@ -15,9 +15,9 @@ from profiles.environment import Environment
 
 SUMMARY_SCHEMA_VERSION = 2
 
-Verdict = Literal["wrong", "variant", "failed", "inconclusive", "sampled", "unsupported", "skipped"]
+Verdict = Literal["wrong", "variant", "failed", "inconclusive", "sampled", "proven", "unsupported", "skipped"]
 VERDICTS: tuple[Verdict, ...] = (
-    "wrong", "variant", "failed", "inconclusive", "sampled", "unsupported", "skipped"
+    "wrong", "variant", "failed", "inconclusive", "sampled", "proven", "unsupported", "skipped"
 )  # fmt: skip
 """Every verdict of a case, the worst first: an arm has the worst of its cases'."""
 
@@ -159,14 +159,14 @@ class Finding(Record):
     """What is wrong with one case, and how to see it again.
 
     Attributes:
-        kind: ``wrong``, or ``variant`` with its counterexample.
+        kind: ``wrong``, ``variant`` with its counterexample, or ``order``: the order of addition differs with M.
         case: where.
         text: what, in one sentence without a full stop.
         command: shows it again; a counterexample's in a few seconds.
         counterexample: for ``variant``.
     """
 
-    kind: Literal["wrong", "variant"]
+    kind: Literal["wrong", "variant", "order"]
     case: Case
     text: str
     command: str

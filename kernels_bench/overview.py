@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from kernels_bench.conclusions import ArmSummary, OperatorSummary, RunSummary
 
 SIGNS = {
+    "proven": "🔒",
     "sampled": "✅",
     "variant": "❌",
     "wrong": "⛔",

@@ -19,6 +19,7 @@ _MEANINGS: dict[Verdict, str] = {
     "failed": "failed: could not be verified; see the warnings",
     "inconclusive": "inconclusive: no relation could be examined",
     "sampled": "sampled: no row's bits changed in any company tried; strong evidence, not a proof",
+    "proven": "proven: so it was, and the order of addition was read out and is the same at every M of the sweep",
     "skipped": "skipped: not verified, since its arm was given up; see the warnings",
 }
 # By verdict: for one arm, and for several.
@@ -28,6 +29,7 @@ _CLAUSES: dict[Verdict, tuple[str, str]] = {
     "failed": ("could not be verified", "could not be verified"),
     "inconclusive": ("could not be judged", "could not be judged"),
     "sampled": ("kept its bits", "kept their bits"),
+    "proven": ("provably kept its bits", "provably kept their bits"),
     "unsupported": ("offers nothing", "offer nothing"),
     "skipped": ("was not verified", "were not verified"),
 }
@@ -138,7 +140,7 @@ def _where(case: Case) -> str:
 
 def finding_text(arm: str, finding: Finding) -> str:
     """A finding of an arm, on one line."""
-    kind = "counterexample" if finding.kind == "variant" else "wrong result"
+    kind = {"variant": "counterexample", "order": "order of addition", "wrong": "wrong result"}[finding.kind]
     return f"{arm}, {kind}: {finding.text} ({_where(finding.case)})"
 
 
@@ -169,7 +171,7 @@ def outcome(summary: RunSummary) -> str:
         parts.append(f"{_and(broken)} claim{'s' if len(broken) == 1 else ''} batch invariance and did not keep it")
     if wrong:
         parts.append(f"{_and(wrong)} gave wrong results")
-    kept = tuple(arm.arm for arm in summary.arms if arm.claims and arm.verdict == "sampled")
+    kept = tuple(arm.arm for arm in summary.arms if arm.claims and arm.verdict in ("sampled", "proven"))
     incomplete = unmeasured(summary)
     if kept and (parts or incomplete):
         parts.append(f"{_and(kept)} kept {'it' if broken else 'batch invariance'}")

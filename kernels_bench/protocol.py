@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels_bench.cases import Case, Claims, Device, Load, Record, Shape
-from kernels_bench.records import ArmStart, Ceiling, Counterexample, Timing, Verification
+from kernels_bench.records import ArmStart, Ceiling, Counterexample, Order, Timing, Verification
 
 
 class ArmInfo(Record):
@@ -109,6 +109,7 @@ class Verify(Record):
         universe: number of rows.
         digest_sizes: M's whose outputs are digested.
         brief: a short run's companies.
+        order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
     """
 
     case: Case
@@ -118,6 +119,37 @@ class Verify(Record):
     sizes: tuple[int, ...]
     digest_sizes: tuple[int, ...]
     brief: bool = False
+    order_s: float = 0.0
+
+
+class ReadOrder(Record):
+    """Request: one case's orders of addition; answered with `OrderRead`.
+
+    Attributes:
+        sizes: every M.
+        budget_s: seconds after which no further question is asked.
+        drawn: whether the orders are to be drawn too.
+    """
+
+    case: Case
+    seed: int
+    sizes: tuple[int, ...]
+    budget_s: float
+    drawn: bool = False
+
+
+class OrderRead(Record):
+    """Answer to `ReadOrder`.
+
+    Attributes:
+        order: what was found.
+        outlines: each found order as indented lines.
+        pictures: each found order as SVG, if they were asked for.
+    """
+
+    order: Order
+    outlines: tuple[tuple[str, ...], ...] = ()
+    pictures: tuple[str, ...] = ()
 
 
 class Reproduce(Record):
@@ -195,6 +227,15 @@ class Failure(Record):
 
 
 Request = (
-    AskCatalogue | LoadArm | Verify | Reproduce | PrepareTiming | TakeTurn | FinishTiming | MeasureCeiling | Release
+    AskCatalogue
+    | LoadArm
+    | Verify
+    | ReadOrder
+    | Reproduce
+    | PrepareTiming
+    | TakeTurn
+    | FinishTiming
+    | MeasureCeiling
+    | Release
 )
-Reply = Catalogue | ArmStart | Verification | Reproduced | Turned | Timing | Ceiling | Released | Failure
+Reply = Catalogue | ArmStart | Verification | OrderRead | Reproduced | Turned | Timing | Ceiling | Released | Failure

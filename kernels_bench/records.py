@@ -123,6 +123,45 @@ class Accuracy(Record):
     token: int | None = None
 
 
+class FoundOrder(Record):
+    """An order in which a kernel adds.
+
+    Attributes:
+        digest: equal for equal orders.
+        words: the order in a sentence.
+        sizes: numbers of rows, M, at which it is this one, ascending.
+    """
+
+    digest: str
+    words: str
+    sizes: tuple[int, ...]
+
+
+class Order(Record):
+    """What was read of the order in which one case's terms are added, see `kernels_bench.order`.
+
+    Attributes:
+        status: ``proven``: the same at every M; ``variant``: not the same; ``unknown``: not read at some M, see
+            ``reason``; ``unsupported``: it cannot be read off this operator's results.
+        reason: for ``unknown`` and ``unsupported``.
+        found: every order, that of the smallest M first.
+        witness: for ``variant``, two terms that meet elsewhere, in words.
+        terms: how many are added.
+        columns: sums a row whose terms were chosen.
+        launches: how many there were.
+        seconds: wall time.
+    """
+
+    status: Literal["proven", "variant", "unknown", "unsupported"]
+    reason: str = ""
+    found: tuple[FoundOrder, ...] = ()
+    witness: str = ""
+    terms: int = 0
+    columns: int = 0
+    launches: int = 0
+    seconds: float = 0.0
+
+
 class Verification(Record):
     """The bits of one case.
 
@@ -136,6 +175,7 @@ class Verification(Record):
         digests: digest of the first M rows' outputs, by M; equal digests of two arms mean the same bits.
         universe: number of rows.
         seconds: wall time.
+        order: of addition; None where it was not to be read.
     """
 
     kind: Literal["verification"] = "verification"
@@ -148,6 +188,7 @@ class Verification(Record):
     digests: dict[int, str] = Field(default_factory=dict)
     universe: int = 0
     seconds: float = 0.0
+    order: Order | None = None
 
     @property
     def key(self) -> str:
@@ -157,8 +198,12 @@ class Verification(Record):
     @property
     def verdict(
         self,
-    ) -> Literal["variant", "sampled", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
-        """The case's verdict in a word."""
+    ) -> Literal["variant", "sampled", "proven", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
+        """The case's verdict in a word.
+
+        Orders that differ with the batch make it ``variant`` though no sample showed it; the same order at every M
+        makes ``proven`` of ``sampled``.
+        """
         if self.status != "measured":
             return self.status
         if self.wrong:
@@ -168,7 +213,10 @@ class Verification(Record):
             return "variant"
         if "failed" in statuses:
             return "failed"
-        return "sampled" if "held" in statuses else "inconclusive"
+        order = self.order.status if self.order is not None else "unknown"
+        if order == "variant" or "held" not in statuses:
+            return "variant" if order == "variant" else "inconclusive"
+        return "proven" if order == "proven" else "sampled"
 
     @property
     def counterexample(self) -> Counterexample | None:

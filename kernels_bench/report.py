@@ -50,6 +50,7 @@ _STYLES: dict[Verdict, str] = {
     "failed": "magenta",
     "inconclusive": "yellow",
     "sampled": "green",
+    "proven": "bold green",
     "unsupported": "dim",
     "skipped": "magenta",
 }

@@ -23,6 +23,9 @@ from kernels_bench.workers import Crew
 
 DEFAULT_ARM = "torch"
 
+ORDER_S = 0.5
+"""Seconds a case for reading its order of addition; where they are not enough, its verdict is ``sampled``."""
+
 
 class Runner:
     """One run.
@@ -102,6 +105,7 @@ class Runner:
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
             brief=self._plan.quick,
+            order_s=ORDER_S if "batch_size" in self._plan.relations else 0.0,
         )
 
     def _measure_ceiling(self) -> None:

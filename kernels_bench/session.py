@@ -189,9 +189,9 @@ def report(directory: Path, outputs: Outputs) -> int:
     texts = ((outputs.json, to_json), (outputs.markdown, markdown))
     if "-" not in (outputs.json, outputs.markdown):
         render(summary, Console())
-    for target, write in texts:
+    for target, text_of in texts:
         if target is not None:
-            _write(target, write(summary))
+            write(target, text_of(summary))
     if outputs.into is not None:
         _draw_into(Path(outputs.into), overview(summary), directory.resolve().name)
     return exit_status(summary)
@@ -238,7 +238,12 @@ def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) ->
     )
 
 
-def _write(target: str, text: str) -> None:
+def write(target: str, text: str) -> None:
+    """Write a text to a file; ``-`` is standard output.
+
+    Raises:
+        ResultsError: the file cannot be written.
+    """
     if target == "-":
         print(text)
         return

@@ -24,7 +24,7 @@ from kernels_bench.conclusions import (
 from kernels_bench.gathered import Found, State, gather, median_us
 from kernels_bench.notices import notices
 from kernels_bench.records import AnyRecord, Ceiling, Timing, Verification
-from kernels_bench.wording import describe, extent, plugin_of, rerun_command
+from kernels_bench.wording import describe, describe_order, extent, order_command, plugin_of, rerun_command
 
 
 def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
@@ -187,7 +187,10 @@ def _breaks_a_claim(verification: Verification, claims: Claims) -> bool:
     """Whether a case broke a relation that its arm claims; what is wrong altogether is judged apart."""
     if verification.verdict != "variant":
         return False
-    return any(result.status == "broken" and claimed(claims, result.relation) for result in verification.relations)
+    if any(result.status == "broken" and claimed(claims, result.relation) for result in verification.relations):
+        return True
+    order = verification.order
+    return order is not None and order.status == "variant" and claimed(claims, "batch_size")
 
 
 def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[Finding]:
@@ -207,6 +210,11 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
         found, case, result = min(broken, key=lambda one: (one[0].company.size, one[0].reference.size))
         text = describe(found) + extent(result)
         yield Finding(kind="variant", case=case, text=text, command=found.command, counterexample=found)
+    unlike = [one for one in verified if one.order is not None and one.order.status == "variant"]
+    for verification in unlike[:1]:
+        assert verification.order is not None
+        command = order_command(verification.case, verification.order, plugin)
+        yield Finding(kind="order", case=verification.case, text=describe_order(verification.order), command=command)
 
 
 # --- speed -------------------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 from kernels_bench.cases import Case, at_token
 from kernels_bench.conclusions import RunFacts
-from kernels_bench.records import CompanyRef, Counterexample, RelationResult
+from kernels_bench.records import CompanyRef, Counterexample, Order, RelationResult
 
 
 def rerun_command(case: Case, plugin: str | None = None) -> str:
@@ -20,6 +21,30 @@ def rerun_command(case: Case, plugin: str | None = None) -> str:
     }
     words = [word for name, value in options.items() if value is not None for word in (name, value)]
     return shlex.join(["python", "-m", "kernels_bench", *words])
+
+
+def order_command(case: Case, order: Order, plugin: str | None = None) -> str:
+    """The command that reads a case's orders at the M between which they change."""
+    options = {
+        "--op": case.operator,
+        "--arm": case.arm,
+        "--shapes": case.shape.token,
+        "--dtype": str(case.precision),
+        "--batch": ",".join(str(one.sizes[0]) for one in order.found),
+        "--plugin": plugin,
+    }
+    words = [word for name, value in options.items() if value is not None for word in (name, value)]
+    return shlex.join(["python", "-m", "kernels_bench", "order", *words])
+
+
+def describe_order(order: Order) -> str:
+    """How orders differ with M, in one sentence."""
+    return "; ".join(f"{sizes_text(one.sizes)}: {one.words}" for one in order.found[:3])
+
+
+def sizes_text(sizes: Sequence[int]) -> str:
+    """Some M, ascending, such as ``M=1`` or ``M=16 to 257``."""
+    return f"M={sizes[0]}" if len(sizes) == 1 else f"M={sizes[0]} to {sizes[-1]} ({len(sizes)})"
 
 
 def describe(found: Counterexample) -> str:

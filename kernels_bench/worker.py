@@ -23,6 +23,10 @@ from kernels_bench.cases import Case, first_line
 from kernels_bench.ceiling import measure_ceiling
 from kernels_bench.launch import requests
 from kernels_bench.operators import operators
+from kernels_bench.order.picture import picture
+from kernels_bench.order.reading import Reading
+from kernels_bench.order.record import order_of
+from kernels_bench.order.words import outline
 from kernels_bench.protocol import (
     ArmInfo,
     AskCatalogue,
@@ -32,7 +36,9 @@ from kernels_bench.protocol import (
     LoadArm,
     MeasureCeiling,
     OperatorInfo,
+    OrderRead,
     PrepareTiming,
+    ReadOrder,
     RelationInfo,
     Release,
     Released,
@@ -44,7 +50,7 @@ from kernels_bench.protocol import (
     Turned,
     Verify,
 )
-from kernels_bench.records import ArmStart, Ceiling, Timing, Verification
+from kernels_bench.records import ArmStart, Ceiling, Order, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
 from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind, poisoned_allocations
 from kernels_bench.timing import Stopwatch, TimedCase, let_go, stopwatch_for
@@ -139,6 +145,7 @@ class Worker:
             AskCatalogue: catalogue,
             LoadArm: self._load,
             Verify: self._verify,
+            ReadOrder: self._read_order,
             Reproduce: self._reproduce,
             PrepareTiming: self._prepare,
             TakeTurn: lambda _: Turned(done=self._timing().turn(self._stopwatch())),
@@ -179,11 +186,50 @@ class Worker:
                     self._make(case, request.seed, request.universe, watched=True), request.seed, self._plugin
                 )
                 setting = Setting(request.universe, request.sizes, longest=case.shape.tokens or 0, brief=request.brief)
-                return verifier.verify(chosen, setting, request.digest_sizes)
+                found = verifier.verify(chosen, setting, request.digest_sizes)
+                return found if found.wrong else self._with_order(found, request)
         except MalformedResult:
             raise
         except KernelFault as fault:
             return Verification(case=case, status="measured", wrong=str(fault), universe=request.universe)
+
+    def _with_order(self, found: Verification, request: Verify) -> Verification:
+        """The same with the order of addition; that it cannot be read is no fault of the kernel's."""
+        if not request.order_s or not operators()[request.case.operator].sums_of(request.case.shape, 1):
+            return found
+        try:
+            order, _ = self._orders(ReadOrder(
+                case=request.case, seed=request.seed, sizes=request.sizes, budget_s=request.order_s
+            ))  # fmt: skip
+        except (RuntimeError, KernelFault, Unsupported) as error:
+            self._survive(error)
+            order = Order(status="unknown", reason=first_line(error))
+        return found.model_copy(update={"order": order})
+
+    def _survive(self, error: Exception) -> None:
+        """Raise an error again that the device did not survive."""
+        if self._lost():
+            raise error
+
+    def _orders(self, request: ReadOrder) -> tuple[Order, Reading]:
+        with self._ranges.range(f"order/{request.case.key}", category="order"):
+            return order_of(
+                request.case,
+                operators()[request.case.operator],
+                bind(request.case, self._kernels),
+                request.sizes,
+                device=self._device,
+                seed=request.seed,
+                budget_s=request.budget_s,
+            )
+
+    def _read_order(self, request: ReadOrder) -> OrderRead:
+        self._forget()
+        order, reading = self._orders(request)
+        trees = {tree.digest: tree for tree in reading.distinct}
+        found = [trees[one.digest] for one in order.found]
+        pictures = tuple(picture(tree) for tree in found) if request.drawn else ()
+        return OrderRead(order=order, outlines=tuple(tuple(outline(tree)) for tree in found), pictures=pictures)
 
     def _reproduce(self, request: Reproduce) -> Reproduced:
         try:

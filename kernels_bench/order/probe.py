@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +19,9 @@ from kernels_bench.order.tree import Ints
 
 Launch = Callable[[RowTensors, tuple[torch.Tensor, ...]], RowTensors]
 """Rows and weights to a kernel's results, see `Operator.by_row`."""
+
+
+OUT_OF_TIME = "not reached in the time given to it"
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ class Prober:
             raise Unsupported(f"the order of {operator.name} cannot be read off its result")
         if self.terms > self._scale.most_terms:
             raise Unsupported(f"{precision.input} has no numbers to probe {self.terms} terms with")
+        self._deadline = math.inf
         self._draw = np.random.default_rng([seed, m])
         self._parts = np.array_split(np.arange(self.terms), math.ceil(self.terms / self._counted()))
         self.width = max(1, self._sums // len(self._parts))
@@ -95,6 +101,13 @@ class Prober:
     def _counted(self) -> int:
         """Units that may be asked for at once; a division by K must be undone exactly too."""
         return COUNTED[self.output] // 2
+
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[None]:
+        """Refuse questions from a point of `time.monotonic` on."""
+        self._deadline = deadline
+        yield
+        self._deadline = math.inf
 
     def ask(self, first: Ints, second: Ints) -> Ints:
         """See `kernels_bench.order.reveal.Ask`."""
@@ -114,7 +127,7 @@ class Prober:
             units: how many units the other terms are, -1, 0 or 1: (questions, K).
 
         Raises:
-            Inconsistent: a result is no number of units, or rows of one launch give different ones.
+            Inconsistent: a result is no number of units, rows of one launch give different ones, or time is over.
         """
         found = np.empty(len(first), dtype=np.int64)
         for begin in range(0, len(first), self._sums):
@@ -123,6 +136,8 @@ class Prober:
         return found
 
     def _totals(self, first: Ints, second: Ints, units: np.ndarray[tuple[int, int], np.dtype[np.int8]]) -> Ints:
+        if time.monotonic() > self._deadline:
+            raise Inconsistent(OUT_OF_TIME)
         # Columns are drawn, so that none is asked the same in every launch: their orders could differ.
         columns = self._draw.permutation(self._sums)[: len(first)]
         place = torch.as_tensor(columns, device=self._device)

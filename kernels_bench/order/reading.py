@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,9 +33,16 @@ class Reading:
     refused: dict[int, str] = field(default_factory=dict)
     launches: int = 0
 
+    @property
+    def distinct(self) -> list[Tree]:
+        """Every tree that was found, in the order of reading."""
+        return list({tree.digest: tree for tree in self.trees.values()}.values())
 
-def read_orders(prober_of: Callable[[int], Prober], sizes: Sequence[int], seed: int = 0) -> Reading:
-    """The order at every number of rows.
+
+def read_orders(
+    prober_of: Callable[[int], Prober], sizes: Sequence[int], seed: int = 0, budget_s: float = math.inf
+) -> Reading:
+    """The order at every number of rows, as far as time allows.
 
     The tree is read out at the number of rows whose launches answer most, and proven to be the same at every other one
     by `confirm`; where it is not, that order is read out too.
@@ -41,22 +50,21 @@ def read_orders(prober_of: Callable[[int], Prober], sizes: Sequence[int], seed: 
     Raises:
         Unsupported: see `Prober`.
     """
+    deadline = time.monotonic() + budget_s
     probers = {m: prober_of(m) for m in sizes}
-    trees: dict[int, Tree] = {}
-    refused: dict[int, str] = {}
-    mismatch: tuple[int, Mismatch] | None = None
-    known: Tree | None = None
+    reading = Reading()
     for m in sorted(probers, key=lambda m: (-probers[m].width, m)):
         try:
-            found, wrong = _read(probers[m], list(dict.fromkeys(trees.values())), seed)
-            check(probers[m], found, seed)
+            with probers[m].until(deadline):
+                found, wrong = _read(probers[m], reading.distinct, seed)
+                check(probers[m], found, seed)
         except Inconsistent as reason:
-            refused[m] = str(reason)
+            reading.refused[m] = str(reason)
             continue
-        trees[m], known = found, known or found
-        if wrong is not None and mismatch is None:
-            mismatch = m, wrong
-    return Reading(trees, mismatch, refused, sum(prober.launches for prober in probers.values()))
+        reading.trees[m] = found
+        if wrong is not None and reading.mismatch is None:
+            reading = replace(reading, mismatch=(m, wrong))
+    return replace(reading, launches=sum(prober.launches for prober in probers.values()))
 
 
 def _read(prober: Prober, known: Sequence[Tree], seed: int) -> tuple[Tree, Mismatch | None]:

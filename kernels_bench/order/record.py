@@ -1,0 +1,98 @@
+"""One case's orders as a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from kernels_bench.arms import Kernel, Unsupported
+from kernels_bench.cases import Case
+from kernels_bench.operators import Operator, RowTensors
+from kernels_bench.order.probe import Prober
+from kernels_bench.order.reading import Reading, read_orders
+from kernels_bench.order.words import sentence
+from kernels_bench.records import FoundOrder, Order
+
+
+def order_of(
+    case: Case,
+    operator: Operator,
+    kernel: Kernel,
+    sizes: Sequence[int],
+    *,
+    device: torch.device,
+    seed: int,
+    budget_s: float,
+) -> tuple[Order, Reading]:
+    """Read a case's orders at some numbers of rows.
+
+    Args:
+        case: what is read.
+        operator: the case's.
+        kernel: bound to the case.
+        sizes: every M.
+        device: where.
+        seed: of questions and checks.
+        budget_s: seconds after which no further question is asked.
+    """
+
+    def launch(rows: RowTensors, weights: tuple[torch.Tensor, ...]) -> RowTensors:
+        return operator.by_row(kernel(*operator.arguments(rows, weights)))
+
+    def prober(m: int) -> Prober:
+        return Prober(operator, case.shape, case.precision, launch, m=m, device=device, seed=seed)
+
+    start = time.perf_counter()
+    try:
+        reading = read_orders(prober, sizes, seed, budget_s)
+    except Unsupported as reason:
+        return Order(status="unsupported", reason=str(reason)), Reading()
+    found = _found(reading)
+    order = Order(
+        status=_status(reading, found),
+        reason=_reason(reading),
+        found=found,
+        witness=_witness(reading, found),
+        terms=case.shape.k,
+        columns=max(operator.sums_of(case.shape, m) for m in sizes),
+        launches=reading.launches,
+        seconds=time.perf_counter() - start,
+    )
+    return order, reading
+
+
+def _status(reading: Reading, found: Sequence[FoundOrder]) -> Literal["proven", "variant", "unknown"]:
+    if len(found) > 1:
+        return "variant"
+    return "proven" if found and not reading.refused else "unknown"
+
+
+def _found(reading: Reading) -> tuple[FoundOrder, ...]:
+    sizes: dict[str, list[int]] = {}
+    for m, tree in sorted(reading.trees.items()):
+        sizes.setdefault(tree.digest, []).append(m)
+    words = {tree.digest: sentence(tree) for tree in reading.distinct}
+    return tuple(FoundOrder(digest=key, words=words[key], sizes=tuple(at)) for key, at in sizes.items())
+
+
+def _reason(reading: Reading) -> str:
+    """Why nothing can be claimed at some M, the most frequent reason's first M named."""
+    if not reading.refused:
+        return ""
+    m, reason = min(reading.refused.items())
+    more = f", and {len(reading.refused) - 1} more" if len(reading.refused) > 1 else ""
+    return f"at M={m}{more}: {reason}"
+
+
+def _witness(reading: Reading, found: Sequence[FoundOrder]) -> str:
+    if reading.mismatch is None or len(found) < 2:
+        return ""
+    m, where = reading.mismatch
+    first = next(iter(reading.trees))
+    return (
+        f"terms {where.first} and {where.second} meet in a sum of {where.expected} terms at M={first}, "
+        f"of {where.got} at M={m}"
+    )
