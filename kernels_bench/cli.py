@@ -220,6 +220,27 @@ def _order(selection: Selection, svg: Path | None, json: str | None) -> int:
     return order_status(found)
 
 
+@app.command("faults")
+def faults_command(
+    fault: Annotated[str | None, typer.Option(help="Faults, comma-separated; default all.", metavar="NAMES")] = None,
+    seeds: Annotated[int, typer.Option(help="How many seeds, from --seed on.", min=1)] = 1,
+    seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
+    json: Annotated[str | None, typer.Option(help="Write the scores as JSON (- for standard output).")] = None,
+) -> None:
+    """Run the detector over planted faults and their controls: exit status 1 if one is missed, or a control flagged."""
+    from kernels_bench.faults import run_all, score_in_words  # they import torch, which a run's parent need not
+
+    with _reporting():
+        with display_for(Console(stderr=True)) as display:
+            scores = run_all(_words(fault), range(seed, seed + seeds), display)
+        if json is not None:
+            write(json, json_module.dumps([one.model_dump() for one in scores]))
+        if json != "-":
+            for line in score_in_words(scores):
+                print(line)
+    raise typer.Exit(0 if all(one.right for one in scores) else 1)
+
+
 @app.command("report")
 def report_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],

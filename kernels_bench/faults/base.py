@@ -1,0 +1,52 @@
+"""The contract of a planted fault, and where they are found."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Literal
+
+import kernels_bench.faults as package
+from kernels_bench.arms import Kernel
+from kernels_bench.cases import Shape
+
+GEMM = Shape(label="fault", n=8, k=48)
+ROW = Shape(label="fault", k=48)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One cause, and its control.
+
+    Attributes:
+        name: of the fault.
+        cause: in a line.
+        operator: what the kernels compute.
+        make: gives the kernel with the fault; called anew for every examination, since some remember things.
+        control: gives the same kernel without it.
+        kind: ``variant``: bits depend on the batch; ``wrong``: the result is not the operator's, or inputs are written.
+        precision: of inputs and result.
+        shape: sizes.
+        subtle: comparing bf16 results of random inputs is known to miss it.
+    """
+
+    name: str
+    cause: str
+    operator: str
+    make: Callable[[], Kernel]
+    control: Callable[[], Kernel]
+    kind: Literal["variant", "wrong"] = "variant"
+    precision: str = "fp32"
+    shape: Shape = field(default=GEMM)
+    subtle: bool = False
+
+
+@cache
+def faults() -> dict[str, Fault]:
+    """Every fault by name: the ``FAULTS`` of the files in this folder."""
+    names = (module.name for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
+    files = [importlib.import_module(name) for name in sorted(names)]
+    return {fault.name: fault for file in files for fault in getattr(file, "FAULTS", ())}
