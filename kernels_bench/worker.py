@@ -226,8 +226,9 @@ class Worker:
     def _read_order(self, request: ReadOrder) -> OrderRead:
         self._forget()
         order, reading = self._orders(request)
-        trees = {tree.digest: tree for tree in reading.distinct}
-        found = [trees[one.digest] for one in order.found]
+        layouts = {layout.digest: layout for layout in reading.distinct}
+        # Of columns in several orders the first one's is shown.
+        found = [layouts[one.digest].parts[0].tree for one in order.found]
         pictures = tuple(picture(tree) for tree in found) if request.drawn else ()
         return OrderRead(order=order, outlines=tuple(tuple(outline(tree)) for tree in found), pictures=pictures)
 

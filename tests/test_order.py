@@ -407,6 +407,43 @@ def test_the_cpu_arm_is_proven_over_the_batch(operator: str, dtype: str) -> None
     assert found.trees.keys() == {1, 2, 3, 5, 9, 17}
 
 
+def test_columns_of_a_tile_at_the_edge_may_have_an_order_of_their_own() -> None:
+    orders = [built(known_orders(48)[name]) for name in ("groups of 16", "pairwise")]
+
+    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        parts = [weights[0][:, :32], weights[0][:, 32:]]
+        results = [mm_kernel(always(order))(rows, (part,))[0] for order, part in zip(orders, parts, strict=True)]
+        return (torch.cat(results, 1),)
+
+    found = read(launch, "mm", 48)
+    assert found.refused == {}
+    (layout,) = found.distinct
+    assert [(part.columns.tolist(), part.tree) for part in layout.parts] == [
+        (list(range(32)), orders[0]),
+        (list(range(32, 40)), orders[1]),
+    ]
+    assert layout.words == (
+        "columns 0 to 31: 3 groups of 16 terms, each at once, one after the other; "
+        f"columns 32 to 39: {sentence(orders[1])}"
+    )
+    assert found.trees == {}  # not one for all columns
+
+
+def test_an_edge_that_moves_with_the_batch_is_seen() -> None:
+    orders = [built(known_orders(48)[name]) for name in ("groups of 16", "pairwise")]
+
+    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        edge = 32 if len(rows[0]) < 8 else 24
+        parts = [weights[0][:, :edge], weights[0][:, edge:]]
+        results = [mm_kernel(always(order))(rows, (part,))[0] for order, part in zip(orders, parts, strict=True)]
+        return (torch.cat(results, 1),)
+
+    found = read(launch, "mm", 48)
+    assert found.refused == {}
+    assert len(found.distinct) == 2
+    assert found.mismatch is not None
+
+
 # Words.
 
 

@@ -64,6 +64,7 @@ class Operator(ABC):
         timed_shapes: names of the shapes that are timed by default, where rows are sequences; elsewhere all are.
         family: operators that are asked for together; the name of their file unless it says otherwise.
         length: tokens of every sequence of its universes, where `at` made it so.
+        sums_are_exact: whether `added` gives sums as they were rounded once, and not quotients of them.
     """
 
     name: ClassVar[str]
@@ -81,6 +82,7 @@ class Operator(ABC):
     timed_shapes: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = ""
     length: int | None = None
+    sums_are_exact: ClassVar[bool] = True
 
     def at(self, length: int | None) -> Operator:
         """The operator as it is timed: where rows are sequences, with universes of sequences of one length."""

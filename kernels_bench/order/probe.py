@@ -65,7 +65,8 @@ class Prober:
 
     Attributes:
         terms: K.
-        width: questions a launch answers.
+        counted: units that a result tells exactly.
+        columns: sums in which questions are asked.
         launches: how many there were.
         output: dtype of the result.
 
@@ -95,19 +96,33 @@ class Prober:
             raise Unsupported(f"{precision.input} has no numbers to probe {self.terms} terms with")
         self._deadline = math.inf
         self._draw = np.random.default_rng([seed, m])
-        self._parts = np.array_split(np.arange(self.terms), math.ceil(self.terms / self._counted()))
-        self.width = max(1, self._sums // len(self._parts))
+        # A quotient is off by a unit in its last place at most, which must stay well below half a unit of ours.
+        self.counted = COUNTED[self.output] // (1 if operator.sums_are_exact else 8)
+        self._parts = np.array_split(np.arange(self.terms), math.ceil(self.terms / self.counted))
+        self.columns = np.arange(self._sums)
 
-    def _counted(self) -> int:
-        """Units that may be asked for at once; a division by K must be undone exactly too."""
-        return COUNTED[self.output] // 2
+    @property
+    def width(self) -> int:
+        """Questions that a launch answers, about."""
+        return max(1, len(self.columns) // len(self._parts))
+
+    @contextmanager
+    def within(self, columns: Ints) -> Iterator[None]:
+        """Ask in some columns only."""
+        before, self.columns = self.columns, columns
+        try:
+            yield
+        finally:
+            self.columns = before
 
     @contextmanager
     def until(self, deadline: float) -> Iterator[None]:
         """Refuse questions from a point of `time.monotonic` on."""
         self._deadline = deadline
-        yield
-        self._deadline = math.inf
+        try:
+            yield
+        finally:
+            self._deadline = math.inf
 
     def ask(self, first: Ints, second: Ints) -> Ints:
         """See `kernels_bench.order.reveal.Ask`."""
@@ -130,16 +145,28 @@ class Prober:
             Inconsistent: a result is no number of units, rows of one launch give different ones, or time is over.
         """
         found = np.empty(len(first), dtype=np.int64)
-        for begin in range(0, len(first), self._sums):
-            chosen = slice(begin, begin + self._sums)
-            found[chosen] = self._totals(first[chosen], second[chosen], units[chosen])
+        for begin in range(0, len(first), len(self.columns)):
+            chosen = slice(begin, begin + len(self.columns))
+            # Columns are drawn, so that none is asked the same in every launch: their orders could differ.
+            columns = self._draw.permutation(self.columns)[: len(first[chosen])]
+            found[chosen] = self._totals(columns, first[chosen], second[chosen], units[chosen])
         return found
 
-    def _totals(self, first: Ints, second: Ints, units: np.ndarray[tuple[int, int], np.dtype[np.int8]]) -> Ints:
+    def each(self, first: Ints, second: Ints) -> Ints:
+        """`ask`, one question in each of the columns in their order."""
+        left = np.zeros(len(self.columns), dtype=np.int64)
+        for part in self._parts:
+            present = np.zeros(self.terms, dtype=np.int8)
+            present[part] = 1
+            units = np.broadcast_to(present, (len(first), self.terms))
+            left += self._totals(self.columns, first, second, units)
+        return self.terms - left
+
+    def _totals(
+        self, columns: Ints, first: Ints, second: Ints, units: np.ndarray[tuple[int, int], np.dtype[np.int8]]
+    ) -> Ints:
         if time.monotonic() > self._deadline:
             raise Inconsistent(OUT_OF_TIME)
-        # Columns are drawn, so that none is asked the same in every launch: their orders could differ.
-        columns = self._draw.permutation(self._sums)[: len(first)]
         place = torch.as_tensor(columns, device=self._device)
         dtype = self._precision.torch_input
         terms = torch.zeros(self._sums, self.terms, dtype=dtype, device=self._device)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kernels_bench.order.probe import COUNTED, Prober
-from kernels_bench.order.reveal import Inconsistent, Mismatch, confirm, reveal
+from kernels_bench.order.layout import Layout, confirm_layout, distinct, read_layout
+from kernels_bench.order.probe import Prober
+from kernels_bench.order.reveal import Inconsistent, Mismatch
 from kernels_bench.order.tree import Ints, Tree
 
 FRESH = 64
@@ -22,21 +23,26 @@ class Reading:
     """What is known of a kernel's orders.
 
     Attributes:
-        trees: the tree at each number of rows that could be read, in the order of reading.
+        layouts: every column's order at each number of rows that could be read, in the order of reading.
         mismatch: the first number of rows at which the order is another than the first tree, and where.
         refused: numbers of rows at which nothing can be claimed, and why.
         launches: how many there were.
     """
 
-    trees: dict[int, Tree] = field(default_factory=dict)
+    layouts: dict[int, Layout] = field(default_factory=dict)
     mismatch: tuple[int, Mismatch] | None = None
     refused: dict[int, str] = field(default_factory=dict)
     launches: int = 0
 
     @property
-    def distinct(self) -> list[Tree]:
-        """Every tree that was found, in the order of reading."""
-        return list({tree.digest: tree for tree in self.trees.values()}.values())
+    def distinct(self) -> list[Layout]:
+        """All that were found, in the order of reading."""
+        return distinct(list(self.layouts.values()))
+
+    @property
+    def trees(self) -> dict[int, Tree]:
+        """The tree at each number of rows at which all columns have the same."""
+        return {m: layout.parts[0].tree for m, layout in self.layouts.items() if len(layout.parts) == 1}
 
 
 def read_orders(
@@ -44,8 +50,8 @@ def read_orders(
 ) -> Reading:
     """The order at every number of rows, as far as time allows.
 
-    The tree is read out at the number of rows whose launches answer most, and proven to be the same at every other one
-    by `confirm`; where it is not, that order is read out too.
+    It is read out at the number of rows whose launches answer most, and proven to be the same at every other one by a
+    certificate; where it is not, that order is read out too.
 
     Raises:
         Unsupported: see `Prober`.
@@ -57,25 +63,32 @@ def read_orders(
         try:
             with probers[m].until(deadline):
                 found, wrong = _read(probers[m], reading.distinct, seed)
-                check(probers[m], found, seed)
+                check_layout(probers[m], found, seed)
         except Inconsistent as reason:
             reading.refused[m] = str(reason)
             continue
-        reading.trees[m] = found
+        reading.layouts[m] = found
         if wrong is not None and reading.mismatch is None:
             reading = replace(reading, mismatch=(m, wrong))
     return replace(reading, launches=sum(prober.launches for prober in probers.values()))
 
 
-def _read(prober: Prober, known: Sequence[Tree], seed: int) -> tuple[Tree, Mismatch | None]:
-    """One of the known trees if it is that, else a new one and where it differs from the first."""
+def _read(prober: Prober, known: Sequence[Layout], seed: int) -> tuple[Layout, Mismatch | None]:
+    """One of the known orders if it is that, else a new one and where it differs from the first."""
     wrong: Mismatch | None = None
-    for tree in known:
-        mismatch = confirm(tree, prober.ask)
+    for layout in known:
+        mismatch = confirm_layout(layout, prober)
         if mismatch is None:
-            return tree, wrong
+            return layout, wrong
         wrong = wrong or mismatch
-    return reveal(prober.terms, prober.ask, prober.width, seed), wrong
+    return read_layout(prober, seed), wrong
+
+
+def check_layout(prober: Prober, layout: Layout, seed: int) -> None:
+    """See `check`, for each part of the columns."""
+    for part in layout.parts:
+        with prober.within(part.columns if len(layout.parts) > 1 else prober.columns):
+            check(prober, part.tree, seed)
 
 
 def check(prober: Prober, tree: Tree, seed: int) -> None:
@@ -88,7 +101,7 @@ def check(prober: Prober, tree: Tree, seed: int) -> None:
     draw = np.random.default_rng([seed, prober.m, prober.terms])
     count = max(FRESH, min(prober.width, 4 * FRESH)) if prober.width > 1 else FRESH
     first, second = _pairs(draw, prober.terms, count)
-    units = _few_units(draw, count, prober.terms, COUNTED[prober.output] // 2)
+    units = _few_units(draw, count, prober.terms, prober.counted)
     taken = np.arange(count)
     expected_units = units.astype(np.int64)
     expected_units[taken, first] = np.where(first == second, expected_units[taken, first], 0)

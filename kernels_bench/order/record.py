@@ -13,7 +13,6 @@ from kernels_bench.cases import Case
 from kernels_bench.operators import Operator, RowTensors
 from kernels_bench.order.probe import Prober
 from kernels_bench.order.reading import Reading, read_orders
-from kernels_bench.order.words import sentence
 from kernels_bench.records import FoundOrder, Order
 
 
@@ -72,9 +71,9 @@ def _status(reading: Reading, found: Sequence[FoundOrder]) -> Literal["proven", 
 
 def _found(reading: Reading) -> tuple[FoundOrder, ...]:
     sizes: dict[str, list[int]] = {}
-    for m, tree in sorted(reading.trees.items()):
-        sizes.setdefault(tree.digest, []).append(m)
-    words = {tree.digest: sentence(tree) for tree in reading.distinct}
+    for m, layout in sorted(reading.layouts.items()):
+        sizes.setdefault(layout.digest, []).append(m)
+    words = {layout.digest: layout.words for layout in reading.distinct}
     return tuple(FoundOrder(digest=key, words=words[key], sizes=tuple(at)) for key, at in sizes.items())
 
 
@@ -91,7 +90,7 @@ def _witness(reading: Reading, found: Sequence[FoundOrder]) -> str:
     if reading.mismatch is None or len(found) < 2:
         return ""
     m, where = reading.mismatch
-    first = next(iter(reading.trees))
+    first = next(iter(reading.layouts))
     return (
         f"terms {where.first} and {where.second} meet in a sum of {where.expected} terms at M={first}, "
         f"of {where.got} at M={m}"

@@ -154,7 +154,10 @@ def _assembled(terms: int, root: _Group) -> Tree:
 
     for spine in root.spines:
         top(spine)
-    return tree(terms, groups)
+    try:
+        return tree(terms, groups)
+    except ValueError:
+        raise Inconsistent("nodes overlap, as no tree's do") from None
 
 
 def certificate(known: Tree) -> tuple[Ints, Ints, Ints]:
