@@ -141,8 +141,9 @@ class Order(Record):
     """What was read of the order in which one case's terms are added, see `kernels_bench.order`.
 
     Attributes:
-        status: ``proven``: the same at every M; ``variant``: not the same; ``unknown``: not read at some M, see
-            ``reason``; ``unsupported``: it cannot be read off this operator's results.
+        status: ``proven``: the same at every M; ``variant``: not the same, or not in all rows of a launch;
+            ``unknown``: not read at some M, see ``reason``; ``unsupported``: it cannot be read off this operator's
+            results.
         reason: for ``unknown`` and ``unsupported``.
         found: every order, that of the smallest M first.
         witness: for ``variant``, two terms that meet elsewhere, in words.

@@ -30,7 +30,7 @@ def order_command(case: Case, order: Order, plugin: str | None = None) -> str:
         "--arm": case.arm,
         "--shapes": case.shape.token,
         "--dtype": str(case.precision),
-        "--batch": ",".join(str(one.sizes[0]) for one in order.found),
+        "--batch": ",".join(str(one.sizes[0]) for one in order.found) or None,
         "--plugin": plugin,
     }
     words = [word for name, value in options.items() if value is not None for word in (name, value)]
@@ -39,7 +39,8 @@ def order_command(case: Case, order: Order, plugin: str | None = None) -> str:
 
 def describe_order(order: Order) -> str:
     """How orders differ with M, in one sentence."""
-    return "; ".join(f"{sizes_text(one.sizes)}: {one.words}" for one in order.found[:3])
+    told = [f"{sizes_text(one.sizes)}: {one.words}" for one in order.found[:3]]
+    return "; ".join(told if len(order.found) > 1 else [order.witness, *told])
 
 
 def sizes_text(sizes: Sequence[int]) -> str:

@@ -18,6 +18,8 @@ from kernels_bench.records import (
     Ceiling,
     CompanyRef,
     Counterexample,
+    FoundOrder,
+    Order,
     RelationResult,
     Samples,
     Summary,
@@ -105,6 +107,18 @@ def ended(of: Case, status: str, reason: str = "because") -> Verification:
 
 def measured(us: float, warnings: Sequence[str] = ()) -> Summary:
     return Summary(median_us=us, p10_us=us, p90_us=us, error=0.001, samples=12, warnings=tuple(warnings))
+
+
+def same_order() -> Order:
+    return Order(status="proven", found=(FoundOrder(digest="a", words="8 terms", sizes=(1, 2)),), terms=8, columns=1)
+
+
+def other_orders() -> Order:
+    found = (
+        FoundOrder(digest="a", words="2 parts", sizes=(1, 2)),
+        FoundOrder(digest="b", words="8 terms one after the other", sizes=(3, 4, 5)),
+    )
+    return Order(status="variant", found=found, witness="terms 0 and 4 meet elsewhere", terms=8, columns=1)
 
 
 def timed(of: Case, m: int, us: float, cold_us: float | None = None, **changes: Any) -> Timing:
@@ -249,6 +263,7 @@ def of_verdict(verdict: str, of: Case) -> Verification:
         "failed": ended(of, "failed"),
         "inconclusive": verified(of, RelationResult(relation="repeat", status="inconclusive")),
         "sampled": verified(of, held()),
+        "proven": verified(of, held(), order=same_order()),
         "unsupported": ended(of, "unsupported"),
         "skipped": ended(of, "skipped"),
     }[verdict]
@@ -265,6 +280,7 @@ class TestExitStatus:
             ("failed", 3, 3),
             ("inconclusive", 3, 0),
             ("sampled", 0, 0),
+            ("proven", 0, 0),
             ("unsupported", 0, 0),
             ("skipped", 3, 3),
         ],
@@ -292,6 +308,34 @@ class TestExitStatus:
         assert exit_status(run(verified(case("mine"), broken()))) == 1
         start = ArmStart(arm="mine", claims=False, provenance="", pid=1, seconds=1.0)
         assert exit_status(run(start, verified(case("mine"), broken()))) == 0
+
+
+class TestOrder:
+    def test_orders_that_differ_with_the_batch_break_a_claim_that_no_sample_broke(self) -> None:
+        record = verified(case("vllm"), held(), order=other_orders())
+        assert record.verdict == "variant"
+        summary = run(record)
+        assert broken_promises(summary) == ("vllm",)
+        assert exit_status(summary) == 1
+        (finding,) = arm_of(summary, "vllm").findings
+        assert finding.kind == "order"
+        assert finding.text == "M=1 to 2 (2): 2 parts; M=3 to 5 (3): 8 terms one after the other"
+        assert finding.command.startswith("python -m kernels_bench order --op mm --arm vllm")
+        assert finding.command.endswith("--batch 1,3")
+
+    def test_an_order_proves_nothing_of_a_case_whose_bits_changed(self) -> None:
+        assert verified(case(), held(), broken(), order=same_order()).verdict == "variant"
+        assert verified(case(), held(), order=same_order(), wrong="2 is not 1").verdict == "wrong"
+
+    def test_an_order_that_was_not_read_leaves_a_sample(self) -> None:
+        unknown = Order(status="unknown", reason="at M=1: not reached in the time given to it")
+        assert verified(case(), held(), order=unknown).verdict == "sampled"
+        assert exit_status(run(verified(case("vllm"), held(), order=unknown))) == 0
+
+    def test_an_arm_that_claims_no_batch_size_may_change_its_order(self) -> None:
+        mine = ArmFact(name="mine", claims=("repeat",))
+        summary = run(verified(case("mine"), held(), order=other_orders()), arms=(mine,))
+        assert exit_status(summary) == 0
 
 
 class TestSpeed:

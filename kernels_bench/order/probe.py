@@ -14,7 +14,7 @@ import torch
 from kernels_bench.arms import Unsupported
 from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import Operator, RowTensors
-from kernels_bench.order.reveal import Inconsistent
+from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Ints
 
 Launch = Callable[[RowTensors, tuple[torch.Tensor, ...]], RowTensors]
@@ -142,7 +142,8 @@ class Prober:
             units: how many units the other terms are, -1, 0 or 1: (questions, K).
 
         Raises:
-            Inconsistent: a result is no number of units, rows of one launch give different ones, or time is over.
+            RowsDiffer: rows of one launch give different results.
+        Inconsistent: a result is no number of units, or time is over.
         """
         found = np.empty(len(first), dtype=np.int64)
         for begin in range(0, len(first), len(self.columns)):
@@ -191,7 +192,7 @@ class Prober:
         differs = (asked != asked[0]).any(1)
         if bool(differs.any()):
             row = int(differs.nonzero()[0])
-            raise Inconsistent(f"row {row} adds in another order than row 0 of the same launch")
+            raise RowsDiffer(f"row {row} adds in another order than row 0 of the same launch")
         units = asked[0] / self._scale.unit
         # A mean was divided by K and rounded once, which no count below the limit survives as another one.
         whole = units.round()

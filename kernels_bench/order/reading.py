@@ -11,7 +11,7 @@ import numpy as np
 
 from kernels_bench.order.layout import Layout, confirm_layout, distinct, read_layout
 from kernels_bench.order.probe import Prober
-from kernels_bench.order.reveal import Inconsistent, Mismatch
+from kernels_bench.order.reveal import Inconsistent, Mismatch, RowsDiffer
 from kernels_bench.order.tree import Ints, Tree
 
 FRESH = 64
@@ -25,12 +25,14 @@ class Reading:
     Attributes:
         layouts: every column's order at each number of rows that could be read, in the order of reading.
         mismatch: the first number of rows at which the order is another than the first tree, and where.
-        refused: numbers of rows at which nothing can be claimed, and why.
+        uneven: numbers of rows at which rows of one launch add in different orders, and which.
+        refused: other numbers of rows at which nothing can be claimed, and why.
         launches: how many there were.
     """
 
     layouts: dict[int, Layout] = field(default_factory=dict)
     mismatch: tuple[int, Mismatch] | None = None
+    uneven: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     launches: int = 0
 
@@ -65,7 +67,7 @@ def read_orders(
                 found, wrong = _read(probers[m], reading.distinct, seed)
                 check_layout(probers[m], found, seed)
         except Inconsistent as reason:
-            reading.refused[m] = str(reason)
+            (reading.uneven if isinstance(reason, RowsDiffer) else reading.refused)[m] = str(reason)
             continue
         reading.layouts[m] = found
         if wrong is not None and reading.mismatch is None:

@@ -64,7 +64,7 @@ def order_of(
 
 
 def _status(reading: Reading, found: Sequence[FoundOrder]) -> Literal["proven", "variant", "unknown"]:
-    if len(found) > 1:
+    if len(found) > 1 or reading.uneven:
         return "variant"
     return "proven" if found and not reading.refused else "unknown"
 
@@ -87,6 +87,9 @@ def _reason(reading: Reading) -> str:
 
 
 def _witness(reading: Reading, found: Sequence[FoundOrder]) -> str:
+    if reading.uneven:
+        m, told = min(reading.uneven.items())
+        return f"at M={m} {told}"
     if reading.mismatch is None or len(found) < 2:
         return ""
     m, where = reading.mismatch

@@ -25,6 +25,10 @@ class Inconsistent(Exception):  # noqa: N818 - a finding about the kernel, not a
     """Answers that no summation tree gives; the message says what."""
 
 
+class RowsDiffer(Inconsistent):
+    """Rows of one launch that were given the same terms have different sums: their place decides on the order."""
+
+
 @dataclass(eq=False)
 class _Group:
     """Terms that meet another one in the same node, which has ``bound`` terms; they may hang below it in parts."""
