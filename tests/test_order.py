@@ -30,7 +30,7 @@ from kernels_bench.arms import Unsupported
 from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import operators
 from kernels_bench.order import Inconsistent, Tree, confirm, reveal, tree
-from kernels_bench.order.probe import Prober
+from kernels_bench.order.counting import Prober
 from kernels_bench.order.reading import Reading, read_orders
 from kernels_bench.order.tree import Ints
 from kernels_bench.order.words import outline, sentence
@@ -381,8 +381,15 @@ def test_a_result_rounded_in_between_is_no_proof() -> None:
 
 def test_what_cannot_be_read_is_unsupported() -> None:
     shape = Shape(label="test", k=64)
-    with pytest.raises(Unsupported, match="softmax"):
-        Prober(operators()["softmax"], shape, Precision.parse("fp32"), mean_kernel(always(built(0))), m=1, device=CPU)
+    with pytest.raises(Unsupported, match="attention_decode"):
+        Prober(
+            operators()["attention_decode"],
+            shape,
+            Precision.parse("fp32"),
+            mean_kernel(always(built(0))),
+            m=1,
+            device=CPU,
+        )
     long = Shape(label="test", k=1 << 16, n=8)
     with pytest.raises(Unsupported, match="fp16 has no numbers"):
         Prober(operators()["mm"], long, Precision.parse("fp16"), mean_kernel(always(built(0))), m=1, device=CPU)

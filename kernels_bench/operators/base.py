@@ -65,6 +65,8 @@ class Operator(ABC):
         family: operators that are asked for together; the name of their file unless it says otherwise.
         length: tokens of every sequence of its universes, where `at` made it so.
         sums_are_exact: whether `added` gives sums as they were rounded once, and not quotients of them.
+        signed: whether its sums can have terms of either sign; if not, `added` tells whether they exceed 1.
+        readable: dtypes of a result from which that can be read.
     """
 
     name: ClassVar[str]
@@ -83,6 +85,8 @@ class Operator(ABC):
     family: ClassVar[str] = ""
     length: int | None = None
     sums_are_exact: ClassVar[bool] = True
+    signed: ClassVar[bool] = True
+    readable: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
 
     def at(self, length: int | None) -> Operator:
         """The operator as it is timed: where rows are sequences, with universes of sequences of one length."""
@@ -153,6 +157,10 @@ class Operator(ABC):
     def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Rows and weights of which a launch of ``m`` rows adds ``terms``, (sums, K)."""
         raise NotImplementedError(f"{self.name} adds nothing that can be chosen")
+
+    def probing(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+        """`arguments` for a launch of what `adding` gave."""
+        return self.arguments(rows, weights)
 
     def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """The sums in that launch's results, (rows that add the same, sums), in float64."""

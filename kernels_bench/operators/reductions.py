@@ -56,6 +56,7 @@ class RmsNorm(RowOperator):
     shapes = models.norms()
     quick: ClassVar[tuple[str, ...]] = ("qwen3-8b/hidden", "unaligned/0")
     passes = 4
+    signed = False
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The weight (K,), around 1."""
@@ -69,6 +70,24 @@ class RmsNorm(RowOperator):
         """(x, weight, eps)."""
         return (*rows, *weights, EPSILON)
 
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """A row's squares are a sum."""
+        return m
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Roots of ``terms``; the weight keeps results within every dtype."""
+        weight = torch.full((shape.k,), 2.0**-8, dtype=terms.dtype, device=terms.device)
+        return (terms.double().sqrt().to(terms.dtype),), (weight,)
+
+    def probing(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+        """With an epsilon that takes the mean of 1 away, so that what is left is what exceeds it."""
+        return (*self.arguments(rows, weights)[:-1], -float(1 / torch.tensor(float(rows[0].shape[-1]))))
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(1, M): over the root of nothing a row's 1 is infinite, and its zeros are NaN."""
+        infinite = outputs[0].isinf().any(1)
+        return _told(~infinite, outputs[0].masked_fill(infinite[:, None], 0))
+
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64."""
         return (_rms_norm(rows[0].double(), weights[0].double()),)
@@ -77,6 +96,20 @@ class RmsNorm(RowOperator):
         """Rounding of the statistic, of the normalised value and of its product with the weight."""
         relative = _row_unit(exact[0].shape[-1]) + 4 * ROUNDOFF[out]
         return (exact[0].abs() * relative + 2 * SMALLEST[out],)
+
+
+def _told(exceeds: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+    """(1, M): 1 where a row's sum exceeds 1, 0 where it does not, NaN where the row has one."""
+    return torch.where(outputs.isnan().any(1), torch.nan, exceeds.double())[None]
+
+
+_NOTHING = -1e4
+"""A logit whose exponential is zero beside that of 0, in every dtype."""
+
+
+def _logits(terms: torch.Tensor) -> torch.Tensor:
+    """Logits whose exponentials are ``terms``, of which the largest is 1."""
+    return torch.where(terms == 0, _NOTHING, terms.double().log()).to(terms.dtype)
 
 
 def _rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -100,6 +133,11 @@ class FusedAddRmsNorm(RmsNorm):
             torch.cat([row_table(seed, name, count, shape.k, dtype, device), hostile_rows(shape.k, dtype, device)])
             for name in ("rows", "residual")
         )
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """The same beside a residual of zeros."""
+        (x,), weights = super().adding(terms, shape, m)
+        return (x, torch.zeros_like(x)), weights
 
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
         """(M, K) twice."""
@@ -132,6 +170,20 @@ class Softmax(RowOperator):
     usual = ("qwen3-8b", "deepseek-v3/router", "unaligned")
     precisions = ("bf16", "bf16:fp32", "fp32")
     passes = 4
+    signed = False
+    readable = ("fp32",)
+
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """A row's exponentials are a sum."""
+        return m
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Logarithms of ``terms``."""
+        return (_logits(terms),), ()
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(1, M): where the sum exceeds 1, 1 over it is less than 1."""
+        return _told(outputs[0].double().amax(1) < 1, outputs[0])
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.softmax, which vLLM's batch-invariant mode replaces."""
@@ -167,6 +219,19 @@ class LogSoftmax(RowOperator):
     usual = ("qwen3-8b", "deepseek-v3/router", "unaligned")
     precisions = ("bf16", "bf16:fp32", "fp32")
     passes = 4
+    signed = False
+
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """A row's exponentials are a sum."""
+        return m
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Logarithms of ``terms``."""
+        return (_logits(terms),), ()
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(1, M): where the sum exceeds 1, its logarithm is not 0."""
+        return _told(outputs[0].double().amax(1) < 0, outputs[0])
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.log_softmax, which vLLM's batch-invariant mode replaces."""

@@ -11,7 +11,9 @@ import torch
 from kernels_bench.arms import Kernel, Unsupported
 from kernels_bench.cases import Case
 from kernels_bench.operators import Operator, RowTensors
-from kernels_bench.order.probe import Prober
+from kernels_bench.order.counting import Prober
+from kernels_bench.order.positive import TripleProber
+from kernels_bench.order.probe import Asker
 from kernels_bench.order.reading import Reading, read_orders
 from kernels_bench.records import FoundOrder, Order
 
@@ -39,14 +41,16 @@ def order_of(
     """
 
     def launch(rows: RowTensors, weights: tuple[torch.Tensor, ...]) -> RowTensors:
-        return operator.by_row(kernel(*operator.arguments(rows, weights)))
+        return operator.by_row(kernel(*operator.probing(rows, weights)))
 
-    def prober(m: int) -> Prober:
-        return Prober(operator, case.shape, case.precision, launch, m=m, device=device, seed=seed)
+    asker = Prober if operator.signed else TripleProber
+
+    def asking(m: int) -> Asker:
+        return asker(operator, case.shape, case.precision, launch, m=m, device=device, seed=seed)
 
     start = time.perf_counter()
     try:
-        reading = read_orders(prober, sizes, seed, budget_s)
+        reading = read_orders(asking, sizes, seed, budget_s)
     except Unsupported as reason:
         return Order(status="unsupported", reason=str(reason)), Reading()
     found = _found(reading)
@@ -93,8 +97,4 @@ def _witness(reading: Reading, found: Sequence[FoundOrder]) -> str:
     if reading.mismatch is None or len(found) < 2:
         return ""
     m, where = reading.mismatch
-    first = next(iter(reading.layouts))
-    return (
-        f"terms {where.first} and {where.second} meet in a sum of {where.expected} terms at M={first}, "
-        f"of {where.got} at M={m}"
-    )
+    return f"{where} at M={m}, which has not the order of M={next(iter(reading.layouts))}"

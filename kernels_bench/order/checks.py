@@ -1,0 +1,76 @@
+"""Predict what fresh probes give: what the method assumes of a kernel is checked, never taken for granted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from kernels_bench.order.reveal import Inconsistent
+from kernels_bench.order.tree import Ints, Tree
+
+if TYPE_CHECKING:
+    from kernels_bench.order.counting import Prober
+
+FRESH = 64
+"""Random probes that check every tree at every number of rows, at least."""
+
+
+def check(prober: Prober, tree: Tree, seed: int) -> None:
+    """Predict what fresh probes give: random pairs of huge terms among random units of either sign, and no pair at all.
+
+    Raises:
+        Inconsistent: a prediction fails; the kernel is not repeatable, its order depends on its data, or terms are
+            left out.
+    """
+    draw = np.random.default_rng([seed, prober.m, prober.terms])
+    count = max(FRESH, min(prober.width, 4 * FRESH)) if prober.width > 1 else FRESH
+    first, second = _pairs(draw, prober.terms, count)
+    units = _few_units(draw, count, prober.terms, prober.counted)
+    taken = np.arange(count)
+    expected_units = units.astype(np.int64)
+    expected_units[taken, first] = np.where(first == second, expected_units[taken, first], 0)
+    expected_units[taken, second] = np.where(first == second, expected_units[taken, second], 0)
+    below = tree.below(expected_units.T)
+    lost = np.where(first == second, 0, below[tree.meeting(first, second), taken])
+    expected = expected_units.sum(1) - lost
+    again = [prober.totals(first, second, units) for _ in range(2)]
+    if (again[0] != again[1]).any():
+        raise Inconsistent("it is not repeatable: equal launches gave different sums")
+    wrong = np.flatnonzero(again[0] != expected)
+    if len(wrong):
+        raise Inconsistent(_failed(first, second, expected, again[0], int(wrong[0])))
+
+
+def _failed(first: Ints, second: Ints, expected: Ints, got: Ints, place: int) -> str:
+    if first[place] == second[place]:
+        return f"terms are left out or added twice: {expected[place]} units gave {got[place]}"
+    return (
+        f"its order depends on its data: terms {first[place]} and {second[place]} cancelled, "
+        f"and {got[place]} instead of {expected[place]} units were left"
+    )
+
+
+def _pairs(draw: np.random.Generator, terms: int, count: int) -> tuple[Ints, Ints]:
+    """Random pairs; every eighth of one and the same term, and the last terms among them."""
+    first, second = draw.integers(0, terms, (2, count))
+    second = np.where((first == second) & (terms > 1), (second + 1) % terms, second)
+    second[::8] = first[::8]
+    first[1::8] = terms - 1
+    second[1::8] = np.where(second[1::8] == terms - 1, 0, second[1::8])
+    return first, second
+
+
+def _few_units(
+    draw: np.random.Generator, count: int, terms: int, most: int
+) -> np.ndarray[tuple[int, int], np.dtype[np.int8]]:
+    """Units of either sign, so few that every sum of them is exact; the last term is always one."""
+    share = min(1.0, most / terms)
+    present = draw.random((count, terms)) < share
+    units = np.where(present, draw.choice(np.array([-1, 1], dtype=np.int8), (count, terms)), 0).astype(np.int8)
+    units[:, -1] = 1
+    rich = np.flatnonzero(np.abs(units).sum(1, dtype=np.int64) > most)
+    for row in rich:
+        places = np.flatnonzero(units[row])
+        units[row, draw.choice(places, len(places) - most, replace=False)] = 0
+    return units
