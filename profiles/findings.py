@@ -14,6 +14,7 @@ from profiles.trace import Kernel
 SCHEMA_VERSION = 1
 
 Cache = Literal["warm", "cold"]
+Phase = Literal["trial", "prefill", "decode"]
 
 
 class Record(BaseModel):
@@ -72,7 +73,7 @@ class RangeSummary(Record):
         ranges: how many launched something; the others are not counted.
         range_ns: host's time within them.
         launches: calls that launched something; a graph's replay is one.
-        kernels: kernels that ran.
+        kernels: kernels that ran; on a CPU, operators of torch.
         copies: copies of memory.
         fills: fills of memory.
         busy_ns: GPU time covered by at least one kernel, copy or fill, summed over the ranges.
@@ -121,7 +122,8 @@ class CrossCheck(Record):
         kernel_us: busy time of a call, median over the replays.
         span_us: from a sample's first start to its last end, over its calls; median.
         wait_us: what the recording itself puts between a sample's first event and its first kernel, over its calls;
-            median.  It is part of a captured run's median.
+            median.  It is part of a captured run's median.  (The recording also slows the empty kernels by which a
+            run tells what its events add: about 1 µs a sample that is not subtracted here.)
         difference_us: ``run_us - kernel_us``, and of a captured run less ``wait_us``.
         uncaptured_us: median of the same case in a run that was not recorded; None where none was named.
     """
@@ -142,9 +144,9 @@ class CrossCheck(Record):
     uncaptured_us: float | None = None
 
     @property
-    def share(self) -> float:
-        """The difference as a share of the kernel time."""
-        return self.difference_us / self.kernel_us
+    def uncaptured_difference_us(self) -> float | None:
+        """``uncaptured_us - kernel_us``."""
+        return None if self.uncaptured_us is None else self.uncaptured_us - self.kernel_us
 
 
 class Untold(Record):
@@ -257,7 +259,8 @@ class ArmFamilies(Record):
 
     Attributes:
         arm: its name.
-        ranges: how many ranges were summed up, in words.
+        phase: ``prefill`` or ``decode`` where ranges tell them apart, else ``trial``: both together.
+        ranges: how many ranges were summed up.
         joined: ``launch``: work launched inside the ranges; ``time``: work of other processes that began during them.
         total_ns: durations of all work together.
         families: those with the most time first.
@@ -265,7 +268,8 @@ class ArmFamilies(Record):
     """
 
     arm: str
-    ranges: str
+    phase: Phase
+    ranges: int
     joined: Literal["launch", "time"]
     total_ns: int
     families: tuple[FamilyTime, ...]
@@ -278,12 +282,14 @@ class FamilyDifference(Record):
     Attributes:
         family: see `profiles.families`.
         arm: the arm.
+        phase: as in `ArmFamilies`.
         baseline: the arm that it is compared with.
-        difference_ns: time over the baseline's; negative where it is less.
+        difference_ns: time a range over the baseline's; negative where it is less.
     """
 
     family: str
     arm: str
+    phase: Phase
     baseline: str
     difference_ns: int
 

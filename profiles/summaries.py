@@ -49,7 +49,7 @@ def _summary(trace: Trace, parts: Sequence[Instances]) -> RangeSummary:
         ranges=sum(len(part) for part in parts) if parts[0].label else 0,
         range_ns=sum(int(part.range_ns.sum()) for part in parts),
         launches=sum(int((part.last - part.first).sum()) for part in parts),
-        kernels=int(np.count_nonzero(kind == "kernel")),
+        kernels=int(np.count_nonzero((kind == "kernel") | (kind == "operator"))),
         copies=int(np.count_nonzero(kind == "copy")),
         fills=int(np.count_nonzero(kind == "fill")),
         busy_ns=int(covered.busy_ns.sum()),

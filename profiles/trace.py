@@ -13,14 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.int64]
-Kind = Literal["kernel", "copy", "fill"]
+Kind = Literal["kernel", "copy", "fill", "operator"]
 Style = Literal["PushPop", "StartEnd"]
 
 _THREAD_BITS = 24
 
 
 class ReportError(Exception):
-    """A report that cannot be read or made; the message says what is wrong, where, and what to do."""
+    """A report that cannot be read or made; the message says what is wrong, where, and what to do.
+
+    Attributes:
+        status: exit status of a command that it ends: 2 where something else should have been named or installed, 3
+            where nothing was recorded.
+    """
+
+    def __init__(self, message: str, status: int = 2) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,8 @@ class Kernel:
     Attributes:
         name: without template arguments and parameters, as ``reduce_kernel``.
         full_name: with them; the same as ``name`` where the profiler knows no more.
-        kind: ``kernel``, or ``copy`` and ``fill`` of memory, whose other fields are empty or zero.
+        kind: ``kernel``; ``copy`` and ``fill`` of memory, without the fields that follow; ``operator`` of torch, which
+            stands for kernels where everything ran on a CPU.
         grid: blocks along x, y and z.
         block: threads of a block along x, y and z.
         registers: of a thread.
