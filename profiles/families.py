@@ -21,7 +21,7 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     ("communication", r"nccl|all_?reduce|all_?gather|reduce_?scatter|cross_device_reduce|multimem"),
     ("GEMM", r"moe|topkgating"),
     ("attention", r"flash|fmha|attention|attn|reshape_and_cache|concat_and_cache|paged_|mla_|rotary"),
-    ("attention", r"_fwd_(?:grouped_)?kernel_stage|prepare_varlen_num_blocks"),
+    ("attention", r"_fwd_(?:grouped_)?kernel_stage|reduce_segments|prepare_varlen"),
     ("sampling", r"soft_?max|top_?k|top_?p|arg_?max|argmaxops|radix_?sort|bitonicsort|segmented_?sort|multinomial"),
     ("sampling", r"exponential|distribution_|gumbel|penalt|logits|_ranks_kernel|sampl"),
     ("activation", r"silu|gelu|swiglu|act_and_mul|relu|sigmoid"),

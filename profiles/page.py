@@ -48,8 +48,12 @@ def _missing(why: str) -> Iterator[str]:
 def _without_run(analysis: Analysis) -> str:
     """Why there is nothing of a run."""
     if analysis.untold:
-        return "No call could be told: " + escape("; ".join(dict.fromkeys(one.reason for one in analysis.untold))) + "."
+        return f"No timed case could be told: {_reasons(analysis)}."
     return "Needs a run of kernels_bench with timed cases: <code>--run DIR</code>."
+
+
+def _reasons(analysis: Analysis) -> str:
+    return escape("; ".join(dict.fromkeys(one.reason for one in analysis.untold)))
 
 
 def _agreement(analysis: Analysis) -> Iterator[str]:
@@ -66,7 +70,7 @@ def _agreement(analysis: Analysis) -> Iterator[str]:
             yield "</p>"
     yield as_html(agreement_picture(rows))
     if analysis.untold:
-        yield f"<p class='missing'>{len(analysis.untold)} cases are left out. {_without_run(analysis)}</p>"
+        yield f"<p class='missing'>{len(analysis.untold)} cases are left out: {_reasons(analysis)}.</p>"
 
 
 def _maps(analysis: Analysis) -> Iterator[str]:

@@ -22,7 +22,9 @@ except ImportError as error:
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
 _MOST_RANGES = 20
 _LINE, _LEFT = 26, 260
-_CONFIG = {"displaylogo": False, "responsive": True}
+# Ticks at 1, 2 and 5 of every power of ten.
+_LOG = {"type": "log", "dtick": "D2"}
+_CONFIG = {"displayModeBar": False, "responsive": True}
 
 
 class _AsHtml:
@@ -68,8 +70,8 @@ def agreement_picture(rows: Sequence[CrossCheck]) -> go.Figure:
         figure.add_trace(go.Scatter(x=kernel_us, y=off, showlegend=False, **look), 1, 2)
     _band(figure, low, high)
     for column in (1, 2):
-        figure.update_xaxes(type="log", title="kernel time of a call in Nsight (µs)", row=1, col=column)
-    figure.update_yaxes(type="log", title="median in the run (µs)", row=1, col=1)
+        figure.update_xaxes(title="kernel time of a call in Nsight (µs)", row=1, col=column, **_LOG)
+    figure.update_yaxes(title="median in the run (µs)", row=1, col=1, **_LOG)
     figure.update_yaxes(title="median over kernel time (%)", row=1, col=2)
     return _laid_out(figure, 460)
 

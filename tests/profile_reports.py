@@ -131,6 +131,7 @@ def write_report(
             form = (text, text, 32, 4, 1, 1, 128, 1, 1, node)
             rows["CUPTI_ACTIVITY_KIND_KERNEL"].append((start, end, number, thread >> 24 << 24, *form))
     rows["StringIds"] = [(number, name) for name, number in names.items()]
+    path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path)) as database:
         for table, columns in TABLES.items():
             kept = [i for i, column in enumerate(columns) if f"{table}.{column}" not in left_out]
