@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from profiles.cross_check import DOMAIN, TimedCalls, cross_check, timed_calls
+from profiles.cross_check import DOMAIN, NO_RANGE, TimedCalls, cross_check, timed_calls
 from profiles.explanations import explanations
 from profiles.families import arm_families, differences
 from profiles.findings import Analysis
@@ -63,9 +63,9 @@ def analyse(report: Path, run: Path | None = None, uncaptured: Path | None = Non
 
 def _notes(run: Run, calls: TimedCalls) -> list[str]:
     """What the run's reader must know."""
-    if not calls.told:
+    if not calls.told and all(one.reason == NO_RANGE for one in calls.untold):
         return [f"{run.path} and the report have no timed case in common (ranges of domain {DOMAIN})"]
-    if calls.captured:
+    if calls.captured or not calls.told:
         return []
     return [
         f"{run.path} is not the run that was recorded: its workers had other process ids; cases are told only where "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,8 @@ from profiles.nsys import (
     what_is_missing,
     why_no_report,
 )
+from profiles.torch_run import recorded_command, recording_environment
+from profiles.torch_trace import together
 from profiles.trace import ReportError
 
 RECORD, STEM = "capture.json", "report"
@@ -123,6 +126,53 @@ def capture_with_nsys(command: Sequence[str], out: Path, chosen: str | None, war
     if complaint and status == 0:
         raise ReportError(complaint, status=3)
     if complaint:
+        warn(complaint)
+    return capture
+
+
+def capture_with_torch(command: Sequence[str], out: Path, warn: Callable[[str], None]) -> Capture:
+    """Record a command's Python processes with torch's profiler; leaves one trace of all, and `RECORD`.
+
+    Programs of samebits record their ranges; any other Python program is recorded as a whole, but for its children.
+
+    Args:
+        command: to record.
+        out: a new directory.
+        warn: takes a line that the user must know.
+
+    Raises:
+        ReportError: the command cannot be started or recorded, or it succeeded and nothing was recorded.
+    """
+    line = recorded_command(command)
+    prepare(out)
+    parts = out / "parts"
+    parts.mkdir()
+    started = time.time()
+    try:
+        status = subprocess.run(line, env=recording_environment(parts), check=False).returncode
+    except OSError as error:
+        raise ReportError(f"cannot start {command[0]}: {error.strerror}") from error
+    seconds = time.time() - started
+    traces = sorted(parts.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    events = together(traces, out / f"{STEM}.json.gz") if traces else 0
+    shutil.rmtree(parts)
+    capture = Capture(
+        created=_timestamp(started),
+        command=shlex.join(command),
+        collector="torch",
+        tool="torch.profiler",
+        tool_command=shlex.join(line),
+        range=None,
+        versions=dict(read_environment().versions),
+        seconds=seconds,
+        exit_status=status,
+        reports=(f"{STEM}.json.gz",) if traces else (),
+    )
+    keep(out, capture)
+    if not events:
+        complaint = "nothing was recorded: --collector torch sees Python programs that use torch; use nsys for others"
+        if status == 0:
+            raise ReportError(complaint, status=3)
         warn(complaint)
     return capture
 

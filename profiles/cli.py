@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, TextIO, get_args
 import typer
 
 from profiles.analysis import analyse
-from profiles.capture import Collector, capture_with_nsys, default_directory
+from profiles.capture import Collector, capture_with_nsys, capture_with_torch, default_directory
 from profiles.cut import cut
 from profiles.tables import write_csv
 from profiles.trace import ReportError
@@ -59,9 +59,14 @@ def capture_command(
             f"--range {range_}: expected NAME@DOMAIN, such as --range 'verify/torch/mm/64x64/bf16@kernels_bench'",
             USAGE_STATUS,
         )
+    if range_ is not None and collector == "torch":
+        fail("--range needs --collector nsys: torch's profiler records every range", USAGE_STATUS)
     place = out or default_directory()
     with _reporting():
-        captured = capture_with_nsys(command, place, range_, warn)
+        by_torch = collector == "torch"
+        captured = (
+            capture_with_torch(command, place, warn) if by_torch else capture_with_nsys(command, place, range_, warn)
+        )
         if captured.reports:
             warn(f"recorded: python -m profiles analyze {place / captured.reports[0]}")
     raise typer.Exit(captured.exit_status)

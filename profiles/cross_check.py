@@ -16,6 +16,9 @@ from profiles.trace import Trace, pid_and_tid
 
 DOMAIN = "kernels_bench"
 
+NO_RANGE = "the report has no range of this case"
+"""Why the kernels of a case cannot be told where it was not recorded at all."""
+
 LONG_US = 10.0
 """Above this kernel time differences are told as shares of it, below in microseconds."""
 
@@ -57,7 +60,7 @@ def _found(trace: Trace, timed: Timed, ranges: Instances | None) -> FoundCalls |
 
 def _reason(timed: Timed, launched: bool, entered: set[str]) -> str:
     if timed.message not in entered:
-        return "the report has no range of this case"
+        return NO_RANGE
     if not launched:
         return "its ranges hold no kernel: none was launched there, or the process ended before they were saved"
     if timed.method == "host":

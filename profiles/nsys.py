@@ -15,8 +15,7 @@ from pathlib import Path
 
 from profiles.trace import ReportError
 
-# Where installers put it, seen from the root; Nsight Compute brings one of its own.
-_HIDING_PLACES = (
+HIDING_PLACES = (
     "opt/nvidia/nsight-systems*/*/bin/nsys",
     "opt/nvidia/nsight-systems*/*/target-linux-*/nsys",
     "opt/nvidia/nsight-compute*/*/host/target-linux-*/nsys",
@@ -24,6 +23,8 @@ _HIDING_PLACES = (
     "usr/local/cuda*/nsight-systems*/bin/nsys",
     "usr/local/cuda*/nsight-compute*/host/target-linux-*/nsys",
 )
+"""Where installers put nsys, seen from the root; Nsight Compute brings one of its own."""
+
 _ABSENT = (
     "nsys was not found: not in PATH, under /opt/nvidia/nsight-systems, inside Nsight Compute "
     "(/opt/nvidia/nsight-compute/*/host) or under /usr/local/cuda; install NVIDIA's package nsight-systems-cli and "
@@ -55,7 +56,7 @@ def find_nsys(root: Path = Path("/")) -> Path:
     in_path = shutil.which("nsys")
     if in_path is not None:
         return Path(in_path)
-    hidden = [path for pattern in _HIDING_PLACES for path in root.glob(pattern) if path.is_file()]
+    hidden = [path for pattern in HIDING_PLACES for path in root.glob(pattern) if path.is_file()]
     if not hidden:
         raise ReportError(_ABSENT)
     return max(hidden, key=lambda path: (_numbers(str(path.parent)), str(path)))

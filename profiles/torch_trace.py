@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from profiles.torch_recorder import DOMAIN_MARK
 from profiles.trace import (
     Array,
     Kernel,
@@ -30,9 +31,7 @@ _SUFFIXES = (".json", ".json.gz")
 _GPU: Mapping[str, Kind] = {"kernel": "kernel", "gpu_memcpy": "copy", "gpu_memset": "fill"}
 _CALLS = ("cuda_runtime", "cuda_driver")
 _RANGES, _OPERATORS = "user_annotation", "cpu_op"
-
-DOMAIN_MARK = "@"
-"""Between a range's message and its domain, in the names that `profiles.ranges` gives to torch."""
+_KEPT = {*_GPU, *_CALLS, _RANGES, _OPERATORS}
 
 _Event = Mapping[str, Any]
 
@@ -40,6 +39,59 @@ _Event = Mapping[str, Any]
 def is_torch_trace(path: Path) -> bool:
     """Whether a file's name says that it is one."""
     return path.name.endswith(_SUFFIXES)
+
+
+def together(parts: Sequence[Path], to: Path) -> int:
+    """Make the traces of several processes one, without names of machines and files.
+
+    Args:
+        parts: as ``torch.profiler`` exported them.
+        to: a new file, compressed.
+
+    Returns:
+        How many events it holds.
+
+    Raises:
+        ReportError: a part cannot be read, or the new file not be written.
+    """
+    merged: list[dict[str, Any]] = []
+    origin_ns: int | None = None
+    next_number = 0
+    for part in parts:
+        data = _loaded(part)
+        base_ns = int(data.get("baseTimeNanoseconds", 0))
+        origin_ns = base_ns if origin_ns is None else origin_ns
+        kept = [event for event in data["traceEvents"] if event.get("ph") == "X" and event.get("cat") in _KEPT]
+        # Processes count their launches each from one, and tell times each from a base of their own.
+        for event in kept:
+            event["ts"] = event["ts"] + (base_ns - origin_ns) / 1000
+            if "correlation" in _args(event):
+                event["args"]["correlation"] += next_number
+        next_number = 1 + max((int(_args(event).get("correlation", 0)) for event in kept), default=next_number)
+        merged += kept
+    content = {"schemaVersion": 1, "baseTimeNanoseconds": origin_ns or 0, "traceEvents": merged}
+    try:
+        with gzip.open(to, "wt", compresslevel=5) as file:
+            json.dump(content, file)
+    except OSError as error:
+        raise ReportError(f"cannot write {to}: {error.strerror}", status=3) from error
+    return len(merged)
+
+
+def _loaded(path: Path) -> dict[str, Any]:
+    """A trace's content, with a list of events.
+
+    Raises:
+        ReportError: it is no trace.
+    """
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+            data = json.load(file)
+    except (OSError, EOFError, ValueError) as error:
+        raise ReportError(f"{path} is damaged, or no trace of torch's profiler: {error}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("traceEvents"), list):
+        raise ReportError(f"{path} is no trace of torch's profiler: it has no list of events")
+    return data
 
 
 def read_torch_trace(path: Path) -> Trace:
@@ -50,12 +102,10 @@ def read_torch_trace(path: Path) -> Trace:
     Raises:
         ReportError: this is no such trace, or it is damaged.
     """
+    events = _loaded(path)["traceEvents"]
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            data = json.load(file)
-        events = [event for event in data["traceEvents"] if event.get("ph") == "X"]
-        return _trace(events)
-    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return _trace([event for event in events if event.get("ph") == "X"])
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         detail = f"{type(error).__name__}: {error}"
         raise ReportError(f"{path} is damaged, or no trace of torch's profiler: {detail}") from error
 
