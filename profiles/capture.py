@@ -6,7 +6,8 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from profiles.findings import Record
 from profiles.nsys import (
     export,
     find_nsys,
+    has_ranges,
     nsys_version,
     nvtx_is_deaf,
     profile_command,
@@ -29,6 +31,7 @@ from profiles.trace import ReportError
 RECORD, STEM = "capture.json", "report"
 
 Collector = Literal["nsys", "torch"]
+Warn = Callable[[str], None]
 
 
 class Capture(Record):
@@ -79,7 +82,7 @@ def prepare(out: Path) -> None:
         raise ReportError(f"{out} is not empty: --out takes a new name")
 
 
-def capture_with_nsys(command: Sequence[str], out: Path, chosen: str | None, warn: Callable[[str], None]) -> Capture:
+def capture_with_nsys(command: Sequence[str], out: Path, chosen: str | None, warn: Warn) -> Capture:
     """Record a command with nsys; leaves its report, the SQLite export and `RECORD`.
 
     Args:
@@ -93,44 +96,26 @@ def capture_with_nsys(command: Sequence[str], out: Path, chosen: str | None, war
     """
     nsys = find_nsys()
     version = nsys_version(nsys)
-    if deaf := nvtx_is_deaf(version):
+    deaf = nvtx_is_deaf(version)
+    if deaf:
         warn(deaf)
     prepare(out)
     stem = out / STEM
-    started = time.time()
-    line = profile_command(nsys, stem, chosen, command)
-    try:
-        status = subprocess.run(line, check=False).returncode
-    except OSError as error:
-        raise ReportError(f"{nsys} does not start: {error}") from error
-    seconds = time.time() - started
+    ended = _run(profile_command(nsys, stem, chosen, command))
     report, exported = stem.with_suffix(".nsys-rep"), stem.with_suffix(".sqlite")
-    complaint = "" if report.is_file() else why_no_report(stem, chosen, status, started)
-    if not complaint:
+    if report.is_file():
         export(nsys, report, exported)
-        complaint = what_is_missing(exported, ranges=True)
+        complaint = what_is_missing(exported)
+    else:
+        complaint = why_no_report(stem, chosen, ended.status, ended.started)
+    if not complaint and not has_ranges(exported):
+        warn(deaf or "the report holds no NVTX range: its kernels belong to none")
     reports = tuple(one.name for one in (exported, report) if one.is_file())
-    capture = Capture(
-        created=_timestamp(started),
-        command=shlex.join(command),
-        collector="nsys",
-        tool=f"Nsight Systems {version}",
-        tool_command=shlex.join(line),
-        range=chosen,
-        versions=dict(read_environment().versions),
-        seconds=seconds,
-        exit_status=status,
-        reports=reports,
-    )
-    keep(out, capture)
-    if complaint and status == 0:
-        raise ReportError(complaint, status=3)
-    if complaint:
-        warn(complaint)
-    return capture
+    capture = _record(command, ended, "nsys", f"Nsight Systems {version}", reports, chosen)
+    return _kept(out, capture, complaint, warn)
 
 
-def capture_with_torch(command: Sequence[str], out: Path, warn: Callable[[str], None]) -> Capture:
+def capture_with_torch(command: Sequence[str], out: Path, warn: Warn) -> Capture:
     """Record a command's Python processes with torch's profiler; leaves one trace of all, and `RECORD`.
 
     Programs of samebits record their ranges; any other Python program is recorded as a whole, but for its children.
@@ -145,42 +130,70 @@ def capture_with_torch(command: Sequence[str], out: Path, warn: Callable[[str], 
     """
     line = recorded_command(command)
     prepare(out)
-    parts = out / "parts"
+    parts, report = out / "parts", out / f"{STEM}.json.gz"
     parts.mkdir()
+    ended = _run(line, recording_environment(parts))
+    traces = sorted(parts.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    if traces:
+        together(traces, report)
+    shutil.rmtree(parts)
+    capture = _record(command, ended, "torch", "torch.profiler", (report.name,) if traces else ())
+    return _kept(out, capture, "" if traces else _NOTHING, warn)
+
+
+_NOTHING = "nothing was recorded: --collector torch sees Python programs that use torch; use nsys for others"
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """What was run, when it started (seconds since the epoch), how long it took, and its exit status."""
+
+    line: Sequence[str]
+    started: float
+    seconds: float
+    status: int
+
+
+def _run(line: Sequence[str], environment: Mapping[str, str] | None = None) -> _Ended:
     started = time.time()
     try:
-        status = subprocess.run(line, env=recording_environment(parts), check=False).returncode
+        status = subprocess.run(line, env=environment, check=False).returncode
     except OSError as error:
-        raise ReportError(f"cannot start {command[0]}: {error.strerror}") from error
-    seconds = time.time() - started
-    traces = sorted(parts.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-    events = together(traces, out / f"{STEM}.json.gz") if traces else 0
-    shutil.rmtree(parts)
-    capture = Capture(
-        created=_timestamp(started),
+        raise ReportError(f"cannot start {line[0]}: {error.strerror}") from error
+    return _Ended(line, started, time.time() - started, status)
+
+
+def _record(
+    command: Sequence[str],
+    ended: _Ended,
+    collector: Collector,
+    tool: str,
+    reports: tuple[str, ...],
+    chosen: str | None = None,
+) -> Capture:
+    return Capture(
+        created=datetime.fromtimestamp(ended.started, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         command=shlex.join(command),
-        collector="torch",
-        tool="torch.profiler",
-        tool_command=shlex.join(line),
-        range=None,
+        collector=collector,
+        tool=tool,
+        tool_command=shlex.join(ended.line),
+        range=chosen,
         versions=dict(read_environment().versions),
-        seconds=seconds,
-        exit_status=status,
-        reports=(f"{STEM}.json.gz",) if traces else (),
+        seconds=ended.seconds,
+        exit_status=ended.status,
+        reports=reports,
     )
-    keep(out, capture)
-    if not events:
-        complaint = "nothing was recorded: --collector torch sees Python programs that use torch; use nsys for others"
-        if status == 0:
-            raise ReportError(complaint, status=3)
+
+
+def _kept(out: Path, capture: Capture, complaint: str, warn: Warn) -> Capture:
+    """Write `RECORD`; a complaint is an error only if the command did not fail by itself.
+
+    Raises:
+        ReportError: the complaint.
+    """
+    (out / RECORD).write_text(capture.model_dump_json(indent=2) + "\n")
+    if complaint and capture.exit_status == 0:
+        raise ReportError(complaint, status=3)
+    if complaint:
         warn(complaint)
     return capture
-
-
-def keep(out: Path, capture: Capture) -> None:
-    """Write `RECORD`."""
-    (out / RECORD).write_text(capture.model_dump_json(indent=2) + "\n")
-
-
-def _timestamp(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiles.attribution import Instances, instances
-from profiles.findings import Cache, CrossCheck, Untold
+from profiles.findings import Cache, CaptureCost, CrossCheck, Untold
 from profiles.runs import Run, Timed
 from profiles.timed_calls import FoundCalls, Sampled, find_calls
 from profiles.trace import Trace, pid_and_tid
@@ -154,7 +154,15 @@ def _median(values: Sequence[float]) -> float:
     return float(np.median(values)) if values else math.nan
 
 
-def capture_cost(rows: Sequence[CrossCheck]) -> float | None:
-    """By what share the recording raised the medians, over the rows that have both; None without."""
-    costs = [row.run_us / row.uncaptured_us - 1 for row in rows if row.uncaptured_us]
-    return float(np.median(costs)) if costs else None
+def capture_costs(run: Run, uncaptured: Run) -> tuple[CaptureCost, ...]:
+    """By how much recording raised a run's medians, over all cases of both runs, warm and cold."""
+    others = {timed.key: timed for timed in uncaptured.timed}
+    pairs = [(timed, others[timed.key]) for timed in run.timed if timed.key in others]
+    if not pairs:
+        return ()
+    warm = [here.warm_us / there.warm_us - 1 for here, there in pairs]
+    cold = [here.cold_us / there.cold_us - 1 for here, there in pairs]
+    return (
+        CaptureCost(cache="warm", cases=len(pairs), share=_median(warm)),
+        CaptureCost(cache="cold", cases=len(pairs), share=_median(cold)),
+    )

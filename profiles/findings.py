@@ -149,6 +149,20 @@ class CrossCheck(Record):
         return None if self.uncaptured_us is None else self.uncaptured_us - self.kernel_us
 
 
+class CaptureCost(Record):
+    """What recording did to a run's medians.
+
+    Attributes:
+        cache: whether the L2 was warm or cold.
+        cases: that both runs timed.
+        share: by which the captured medians are above the others; median over the cases.
+    """
+
+    cache: Cache
+    cases: int
+    share: float
+
+
 class Untold(Record):
     """A timed case whose kernels could not be told.
 
@@ -305,6 +319,7 @@ class Analysis(Record):
         ranges: those with the most GPU time first; what no range encloses comes last.
         cross_check: of a run's timed cases.
         untold: timed cases whose kernels could not be told.
+        capture_costs: of a captured run beside one without a profiler.
         kernel_maps: of a run's timed cases.
         explanations: of a run's variant verdicts.
         families: of an end-to-end run's arms.
@@ -318,6 +333,7 @@ class Analysis(Record):
     ranges: tuple[RangeSummary, ...]
     cross_check: tuple[CrossCheck, ...] = ()
     untold: tuple[Untold, ...] = ()
+    capture_costs: tuple[CaptureCost, ...] = ()
     kernel_maps: tuple[KernelMap, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     families: tuple[ArmFamilies, ...] = ()

@@ -36,11 +36,13 @@ _TRACE = (
     "--cpuctxsw=none",
     "--cuda-graph-trace=node",  # otherwise a graph's replay is one event without kernels
     "--trace-fork-before-exec=true",  # vLLM's engine is a forked child
+    "--cuda-flush-interval=1000",  # ms; a worker that is killed loses what was not saved by then
 )
 _NUMBERS = re.compile(r"\d+")
 _VERSION = re.compile(r"(\d{4}\.\d+(?:\.\d+)*)")
 # nvtx from 0.2.12 on asks for what these versions of nsys do not have, and then records nothing.
 _DEAF_FROM, _DEAF_TO, _NVTX_FROM = (2022, 4), (2024, 2), (0, 2, 12)
+_KERNELS, _RANGES, _SAID = "CUPTI_ACTIVITY_KIND_KERNEL", "NVTX_EVENTS", "DIAGNOSTIC_EVENT"
 _NO_PERMISSION = re.compile(r"ERR_NVGPUCTRPERM|insufficient[ _]privilege|permission", re.IGNORECASE)
 
 
@@ -166,29 +168,33 @@ def exported(report: Path) -> Path:
     return to
 
 
-def what_is_missing(export_: Path, ranges: bool) -> str:
-    """Why an export lacks what every recording should have; empty if it has it.
-
-    Args:
-        export_: the SQLite export.
-        ranges: whether there should be NVTX ranges.
-    """
-    try:
-        with closing(sqlite3.connect(f"file:{export_.resolve().as_posix()}?mode=ro", uri=True)) as database:
-            tables = {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master")}
-            said = []
-            if "DIAGNOSTIC_EVENT" in tables:
-                said = [str(text) for (text,) in database.execute("SELECT text FROM DIAGNOSTIC_EVENT")]
-    except sqlite3.Error as error:
-        return f"{export_} is damaged: {error}"
-    if "CUPTI_ACTIVITY_KIND_KERNEL" not in tables and any(map(_NO_PERMISSION.search, said)):
+def what_is_missing(exported_: Path) -> str:
+    """Why an export holds no kernel, where nsys itself says so; else empty."""
+    tables, said = _tables(exported_)
+    if _KERNELS not in tables and any(map(_NO_PERMISSION.search, said)):
         return (
             "the driver gives no permission for the GPU's counters (ERR_NVGPUCTRPERM), so that no kernel was "
             "recorded: run as root, or load the driver with NVreg_RestrictProfilingToAdminUsers=0"
         )
-    if ranges and "NVTX_EVENTS" not in tables:
-        return (
-            "the report holds no NVTX range: nvtx >= 0.2.12 records nothing under nsys 2022.4 to 2024.2; "
-            "use nsys 2025 or newer, or pip install 'nvtx<0.2.12'"
-        )
     return ""
+
+
+def has_ranges(exported_: Path) -> bool:
+    """Whether an export holds anything of NVTX."""
+    return _RANGES in _tables(exported_)[0]
+
+
+def _tables(exported_: Path) -> tuple[set[str], list[str]]:
+    """An export's tables, and what nsys has to say of the recording.
+
+    Raises:
+        ReportError: it is damaged.
+    """
+    try:
+        with closing(sqlite3.connect(f"file:{exported_.resolve().as_posix()}?mode=ro", uri=True)) as database:
+            tables = {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master")}
+            there = _SAID in tables
+            said = [str(text) for (text,) in database.execute(f"SELECT text FROM {_SAID}")] if there else []
+    except sqlite3.Error as error:
+        raise ReportError(f"{exported_} is damaged: {error}", status=3) from error
+    return tables, said

@@ -25,6 +25,8 @@ GAUGE = "spin_kernel"
 
 _MOST_ROUNDS = 6
 
+Mask = npt.NDArray[np.bool_]
+
 Sequence = tuple[int, ...]
 """Kernels, as places in the trace's."""
 
@@ -83,7 +85,8 @@ def find_calls(trace: Trace, found: Instances, calls: int, eager: bool) -> Found
         calls: calls of a warm sample.
         eager: whether they were launched on a stream, not replayed.
     """
-    stretches = [one for part in works(trace, found) for one in (_eager if eager else _replays)(trace, part)]
+    gauges = np.array([kernel.name == GAUGE for kernel in trace.kernels])[trace.work.kernel]
+    stretches = [one for part in works(trace, found) for one in (_eager if eager else _replays)(trace, part, gauges)]
     warm = _warm_form(stretches, calls + 1)
     if warm is None:
         return None
@@ -95,32 +98,27 @@ def find_calls(trace: Trace, found: Instances, calls: int, eager: bool) -> Found
     return FoundCalls(call, _sampled(trace, of_warm, calls), _sampled(trace, of_cold, 1))
 
 
-def _replays(trace: Trace, part: slice) -> Iterator[Stretch]:
+def _replays(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[Stretch]:
     """Every graph's replay, by launch."""
     bounds = trace.launches.first
     first, last = np.searchsorted(bounds, [part.start, part.stop])
     for begin, end in zip(bounds[first:last], bounds[first + 1 : last + 1], strict=True):
         if trace.work.in_graph[begin]:
             places = np.arange(begin, end)
-            gauges = _is_gauge(trace, places)
+            gauges = is_gauge[places]
             if not gauges.all():
                 yield _stretch(trace, places[~gauges], places[gauges])
 
 
-def _eager(trace: Trace, part: slice) -> Iterator[Stretch]:
+def _eager(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[Stretch]:
     """What was launched on a stream between two gauges."""
     places = np.arange(part.start, part.stop)
     places = places[~trace.work.in_graph[places]]
     places = places[np.argsort(trace.work.start_ns[places], kind="stable")]
-    spins = np.flatnonzero(_is_gauge(trace, places))
+    spins = np.flatnonzero(is_gauge[places])
     for begin, end in pairwise(spins.tolist()):
         if end > begin + 1:
             yield _stretch(trace, places[begin + 1 : end], places[:0])
-
-
-def _is_gauge(trace: Trace, places: Array) -> npt.NDArray[np.bool_]:
-    gauges = [number for number, kernel in enumerate(trace.kernels) if kernel.name == GAUGE]
-    return np.isin(trace.work.kernel[places], gauges)
 
 
 def _stretch(trace: Trace, places: Array, gauges: Array) -> Stretch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
-from profiles.cross_check import LONG_US, agreement, capture_cost
+from profiles.cross_check import LONG_US, agreement
 from profiles.findings import Analysis, ArmFamilies, CrossCheck, Explanation, FamilyDifference, KernelMap, RangeSummary
 
 _MOST_RANGES, _MOST_ROWS = 12, 10
@@ -19,6 +19,10 @@ def in_words(analysis: Analysis) -> Iterator[str]:
     if analysis.cross_check or analysis.untold:
         yield from ["", "medians of the run, and kernel time of the same calls in the report"]
         yield from _agreement(analysis.cross_check)
+        yield from (
+            f"{one.cache}: recording raised the medians of {one.cases} cases by {one.share:.1%} (median)"
+            for one in analysis.capture_costs
+        )
         yield from _untold(analysis)
     yield from _edges(analysis.kernel_maps)
     yield from _explained(analysis.explanations)
@@ -47,9 +51,6 @@ def _agreement(rows: Sequence[CrossCheck]) -> Iterator[str]:
         yield f"{cache}, {about}: {agreement_in_words(of_it)}"
         if any(row.uncaptured_us is not None for row in of_it):
             yield f"{cache}, without the profiler: {agreement_in_words(of_it, uncaptured=True)}"
-        cost = capture_cost(of_it)
-        if cost is not None:
-            yield f"{cache}: recording raised the medians by {cost:.1%} (median)"
 
 
 def agreement_in_words(rows: Sequence[CrossCheck], uncaptured: bool = False) -> str:

@@ -14,7 +14,7 @@ from profile_reports import CAPTURED, UNCAPTURED, Launch, Span, h100_report, wri
 from kernels_bench.records import Timing
 from kernels_bench.results import read_records
 from profiles.analysis import analyse
-from profiles.cross_check import agreement, capture_cost, cross_check, timed_calls
+from profiles.cross_check import agreement, cross_check, timed_calls
 from profiles.findings import Analysis
 from profiles.nsight_report import read_sqlite
 from profiles.runs import read_run
@@ -49,9 +49,10 @@ def test_warm_medians_of_the_captured_run_agree_once_its_waiting_is_taken_off(an
 
 
 def test_recording_costs_more_than_nothing(analysis: Analysis) -> None:
-    cost = capture_cost(rows(analysis, "warm"))
-    assert cost is not None
-    assert 0.005 < cost < 0.2
+    warm, cold = analysis.capture_costs
+    assert (warm.cache, cold.cache) == ("warm", "cold")
+    assert warm.cases == cold.cases == len(read_run(CAPTURED).timed)
+    assert 0.005 < cold.share < warm.share < 0.2
 
 
 def test_one_row_by_hand(analysis: Analysis) -> None:
