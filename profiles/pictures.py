@@ -48,7 +48,7 @@ def _laid_out(figure: go.Figure, height: int, left: int = 70, **layout: Any) -> 
         height=height,
         margin={"l": left, "r": 20, "t": 40, "b": 60},
         font={"size": 12},
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend={"orientation": "h", "traceorder": "normal", "y": 1.02, "yanchor": "bottom", "x": 0},
         **layout,
     )
     return figure

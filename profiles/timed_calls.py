@@ -85,7 +85,7 @@ def find_calls(trace: Trace, found: Instances, calls: int, eager: bool) -> Found
         calls: calls of a warm sample.
         eager: whether they were launched on a stream, not replayed.
     """
-    gauges = np.array([kernel.name == GAUGE for kernel in trace.kernels])[trace.work.kernel]
+    gauges = np.array([kernel.name == GAUGE for kernel in trace.kernels])
     stretches = [one for part in works(trace, found) for one in (_eager if eager else _replays)(trace, part, gauges)]
     warm = _warm_form(stretches, calls + 1)
     if warm is None:
@@ -105,7 +105,7 @@ def _replays(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[Stretch]:
     for begin, end in zip(bounds[first:last], bounds[first + 1 : last + 1], strict=True):
         if trace.work.in_graph[begin]:
             places = np.arange(begin, end)
-            gauges = is_gauge[places]
+            gauges = is_gauge[trace.work.kernel[places]]
             if not gauges.all():
                 yield _stretch(trace, places[~gauges], places[gauges])
 
@@ -115,7 +115,7 @@ def _eager(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[Stretch]:
     places = np.arange(part.start, part.stop)
     places = places[~trace.work.in_graph[places]]
     places = places[np.argsort(trace.work.start_ns[places], kind="stable")]
-    spins = np.flatnonzero(is_gauge[places])
+    spins = np.flatnonzero(is_gauge[trace.work.kernel[places]])
     for begin, end in pairwise(spins.tolist()):
         if end > begin + 1:
             yield _stretch(trace, places[begin + 1 : end], places[:0])
