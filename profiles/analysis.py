@@ -25,6 +25,8 @@ def read_report(path: Path) -> Trace:
     """
     if not path.is_file():
         raise ReportError(f"{path}: no such file")
+    if path.suffix == ".qdstrm":
+        raise ReportError(f"{path} was never imported: have nsys' QdstrmImporter make a .nsys-rep of it (needs libdw1)")
     if is_torch_trace(path):
         return read_torch_trace(path)
     return read_sqlite(exported(path) if path.suffix == ".nsys-rep" else path)

@@ -54,7 +54,7 @@ def read_sqlite(path: Path) -> Trace:
     if not path.is_file():
         raise ReportError(f"{path}: no such file")
     try:
-        with closing(sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro&immutable=1", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             return _Reader(database).trace()
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
         raise ReportError(f"{path} is damaged, or no SQLite export of Nsight Systems: {error}") from error

@@ -191,7 +191,7 @@ def _tables(exported_: Path) -> tuple[set[str], list[str]]:
         ReportError: it is damaged.
     """
     try:
-        with closing(sqlite3.connect(f"file:{exported_.resolve().as_posix()}?mode=ro", uri=True)) as database:
+        with closing(sqlite3.connect(f"{exported_.resolve().as_uri()}?mode=ro", uri=True)) as database:
             tables = {str(name) for (name,) in database.execute("SELECT name FROM sqlite_master")}
             there = _SAID in tables
             said = [str(text) for (text,) in database.execute(f"SELECT text FROM {_SAID}")] if there else []

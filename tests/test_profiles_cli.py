@@ -69,6 +69,7 @@ def test_cut_from_the_command_line(report: Path, tmp_path: Path) -> None:
     [
         (("analyze", "none.sqlite"), "none.sqlite: no such file"),
         (("analyze", "text.sqlite"), "text.sqlite is damaged, or no SQLite export"),
+        (("analyze", "text.qdstrm"), "text.qdstrm was never imported"),
         (("analyze", "text.json"), "text.json is damaged, or no trace of torch's profiler"),
         (("analyze", "a.sqlite", "--run", "nowhere"), "nowhere is not a run directory"),
         (("analyze", "a.sqlite", "--uncaptured", "nowhere"), "--uncaptured needs --run"),
@@ -82,7 +83,7 @@ def test_cut_from_the_command_line(report: Path, tmp_path: Path) -> None:
 def test_errors_are_one_line_and_status_2(
     report: Path, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    for name in ("text.sqlite", "text.json"):
+    for name in ("text.sqlite", "text.json", "text.qdstrm"):
         (tmp_path / name).write_text("text\n" * 100)
     ended = profiles(*arguments, cwd=report.parent)
     assert ended.status == 2

@@ -224,6 +224,12 @@ def test_graphs_traced_as_a_whole_are_named(tmp_path: Path) -> None:
     assert any("--cuda-graph-trace=node" in note for note in read_sqlite(path).notes)
 
 
+def test_any_name_of_a_file_will_do(tmp_path: Path) -> None:
+    folder = tmp_path / "a?b#c%20 d"
+    folder.mkdir()
+    assert by_text(read_sqlite(write_report(folder / "é.sqlite", SPANS, LAUNCHES)))["kernels_bench:r"].kernels == 1
+
+
 def test_an_empty_report_has_no_ranges(tmp_path: Path) -> None:
     path = write_report(tmp_path / "a.sqlite", SPANS, [])
     assert summarise(read_sqlite(path)) == ()
