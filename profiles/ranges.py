@@ -1,12 +1,15 @@
 """NVTX ranges that a profiler can select by domain, category and message.
 
 Messages are registered strings, which `nsys profile --capture-range=nvtx` needs. Without a profiler, or
-without the `nvtx` package, a range is a shared no-op of about 0.3 µs.
+without the `nvtx` package, a range is a shared no-op of about 0.3 µs. Where `profiles capture --collector torch` asks
+for it, ranges go to torch's profiler instead.
 """
 
 import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
+
+from profiles.torch_recorder import TorchDomain, asked_for, recorder
 
 _NO_RANGE = nullcontext()
 
@@ -88,6 +91,9 @@ def _recording_domain(name: str) -> _Domain | None:
     Raises:
         RangesNotRecorded: Nsight Systems expects ranges that it would not get.
     """
+    folder = asked_for()
+    if folder is not None:
+        return TorchDomain(name, recorder(folder))
     under_nsys = "NSYS_PROFILING_SESSION_ID" in os.environ
     try:
         import nvtx
