@@ -20,6 +20,7 @@ import kernels_bench
 from kernels_bench.cases import Record, printable
 from kernels_bench.protocol import ArmInfo, AskCatalogue, Catalogue, Failure, LoadArm, Release, Reply, Request
 from kernels_bench.records import ArmStart
+from profiles.ranges import under_nsys
 
 START_TIMEOUT_S = 600.0
 """Loading an arm may import vLLM from a cold disk."""
@@ -32,6 +33,9 @@ HELPER = " (helper {})"
 
 ENDING_S = 5.0
 """A process that hung up has this long to end by itself."""
+
+PROFILED_ENDING_S = 30.0
+"""Under a profiler processes have this long, together, to end by themselves."""
 
 R = TypeVar("R", bound=Request)
 
@@ -127,6 +131,18 @@ class Worker:
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.connection.close()
+
+    def hang_up(self) -> None:
+        """Let the process end by itself."""
+        self.connection.close()
+
+    def ended(self, within_s: float) -> bool:
+        """Whether the process has ended, or does so in time."""
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def last_words(self) -> str:
         """How the process ended and the last line it printed."""
@@ -225,8 +241,18 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if under_nsys():
+            self._end_gently()
         for worker in self._workers.values():
             worker.kill()
+
+    def _end_gently(self) -> None:
+        """What a profiler has not written yet of a process is lost with it."""
+        for worker in self._workers.values():
+            worker.hang_up()
+        deadline = time.monotonic() + PROFILED_ENDING_S
+        for worker in self._workers.values():
+            worker.ended(max(0.0, deadline - time.monotonic()))
 
     def start(self) -> None:
         """Start all processes and have them load; nothing is waited for."""

@@ -85,6 +85,11 @@ class _Range:
         self._domain.pop_range()
 
 
+def under_nsys() -> bool:
+    """Whether Nsight Systems runs this process."""
+    return "NSYS_PROFILING_SESSION_ID" in os.environ
+
+
 def _recording_domain(name: str) -> _Domain | None:
     """The domain, or None if nothing records it.
 
@@ -94,11 +99,10 @@ def _recording_domain(name: str) -> _Domain | None:
     folder = asked_for()
     if folder is not None:
         return TorchDomain(name, recorder(folder))
-    under_nsys = "NSYS_PROFILING_SESSION_ID" in os.environ
     try:
         import nvtx
     except ImportError:
-        if under_nsys:
+        if under_nsys():
             raise RangesNotRecorded("nsys would see no range: install nvtx (pip install nvtx)") from None
         return None
     if not nvtx.enabled():
@@ -108,7 +112,7 @@ def _recording_domain(name: str) -> _Domain | None:
     if isinstance(domain, nvtx.Domain):
         recording: _Domain = domain
         return recording
-    if under_nsys:
+    if under_nsys():
         raise RangesNotRecorded(
             "nsys would see no range: nvtx >= 0.2.12 records nothing under nsys 2022.4-2024.2 (use nsys 2025 "
             "or newer, or nvtx < 0.2.12), and none does without `nsys profile --trace=cuda,nvtx`; "

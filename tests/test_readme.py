@@ -36,7 +36,9 @@ def test_the_plugin_runs_as_shown(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     verified = [record for record in read_records(tmp_path / "run") if isinstance(record, Verification)]
-    assert {record.case.arm: record.verdict for record in verified} == {"torch": "sampled", "mine": "sampled"}
+    assert {record.case.arm for record in verified} == {"torch", "mine"}
+    # Whether the order is proven too is a question of the time that reading it takes here.
+    assert {record.verdict for record in verified} <= {"sampled", "proven"}
 
 
 def test_the_published_schema_is_that_of_the_records() -> None:

@@ -148,7 +148,7 @@ def test_a_worker_killed_while_idle_is_started_again(aboard: Aboard) -> None:
     assert wait_until(lambda: not living(victim), 5)
     reply = aboard.crew.ask("failing", verify("failing", 64))
     assert isinstance(reply, Verification)
-    assert reply.verdict == "sampled"
+    assert reply.verdict in ("sampled", "proven")
     assert aboard.up[-1].pid != victim
 
 
@@ -202,6 +202,26 @@ def test_what_a_kernel_started_ends_with_its_worker(tmp_path: Path) -> None:
         assert {child.name() for child in children} == {"sleep"}
     assert wait_until(lambda: not any(living(child.pid) for child in children), 5)
     assert not living(up[0].pid)
+
+
+def test_under_a_profiler_workers_end_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What CUPTI has buffered of a process that is killed is lost."""
+    monkeypatch.setenv("NSYS_PROFILING_SESSION_ID", "1")
+    monkeypatch.setenv("NVTX_DISABLE", "1")
+    up: list[ArmStart] = []
+    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, up.append) as crew:
+        crew.start()
+        assert isinstance(crew.ask("failing", verify("failing", 64)), Verification)
+        (worker,) = crew._workers.values()
+    assert worker.process.returncode == 0
+
+
+def test_elsewhere_they_are_killed(tmp_path: Path) -> None:
+    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None) as crew:
+        crew.start()
+        assert isinstance(crew.ask("failing", verify("failing", 64)), Verification)
+        (worker,) = crew._workers.values()
+    assert worker.process.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("plugins", [[str(PLUGINS / "no_arm.py")], ["/nowhere/plugin.py"]])
@@ -301,13 +321,13 @@ def test_every_reason_is_shown(failing: Faulty) -> None:
 
 @pytest.mark.parametrize("k", RIGHT)
 def test_the_failing_arms_other_cases_are_measured(failing: Faulty, k: int) -> None:
-    assert failing.verification("failing", k).verdict == "sampled"
+    assert failing.verification("failing", k).verdict in ("sampled", "proven")
     assert failing.timing("failing", k).status == "measured"
 
 
 def test_the_other_arms_results_are_all_there(failing: Faulty) -> None:
     for k in failing.lengths:
-        assert failing.verification("torch", k).verdict == "sampled"
+        assert failing.verification("torch", k).verdict in ("sampled", "proven")
         assert failing.timing("torch", k).status == "measured"
 
 
@@ -378,10 +398,10 @@ def test_one_bit_in_one_batch_size_is_variance(wrong: Faulty) -> None:
 
 
 def test_beside_wrong_kernels_the_right_one_is_right(wrong: Faulty) -> None:
-    assert wrong.verification("wrong", 70).verdict == "sampled"
+    assert wrong.verification("wrong", 70).verdict in ("sampled", "proven")
     assert wrong.verification("wrong", 70).digests == wrong.verification("torch", 70).digests
     for k in wrong.lengths:
-        assert wrong.verification("torch", k).verdict == "sampled"
+        assert wrong.verification("torch", k).verdict in ("sampled", "proven")
         assert wrong.timing("torch", k).status == "measured"
 
 
