@@ -163,7 +163,7 @@ class Operator(ABC):
         return self.arguments(rows, weights)
 
     def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
-        """The sums in that launch's results, (rows that add the same, sums), in float64."""
+        """The sums in that launch's results, (rows that add the same, sums)."""
         raise NotImplementedError(f"{self.name} adds nothing that can be chosen")
 
     @abstractmethod

@@ -100,7 +100,7 @@ class Gemm(Operator):
 
     def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(M, N)."""
-        return outputs[0].double()
+        return outputs[0]
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, B, C and the bias."""
@@ -221,7 +221,7 @@ class Bmm(Operator):
 
     def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(M T, N)."""
-        return outputs[0].double().flatten(0, 1)
+        return outputs[0].flatten(0, 1)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, B and C."""
@@ -292,7 +292,7 @@ class BmmHeads(Operator):
 
     def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(M H, N)."""
-        return outputs[0].double().flatten(0, 1)
+        return outputs[0].flatten(0, 1)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, W and C."""

@@ -134,10 +134,10 @@ class Prober(Asker):
         self, columns: Ints, first: Ints, second: Ints, units: np.ndarray[tuple[int, int], np.dtype[np.int8]]
     ) -> Ints:
         place = torch.as_tensor(columns, device=self.device)
-        terms = torch.zeros(self.sums, self.terms, dtype=torch.float32, device=self.device)
+        terms = torch.zeros(self.sums, self.terms, dtype=self.dtype, device=self.device)
         alike = len(first) > 0 and units.strides[0] == 0  # the same for all questions
         shown = units[0].copy() if alike else np.ascontiguousarray(units)
-        terms[place] = torch.as_tensor(shown, device=self.device).float() * self._scale.unit
+        terms[place] = torch.as_tensor(shown, device=self.device).to(self.dtype) * self._scale.unit
         apart = first != second
         there = place[torch.as_tensor(apart, device=self.device)]
         terms[there, torch.as_tensor(first[apart], device=self.device)] = self._scale.huge
@@ -146,14 +146,13 @@ class Prober(Asker):
 
     def _units(self, sums: torch.Tensor, place: torch.Tensor) -> Ints:
         """Sums (rows, columns) as numbers of units, all rows' being the same."""
-        asked = sums.index_select(1, place)
-        if not bool(asked.isfinite().all()):
+        if not bool(sums.isfinite().all()):
             raise Inconsistent("a sum is not finite: huge terms are too large for what it is kept in")
-        differs = (asked != asked[0]).any(1)
+        differs = (sums != sums[0]).any(1)
         if bool(differs.any()):
             row = int(differs.nonzero()[0])
             raise RowsDiffer(f"row {row} adds in another order than row 0 of the same launch")
-        units = asked[0] / self._scale.unit
+        units = sums[0].index_select(0, place).double() / self._scale.unit
         # A mean was divided by K and rounded once, which no count below the limit survives as another one.
         whole = units.round()
         wrong = ((units - whole).abs() > 0.25).nonzero()

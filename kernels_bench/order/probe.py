@@ -41,6 +41,7 @@ class Asker(ABC):
         terms: K.
         sums: how many a launch has.
         output: dtype of the result.
+        dtype: of the inputs.
         device: where.
         draw: chooses columns.
         launches: how many there were.
@@ -61,7 +62,7 @@ class Asker(ABC):
         seed: int = 0,
     ) -> None:
         self.operator, self.m, self.terms, self.device = operator, m, shape.k, device
-        self.output, self.launches = precision.output, 0
+        self.dtype, self.output, self.launches = precision.torch_input, precision.output, 0
         self.sums = operator.sums_of(shape, m)
         self.draw = np.random.default_rng([seed, m])
         self._shape, self._precision, self._launch = shape, precision, launch
@@ -92,7 +93,7 @@ class Asker(ABC):
         """
         if time.monotonic() > self._deadline:
             raise Inconsistent(OUT_OF_TIME)
-        rows, weights = self.operator.adding(terms.to(self._precision.torch_input), self._shape, self.m)
+        rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, self.m)
         outputs = self._launch(rows, weights)
         self.launches += 1
         return self.operator.added(outputs, self._shape, self.m)
