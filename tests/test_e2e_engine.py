@@ -170,6 +170,42 @@ def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> 
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
 
 
+def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = start(path, "--num-trials", 1, "--batch-size", 4, "--arms", "baseline,serial", "--timeout", 30)
+    wait_until(lambda: any(isinstance(r, Started) for r in records_of(path)) or process.poll() is not None, 300)
+    (engine,) = [p for p in psutil.Process(process.pid).children() if "e2e.launch" in " ".join(p.cmdline())]
+    engine.send_signal(signal.SIGSTOP)
+    done = finish(process, path)
+    assert done.status == 3
+    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    assert (lost.arm, lost.status) == ("baseline", "failed")
+    assert "no answer within 30 s" in lost.reason
+    assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]
+    assert not runs(engine)
+
+
+def records_of(path: Path) -> list[AnyRecord]:
+    return list(FORMAT.read_records(path)) if path.exists() else []
+
+
+def test_an_engine_without_memory_says_so_in_one_line(tmp_path: Path) -> None:
+    """Its cache is to be larger than any machine's memory."""
+    done = subprocess.run(
+        [sys.executable, "-m", "e2e", *WORDS, "--arms", "baseline", "--num-trials", "1", "--out", tmp_path / "run"],
+        env=environment(VLLM_CPU_KVCACHE_SPACE=100_000),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 3
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("baseline failed: ")]
+    assert "the engine did not start: " in line
+    assert "memory" in line.lower()
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_an_engine_that_does_not_start_says_why_in_one_line(tmp_path: Path) -> None:
     empty = tmp_path / "no-model"
     empty.mkdir()
