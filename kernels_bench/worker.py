@@ -201,7 +201,7 @@ class Worker:
             order, _ = self._orders(ReadOrder(
                 case=request.case, seed=request.seed, sizes=request.sizes, budget_s=request.order_s
             ))  # fmt: skip
-        except (RuntimeError, KernelFault, Unsupported) as error:
+        except Exception as error:  # whatever a kernel has against probes is no fault of it
             self._survive(error)
             order = Order(status="unknown", reason=first_line(error))
         return found.model_copy(update={"order": order})
