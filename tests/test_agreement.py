@@ -53,6 +53,23 @@ def test_what_was_changed_is_what_differs(slower: Path) -> None:
     assert text.count("+10.0%") == 1
 
 
+def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
+    copy = tmp_path / "proven"
+    shutil.copytree(BASELINE, copy)
+    lines = gzip.decompress((copy / "records.jsonl.gz").read_bytes()).decode().splitlines()
+    records = [json.loads(line) for line in lines]
+    kept = [r for r in records if r["kind"] == "verification" and r["status"] == "measured"]
+    for record in kept:
+        record["order"] = {"status": "proven"}
+    (copy / "records.jsonl.gz").unlink()
+    (copy / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert agreement(BASELINE, copy).verdicts == ()
+    for record in kept:
+        record["order"] = {"status": "variant"}
+    (copy / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert {pair[1:] for pair in agreement(BASELINE, copy).verdicts} == {("sampled", "variant")}
+
+
 def test_the_command_says_so_and_exits_with_1_where_a_verdict_differs(slower: Path) -> None:
     def compare(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "kernels_bench", "compare", *words]
