@@ -23,8 +23,9 @@ from kernels_bench.workers import Crew
 
 DEFAULT_ARM = "torch"
 
-ORDER_S = 0.5
-"""Seconds a case for reading its order of addition; where they are not enough, its verdict is ``sampled``."""
+ORDER_S, QUICK_ORDER_S = 0.5, 0.1
+"""Seconds a case for reading its order of addition, and in a short run; where they are not enough, its verdict is
+``sampled``."""
 
 
 class Runner:
@@ -105,8 +106,15 @@ class Runner:
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
             brief=self._plan.quick,
-            order_s=ORDER_S if "batch_size" in self._plan.relations else 0.0,
+            order_s=self._order_s,
         )
+
+    @property
+    def _order_s(self) -> float:
+        """Seconds for a case's order, which says nothing of relations other than ``batch_size``."""
+        if "batch_size" not in self._plan.relations:
+            return 0.0
+        return QUICK_ORDER_S if self._plan.quick else ORDER_S
 
     def _measure_ceiling(self) -> None:
         if self._ceiling_known or not self._plan.units():
