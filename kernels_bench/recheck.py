@@ -69,30 +69,10 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
     with tempfile.TemporaryDirectory() as logs, Crew(plan.arms, Path(logs), timeout_s) as crew:
         crew.start()
         answers: dict[Reproduce, Reply] = {}
-        for request, reply in crew.work(_queues(requests), PARALLEL[manifest.device.type]):
+        for request, reply in crew.work_through(requests, PARALLEL[manifest.device.type]):
             answers[request] = reply
             display.step(request.case.key)
-        answers |= _alone(crew, [request for request, reply in answers.items() if _out_of_memory(reply)])
     return [_rechecked(then, request, answers.get(request)) for request, then in known]
-
-
-def _queues(requests: Sequence[Reproduce]) -> dict[str, list[Reproduce]]:
-    """Requests by arm."""
-    queues: dict[str, list[Reproduce]] = {}
-    for request in requests:
-        queues.setdefault(request.case.arm, []).append(request)
-    return queues
-
-
-def _out_of_memory(reply: Reply) -> bool:
-    return isinstance(reply, Failure) and reply.out_of_memory
-
-
-def _alone(crew: Crew, requests: Sequence[Reproduce]) -> dict[Reproduce, Reply]:
-    """What did not fit into memory beside the others."""
-    if requests:
-        crew.release()
-    return dict(crew.work(_queues(requests), width=1))
 
 
 def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:

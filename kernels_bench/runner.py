@@ -76,25 +76,9 @@ class Runner:
         if not todo:
             return
         self._display.phase("verify", len(todo))
-        again = self._verify(todo, self._parallel, final=self._parallel == 1)
-        if again:
-            # Out of memory beside the others; perhaps not alone.
-            self._crew.release()
-            self._verify(again, width=1, final=True)
-
-    def _verify(self, cases: Sequence[Case], width: int, final: bool) -> list[Case]:
-        """Verify cases; those that ran out of memory are given back unless this is the final try."""
-        queues: dict[str, list[Verify]] = {}
-        for case in cases:
-            queues.setdefault(case.arm, []).append(self._verify_request(case))
-        again = []
-        for request, reply in self._crew.work(queues, width):
-            if isinstance(reply, Failure) and reply.out_of_memory and not final:
-                again.append(request.case)
-                continue
+        for request, reply in self._crew.work_through(map(self._verify_request, todo), self._parallel):
             self._keep(_verification(request.case, reply))
             self._display.step(f"{request.case.key}")
-        return again
 
     def _verify_request(self, case: Case) -> Verify:
         sweep = self._plan.sweeps[case.operator]

@@ -78,6 +78,7 @@ class BracketedGraph:
         self._pairs = [(_event(True), _event(True)) for _ in regions]
 
         def body() -> None:
+            """All regions, one after the other."""
             stream = torch.cuda.current_stream()  # asked for by every event otherwise, and that is slow
             for region, (start, end) in zip(regions, self._pairs, strict=True):
                 if region.before is not None:

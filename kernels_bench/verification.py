@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ import torch
 
 from kernels_bench.accuracy import Referee
 from kernels_bench.cases import first_line
+from kernels_bench.commands import command_line
 from kernels_bench.comparison import bits, difference, digest, same_bits, unwritten
 from kernels_bench.pairing import Pairing, pair, take
 from kernels_bench.records import CompanyRef, Counterexample, RelationResult, Verification
@@ -277,8 +277,7 @@ class Verifier:
             "launch": comparison.launch,
             "plugin": self._plugin,
         }
-        words = [word for name, value in options.items() if value is not None for word in (f"--{name}", value)]
-        return shlex.join(["python", "-m", "kernels_bench", "reproduce", *words])
+        return command_line("reproduce", options=options)
 
 
 def attribute(results: Sequence[RelationResult]) -> list[RelationResult]:

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 
 from kernels_bench.cases import Case, at_token
+from kernels_bench.commands import command_line
 from kernels_bench.conclusions import RunFacts
 from kernels_bench.records import CompanyRef, Counterexample, Order, RelationResult
 
 
 def rerun_command(case: Case, plugin: str | None = None) -> str:
     """The command that measures one case alone."""
-    options = {
-        "--op": case.operator,
-        "--arm": case.arm,
-        "--shapes": case.shape.token,
-        "--dtype": str(case.precision),
-        "--plugin": plugin,
-    }
-    words = [word for name, value in options.items() if value is not None for word in (name, value)]
-    return shlex.join(["python", "-m", "kernels_bench", *words])
+    return command_line(options=_alone(case) | {"plugin": plugin})
 
 
 def order_command(case: Case, order: Order, plugin: str | None = None) -> str:
-    """The command that reads a case's orders at the M between which they change."""
-    options = {
-        "--op": case.operator,
-        "--arm": case.arm,
-        "--shapes": case.shape.token,
-        "--dtype": str(case.precision),
-        "--batch": ",".join(str(one.sizes[0]) for one in order.found) or None,
-        "--plugin": plugin,
-    }
-    words = [word for name, value in options.items() if value is not None for word in (name, value)]
-    return shlex.join(["python", "-m", "kernels_bench", "order", *words])
+    """The command that reads a case's orders at the M between which they change, or at all if rows of one M differ."""
+    batch = ",".join(str(one.sizes[0]) for one in order.found) if len(order.found) > 1 else None
+    return command_line("order", options=_alone(case) | {"batch": batch, "plugin": plugin})
+
+
+def _alone(case: Case) -> dict[str, str | None]:
+    """What chooses a case."""
+    return {"op": case.operator, "arm": case.arm, "shapes": case.shape.token, "dtype": str(case.precision)}
 
 
 def describe_order(order: Order) -> str:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -18,7 +18,18 @@ from typing import Any, TypeVar
 
 import kernels_bench
 from kernels_bench.cases import Record, printable
-from kernels_bench.protocol import ArmInfo, AskCatalogue, Catalogue, Failure, LoadArm, Release, Reply, Request
+from kernels_bench.protocol import (
+    ArmInfo,
+    AskCatalogue,
+    Catalogue,
+    Failure,
+    LoadArm,
+    Release,
+    Reply,
+    Reproduce,
+    Request,
+    Verify,
+)
 from kernels_bench.records import ArmStart
 from profiles.ranges import under_nsys
 
@@ -38,6 +49,9 @@ PROFILED_ENDING_S = 30.0
 """Under a profiler processes have this long, together, to end by themselves."""
 
 R = TypeVar("R", bound=Request)
+
+
+C = TypeVar("C", Verify, Reproduce)
 
 
 class WorkerError(Exception):
@@ -206,6 +220,14 @@ class _Pace:
         return self.seconds / self.requests if self.requests else math.inf
 
 
+def _queues(requests: Iterable[C]) -> dict[str, list[C]]:
+    """Requests by arm."""
+    queues: dict[str, list[C]] = {}
+    for request in requests:
+        queues.setdefault(request.case.arm, []).append(request)
+    return queues
+
+
 class Crew:
     """The workers of all arms of a run.
 
@@ -321,6 +343,18 @@ class Crew:
 
     def _helps(self, name: str) -> bool:
         return name != self._arms[name].name
+
+    def work_through(self, requests: Iterable[C], width: int) -> Iterator[tuple[C, Reply]]:
+        """Answers to all requests about cases; what runs out of memory beside others is asked again, alone."""
+        again = []
+        for request, reply in self.work(_queues(requests), width):
+            if width > 1 and isinstance(reply, Failure) and reply.out_of_memory:
+                again.append(request)
+            else:
+                yield request, reply
+        if again:
+            self.release()
+            yield from self.work(_queues(again), 1)
 
     def work(self, queues: Mapping[str, Sequence[R]], width: int) -> Iterator[tuple[R, Reply]]:
         """Answers to each arm's requests, at most ``width`` workers at work at a time, as they come.

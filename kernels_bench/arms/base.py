@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +12,7 @@ from typing import Any
 
 import kernels_bench.arms as package
 from kernels_bench.cases import Claims, Device
+from kernels_bench.discovery import modules
 
 Kernel = Callable[..., Any]
 """Takes an operator's arguments in the operator's order; a kernel that can give a result of another dtype than
@@ -105,9 +104,11 @@ def claims_of(arm: Arm) -> Claims:
 
 def arms() -> dict[str, Arm]:
     """The arms that come with samebits, by name; the default arm, ``torch``, first."""
-    modules = (importlib.import_module(m.name) for m in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
     found = [
-        arm for module in modules for arm in getattr(module, "ARMS", None) or [getattr(module, "ARM", None)] if arm
+        arm
+        for module in modules(package)
+        for arm in getattr(module, "ARMS", None) or [getattr(module, "ARM", None)]
+        if arm
     ]
     return {arm.name: arm for arm in sorted(found, key=lambda arm: arm.name != "torch")}
 

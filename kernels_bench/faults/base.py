@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -12,6 +10,7 @@ from typing import Literal
 import kernels_bench.faults as package
 from kernels_bench.arms import Kernel
 from kernels_bench.cases import Shape
+from kernels_bench.discovery import modules
 
 GEMM = Shape(label="fault", n=8, k=48)
 ROW = Shape(label="fault", k=48)
@@ -47,6 +46,4 @@ class Fault:
 @cache
 def faults() -> dict[str, Fault]:
     """Every fault by name: the ``FAULTS`` of the files in this folder."""
-    names = (module.name for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
-    files = [importlib.import_module(name) for name in sorted(names)]
-    return {fault.name: fault for file in files for fault in getattr(file, "FAULTS", ())}
+    return {fault.name: fault for file in modules(package) for fault in getattr(file, "FAULTS", ())}

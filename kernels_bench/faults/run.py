@@ -7,6 +7,8 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
+import torch
+
 from kernels_bench.faults.base import faults
 from kernels_bench.faults.score import Score, score
 from kernels_bench.plan import UsageError, suggestion
@@ -40,12 +42,8 @@ def _processes() -> int:
 
 
 def _alone() -> None:
-    import torch
-
     torch.set_num_threads(1)
 
 
 def _one(name: str, seed: int) -> Score:
-    import torch
-
     return score(faults()[name], seed, torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ import torch
 
 import kernels_bench.operators as package
 from kernels_bench.cases import ITEM_SIZE, Precision, Shape
+from kernels_bench.discovery import modules
 from kernels_bench.relations.base import Company, Ids, Need
 from kernels_bench.rows import hostile_rows, row_table
 from kernels_bench.transfer import on_device
@@ -189,6 +188,5 @@ def row_ids(company: Company, device: torch.device) -> torch.Tensor:
 @cache
 def operators() -> dict[str, Operator]:
     """Every operator by name, in the order of their files' ``ORDER`` and of their ``OPERATORS``."""
-    names = (module.name for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
-    files = sorted((importlib.import_module(name) for name in names), key=lambda file: getattr(file, "ORDER", 0))
+    files = sorted(modules(package), key=lambda file: getattr(file, "ORDER", 0))
     return {operator.name: operator for file in files for operator in getattr(file, "OPERATORS", ())}

@@ -24,7 +24,7 @@ def check(prober: Prober, tree: Tree, seed: int) -> None:
             left out.
     """
     draw = np.random.default_rng([seed, prober.m, prober.terms])
-    count = max(FRESH, min(prober.width, 4 * FRESH)) if prober.width > 1 else FRESH
+    count = max(FRESH, min(prober.width, 4 * FRESH))
     first, second = _pairs(draw, prober.terms, count)
     units = _few_units(draw, count, prober.terms, prober.counted)
     taken = np.arange(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,12 +11,10 @@ import numpy as np
 import torch
 
 from kernels_bench.arms import Unsupported
-from kernels_bench.cases import Precision, Shape
-from kernels_bench.operators import Operator
 from kernels_bench.order.checks import check
 from kernels_bench.order.columns import confirm_layout, read_layout
 from kernels_bench.order.layout import Layout
-from kernels_bench.order.probe import Asker, Launch
+from kernels_bench.order.probe import Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Ints
 
@@ -44,6 +42,9 @@ SCALES = {
     "fp16": Scale(2.0**-24, 2.0**15, 1 << 15),
 }
 
+Units = np.ndarray[tuple[int, int], np.dtype[np.int8]]
+"""How many units each term of each question is, -1, 0 or 1: (questions, K)."""
+
 COUNTED = {"fp32": 1 << 24, "fp16": 1 << 10, "bf16": 1 << 8}
 """Units that a result of each dtype counts exactly."""
 
@@ -59,22 +60,18 @@ class Prober(Asker):
         Unsupported: the order cannot be read off this operator's results, or K exceeds what its dtype can tell.
     """
 
-    def __init__(
-        self,
-        operator: Operator,
-        shape: Shape,
-        precision: Precision,
-        launch: Launch,
-        *,
-        m: int,
-        device: torch.device,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(operator, shape, precision, launch, m=m, device=device, seed=seed)
-        self._scale = SCALES[precision.input]
+    def prepare(self) -> None:
+        """Choose the numbers to ask with, and how many units a launch may count."""
+        if self.terms > SCALES[self.input].most_terms:
+            raise Unsupported(f"{self.input} has no numbers to probe {self.terms} terms with")
+        self._scale = SCALES[self.input]
         # A quotient is off by a unit in its last place at most, which must stay well below half a unit of ours.
-        self.counted = COUNTED[self.output] // (1 if operator.sums_are_exact else 8)
-        self._parts = np.array_split(np.arange(self.terms), math.ceil(self.terms / self.counted))
+        self.counted = COUNTED[self.output] // (1 if self.operator.sums_are_exact else 8)
+        places = np.arange(self.terms)
+        self._parts = [
+            np.isin(places, part).astype(np.int8)
+            for part in np.array_split(places, math.ceil(self.terms / self.counted))
+        ]
         self.columns = np.arange(self.sums)
 
     @property
@@ -93,14 +90,13 @@ class Prober(Asker):
 
     def ask(self, first: Ints, second: Ints) -> Ints:
         """See `kernels_bench.order.reveal.Ask`."""
-        left = np.zeros(len(first), dtype=np.int64)
-        for part in self._parts:
-            present = np.zeros(self.terms, dtype=np.int8)
-            present[part] = 1
-            left += self.totals(first, second, np.broadcast_to(present, (len(first), self.terms)))
-        return self.terms - left
+        return self.terms - _together(self.totals(first, second, units) for units in self._shares(len(first)))
 
-    def totals(self, first: Ints, second: Ints, units: np.ndarray[tuple[int, int], np.dtype[np.int8]]) -> Ints:
+    def _shares(self, questions: int) -> Iterator[Units]:
+        """Units at all terms, as many at a time as a result counts."""
+        return (np.broadcast_to(part, (questions, self.terms)) for part in self._parts)
+
+    def totals(self, first: Ints, second: Ints, units: Units) -> Ints:
         """What is left of the units where two terms are huge and cancel.
 
         Args:
@@ -122,17 +118,10 @@ class Prober(Asker):
 
     def each(self, first: Ints, second: Ints) -> Ints:
         """`ask`, one question in each of the columns in their order."""
-        left = np.zeros(len(self.columns), dtype=np.int64)
-        for part in self._parts:
-            present = np.zeros(self.terms, dtype=np.int8)
-            present[part] = 1
-            units = np.broadcast_to(present, (len(first), self.terms))
-            left += self._totals(self.columns, first, second, units)
-        return self.terms - left
+        shares = self._shares(len(first))
+        return self.terms - _together(self._totals(self.columns, first, second, units) for units in shares)
 
-    def _totals(
-        self, columns: Ints, first: Ints, second: Ints, units: np.ndarray[tuple[int, int], np.dtype[np.int8]]
-    ) -> Ints:
+    def _totals(self, columns: Ints, first: Ints, second: Ints, units: Units) -> Ints:
         place = torch.as_tensor(columns, device=self.device)
         terms = torch.zeros(self.sums, self.terms, dtype=self.dtype, device=self.device)
         alike = len(first) > 0 and units.strides[0] == 0  # the same for all questions
@@ -177,6 +166,8 @@ class Prober(Asker):
             with self.within(part.columns if len(layout.parts) > 1 else self.columns):
                 check(self, part.tree, seed)
 
-    def _check_dtype(self) -> None:
-        if self.terms > SCALES[self._precision.input].most_terms:
-            raise Unsupported(f"{self._precision.input} has no numbers to probe {self.terms} terms with")
+
+def _together(counts: Iterable[Ints]) -> Ints:
+    """What is left of all shares of the units."""
+    left: Ints = np.sum(list(counts), axis=0)
+    return left

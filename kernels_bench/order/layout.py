@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kernels_bench.order.tree import Ints, Tree
@@ -56,8 +55,3 @@ def _columns(columns: Ints) -> str:
     return (
         f"columns {first} to {last}" if last - first + 1 == len(columns) else f"{len(columns)} columns from {first} on"
     )
-
-
-def distinct(layouts: Sequence[Layout]) -> list[Layout]:
-    """Those that differ, in order."""
-    return list({layout.digest: layout for layout in layouts}.values())

@@ -26,6 +26,11 @@ class TripleProber(Asker):
         Unsupported: the result's dtype does not show what a sum has beyond 1.
     """
 
+    def prepare(self) -> None:
+        """See that the result tells."""
+        if self.output not in self.operator.readable:
+            raise Unsupported(f"a result in {self.output} does not show the order of {self.operator.name}")
+
     def read(self, seed: int) -> Layout:
         """The tree, as every row has it."""
         return Layout((Part(np.arange(self.sums), reveal_triples(self.terms, self.ask, seed)),))
@@ -72,7 +77,3 @@ class TripleProber(Asker):
         if bool(told.isnan().any()):
             raise Inconsistent("a row of finite numbers gave NaN")
         return np.asarray(told.bool().cpu().numpy())
-
-    def _check_dtype(self) -> None:
-        if self.output not in self.operator.readable:
-            raise Unsupported(f"a result in {self.output} does not show the order of {self.operator.name}")

@@ -40,8 +40,9 @@ class Asker(ABC):
         m: rows.
         terms: K.
         sums: how many a launch has.
-        output: dtype of the result.
-        dtype: of the inputs.
+        input: dtype of the inputs, by its short name.
+        output: likewise of the result.
+        dtype: of the inputs, as torch has it.
         device: where.
         draw: chooses columns.
         launches: how many there were.
@@ -62,14 +63,15 @@ class Asker(ABC):
         seed: int = 0,
     ) -> None:
         self.operator, self.m, self.terms, self.device = operator, m, shape.k, device
-        self.dtype, self.output, self.launches = precision.torch_input, precision.output, 0
+        self.input, self.output, self.dtype = precision.input, precision.output, precision.torch_input
+        self.launches = 0
         self.sums = operator.sums_of(shape, m)
         self.draw = np.random.default_rng([seed, m])
-        self._shape, self._precision, self._launch = shape, precision, launch
+        self._shape, self._launch = shape, launch
         self._deadline = math.inf
         if self.sums == 0:
             raise Unsupported(f"the order of {operator.name} cannot be read off its result")
-        self._check_dtype()
+        self.prepare()
 
     @property
     def width(self) -> int:
@@ -119,5 +121,9 @@ class Asker(ABC):
         """
 
     @abstractmethod
-    def _check_dtype(self) -> None:
-        """Raise Unsupported for dtypes that do not tell."""
+    def prepare(self) -> None:
+        """Make ready to ask; called once.
+
+        Raises:
+            Unsupported: these dtypes do not tell.
+        """

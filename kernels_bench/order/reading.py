@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from kernels_bench.order.layout import Layout, distinct
+from kernels_bench.order.layout import Layout
 from kernels_bench.order.probe import Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Tree
@@ -34,7 +34,7 @@ class Reading:
     @property
     def distinct(self) -> list[Layout]:
         """All that were found, in the order of reading."""
-        return distinct(list(self.layouts.values()))
+        return list({layout.digest: layout for layout in self.layouts.values()}.values())
 
     @property
     def trees(self) -> dict[int, Tree]:

@@ -96,6 +96,7 @@ class _Sorting:
         groups: list[list[int]] = []
 
         def top(subtree: _Subtree) -> int:
+            """The node that a subtree ends in."""
             node = subtree.pivot
             for joined in self._slots[id(subtree)]:
                 assert isinstance(joined, _Subtree)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 import kernels_bench.relations as package
+from kernels_bench.discovery import modules
 
 # rows.HOSTILE in order; named again so that this module needs no torch. A test holds the two together.
 HOSTILE = ("huge", "inf", "nan", "zero")
@@ -211,8 +210,7 @@ class Relation:
 @cache
 def relations() -> dict[str, Relation]:
     """Every relation by name, in ascending order."""
-    modules = (importlib.import_module(m.name) for m in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
-    found = [module.RELATION for module in modules if hasattr(module, "RELATION")]
+    found = [module.RELATION for module in modules(package) if hasattr(module, "RELATION")]
     return {relation.name: relation for relation in sorted(found, key=lambda relation: relation.order)}
 
 
