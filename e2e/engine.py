@@ -15,6 +15,7 @@ from e2e.options import ArmName, Options
 from e2e.prompts import WARM_UP, Batch, batch, needles
 from e2e.protocol import Describe, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, Answer, Speeds, Started, Trial
+from e2e.steps import OnStep, StepRanges
 from kernels_bench.cases import Record, first_line
 from kernels_bench.launch import requests
 from kernels_bench.protocol import Failure
@@ -52,6 +53,9 @@ class Backend(Protocol):
     vocabulary: int
     text: list[int] | None
 
+    def on_step(self, begin: OnStep) -> None:
+        """Announce every step before it runs, where the engine is in this process."""
+
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Answer all prompts at once."""
 
@@ -74,6 +78,9 @@ class Engine:
         self._ranges = Ranges("e2e")
         with self._ranges.range(f"start/{arm}", category="phase"):
             self._backend = start()
+        self._steps = StepRanges(self._ranges)
+        if self._ranges.recorded:
+            self._backend.on_step(self._steps.begin)
         self._init_s = time.perf_counter() - began
         self._needles = needles(options, self._backend.text, self._backend.vocabulary)
 
@@ -101,7 +108,9 @@ class Engine:
         """One batch; of the arm ``serial`` one sequence at a time."""
         asked = batch(self._options, number, self._needles, self._backend.vocabulary)
         category = "warm-up" if number == WARM_UP else "trial"
-        with self._ranges.range(f"{category}/{self._arm}/{number}", category=category, payload=len(asked.prompts)):
+        whole = self._ranges.range(f"{category}/{self._arm}/{number}", category=category, payload=len(asked.prompts))
+        steps = self._steps.of(f"{self._arm}/{number}" if number != WARM_UP else "")
+        with whole, steps:
             started = time.perf_counter()
             outputs = self._outputs(asked)
             seconds = time.perf_counter() - started

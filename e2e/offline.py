@@ -10,6 +10,7 @@ from e2e.engine import Output, Prompt
 from e2e.options import Options
 from e2e.prompts import NEEDLE_TEXT
 from e2e.protocol import StartEngine
+from e2e.steps import OnStep, watch
 
 
 class Offline:
@@ -29,6 +30,10 @@ class Offline:
         self.vocabulary = int(config.model_config.get_vocab_size())
         self.text = None if config.model_config.skip_tokenizer_init else self._llm.get_tokenizer().encode(NEEDLE_TEXT)
         self._sampling: Any = vllm.SamplingParams(logprobs=0, detokenize=False, **sampling(options))
+
+    def on_step(self, begin: OnStep) -> None:
+        """Announce every step of the engine; see `e2e.steps.watch`."""
+        watch(self._llm.llm_engine.engine_core.engine_core.scheduler, begin)
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Answer all prompts at once."""

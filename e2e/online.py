@@ -19,6 +19,7 @@ from e2e.offline import has_tokenizer, sampling
 from e2e.options import Options
 from e2e.prompts import NEEDLE_TEXT
 from e2e.protocol import StartEngine
+from e2e.steps import OnStep
 
 START_S, POLL_S, ANSWER_S = 1800.0, 0.5, 1800.0
 _COMMON_VOCABULARY = 32000
@@ -53,6 +54,9 @@ class Client:
         self.vocabulary = known or _COMMON_VOCABULARY
         self.provenance = f"vLLM {self._version()}, online" + ("" if known else f", token ids below {self.vocabulary}")
         self.text = self._tokenized(NEEDLE_TEXT)
+
+    def on_step(self, begin: OnStep) -> None:
+        """Nothing: a server's engine has a process of its own."""
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Ask for all prompts at once, each as a request of its own."""
