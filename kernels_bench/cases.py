@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 DTYPES = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 ITEM_SIZE = {"bf16": 2, "fp16": 2, "fp32": 4}
 PRECISIONS = ("bf16", "fp16", "fp32", "bf16:fp32", "fp16:fp32")
+
+Logits = Literal["flat", "rising", "falling"]
+LOGITS: tuple[Logits, ...] = ("flat", "rising", "falling")
+"""How the logits of a sequence's keys go, where the order of attention's sum over them is read."""
 
 
 class Record(BaseModel):

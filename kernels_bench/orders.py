@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kernels_bench.cases import Case, Record
-from kernels_bench.plan import make_plan
+from kernels_bench.cases import LOGITS, Case, Logits, Record
+from kernels_bench.plan import Plan, make_plan
 from kernels_bench.progress import Display
-from kernels_bench.protocol import Failure, OrderRead, ReadOrder
+from kernels_bench.protocol import Catalogue, Failure, OrderRead, ReadOrder, Reply
 from kernels_bench.records import Order
 from kernels_bench.results import ResultsError, Selection
 from kernels_bench.session import catalogue_of
 from kernels_bench.wording import sizes_text
 from kernels_bench.workers import Crew
 
+KEYS = {"cuda": (129, 1025), "cpu": (17, 65)}
+"""How many keys attention adds by default: one more than tiles have, so that the last one stands alone."""
+
+_NOT_PLAIN = re.compile(r"[^\w.]+")
 _LONG = 160
 """Characters of an order in words from which on an outline says more."""
 
@@ -25,13 +30,22 @@ class CaseOrder(Record):
 
     Attributes:
         case: which.
+        length: keys of every sequence, where rows are sequences.
+        logits: likewise how they go from key to key.
         read: its orders; None where they could not be read.
         reason: why not.
     """
 
     case: Case
+    length: int | None = None
+    logits: Logits = "flat"
     read: OrderRead | None = None
     reason: str = ""
+
+    @property
+    def name(self) -> str:
+        """The case's key, and what was read of it where there is more than one sum."""
+        return self.case.key if self.length is None else f"{self.case.key} {self.length} keys, {self.logits} logits"
 
     @property
     def order(self) -> Order:
@@ -49,29 +63,46 @@ def read_cases(selection: Selection, drawn: bool, display: Display) -> tuple[lis
     catalogue = catalogue_of(selection)
     plan = make_plan(catalogue, selection)
     scope = [catalogue.device.name]
-    display.phase("order", len(plan.cases))
+    questions = list(_questions(catalogue, plan, selection, drawn))
+    display.phase("order", len(questions))
     found: list[CaseOrder] = []
     with (
         tempfile.TemporaryDirectory() as logs,
         Crew(plan.arms, Path(logs), selection.timeout_s + 30, lambda up: scope.append(up.provenance)) as crew,
     ):
         crew.start()
-        for case in plan.cases:
-            request = ReadOrder(
-                case=case,
-                seed=plan.seed,
-                sizes=selection.batch or plan.sweeps[case.operator].sizes,
-                budget_s=selection.timeout_s,
-                drawn=drawn,
-            )
-            reply = crew.ask(case.arm, request)
-            display.step(case.key)
-            if isinstance(reply, Failure):
-                found.append(CaseOrder(case=case, reason=reply.reason))
-            else:
-                assert isinstance(reply, OrderRead)
-                found.append(CaseOrder(case=case, read=reply))
+        for asked in questions:
+            one = _told(asked, crew.ask(asked.case.arm, asked))
+            display.step(one.name)
+            found.append(one)
     return found, ", ".join(dict.fromkeys(scope))
+
+
+def _questions(catalogue: Catalogue, plan: Plan, selection: Selection, drawn: bool) -> Iterator[ReadOrder]:
+    """One a case; of attention one a number of keys, and a kind of logits."""
+    of_sequences = {operator.name for operator in catalogue.operators if any(operator.lengths.values())}
+    for case in plan.cases:
+        sweep, many = plan.sweeps[case.operator], case.operator in of_sequences
+        whole = ReadOrder(
+            case=case,
+            seed=plan.seed,
+            sizes=selection.batch or (sweep.digested if many else sweep.sizes),
+            budget_s=selection.timeout_s,
+            drawn=drawn,
+        )
+        if not many:
+            yield whole
+            continue
+        for length in selection.length or KEYS[catalogue.device.type]:
+            yield from (whole.model_copy(update={"length": length, "logits": kind}) for kind in LOGITS)
+
+
+def _told(asked: ReadOrder, reply: Reply) -> CaseOrder:
+    known = CaseOrder(case=asked.case, length=asked.length, logits=asked.logits)
+    if isinstance(reply, Failure):
+        return known.model_copy(update={"reason": reply.reason})
+    assert isinstance(reply, OrderRead)
+    return known.model_copy(update={"read": reply})
 
 
 def exit_status(found: Sequence[CaseOrder]) -> int:
@@ -95,7 +126,7 @@ def in_words(found: Sequence[CaseOrder], scope: str) -> Iterator[str]:
 def _case_in_words(one: CaseOrder) -> Iterator[str]:
     order = one.order
     scope = f"K={order.terms}, {order.columns} columns, {order.launches} launches, {order.seconds:.1f} s"
-    yield f"{one.case.key}: {order.status}" + (f" ({order.reason})" if order.reason else "")
+    yield f"{one.name}: {order.status}" + (f" ({order.reason})" if order.reason else "")
     outlines = one.read.outlines if one.read is not None else ()
     for found, lines in zip(order.found, outlines, strict=True):
         yield f"  {sizes_text(found.sizes)}: {found.words}  [{found.digest}]"
@@ -118,7 +149,7 @@ def draw(found: Sequence[CaseOrder], directory: Path) -> Iterator[Path]:
         for one in found:
             pictures = one.read.pictures if one.read is not None else ()
             for order, text in zip(one.order.found, pictures, strict=True):
-                path = directory / f"{one.case.key.replace('/', '-').replace(':', '-')}-M{order.sizes[0]}.svg"
+                path = directory / f"{_NOT_PLAIN.sub('-', one.name)}-M{order.sizes[0]}.svg"
                 path.write_text(text)
                 yield path
     except OSError as error:

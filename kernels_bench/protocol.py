@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels_bench.cases import Case, Claims, Device, Load, Record, Shape
+from kernels_bench.cases import Case, Claims, Device, Load, Logits, Record, Shape
 from kernels_bench.records import ArmStart, Ceiling, Counterexample, Order, Timing, Verification
 
 
@@ -129,6 +129,8 @@ class ReadOrder(Record):
         sizes: every M.
         budget_s: seconds after which no further question is asked.
         drawn: whether the orders are to be drawn too.
+        length: keys of every sequence, where rows are sequences.
+        logits: likewise how they go from key to key.
     """
 
     case: Case
@@ -136,6 +138,8 @@ class ReadOrder(Record):
     sizes: tuple[int, ...]
     budget_s: float
     drawn: bool = False
+    length: int | None = None
+    logits: Logits = "flat"
 
 
 class OrderRead(Record):

@@ -215,7 +215,7 @@ class Worker:
         with self._ranges.range(f"order/{request.case.key}", category="order"):
             return order_of(
                 request.case,
-                operators()[request.case.operator],
+                operators()[request.case.operator].probed(request.length, request.logits),
                 bind(request.case, self._kernels),
                 request.sizes,
                 device=self._device,

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
-from kernels_bench.cases import ITEM_SIZE, Precision, Shape
-from kernels_bench.operators import models
+from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
+from kernels_bench.operators import key_sums, models
 from kernels_bench.operators.base import ROUNDOFF, SMALLEST, Lines, Operator, RowTensors, Tensors
 from kernels_bench.operators.gemm import exact_product
 from kernels_bench.operators.sequences import (
@@ -76,10 +76,14 @@ class Attention(Operator):
     """
 
     mode: ClassVar[Mode]
+    telling: ClassVar[int] = 0  # the component of a key that probes' logits stand in
     dims = ("heads", "kv_heads", "k", "page", "tokens")
     shapes = models.head_layouts()
     usual: ClassVar[tuple[str, ...]] = models.TELLING_HEAD_LAYOUTS
     precisions = ("bf16", "fp16")
+    readable = ("bf16",)  # fp16 has no room for a unit, what is lost beside it, and a division by the keys
+    sums_are_exact = False
+    logits: Logits = "flat"
     timed_shapes: ClassVar[tuple[str, ...]] = (*models.TELLING_HEAD_LAYOUTS, "llama-2-7b", "small")
 
     def at(self, length: int | None) -> Attention:
@@ -89,6 +93,12 @@ class Attention(Operator):
         timed = copy(self)
         timed.length = length
         return timed
+
+    def probed(self, length: int | None, logits: Logits) -> Attention:
+        """The same with sums over ``length`` keys to be read."""
+        found = copy(self)
+        found.length, found.logits = length, logits
+        return found
 
     def census(self, shape: Shape, count: int) -> Census:
         """The sequences of a universe of ``count``."""
@@ -242,6 +252,47 @@ class Attention(Operator):
         in_order = torch.empty_like(joined)
         in_order[torch.cat(places)] = joined
         return in_order
+
+    def terms_of(self, shape: Shape) -> int:
+        """The keys."""
+        return self.length or 0
+
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """Every component of every head's value, where the keys are counted."""
+        return 0 if self.length is None else (shape.kv_heads or 1) * self.value_size(shape)
+
+    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Sequences over the same pages, whose values are ``terms`` over their keys' weights."""
+        keys, device = self.terms_of(shape), terms.device
+        probe = key_sums.batch(self.mode, keys, shape.page or 1, m, device)
+        weight = key_sums.weights(self.logits, keys).to(device)
+        values = (terms.double() / weight).to(terms.dtype).T.reshape(keys, shape.kv_heads or 1, -1)
+        level = key_sums.levels(self.logits, keys).to(values)[:, None, None]
+        caches = (
+            key_sums.paged(tokens, probe.pages, shape.page or 1) for tokens in self.probing_slots(values, level, shape)
+        )
+        queries = terms.new_zeros(probe.queries, shape.heads or 1, shape.k)
+        queries[..., self.telling] = float(self.logits != "flat")
+        return (queries, *probe.metadata), tuple(caches)
+
+    def probing_slots(self, values: torch.Tensor, level: torch.Tensor, shape: Shape) -> Tensors:
+        """What each cache holds of some tokens with values (tokens, kv_heads, d_v) and logits (tokens, 1, 1)."""
+        keys = values.new_zeros(*values.shape[:2], shape.k)
+        keys[..., self.telling] = level[..., 0]
+        return keys, values
+
+    def probing(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+        """With the scale that makes every weight a power of two."""
+        *tensors, batch = self.arguments(rows, weights)
+        return (*tensors, batch._replace(scale=key_sums.SCALE))
+
+    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(sequences times heads of a group, sums): what each last query's result is times all weights."""
+        keys, found = self.terms_of(shape), outputs[0]
+        last = key_sums.batch(self.mode, keys, shape.page or 1, m, found.device).last_queries
+        grouped = found[last].double().view(m, shape.kv_heads or 1, -1, found.shape[-1])
+        total = float(key_sums.weights(self.logits, keys).sum())
+        return grouped.transpose(1, 2).reshape(-1, self.sums_of(shape, m)) * total
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """Keys and values of the universe's first m sequences read, queries read and results written."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import torch
 
 import kernels_bench.operators as package
-from kernels_bench.cases import ITEM_SIZE, Precision, Shape
+from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.discovery import modules
 from kernels_bench.relations.base import Company, Ids, Need
 from kernels_bench.rows import hostile_rows, row_table
@@ -146,8 +146,16 @@ class Operator(ABC):
         exact = self.reference(rows, weights)
         return exact, self.allowance(rows, weights, exact, out)
 
+    def probed(self, length: int | None, logits: Logits) -> Operator:
+        """The operator as its order is read: where rows are sequences, of one length and with logits of one kind."""
+        return self
+
+    def terms_of(self, shape: Shape) -> int:
+        """How many terms each of `sums_of` has."""
+        return shape.k
+
     def sums_of(self, shape: Shape, m: int) -> int:
-        """How many sums over ``k`` terms, each of terms of its own, a launch of ``m`` rows can be made to compute.
+        """How many sums, each of terms of its own, a launch of ``m`` rows can be made to compute.
 
         Not any, where the order of an addition cannot be read off the result.
         """

@@ -34,6 +34,7 @@ class MlaDecode(AttentionDecode):
     quick = ("deepseek-v3",)
     timed_shapes = (*usual, "small")
     family = "attention"
+    telling = LATENT
 
     def slots(self, shape: Shape) -> tuple[tuple[int, ...], ...]:
         """One vector a token."""
@@ -54,6 +55,13 @@ class MlaDecode(AttentionDecode):
         """All of the cache, and its first 512 columns; one head has them."""
         (cache,) = weights
         return cache[:, :, None], cache[:, :, None, :LATENT]
+
+    def probing_slots(self, values: torch.Tensor, level: torch.Tensor, shape: Shape) -> Tensors:
+        """The values, then the logit where the positional part begins."""
+        slots = values.new_zeros(len(values), shape.k)
+        slots[:, :LATENT] = values[:, 0]
+        slots[:, LATENT] = level[:, 0, 0]
+        return (slots,)
 
     def value_size(self, shape: Shape) -> int:
         """512."""

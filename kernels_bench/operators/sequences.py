@@ -78,10 +78,10 @@ class Census:
 def uniform(mode: Mode, shape: Shape, count: int, length: int) -> Census:
     """``count`` sequences of one length and no others: what is timed."""
     kv = np.full(count, length)
-    return Census(kv, _starts(mode, kv), shape.page or 1)
+    return Census(kv, starts(mode, kv), shape.page or 1)
 
 
-def _starts(mode: Mode, kv: Ids) -> Ids:
+def starts(mode: Mode, kv: Ids) -> Ids:
     """The first token of each sequence whose query is computed."""
     if mode == "prefill":
         return np.zeros_like(kv)
@@ -103,7 +103,7 @@ def census(mode: Mode, shape: Shape, count: int, length: int | None = None) -> C
     of_kind, kind = np.divmod(np.arange(count), len(KINDS))
     ordinary = lengths[(of_kind * step + kind * 3 + 3) % len(lengths)]
     kv = np.concatenate([ordinary, np.full(len(HOSTILE), min(_HOSTILE_LENGTH, lengths[-1])), lengths[-1:]])
-    start = _starts(mode, kv)
+    start = starts(mode, kv)
     start[count + STRANGER] = 0
     return Census(kv, start, shape.page or 1)
 

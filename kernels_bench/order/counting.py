@@ -64,6 +64,8 @@ class Prober(Asker):
         """Choose the numbers to ask with, and how many units a launch may count."""
         if self.terms > SCALES[self.input].most_terms:
             raise Unsupported(f"{self.input} has no numbers to probe {self.terms} terms with")
+        if self.output not in self.operator.readable:
+            raise Unsupported(f"a result in {self.output} does not show the order of {self.operator.name}")
         self._scale = SCALES[self.input]
         # A quotient is off by a unit in its last place at most, which must stay well below half a unit of ours.
         self.counted = COUNTED[self.output] // (1 if self.operator.sums_are_exact else 8)
@@ -144,6 +146,9 @@ class Prober(Asker):
         units = sums[0].index_select(0, place).double() / self._scale.unit
         # A mean was divided by K and rounded once, which no count below the limit survives as another one.
         whole = units.round()
+        most = float(whole.abs().amax())
+        if most > self.terms:
+            raise Inconsistent(f"{self.terms} units sum to {most:.6g}: huge terms were rounded before they cancelled")
         wrong = ((units - whole).abs() > 0.25).nonzero()
         if len(wrong):
             raise Inconsistent(f"a sum of units is {float(units[wrong[0]]):.6g}: it is rounded in between")

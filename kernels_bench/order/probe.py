@@ -28,7 +28,7 @@ class Asker(ABC):
 
     Args:
         operator: the kernel's.
-        shape: K terms are added.
+        shape: its sizes.
         precision: of inputs and result.
         launch: calls the kernel.
         m: rows.
@@ -38,7 +38,7 @@ class Asker(ABC):
     Attributes:
         operator: the kernel's.
         m: rows.
-        terms: K.
+        terms: how many a sum has, K.
         sums: how many a launch has.
         input: dtype of the inputs, by its short name.
         output: likewise of the result.
@@ -62,7 +62,7 @@ class Asker(ABC):
         device: torch.device,
         seed: int = 0,
     ) -> None:
-        self.operator, self.m, self.terms, self.device = operator, m, shape.k, device
+        self.operator, self.m, self.terms, self.device = operator, m, operator.terms_of(shape), device
         self.input, self.output, self.dtype = precision.input, precision.output, precision.torch_input
         self.launches = 0
         self.sums = operator.sums_of(shape, m)

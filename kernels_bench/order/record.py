@@ -59,7 +59,7 @@ def order_of(
         reason=_reason(reading),
         found=found,
         witness=_witness(reading, found),
-        terms=case.shape.k,
+        terms=operator.terms_of(case.shape),
         columns=max(operator.sums_of(case.shape, m) for m in sizes),
         launches=reading.launches,
         seconds=time.perf_counter() - start,
