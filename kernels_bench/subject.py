@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +16,8 @@ from kernels_bench.cases import Case
 from kernels_bench.comparison import poison, same_bits
 from kernels_bench.operators import Lines, Operator, RowTensors, Tensors
 from kernels_bench.relations import Company
+from kernels_bench.relations.base import Launch
+from profiles.ranges import Ranges
 
 T = TypeVar("T")
 
@@ -90,6 +92,7 @@ class Subject:
     ) -> None:
         self.case, self.operator, self.kernel = case, operator, kernel
         self.universe, self.device = universe, device
+        self._ranges: Ranges | None = None
         dtype = case.precision.torch_input
         self.tables = operator.rows(case.shape, universe, dtype, seed, device)
         self.weights = operator.shared(case.shape, universe, dtype, seed, device)
@@ -102,6 +105,17 @@ class Subject:
     def lines(self, company: Company) -> Lines:
         """What the lines of the company's result are."""
         return self.operator.lines(company, self.universe, self.case.shape)
+
+    def announce_in(self, ranges: Ranges) -> None:
+        """From now on, have a range around the kernels of every company."""
+        self._ranges = ranges
+
+    def announced(self, company: Company, launch: Launch) -> AbstractContextManager[None]:
+        """A range around the kernels of one company, which tells a profiler's reader what ran for it."""
+        if self._ranges is None:
+            return nullcontext()
+        message = f"company/{self.case.key}/{company.spec}/{launch}"
+        return self._ranges.range(message, category="company", payload=company.size)
 
     def launch(self, inputs: RowTensors) -> RowTensors:
         """Call the kernel once and check the form of what it returns.
@@ -150,7 +164,8 @@ class Subject:
         """
         inputs = self.gather(company)
         self._poison_free_memory(len(self.lines(company).ids))
-        returned = self.launch(inputs)
+        with self.announced(company, "eager"):
+            returned = self.launch(inputs)
         now = self.operator.arguments(inputs, self.weights)
         then = self.operator.arguments(self.gather(company), self.weights)
         watched = zip(_tensors(now), _tensors(then), self._watched(now, inputs), strict=True)
@@ -218,7 +233,8 @@ class Replay:
             poison(output)
         for held, rows in zip(self._inputs, self._subject.gather(company), strict=True):
             held.copy_(rows)
-        self._graph.replay()
+        with self._subject.announced(company, "graph"):
+            self._graph.replay()
         return Launched(company, tuple(output.clone() for output in self._outputs), [])
 
 

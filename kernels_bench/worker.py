@@ -248,7 +248,7 @@ class Worker:
 
     def _make(self, case: Case, seed: int, universe: int, watched: bool, length: int | None = None) -> Subject:
         kernel = bind(case, self._kernels)
-        return Subject(
+        subject = Subject(
             case,
             operators()[case.operator].at(length),
             kernel,
@@ -257,6 +257,8 @@ class Worker:
             device=self._device,
             watched=watched,
         )
+        subject.announce_in(self._ranges)
+        return subject
 
     def _prepare(self, request: PrepareTiming) -> Turned:
         self._timed = None

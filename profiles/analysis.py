@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from profiles.company_calls import company_calls
 from profiles.cross_check import DOMAIN, NO_RANGE, TimedCalls, capture_costs, cross_check, timed_calls
 from profiles.explanations import explanations
 from profiles.families import arm_families, differences
@@ -58,7 +59,7 @@ def analyse(report: Path, run: Path | None = None, uncaptured: Path | None = Non
         untold=calls.untold,
         capture_costs=capture_costs(beside, other) if beside and other and calls.captured else (),
         kernel_maps=maps,
-        explanations=explanations(beside, maps) if beside else (),
+        explanations=explanations(beside, maps, company_calls(trace)) if beside else (),
         families=families,
         differences=differences(families),
     )

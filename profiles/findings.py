@@ -218,13 +218,15 @@ class Side(Record):
         company: its spec, such as ``first:4096``.
         size: its M.
         launch: ``eager`` or ``graph``.
-        timed: the load whose kernels stand for it; empty where none was timed.
-        kernels: of that load's call.
+        own: whether the kernels are those that ran for this very company.
+        timed: else the load whose kernels stand for it; empty where none was timed.
+        kernels: of its first launch, or of that load's call.
     """
 
     company: str
     size: int
     launch: str
+    own: bool
     timed: str
     kernels: tuple[Kernel, ...]
 

@@ -258,7 +258,26 @@ def test_a_case_that_was_not_timed_is_untold(tmp_path: Path) -> None:
     report = write_report(tmp_path / "a.sqlite", [Span(MESSAGE, 0, 1000)], [])
     (found,) = analyse(report, write_run(tmp_path / "run", variant(16, 1))).explanations
     assert found.found == "untold"
-    assert "no ranges of their own" in found.basis
+    assert "no ranges of the companies" in found.basis
+
+
+def test_the_companies_own_kernels_explain_most(tmp_path: Path) -> None:
+    sizes = {16: ("gemm", "splitKreduce"), 1: ("gemv",)}
+    spans = [
+        Span(f"company/torch/mm/8x4/bf16/first:{m}/eager", 10_000 * i, 10_000 * i + 5000) for i, m in enumerate(sizes)
+    ]
+    launches = [
+        Launch(10_000 * i + 100 + n, 10_000 * i + 101 + n, [(name, 10_000 * i + 900 - n, 10_000 * i + 950)])
+        for i, names in enumerate(sizes.values())
+        for n, name in enumerate(reversed(names))
+    ]
+    report = write_report(tmp_path / "a.sqlite", spans, launches)
+    (found,) = analyse(report, write_run(tmp_path / "run", variant(16, 1))).explanations
+    assert found.found == "changed"
+    assert found.reference.own
+    assert found.basis == "what ran for the two companies themselves"
+    assert [kernel.name for kernel in found.reference.kernels] == ["gemm", "splitKreduce"]
+    assert found.changes[0] == "kernel: gemm + splitKreduce → gemv"
 
 
 def test_a_run_of_other_cases_is_said(tmp_path: Path) -> None:
