@@ -92,15 +92,20 @@ class Plan(Record):
 
 
 def _untimed(operators: Iterable[OperatorInfo], cases: Iterable[Case], selection: Selection) -> Iterator[str]:
-    """Cases over sequences, which have so many loads, of other shapes and dtypes than tell most, unless asked for."""
-    chosen = {operator.name: operator for operator in operators if any(operator.lengths.values())}
+    """Cases whose speed would take more time than it tells, unless they were asked for.
+
+    Of sequences, which have so many loads, other shapes and dtypes than tell most; in a short run all shapes of an
+    operator but the first.
+    """
+    chosen = {operator.name: operator for operator in operators}
+    first: dict[str, Shape] = {}
     for case in cases:
-        operator, shape = chosen.get(case.operator), case.shape
-        if operator is None:
-            continue
-        other_shape = selection.shapes is None and not {shape.label, _set_name(shape)} & {*operator.timed_shapes}
-        other_dtype = selection.dtype is None and str(case.precision) != operator.precisions[0]
-        if other_shape or other_dtype:
+        operator, shape = chosen[case.operator], case.shape
+        sequences, usual = any(operator.lengths.values()), selection.shapes is None
+        other_shape = usual and sequences and not {shape.label, _set_name(shape)} & {*operator.timed_shapes}
+        other_dtype = sequences and selection.dtype is None and str(case.precision) != operator.precisions[0]
+        later = usual and selection.quick and first.setdefault(operator.name, shape) != shape
+        if other_shape or other_dtype or later:
             yield case.without_arm
 
 
@@ -117,7 +122,7 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
         UsageError: an unknown name or a value that makes no sense.
     """
     device = catalogue.device.type
-    operators = _operators(catalogue.operators, selection.op, device)
+    operators = _operators(catalogue.operators, selection, device)
     chosen = _concerned(_pick("arm", selection.arm, {arm.name: arm for arm in catalogue.arms}), operators, selection)
     usable = tuple(arm for arm in chosen if not arm.unavailable)
     if not usable:
@@ -139,11 +144,15 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
     )
 
 
-def _operators(known: Sequence[OperatorInfo], wanted: Sequence[str] | None, device: str) -> list[OperatorInfo]:
+def _operators(known: Sequence[OperatorInfo], selection: Selection, device: str) -> list[OperatorInfo]:
     """Operators by their names or their families'; by default all that a short run has time for."""
     by_name = {operator.name: [operator] for operator in known}
     families = dict.fromkeys(operator.family for operator in known)
-    by_name |= {family: [o for o in known if o.family == family] for family in families}
+    short = selection.quick and device != "cpu" and selection.shapes is None
+    by_name |= {
+        family: [o for o in known if o.family == family and (o.quick or not short)] for family in families
+    }  # fmt: skip
+    wanted: Sequence[str] | None = selection.op
     if wanted is None:
         wanted = [family for family in families if device == "cpu" or family not in BY_REQUEST]
     return list({o.name: o for found in _pick("op", wanted, by_name) for o in found}.values())
@@ -256,12 +265,17 @@ def _precisions(
 
 
 def _shapes(operator: OperatorInfo, selection: Selection, device: str) -> list[Shape]:
-    wanted = selection.shapes
+    wanted: Sequence[str] | None = selection.shapes
     if wanted is None:
-        wanted = CPU_SHAPES if device == "cpu" else operator.quick if selection.quick else operator.usual
+        wanted = CPU_SHAPES if device == "cpu" else _usual_shapes(operator, selection.quick)
     named = [shape for word in wanted for shape in operator.shapes if shape.label == word or _set_name(shape) == word]
     sized = [shape for sizes in _sizes_typed(wanted) if (shape := _shape_of(operator, sizes)) is not None]
     return list({shape.token: shape for shape in [*named, *sized]}.values())
+
+
+def _usual_shapes(operator: OperatorInfo, quick: bool) -> Sequence[str]:
+    """Names of a run's shapes; of an operator that short runs leave out, and that was asked for by name, the first."""
+    return (operator.quick or operator.usual[:1]) if quick else operator.usual
 
 
 def _set_name(shape: Shape) -> str:

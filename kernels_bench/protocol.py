@@ -47,7 +47,7 @@ class OperatorInfo(Record):
         dims: sizes that its shapes have, in order.
         shapes: shapes known by name.
         usual: names of the shapes measured by default on a GPU.
-        quick: names of the shapes of a short run there.
+        quick: names of the shapes of a short run there; none where it leaves the operator out.
         precisions: dtypes measured by default.
         universe: rows compared by default, by type of device.
         family: name of the file it stands in, such as ``gemm``; asked for by that name, all of it is measured.

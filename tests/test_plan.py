@@ -181,6 +181,25 @@ def test_a_family_of_operators_is_asked_for_by_its_name(on_gpu: Catalogue) -> No
     assert {case.operator for case in plan.cases} == {*plan.sweeps}
 
 
+def test_a_short_run_times_the_first_shape_of_each_operator(on_gpu: Catalogue) -> None:
+    plan = make_plan(on_gpu, Selection(quick=True))
+    timed = {(case.operator, case.shape.label) for case in plan.cases if plan.loads(case)}
+    assert len(timed) == len({operator for operator, _ in timed}) == len({case.operator for case in plan.cases})
+    assert ("mm", "qwen3-8b/o_proj") in timed
+    assert any(case.operator == "mm" and case.shape.label == "unaligned/0" for case in plan.cases)
+    asked = make_plan(on_gpu, Selection(quick=True, op=("mm",), shapes=("unaligned",)))
+    assert all(asked.loads(case) for case in asked.cases)
+
+
+def test_a_short_run_leaves_latent_attention_to_who_asks_for_it(on_gpu: Catalogue) -> None:
+    def names(**chosen: object) -> set[str]:
+        return {case.operator for case in make_plan(on_gpu, Selection.model_validate(chosen)).cases}
+
+    assert "mla_decode" not in names(op=("attention",), quick=True)
+    assert names(op=("mla_decode",), quick=True) == {"mla_decode"}
+    assert "mla_decode" in names(op=("attention",))
+
+
 def test_quick_is_a_part_of_the_whole_and_much_smaller(on_gpu: Catalogue) -> None:
     whole, quick = make_plan(on_gpu, Selection()), make_plan(on_gpu, Selection(quick=True))
     assert {case.key for case in quick.cases} < {case.key for case in whole.cases}

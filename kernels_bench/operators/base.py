@@ -53,7 +53,7 @@ class Operator(ABC):
         dims: which of `Shape`'s sizes it has, in the order of its shape's token.
         shapes: the shapes known by name.
         usual: names of the shapes measured by default on a GPU (a model's name stands for all of its shapes).
-        quick: names of the shapes of a short run there.
+        quick: names of the shapes of a short run there; none where it leaves the operator out.
         precisions: dtypes measured by default, the first of them at every shape.
         overwrites: positions of arguments that a kernel may write into (an operator defined as in place).
         rows_are: what its rows are, which decides on the relations that have a meaning.
