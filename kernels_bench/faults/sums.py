@@ -18,9 +18,10 @@ def products(a: Tensor, b: Tensor) -> Tensor:
 
 def in_sequence(terms: Tensor) -> Tensor:
     """One after the other."""
-    total = terms[:, 0]
-    for place in range(1, terms.shape[1]):
-        total = total + terms[:, place]
+    first, *others = terms.unbind(1)
+    total = first.clone()
+    for term in others:
+        total.add_(term)
     return total
 
 
