@@ -82,7 +82,9 @@ def prepare(out: Path) -> None:
         raise ReportError(f"{out} is not empty: --out takes a new name")
 
 
-def capture_with_nsys(command: Sequence[str], out: Path, chosen: str | None, warn: Warn) -> Capture:
+def capture_with_nsys(
+    command: Sequence[str], out: Path, chosen: str | None, warn: Warn, options: Sequence[str] = ()
+) -> Capture:
     """Record a command with nsys; leaves its report, the SQLite export and `RECORD`.
 
     Args:
@@ -90,6 +92,7 @@ def capture_with_nsys(command: Sequence[str], out: Path, chosen: str | None, war
         out: a new directory.
         chosen: ``NAME@DOMAIN`` of the only range to record.
         warn: takes a line that the user must know.
+        options: further ones for ``nsys profile``.
 
     Raises:
         ReportError: there is no nsys, or it left no report that can be read though the command succeeded.
@@ -101,7 +104,7 @@ def capture_with_nsys(command: Sequence[str], out: Path, chosen: str | None, war
         warn(deaf)
     prepare(out)
     stem = out / STEM
-    ended = _run(profile_command(nsys, stem, chosen, command))
+    ended = _run(profile_command(nsys, stem, chosen, command, options))
     report, exported = stem.with_suffix(".nsys-rep"), stem.with_suffix(".sqlite")
     if report.is_file():
         export(nsys, report, exported)

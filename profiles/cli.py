@@ -47,6 +47,10 @@ def capture_command(
         str | None, typer.Option("--range", help="Record only this NVTX range.", metavar="NAME@DOMAIN")
     ] = None,
     collector: Annotated[str, typer.Option(help="nsys, or torch: its own profiler, in process.")] = "nsys",
+    nsys_option: Annotated[
+        list[str] | None,
+        typer.Option(help="A further option for nsys profile; may be repeated.", metavar="--NAME=VALUE"),
+    ] = None,
 ) -> None:
     """Record a command: python -m profiles capture -- python -m kernels_bench --quick.
 
@@ -61,12 +65,14 @@ def capture_command(
         )
     if range_ is not None and collector == "torch":
         fail("--range needs --collector nsys: torch's profiler records every range", USAGE_STATUS)
+    if nsys_option and collector == "torch":
+        fail("--nsys-option needs --collector nsys", USAGE_STATUS)
     place = out or default_directory()
     with _reporting():
-        by_torch = collector == "torch"
-        captured = (
-            capture_with_torch(command, place, warn) if by_torch else capture_with_nsys(command, place, range_, warn)
-        )
+        if collector == "torch":
+            captured = capture_with_torch(command, place, warn)
+        else:
+            captured = capture_with_nsys(command, place, range_, warn, nsys_option or ())
         if captured.reports:
             warn(f"recorded: python -m profiles analyze {place / captured.reports[0]}")
     raise typer.Exit(captured.exit_status)

@@ -98,7 +98,9 @@ def nvtx_is_deaf(version: str) -> str:
     return ""
 
 
-def profile_command(nsys: Path, stem: Path, chosen: str | None, command: Sequence[str]) -> list[str]:
+def profile_command(
+    nsys: Path, stem: Path, chosen: str | None, command: Sequence[str], options: Sequence[str] = ()
+) -> list[str]:
     """How a command is recorded.
 
     Args:
@@ -106,9 +108,10 @@ def profile_command(nsys: Path, stem: Path, chosen: str | None, command: Sequenc
         stem: of the report, without ``.nsys-rep``.
         chosen: ``NAME@DOMAIN`` of the NVTX range that is recorded; None for everything.
         command: to record.
+        options: further ones for nsys, which take precedence over ours.
     """
     within = ["--capture-range=nvtx", f"--nvtx-capture={chosen}", "--capture-range-end=stop"] if chosen else []
-    return [str(nsys), "profile", *_TRACE, *within, f"--output={stem}", *command]
+    return [str(nsys), "profile", *_TRACE, *within, *options, f"--output={stem}", *command]
 
 
 def why_no_report(stem: Path, chosen: str | None, status: int, since: float) -> str:

@@ -126,6 +126,14 @@ def test_a_range_is_passed_on(nsys: Path) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\d-\d{6}", made.name)
 
 
+def test_further_options_go_to_nsys_after_ours(nsys: Path) -> None:
+    chosen = ("--nsys-option=--cuda-graph-trace=graph", "--nsys-option", "--gpu-metrics-devices=all")
+    assert capture(nsys, *chosen, *command("pass")).status == 0
+    given = (nsys / "arguments").read_text().splitlines()
+    assert given.index("--cuda-graph-trace=node") < given.index("--cuda-graph-trace=graph")
+    assert "--gpu-metrics-devices=all" in given
+
+
 def last_line(ended: Ended) -> str:
     return ended.stderr.splitlines()[-1].removeprefix("profiles: ")
 
