@@ -83,8 +83,7 @@ def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs
         WorkerError: nothing can be run.
     """
     started = time.perf_counter()
-    path = out or default_directory()
-    with HeadStart(selection, hidden_beside(path)) as early:
+    with HeadStart(selection, hidden_beside(out or default_directory())) as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
         plan = make_plan(catalogue, selection)
         manifest = Manifest(
@@ -96,7 +95,9 @@ def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs
             planned=plan.planned,
             environment=_environment(catalogue),
         )
-        return _run(plan, RunDirectory.create(path, manifest), early, outputs, started)
+        # Only now, since another run may have taken a default name meanwhile.
+        run = RunDirectory.create(out or default_directory(), manifest)
+        return _run(plan, run, early, outputs, started)
 
 
 def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs) -> int:

@@ -278,6 +278,21 @@ def test_the_catalogue_is_asked_first(tmp_path: Path, monkeypatch: pytest.Monkey
     assert running == [1]
 
 
+def test_a_default_name_is_chosen_when_the_run_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another run that was begun in the same second may be first."""
+
+    def another() -> None:
+        (tmp_path / "taken").mkdir()
+        (tmp_path / "taken" / "run.json").touch()
+
+    monkeypatch.setattr(session, "expected_gpu", another)
+    monkeypatch.setattr(
+        session, "default_directory", lambda: tmp_path / ("free" if (tmp_path / "taken").exists() else "taken")
+    )
+    assert begin(SMALL.model_copy(update={"arm": ("torch",)}), None, "", Outputs()) == 0
+    assert (tmp_path / "free" / "run.json").is_file()
+
+
 # --- the GPU that is expected ------------------------------------------------------------------------------
 
 
