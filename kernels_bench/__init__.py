@@ -6,6 +6,7 @@ Run it as ``python -m kernels_bench``.  The rooms, from the ground up:
 * `operators`: what is computed; `arms`: who computes it; `relations`: how companies of rows are chosen;
 * `subject`, `comparison`, `verification`, `timing`: what happens inside a worker;
 * `protocol`, `worker`, `workers`: one process an arm;
-* `plan`, `runner`, `results`, `session`, `cli`: the parent process, which never imports torch;
+* `catalogue`: what could be run on a device, known without torch, which `deferred` loads when it is first used;
+* `plan`, `head_start`, `runner`, `results`, `session`, `cli`: the parent process, which never imports torch;
 * `gathered`, `summary`, `conclusions`, `notices`, `report`, `overview`, `agreement`: what the records say.
 """

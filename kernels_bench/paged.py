@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
+from kernels_bench.deferred import torch
 
 
 class PagedBatch(NamedTuple):

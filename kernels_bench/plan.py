@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -23,6 +24,8 @@ TELLING = ("unaligned/0", "unaligned/entry", "unaligned/heads", "small/unaligned
 BY_REQUEST = ("attention",)
 # Sequences whose KV caches together are larger are not timed: every arm holds its own.
 MOST_CACHE = 2 << 30
+# Further processes, over all arms whose kernels are compiled while they are verified and that have so many cases.
+HELPERS, WORTH_HELP = 4, 10
 QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
 
 
@@ -82,6 +85,13 @@ class Plan(Record):
         if case.without_arm in self.untimed:
             return []
         return [load for load in self.sweeps[case.operator].timed if _cache_bytes(case, load) <= MOST_CACHE]
+
+    @property
+    def helpers(self) -> dict[str, int]:
+        """Further processes for arms that compile their kernels and have many cases."""
+        counts = Counter(case.arm for case in self.cases)
+        helped = [arm.name for arm in self.arms if arm.compiles and counts[arm.name] >= WORTH_HELP]
+        return dict.fromkeys(helped, max(1, HELPERS // max(1, len(helped))))
 
     def units(self) -> list[tuple[tuple[Case, ...], Load]]:
         """What is timed turn by turn: the cases of all arms at one operator, shape, precision and load."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-import torch
+from kernels_bench.deferred import torch
 
 KINDS = ("cancelling", "normal", "wide", "small")
 """What row `i` holds is ``KINDS[i % 4]``: see `row_table`."""

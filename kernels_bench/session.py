@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 
 from kernels_bench.cases import Case, at_token
 from kernels_bench.conclusions import ArmFact, RunFacts, RunSummary
+from kernels_bench.head_start import HeadStart, expected_gpu, hidden_beside
 from kernels_bench.overview import overview, write_between
 from kernels_bench.plan import Plan, UsageError, make_plan
 from kernels_bench.progress import Display, display_for
@@ -49,10 +49,6 @@ one, 24 s with two, 23 s with three or five).
 """
 
 
-HELPERS, WORTH_HELP = 4, 10
-"""Further processes, over all arms whose kernels are compiled while they are verified and that have so many cases."""
-
-
 @dataclass(frozen=True)
 class Outputs:
     """Files to write beside what is shown; ``-`` is standard output.
@@ -68,14 +64,14 @@ class Outputs:
     into: str | None = None
 
 
-def catalogue_of(selection: Selection) -> Catalogue:
-    """What could be run here.
+def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
+    """What could be run here; it takes seconds to find out, in which ``meanwhile`` is called.
 
     Raises:
         WorkerError: a plugin cannot be used.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log")
+        return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log", meanwhile)
 
 
 def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs) -> int:
@@ -87,18 +83,21 @@ def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs
         WorkerError: nothing can be run.
     """
     started = time.perf_counter()
-    catalogue = catalogue_of(selection)
-    plan = make_plan(catalogue, selection)
-    manifest = Manifest(
-        created=timestamp(),
-        command=command,
-        selection=selection,
-        device=catalogue.device,
-        arms=(*plan.arms, *plan.left_out),
-        planned=plan.planned,
-        environment=_environment(catalogue),
-    )
-    return _run(plan, RunDirectory.create(out or default_directory(), manifest), outputs, started)
+    with HeadStart(selection, hidden_beside(out or default_directory())) as early:
+        catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
+        plan = make_plan(catalogue, selection)
+        manifest = Manifest(
+            created=timestamp(),
+            command=command,
+            selection=selection,
+            device=catalogue.device,
+            arms=(*plan.arms, *plan.left_out),
+            planned=plan.planned,
+            environment=_environment(catalogue),
+        )
+        # Only now, since another run may have taken a default name meanwhile.
+        run = RunDirectory.create(out or default_directory(), manifest)
+        return _run(plan, run, early, outputs, started)
 
 
 def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs) -> int:
@@ -113,9 +112,10 @@ def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs)
     started = time.perf_counter()
     run = RunDirectory.resume(directory)
     selection = run.manifest.selection
-    catalogue = catalogue_of(selection)
-    run.refuse_other_environment(_environment(catalogue), catalogue.device, catalogue.arms)
-    return _run(make_plan(catalogue, selection), run, outputs, started)
+    with HeadStart(selection, run.path / "logs") as early:
+        catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
+        run.refuse_other_environment(_environment(catalogue), catalogue.device, catalogue.arms)
+        return _run(make_plan(catalogue, selection), run, early, outputs, started)
 
 
 def _environment(catalogue: Catalogue) -> Environment:
@@ -129,12 +129,12 @@ def _environment(catalogue: Catalogue) -> Environment:
         return read_environment()
 
 
-def _run(plan: Plan, run: RunDirectory, outputs: Outputs, started: float) -> int:
+def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, started: float) -> int:
     interrupted = False
     try:
         with display_for(Console(stderr=True)) as display:
             _announce(plan, run, display)
-            _work(plan, run, display)
+            _work(plan, run, early, display)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -161,22 +161,16 @@ def _announce(plan: Plan, run: RunDirectory, display: Display) -> None:
         display.note(f"without {', '.join(names)}: {reason}")
 
 
-def _work(plan: Plan, run: RunDirectory, display: Display) -> None:
+def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display) -> None:
     def came_up(start: ArmStart) -> None:
         run.append(start)
         display.note(f"{start.arm}: {start.provenance}, loaded in {start.seconds:.1f} s")
 
     on_cpu = run.manifest.device.type == "cpu"
-    with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up, _helpers(plan)) as crew:
+    with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up, plan.helpers) as crew:
+        early.hand_over(crew)
         crew.start()
         Runner(plan, crew, run, display, parallel=PARALLEL["cpu" if on_cpu else "cuda"]).run()
-
-
-def _helpers(plan: Plan) -> dict[str, int]:
-    """Further processes for arms that compile their kernels and have many cases."""
-    counts = Counter(case.arm for case in plan.cases)
-    helped = [arm.name for arm in plan.arms if arm.compiles and counts[arm.name] >= WORTH_HELP]
-    return dict.fromkeys(helped, max(1, HELPERS // max(1, len(helped))))
 
 
 def report(directory: Path, outputs: Outputs) -> int:

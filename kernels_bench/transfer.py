@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+
+from kernels_bench.deferred import torch
 
 
 def on_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:

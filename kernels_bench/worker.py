@@ -6,20 +6,19 @@ It answers one request at a time until its parent closes the connection or dies.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from kernels_bench.arms import Arm, Device, Kernel, PluginError, Unsupported, arms, claims_of, load_plugin
+from kernels_bench.arms import Device, Kernel, PluginError, Unsupported, arms, claims_of, load_plugin
 from kernels_bench.cases import Case, first_line
+from kernels_bench.catalogue import catalogue
 from kernels_bench.ceiling import measure_ceiling
 from kernels_bench.launch import requests
 from kernels_bench.operators import operators
@@ -28,18 +27,15 @@ from kernels_bench.order.reading import Reading
 from kernels_bench.order.record import order_of
 from kernels_bench.order.words import outline
 from kernels_bench.protocol import (
-    ArmInfo,
     AskCatalogue,
     Catalogue,
     Failure,
     FinishTiming,
     LoadArm,
     MeasureCeiling,
-    OperatorInfo,
     OrderRead,
     PrepareTiming,
     ReadOrder,
-    RelationInfo,
     Release,
     Released,
     Reply,
@@ -69,61 +65,20 @@ def find_device() -> Device:
     return Device(type="cpu", name=read_environment().cpu_model or platform.machine())
 
 
-def catalogue(request: AskCatalogue) -> Catalogue:
+def everything(request: AskCatalogue) -> Catalogue:
     """Everything that could be run here.
 
     Raises:
         PluginError: a plugin cannot be used, or its arm's name is taken.
     """
     device = find_device()
-    known = [(arm, None) for arm in arms().values()]
     plugged = [(load_plugin(path), path) for path in request.plugins]
-    taken = {arm.name for arm, _ in known}
+    taken = {*arms()}
     for arm, path in plugged:
         if arm.name in taken:
             raise PluginError(f"plugin {path}: there is an arm {arm.name!r} already; choose another name")
         taken.add(arm.name)
-    return Catalogue(
-        device=device,
-        arms=tuple(_arm_info(arm, path, device) for arm, path in [*known, *plugged]),
-        operators=tuple(
-            OperatorInfo(
-                name=o.name,
-                summary=o.summary,
-                dims=o.dims,
-                shapes=o.shapes,
-                usual=o.usual,
-                quick=o.quick,
-                precisions=o.precisions,
-                universe=dict(o.universe),
-                family=o.family or type(o).__module__.rpartition(".")[2],
-                timed=dict(o.timed),
-                lengths=dict(o.lengths),
-                timed_shapes=o.timed_shapes,
-            )
-            for o in operators().values()
-        ),
-        relations=tuple(
-            RelationInfo(name=r.name, summary=r.summary, needs_cuda=r.needs_cuda) for r in relations().values()
-        ),
-    )
-
-
-def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
-    return ArmInfo(
-        name=arm.name,
-        claims=claims_of(arm),
-        summary=arm.summary,
-        environment=dict(arm.environment),
-        unavailable=arm.unavailable(device) or "",
-        caveat=arm.caveat(device),
-        compiles=arm.compiles and device.type == "cuda",
-        offers=None if arm.offers is None else tuple(arm.offers),
-        default_for=tuple(arm.default_for),
-        brief=tuple(arm.brief),
-        plugin=plugin,
-        digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
-    )
+    return catalogue(device, plugged)
 
 
 class Worker:
@@ -142,7 +97,7 @@ class Worker:
     def answer(self, request: Request) -> Reply:
         """Do what is asked; exceptions are left to `serve`."""
         handlers: dict[type, Callable[[Any], Reply]] = {
-            AskCatalogue: catalogue,
+            AskCatalogue: everything,
             LoadArm: self._load,
             Verify: self._verify,
             ReadOrder: self._read_order,

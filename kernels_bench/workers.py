@@ -165,6 +165,15 @@ class Worker:
         said = f"; its last words: {words}" if (words := self._last_line()) else ""
         return f"the worker of {self.name} was {end}{said}" if code < 0 else f"the worker of {self.name} {end}{said}"
 
+    def move_log(self, to: Path) -> bool:
+        """Give the log another place, to which the process goes on printing; whether that could be done."""
+        try:
+            self._log.rename(to)
+        except OSError:  # another file system, to which an open file cannot be moved
+            return False
+        self._log = to
+        return True
+
     def _log_size(self) -> int:
         return self._log.stat().st_size if self._log.exists() else 0
 
@@ -185,15 +194,17 @@ def _import_path() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
 
 
-def read_catalogue(plugins: Sequence[str], log: Path) -> Catalogue:
-    """Ask a process of its own what could be run here.
+def read_catalogue(plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
+    """Ask a process of its own what could be run here, and call ``meanwhile`` before its answer is waited for.
 
     Raises:
         WorkerError: the process cannot say; a plugin that does not import, say.
     """
     worker = Worker("catalogue", {}, log)
     try:
-        reply = worker.ask(AskCatalogue(plugins=tuple(plugins)), START_TIMEOUT_S)
+        worker.post(AskCatalogue(plugins=tuple(plugins)), START_TIMEOUT_S)
+        meanwhile()
+        reply = worker.wait(START_TIMEOUT_S)
     finally:
         worker.kill()
     if isinstance(reply, Failure):
@@ -265,6 +276,10 @@ class Crew:
     def __exit__(self, *_: object) -> None:
         if under_nsys():
             self._end_gently()
+        self.kill()
+
+    def kill(self) -> None:
+        """End all processes."""
         for worker in self._workers.values():
             worker.kill()
 
@@ -277,13 +292,30 @@ class Crew:
             worker.ended(max(0.0, deadline - time.monotonic()))
 
     def start(self) -> None:
-        """Start all processes and have them load; nothing is waited for."""
+        """Start all processes that are not there yet and have them load; nothing is waited for."""
         for name in self._arms:
-            self._spawn(name)
+            if name not in self._workers:
+                self._spawn(name)
+
+    def adopt(self, early: Crew) -> None:
+        """Take over the workers of the same arms from another crew, which has started them and asked nothing else.
+
+        A worker whose log cannot be moved is left with it.
+        """
+        for name, arm in self._arms.items():
+            worker = early._workers.get(name)
+            if worker is None or early._arms[name] != arm or not worker.move_log(self._log(name)):
+                continue
+            self._workers[name] = worker
+            self._loading.add(name)
+            del early._workers[name]
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
 
     def _spawn(self, name: str) -> Worker:
         arm = self._arms[name]
-        worker = Worker(name, arm.environment, self._logs / f"{name}.log")
+        worker = Worker(name, arm.environment, self._log(name))
         worker.post(LoadArm(arm=arm.name, plugin=arm.plugin), START_TIMEOUT_S)
         self._workers[name] = worker
         self._loading.add(name)

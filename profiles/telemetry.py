@@ -205,6 +205,16 @@ class Telemetry:
                 memory_total_bytes=None if memory is None else memory.total,
             )
 
+    def capability(self) -> tuple[int, int] | None:
+        """The card's CUDA compute capability, such as (9, 0).
+
+        Raises:
+            TelemetryUnavailable: The card is lost, or this view is closed.
+        """
+        with self._answering():
+            found = self._read(self._nvml.nvmlDeviceGetCudaComputeCapability)
+            return None if found is None else (int(found[0]), int(found[1]))
+
     @contextmanager
     def _answering(self) -> Iterator[None]:
         """Tell in our own words what keeps the card from answering."""

@@ -126,6 +126,7 @@ class FakeCard:
         self.answer("nvmlDeviceGetHandleByUUID", self._handle)
         self.answer("nvmlDeviceGetName", lambda card: "NVIDIA H100 80GB HBM3")
         self.answer("nvmlDeviceGetUUID", lambda card: "GPU-ab")
+        self.answer("nvmlDeviceGetCudaComputeCapability", lambda card: [9, 0])
         self.answer("nvmlSystemGetDriverVersion", lambda: "580.95.05")
         self.answer("nvmlSystemGetCudaDriverVersion", lambda: 13000)
         self.answer("nvmlDeviceGetPowerUsage", lambda card: 312_500)
@@ -158,6 +159,13 @@ class FakeCard:
 def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return FakeCard(monkeypatch)
+
+
+def test_compute_capability(card: FakeCard) -> None:
+    with open_telemetry() as telemetry:
+        assert telemetry.capability() == (9, 0)
+        card.refuse("nvmlDeviceGetCudaComputeCapability", pynvml.NVML_ERROR_NOT_SUPPORTED)
+        assert telemetry.capability() is None
 
 
 def test_state_and_facts_in_their_units(card: FakeCard) -> None:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.torch_default import KERNELS
 from kernels_bench.cases import Device
+from kernels_bench.deferred import torch
 
 GEMMS = ("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads")
 

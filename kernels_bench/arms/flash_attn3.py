@@ -11,15 +11,16 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from kernels_bench.arms.base import Arm, Kernel, PreparedKernel
 from kernels_bench.arms.vllm_installed import environment, missing, version
 from kernels_bench.cases import Device
 from kernels_bench.operators.models import LATENT
 from kernels_bench.paged import PagedBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODULE = "vllm.vllm_flash_attn"
 OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")

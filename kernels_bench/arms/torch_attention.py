@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from kernels_bench.arms.base import PreparedKernel
+from kernels_bench.deferred import F, torch
 from kernels_bench.operators.models import LATENT
 from kernels_bench.paged import PagedBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PADDED_BYTES = 512 << 20
 """Padded keys, values and mask of the sequences that are served at once, at most."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
 from kernels_bench.arms.torch_attention import attention, latent_attention
+from kernels_bench.deferred import F, torch
 
 
 def mm(a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from kernels_bench.arms import torch_attention as padding
 from kernels_bench.arms.base import Arm, Kernel, PreparedKernel
 from kernels_bench.cases import Device
+from kernels_bench.deferred import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
 RECOMPILES = 64

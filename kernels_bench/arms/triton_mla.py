@@ -9,16 +9,17 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from kernels_bench.arms.base import Arm, Kernel, PreparedKernel
 from kernels_bench.arms.vllm_installed import below_sm80, environment, missing, version
 from kernels_bench.cases import Device
+from kernels_bench.deferred import torch
 from kernels_bench.operators.models import LATENT
 from kernels_bench.paged import PagedBatch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MODULE = "vllm.v1.attention.ops.triton_decode_attention"
 # _MIN_WORK_PER_SPLIT and _SPLIT_OCCUPANCY_MULTIPLIER of the backend.

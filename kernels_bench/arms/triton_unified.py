@@ -10,12 +10,11 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 
-import torch
-
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.flash_attn3 import OPERATORS
 from kernels_bench.arms.vllm_installed import below_sm80, environment, missing, version
 from kernels_bench.cases import Device
+from kernels_bench.deferred import torch
 from kernels_bench.paged import PagedBatch
 
 MODULE = "vllm.v1.attention.ops.triton_unified_attention"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 
-import torch
-
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.vllm_installed import environment, missing, version
 from kernels_bench.cases import Device
+from kernels_bench.deferred import torch
 
 
 def kernels() -> Mapping[str, Kernel]:

@@ -13,11 +13,11 @@ from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
+from kernels_bench.deferred import torch
 from kernels_bench.operators import key_sums, models
-from kernels_bench.operators.base import ROUNDOFF, SMALLEST, Lines, Operator, RowTensors, Tensors
+from kernels_bench.operators.base import Lines, Operator, RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.gemm import exact_product
 from kernels_bench.operators.sequences import (
     KEPT,
@@ -313,9 +313,9 @@ class Attention(Operator):
 def _allowed(queries: torch.Tensor, size: torch.Tensor, exact: torch.Tensor, out: torch.dtype) -> torch.Tensor:
     """See `Attention.allowance`; ``size`` is the probabilities' product with the values' sizes."""
     # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
-    wide = 64 * ROUNDOFF[torch.float32] * queries.shape[-1] ** 0.5
-    allowed: torch.Tensor = size * (2 * ROUNDOFF[queries.dtype] + wide) + exact.abs() * 2 * ROUNDOFF[out]
-    return allowed + SMALLEST[out]
+    wide = 64 * roundoff(torch.float32) * queries.shape[-1] ** 0.5
+    allowed: torch.Tensor = size * (2 * roundoff(queries.dtype) + wide) + exact.abs() * 2 * roundoff(out)
+    return allowed + smallest(out)
 
 
 def _by_sequence(rows: torch.Tensor, tokens: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:

@@ -6,24 +6,31 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, ClassVar
-
-import torch
+from typing import Any, ClassVar, TypeAlias
 
 import kernels_bench.operators as package
 from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
+from kernels_bench.deferred import torch
 from kernels_bench.discovery import modules
 from kernels_bench.relations.base import Company, Ids, Need
 from kernels_bench.rows import hostile_rows, row_table
 from kernels_bench.transfer import on_device
 
-Tensors = tuple[torch.Tensor, ...]
-RowTensors = tuple[torch.Tensor, ...]
+Tensors: TypeAlias = "tuple[torch.Tensor, ...]"
+RowTensors: TypeAlias = "tuple[torch.Tensor, ...]"
 """Tensors whose dimension 0 counts rows."""
 
-# Unit roundoff of each dtype, the largest relative error of one rounding: 2^-p with p bits of significand.
-ROUNDOFF = {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}
-SMALLEST = {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}
+
+@cache
+def roundoff(dtype: torch.dtype) -> float:
+    """Unit roundoff of a dtype, the largest relative error of one rounding: 2^-p with p bits of significand."""
+    return {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}[dtype]
+
+
+@cache
+def smallest(dtype: torch.dtype) -> float:
+    """The smallest number above 0 of a dtype."""
+    return {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}[dtype]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from kernels_bench.cases import Precision, Shape
+from kernels_bench.deferred import torch
 from kernels_bench.operators import models
-from kernels_bench.operators.base import ROUNDOFF, Operator, RowTensors, Tensors, item_sizes
+from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff
 from kernels_bench.rows import bell, hostile_rows, paired, row_table
 
 
@@ -35,9 +34,9 @@ def accumulation_allowance(a: torch.Tensor, b: torch.Tensor, exact: torch.Tensor
     """
     k = a.shape[-1]
     size = exact_product(a.double() ** 2, b.double() ** 2).sqrt_()
-    unit = ROUNDOFF[torch.float32]
+    unit = roundoff(torch.float32)
     bound = size * (16 * unit * k**0.5)
-    narrow = ROUNDOFF[out]
+    narrow = roundoff(out)
     if out is not torch.float32:
         bound += 8 * narrow * size
     allowed: torch.Tensor = bound.add_(exact.abs(), alpha=2 * narrow).add_(2.0**-23 if out is torch.float16 else 1e-37)
@@ -81,8 +80,8 @@ class Gemm(Operator):
         bound = accumulation_allowance(rows[0], self.matrix(weights), exact[0], out)
         if not self.bias:
             return (bound,)
-        narrow = ROUNDOFF[out] * (2 if out is torch.float32 else 8)
-        unit = narrow + 16 * ROUNDOFF[torch.float32] * rows[0].shape[-1] ** 0.5
+        narrow = roundoff(out) * (2 if out is torch.float32 else 8)
+        unit = narrow + 16 * roundoff(torch.float32) * rows[0].shape[-1] ** 0.5
         return (bound + weights[1].double().abs() * unit,)
 
     def sums_of(self, shape: Shape, m: int) -> int:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch
 
 from kernels_bench.cases import Logits
+from kernels_bench.deferred import torch
 from kernels_bench.operators.sequences import Mode, starts
 
 # From each to the next, and from the first to each, it is a power of two: multiples of ln 2 whose differences are

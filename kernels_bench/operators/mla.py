@@ -7,9 +7,8 @@ follows (`bmm_heads`).
 
 from __future__ import annotations
 
-import torch
-
 from kernels_bench.cases import Shape
+from kernels_bench.deferred import torch
 from kernels_bench.operators import models
 from kernels_bench.operators.attention import AttentionDecode
 from kernels_bench.operators.base import Tensors

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-import torch
-
 from kernels_bench.cases import ITEM_SIZE, Precision, Shape
+from kernels_bench.deferred import torch
 from kernels_bench.operators import models
-from kernels_bench.operators.base import ROUNDOFF, SMALLEST, Operator, RowTensors, Tensors, item_sizes
+from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
 from kernels_bench.rows import bell, hostile_rows, row_table
 
 EPSILON = 1e-6
@@ -45,7 +44,7 @@ class RowOperator(Operator):
 
 def _row_unit(k: int) -> float:
     """Relative error that an fp32 sum of k terms of one sign may have, with room for the functions around it."""
-    return float(ROUNDOFF[torch.float32] * (16 + 2 * k**0.5))
+    return float(roundoff(torch.float32) * (16 + 2 * k**0.5))
 
 
 class RmsNorm(RowOperator):
@@ -94,8 +93,8 @@ class RmsNorm(RowOperator):
 
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Rounding of the statistic, of the normalised value and of its product with the weight."""
-        relative = _row_unit(exact[0].shape[-1]) + 4 * ROUNDOFF[out]
-        return (exact[0].abs() * relative + 2 * SMALLEST[out],)
+        relative = _row_unit(exact[0].shape[-1]) + 4 * roundoff(out)
+        return (exact[0].abs() * relative + 2 * smallest(out),)
 
 
 def _told(exceeds: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
@@ -152,8 +151,8 @@ class FusedAddRmsNorm(RmsNorm):
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """A kernel may norm the sum before or after rounding it; the sum itself is rounded once."""
         normed, total = exact
-        relative = _row_unit(total.shape[-1]) + 6 * ROUNDOFF[out]
-        return normed.abs() * relative + 2 * SMALLEST[out], total.abs() * ROUNDOFF[out] + SMALLEST[out]
+        relative = _row_unit(total.shape[-1]) + 6 * roundoff(out)
+        return normed.abs() * relative + 2 * smallest(out), total.abs() * roundoff(out) + smallest(out)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """x and the residual read, the norm and the sum written."""
@@ -195,9 +194,9 @@ class Softmax(RowOperator):
         """The exponential magnifies its argument's rounding by the argument's size."""
         k = exact[0].shape[-1]
         size = _shifted(rows[0]).abs_()
-        relative = _row_unit(k) + ROUNDOFF[torch.float32] * 4 * size + ROUNDOFF[out] * (4 + _narrow(size, out))
+        relative = _row_unit(k) + roundoff(torch.float32) * 4 * size + roundoff(out) * (4 + _narrow(size, out))
         # Below the smallest normal fp32 number a kernel may flush to zero, as fast exponentials do.
-        return (exact[0] * relative + 2 * SMALLEST[out] + 2.0**-126,)
+        return (exact[0] * relative + 2 * smallest(out) + 2.0**-126,)
 
 
 def _shifted(x: torch.Tensor) -> torch.Tensor:
@@ -241,7 +240,7 @@ class LogSoftmax(RowOperator):
     def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Relative to the larger of the logarithm and the shift, which are subtracted, and of x itself."""
         size = exact[0].abs() + rows[0].double().abs() + 16
-        relative = ROUNDOFF[torch.float32] * 8 + ROUNDOFF[out] * 2
+        relative = roundoff(torch.float32) * 8 + roundoff(out) * 2
         return (size * relative + _row_unit(exact[0].shape[-1]),)
 
 
@@ -267,10 +266,10 @@ class Mean(RowOperator):
         """As for a GEMM: relative to the root of the sum of squares, about as far as partial sums go."""
         k = rows[0].shape[-1]
         size = (rows[0].double() ** 2).sum(-1).sqrt() / k
-        bound = size * (16 * ROUNDOFF[torch.float32] * k**0.5)
+        bound = size * (16 * roundoff(torch.float32) * k**0.5)
         if out is not torch.float32:
-            bound = bound + 2 * ROUNDOFF[out] * size
-        return (bound + 2 * ROUNDOFF[out] * exact[0].abs() + SMALLEST[out],)
+            bound = bound + 2 * roundoff(out) * size
+        return (bound + 2 * roundoff(out) * exact[0].abs() + smallest(out),)
 
     def sums_of(self, shape: Shape, m: int) -> int:
         """A row is a sum."""

@@ -12,9 +12,9 @@ from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from kernels_bench.cases import Shape
+from kernels_bench.deferred import torch
 from kernels_bench.operators.base import Lines
 from kernels_bench.relations.base import HOSTILE, STRANGER, Company, Ids
 from kernels_bench.rows import bell_at, hostile_rows

@@ -7,10 +7,9 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Mapping
 
-import torch
-
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.cases import Device
+from kernels_bench.deferred import torch
 
 # Operators, and where they have another name, the functions that compute them.
 GEMM = {

@@ -1,0 +1,62 @@
+"""What could be run on a device; needs no torch, so that the parent process can say it too."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from kernels_bench.arms import Arm, arms, claims_of
+from kernels_bench.cases import Device
+from kernels_bench.operators import Operator, operators
+from kernels_bench.protocol import ArmInfo, Catalogue, OperatorInfo, RelationInfo
+from kernels_bench.relations import relations
+
+
+def catalogue(device: Device, plugged: Sequence[tuple[Arm, str]] = ()) -> Catalogue:
+    """Everything that could be run on a device, with the arms of some plugins and the files they come from."""
+    return Catalogue(
+        device=device,
+        arms=(
+            *(_arm_info(arm, None, device) for arm in arms().values()),
+            *(_arm_info(arm, path, device) for arm, path in plugged),
+        ),
+        operators=tuple(_operator_info(operator) for operator in operators().values()),
+        relations=tuple(
+            RelationInfo(name=r.name, summary=r.summary, needs_cuda=r.needs_cuda) for r in relations().values()
+        ),
+    )
+
+
+def _operator_info(operator: Operator) -> OperatorInfo:
+    return OperatorInfo(
+        name=operator.name,
+        summary=operator.summary,
+        dims=operator.dims,
+        shapes=operator.shapes,
+        usual=operator.usual,
+        quick=operator.quick,
+        precisions=operator.precisions,
+        universe=dict(operator.universe),
+        family=operator.family or type(operator).__module__.rpartition(".")[2],
+        timed=dict(operator.timed),
+        lengths=dict(operator.lengths),
+        timed_shapes=operator.timed_shapes,
+    )
+
+
+def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
+    return ArmInfo(
+        name=arm.name,
+        claims=claims_of(arm),
+        summary=arm.summary,
+        environment=dict(arm.environment),
+        unavailable=arm.unavailable(device) or "",
+        caveat=arm.caveat(device),
+        compiles=arm.compiles and device.type == "cuda",
+        offers=None if arm.offers is None else tuple(arm.offers),
+        default_for=tuple(arm.default_for),
+        brief=tuple(arm.brief),
+        plugin=plugin,
+        digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
+    )
