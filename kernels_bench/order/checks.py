@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,33 +18,59 @@ FRESH = 64
 """Random probes that check every tree at every number of rows, at least."""
 
 
-def check(prober: Prober, tree: Tree, seed: int) -> None:
-    """Predict what fresh probes give: random pairs of huge terms among random units of either sign, and no pair at all.
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Random questions about a tree, and what it makes of them.
 
-    Raises:
-        Inconsistent: a prediction fails; the kernel is not repeatable, its order depends on its data, or terms are
-            left out.
+    Attributes:
+        first: the huge terms, (n,).
+        second: the minus huge ones; where they are the same there is none.
+        units: of the other terms, (n, K).
+        expected: how many are left, (n,).
     """
-    draw = np.random.default_rng([seed, prober.m, prober.terms])
-    count = max(FRESH, min(prober.width, 4 * FRESH))
-    first, second = _pairs(draw, prober.terms, count)
-    units = _few_units(draw, count, prober.terms, prober.counted)
+
+    first: Ints
+    second: Ints
+    units: np.ndarray[tuple[int, int], np.dtype[np.int8]]
+    expected: Ints
+
+
+@lru_cache(16)
+def probes(tree: Tree, count: int, most: int, seed: int) -> Probes:
+    """Random pairs of huge terms among random units of either sign, ``most`` at most, and no pair at all.
+
+    They are asked at every number of rows, since it takes longer to make them than to ask.
+    """
+    draw = np.random.default_rng([seed, tree.terms, count])
+    first, second = _pairs(draw, tree.terms, count)
+    units = _few_units(draw, count, tree.terms, most)
     taken = np.arange(count)
     expected_units = units.astype(np.int64)
     expected_units[taken, first] = np.where(first == second, expected_units[taken, first], 0)
     expected_units[taken, second] = np.where(first == second, expected_units[taken, second], 0)
     below = tree.below(expected_units.T)
     lost = np.where(first == second, 0, below[tree.meeting(first, second), taken])
-    expected = expected_units.sum(1) - lost
-    again = [prober.totals(first, second, units) for _ in range(2)]
+    return Probes(first, second, units, expected_units.sum(1) - lost)
+
+
+def check(prober: Prober, tree: Tree, seed: int) -> None:
+    """Predict what fresh probes give, see `probes`.
+
+    Raises:
+        Inconsistent: a prediction fails; the kernel is not repeatable, its order depends on its data, or terms are
+            left out.
+    """
+    fresh = probes(tree, max(FRESH, min(prober.width, 4 * FRESH)), prober.counted, seed)
+    again = [prober.totals(fresh.first, fresh.second, fresh.units) for _ in range(2)]
     if (again[0] != again[1]).any():
         raise Inconsistent("it is not repeatable: equal launches gave different sums")
-    wrong = np.flatnonzero(again[0] != expected)
+    wrong = np.flatnonzero(again[0] != fresh.expected)
     if len(wrong):
-        raise Inconsistent(_failed(first, second, expected, again[0], int(wrong[0])))
+        raise Inconsistent(_failed(fresh, again[0], int(wrong[0])))
 
 
-def _failed(first: Ints, second: Ints, expected: Ints, got: Ints, place: int) -> str:
+def _failed(fresh: Probes, got: Ints, place: int) -> str:
+    first, second, expected = fresh.first, fresh.second, fresh.expected
     if first[place] == second[place]:
         return f"terms are left out or added twice: {expected[place]} units gave {got[place]}"
     return (

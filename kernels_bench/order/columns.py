@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kernels_bench.order.certificate import Mismatch, confirm
 from kernels_bench.order.layout import Layout, Part
 from kernels_bench.order.probe import OUT_OF_TIME
-from kernels_bench.order.reveal import Inconsistent, Mismatch, RowsDiffer, confirm, reveal
+from kernels_bench.order.reveal import Inconsistent, RowsDiffer, reveal
 from kernels_bench.order.tree import Ints, Tree
 
 if TYPE_CHECKING:
@@ -28,12 +29,16 @@ def read_layout(prober: Prober, seed: int) -> Layout:
         Inconsistent: no few trees give these answers.
     """
     try:
-        return Layout((Part(prober.columns, reveal(prober.terms, prober.ask, prober.width, seed)),))
+        return Layout((Part(prober.columns, _revealed(prober, seed)),))
     except Inconsistent as reason:
         if str(reason) == OUT_OF_TIME or isinstance(reason, RowsDiffer) or len(prober.columns) < 2:
             raise
         parts = _parts(prober, seed, reason)
     return Layout(tuple(parts))
+
+
+def _revealed(prober: Prober, seed: int) -> Tree:
+    return reveal(prober.terms, prober.left, prober.counted, prober.width, seed)
 
 
 def _parts(prober: Prober, seed: int, reason: Inconsistent) -> list[Part]:
@@ -60,7 +65,7 @@ def _first_tree(prober: Prober, columns: Ints, seed: int) -> Tree:
     for count in (_PROBED, 1):
         try:
             with prober.within(columns[:count]):
-                return reveal(prober.terms, prober.ask, prober.width, seed)
+                return _revealed(prober, seed)
         except Inconsistent as reason:
             if count == 1 or str(reason) == OUT_OF_TIME:
                 raise
@@ -83,14 +88,14 @@ def _screen(prober: Prober, tree: Tree, seed: int) -> np.ndarray[tuple[int], np.
 def confirm_layout(known: Layout, prober: Prober) -> Mismatch | None:
     """Whether all columns add in the orders that are known; None if they do."""
     if len(known.parts) == 1:
-        return confirm(known.parts[0].tree, prober.ask)
+        return confirm(known.parts[0].tree, prober.left, prober.counted)
     for part in known.parts:
         # Of row operators the sums are the rows, and there may be fewer of them here.
         here = part.columns[part.columns < len(prober.columns)]
         if not len(here):
             continue
         with prober.within(here):
-            mismatch = confirm(part.tree, prober.ask)
+            mismatch = confirm(part.tree, prober.left, prober.counted)
         if mismatch is not None:
             return mismatch
     return None

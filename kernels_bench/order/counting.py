@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 
 from kernels_bench.arms import Unsupported
+from kernels_bench.order.certificate import Questions, meeting_sizes
 from kernels_bench.order.checks import check
 from kernels_bench.order.columns import confirm_layout, read_layout
 from kernels_bench.order.layout import Layout
@@ -45,12 +45,20 @@ SCALES = {
 Units = np.ndarray[tuple[int, int], np.dtype[np.int8]]
 """How many units each term of each question is, -1, 0 or 1: (questions, K)."""
 
+UnitsOf = Callable[[slice], torch.Tensor]
+"""The units of some questions, on the device: (questions, K)."""
+
+Answer = tuple[torch.Tensor, torch.Tensor]
+"""What a launch left of its questions' units, fp64 (questions), and `_facts` of it; both on the device."""
+
 COUNTED = {"fp32": 1 << 24, "fp16": 1 << 10, "bf16": 1 << 8}
 """Units that a result of each dtype counts exactly."""
 
 
 class Prober(Asker):
     """Asks one kernel at one number of rows, each of whose columns is a sum of terms of either sign.
+
+    Questions are made on the device, and nothing is waited for before all launches of a call are on their way.
 
     Attributes:
         counted: units that a result tells exactly.
@@ -69,34 +77,44 @@ class Prober(Asker):
         self._scale = SCALES[self.input]
         # A quotient is off by a unit in its last place at most, which must stay well below half a unit of ours.
         self.counted = COUNTED[self.output] // (1 if self.operator.sums_are_exact else 8)
-        places = np.arange(self.terms)
-        self._parts = [
-            np.isin(places, part).astype(np.int8)
-            for part in np.array_split(places, math.ceil(self.terms / self.counted))
-        ]
+        self._generator = torch.Generator(self.device).manual_seed(int(self.draw.integers(1 << 62)))
         self.columns = np.arange(self.sums)
+        self._place = torch.arange(self.sums, device=self.device)
 
     @property
     def width(self) -> int:
-        """Questions that a launch answers, about."""
-        return max(1, len(self.columns) // len(self._parts))
+        """Pairs whose meeting a launch tells, about."""
+        return max(1, self._asked_at_once // -(-self.terms // self.counted))
+
+    @property
+    def _asked_at_once(self) -> int:
+        return min(len(self.columns), MOST_COLUMNS)
 
     @contextmanager
     def within(self, columns: Ints) -> Iterator[None]:
         """Ask in some columns only."""
-        before, self.columns = self.columns, columns
+        before = self.columns, self._place
+        self.columns, self._place = columns, torch.as_tensor(columns, device=self.device)
         try:
             yield
         finally:
-            self.columns = before
+            self.columns, self._place = before
 
-    def ask(self, first: Ints, second: Ints) -> Ints:
-        """See `kernels_bench.order.reveal.Ask`."""
-        return self.terms - _together(self.totals(first, second, units) for units in self._shares(len(first)))
+    def left(self, asked: Questions, drawn: bool = True) -> Ints:
+        """See `kernels_bench.order.certificate.Left`; in columns that are drawn, or in all of them in turn.
 
-    def _shares(self, questions: int) -> Iterator[Units]:
-        """Units at all terms, as many at a time as a result counts."""
-        return (np.broadcast_to(part, (questions, self.terms)) for part in self._parts)
+        Raises:
+            RowsDiffer: rows of one launch give different results.
+            Inconsistent: a result is no number of units, or time is over.
+        """
+        place, among, but = (
+            torch.as_tensor(array, device=self.device) for array in (asked.place, asked.among, asked.but)
+        )
+
+        def units(chosen: slice) -> torch.Tensor:
+            return _within(place, among[chosen]).logical_and_(_within(place, but[chosen]).logical_not_())
+
+        return self._asked(asked.first, asked.second, units, drawn)
 
     def totals(self, first: Ints, second: Ints, units: Units) -> Ints:
         """What is left of the units where two terms are huge and cancel.
@@ -107,52 +125,78 @@ class Prober(Asker):
             units: how many units the other terms are, -1, 0 or 1: (questions, K).
 
         Raises:
-            RowsDiffer: rows of one launch give different results.
-            Inconsistent: a result is no number of units, or time is over.
+            RowsDiffer: see `left`.
+            Inconsistent: see `left`.
         """
-        found = np.empty(len(first), dtype=np.int64)
-        for begin in range(0, len(first), len(self.columns)):
-            chosen = slice(begin, begin + len(self.columns))
-            # Columns are drawn, so that none is asked the same in every launch: their orders could differ.
-            columns = self.draw.permutation(self.columns)[: len(first[chosen])]
-            found[chosen] = self._totals(columns, first[chosen], second[chosen], units[chosen])
-        return found
+        there = torch.as_tensor(units, device=self.device)
+        return self._asked(first, second, lambda chosen: there[chosen])
 
     def each(self, first: Ints, second: Ints) -> Ints:
-        """`ask`, one question in each of the columns in their order."""
-        shares = self._shares(len(first))
-        return self.terms - _together(self._totals(self.columns, first, second, units) for units in shares)
+        """Sizes of the nodes in which pairs of terms meet, one pair in each of the columns in their order."""
+        parts = -(-self.terms // self.counted)
+        order = np.arange(len(first) * parts).reshape(-1, parts).T.ravel()  # part by part, through all columns
 
-    def _totals(self, columns: Ints, first: Ints, second: Ints, units: Units) -> Ints:
-        place = torch.as_tensor(columns, device=self.device)
+        def left(asked: Questions) -> Ints:
+            turned = Questions(
+                asked.place, asked.first[order], asked.second[order], asked.among[order], asked.but[order]
+            )
+            found = np.empty(len(order), dtype=np.int64)
+            found[order] = self.left(turned, drawn=False)
+            return found
+
+        return meeting_sizes(first, second, self.terms, self.counted, left)
+
+    def _drawn(self, count: int) -> torch.Tensor:
+        """Some columns, so that none is asked the same in every launch: their orders could differ."""
+        return self._place[torch.randperm(len(self._place), generator=self._generator, device=self.device)[:count]]
+
+    def _in_turn(self, questions: slice) -> torch.Tensor:
+        """Every question's own column."""
+        return self._place[torch.arange(questions.start, questions.stop, device=self.device) % len(self._place)]
+
+    def _asked(self, first: Ints, second: Ints, units_of: UnitsOf, drawn: bool = True) -> Ints:
+        """As many launches as it takes, and their answers together."""
+        huge, minus = (torch.as_tensor(array, device=self.device) for array in (first, second))
+        told: list[Ints] = []
+        answers: list[Answer] = []
+        for begin in range(0, len(first), self._asked_at_once):
+            chosen = slice(begin, min(begin + self._asked_at_once, len(first)))
+            columns = self._drawn(chosen.stop - begin) if drawn else self._in_turn(chosen)
+            answers.append(self._answer(columns, huge[chosen], minus[chosen], units_of(chosen)))
+            if len(answers) == _TOGETHER[self.device.type]:
+                told.append(self._told(answers))
+                answers = []
+        return np.concatenate([*told, self._told(answers)])
+
+    def _answer(self, columns: torch.Tensor, huge: torch.Tensor, minus: torch.Tensor, units: torch.Tensor) -> Answer:
         terms = torch.zeros(self.sums, self.terms, dtype=self.dtype, device=self.device)
-        alike = len(first) > 0 and units.strides[0] == 0  # the same for all questions
-        shown = units[0].copy() if alike else np.ascontiguousarray(units)
-        terms[place] = torch.as_tensor(shown, device=self.device).to(self.dtype) * self._scale.unit
-        apart = first != second
-        there = place[torch.as_tensor(apart, device=self.device)]
-        terms[there, torch.as_tensor(first[apart], device=self.device)] = self._scale.huge
-        terms[there, torch.as_tensor(second[apart], device=self.device)] = -self._scale.huge
-        return self._units(self.launched(terms), place)
-
-    def _units(self, sums: torch.Tensor, place: torch.Tensor) -> Ints:
-        """Sums (rows, columns) as numbers of units, all rows' being the same."""
-        if not bool(sums.isfinite().all()):
-            raise Inconsistent("a sum is not finite: huge terms are too large for what it is kept in")
-        differs = (sums != sums[0]).any(1)
-        if bool(differs.any()):
-            row = int(differs.nonzero()[0])
-            raise RowsDiffer(f"row {row} adds in another order than row 0 of the same launch")
-        units = sums[0].index_select(0, place).double() / self._scale.unit
+        terms[columns] = units.to(self.dtype).mul_(self._scale.unit)
+        apart = huge != minus
+        for place, value in ((huge, self._scale.huge), (minus, -self._scale.huge)):
+            terms[columns, place] = torch.where(apart, value, terms[columns, place].float()).to(self.dtype)
+        sums = self.launched(terms)
+        found = sums[0].index_select(0, columns).double() / self._scale.unit
         # A mean was divided by K and rounded once, which no count below the limit survives as another one.
-        whole = units.round()
-        most = float(whole.abs().amax())
-        if most > self.terms:
-            raise Inconsistent(f"{self.terms} units sum to {most:.6g}: huge terms were rounded before they cancelled")
-        wrong = ((units - whole).abs() > 0.25).nonzero()
-        if len(wrong):
-            raise Inconsistent(f"a sum of units is {float(units[wrong[0]]):.6g}: it is rounded in between")
-        return whole.long().cpu().numpy()
+        whole = found.round()
+        return whole, _facts(sums, found, whole)
+
+    def _told(self, answers: Sequence[Answer]) -> Ints:
+        """Wait for some launches, and see that all gave numbers of units, the same in all rows."""
+        if not answers:
+            return np.zeros(0, dtype=np.int64)
+        for finite, row, most, off, worst in torch.stack([facts for _, facts in answers]).tolist():
+            if not finite:
+                raise Inconsistent("a sum is not finite: huge terms are too large for what it is kept in")
+            if row:
+                raise RowsDiffer(f"row {int(row)} adds in another order than row 0 of the same launch")
+            if most > self.terms:
+                raise Inconsistent(
+                    f"{self.terms} units sum to {most:.6g}: huge terms were rounded before they cancelled"
+                )
+            if off > _MOST_OFF:
+                raise Inconsistent(f"a sum of units is {worst:.6g}: it is rounded in between")
+        told: Ints = torch.cat([found for found, _ in answers]).long().cpu().numpy()
+        return told
 
     def read(self, seed: int) -> Layout:
         """See `read_layout`."""
@@ -161,9 +205,7 @@ class Prober(Asker):
     def confirm(self, known: Layout) -> str | None:
         """See `confirm_layout`."""
         wrong = confirm_layout(known, self)
-        if wrong is None:
-            return None
-        return f"terms {wrong.first} and {wrong.second} meet in a sum of {wrong.got} terms instead of {wrong.expected}"
+        return None if wrong is None else wrong.words
 
     def check(self, layout: Layout, seed: int) -> None:
         """See `check`, for each part of the columns."""
@@ -172,7 +214,28 @@ class Prober(Asker):
                 check(self, part.tree, seed)
 
 
-def _together(counts: Iterable[Ints]) -> Ints:
-    """What is left of all shares of the units."""
-    left: Ints = np.sum(list(counts), axis=0)
-    return left
+MOST_COLUMNS = 1 << 13
+"""Columns that are asked in one launch; of a model's vocabulary each launch draws so many."""
+
+_MOST_OFF = 0.25
+_TOGETHER = {"cuda": 32, "cpu": 1}
+"""Launches that are waited for together: a GPU works on while more are made ready."""
+
+
+def _within(place: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    """Which terms' places (K,) lie within each of some bounds (n, 2): (n, K)."""
+    return (place >= bounds[:, :1]) & (place < bounds[:, 1:])
+
+
+def _facts(sums: torch.Tensor, found: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """Of sums (rows, columns), and of the units found in some of them and rounded, what must be seen: fp64 (5).
+
+    Whether all are finite; the first row that differs from row 0; the most units; how far off a whole number they are
+    at most, and where they are farthest off.
+    """
+    differs = (sums != sums[0]).any(1)
+    off = (found - whole).abs()
+    facts = (
+        sums.isfinite().all(), differs.int().argmax(), whole.abs().amax(), off.amax(), found[off.argmax()]
+    )  # fmt: skip
+    return torch.stack([fact.double() for fact in facts])

@@ -78,6 +78,11 @@ class Asker(ABC):
         """Questions that a launch answers, about."""
         return self.sums
 
+    @property
+    def fewest_launches(self) -> int:
+        """What a proof takes at least: as many questions as a tree of additions of two has nodes."""
+        return -(-max(0, self.terms - 1) // self.sums)
+
     @contextmanager
     def until(self, deadline: float) -> Iterator[None]:
         """Refuse questions from a point of `time.monotonic` on."""

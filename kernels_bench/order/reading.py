@@ -12,6 +12,9 @@ from kernels_bench.order.probe import Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Tree
 
+FASTEST_LAUNCH_S = 1e-4
+"""A launch with its questions takes longer everywhere: what cannot be done in time is not begun."""
+
 
 @dataclass(frozen=True, eq=False)
 class Reading:
@@ -55,6 +58,9 @@ def read_orders(
     """
     deadline = time.monotonic() + budget_s
     probers = {m: prober_of(m) for m in sizes}
+    fewest = sum(prober.fewest_launches for prober in probers.values())
+    if fewest * FASTEST_LAUNCH_S > budget_s:
+        return Reading(refused=dict.fromkeys(sizes, f"it takes {fewest} launches at least, which `order` has time for"))
     reading = Reading()
     for m in sorted(probers, key=lambda m: (-probers[m].width, m)):
         try:

@@ -9,16 +9,13 @@ drawn, so that no order takes more than about n log n questions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
 
 import numpy as np
 
+from kernels_bench.order.certificate import Left, Mismatch, confirm, meeting_sizes
 from kernels_bench.order.tree import Ints, Tree, tree
-
-Ask = Callable[[Ints, Ints], Ints]
-"""Given pairs of terms as two arrays, the sizes of the nodes in which they meet."""
 
 
 class Inconsistent(Exception):  # noqa: N818 - a finding about the kernel, not an error of ours
@@ -116,13 +113,14 @@ class _Reading:
         return sizes[np.searchsorted(leaves, others)]
 
 
-def reveal(terms: int, ask: Ask, width: int, seed: int = 0) -> Tree:
-    """The tree in which ``terms`` terms are added: no answer contradicts it, and its `certificate` holds.
+def reveal(terms: int, left: Left, most: int, width: int, seed: int = 0) -> Tree:
+    """The tree in which ``terms`` terms are added: no answer contradicts it, and its certificate holds.
 
     Args:
         terms: how many there are.
-        ask: answers questions.
-        width: how many a launch answers; nothing but the number of questions asked at a time depends on it.
+        left: answers questions.
+        most: units that an answer tells exactly.
+        width: pairs that a launch answers; nothing but the number asked at a time depends on it.
         seed: of the places to split at, on which the tree does not depend.
 
     Raises:
@@ -133,15 +131,12 @@ def reveal(terms: int, ask: Ask, width: int, seed: int = 0) -> Tree:
         asked = reading.questions(width)
         first = np.concatenate([np.full(len(others), pivot) for pivot, others in asked])
         second = np.concatenate([others for _, others in asked])
-        reading.learn(asked, first, second, ask(first, second))
+        reading.learn(asked, first, second, meeting_sizes(first, second, terms, most, left))
     found = _assembled(terms, reading.root)
     wrong = next((mismatch for answers in reading.answers if (mismatch := _contradiction(found, *answers))), None)
-    wrong = wrong or confirm(found, ask)
+    wrong = wrong or confirm(found, left, most)
     if wrong is not None:
-        raise Inconsistent(
-            f"terms {wrong.first} and {wrong.second} meet in a node of {wrong.got} terms, which contradicts what other "
-            f"terms say, {wrong.expected}"
-        )
+        raise Inconsistent(f"{wrong.words}, which is what other terms say")
     return found
 
 
@@ -162,46 +157,6 @@ def _assembled(terms: int, root: _Group) -> Tree:
         return tree(terms, groups)
     except ValueError:
         raise Inconsistent("nodes overlap, as no tree's do") from None
-
-
-def certificate(known: Tree) -> tuple[Ints, Ints, Ints]:
-    r"""Pairs of terms, and the sizes of the nodes in which they meet, that no other tree gives.
-
-    The pairs are the first terms of every two children of a node.  Let another tree T give the same sizes.  All terms
-    below a node v are linked by pairs that meet in nodes of at most \|v\| terms; of two linked pairs that share a
-    term the nodes in T hold that term both, so one holds the other; hence one node of T with at most \|v\| terms
-    holds all of v's, and is v.  A node of T that the known tree lacks would be the union of some children of one of its
-    nodes, but every two of those meet in that node itself.
-    """
-    pairs = [pair for children in known.children for pair in combinations(children, 2)]
-    if not pairs:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64)
-    counts = [len(children) * (len(children) - 1) // 2 for children in known.children]
-    first, second = known.firsts[np.array(pairs)].T
-    return first, second, np.repeat(known.sizes[known.terms :], counts)
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """A pair of terms that does not meet where the known tree has it.
-
-    Attributes:
-        first: a term.
-        second: another.
-        expected: terms below the node in which they meet, by the known tree.
-        got: by the kernel.
-    """
-
-    first: int
-    second: int
-    expected: int
-    got: int
-
-
-def confirm(known: Tree, ask: Ask) -> Mismatch | None:
-    """Whether the order is the known tree; None if it is, which `certificate` proves."""
-    first, second, _ = certificate(known)
-    return _contradiction(known, first, second, ask(first, second))
 
 
 def _contradiction(known: Tree, first: Ints, second: Ints, got: Ints) -> Mismatch | None:
