@@ -25,7 +25,7 @@ BY_REQUEST = ("attention",)
 # Sequences whose KV caches together are larger are not timed: every arm holds its own.
 MOST_CACHE = 2 << 30
 # Further processes, over all arms whose kernels are compiled while they are verified and that have so many cases.
-HELPERS, WORTH_HELP = 4, 10
+HELPERS, WORTH_HELP = 6, 10
 QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
 
 
