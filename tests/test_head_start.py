@@ -17,7 +17,7 @@ from kernels_bench import head_start, session
 from kernels_bench.cases import Device
 from kernels_bench.catalogue import catalogue
 from kernels_bench.head_start import HeadStart, expected_gpu, hidden_beside
-from kernels_bench.plan import Plan, UsageError, make_plan
+from kernels_bench.plan import HELPERS, Plan, UsageError, make_plan
 from kernels_bench.protocol import ArmInfo, Catalogue, Failure
 from kernels_bench.records import ArmStart, Verification
 from kernels_bench.results import RECORDS, ResultsError, Selection, read_records
@@ -101,7 +101,7 @@ def test_others_are_killed_and_the_missing_ones_started(tmp_path: Path, others: 
 def test_helpers_are_adopted_too(tmp_path: Path, others: set[psutil.Process]) -> None:
     selection = BOTH.model_copy(update={"shapes": tuple(f"1x{k}" for k in range(64, 74))})
     plan = make_plan(catalogue(H100), selection)
-    assert plan.helpers == {"samebits": 4}
+    assert plan.helpers == {"samebits": HELPERS}
     up: list[ArmStart] = []
     with (
         HeadStart(selection, tmp_path / ".samebits-early") as early,
@@ -109,7 +109,7 @@ def test_helpers_are_adopted_too(tmp_path: Path, others: set[psutil.Process]) ->
     ):
         early.start(H100)
         before = mine(others)
-        assert len(before) == 2 + 4
+        assert len(before) == 2 + HELPERS
         early.hand_over(crew)
         crew.start()
         assert mine(others) == before
