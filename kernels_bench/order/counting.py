@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -45,11 +46,8 @@ SCALES = {
 Units = np.ndarray[tuple[int, int], np.dtype[np.int8]]
 """How many units each term of each question is, -1, 0 or 1: (questions, K)."""
 
-UnitsOf = Callable[[slice], torch.Tensor]
-"""The units of some questions, on the device: (questions, K)."""
-
-Answer = tuple[torch.Tensor, torch.Tensor]
-"""What a launch left of its questions' units, fp64 (questions), and `_facts` of it; both on the device."""
+UnitsOf = Callable[[torch.Tensor], torch.Tensor]
+"""The units of some questions, given by their numbers on the device: (questions, K)."""
 
 COUNTED = {"fp32": 1 << 24, "fp16": 1 << 10, "bf16": 1 << 8}
 """Units that a result of each dtype counts exactly."""
@@ -77,7 +75,9 @@ class Prober(Asker):
         self._scale = SCALES[self.input]
         # A quotient is off by a unit in its last place at most, which must stay well below half a unit of ours.
         self.counted = COUNTED[self.output] // (1 if self.operator.sums_are_exact else 8)
-        self._generator = torch.Generator(self.device).manual_seed(int(self.draw.integers(1 << 62)))
+        self._unit, self._huge = (
+            torch.tensor(value, dtype=self.dtype, device=self.device) for value in (self._scale.unit, self._scale.huge)
+        )
         self.columns = np.arange(self.sums)
         self._place = torch.arange(self.sums, device=self.device)
 
@@ -107,14 +107,12 @@ class Prober(Asker):
             RowsDiffer: rows of one launch give different results.
             Inconsistent: a result is no number of units, or time is over.
         """
-        place, among, but = (
-            torch.as_tensor(array, device=self.device) for array in (asked.place, asked.among, asked.but)
-        )
+        there = _on_device(asked, self.device)
 
-        def units(chosen: slice) -> torch.Tensor:
-            return _within(place, among[chosen]).logical_and_(_within(place, but[chosen]).logical_not_())
+        def units(chosen: torch.Tensor) -> torch.Tensor:
+            return _within(there.place, there.among[chosen]).gt(_within(there.place, there.but[chosen]))
 
-        return self._asked(asked.first, asked.second, units, drawn)
+        return self._asked(_Pairs(there.first, there.second, None), units, drawn)
 
     def totals(self, first: Ints, second: Ints, units: Units) -> Ints:
         """What is left of the units where two terms are huge and cancel.
@@ -128,8 +126,8 @@ class Prober(Asker):
             RowsDiffer: see `left`.
             Inconsistent: see `left`.
         """
-        there = torch.as_tensor(units, device=self.device)
-        return self._asked(first, second, lambda chosen: there[chosen])
+        huge, minus, there = (torch.as_tensor(array, device=self.device) for array in (first, second, units))
+        return self._asked(_Pairs(huge, minus, huge == minus), lambda chosen: there[chosen])
 
     def each(self, first: Ints, second: Ints) -> Ints:
         """Sizes of the nodes in which pairs of terms meet, one pair in each of the columns in their order."""
@@ -146,56 +144,64 @@ class Prober(Asker):
 
         return meeting_sizes(first, second, self.terms, self.counted, left)
 
-    def _drawn(self, count: int) -> torch.Tensor:
-        """Some columns, so that none is asked the same in every launch: their orders could differ."""
-        return self._place[torch.randperm(len(self._place), generator=self._generator, device=self.device)[:count]]
-
-    def _in_turn(self, questions: slice) -> torch.Tensor:
-        """Every question's own column."""
-        return self._place[torch.arange(questions.start, questions.stop, device=self.device) % len(self._place)]
-
-    def _asked(self, first: Ints, second: Ints, units_of: UnitsOf, drawn: bool = True) -> Ints:
+    def _asked(self, pairs: _Pairs, units_of: UnitsOf, drawn: bool = True) -> Ints:
         """As many launches as it takes, and their answers together."""
-        huge, minus = (torch.as_tensor(array, device=self.device) for array in (first, second))
+        count, width = len(pairs.huge), len(self.columns)
+        # No question is asked in the same column at every M: their orders could differ.
+        order = self.draw.permutation(count) if drawn else np.arange(count)
+        numbers = torch.as_tensor(order, device=self.device)
         told: list[Ints] = []
-        answers: list[Answer] = []
-        for begin in range(0, len(first), self._asked_at_once):
-            chosen = slice(begin, min(begin + self._asked_at_once, len(first)))
-            columns = self._drawn(chosen.stop - begin) if drawn else self._in_turn(chosen)
-            answers.append(self._answer(columns, huge[chosen], minus[chosen], units_of(chosen)))
-            if len(answers) == _TOGETHER[self.device.type]:
+        answers: list[_Answer] = []
+        begin = 0
+        while begin < count:
+            size = min(self._asked_at_once, width - begin % width, count - begin)
+            at = int(self.draw.integers(width - size + 1)) if drawn else begin % width
+            chosen = numbers[begin : begin + size]
+            answers.append(self._answer(slice(at, at + size), pairs.some(chosen), units_of(chosen)))
+            begin += size
+            if len(answers) == _TOGETHER[self.device.type] or begin == count:
                 told.append(self._told(answers))
                 answers = []
-        return np.concatenate([*told, self._told(answers)])
+        found = np.empty(count, dtype=np.int64)
+        found[order] = np.concatenate(told) if told else 0
+        return found
 
-    def _answer(self, columns: torch.Tensor, huge: torch.Tensor, minus: torch.Tensor, units: torch.Tensor) -> Answer:
-        terms = torch.zeros(self.sums, self.terms, dtype=self.dtype, device=self.device)
-        terms[columns] = units.to(self.dtype).mul_(self._scale.unit)
-        apart = huge != minus
-        for place, value in ((huge, self._scale.huge), (minus, -self._scale.huge)):
-            terms[columns, place] = torch.where(apart, value, terms[columns, place].float()).to(self.dtype)
+    def _answer(self, chosen: slice, pairs: _Pairs, units: torch.Tensor) -> _Answer:
+        """One launch, with a question in each of some columns."""
+        columns, values = self._place[chosen], units * self._unit
+        if len(values) == self.sums == len(self.columns):
+            terms = values
+        else:
+            terms = torch.zeros(self.sums, self.terms, dtype=self.dtype, device=self.device)
+            terms[columns] = values
+        kept = terms[columns, pairs.huge] if pairs.same is not None else None
+        terms[columns, pairs.huge] = self._huge
+        terms[columns, pairs.minus] = -self._huge
+        if pairs.same is not None and kept is not None:
+            terms[columns, pairs.huge] = torch.where(pairs.same, kept, terms[columns, pairs.huge])
         sums = self.launched(terms)
-        found = sums[0].index_select(0, columns).double() / self._scale.unit
-        # A mean was divided by K and rounded once, which no count below the limit survives as another one.
-        whole = found.round()
-        return whole, _facts(sums, found, whole)
+        low, high = torch.aminmax(sums)
+        return _Answer(sums[0].index_select(0, columns), (sums != sums[0]).any(1), low, high)
 
-    def _told(self, answers: Sequence[Answer]) -> Ints:
+    def _told(self, answers: Sequence[_Answer]) -> Ints:
         """Wait for some launches, and see that all gave numbers of units, the same in all rows."""
-        if not answers:
-            return np.zeros(0, dtype=np.int64)
-        for finite, row, most, off, worst in torch.stack([facts for _, facts in answers]).tolist():
-            if not finite:
-                raise Inconsistent("a sum is not finite: huge terms are too large for what it is kept in")
-            if row:
-                raise RowsDiffer(f"row {int(row)} adds in another order than row 0 of the same launch")
-            if most > self.terms:
-                raise Inconsistent(
-                    f"{self.terms} units sum to {most:.6g}: huge terms were rounded before they cancelled"
-                )
-            if off > _MOST_OFF:
-                raise Inconsistent(f"a sum of units is {worst:.6g}: it is rounded in between")
-        told: Ints = torch.cat([found for found, _ in answers]).long().cpu().numpy()
+        extremes = torch.stack([value for one in answers for value in (one.low, one.high)])
+        if not bool(extremes.isfinite().all()):
+            raise Inconsistent("a sum is not finite: huge terms are too large for what it is kept in")
+        differs = torch.stack([one.differs for one in answers]).any(0)
+        if bool(differs.any()):
+            row = int(differs.int().argmax())
+            raise RowsDiffer(f"row {row} adds in another order than row 0 of the same launch")
+        units = torch.cat([one.found for one in answers]).double().cpu().numpy() / self._scale.unit
+        # A mean was divided by K and rounded once, which no count below the limit survives as another one.
+        whole = np.rint(units)
+        if np.abs(whole).max() > self.terms:
+            most = units[np.abs(whole).argmax()]
+            raise Inconsistent(f"{self.terms} units sum to {most:.6g}: huge terms were rounded before they cancelled")
+        off = np.abs(units - whole)
+        if off.max() > _MOST_OFF:
+            raise Inconsistent(f"a sum of units is {units[off.argmax()]:.6g}: it is rounded in between")
+        told: Ints = whole.astype(np.int64)
         return told
 
     def read(self, seed: int) -> Layout:
@@ -222,20 +228,50 @@ _TOGETHER = {"cuda": 32, "cpu": 1}
 """Launches that are waited for together: a GPU works on while more are made ready."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Questions' huge terms, on the device, and whether they are one and the same, which is huge then in none."""
+
+    huge: torch.Tensor
+    minus: torch.Tensor
+    same: torch.Tensor | None
+
+    def some(self, chosen: torch.Tensor) -> _Pairs:
+        """Those of some questions."""
+        return _Pairs(self.huge[chosen], self.minus[chosen], None if self.same is None else self.same[chosen])
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What a launch gave, on the device: row 0's sums that were asked, rows that differ from it, and the extremes."""
+
+    found: torch.Tensor
+    differs: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class _There:
+    """`Questions` on the device."""
+
+    place: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+    among: torch.Tensor
+    but: torch.Tensor
+
+
+@lru_cache(8)
+def _on_device(asked: Questions, device: torch.device) -> _There:
+    """Kept, since a certificate is asked at every M."""
+    place, among, but = (
+        torch.as_tensor(array.astype(np.int32), device=device) for array in (asked.place, asked.among, asked.but)
+    )
+    first, second = (torch.as_tensor(array, device=device) for array in (asked.first, asked.second))
+    return _There(place, first, second, among, but)
+
+
 def _within(place: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
     """Which terms' places (K,) lie within each of some bounds (n, 2): (n, K)."""
-    return (place >= bounds[:, :1]) & (place < bounds[:, 1:])
-
-
-def _facts(sums: torch.Tensor, found: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """Of sums (rows, columns), and of the units found in some of them and rounded, what must be seen: fp64 (5).
-
-    Whether all are finite; the first row that differs from row 0; the most units; how far off a whole number they are
-    at most, and where they are farthest off.
-    """
-    differs = (sums != sums[0]).any(1)
-    off = (found - whole).abs()
-    facts = (
-        sums.isfinite().all(), differs.int().argmax(), whole.abs().amax(), off.amax(), found[off.argmax()]
-    )  # fmt: skip
-    return torch.stack([fact.double() for fact in facts])
+    return (place >= bounds[:, :1]).logical_and_(place < bounds[:, 1:])
