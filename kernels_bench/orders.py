@@ -80,9 +80,12 @@ def read_cases(selection: Selection, drawn: bool, display: Display) -> tuple[lis
 
 def _questions(catalogue: Catalogue, plan: Plan, selection: Selection, drawn: bool) -> Iterator[ReadOrder]:
     """One a case; of attention one a number of keys, and a kind of logits."""
-    of_sequences = {operator.name for operator in catalogue.operators if any(operator.lengths.values())}
+    of_sequences = {one.name: one.precisions[0] for one in catalogue.operators if any(one.lengths.values())}
     for case in plan.cases:
         sweep, many = plan.sweeps[case.operator], case.operator in of_sequences
+        # In fp16 attention's order cannot be read, which is told to who asks for it.
+        if many and selection.dtype is None and str(case.precision) != of_sequences[case.operator]:
+            continue
         whole = ReadOrder(
             case=case,
             seed=plan.seed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kernels_bench.breakage import breakages
 from kernels_bench.cases import Claims, Load, claimed
@@ -23,6 +23,7 @@ from kernels_bench.conclusions import (
 )
 from kernels_bench.gathered import Found, State, gather, median_us
 from kernels_bench.notices import notices
+from kernels_bench.operators import operators
 from kernels_bench.records import AnyRecord, Ceiling, Timing, Verification
 from kernels_bench.wording import describe, describe_order, extent, order_command, plugin_of, rerun_command
 
@@ -35,14 +36,14 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
     found = gather(records)
     arms = _known_arms(found, facts)
     cases = [record.case for record in found.cases()]
-    names = dict.fromkeys(case.operator for case in cases)
+    names = _in_order({case.operator for case in cases})
     defaults = {name: _default_arm(found.of_operator(name), name, facts) for name in names}
-    operators = []
+    summaries = []
     for name in names:
         part = found.of_operator(name)
         distinct = {case.without_arm for case in cases if case.operator == name}
         timed = [timing for timing in part.timings.values() if timing.status == "measured"]
-        operators.append(
+        summaries.append(
             OperatorSummary(
                 operator=name,
                 cases=len(distinct),
@@ -54,7 +55,7 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
         )
     return RunSummary(
         facts=facts,
-        operators=tuple(operators),
+        operators=tuple(summaries),
         arms=_arms(found, arms, defaults, facts),
         ceiling=found.ceiling,
         provenance=_provenance(found, facts),
@@ -94,6 +95,12 @@ def geometric_mean(ratios: Sequence[float]) -> float:
     if not ratios:
         raise ValueError("no ratio to average")
     return math.exp(math.fsum(math.log(ratio) for ratio in ratios) / len(ratios))
+
+
+def _in_order(names: Collection[str]) -> list[str]:
+    """Operators as ``--list`` has them, whatever order their records came in; those of other versions last."""
+    known = [name for name in operators() if name in names]
+    return [*known, *sorted(set(names) - {*known})]
 
 
 def _default_arm(found: Found, operator: str, facts: RunFacts) -> str:

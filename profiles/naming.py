@@ -51,7 +51,8 @@ def _other_kernels(before: Sequence[Kernel], after: Sequence[Kernel]) -> Iterato
     tiles = [_tile(kernels) for kernels in (before, after)]
     if all(tiles) and tiles[0] != tiles[1]:
         yield f"tile: {tiles[0]} → {tiles[1]}"
-    grids = [", ".join(_size(kernel.grid) for kernel in kernels) for kernels in (before, after)]
+    # Copies and fills have no grid.
+    grids = [", ".join(_size(one.grid) for one in kernels if any(one.grid)) for kernels in (before, after)]
     if grids[0] != grids[1]:
         yield f"grid: {grids[0]} → {grids[1]}"
 

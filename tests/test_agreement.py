@@ -67,7 +67,9 @@ def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
     for record in kept:
         record["order"] = {"status": "variant"}
     (copy / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    assert {pair[1:] for pair in agreement(BASELINE, copy).verdicts} == {("sampled", "variant")}
+    verdicts = {pair[1:] for pair in agreement(BASELINE, copy).verdicts}
+    assert ("sampled", "variant") in verdicts
+    assert verdicts <= {("sampled", "variant"), ("proven", "variant")}
 
 
 def test_the_command_says_so_and_exits_with_1_where_a_verdict_differs(slower: Path) -> None:
