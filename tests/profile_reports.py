@@ -35,9 +35,10 @@ def h100_report() -> Path:
 
 def profiles(*arguments: object, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ended:
     """Run ``python -m profiles`` as users do."""
+    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
     done = subprocess.run(
         [sys.executable, "-m", "profiles", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", **(env or {})},
+        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **(env or {})},
         cwd=cwd,
         stdin=subprocess.DEVNULL,
         capture_output=True,

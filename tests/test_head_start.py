@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pynvml
 import pytest
-from test_cli import PLUGINS, wait_until, workers_of
+from test_cli import PLUGINS, workers_of
 from test_telemetry import FakeCard
-from test_workers import plugged, verify
+from test_workers import just_started, plugged, verify
 
 from kernels_bench import head_start, session
 from kernels_bench.cases import Device
@@ -49,10 +49,8 @@ def mine(others: set[psutil.Process]) -> set[int]:
     return {process.pid for process in set(workers_of(os.getpid())) - others}
 
 
-def just_started(others: set[psutil.Process], count: int) -> set[int]:
-    """So many; a process that was started this moment may not have its command line yet."""
-    assert wait_until(lambda: len(mine(others)) == count, 10)
-    return mine(others)
+def started(others: set[psutil.Process], count: int) -> set[int]:
+    return {process.pid for process in just_started(others, count)}
 
 
 def infos(*names: str) -> list[ArmInfo]:
@@ -73,7 +71,7 @@ def test_workers_as_expected_are_adopted_with_their_logs(tmp_path: Path, others:
     logs, hidden, up = logs_of(tmp_path), hidden_beside(tmp_path / "run"), list[ArmStart]()
     with HeadStart(BOTH, hidden) as early, Crew(infos("torch", "samebits"), logs, 60.0, up.append) as crew:
         early.start(CPU)
-        before = just_started(others, 2)
+        before = started(others, 2)
         files = {log.name: log.stat().st_ino for log in hidden.iterdir()}
         early.hand_over(crew)
         assert not hidden.exists()
@@ -93,7 +91,7 @@ def test_others_are_killed_and_the_missing_ones_started(tmp_path: Path, others: 
     arms = [torch, changed, plugged("failing", "failing.py")]
     with HeadStart(BOTH, tmp_path / ".samebits-early") as early, Crew(arms, tmp_path, 60.0, up.append) as crew:
         early.start(CPU)
-        before = just_started(others, 2)
+        before = started(others, 2)
         early.hand_over(crew)
         (adopted,) = mine(others)
         crew.start()
@@ -114,7 +112,7 @@ def test_helpers_are_adopted_too(tmp_path: Path, others: set[psutil.Process]) ->
         Crew(plan.arms, tmp_path, 60.0, up.append, plan.helpers) as crew,
     ):
         early.start(H100)
-        before = just_started(others, 2 + HELPERS)
+        before = started(others, 2 + HELPERS)
         early.hand_over(crew)
         crew.start()
         assert mine(others) == before
@@ -127,7 +125,7 @@ def test_helpers_are_adopted_too(tmp_path: Path, others: set[psutil.Process]) ->
 def test_one_that_died_meanwhile_did_not_start(tmp_path: Path, others: set[psutil.Process]) -> None:
     with HeadStart(BOTH, tmp_path / ".samebits-early") as early, Crew(infos("torch"), tmp_path, 60.0) as crew:
         early.start(CPU)
-        for pid in just_started(others, 2):
+        for pid in started(others, 2):
             psutil.Process(pid).kill()
         early.hand_over(crew)
         crew.start()
@@ -139,7 +137,7 @@ def test_one_that_died_meanwhile_did_not_start(tmp_path: Path, others: set[psuti
 def test_one_whose_log_cannot_be_moved_is_started_anew(tmp_path: Path, others: set[psutil.Process]) -> None:
     with HeadStart(BOTH, tmp_path / ".samebits-early") as early, Crew(infos("torch"), tmp_path, 60.0) as crew:
         early.start(CPU)
-        before = just_started(others, 2)
+        before = started(others, 2)
         (tmp_path / ".samebits-early" / "torch.log").unlink()
         early.hand_over(crew)
         assert mine(others) == set()
@@ -181,7 +179,7 @@ def test_whatever_happens_no_worker_is_left(
 ) -> None:
     with pytest.raises(error), HeadStart(BOTH, hidden_beside(tmp_path / "run")) as early:  # noqa: PT012
         early.start(CPU)
-        just_started(others, 2)
+        started(others, 2)
         raise error
 
 

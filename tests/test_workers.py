@@ -167,13 +167,19 @@ def test_deaths_in_a_row_give_the_arm_up_and_no_earlier(aboard: Aboard) -> None:
     assert not living(aboard.up[-1].pid)
 
 
+def just_started(others: set[psutil.Process], count: int) -> set[psutil.Process]:
+    """This process's new workers; one that was started this moment may not have its command line yet."""
+    assert wait_until(lambda: len(set(workers_of(os.getpid())) - others) == count, 10)
+    return set(workers_of(os.getpid())) - others
+
+
 def test_a_helper_shares_the_work_until_it_is_let_go(tmp_path: Path) -> None:
     others = set(workers_of(os.getpid()))
     up: list[ArmStart] = []
     hanging, *rest = [verify("failing", k) for k in (75, 64, 64, 64)]
     with Crew([plugged("failing", "failing.py")], tmp_path, 6.0, up.append, helpers={"failing": 1}) as crew:
         crew.start()
-        assert len(set(workers_of(os.getpid())) - others) == 2
+        just_started(others, 2)
         answers = list(crew.work({"failing": [hanging, *rest]}, width=2))
         # While one of the two hangs, the other does the rest.
         assert [type(reply) for _, reply in answers] == [Verification] * 3 + [Failure]
@@ -188,7 +194,7 @@ def test_a_helper_that_does_not_start_costs_nothing(tmp_path: Path) -> None:
     others = set(workers_of(os.getpid()))
     with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None, helpers={"failing": 1}) as crew:
         crew.start()
-        max(set(workers_of(os.getpid())) - others, key=lambda process: process.pid).kill()
+        max(just_started(others, 2), key=lambda process: process.pid).kill()
         replies = [reply for _, reply in crew.work({"failing": [verify("failing", 64)] * 3}, width=2)]
     assert [type(reply) for reply in replies] == [Verification] * 3
 
