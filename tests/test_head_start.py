@@ -273,7 +273,7 @@ def test_the_catalogue_is_asked_first(tmp_path: Path, monkeypatch: pytest.Monkey
     running: list[int] = []
 
     def look() -> None:
-        running.append(len(mine(before)))
+        running.append(len(just_started(before, 1)))
 
     before = set(workers_of(os.getpid()))
     monkeypatch.setattr(session, "expected_gpu", look)
