@@ -61,14 +61,6 @@ def meeting_sizes(nested: Nested) -> dict[frozenset[int], int]:
 
 def oracle(order: Tree) -> Left:
     """What a kernel that adds in an order leaves of units, by the order alone."""
-    # A node's terms are neighbours where leaves are numbered as they hang below the root.
-    at = np.zeros(order.nodes, dtype=np.int64)
-    for node in range(order.nodes - 1, order.terms - 1, -1):
-        place = at[node]
-        for child in order.children[node - order.terms]:
-            at[child] = place
-            place += order.sizes[child]
-    hangs = at[: order.terms]
 
     def inside(places: Ints, bounds: Ints) -> np.ndarray[tuple[int, int], np.dtype[np.bool_]]:
         return (places >= bounds[:, :1]) & (places < bounds[:, 1:])
@@ -77,7 +69,8 @@ def oracle(order: Tree) -> Left:
         first, second = asked.first[chosen], asked.second[chosen]
         node = order.meeting(first, second)
         units = inside(asked.place, asked.among[chosen]) & ~inside(asked.place, asked.but[chosen])
-        kept = ~inside(hangs, np.stack([at[node], at[node] + order.sizes[node]], 1))
+        begin = order.begins[node]
+        kept = ~inside(order.begins[: order.terms], np.stack([begin, begin + order.sizes[node]], 1))
         return (units & kept).sum(1)
 
     def left(asked: Questions) -> Ints:
@@ -153,6 +146,17 @@ def test_sums_below_nodes(nested: Nested, seed: int) -> None:
     assert below[-1] == values.sum()
     for node, children in enumerate(order.children, order.terms):
         assert below[node] == sum(below[child] for child in children)
+
+
+@given(nests(24))
+def test_every_nodes_terms_are_neighbours_on_a_line(nested: Nested) -> None:
+    order = built(nested)
+    below: list[set[int]] = [{place} for place in order.begins[: order.terms].tolist()]
+    for children in order.children:
+        below.append(set().union(*(below[child] for child in children)))
+    for node, places in enumerate(below):
+        begin = int(order.begins[node])
+        assert places == set(range(begin, begin + int(order.sizes[node])))
 
 
 @pytest.mark.parametrize(
@@ -465,15 +469,25 @@ def test_the_cpu_arm_is_proven_over_the_batch(operator: str, dtype: str) -> None
     assert found.trees.keys() == {1, 2, 3, 5, 9, 17}
 
 
-def test_columns_of_a_tile_at_the_edge_may_have_an_order_of_their_own() -> None:
-    orders = [built(known_orders(48)[name]) for name in ("groups of 16", "pairwise")]
+def two_orders() -> list[Tree]:
+    return [built(known_orders(48)[name]) for name in ("groups of 16", "pairwise")]
+
+
+def edged(orders: list[Tree], edge_of: Callable[[int], int]) -> Callable[..., tuple[torch.Tensor, ...]]:
+    """A launch of ``mm`` whose columns add in one order up to an edge, which M may move, and in another from there."""
 
     def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        parts = [weights[0][:, :32], weights[0][:, 32:]]
+        edge = edge_of(len(rows[0]))
+        parts = [weights[0][:, :edge], weights[0][:, edge:]]
         results = [mm_kernel(always(order))(rows, (part,))[0] for order, part in zip(orders, parts, strict=True)]
         return (torch.cat(results, 1),)
 
-    found = read(launch, "mm", 48)
+    return launch
+
+
+def test_columns_of_a_tile_at_the_edge_may_have_an_order_of_their_own() -> None:
+    orders = two_orders()
+    found = read(edged(orders, lambda m: 32), "mm", 48)
     assert found.refused == {}
     (layout,) = found.distinct
     assert [(part.columns.tolist(), part.tree) for part in layout.parts] == [
@@ -488,15 +502,7 @@ def test_columns_of_a_tile_at_the_edge_may_have_an_order_of_their_own() -> None:
 
 
 def test_an_edge_that_moves_with_the_batch_is_seen() -> None:
-    orders = [built(known_orders(48)[name]) for name in ("groups of 16", "pairwise")]
-
-    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        edge = 32 if len(rows[0]) < 8 else 24
-        parts = [weights[0][:, :edge], weights[0][:, edge:]]
-        results = [mm_kernel(always(order))(rows, (part,))[0] for order, part in zip(orders, parts, strict=True)]
-        return (torch.cat(results, 1),)
-
-    found = read(launch, "mm", 48)
+    found = read(edged(two_orders(), lambda m: 32 if m < 8 else 24), "mm", 48)
     assert found.refused == {}
     assert len(found.distinct) == 2
     assert found.mismatch is not None
@@ -562,14 +568,8 @@ def test_what_cannot_be_done_in_time_is_not_begun() -> None:
 
 def test_of_very_many_columns_each_launch_draws_some(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counting, "MOST_COLUMNS", 16)
-    orders = [built(known_orders(48)[name]) for name in ("groups of 16", "pairwise")]
-
-    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        parts = [weights[0][:, :24], weights[0][:, 24:]]
-        results = [mm_kernel(always(order))(rows, (part,))[0] for order, part in zip(orders, parts, strict=True)]
-        return (torch.cat(results, 1),)
-
-    found = read(launch, "mm", 48)
+    orders = two_orders()
+    found = read(edged(orders, lambda m: 24), "mm", 48)
     assert found.refused == {}
     (layout,) = found.distinct
     assert [(part.columns.tolist(), part.tree) for part in layout.parts] == [

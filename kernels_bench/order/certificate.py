@@ -39,23 +39,22 @@ Left = Callable[[Questions], Ints]
 
 
 def counting(first: Ints, second: Ints, terms: int, most: int) -> Questions:
-    """Questions about pairs with units at all other terms, ``most`` at a time: (pairs, parts) of them, flattened."""
+    """Questions about pairs with units at all other terms, ``most`` at a time: (parts, pairs) of them, flattened."""
     begins = np.arange(0, terms, most)
     among = np.stack([begins, np.minimum(begins + most, terms)], 1)
-    pairs = len(first)
     return Questions(
         place=np.arange(terms),
-        first=np.repeat(first, len(among)),
-        second=np.repeat(second, len(among)),
-        among=np.tile(among, (pairs, 1)),
-        but=np.zeros((pairs * len(among), 2), np.int64),
+        first=np.tile(first, len(among)),
+        second=np.tile(second, len(among)),
+        among=np.repeat(among, len(first), 0),
+        but=np.zeros((len(first) * len(among), 2), np.int64),
     )
 
 
 def meeting_sizes(first: Ints, second: Ints, terms: int, most: int, left: Left) -> Ints:
     """Sizes of the nodes in which pairs of terms meet; ``most`` units are told exactly at a time."""
     parts = -(-terms // most)
-    found: Ints = terms - left(counting(first, second, terms, most)).reshape(-1, parts).sum(1)
+    found: Ints = terms - left(counting(first, second, terms, most)).reshape(parts, -1).sum(0)
     return found
 
 
@@ -73,8 +72,7 @@ def certificate(known: Tree, most: int) -> tuple[Questions, Ints]:
     And T has no other node: take the smallest known node v that holds one, w.  As w is not within one child of v, it
     holds terms of two, hence both whole, and then their first terms meet in w or below; but they meet in v.
     """
-    place, begin = _line(known)
-    end = begin + known.sizes
+    begin, end = known.begins, known.begins + known.sizes
     together, apart = _pairs_of_many(known), np.arange(known.terms, known.nodes - 1)
     parts = np.arange(0, known.terms, most)
     node, part = (grid.ravel() for grid in np.meshgrid(apart, np.arange(len(parts)), indexing="ij"))
@@ -83,24 +81,13 @@ def certificate(known: Tree, most: int) -> tuple[Questions, Ints]:
     node, low, high, outside = (array[outside > 0] for array in (node, low, high, outside))
     firsts = np.array([known.children[one - known.terms][:2] for one in node], dtype=np.int64).reshape(-1, 2)
     asked = Questions(
-        place=place,
+        place=begin[: known.terms],
         first=known.firsts[np.concatenate([together[:, 1], firsts[:, 0]])],
         second=known.firsts[np.concatenate([together[:, 2], firsts[:, 1]])],
         among=np.concatenate([_bounds(begin, end, together[:, 0]), np.stack([low, high], 1)]),
         but=np.concatenate([np.zeros((len(together), 2), np.int64), _bounds(begin, end, node)]),
     )
     return asked, np.concatenate([np.zeros(len(together), np.int64), outside])
-
-
-def _line(known: Tree) -> tuple[Ints, Ints]:
-    """Each term's place on a line on which every node's terms are neighbours (K,), and where each node begins."""
-    begin = np.zeros(known.nodes, dtype=np.int64)
-    for node in range(known.nodes - 1, known.terms - 1, -1):
-        at = begin[node]
-        for child in known.children[node - known.terms]:
-            begin[child] = at
-            at += known.sizes[child]
-    return begin[: known.terms], begin
 
 
 def _pairs_of_many(known: Tree) -> Ints:

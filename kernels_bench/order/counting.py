@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -131,18 +131,7 @@ class Prober(Asker):
 
     def each(self, first: Ints, second: Ints) -> Ints:
         """Sizes of the nodes in which pairs of terms meet, one pair in each of the columns in their order."""
-        parts = -(-self.terms // self.counted)
-        order = np.arange(len(first) * parts).reshape(-1, parts).T.ravel()  # part by part, through all columns
-
-        def left(asked: Questions) -> Ints:
-            turned = Questions(
-                asked.place, asked.first[order], asked.second[order], asked.among[order], asked.but[order]
-            )
-            found = np.empty(len(order), dtype=np.int64)
-            found[order] = self.left(turned, drawn=False)
-            return found
-
-        return meeting_sizes(first, second, self.terms, self.counted, left)
+        return meeting_sizes(first, second, self.terms, self.counted, partial(self.left, drawn=False))
 
     def _asked(self, pairs: _Pairs, units_of: UnitsOf, drawn: bool = True) -> Ints:
         """As many launches as it takes, and their answers together."""

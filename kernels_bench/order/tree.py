@@ -57,6 +57,17 @@ class Tree:
         return firsts
 
     @cached_property
+    def begins(self) -> Ints:
+        """Where each node's terms begin on a line on which every node's are neighbours: (nodes,)."""
+        begins = np.zeros(self.nodes, dtype=np.int64)
+        for node in range(self.nodes - 1, self.terms - 1, -1):
+            at = begins[node]
+            for child in self.children[node - self.terms]:
+                begins[child] = at
+                at += self.sizes[child]
+        return begins
+
+    @cached_property
     def parents(self) -> Ints:
         """Each node's parent, the root's being itself: (nodes,)."""
         parents = np.arange(self.nodes, dtype=np.int64)
