@@ -93,6 +93,9 @@ def run(
         str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Afterwards, for a profiler: timed cases and counterexamples once more.")
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show operators, arms, shapes and relations.")] = False,
 ) -> None:
     """Time batch-invariant LLM kernels against the default ones, and check them bit for bit.
@@ -102,7 +105,7 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return
-    outputs = Outputs(json=json, markdown=markdown)
+    outputs = Outputs(json=json, markdown=markdown, replay=replay)
     with _reporting():
         if not 0 < timeout <= _LONGEST_S:
             raise UsageError(f"--timeout {timeout:g}: expected a number of seconds above 0, at most {_LONGEST_S}")

@@ -11,6 +11,7 @@ from kernels_bench.plan import UsageError, make_plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure, Reply, Reproduce, Reproduced
 from kernels_bench.records import Counterexample, Verification
+from kernels_bench.reproductions import reproductions
 from kernels_bench.results import Selection, read_manifest, read_records
 from kernels_bench.session import PARALLEL, catalogue_of
 from kernels_bench.workers import Crew
@@ -84,23 +85,9 @@ def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:
 
 
 def _requests(directory: Path, seed: int) -> Iterator[tuple[Reproduce, Counterexample]]:
-    """What reproduces each counterexample that stands for a broken relation."""
     for record in read_records(directory):
-        if not isinstance(record, Verification):
-            continue
-        for result in record.relations:
-            then = result.counterexample
-            if result.status == "broken" and then is not None:
-                request = Reproduce(
-                    case=record.case,
-                    seed=seed,
-                    universe=record.universe,
-                    relation=result.relation,
-                    reference=then.reference.spec,
-                    company=then.company.spec,
-                    launch=then.company.launch,
-                )
-                yield request, then
+        if isinstance(record, Verification):
+            yield from reproductions(record, seed)
 
 
 def _rechecked(then: Counterexample, request: Reproduce, reply: Reply | None) -> Rechecked:

@@ -128,7 +128,7 @@ class Runner:
     def _time(self, cases: Sequence[Case], load: Load) -> None:
         """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
         replies: dict[str, Reply] = {case.arm: failure for case in cases if (failure := self._no_timing(case))}
-        willing = {case.arm: self._prepare_request(case, load) for case in cases if case.arm not in replies}
+        willing = {case.arm: prepare_timing(self._plan, case, load) for case in cases if case.arm not in replies}
         replies |= self._crew.ask_all(willing)
         turning = [case for case in cases if isinstance(replies[case.arm], Turned)]
         while turning:
@@ -151,9 +151,11 @@ class Runner:
             return Failure(status="skipped", reason="the result is wrong, so its speed means nothing")
         return None
 
-    def _prepare_request(self, case: Case, load: Load) -> PrepareTiming:
-        largest = max(known.m for known in self._plan.loads(case) if known.length == load.length)
-        return PrepareTiming(case=case, seed=self._plan.seed, load=load, largest_m=largest)
+
+def prepare_timing(plan: Plan, case: Case, load: Load) -> PrepareTiming:
+    """What has a worker prepare to time a case under a load, with data that serve its larger loads too."""
+    largest = max(known.m for known in plan.loads(case) if known.length == load.length)
+    return PrepareTiming(case=case, seed=plan.seed, load=load, largest_m=largest)
 
 
 def _status(failure: Failure) -> Status:

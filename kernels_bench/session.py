@@ -22,6 +22,7 @@ from kernels_bench.protocol import Catalogue, Failure, Reproduce, Reproduced
 from kernels_bench.records import AnyRecord, ArmStart, Counterexample, Finished, Timing, Verification
 from kernels_bench.relations.base import Comparison
 from kernels_bench.relations.base import company as make_company
+from kernels_bench.replay import replay
 from kernels_bench.report import markdown, render, to_json
 from kernels_bench.results import (
     Manifest,
@@ -37,6 +38,7 @@ from kernels_bench.runner import Runner
 from kernels_bench.summary import exit_status, summarise_run
 from kernels_bench.workers import Crew, WorkerError, read_catalogue
 from profiles.environment import Environment, read_environment
+from profiles.ranges import RangesNotRecorded
 from profiles.telemetry import TelemetryUnavailable, open_telemetry
 
 INTERRUPTED_STATUS = 130
@@ -51,17 +53,19 @@ one, 24 s with two, 23 s with three or five).
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files to write beside what is shown; ``-`` is standard output.
+    """What to do with a run beside showing it; ``-`` is standard output.
 
     Attributes:
         json: for the summary as JSON.
         markdown: for the tables as Markdown.
         into: a document between whose markers the overview is drawn anew.
+        replay: whether a profiler is to see parts of it once more, see `kernels_bench.replay`.
     """
 
     json: str | None = None
     markdown: str | None = None
     into: str | None = None
+    replay: bool = False
 
 
 def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
@@ -134,7 +138,7 @@ def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, star
     try:
         with display_for(Console(stderr=True)) as display:
             _announce(plan, run, display)
-            _work(plan, run, early, display)
+            _work(plan, run, early, display, outputs.replay)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -161,7 +165,7 @@ def _announce(plan: Plan, run: RunDirectory, display: Display) -> None:
         display.note(f"without {', '.join(names)}: {reason}")
 
 
-def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display) -> None:
+def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display, again: bool) -> None:
     def came_up(start: ArmStart) -> None:
         run.append(start)
         display.note(f"{start.arm}: {start.provenance}, loaded in {start.seconds:.1f} s")
@@ -171,6 +175,9 @@ def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display) -> 
         early.hand_over(crew)
         crew.start()
         Runner(plan, crew, run, display, parallel=PARALLEL["cpu" if on_cpu else "cuda"]).run()
+        if again:
+            with suppress(RangesNotRecorded):  # the workers said so already: without ranges they do not start
+                replay(plan, crew, run.records(), display)
 
 
 def report(directory: Path, outputs: Outputs) -> int:

@@ -47,7 +47,7 @@ def analyse(report: Path, run: Path | None = None, uncaptured: Path | None = Non
     beside = read_run(run) if run else None
     other = read_run(uncaptured) if uncaptured else None
     trace = read_report(report)
-    calls = timed_calls(trace, beside) if beside else TimedCalls((), (), captured=False)
+    calls = timed_calls(trace, beside) if beside else TimedCalls()
     maps = kernel_maps(trace, calls)
     families = arm_families(trace)
     return Analysis(
@@ -57,7 +57,7 @@ def analyse(report: Path, run: Path | None = None, uncaptured: Path | None = Non
         ranges=summarise(trace),
         cross_check=cross_check(calls, other),
         untold=calls.untold,
-        capture_costs=capture_costs(beside, other) if beside and other and calls.captured else (),
+        capture_costs=capture_costs(beside, other) if beside and other and calls.recorded else (),
         kernel_maps=maps,
         explanations=explanations(beside, maps, company_calls(trace)) if beside else (),
         families=families,
@@ -69,7 +69,7 @@ def _notes(run: Run, calls: TimedCalls) -> list[str]:
     """What the run's reader must know."""
     if not calls.told and all(one.reason == NO_RANGE for one in calls.untold):
         return [f"{run.path} and the report have no timed case in common (ranges of domain {DOMAIN})"]
-    if calls.captured or not calls.told:
+    if calls.recorded or not calls.told:
         return []
     return [
         f"{run.path} is not the run that was recorded: its workers had other process ids; cases are told only where "

@@ -24,6 +24,7 @@ from profiles.nsys import (
     what_is_missing,
     why_no_report,
 )
+from profiles.ranges import REPLAY
 from profiles.torch_run import recorded_command, recording_environment
 from profiles.torch_trace import together
 from profiles.trace import ReportError
@@ -80,6 +81,26 @@ def prepare(out: Path) -> None:
         raise ReportError(f"cannot write to {out}: {error.strerror}") from error
     if taken:
         raise ReportError(f"{out} is not empty: --out takes a new name")
+
+
+def after_the_run(command: Sequence[str]) -> tuple[list[str], str] | None:
+    """How a run of kernels_bench is recorded without a cost to its medians: once it is over, by what it then replays.
+
+    Args:
+        command: to record.
+
+    Returns:
+        What to start instead, and ``NAME@DOMAIN`` of the range to record; None where the command is no such run.
+    """
+    words = list(command)
+    module = [place + 2 for place in range(len(words)) if words[place : place + 2] == ["-m", "kernels_bench"]]
+    script = [1] if words and Path(words[0]).name == "kernels-bench" else []
+    options = next((words[place:] for place in module or script), None)
+    # A subcommand stands first: it measures nothing, or something else.
+    if options is None or "--list" in options or (options and not options[0].startswith("-")):
+        return None
+    again = [] if "--replay" in options else ["--replay"]
+    return [*words, *again], f"{REPLAY}@kernels_bench"
 
 
 def capture_with_nsys(

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn, TextIO, get_args
 import typer
 
 from profiles.analysis import analyse
-from profiles.capture import Collector, capture_with_nsys, capture_with_torch, default_directory
+from profiles.capture import Collector, after_the_run, capture_with_nsys, capture_with_torch, default_directory
 from profiles.cut import cut
 from profiles.tables import write_csv
 from profiles.trace import ReportError
@@ -46,6 +46,9 @@ def capture_command(
     range_: Annotated[
         str | None, typer.Option("--range", help="Record only this NVTX range.", metavar="NAME@DOMAIN")
     ] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="A run of kernels_bench: record all of it, at a cost to its medians.")
+    ] = False,
     collector: Annotated[str, typer.Option(help="nsys, or torch: its own profiler, in process.")] = "nsys",
     nsys_option: Annotated[
         list[str] | None,
@@ -53,6 +56,9 @@ def capture_command(
     ] = None,
 ) -> None:
     """Record a command: python -m profiles capture -- python -m kernels_bench --quick.
+
+    Recording slows kernels down. So a run of kernels_bench is recorded when it is over: it then does what it timed, and
+    its counterexamples, once more. --whole, or a --range, records the run itself.
 
     Exit status: the command's own; 2 if it was not started; 3 if it succeeded but nothing was recorded.
     """
@@ -72,7 +78,8 @@ def capture_command(
         if collector == "torch":
             captured = capture_with_torch(command, place, warn)
         else:
-            captured = capture_with_nsys(command, place, range_, warn, nsys_option or ())
+            line, chosen = (None if whole or range_ else after_the_run(command)) or (command, range_)
+            captured = capture_with_nsys(line, place, chosen, warn, nsys_option or ())
         if captured.reports:
             warn(f"recorded: python -m profiles analyze {place / captured.reports[0]}")
     raise typer.Exit(captured.exit_status)

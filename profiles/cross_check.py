@@ -10,6 +10,7 @@ import numpy as np
 
 from profiles.attribution import Instances, instances
 from profiles.findings import Cache, CaptureCost, CrossCheck, Untold
+from profiles.ranges import REPLAY
 from profiles.runs import Run, Timed
 from profiles.timed_calls import FoundCalls, Sampled, find_calls
 from profiles.trace import Trace, pid_and_tid
@@ -30,12 +31,14 @@ class TimedCalls:
     Attributes:
         told: those whose calls were found.
         untold: why others were not.
-        captured: whether the run is the one that was recorded.
+        recorded: whether the run is the one that was recorded.
+        captured: whether its medians were, and not only what it did once more after them.
     """
 
-    told: tuple[tuple[Timed, FoundCalls], ...]
-    untold: tuple[Untold, ...]
-    captured: bool
+    told: tuple[tuple[Timed, FoundCalls], ...] = ()
+    untold: tuple[Untold, ...] = ()
+    recorded: bool = False
+    captured: bool = False
 
 
 def timed_calls(trace: Trace, run: Run) -> TimedCalls:
@@ -49,7 +52,8 @@ def timed_calls(trace: Trace, run: Run) -> TimedCalls:
             told.append((timed, found))
         else:
             untold.append(Untold(case=timed.key, reason=_reason(timed, timed.message in ranges, entered)))
-    return TimedCalls(tuple(told), tuple(untold), _captured(run, ranges))
+    recorded = _recorded(run, ranges)
+    return TimedCalls(tuple(told), tuple(untold), recorded, captured=recorded and not _replayed(trace, ranges))
 
 
 def _found(trace: Trace, timed: Timed, ranges: Instances | None) -> FoundCalls | None:
@@ -70,7 +74,7 @@ def _reason(timed: Timed, launched: bool, entered: set[str]) -> str:
     return f"no kernels of its ranges repeat {timed.calls + 1} times in a row"
 
 
-def _captured(run: Run, ranges: Mapping[str, Instances]) -> bool:
+def _recorded(run: Run, ranges: Mapping[str, Instances]) -> bool:
     """Whether every arm's ranges come from processes that the run says were that arm's workers."""
     seen: dict[str, set[int]] = {}
     for message, found in ranges.items():
@@ -78,6 +82,14 @@ def _captured(run: Run, ranges: Mapping[str, Instances]) -> bool:
         if arm in run.workers:
             seen.setdefault(arm, set()).update(pid_and_tid(int(thread))[0] for thread in np.unique(found.thread))
     return bool(seen) and all(pids <= run.workers[arm] for arm, pids in seen.items())
+
+
+def _replayed(trace: Trace, ranges: Mapping[str, Instances]) -> bool:
+    """Whether the timed cases in the report are those that were done again after the run, none of them before."""
+    of_it = [number for number, label in enumerate(trace.labels) if (label.domain, label.message) == (DOMAIN, REPLAY)]
+    begins = trace.ranges.start_ns[np.isin(trace.ranges.label, of_it)]
+    launched = [int(trace.launches.start_ns[found.first].min()) for found in ranges.values()]
+    return bool(len(begins)) and min(launched, default=0) >= int(begins.min())
 
 
 def cross_check(calls: TimedCalls, uncaptured: Run | None = None) -> tuple[CrossCheck, ...]:

@@ -114,7 +114,8 @@ class CrossCheck(Record):
         arm: who computed it.
         operator: what was computed.
         cache: whether the L2 was warm or cold.
-        captured: whether the run is the one that was recorded, by its workers' process ids.
+        captured: whether the median was recorded itself: the report holds the run by its workers' process ids, and
+            not only what the run replayed when it was over.
         calls: calls that one sample is the mean of.
         samples: replays of which the report holds every kernel.
         kernels: kernels, copies and fills of one call.

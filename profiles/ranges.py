@@ -11,6 +11,9 @@ from typing import Any, Protocol
 
 from profiles.torch_recorder import TorchDomain, asked_for, recorder
 
+REPLAY = "replay"
+"""The range around what a run of kernels_bench does once more, for a profiler that records nothing before it."""
+
 _NO_RANGE = nullcontext()
 
 

@@ -92,11 +92,24 @@ def test_kernels_agree_exactly_with_nsys(captured: Path) -> None:
 def test_medians_agree_with_kernel_time(captured: Path) -> None:
     found = analyse(captured / "profile" / "report.sqlite", captured / "run", captured / "plain")
     warm = [row for row in found.cross_check if row.cache == "warm"]
-    assert len(warm) >= 8
-    assert all(row.captured for row in warm)
-    without = agreement(warm, uncaptured=True)
-    assert without.long_share <= 0.02
-    assert without.short_us <= 0.3
+    assert len(warm) == 16
+    for told in (agreement(warm), agreement(warm, uncaptured=True)):
+        assert told.long_share <= 0.02
+        assert told.short_us <= 0.3
+
+
+def test_recording_costs_the_medians_next_to_nothing(captured: Path) -> None:
+    found = analyse(captured / "profile" / "report.sqlite", captured / "run", captured / "plain")
+    assert not any(row.captured for row in found.cross_check)
+    assert len(found.capture_costs) == 2
+    assert all(one.cases == 16 and abs(one.share) <= 0.05 for one in found.capture_costs)
+
+
+def test_the_report_holds_what_was_replayed(captured: Path) -> None:
+    found = analyse(captured / "profile" / "report.sqlite", captured / "run")
+    assert not found.untold
+    assert not any(one.message.startswith(("verify/", "order/")) for one in found.ranges)
+    assert [one.case for one in found.explanations if one.found == "changed"] == ["torch/mm/4096x4096/bf16"]
 
 
 def test_only_the_chosen_range_is_recorded(tmp_path: Path) -> None:
