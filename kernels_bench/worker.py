@@ -24,7 +24,8 @@ from kernels_bench.launch import requests
 from kernels_bench.operators import operators
 from kernels_bench.order.picture import picture
 from kernels_bench.order.reading import Reading
-from kernels_bench.order.record import order_of
+from kernels_bench.order.record import Task, order_of
+from kernels_bench.order.tree import Tree
 from kernels_bench.order.words import outline
 from kernels_bench.protocol import (
     AskCatalogue,
@@ -54,6 +55,9 @@ from kernels_bench.verification import Verifier
 from profiles.environment import read_environment
 from profiles.ranges import Ranges
 from profiles.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
+
+_MOST_GUESSES = 8
+"""Trees of earlier cases that are tried: a kernel of another N or dtype often adds as many terms in the same order."""
 
 
 def find_device() -> Device:
@@ -89,6 +93,7 @@ class Worker:
         self._ranges = Ranges("kernels_bench")
         self._kernels: Mapping[str, Kernel] = {}
         self._plugin: str | None = None
+        self._trees: dict[tuple[bool, int], list[Tree]] = {}
         self._subject: Subject | None = None
         self._timed: TimedCase | None = None
         self._kept_stopwatch: Stopwatch | None = None
@@ -167,16 +172,15 @@ class Worker:
             raise error
 
     def _orders(self, request: ReadOrder) -> tuple[Order, Reading]:
+        """A case's orders, for which the trees of earlier cases with as many terms are tried."""
+        operator = operators()[request.case.operator].probed(request.length, request.logits)
+        seen = self._trees.setdefault((operator.signed, operator.terms_of(request.case.shape)), [])
+        task = Task(request.sizes, request.seed, request.budget_s, tuple(seen))
         with self._ranges.range(f"order/{request.case.key}", category="order"):
-            return order_of(
-                request.case,
-                operators()[request.case.operator].probed(request.length, request.logits),
-                bind(request.case, self._kernels),
-                request.sizes,
-                device=self._device,
-                seed=request.seed,
-                budget_s=request.budget_s,
-            )
+            order, reading = order_of(request.case, operator, bind(request.case, self._kernels), task, self._device)
+        new = {tree.digest: tree for tree in [*seen, *reading.trees.values()]}
+        seen[:] = list(new.values())[-_MOST_GUESSES:]
+        return order, reading
 
     def _read_order(self, request: ReadOrder) -> OrderRead:
         self._forget()

@@ -559,7 +559,7 @@ def test_what_cannot_be_done_in_time_is_not_begun() -> None:
         return (rows[0].mean(1),)
 
     found = read_orders(
-        lambda m: Prober(operators()["mean"], shape, precision, launch, m=m, device=CPU), [1, 2], 0, 0.5
+        lambda m: Prober(operators()["mean"], shape, precision, launch, m=m, device=CPU), [1, 2], 0, 0.1
     )
     assert calls == 0
     assert found.refused.keys() == {1, 2}

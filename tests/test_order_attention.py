@@ -22,7 +22,7 @@ from kernels_bench.operators import Operator, operators
 from kernels_bench.order import Tree
 from kernels_bench.order.counting import Prober
 from kernels_bench.order.reading import Reading, read_orders
-from kernels_bench.order.record import order_of
+from kernels_bench.order.record import Task, order_of
 from kernels_bench.paged import PagedBatch
 from kernels_bench.records import Order
 
@@ -53,7 +53,7 @@ def read(name: str, kernel: Kernel, keys: int, logits: Logits, sizes: tuple[int,
 
 def order(name: str, kernel: Kernel, keys: int, logits: Logits, sizes: tuple[int, ...]) -> Order:
     case = Case(arm="planted", operator=name, shape=SHAPE, precision=Precision.parse("bf16"))
-    found, _ = order_of(case, probed(name, keys, logits), kernel, sizes, device=CPU, seed=0, budget_s=60)
+    found, _ = order_of(case, probed(name, keys, logits), kernel, Task(sizes), CPU)
     return found
 
 

@@ -10,7 +10,7 @@ from kernels_bench.arms import Kernel
 from kernels_bench.cases import Case, Precision, Record
 from kernels_bench.faults.base import Fault
 from kernels_bench.operators import operators
-from kernels_bench.order.record import order_of
+from kernels_bench.order.record import Task, order_of
 from kernels_bench.records import Verification
 from kernels_bench.relations import Setting, relations
 from kernels_bench.relations.base import sweep
@@ -85,7 +85,7 @@ def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device) -> 
         return Verification(case=case, status="measured", wrong=str(reason), universe=UNIVERSE)
     if found.wrong or not operator.sums_of(case.shape, 1):
         return found
-    order, _ = order_of(case, operator, kernel, sizes, device=device, seed=seed, budget_s=60.0)
+    order, _ = order_of(case, operator, kernel, Task(sizes, seed, 60.0), device)
     return found.model_copy(update={"order": order})
 
 

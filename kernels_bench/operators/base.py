@@ -71,6 +71,7 @@ class Operator(ABC):
         family: operators that are asked for together; the name of their file unless it says otherwise.
         length: tokens of every sequence of its universes, where `at` made it so.
         sums_are_exact: whether `added` gives sums as they were rounded once, and not quotients of them.
+        sums_are_rows: whether every row is a sum, so that a launch of M rows has M.
         signed: whether its sums can have terms of either sign; if not, `added` tells whether they exceed 1.
         readable: dtypes of a result from which that can be read.
     """
@@ -91,6 +92,7 @@ class Operator(ABC):
     family: ClassVar[str] = ""
     length: int | None = None
     sums_are_exact: ClassVar[bool] = True
+    sums_are_rows: ClassVar[bool] = False
     signed: ClassVar[bool] = True
     readable: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
 

@@ -17,12 +17,17 @@ class RowOperator(Operator):
     """Rows of x (M, K), reduced along K."""
 
     dims = ("k",)
+    sums_are_rows = True
     # Passes over the row's elements, each about one operation an element.
     passes = 1
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """None."""
         return ()
+
+    def sums_of(self, shape: Shape, m: int) -> int:
+        """A row's elements, squares or exponentials are a sum."""
+        return m
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """The row tensors, then the weights."""
@@ -68,10 +73,6 @@ class RmsNorm(RowOperator):
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(x, weight, eps)."""
         return (*rows, *weights, EPSILON)
-
-    def sums_of(self, shape: Shape, m: int) -> int:
-        """A row's squares are a sum."""
-        return m
 
     def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Roots of ``terms``; the weight keeps results within every dtype."""
@@ -172,10 +173,6 @@ class Softmax(RowOperator):
     signed = False
     readable = ("fp32",)
 
-    def sums_of(self, shape: Shape, m: int) -> int:
-        """A row's exponentials are a sum."""
-        return m
-
     def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Logarithms of ``terms``."""
         return (_logits(terms),), ()
@@ -219,10 +216,6 @@ class LogSoftmax(RowOperator):
     precisions = ("bf16", "bf16:fp32", "fp32")
     passes = 4
     signed = False
-
-    def sums_of(self, shape: Shape, m: int) -> int:
-        """A row's exponentials are a sum."""
-        return m
 
     def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Logarithms of ``terms``."""
@@ -270,10 +263,6 @@ class Mean(RowOperator):
         if out is not torch.float32:
             bound = bound + 2 * roundoff(out) * size
         return (bound + 2 * roundoff(out) * exact[0].abs() + smallest(out),)
-
-    def sums_of(self, shape: Shape, m: int) -> int:
-        """A row is a sum."""
-        return m
 
     def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """``terms`` themselves."""

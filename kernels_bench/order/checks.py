@@ -53,6 +53,11 @@ def probes(tree: Tree, count: int, most: int, seed: int) -> Probes:
     return Probes(first, second, units, expected_units.sum(1) - lost)
 
 
+def fresh_probes(prober: Prober, tree: Tree, seed: int) -> Probes:
+    """As many as fit well into a launch."""
+    return probes(tree, max(FRESH, min(prober.width, 4 * FRESH)), prober.counted, seed)
+
+
 def check(prober: Prober, tree: Tree, seed: int) -> None:
     """Predict what fresh probes give, see `probes`.
 
@@ -60,7 +65,7 @@ def check(prober: Prober, tree: Tree, seed: int) -> None:
         Inconsistent: a prediction fails; the kernel is not repeatable, its order depends on its data, or terms are
             left out.
     """
-    fresh = probes(tree, max(FRESH, min(prober.width, 4 * FRESH)), prober.counted, seed)
+    fresh = fresh_probes(prober, tree, seed)
     again = [prober.totals(fresh.first, fresh.second, fresh.units) for _ in range(2)]
     if (again[0] != again[1]).any():
         raise Inconsistent("it is not repeatable: equal launches gave different sums")

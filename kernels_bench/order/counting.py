@@ -11,11 +11,12 @@ import numpy as np
 import torch
 
 from kernels_bench.arms import Unsupported
-from kernels_bench.order.certificate import Questions, meeting_sizes
-from kernels_bench.order.checks import check
+from kernels_bench.order.certificate import Questions, certificate, meeting_sizes
+from kernels_bench.order.checks import check, fresh_probes
 from kernels_bench.order.columns import confirm_layout, read_layout
 from kernels_bench.order.layout import Layout
-from kernels_bench.order.probe import Asker
+from kernels_bench.order.posed import Posed, pieces
+from kernels_bench.order.probe import MOST_COLUMNS, Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Ints
 
@@ -108,11 +109,7 @@ class Prober(Asker):
             Inconsistent: a result is no number of units, or time is over.
         """
         there = _on_device(asked, self.device)
-
-        def units(chosen: torch.Tensor) -> torch.Tensor:
-            return _within(there.place, there.among[chosen]).gt(_within(there.place, there.but[chosen]))
-
-        return self._asked(_Pairs(there.first, there.second, None), units, drawn)
+        return self._asked(_Pairs(there.first, there.second, None), partial(_units, there), drawn)
 
     def totals(self, first: Ints, second: Ints, units: Units) -> Ints:
         """What is left of the units where two terms are huge and cancel.
@@ -157,20 +154,24 @@ class Prober(Asker):
 
     def _answer(self, chosen: slice, pairs: _Pairs, units: torch.Tensor) -> _Answer:
         """One launch, with a question in each of some columns."""
-        columns, values = self._place[chosen], units * self._unit
-        if len(values) == self.sums == len(self.columns):
-            terms = values
-        else:
-            terms = torch.zeros(self.sums, self.terms, dtype=self.dtype, device=self.device)
-            terms[columns] = values
-        kept = terms[columns, pairs.huge] if pairs.same is not None else None
-        terms[columns, pairs.huge] = self._huge
-        terms[columns, pairs.minus] = -self._huge
-        if pairs.same is not None and kept is not None:
-            terms[columns, pairs.huge] = torch.where(pairs.same, kept, terms[columns, pairs.huge])
+        columns, terms = self._place[chosen], self._terms(pairs, units)
+        if not len(terms) == self.sums == len(self.columns):
+            given = torch.zeros(self.sums, self.terms, dtype=self.dtype, device=self.device)
+            given[columns] = terms
+            terms = given
         sums = self.launched(terms)
         low, high = torch.aminmax(sums)
         return _Answer(sums[0].index_select(0, columns), (sums != sums[0]).any(1), low, high)
+
+    def _terms(self, pairs: _Pairs, units: torch.Tensor) -> torch.Tensor:
+        """What each question has added, (questions, K)."""
+        terms, rows = units * self._unit, torch.arange(len(units), device=self.device)
+        kept = terms[rows, pairs.huge] if pairs.same is not None else None
+        terms[rows, pairs.huge] = self._huge
+        terms[rows, pairs.minus] = -self._huge
+        if pairs.same is not None and kept is not None:
+            terms[rows, pairs.huge] = torch.where(pairs.same, kept, terms[rows, pairs.huge])
+        return terms
 
     def _told(self, answers: Sequence[_Answer]) -> Ints:
         """Wait for some launches, and see that all gave numbers of units, the same in all rows."""
@@ -195,22 +196,45 @@ class Prober(Asker):
 
     def read(self, seed: int) -> Layout:
         """See `read_layout`."""
-        return read_layout(self, seed)
+        found = read_layout(self, seed)
+        self._check(found, seed)
+        return found
 
-    def confirm(self, known: Layout) -> str | None:
+    def confirm(self, known: Layout, seed: int) -> str | None:
         """See `confirm_layout`."""
         wrong = confirm_layout(known, self)
-        return None if wrong is None else wrong.words
+        if wrong is not None:
+            return wrong.words
+        self._check(known, seed)
+        return None
 
-    def check(self, layout: Layout, seed: int) -> None:
+    def _check(self, layout: Layout, seed: int) -> None:
         """See `check`, for each part of the columns."""
         for part in layout.parts:
             with self.within(part.columns if len(layout.parts) > 1 else self.columns):
                 check(self, part.tree, seed)
 
+    def posed(self, known: Layout, seed: int) -> Iterator[Posed]:
+        """See `Asker.posed`."""
+        (part,) = known.parts
+        fresh = fresh_probes(self, part.tree, seed)
+        first, second, units = (
+            torch.as_tensor(array, device=self.device) for array in (fresh.first, fresh.second, fresh.units)
+        )
+        for _ in range(2):
+            yield self._foretold(_Pairs(first, second, first == second), units, fresh.expected)
+        asked, expected = certificate(part.tree, self.counted)
+        there = _on_device(asked, self.device)
+        for numbers in pieces(len(asked), self.terms, self.dtype.itemsize, seed):
+            chosen = torch.as_tensor(numbers, device=self.device)
+            pairs = _Pairs(there.first[chosen], there.second[chosen], None)
+            yield self._foretold(pairs, _units(there, chosen), expected[numbers])
 
-MOST_COLUMNS = 1 << 13
-"""Columns that are asked in one launch; of a model's vocabulary each launch draws so many."""
+    def _foretold(self, pairs: _Pairs, units: torch.Tensor, expected: Ints) -> Posed:
+        terms, exact = self._terms(pairs, units), self.operator.sums_are_exact
+        answers = torch.as_tensor(expected * self._scale.unit, device=self.device)
+        return Posed(terms, answers, 0.0 if exact else _MOST_OFF * self._scale.unit)
+
 
 _MOST_OFF = 0.25
 _TOGETHER = {"cuda": 32, "cpu": 1}
@@ -259,6 +283,11 @@ def _on_device(asked: Questions, device: torch.device) -> _There:
     )
     first, second = (torch.as_tensor(array, device=device) for array in (asked.first, asked.second))
     return _There(place, first, second, among, but)
+
+
+def _units(there: _There, chosen: torch.Tensor) -> torch.Tensor:
+    """Which terms are a unit in some of the questions: (n, K)."""
+    return _within(there.place, there.among[chosen]).gt(_within(there.place, there.but[chosen]))
 
 
 def _within(place: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:

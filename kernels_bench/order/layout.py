@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+import numpy as np
+
 from kernels_bench.order.tree import Ints, Tree
 from kernels_bench.order.words import sentence
 
@@ -46,6 +48,11 @@ class Layout:
         if len(self.parts) == 1:
             return sentence(self.parts[0].tree)
         return "; ".join(f"{_columns(part.columns)}: {sentence(part.tree)}" for part in self.parts)
+
+
+def uniform(tree: Tree, columns: int) -> Layout:
+    """One order for all columns."""
+    return Layout((Part(np.arange(columns), tree),))
 
 
 def _columns(columns: Ints) -> str:

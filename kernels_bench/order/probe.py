@@ -15,12 +15,16 @@ from kernels_bench.arms import Unsupported
 from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import Operator, RowTensors
 from kernels_bench.order.layout import Layout
+from kernels_bench.order.posed import Posed
 from kernels_bench.order.reveal import Inconsistent
 
 Launch = Callable[[RowTensors, tuple[torch.Tensor, ...]], RowTensors]
 """Rows and weights to a kernel's results, see `Operator.by_row`."""
 
 OUT_OF_TIME = "not reached in the time given to it"
+
+MOST_COLUMNS = 1 << 13
+"""Columns that are asked in one launch; of a model's vocabulary each launch draws so many."""
 
 
 class Asker(ABC):
@@ -98,28 +102,69 @@ class Asker(ABC):
         Raises:
             Inconsistent: time is over.
         """
-        if time.monotonic() > self._deadline:
-            raise Inconsistent(OUT_OF_TIME)
+        self._see_time()
         rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, self.m)
         outputs = self._launch(rows, weights)
         self.launches += 1
         return self.operator.added(outputs, self._shape, self.m)
 
-    @abstractmethod
-    def read(self, seed: int) -> Layout:
-        """Every column's order.
+    def _see_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise Inconsistent(OUT_OF_TIME)
+
+    def gives(self, posed: Posed) -> torch.Tensor:
+        """Whether every row answers as is foretold, in columns drawn anew: one boolean, on the device.
 
         Raises:
-            Inconsistent: the answers are no tree's.
+            Inconsistent: time is over.
+        """
+        if not len(posed):
+            return torch.ones((), dtype=torch.bool, device=self.device)
+        if self.operator.sums_are_rows:
+            chosen = posed.drawn(self.sums, self.draw).flatten()
+            return posed.agrees(self._launched_by_row(posed.terms[chosen]), chosen)
+        width = min(self.sums, MOST_COLUMNS)
+        agree = []
+        for chosen in posed.drawn(width, self.draw):
+            at = int(self.draw.integers(self.sums - width + 1))
+            terms = posed.terms[chosen]
+            if width < self.sums:
+                terms = torch.nn.functional.pad(terms, (0, 0, at, self.sums - width - at))
+            agree.append(posed.agrees(self.launched(terms)[:, at : at + width], chosen))
+        return torch.stack(agree).all()
+
+    def _launched_by_row(self, terms: torch.Tensor) -> torch.Tensor:
+        """Sums of terms (launches * M, K), M of them a launch: inputs are made, and results read, for all at once."""
+        rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, len(terms))
+        outputs = []
+        for begin in range(0, len(terms), self.m):
+            self._see_time()
+            # In memory of their own, as any caller's are: where a tensor begins may decide on the kernel.
+            given = tuple(tensor[begin : begin + self.m].clone() for tensor in rows)
+            outputs.append(tuple(output.clone() for output in self._launch(given, weights)))
+            self.launches += 1
+        together = tuple(torch.cat(part) for part in zip(*outputs, strict=True))
+        return self.operator.added(together, self._shape, len(terms))
+
+    @abstractmethod
+    def posed(self, known: Layout, seed: int) -> Iterator[Posed]:
+        """Questions that one order alone answers as foretold: fresh random ones, twice, and then its certificate.
+
+        Raises:
+            ValueError: columns add in several orders, or the order is none that these questions tell.
         """
 
     @abstractmethod
-    def confirm(self, known: Layout) -> str | None:
-        """Where the order is not a known one, in words; None if it is that, which a certificate proves."""
+    def read(self, seed: int) -> Layout:
+        """Every column's order, which fresh random probes are foretold by.
+
+        Raises:
+            Inconsistent: the answers are no tree's, a prediction fails, or the kernel is not repeatable.
+        """
 
     @abstractmethod
-    def check(self, layout: Layout, seed: int) -> None:
-        """Predict what fresh random probes give.
+    def confirm(self, known: Layout, seed: int) -> str | None:
+        """Where the order is not a known one, in words; None if it is that, which a certificate proves.
 
         Raises:
             Inconsistent: a prediction fails, or the kernel is not repeatable.

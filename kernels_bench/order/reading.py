@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from kernels_bench.order.layout import Layout
+import torch
+
+from kernels_bench.order.layout import Layout, uniform
 from kernels_bench.order.probe import Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Tree
 
-FASTEST_LAUNCH_S = 1e-4
-"""A launch with its questions takes longer everywhere: what cannot be done in time is not begun."""
+FASTEST_LAUNCH_S = 3e-5
+"""A launch takes longer everywhere: what cannot be done in time is not begun."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +49,23 @@ class Reading:
 
 
 def read_orders(
-    prober_of: Callable[[int], Asker], sizes: Sequence[int], seed: int = 0, budget_s: float = math.inf
+    prober_of: Callable[[int], Asker],
+    sizes: Sequence[int],
+    seed: int = 0,
+    budget_s: float = math.inf,
+    guesses: Sequence[Tree] = (),
 ) -> Reading:
     """The order at every number of rows, as far as time allows.
 
     It is read out at the number of rows whose launches answer most, and proven to be the same at every other one by a
     certificate; where it is not, that order is read out too.
+
+    Args:
+        prober_of: makes what asks at a number of rows.
+        sizes: every M.
+        seed: of questions and checks.
+        budget_s: seconds after which no further question is asked.
+        guesses: trees that are tried before anything is read; they are proven or left as any other.
 
     Raises:
         Unsupported: see `Asker`.
@@ -61,27 +75,105 @@ def read_orders(
     fewest = sum(prober.fewest_launches for prober in probers.values())
     if fewest * FASTEST_LAUNCH_S > budget_s:
         return Reading(refused=dict.fromkeys(sizes, f"it takes {fewest} launches at least, which `order` has time for"))
-    reading = Reading()
-    for m in sorted(probers, key=lambda m: (-probers[m].width, m)):
+    widest = sorted(probers, key=lambda m: (-probers[m].width, m))
+    with ExitStack() as stack:
+        for prober in probers.values():
+            stack.enter_context(prober.until(deadline))
+        reader = _Reader({m: probers[m] for m in widest}, seed)
+        reader.read(guesses)
+        found = reader.reading()
+    return replace(found, launches=sum(prober.launches for prober in probers.values()))
+
+
+class _Reader:
+    """Finds each order at one M, and every M that has it.
+
+    Args:
+        askers: by M; orders are read at the first that has none yet.
+        seed: of questions and checks.
+    """
+
+    def __init__(self, askers: Mapping[int, Asker], seed: int) -> None:
+        self._askers, self._seed = askers, seed
+        self._open = dict(askers)
+        self._layouts: dict[int, Layout] = {}
+        self._denied: dict[int, set[str]] = {m: set() for m in askers}
+        self._uneven: dict[int, str] = {}
+        self._refused: dict[int, str] = {}
+
+    def read(self, guesses: Sequence[Tree]) -> None:
+        """Until every M has an order, or a reason why not."""
+        for tree in guesses:
+            if self._open:
+                self._give(uniform(tree, next(iter(self._open.values())).sums))
+        while self._open:
+            m, asker = next(iter(self._open.items()))
+            with self._refusing(m):
+                found = asker.read(self._seed)
+                self._settle(m, found)
+                self._give(found)
+
+    def _settle(self, m: int, found: Layout) -> None:
+        """An M's order is known.
+
+        Raises:
+            Inconsistent: but questions whose answers it foretells were answered otherwise before.
+        """
+        if found.digest in self._denied[m]:
+            raise Inconsistent("it adds in this order in some launches or columns, and in others not")
+        self._layouts[m] = found
+        del self._open[m]
+
+    def _give(self, layout: Layout) -> None:
+        """An order to every M that is proven to have it."""
+        of_several = len(layout.parts) > 1
+        for m in self._proven_one_by_one(layout) if of_several else self._proven_together(layout):
+            self._layouts[m] = layout
+            del self._open[m]
+
+    def _proven_together(self, layout: Layout) -> list[int]:
+        left = dict(self._open)
+        pieces = next(iter(left.values())).posed(layout, self._seed) if left else iter(())
         try:
-            with probers[m].until(deadline):
-                found, wrong = _read(probers[m], reading.distinct, seed)
-                probers[m].check(found, seed)
+            for posed in pieces:
+                agree = torch.stack([asker.gives(posed) for asker in left.values()]).tolist()
+                for m, agrees in zip(list(left), agree, strict=True):
+                    if not agrees:
+                        self._denied[m].add(layout.digest)
+                        del left[m]
+                if not left:
+                    break
+        except Inconsistent as reason:  # time is over
+            self._refused |= dict.fromkeys(self._open, str(reason))
+            self._open = {}
+            return []
+        return list(left)
+
+    def _proven_one_by_one(self, layout: Layout) -> list[int]:
+        proven = []
+        for m, asker in list(self._open.items()):
+            with self._refusing(m):
+                if asker.confirm(layout, self._seed) is None:
+                    proven.append(m)
+        return proven
+
+    @contextmanager
+    def _refusing(self, m: int) -> Iterator[None]:
+        """What contradicts itself at an M is that M's reason why nothing is claimed there."""
+        try:
+            yield
         except Inconsistent as reason:
-            (reading.uneven if isinstance(reason, RowsDiffer) else reading.refused)[m] = str(reason)
-            continue
-        reading.layouts[m] = found
-        if wrong is not None and reading.mismatch is None:
-            reading = replace(reading, mismatch=(m, wrong))
-    return replace(reading, launches=sum(prober.launches for prober in probers.values()))
+            (self._uneven if isinstance(reason, RowsDiffer) else self._refused)[m] = str(reason)
+            self._open.pop(m, None)
 
-
-def _read(asker: Asker, known: Sequence[Layout], seed: int) -> tuple[Layout, str | None]:
-    """One of the known orders if it is that, else a new one; and where it differs from the first, in words."""
-    wrong: str | None = None
-    for layout in known:
-        mismatch = asker.confirm(layout)
-        if mismatch is None:
-            return layout, wrong
-        wrong = wrong or mismatch
-    return asker.read(seed), wrong
+    def reading(self) -> Reading:
+        """All that was found, and where the first order that differs from the first M's differs."""
+        layouts = {m: self._layouts[m] for m in self._askers if m in self._layouts}
+        first = next(iter(layouts.values()), None)
+        other = next((m for m, one in layouts.items() if first is not None and one.digest != first.digest), None)
+        mismatch = None
+        if first is not None and other is not None:
+            with suppress(Inconsistent):  # it differs all the same
+                words = self._askers[other].confirm(first, self._seed)
+                mismatch = (other, words) if words else None
+        return Reading(layouts, mismatch, self._uneven, self._refused)

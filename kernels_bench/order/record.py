@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,29 +17,36 @@ from kernels_bench.order.counting import Prober
 from kernels_bench.order.positive import TripleProber
 from kernels_bench.order.probe import Asker
 from kernels_bench.order.reading import Reading, read_orders
+from kernels_bench.order.tree import Tree
 from kernels_bench.records import FoundOrder, Order
 
 
-def order_of(
-    case: Case,
-    operator: Operator,
-    kernel: Kernel,
-    sizes: Sequence[int],
-    *,
-    device: torch.device,
-    seed: int,
-    budget_s: float,
-) -> tuple[Order, Reading]:
+@dataclass(frozen=True)
+class Task:
+    """What is to be read of a case.
+
+    Attributes:
+        sizes: every M.
+        seed: of questions and checks.
+        budget_s: seconds after which no further question is asked.
+        guesses: trees that may well be this kernel's; they spare the reading, and prove nothing.
+    """
+
+    sizes: Sequence[int]
+    seed: int = 0
+    budget_s: float = math.inf
+    guesses: Sequence[Tree] = ()
+
+
+def order_of(case: Case, operator: Operator, kernel: Kernel, task: Task, device: torch.device) -> tuple[Order, Reading]:
     """Read a case's orders at some numbers of rows.
 
     Args:
         case: what is read.
         operator: the case's.
         kernel: bound to the case.
-        sizes: every M.
+        task: at which numbers of rows, and how.
         device: where.
-        seed: of questions and checks.
-        budget_s: seconds after which no further question is asked.
     """
 
     def launch(rows: RowTensors, weights: tuple[torch.Tensor, ...]) -> RowTensors:
@@ -46,11 +55,11 @@ def order_of(
     asker = Prober if operator.signed else TripleProber
 
     def asking(m: int) -> Asker:
-        return asker(operator, case.shape, case.precision, launch, m=m, device=device, seed=seed)
+        return asker(operator, case.shape, case.precision, launch, m=m, device=device, seed=task.seed)
 
     start = time.perf_counter()
     try:
-        reading = read_orders(asking, sizes, seed, budget_s)
+        reading = read_orders(asking, task.sizes, task.seed, task.budget_s, task.guesses)
     except Unsupported as reason:
         return Order(status="unsupported", reason=str(reason)), Reading()
     found = _found(reading)
@@ -60,7 +69,7 @@ def order_of(
         found=found,
         witness=_witness(reading, found),
         terms=operator.terms_of(case.shape),
-        columns=max(operator.sums_of(case.shape, m) for m in sizes),
+        columns=max(operator.sums_of(case.shape, m) for m in task.sizes),
         launches=reading.launches,
         seconds=time.perf_counter() - start,
     )
