@@ -23,7 +23,7 @@ from kernels_bench.workers import Crew
 
 DEFAULT_ARM = "torch"
 
-ORDER_S, QUICK_ORDER_S = 0.5, 0.1
+ORDER_S, QUICK_ORDER_S = 1.5, 0.2
 """Seconds a case for reading its order of addition, and in a short run; where they are not enough, its verdict is
 ``sampled``."""
 
