@@ -129,6 +129,7 @@ class ReadOrder(Record):
         sizes: every M.
         budget_s: seconds after which no further question is asked.
         drawn: whether the orders are to be drawn too.
+        every: whether the orders at all M are wanted, or no more once two differ.
         length: keys of every sequence, where rows are sequences.
         logits: likewise how they go from key to key.
     """
@@ -138,6 +139,7 @@ class ReadOrder(Record):
     sizes: tuple[int, ...]
     budget_s: float
     drawn: bool = False
+    every: bool = True
     length: int | None = None
     logits: Logits = "flat"
 
@@ -180,12 +182,14 @@ class PrepareTiming(Record):
     Attributes:
         load: the batch.
         largest_m: rows of the largest batch of this case.
+        calls: of a warm sample, to take as many as before; None to find out how many make a good one.
     """
 
     case: Case
     seed: int
     load: Load
     largest_m: int
+    calls: int | None = None
 
 
 class TakeTurn(Record):

@@ -7,7 +7,7 @@ Both parts have the same ranges around the same kernels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kernels_bench.plan import Plan
 from kernels_bench.progress import Display
@@ -28,17 +28,17 @@ def replay(plan: Plan, crew: Crew, records: Iterable[AnyRecord], display: Displa
     Args:
         plan: of the run.
         crew: its workers.
-        records: what the run holds; what failed, or was never reached, is not tried.
+        records: what the run holds, with raw samples; what failed, or was never reached, is not tried.
         display: told of every step.
 
     Raises:
         RangesNotRecorded: nsys runs this process but would receive none of its ranges.
     """
     ranges = Ranges("kernels_bench")
-    timed, again = set[str](), list[Reproduce]()
+    timed, again = dict[str, int](), list[Reproduce]()
     for record in records:
-        if isinstance(record, Timing) and record.status == "measured":
-            timed.add(record.key)
+        if isinstance(record, Timing) and record.warm_samples is not None:
+            timed[record.key] = record.warm_samples.calls
         elif isinstance(record, Verification):
             again += (request for request, _ in reproductions(record, plan.seed))
     display.phase("replay", len(again) + len(timed))
@@ -49,13 +49,13 @@ def replay(plan: Plan, crew: Crew, records: Iterable[AnyRecord], display: Displa
         _replay_timed(plan, crew, timed, display)
 
 
-def _replay_timed(plan: Plan, crew: Crew, timed: set[str], display: Display) -> None:
+def _replay_timed(plan: Plan, crew: Crew, timed: Mapping[str, int], display: Display) -> None:
     for cases, load in plan.units():
         for case in cases:
             key = f"{case.key}/{load.token}"
             if key not in timed:
                 continue
-            reply = crew.ask(case.arm, prepare_timing(plan, case, load))
+            reply = crew.ask(case.arm, prepare_timing(plan, case, load, timed[key]))
             for _ in range(REPLAYED_TURNS):
                 if not isinstance(reply, Failure):
                     reply = crew.ask(case.arm, TakeTurn())

@@ -23,7 +23,7 @@ from kernels_bench.workers import Crew
 
 DEFAULT_ARM = "torch"
 
-ORDER_S, QUICK_ORDER_S = 1.5, 0.2
+ORDER_S, QUICK_ORDER_S = 1.0, 0.2
 """Seconds a case for reading its order of addition, and in a short run; where they are not enough, its verdict is
 ``sampled``."""
 
@@ -152,10 +152,10 @@ class Runner:
         return None
 
 
-def prepare_timing(plan: Plan, case: Case, load: Load) -> PrepareTiming:
+def prepare_timing(plan: Plan, case: Case, load: Load, calls: int | None = None) -> PrepareTiming:
     """What has a worker prepare to time a case under a load, with data that serve its larger loads too."""
     largest = max(known.m for known in plan.loads(case) if known.length == load.length)
-    return PrepareTiming(case=case, seed=plan.seed, load=load, largest_m=largest)
+    return PrepareTiming(case=case, seed=plan.seed, load=load, largest_m=largest, calls=calls)
 
 
 def _status(failure: Failure) -> Status:

@@ -177,7 +177,7 @@ def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display, aga
         Runner(plan, crew, run, display, parallel=PARALLEL["cpu" if on_cpu else "cuda"]).run()
         if again:
             with suppress(RangesNotRecorded):  # the workers said so already: without ranges they do not start
-                replay(plan, crew, run.records(), display)
+                replay(plan, crew, read_records(run.path, samples=True), display)
 
 
 def report(directory: Path, outputs: Outputs) -> int:

@@ -51,7 +51,7 @@ MOST_RESERVED = 4 << 30
 
 _WIPING_BYTES_S = 200e9
 _PREPARED_TRIES = 4
-_SAMPLE_US, _MOST_CALLS = 300.0, 1000
+_MOST_CALLS = 1000
 
 TURN_S = 0.008
 """After this time a turn takes no more samples than it must."""
@@ -156,9 +156,11 @@ class Stopwatch(Protocol):
     Attributes:
         full_clock_mhz: SM clock of the device doing next to nothing; 0 where it is not known.
         cold_meters: how many meters of cold calls a turn has, each with the data at a place of its own.
+        sample_us: what the calls of a warm sample take together, about.
     """
 
     full_clock_mhz: float
+    sample_us: float
     cold_meters: int
 
     def estimate_us(self, call: Call) -> float:
@@ -188,13 +190,16 @@ class TimedCase:
         m: number of rows, the first of the subject's universe.
         ranges: where each timed region is announced.
         telemetry: the card's, or None on a CPU.
+        calls: of a warm sample; None to find out how many make a good one.
 
     Making one calls the kernel once, so that it is compiled, and measures nothing: other arms may be doing the same.
     """
 
-    def __init__(self, subject: Subject, m: int, ranges: Ranges, telemetry: Telemetry | None) -> None:
+    def __init__(
+        self, subject: Subject, m: int, ranges: Ranges, telemetry: Telemetry | None, calls: int | None = None
+    ) -> None:
         start = time.perf_counter()
-        self._subject, self._m = subject, m
+        self._subject, self._m, self._calls = subject, m, calls
         self._ranges, self._telemetry = ranges, telemetry
         self._throttled: set[str] = set()
         # Held until the end: an allocator gives freed memory out again, and the placement would not change.
@@ -276,6 +281,8 @@ class TimedCase:
     def _begin(self, stopwatch: Stopwatch) -> _Samplers:
         with self._ranges.range(f"warm-up/{self._message}", category="warm-up", payload=self._m):
             estimate_us = stopwatch.estimate_us(self._unsampled[0])
+        if self._calls is not None:
+            estimate_us = stopwatch.sample_us / self._calls
         clock = stopwatch.full_clock_mhz
         return _Samplers(Sampler(Effort(), clock), Sampler(Effort(), clock), estimate_us)
 
@@ -351,6 +358,7 @@ class HostStopwatch:
 
     full_clock_mhz = 0.0
     cold_meters = 1
+    sample_us = 300.0
     _CACHE_BYTES = 64 << 20
 
     def __init__(self) -> None:
@@ -370,7 +378,7 @@ class HostStopwatch:
     def warm(self, call: Call, estimate_us: float) -> Meter:
         """The mean over back-to-back calls."""
         call()
-        return HostMeter(call, max(1, min(_MOST_CALLS, round(_SAMPLE_US / estimate_us))), None)
+        return HostMeter(call, max(1, min(_MOST_CALLS, round(self.sample_us / estimate_us))), None)
 
     def cold(self, call: Call, estimate_us: float) -> Meter:
         """One call after reading and writing more than the last level of cache holds."""

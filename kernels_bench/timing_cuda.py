@@ -22,7 +22,7 @@ _WAKING_CYCLES = 100_000_000
 _CALIBRATIONS = 12
 _MOST_CALLS = 64
 # What the calls of one graph take together, about.
-_WARM_US, _COLD_US = 150.0, 300.0
+_COLD_US = 300.0
 _FEWEST_ROUNDS, _MOST_ROUNDS = 2, 5
 _TAKES = 4
 # 1 ms: the host queues a few dozen eager launches in that time.
@@ -113,9 +113,11 @@ class CudaStopwatch:
         cold_meters: how many graphs of cold calls a turn has. All samples of a graph are a tenth or two of a
             microsecond too long or too short, whatever its data (seen on an H100), so many small graphs tell more
             than a large one.
+        sample_us: what the warm calls of one graph take together, about.
     """
 
     cold_meters = 2
+    sample_us = 150.0
 
     def __init__(self) -> None:
         l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
@@ -143,7 +145,7 @@ class CudaStopwatch:
 
     def warm(self, call: Call, estimate_us: float) -> Meter:
         """The mean over back-to-back calls."""
-        calls = max(1, min(_MOST_CALLS, round(_WARM_US / estimate_us)))
+        calls = max(1, min(_MOST_CALLS, round(self.sample_us / estimate_us)))
         regions = [Region("unread", call), Region("call", repeated(call, calls)), *GAUGES]
         return self._captured(regions, HeldStream(self, call, calls, before=call), calls)
 

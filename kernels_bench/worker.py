@@ -23,8 +23,8 @@ from kernels_bench.ceiling import measure_ceiling
 from kernels_bench.launch import requests
 from kernels_bench.operators import operators
 from kernels_bench.order.picture import picture
-from kernels_bench.order.reading import Reading
-from kernels_bench.order.record import Task, order_of
+from kernels_bench.order.reading import Reading, Task
+from kernels_bench.order.record import order_of
 from kernels_bench.order.tree import Tree
 from kernels_bench.order.words import outline
 from kernels_bench.protocol import (
@@ -159,7 +159,11 @@ class Worker:
             return found
         try:
             order, _ = self._orders(ReadOrder(
-                case=request.case, seed=request.seed, sizes=request.sizes, budget_s=request.order_s
+                case=request.case,
+                seed=request.seed,
+                sizes=request.sizes,
+                budget_s=request.order_s,
+                every=False,
             ))  # fmt: skip
         except Exception as error:  # whatever a kernel has against probes is no fault of it
             self._survive(error)
@@ -175,9 +179,11 @@ class Worker:
         """A case's orders, for which the trees of earlier cases with as many terms are tried."""
         operator = operators()[request.case.operator].probed(request.length, request.logits)
         seen = self._trees.setdefault((operator.signed, operator.terms_of(request.case.shape)), [])
-        task = Task(request.sizes, request.seed, request.budget_s, tuple(seen))
+        task = Task(request.sizes, request.seed, request.budget_s, tuple(seen), request.every)
         with self._ranges.range(f"order/{request.case.key}", category="order"):
             order, reading = order_of(request.case, operator, bind(request.case, self._kernels), task, self._device)
+        if self._device.type == "cuda":
+            let_go()
         new = {tree.digest: tree for tree in [*seen, *reading.trees.values()]}
         seen[:] = list(new.values())[-_MOST_GUESSES:]
         return order, reading
@@ -232,7 +238,7 @@ class Worker:
             universe = request.largest_m if load.length is None else load.m
             subject = self._make(request.case, request.seed, universe, watched=False, length=load.length)
             self._subject = subject
-        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry)
+        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry, request.calls)
         return Turned(done=False)
 
     def _timing(self) -> TimedCase:

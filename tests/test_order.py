@@ -33,7 +33,7 @@ from kernels_bench.order import Inconsistent, Questions, Tree, certificate, conf
 from kernels_bench.order.certificate import Left
 from kernels_bench.order.certificate import meeting_sizes as sizes_met
 from kernels_bench.order.counting import Prober
-from kernels_bench.order.reading import Reading, read_orders
+from kernels_bench.order.reading import Reading, Task, read_orders
 from kernels_bench.order.tree import Ints
 from kernels_bench.order.words import outline, sentence
 
@@ -100,7 +100,7 @@ def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int,
     def prober(m: int) -> Prober:
         return Prober(operators()[operator], shape, precision, launch, m=m, device=CPU)
 
-    return read_orders(prober, [1, 3, 8])
+    return read_orders(prober, Task([1, 3, 8]))
 
 
 def always(order: Tree) -> Orders:
@@ -462,7 +462,7 @@ def test_the_cpu_arm_is_proven_over_the_batch(operator: str, dtype: str) -> None
         return chosen.by_row(kernel(*chosen.arguments(rows, weights)))
 
     found = read_orders(
-        lambda m: Prober(chosen, shape, Precision.parse(dtype), launch, m=m, device=CPU), [1, 2, 3, 5, 9, 17]
+        lambda m: Prober(chosen, shape, Precision.parse(dtype), launch, m=m, device=CPU), Task([1, 2, 3, 5, 9, 17])
     )
     assert found.refused == {}
     assert len(set(found.trees.values())) == 1
@@ -559,7 +559,7 @@ def test_what_cannot_be_done_in_time_is_not_begun() -> None:
         return (rows[0].mean(1),)
 
     found = read_orders(
-        lambda m: Prober(operators()["mean"], shape, precision, launch, m=m, device=CPU), [1, 2], 0, 0.1
+        lambda m: Prober(operators()["mean"], shape, precision, launch, m=m, device=CPU), Task([1, 2], budget_s=0.1)
     )
     assert calls == 0
     assert found.refused.keys() == {1, 2}

@@ -21,8 +21,8 @@ from kernels_bench.cases import LOGITS, Case, Logits, Precision, Shape
 from kernels_bench.operators import Operator, operators
 from kernels_bench.order import Tree
 from kernels_bench.order.counting import Prober
-from kernels_bench.order.reading import Reading, read_orders
-from kernels_bench.order.record import Task, order_of
+from kernels_bench.order.reading import Reading, Task, read_orders
+from kernels_bench.order.record import order_of
 from kernels_bench.paged import PagedBatch
 from kernels_bench.records import Order
 
@@ -47,7 +47,7 @@ def read(name: str, kernel: Kernel, keys: int, logits: Logits, sizes: tuple[int,
         return operator.by_row(kernel(*operator.probing(rows, weights)))
 
     return read_orders(
-        lambda m: Prober(operator, shape, Precision.parse("bf16"), launch, m=m, device=CPU), sizes
+        lambda m: Prober(operator, shape, Precision.parse("bf16"), launch, m=m, device=CPU), Task(sizes)
     )  # fmt: skip
 
 

@@ -17,10 +17,11 @@ from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import RowTensors, operators
 from kernels_bench.order import Tree
 from kernels_bench.order.counting import Prober
+from kernels_bench.order.launches import GROUPED, launched_in_turn
 from kernels_bench.order.layout import uniform
 from kernels_bench.order.positive import TripleProber
 from kernels_bench.order.probe import Asker
-from kernels_bench.order.reading import Reading, read_orders
+from kernels_bench.order.reading import NOT_ASKED, Reading, Task, read_orders
 
 CPU = torch.device("cpu")
 Launch = Callable[[RowTensors, tuple[torch.Tensor, ...]], RowTensors]
@@ -39,7 +40,7 @@ def agrees(asks: Asker, order: Tree, seed: int = 0) -> bool:
 
 
 def read(launch: Launch, k: int, guesses: tuple[Tree, ...] = (), operator: str = "mm") -> Reading:
-    return read_orders(lambda m: asker(operator, launch, k, m), [1, 3, 8], guesses=guesses)
+    return read_orders(lambda m: asker(operator, launch, k, m), Task([1, 3, 8], guesses=guesses))
 
 
 def relabelled(nested: Nested, names: list[int]) -> Nested:
@@ -158,3 +159,61 @@ def test_what_is_drawn_asks_every_question() -> None:
         chosen = posed.drawn(7, np.random.default_rng(3))
         assert chosen.shape[1] == 7
         assert set(chosen.flatten().tolist()) == set(range(len(posed)))
+
+
+def test_no_order_is_read_once_two_differ_and_no_more_are_wanted() -> None:
+    first, second = (built(known_orders(48)[name]) for name in ("pairwise", "sequential"))
+    launch = mm_kernel(lambda m, row: first if m == 3 else second)
+    found = read_orders(lambda m: asker("mm", launch, 48, m), Task([1, 3, 8, 9, 16], every=False))
+    assert found.trees == {1: second, 3: first, 8: second, 9: second, 16: second}
+    orders = {3: first, 8: built(known_orders(48)["reversed"])}
+    launch = mm_kernel(lambda m, row: orders.get(m, second))
+    found = read_orders(lambda m: asker("mm", launch, 48, m), Task([1, 3, 8, 9], every=False))
+    assert found.trees == {1: second, 3: first, 9: second}
+    assert found.refused == {8: NOT_ASKED}
+    assert found.mismatch is not None
+
+
+def test_launches_in_turn_are_as_many_launches() -> None:
+    sizes = []
+
+    def launch(rows: RowTensors) -> RowTensors:
+        sizes.append(len(rows[0]))
+        return (rows[0].add_(1),)
+
+    rows = torch.arange(24.0).view(12, 2)
+    (result,) = launched_in_turn(launch, (rows,), 3, lambda: None)
+    assert sizes == [3, 3, 3, 3]
+    assert torch.equal(result, torch.arange(24.0).view(12, 2) + 1)
+    assert torch.equal(rows, torch.arange(24.0).view(12, 2))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("m", [1, 3])
+def test_launches_replayed_from_a_graph_give_what_launches_give(m: int) -> None:
+    rows = torch.randn(m * 301, 1000, device="cuda")
+    calls = 0
+
+    def launch(given: RowTensors) -> RowTensors:
+        nonlocal calls
+        calls += 1
+        return (torch.softmax(given[0], -1), given[0].sum(-1))
+
+    found = launched_in_turn(launch, (rows,), m, lambda: None)
+    assert calls == GROUPED + 1
+    for begin in range(0, len(rows), m):
+        for got, expected in zip(found, launch((rows[begin : begin + m].clone(),)), strict=True):
+            assert torch.equal(got[begin : begin + m], expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_what_no_graph_holds_is_launched_one_by_one() -> None:
+    rows = torch.randn(301, 100, device="cuda")
+
+    def launch(given: RowTensors) -> RowTensors:
+        return (given[0] * float(given[0].sum()),)  # which waits for the device
+
+    (found,) = launched_in_turn(launch, (rows,), 1, lambda: None)
+    assert torch.equal(found, torch.cat([launch((row[None],))[0] for row in rows]))

@@ -17,7 +17,7 @@ from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import operators
 from kernels_bench.order import Inconsistent, Tree
 from kernels_bench.order.positive import TripleProber
-from kernels_bench.order.reading import Reading, read_orders
+from kernels_bench.order.reading import Reading, Task, read_orders
 from kernels_bench.order.tree import Ints
 from kernels_bench.order.triples import confirm_triples, meets_first, reveal_triples, triples_certificate
 
@@ -60,7 +60,7 @@ def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int,
         shape = Shape(label="test", k=k)
         return TripleProber(operators()[operator], shape, Precision.parse(dtype), launch, m=m, device=CPU)
 
-    return read_orders(asking, [1, 3, 9])
+    return read_orders(asking, Task([1, 3, 9]))
 
 
 @settings(max_examples=1000)

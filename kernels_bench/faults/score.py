@@ -10,7 +10,8 @@ from kernels_bench.arms import Kernel
 from kernels_bench.cases import Case, Precision, Record
 from kernels_bench.faults.base import Fault
 from kernels_bench.operators import operators
-from kernels_bench.order.record import Task, order_of
+from kernels_bench.order.reading import Task
+from kernels_bench.order.record import order_of
 from kernels_bench.records import Verification
 from kernels_bench.relations import Setting, relations
 from kernels_bench.relations.base import sweep

@@ -14,6 +14,7 @@ import torch
 from kernels_bench.arms import Unsupported
 from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import Operator, RowTensors
+from kernels_bench.order.launches import launched_in_turn
 from kernels_bench.order.layout import Layout
 from kernels_bench.order.posed import Posed
 from kernels_bench.order.reveal import Inconsistent
@@ -136,15 +137,9 @@ class Asker(ABC):
     def _launched_by_row(self, terms: torch.Tensor) -> torch.Tensor:
         """Sums of terms (launches * M, K), M of them a launch: inputs are made, and results read, for all at once."""
         rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, len(terms))
-        outputs = []
-        for begin in range(0, len(terms), self.m):
-            self._see_time()
-            # In memory of their own, as any caller's are: where a tensor begins may decide on the kernel.
-            given = tuple(tensor[begin : begin + self.m].clone() for tensor in rows)
-            outputs.append(tuple(output.clone() for output in self._launch(given, weights)))
-            self.launches += 1
-        together = tuple(torch.cat(part) for part in zip(*outputs, strict=True))
-        return self.operator.added(together, self._shape, len(terms))
+        outputs = launched_in_turn(lambda given: self._launch(given, weights), rows, self.m, self._see_time)
+        self.launches += len(terms) // self.m
+        return self.operator.added(outputs, self._shape, len(terms))
 
     @abstractmethod
     def posed(self, known: Layout, seed: int) -> Iterator[Posed]:

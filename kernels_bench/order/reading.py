@@ -15,8 +15,29 @@ from kernels_bench.order.probe import Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Tree
 
-FASTEST_LAUNCH_S = 3e-5
-"""A launch takes longer everywhere: what cannot be done in time is not begun."""
+FASTEST_LAUNCH_S = {"cuda": 8e-6, "cpu": 3e-5}
+"""A launch takes longer everywhere, replayed from a graph too: what cannot be done in time is not begun."""
+
+NOT_ASKED = "not asked, since other M add in two orders already"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be read of a case.
+
+    Attributes:
+        sizes: every M.
+        seed: of questions and checks.
+        budget_s: seconds after which no further question is asked.
+        guesses: trees that may well be this kernel's; they spare the reading, and prove nothing.
+        every: whether the orders at all M are wanted, or no more once two differ.
+    """
+
+    sizes: Sequence[int]
+    seed: int = 0
+    budget_s: float = math.inf
+    guesses: Sequence[Tree] = ()
+    every: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,41 +69,33 @@ class Reading:
         return {m: layout.parts[0].tree for m, layout in self.layouts.items() if len(layout.parts) == 1}
 
 
-def read_orders(
-    prober_of: Callable[[int], Asker],
-    sizes: Sequence[int],
-    seed: int = 0,
-    budget_s: float = math.inf,
-    guesses: Sequence[Tree] = (),
-) -> Reading:
+def read_orders(asker_of: Callable[[int], Asker], task: Task) -> Reading:
     """The order at every number of rows, as far as time allows.
 
     It is read out at the number of rows whose launches answer most, and proven to be the same at every other one by a
     certificate; where it is not, that order is read out too.
 
     Args:
-        prober_of: makes what asks at a number of rows.
-        sizes: every M.
-        seed: of questions and checks.
-        budget_s: seconds after which no further question is asked.
-        guesses: trees that are tried before anything is read; they are proven or left as any other.
+        asker_of: makes what asks at a number of rows.
+        task: at which, and how.
 
     Raises:
         Unsupported: see `Asker`.
     """
-    deadline = time.monotonic() + budget_s
-    probers = {m: prober_of(m) for m in sizes}
-    fewest = sum(prober.fewest_launches for prober in probers.values())
-    if fewest * FASTEST_LAUNCH_S > budget_s:
-        return Reading(refused=dict.fromkeys(sizes, f"it takes {fewest} launches at least, which `order` has time for"))
-    widest = sorted(probers, key=lambda m: (-probers[m].width, m))
+    deadline = time.monotonic() + task.budget_s
+    askers = {m: asker_of(m) for m in task.sizes}
+    fewest = sum(asker.fewest_launches for asker in askers.values())
+    if any(fewest * FASTEST_LAUNCH_S[asker.device.type] > task.budget_s for asker in askers.values()):
+        why = f"it takes {fewest} launches at least, which `order` has time for"
+        return Reading(refused=dict.fromkeys(task.sizes, why))
+    widest = sorted(askers, key=lambda m: (-askers[m].width, m))
     with ExitStack() as stack:
-        for prober in probers.values():
-            stack.enter_context(prober.until(deadline))
-        reader = _Reader({m: probers[m] for m in widest}, seed)
-        reader.read(guesses)
+        for asker in askers.values():
+            stack.enter_context(asker.until(deadline))
+        reader = _Reader({m: askers[m] for m in widest}, task)
+        reader.read()
         found = reader.reading()
-    return replace(found, launches=sum(prober.launches for prober in probers.values()))
+    return replace(found, launches=sum(asker.launches for asker in askers.values()))
 
 
 class _Reader:
@@ -90,28 +103,34 @@ class _Reader:
 
     Args:
         askers: by M; orders are read at the first that has none yet.
-        seed: of questions and checks.
+        task: what is wanted.
     """
 
-    def __init__(self, askers: Mapping[int, Asker], seed: int) -> None:
-        self._askers, self._seed = askers, seed
+    def __init__(self, askers: Mapping[int, Asker], task: Task) -> None:
+        self._askers, self._task, self._seed = askers, task, task.seed
         self._open = dict(askers)
         self._layouts: dict[int, Layout] = {}
         self._denied: dict[int, set[str]] = {m: set() for m in askers}
         self._uneven: dict[int, str] = {}
         self._refused: dict[int, str] = {}
 
-    def read(self, guesses: Sequence[Tree]) -> None:
-        """Until every M has an order, or a reason why not."""
-        for tree in guesses:
-            if self._open:
+    def read(self) -> None:
+        """Until every M that is wanted has an order, or a reason why not."""
+        for tree in self._task.guesses:
+            if self._wanted():
                 self._give(uniform(tree, next(iter(self._open.values())).sums))
-        while self._open:
+        while self._wanted():
             m, asker = next(iter(self._open.items()))
             with self._refusing(m):
                 found = asker.read(self._seed)
                 self._settle(m, found)
                 self._give(found)
+        self._refused |= dict.fromkeys(self._open, NOT_ASKED)
+
+    def _wanted(self) -> bool:
+        """Whether there is anything left to find out."""
+        several = len({layout.digest for layout in self._layouts.values()}) > 1
+        return bool(self._open) and (self._task.every or not several)
 
     def _settle(self, m: int, found: Layout) -> None:
         """An M's order is known.

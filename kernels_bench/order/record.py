@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,26 +14,8 @@ from kernels_bench.operators import Operator, RowTensors
 from kernels_bench.order.counting import Prober
 from kernels_bench.order.positive import TripleProber
 from kernels_bench.order.probe import Asker
-from kernels_bench.order.reading import Reading, read_orders
-from kernels_bench.order.tree import Tree
+from kernels_bench.order.reading import Reading, Task, read_orders
 from kernels_bench.records import FoundOrder, Order
-
-
-@dataclass(frozen=True)
-class Task:
-    """What is to be read of a case.
-
-    Attributes:
-        sizes: every M.
-        seed: of questions and checks.
-        budget_s: seconds after which no further question is asked.
-        guesses: trees that may well be this kernel's; they spare the reading, and prove nothing.
-    """
-
-    sizes: Sequence[int]
-    seed: int = 0
-    budget_s: float = math.inf
-    guesses: Sequence[Tree] = ()
 
 
 def order_of(case: Case, operator: Operator, kernel: Kernel, task: Task, device: torch.device) -> tuple[Order, Reading]:
@@ -59,7 +39,7 @@ def order_of(case: Case, operator: Operator, kernel: Kernel, task: Task, device:
 
     start = time.perf_counter()
     try:
-        reading = read_orders(asking, task.sizes, task.seed, task.budget_s, task.guesses)
+        reading = read_orders(asking, task)
     except Unsupported as reason:
         return Order(status="unsupported", reason=str(reason)), Reading()
     found = _found(reading)
