@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from kernels_bench.cases import Case, Load
 from kernels_bench.plan import Plan
@@ -23,9 +23,11 @@ from kernels_bench.workers import Crew
 
 DEFAULT_ARM = "torch"
 
-ORDER_S, QUICK_ORDER_S = 1.0, 0.2
-"""Seconds a case for reading its order of addition, and in a short run; where they are not enough, its verdict is
-``sampled``."""
+ORDER_S: Mapping[str, float] = {"cuda": 1.0, "cpu": 0.5}
+"""Seconds a case for reading its order of addition; where they are not enough, its verdict is ``sampled``."""
+
+QUICK_ORDER_S = 0.2
+"""The same in a short run."""
 
 
 class Runner:
@@ -42,6 +44,7 @@ class Runner:
     def __init__(self, plan: Plan, crew: Crew, run: RunDirectory, display: Display, parallel: int) -> None:
         self._plan, self._crew, self._run, self._display = plan, crew, run, display
         self._parallel = parallel
+        self._device = run.manifest.device.type
         self._verified: dict[str, Verification] = {}
         self._timed: set[str] = set()
         self._ceiling_known = False
@@ -98,7 +101,7 @@ class Runner:
         """Seconds for a case's order, which says nothing of relations other than ``batch_size``."""
         if "batch_size" not in self._plan.relations:
             return 0.0
-        return QUICK_ORDER_S if self._plan.quick else ORDER_S
+        return QUICK_ORDER_S if self._plan.quick else ORDER_S[self._device]
 
     def _measure_ceiling(self) -> None:
         if self._ceiling_known or not self._plan.units():

@@ -15,7 +15,7 @@ from kernels_bench.order.certificate import Questions, certificate, meeting_size
 from kernels_bench.order.checks import check, fresh_probes
 from kernels_bench.order.columns import confirm_layout, read_layout
 from kernels_bench.order.layout import Layout
-from kernels_bench.order.posed import Posed, pieces
+from kernels_bench.order.posed import FRESH, Posed, pieces
 from kernels_bench.order.probe import MOST_COLUMNS, Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Ints
@@ -221,7 +221,7 @@ class Prober(Asker):
         first, second, units = (
             torch.as_tensor(array, device=self.device) for array in (fresh.first, fresh.second, fresh.units)
         )
-        for _ in range(2):
+        for _ in range(FRESH):
             yield self._foretold(_Pairs(first, second, first == second), units, fresh.expected)
         asked, expected = certificate(part.tree, self.counted)
         there = _on_device(asked, self.device)
@@ -229,6 +229,11 @@ class Prober(Asker):
             chosen = torch.as_tensor(numbers, device=self.device)
             pairs = _Pairs(there.first[chosen], there.second[chosen], None)
             yield self._foretold(pairs, _units(there, chosen), expected[numbers])
+
+    def certified_by(self, known: Layout) -> int:
+        """See `Asker.certified_by`."""
+        (part,) = known.parts
+        return len(certificate(part.tree, self.counted)[0])
 
     def _foretold(self, pairs: _Pairs, units: torch.Tensor, expected: Ints) -> Posed:
         terms, exact = self._terms(pairs, units), self.operator.sums_are_exact

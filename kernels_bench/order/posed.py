@@ -13,6 +13,9 @@ from kernels_bench.order.tree import Ints
 PIECE_BYTES = 1 << 28
 """Terms that are kept on the device at a time, about; those of a whole certificate may be many gigabytes."""
 
+FRESH = 2
+"""Pieces of random questions that come before a certificate's; a kernel that is not repeatable fails one of them."""
+
 
 @dataclass(frozen=True, eq=False)
 class Posed:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from kernels_bench.arms import Unsupported
 from kernels_bench.order.layout import Layout, uniform
-from kernels_bench.order.posed import Posed, pieces
+from kernels_bench.order.posed import FRESH, Posed, pieces
 from kernels_bench.order.probe import Asker
 from kernels_bench.order.reveal import Inconsistent
 from kernels_bench.order.tree import Ints, Tree
@@ -20,7 +20,7 @@ from kernels_bench.order.triples import confirm_triples, meets_first, reveal_tri
 SMALL = 0.75 * 2.0**-24
 """Lost beside 1 in fp32, and twice it is not; a quarter off either way changes nothing."""
 
-_FRESH = 128
+_RANDOM = 128
 
 Triples = tuple[Ints, Ints, Ints]
 
@@ -69,13 +69,18 @@ class TripleProber(Asker):
         """See `Asker.posed`."""
         (part,) = known.parts
         triples = _random_triples(self.terms, seed)
-        for _ in range(2):
+        for _ in range(FRESH):
             yield self._foretold(triples, meets_first(part.tree, *triples))
         certificate = triples_certificate(part.tree)
         held = np.ones(len(certificate[0]), dtype=np.bool_)
         for chosen in pieces(len(held), self.terms, 4, seed):
             first, second, third = (terms[chosen] for terms in certificate)
             yield self._foretold((first, second, third), held[chosen])
+
+    def certified_by(self, known: Layout) -> int:
+        """See `Asker.certified_by`."""
+        (part,) = known.parts
+        return len(triples_certificate(part.tree)[0])
 
     def _foretold(self, triples: Triples, answers: NDArray[np.bool_]) -> Posed:
         terms = torch.zeros(len(answers), self.terms, device=self.device)
@@ -112,6 +117,6 @@ class TripleProber(Asker):
 def _random_triples(terms: int, seed: int) -> Triples:
     """Of three different terms each; none where there are not as many."""
     draw = np.random.default_rng([seed, terms])
-    drawn = [draw.choice(terms, 3, replace=False) for _ in range(_FRESH if terms > 2 else 0)]
+    drawn = [draw.choice(terms, 3, replace=False) for _ in range(_RANDOM if terms > 2 else 0)]
     first, second, third = np.array(drawn, dtype=np.int64).reshape(-1, 3).T
     return first, second, third

@@ -14,7 +14,7 @@ import torch
 from kernels_bench.arms import Unsupported
 from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import Operator, RowTensors
-from kernels_bench.order.launches import launched_in_turn
+from kernels_bench.order.launches import EAGER, REPLAYED_FASTER, launched_in_turn
 from kernels_bench.order.layout import Layout
 from kernels_bench.order.posed import Posed
 from kernels_bench.order.reveal import Inconsistent
@@ -141,12 +141,26 @@ class Asker(ABC):
         self.launches += len(terms) // self.m
         return self.operator.added(outputs, self._shape, len(terms))
 
+    def effort(self, questions: int) -> float:
+        """Launches that so many posed questions take, each as long as one by itself, about."""
+        launches = -(-questions // min(self.sums, MOST_COLUMNS))
+        replayed = self.device.type == "cuda" and self.operator.sums_are_rows and launches > EAGER
+        return launches / REPLAYED_FASTER if replayed else launches
+
     @abstractmethod
     def posed(self, known: Layout, seed: int) -> Iterator[Posed]:
-        """Questions that one order alone answers as foretold: fresh random ones, twice, and then its certificate.
+        """Questions that one order alone answers as foretold: `FRESH` random pieces, and then its certificate.
 
         Raises:
             ValueError: columns add in several orders, or the order is none that these questions tell.
+        """
+
+    @abstractmethod
+    def certified_by(self, known: Layout) -> int:
+        """How many questions its certificate has.
+
+        Raises:
+            ValueError: see `posed`.
         """
 
     @abstractmethod

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import torch
 
 from kernels_bench.order.layout import Layout, uniform
-from kernels_bench.order.probe import Asker
+from kernels_bench.order.posed import FRESH
+from kernels_bench.order.probe import OUT_OF_TIME, Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Tree
 
 FASTEST_LAUNCH_S = {"cuda": 8e-6, "cpu": 3e-5}
 """A launch takes longer everywhere, replayed from a graph too: what cannot be done in time is not begun."""
+
+_HOPE = 0.5
+"""Of the time that a certificate seems to need, what must be there for it to be begun."""
 
 NOT_ASKED = "not asked, since other M add in two orders already"
 
@@ -108,6 +112,7 @@ class _Reader:
 
     def __init__(self, askers: Mapping[int, Asker], task: Task) -> None:
         self._askers, self._task, self._seed = askers, task, task.seed
+        self._began = time.monotonic()
         self._open = dict(askers)
         self._layouts: dict[int, Layout] = {}
         self._denied: dict[int, set[str]] = {m: set() for m in askers}
@@ -151,22 +156,38 @@ class _Reader:
             del self._open[m]
 
     def _proven_together(self, layout: Layout) -> list[int]:
+        if not self._open:
+            return []
         left = dict(self._open)
-        pieces = next(iter(left.values())).posed(layout, self._seed) if left else iter(())
         try:
-            for posed in pieces:
+            for number, posed in enumerate(next(iter(left.values())).posed(layout, self._seed)):
+                began = time.monotonic()
                 agree = torch.stack([asker.gives(posed) for asker in left.values()]).tolist()
-                for m, agrees in zip(list(left), agree, strict=True):
-                    if not agrees:
-                        self._denied[m].add(layout.digest)
-                        del left[m]
+                for m in [m for m, agrees in zip(left, agree, strict=True) if not agrees]:
+                    self._denied[m].add(layout.digest)
+                    del left[m]
                 if not left:
                     break
-        except Inconsistent as reason:  # time is over
+                if number == FRESH - 1:
+                    self._see_whether_time_suffices(left.values(), layout, len(posed), time.monotonic() - began)
+        except Inconsistent as reason:  # time is over, or will be
             self._refused |= dict.fromkeys(self._open, str(reason))
             self._open = {}
             return []
         return list(left)
+
+    def _see_whether_time_suffices(
+        self, askers: Collection[Asker], layout: Layout, questions: int, seconds: float
+    ) -> None:
+        """What cannot be done in time is not begun: fresh questions tell how long a certificate's will take.
+
+        Raises:
+            Inconsistent: time will be over.
+        """
+        ahead = next(iter(askers)).certified_by(layout)
+        effort, known = (sum(asker.effort(count) for asker in askers) for count in (ahead, questions))
+        if self._began + self._task.budget_s < time.monotonic() + _HOPE * seconds * effort / max(1.0, known):
+            raise Inconsistent(OUT_OF_TIME)
 
     def _proven_one_by_one(self, layout: Layout) -> list[int]:
         proven = []
