@@ -7,6 +7,7 @@ Both parts have the same ranges around the same kernels.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 
 from kernels_bench.plan import Plan
@@ -20,6 +21,9 @@ from profiles.ranges import REPLAY, Ranges
 
 REPLAYED_TURNS = 2
 """Turns of every timed case, each with the data at other addresses."""
+
+SETTLING_S = 1.0
+"""nsys reaches other processes than the one that entered the range a little later: their first kernels were lost."""
 
 
 def replay(plan: Plan, crew: Crew, records: Iterable[AnyRecord], display: Display) -> None:
@@ -43,6 +47,8 @@ def replay(plan: Plan, crew: Crew, records: Iterable[AnyRecord], display: Displa
             again += (request for request, _ in reproductions(record, plan.seed))
     display.phase("replay", len(again) + len(timed))
     with ranges.range(REPLAY, category="replay"):
+        if ranges.recorded:
+            time.sleep(SETTLING_S)
         for request, _ in crew.work_through(again, 1):
             display.step(request.case.key)
         crew.release()

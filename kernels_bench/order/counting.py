@@ -19,6 +19,7 @@ from kernels_bench.order.posed import FRESH, Posed, pieces
 from kernels_bench.order.probe import MOST_COLUMNS, Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
 from kernels_bench.order.tree import Ints
+from kernels_bench.transfer import on_device
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class Prober(Asker):
     def within(self, columns: Ints) -> Iterator[None]:
         """Ask in some columns only."""
         before = self.columns, self._place
-        self.columns, self._place = columns, torch.as_tensor(columns, device=self.device)
+        self.columns, self._place = columns, on_device(columns, self.device)
         try:
             yield
         finally:
@@ -123,7 +124,7 @@ class Prober(Asker):
             RowsDiffer: see `left`.
             Inconsistent: see `left`.
         """
-        huge, minus, there = (torch.as_tensor(array, device=self.device) for array in (first, second, units))
+        huge, minus, there = (on_device(array, self.device) for array in (first, second, units))
         return self._asked(_Pairs(huge, minus, huge == minus), lambda chosen: there[chosen])
 
     def each(self, first: Ints, second: Ints) -> Ints:
@@ -135,7 +136,7 @@ class Prober(Asker):
         count, width = len(pairs.huge), len(self.columns)
         # No question is asked in the same column at every M: their orders could differ.
         order = self.draw.permutation(count) if drawn else np.arange(count)
-        numbers = torch.as_tensor(order, device=self.device)
+        numbers = on_device(order, self.device)
         told: list[Ints] = []
         answers: list[_Answer] = []
         begin = 0
@@ -174,15 +175,17 @@ class Prober(Asker):
         return terms
 
     def _told(self, answers: Sequence[_Answer]) -> Ints:
-        """Wait for some launches, and see that all gave numbers of units, the same in all rows."""
-        extremes = torch.stack([value for one in answers for value in (one.low, one.high)])
-        if not bool(extremes.isfinite().all()):
-            raise Inconsistent("a sum is not finite: huge terms are too large for what it is kept in")
+        """Wait once for some launches, and see that all gave numbers of units, the same in all rows."""
+        finite = torch.stack([value for one in answers for value in (one.low, one.high)]).isfinite().all()
         differs = torch.stack([one.differs for one in answers]).any(0)
-        if bool(differs.any()):
+        facts = torch.stack([finite, differs.any()]).double()
+        found = torch.cat([*(one.found.double() for one in answers), facts]).cpu().numpy()
+        if not found[-2]:
+            raise Inconsistent("a sum is not finite: huge terms are too large for what it is kept in")
+        if found[-1]:
             row = int(differs.int().argmax())
             raise RowsDiffer(f"row {row} adds in another order than row 0 of the same launch")
-        units = torch.cat([one.found for one in answers]).double().cpu().numpy() / self._scale.unit
+        units = found[:-2] / self._scale.unit
         # A mean was divided by K and rounded once, which no count below the limit survives as another one.
         whole = np.rint(units)
         if np.abs(whole).max() > self.terms:
@@ -218,15 +221,13 @@ class Prober(Asker):
         """See `Asker.posed`."""
         (part,) = known.parts
         fresh = fresh_probes(self, part.tree, seed)
-        first, second, units = (
-            torch.as_tensor(array, device=self.device) for array in (fresh.first, fresh.second, fresh.units)
-        )
+        first, second, units = (on_device(array, self.device) for array in (fresh.first, fresh.second, fresh.units))
         for _ in range(FRESH):
             yield self._foretold(_Pairs(first, second, first == second), units, fresh.expected)
         asked, expected = certificate(part.tree, self.counted)
         there = _on_device(asked, self.device)
         for numbers in pieces(len(asked), self.terms, self.dtype.itemsize, seed):
-            chosen = torch.as_tensor(numbers, device=self.device)
+            chosen = on_device(numbers, self.device)
             pairs = _Pairs(there.first[chosen], there.second[chosen], None)
             yield self._foretold(pairs, _units(there, chosen), expected[numbers])
 
@@ -237,7 +238,7 @@ class Prober(Asker):
 
     def _foretold(self, pairs: _Pairs, units: torch.Tensor, expected: Ints) -> Posed:
         terms, exact = self._terms(pairs, units), self.operator.sums_are_exact
-        answers = torch.as_tensor(expected * self._scale.unit, device=self.device)
+        answers = on_device(expected * self._scale.unit, self.device)
         return Posed(terms, answers, 0.0 if exact else _MOST_OFF * self._scale.unit)
 
 
@@ -283,10 +284,8 @@ class _There:
 @lru_cache(8)
 def _on_device(asked: Questions, device: torch.device) -> _There:
     """Kept, since a certificate is asked at every M."""
-    place, among, but = (
-        torch.as_tensor(array.astype(np.int32), device=device) for array in (asked.place, asked.among, asked.but)
-    )
-    first, second = (torch.as_tensor(array, device=device) for array in (asked.first, asked.second))
+    place, among, but = (on_device(array.astype(np.int32), device) for array in (asked.place, asked.among, asked.but))
+    first, second = (on_device(array, device) for array in (asked.first, asked.second))
     return _There(place, first, second, among, but)
 
 

@@ -16,6 +16,7 @@ from kernels_bench.order.probe import Asker
 from kernels_bench.order.reveal import Inconsistent
 from kernels_bench.order.tree import Ints, Tree
 from kernels_bench.order.triples import confirm_triples, meets_first, reveal_triples, triples_certificate
+from kernels_bench.transfer import on_device
 
 SMALL = 0.75 * 2.0**-24
 """Lost beside 1 in fp32, and twice it is not; a quarter off either way changes nothing."""
@@ -83,34 +84,29 @@ class TripleProber(Asker):
         return len(triples_certificate(part.tree)[0])
 
     def _foretold(self, triples: Triples, answers: NDArray[np.bool_]) -> Posed:
-        terms = torch.zeros(len(answers), self.terms, device=self.device)
-        self._put(terms, torch.arange(len(answers), device=self.device), triples)
-        return Posed(terms, torch.as_tensor(answers, device=self.device))
+        return Posed(self._terms(triples), on_device(answers, self.device))
 
     def ask(self, first: Ints, second: Ints, third: Ints) -> NDArray[np.bool_]:
         """See `kernels_bench.order.triples.AskTriples`."""
         found = np.empty(len(first), dtype=np.bool_)
-        for begin in range(0, len(first), self.sums):
-            chosen = slice(begin, begin + self.sums)
-            found[chosen] = self._launched(first[chosen], second[chosen], third[chosen])
+        # No question is asked in the same row at every M: their orders could differ.
+        for numbers in pieces(len(first), self.terms, 4, int(self.draw.integers(1 << 31))):
+            full = np.resize(numbers, -(-len(numbers) // self.sums) * self.sums)
+            terms = self._terms((first[full], second[full], third[full]))
+            told = self._launched_by_row(terms)[0, : len(numbers)].double().cpu().numpy()
+            if np.isnan(told).any():
+                raise Inconsistent("a row of finite numbers gave NaN")
+            found[numbers] = told != 0
         return found
 
-    def _launched(self, first: Ints, second: Ints, third: Ints) -> NDArray[np.bool_]:
-        place = torch.as_tensor(self.draw.permutation(self.sums)[: len(first)], device=self.device)
-        terms = torch.zeros(self.sums, self.terms, device=self.device)
-        terms[:, 0] = 1  # of rows that are asked nothing
-        terms[place, 0] = 0
-        self._put(terms, place, (first, second, third))
-        told = self.launched(terms)[0].index_select(0, place)
-        if bool(told.isnan().any()):
-            raise Inconsistent("a row of finite numbers gave NaN")
-        return np.asarray(told.bool().cpu().numpy())
-
-    def _put(self, terms: torch.Tensor, place: torch.Tensor, triples: Triples) -> None:
-        """A triple each into some rows of zeros."""
-        first, second, third = (torch.as_tensor(chosen, device=self.device) for chosen in triples)
+    def _terms(self, triples: Triples) -> torch.Tensor:
+        """A triple each in rows of zeros."""
+        first, second, third = on_device(np.stack(triples), self.device)
+        terms = torch.zeros(len(first), self.terms, device=self.device)
+        rows = torch.arange(len(first), device=self.device)
         for chosen, value in ((second, SMALL), (third, SMALL), (first, 1.0)):
-            terms[place, chosen] = value
+            terms[rows, chosen] = value
+        return terms
 
 
 @lru_cache(16)
