@@ -139,9 +139,8 @@ def test_torch_records_kernels_on_a_gpu(tmp_path: Path) -> None:
 
 def test_an_engines_kernels_have_families(tmp_path: Path) -> None:
     pytest.importorskip("vllm")
-    words = (
-        "--model synthetic:qwen3-8b@4 --batch-size 8 --num-trials 2 --min-prompt 64 --max-prompt 256 --max-tokens 16"
-    )
+    sizes = "--batch-size 8 --num-trials 2 --min-prompt 64 --max-prompt 256 --max-tokens 16 --eager"
+    words = f"--model synthetic:qwen3-8b@4 {sizes}"
     run = [sys.executable, "-m", "e2e", *words.split(), "--out", str(tmp_path / "run")]
     ended = profiles("capture", "--out", tmp_path / "a", "--", *run)
     assert ended.status in (0, 1), ended.stderr
