@@ -287,7 +287,7 @@ def recheck_command(
             found = recheck(directory, _words(arm), timeout, display)
         for line in recheck_words(found):
             print(line)
-    raise typer.Exit(0 if all(one.same for one in found) else 1)
+    raise typer.Exit(0 if all(one.stands for one in found) else 1)
 
 
 @app.command("schema")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,8 +36,12 @@ class Instances:
         return len(self.first)
 
 
-def instances(trace: Trace) -> list[Instances]:
-    """For each label, its ranges that launched something, in the order of the trace's labels."""
+@lru_cache(1)
+def instances(trace: Trace) -> tuple[Instances, ...]:
+    """For each label, its ranges that launched something, in the order of the trace's labels.
+
+    Each part of an analysis asks for them, so those of the last report are kept.
+    """
     first, last = _launches_within(trace)
     used = np.flatnonzero(last > first)
     by_label = used[np.argsort(trace.ranges.label[used], kind="stable")]
@@ -47,7 +52,7 @@ def instances(trace: Trace) -> list[Instances]:
         lengths = trace.ranges.end_ns[chosen] - trace.ranges.start_ns[chosen]
         if len(chosen):
             found.append(Instances(label, lengths, trace.ranges.thread[chosen], first[chosen], last[chosen]))
-    return found
+    return tuple(found)
 
 
 def outside(trace: Trace) -> list[Instances]:

@@ -90,3 +90,35 @@ def test_arms_without_counterexamples_have_nothing_to_recheck(run: Path) -> None
     assert recheck(run, ["samebits"], 60.0, PlainDisplay(Console(quiet=True))) == []
     done = kernels_bench("recheck", run, "--arm", "samebits")
     assert (done.status, done.out.strip()) == (0, "0 of 0 counterexamples came out the same, to the last bit")
+
+
+UNSTEADY = """
+import torch
+from kernels_bench.arms import Arm
+
+calls = 0
+
+def mean(x):
+    global calls
+    calls += 1
+    result = x.mean(-1)
+    if calls % 11 == 0:
+        result[calls % len(result)] += 1
+    return result
+
+ARM = Arm("unsteady", lambda: {"mean": mean}, claims=False)
+"""
+
+
+def test_what_is_not_repeatable_differs_again_in_other_bits(tmp_path: Path) -> None:
+    (tmp_path / "unsteady.py").write_text(UNSTEADY)
+    plugin = ("--plugin", tmp_path / "unsteady.py")
+    words = ("--op", "mean", "--arm", "unsteady", "--shapes", "64", "--batch", "1,8", "--dtype", "fp32")
+    kernels_bench(*words, "--relation", "repeat", *plugin, "--out", tmp_path / "run")
+    (one,) = recheck(tmp_path / "run", None, 60.0, PlainDisplay(Console(quiet=True)))
+    assert one.then.relation == "repeat"
+    assert one.now is not None
+    assert one.stands
+    done = kernels_bench("recheck", tmp_path / "run")
+    assert done.status == 0
+    assert one.same or "not repeatable now either" in done.out
