@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from orders import Nested, built, known_orders, mean_kernel, mm_kernel, nests
 from test_order import always
@@ -18,7 +19,7 @@ from kernels_bench.operators import RowTensors, operators
 from kernels_bench.order import Tree
 from kernels_bench.order.counting import Prober
 from kernels_bench.order.launches import GROUPED, launched_in_turn
-from kernels_bench.order.layout import uniform
+from kernels_bench.order.layout import difference, uniform
 from kernels_bench.order.positive import TripleProber
 from kernels_bench.order.probe import Asker
 from kernels_bench.order.reading import NOT_ASKED, Reading, Task, read_orders
@@ -217,3 +218,19 @@ def test_what_no_graph_holds_is_launched_one_by_one() -> None:
 
     (found,) = launched_in_turn(launch, (rows,), 1, lambda: None)
     assert torch.equal(found, torch.cat([launch((row[None],))[0] for row in rows]))
+
+
+@settings(max_examples=300)
+@given(nests(12), st.randoms(use_true_random=False))
+def test_two_orders_are_told_apart_by_two_terms(nested: Nested, draw: object) -> None:
+    order = built(nested)
+    names = list(range(order.terms))
+    draw.shuffle(names)  # type: ignore[attr-defined]
+    other = built(relabelled(nested, names))
+    assume(other != order)
+    words = difference(uniform(order, 4), uniform(other, 9))
+    first, second, *sizes = (int(number) for number in re.findall(r"\d+", words))
+    below = [tree.below(np.eye(tree.terms, dtype=np.int64)) for tree in (order, other)]
+    meet = [tree.meeting(np.array([first]), np.array([second]))[0] for tree in (order, other)]
+    assert (below[0][meet[0]] != below[1][meet[1]]).any()
+    assert sizes == [tree.sizes[node] for tree, node in zip((other, order), meet[::-1], strict=True)][: len(sizes)]

@@ -203,13 +203,12 @@ class Prober(Asker):
         self._check(found, seed)
         return found
 
-    def confirm(self, known: Layout, seed: int) -> str | None:
+    def has(self, known: Layout, seed: int) -> bool:
         """See `confirm_layout`."""
-        wrong = confirm_layout(known, self)
-        if wrong is not None:
-            return wrong.words
+        if confirm_layout(known, self) is not None:
+            return False
         self._check(known, seed)
-        return None
+        return True
 
     def _check(self, layout: Layout, seed: int) -> None:
         """See `check`, for each part of the columns."""

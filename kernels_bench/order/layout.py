@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kernels_bench.order.certificate import Mismatch
 from kernels_bench.order.tree import Ints, Tree
 from kernels_bench.order.words import sentence
 
@@ -53,6 +54,30 @@ class Layout:
 def uniform(tree: Tree, columns: int) -> Layout:
     """One order for all columns."""
     return Layout((Part(np.arange(columns), tree),))
+
+
+def difference(known: Layout, found: Layout) -> str:
+    """Two terms that do not meet in the same sum in two layouts that differ, in words."""
+    for part in known.parts:
+        for other in found.parts:
+            if part.tree.digest != other.tree.digest and len(np.intersect1d(part.columns, other.columns)):
+                return _told_apart(part.tree, other.tree).words
+    return "columns that have an order of their own are others"
+
+
+def _told_apart(known: Tree, found: Tree) -> Mismatch:
+    """Two terms that do not meet in the same sum: of two trees that differ, one has a node that the other lacks."""
+    marks = np.random.default_rng(0).integers(1, 1 << 40, known.terms)
+    sums = [tree.below(marks) for tree in (known, found)]
+    for tree in (known, found):
+        pairs = tree.firsts[np.array([children[:2] for children in tree.children], dtype=np.int64).reshape(-1, 2)]
+        nodes = [one.meeting(*pairs.T) for one in (known, found)]
+        wrong = np.flatnonzero(sums[0][nodes[0]] != sums[1][nodes[1]])
+        if len(wrong):
+            at = wrong[0]
+            expected, got = (int(one.sizes[node[at]]) for one, node in zip((known, found), nodes, strict=True))
+            return Mismatch(int(pairs[at, 0]), int(pairs[at, 1]), expected, got)
+    raise ValueError("the trees are one and the same")
 
 
 def _columns(columns: Ints) -> str:

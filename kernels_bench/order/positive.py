@@ -44,14 +44,13 @@ class TripleProber(Asker):
         self._check(tree, seed)
         return uniform(tree, self.sums)
 
-    def confirm(self, known: Layout, seed: int) -> str | None:
-        """Where the order is not the known one, in words; None if it is."""
+    def has(self, known: Layout, seed: int) -> bool:
+        """See `confirm_triples`."""
         (part,) = known.parts
-        wrong = confirm_triples(part.tree, self.ask)
-        if wrong is not None:
-            return f"terms {wrong[1]} and {wrong[2]} do not meet before term {wrong[0]}"
+        if confirm_triples(part.tree, self.ask) is not None:
+            return False
         self._check(part.tree, seed)
-        return None
+        return True
 
     def _check(self, tree: Tree, seed: int) -> None:
         """Predict what random triples give, twice over.

@@ -172,8 +172,8 @@ class Asker(ABC):
         """
 
     @abstractmethod
-    def confirm(self, known: Layout, seed: int) -> str | None:
-        """Where the order is not a known one, in words; None if it is that, which a certificate proves.
+    def has(self, known: Layout, seed: int) -> bool:
+        """Whether the order is a known one, which a certificate proves.
 
         Raises:
             Inconsistent: a prediction fails, or the kernel is not repeatable.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
 import torch
 
-from kernels_bench.order.layout import Layout, uniform
+from kernels_bench.order.layout import Layout, difference, uniform
 from kernels_bench.order.posed import FRESH
 from kernels_bench.order.probe import OUT_OF_TIME, Asker
 from kernels_bench.order.reveal import Inconsistent, RowsDiffer
@@ -193,7 +193,7 @@ class _Reader:
         proven = []
         for m, asker in list(self._open.items()):
             with self._refusing(m):
-                if asker.confirm(layout, self._seed) is None:
+                if asker.has(layout, self._seed):
                     proven.append(m)
         return proven
 
@@ -211,9 +211,5 @@ class _Reader:
         layouts = {m: self._layouts[m] for m in self._askers if m in self._layouts}
         first = next(iter(layouts.values()), None)
         other = next((m for m, one in layouts.items() if first is not None and one.digest != first.digest), None)
-        mismatch = None
-        if first is not None and other is not None:
-            with suppress(Inconsistent):  # it differs all the same
-                words = self._askers[other].confirm(first, self._seed)
-                mismatch = (other, words) if words else None
+        mismatch = (other, difference(first, layouts[other])) if first is not None and other is not None else None
         return Reading(layouts, mismatch, self._uneven, self._refused)
