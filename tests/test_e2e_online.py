@@ -67,9 +67,12 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = subprocess.Popen(words, env=environment(**variables), stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     assert wait_until(lambda: answers(url) or server.poll() is not None, 240)
+    engines = psutil.Process(server.pid).children(recursive=True)
     yield url
     server.kill()
     server.wait()
+    assert len(engines) >= 2
+    assert wait_until(lambda: not any(runs(engine) for engine in engines), 30)
 
 
 def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
@@ -111,4 +114,4 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     assert len(children) >= 2
-    wait_until(lambda: not any(runs(child) for child in children), 30)
+    assert wait_until(lambda: not any(runs(child) for child in children), 30)
