@@ -21,15 +21,15 @@ class Offline:
     """
 
     def __init__(self, request: StartEngine) -> None:
-        import vllm
+        from vllm import LLM, SamplingParams, __version__
 
         options = request.options
-        self._llm: Any = vllm.LLM(**_arguments(request))
+        self._llm: Any = LLM(**_arguments(request))
         config = self._llm.llm_engine.vllm_config
-        self.provenance = f"vLLM {vllm.__version__}, {_facts(config)}"
+        self.provenance = f"vLLM {__version__}, {_facts(config)}"
         self.vocabulary = int(config.model_config.get_vocab_size())
         self.text = None if config.model_config.skip_tokenizer_init else self._llm.get_tokenizer().encode(NEEDLE_TEXT)
-        self._sampling: Any = vllm.SamplingParams(logprobs=0, detokenize=False, **sampling(options))
+        self._sampling: Any = SamplingParams(logprobs=0, detokenize=False, **sampling(options))
 
     def on_step(self, begin: OnStep) -> None:
         """Announce every step of the engine; see `e2e.steps.watch`."""

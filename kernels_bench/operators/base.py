@@ -168,7 +168,7 @@ class Operator(ABC):
 
         Not any, where the order of an addition cannot be read off the result.
         """
-        return 0
+        return m if self.sums_are_rows else 0
 
     def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Rows and weights of which a launch of ``m`` rows adds ``terms``, (sums, K)."""

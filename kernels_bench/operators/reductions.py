@@ -25,10 +25,6 @@ class RowOperator(Operator):
         """None."""
         return ()
 
-    def sums_of(self, shape: Shape, m: int) -> int:
-        """A row's elements, squares or exponentials are a sum."""
-        return m
-
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """The row tensors, then the weights."""
         return (*rows, *weights)

@@ -14,7 +14,7 @@ from kernels_bench.order.tree import Ints, Tree
 if TYPE_CHECKING:
     from kernels_bench.order.counting import Prober
 
-FRESH = 64
+FEWEST = 64
 """Random probes that check every tree at every number of rows, at least."""
 
 
@@ -55,7 +55,7 @@ def probes(tree: Tree, count: int, most: int, seed: int) -> Probes:
 
 def fresh_probes(prober: Prober, tree: Tree, seed: int) -> Probes:
     """As many as fit well into a launch."""
-    return probes(tree, max(FRESH, min(prober.width, 4 * FRESH)), prober.counted, seed)
+    return probes(tree, max(FEWEST, min(prober.width, 4 * FEWEST)), prober.counted, seed)
 
 
 def check(prober: Prober, tree: Tree, seed: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -197,21 +197,16 @@ class Prober(Asker):
         told: Ints = whole.astype(np.int64)
         return told
 
-    def read(self, seed: int) -> Layout:
+    def revealed(self, seed: int) -> Layout:
         """See `read_layout`."""
-        found = read_layout(self, seed)
-        self._check(found, seed)
-        return found
+        return read_layout(self, seed)
 
-    def has(self, known: Layout, seed: int) -> bool:
+    def confirmed(self, known: Layout) -> bool:
         """See `confirm_layout`."""
-        if confirm_layout(known, self) is not None:
-            return False
-        self._check(known, seed)
-        return True
+        return confirm_layout(known, self) is None
 
-    def _check(self, layout: Layout, seed: int) -> None:
-        """See `check`, for each part of the columns."""
+    def check(self, layout: Layout, seed: int) -> None:
+        """See `kernels_bench.order.checks.check`, for each part of the columns."""
         for part in layout.parts:
             with self.within(part.columns if len(layout.parts) > 1 else self.columns):
                 check(self, part.tree, seed)
@@ -280,9 +275,7 @@ class _There:
     but: torch.Tensor
 
 
-@lru_cache(8)
 def _on_device(asked: Questions, device: torch.device) -> _There:
-    """Kept, since a certificate is asked at every M."""
     place, among, but = (on_device(array.astype(np.int32), device) for array in (asked.place, asked.among, asked.but))
     first, second = (on_device(array, device) for array in (asked.first, asked.second))
     return _There(place, first, second, among, but)

@@ -14,7 +14,7 @@ from kernels_bench.order.layout import Layout, uniform
 from kernels_bench.order.posed import FRESH, Posed, pieces
 from kernels_bench.order.probe import Asker
 from kernels_bench.order.reveal import Inconsistent
-from kernels_bench.order.tree import Ints, Tree
+from kernels_bench.order.tree import Ints
 from kernels_bench.order.triples import confirm_triples, meets_first, reveal_triples, triples_certificate
 from kernels_bench.transfer import on_device
 
@@ -38,31 +38,23 @@ class TripleProber(Asker):
         if self.output not in self.operator.readable:
             raise Unsupported(f"a result in {self.output} does not show the order of {self.operator.name}")
 
-    def read(self, seed: int) -> Layout:
+    def revealed(self, seed: int) -> Layout:
         """The tree, as every row has it."""
-        tree = reveal_triples(self.terms, self.ask, seed)
-        self._check(tree, seed)
-        return uniform(tree, self.sums)
+        return uniform(reveal_triples(self.terms, self.ask, seed), self.sums)
 
-    def has(self, known: Layout, seed: int) -> bool:
+    def confirmed(self, known: Layout) -> bool:
         """See `confirm_triples`."""
         (part,) = known.parts
-        if confirm_triples(part.tree, self.ask) is not None:
-            return False
-        self._check(part.tree, seed)
-        return True
+        return confirm_triples(part.tree, self.ask) is None
 
-    def _check(self, tree: Tree, seed: int) -> None:
-        """Predict what random triples give, twice over.
-
-        Raises:
-            Inconsistent: a prediction fails, or the kernel is not repeatable.
-        """
+    def check(self, layout: Layout, seed: int) -> None:
+        """Predict what random triples give, twice over."""
+        (part,) = layout.parts
         triples = _random_triples(self.terms, seed)
         again = [self.ask(*triples) for _ in range(2)]
         if (again[0] != again[1]).any():
             raise Inconsistent("it is not repeatable: equal launches gave different sums")
-        if (again[0] != meets_first(tree, *triples)).any():
+        if (again[0] != meets_first(part.tree, *triples)).any():
             raise Inconsistent("its order depends on its data: a random triple is not as the tree has it")
 
     def posed(self, known: Layout, seed: int) -> Iterator[Posed]:

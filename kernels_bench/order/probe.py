@@ -86,7 +86,7 @@ class Asker(ABC):
     @property
     def fewest_launches(self) -> int:
         """What a proof takes at least: as many questions as a tree of additions of two has nodes."""
-        return -(-max(0, self.terms - 1) // self.sums)
+        return self._launches_for(max(0, self.terms - 1))
 
     @contextmanager
     def until(self, deadline: float) -> Iterator[None]:
@@ -143,9 +143,12 @@ class Asker(ABC):
 
     def effort(self, questions: int) -> float:
         """Launches that so many posed questions take, each as long as one by itself, about."""
-        launches = -(-questions // min(self.sums, MOST_COLUMNS))
+        launches = self._launches_for(questions)
         replayed = self.device.type == "cuda" and self.operator.sums_are_rows and launches > EAGER
         return launches / REPLAYED_FASTER if replayed else launches
+
+    def _launches_for(self, questions: int) -> int:
+        return -(-questions // min(self.sums, MOST_COLUMNS))
 
     @abstractmethod
     def posed(self, known: Layout, seed: int) -> Iterator[Posed]:
@@ -163,17 +166,42 @@ class Asker(ABC):
             ValueError: see `posed`.
         """
 
-    @abstractmethod
     def read(self, seed: int) -> Layout:
         """Every column's order, which fresh random probes are foretold by.
 
         Raises:
             Inconsistent: the answers are no tree's, a prediction fails, or the kernel is not repeatable.
         """
+        found = self.revealed(seed)
+        self.check(found, seed)
+        return found
 
-    @abstractmethod
     def has(self, known: Layout, seed: int) -> bool:
         """Whether the order is a known one, which a certificate proves.
+
+        Raises:
+            Inconsistent: a prediction fails, or the kernel is not repeatable.
+        """
+        if not self.confirmed(known):
+            return False
+        self.check(known, seed)
+        return True
+
+    @abstractmethod
+    def revealed(self, seed: int) -> Layout:
+        """Every column's order, read out.
+
+        Raises:
+            Inconsistent: the answers are no tree's.
+        """
+
+    @abstractmethod
+    def confirmed(self, known: Layout) -> bool:
+        """Whether the order is a known one, by its certificate."""
+
+    @abstractmethod
+    def check(self, layout: Layout, seed: int) -> None:
+        """Predict what fresh random probes give.
 
         Raises:
             Inconsistent: a prediction fails, or the kernel is not repeatable.

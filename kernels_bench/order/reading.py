@@ -76,8 +76,8 @@ class Reading:
 def read_orders(asker_of: Callable[[int], Asker], task: Task) -> Reading:
     """The order at every number of rows, as far as time allows.
 
-    It is read out at the number of rows whose launches answer most, and proven to be the same at every other one by a
-    certificate; where it is not, that order is read out too.
+    A certificate proves at which of them it is one of the guesses.  Of those that are left it is read out where a
+    launch answers most, and proven likewise to be the same at the others; where it is not, that order is read out too.
 
     Args:
         asker_of: makes what asks at a number of rows.
@@ -96,7 +96,7 @@ def read_orders(asker_of: Callable[[int], Asker], task: Task) -> Reading:
     with ExitStack() as stack:
         for asker in askers.values():
             stack.enter_context(asker.until(deadline))
-        reader = _Reader({m: askers[m] for m in widest}, task)
+        reader = _Reader({m: askers[m] for m in widest}, task, deadline)
         reader.read()
         found = reader.reading()
     return replace(found, launches=sum(asker.launches for asker in askers.values()))
@@ -108,11 +108,11 @@ class _Reader:
     Args:
         askers: by M; orders are read at the first that has none yet.
         task: what is wanted.
+        deadline: when its time is over, as `time.monotonic` counts.
     """
 
-    def __init__(self, askers: Mapping[int, Asker], task: Task) -> None:
-        self._askers, self._task, self._seed = askers, task, task.seed
-        self._began = time.monotonic()
+    def __init__(self, askers: Mapping[int, Asker], task: Task, deadline: float) -> None:
+        self._askers, self._task, self._seed, self._deadline = askers, task, task.seed, deadline
         self._open = dict(askers)
         self._layouts: dict[int, Layout] = {}
         self._denied: dict[int, set[str]] = {m: set() for m in askers}
@@ -186,7 +186,7 @@ class _Reader:
         """
         ahead = next(iter(askers)).certified_by(layout)
         effort, known = (sum(asker.effort(count) for asker in askers) for count in (ahead, questions))
-        if self._began + self._task.budget_s < time.monotonic() + _HOPE * seconds * effort / max(1.0, known):
+        if time.monotonic() + _HOPE * seconds * effort / max(1.0, known) > self._deadline:
             raise Inconsistent(OUT_OF_TIME)
 
     def _proven_one_by_one(self, layout: Layout) -> list[int]:
