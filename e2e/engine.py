@@ -59,6 +59,9 @@ class Backend(Protocol):
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Answer all prompts at once."""
 
+    def close(self) -> None:
+        """End what does not end with this process, or ends too suddenly with it."""
+
 
 class Engine:
     """An engine and the prompts of its run.
@@ -126,6 +129,10 @@ class Engine:
             speeds=_speeds(outputs),
         )
 
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._backend.close()
+
     def _outputs(self, asked: Batch) -> list[Output]:
         if self._arm != "serial":
             return self._backend.generate(asked.prompts)
@@ -163,6 +170,8 @@ def serve(connection: Connection) -> None:
             sys.excepthook(type(error), error, error.__traceback__)
             reply = Failure(status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
         connection.send(reply)
+    if engine is not None:
+        engine.close()
 
 
 def _starter(request: StartEngine) -> Callable[[], Backend]:

@@ -35,6 +35,9 @@ class Offline:
         """Announce every step of the engine; see `e2e.steps.watch`."""
         watch(self._llm.llm_engine.engine_core.engine_core.scheduler, begin)
 
+    def close(self) -> None:
+        """Nothing: the engine is part of this process."""
+
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Answer all prompts at once."""
         given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -21,7 +22,7 @@ from e2e.prompts import NEEDLE_TEXT
 from e2e.protocol import StartEngine
 from e2e.steps import OnStep
 
-START_S, POLL_S, ANSWER_S = 1800.0, 0.5, 1800.0
+START_S, POLL_S, ANSWER_S, ENDING_S = 1800.0, 0.5, 1800.0, 20.0
 _COMMON_VOCABULARY = 32000
 """Token ids that every common model has."""
 
@@ -57,6 +58,9 @@ class Client:
 
     def on_step(self, begin: OnStep) -> None:
         """Nothing: a server's engine has a process of its own."""
+
+    def close(self) -> None:
+        """Nothing: the server is somebody else's."""
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Ask for all prompts at once, each as a request of its own."""
@@ -131,6 +135,12 @@ class Server(Client):
         )
         self._wait(url)
         super().__init__(url, request.model, request.options)
+
+    def close(self) -> None:
+        """Let the server end by itself, so that a profiler gets to write what it recorded of it."""
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # it ends with this process then
+            self._process.wait(ENDING_S)
 
     def _wait(self, url: str) -> None:
         deadline = time.monotonic() + START_S

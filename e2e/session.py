@@ -21,7 +21,7 @@ from kernels_bench.cases import Device, Record
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure
 from kernels_bench.storage import ResultsError
-from kernels_bench.workers import Worker, WorkerError
+from kernels_bench.workers import Worker, WorkerError, end
 
 PROGRAM = "e2e.launch"
 START_TIMEOUT_S = 1800.0
@@ -55,7 +55,7 @@ def describe_device() -> Device:
     Raises:
         WorkerError: the process cannot say.
     """
-    with tempfile.TemporaryDirectory() as scratch, _worker("device", {}, Path(scratch) / "device.log") as worker:
+    with tempfile.TemporaryDirectory() as scratch, engine_process("device", {}, Path(scratch) / "device.log") as worker:
         reply = worker.ask(Describe(), 600.0)
     if isinstance(reply, Failure):
         raise WorkerError(reply.reason)
@@ -70,7 +70,7 @@ def run_arm(task: Task, logs: Path, timeout_s: float) -> Iterator[Record]:
         yield Lost(arm=task.arm, status="unsupported", reason=reason)
         return
     variables = environment(task.arm, cache_directory(), task.device)
-    with _worker(task.arm, variables, logs / f"{task.arm}.log") as worker:
+    with engine_process(task.arm, variables, logs / f"{task.arm}.log") as worker:
         for request, patience in _requests(task, timeout_s):
             reply = worker.ask(request, patience)
             if isinstance(reply, Failure):
@@ -97,12 +97,19 @@ def _explained(request: Record, reason: str) -> str:
 
 
 @contextmanager
-def _worker(name: str, variables: dict[str, str], log: Path) -> Iterator[Worker]:
+def engine_process(name: str, variables: dict[str, str], log: Path) -> Iterator[Worker]:
+    """A process that serves `e2e.protocol`, for as long as it is needed.
+
+    Args:
+        name: the arm's, for messages.
+        variables: its environment's, see `e2e.arms.environment`.
+        log: receives what it prints.
+    """
     worker = Worker(name, variables, log, PROGRAM)
     try:
         yield worker
     finally:
-        worker.kill()
+        end([worker])
 
 
 @dataclass

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -188,6 +188,18 @@ class Worker:
         return printable(lines[-1])[:200] if lines else ""
 
 
+def end(workers: Collection[Worker]) -> None:
+    """End processes; under Nsight Systems by themselves, since what it has not written of a process is lost with it."""
+    if under_nsys():
+        for worker in workers:
+            worker.hang_up()
+        deadline = time.monotonic() + PROFILED_ENDING_S
+        for worker in workers:
+            worker.ended(max(0.0, deadline - time.monotonic()))
+    for worker in workers:
+        worker.kill()
+
+
 def _import_path() -> dict[str, str]:
     """Let workers find this package also where it is not installed but run from a checkout."""
     root = str(Path(kernels_bench.__file__).parent.parent)
@@ -274,22 +286,12 @@ class Crew:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if under_nsys():
-            self._end_gently()
-        self.kill()
+        end(self._workers.values())
 
     def kill(self) -> None:
         """End all processes."""
         for worker in self._workers.values():
             worker.kill()
-
-    def _end_gently(self) -> None:
-        """What a profiler has not written yet of a process is lost with it."""
-        for worker in self._workers.values():
-            worker.hang_up()
-        deadline = time.monotonic() + PROFILED_ENDING_S
-        for worker in self._workers.values():
-            worker.ended(max(0.0, deadline - time.monotonic()))
 
     def start(self) -> None:
         """Start all processes that are not there yet and have them load; nothing is waited for."""

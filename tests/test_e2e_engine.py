@@ -14,10 +14,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e_runs import NEEDS_ENGINE, WORDS, Done, asked_as_stated, finish, runs, start
+from e2e_runs import NEEDS_ENGINE, WORDS, Done, asked_as_stated, ended_under_a_profiler, finish, runs, start
 from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
+from e2e.options import Options
 from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
 from e2e.session import read_ledger
 from e2e.summary import verdicts
@@ -243,3 +244,12 @@ def test_a_profiler_tells_prefill_from_decode(captured: Done) -> None:
     assert 1 <= found["prefill"].ranges <= 3
     assert found["decode"].ranges >= 11
     assert found["prefill"].total_ns + found["decode"].total_ns == pytest.approx(found["trial"].total_ns, rel=0.02)
+
+
+def test_under_a_profiler_an_engine_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nsys has not written yet of a process that is killed is lost."""
+    sizes = Options(
+        model="synthetic:tiny", batch_size=4, min_prompt=8, max_prompt=40, max_tokens=4, max_model_len=64, eager=True
+    )
+    status, said = ended_under_a_profiler(sizes, tmp_path, monkeypatch)
+    assert status == 0, said

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e_runs import NEEDS_ENGINE, Done, asked_as_stated, finish, runs, start, words_of
+from e2e_runs import NEEDS_ENGINE, Done, asked_as_stated, ended_under_a_profiler, finish, runs, start, words_of
 from test_cli import environment, wait_until
 
 from e2e.arms import environment as arm_environment
@@ -115,3 +115,12 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     process.communicate()
     assert len(children) >= 2
     assert wait_until(lambda: not any(runs(child) for child in children), 30)
+
+
+def test_under_a_profiler_a_server_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told to, and its engine's process with it."""
+    status, said = ended_under_a_profiler(
+        SERVED.model_copy(update={"mode": "online", "min_prompt": 30}), tmp_path, monkeypatch
+    )
+    assert status == 0, said
+    assert "Application shutdown complete" in said
