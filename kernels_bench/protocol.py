@@ -110,6 +110,7 @@ class Verify(Record):
         digest_sizes: M's whose outputs are digested.
         brief: a short run's companies.
         order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
+        memory: bytes of the device's that it takes, about.
     """
 
     case: Case
@@ -120,6 +121,7 @@ class Verify(Record):
     digest_sizes: tuple[int, ...]
     brief: bool = False
     order_s: float = 0.0
+    memory: int = 0
 
 
 class ReadOrder(Record):
@@ -215,7 +217,13 @@ class Release(Record):
 
 
 class Released(Record):
-    """Answer to `Release`."""
+    """Answer to `Release`.
+
+    Attributes:
+        kept: bytes of the device's memory that the process could not give back, though nothing uses them.
+    """
+
+    kept: int = 0
 
 
 class Failure(Record):

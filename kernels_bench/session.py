@@ -50,6 +50,9 @@ Processes take turns on a GPU, so that more of them give little once all is comp
 one, 24 s with two, 23 s with three or five).
 """
 
+_ROOM = 0.7
+"""Of a GPU's memory, what all cases that are verified at once may take; reading orders and the processes take some."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -171,7 +174,10 @@ def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display, aga
         display.note(f"{start.arm}: {start.provenance}, loaded in {start.seconds:.1f} s")
 
     on_cpu = run.manifest.device.type == "cpu"
-    with Crew(plan.arms, run.path / "logs", run.manifest.selection.timeout_s, came_up, plan.helpers) as crew:
+    timeout_s, facts = run.manifest.selection.timeout_s, run.manifest.environment.device
+    total = facts.memory_total_bytes if facts is not None else None
+    room = None if total is None else int(_ROOM * total)
+    with Crew(plan.arms, run.path / "logs", timeout_s, came_up, plan.helpers, room) as crew:
         early.hand_over(crew)
         crew.start()
         Runner(plan, crew, run, display, parallel=PARALLEL["cpu" if on_cpu else "cuda"]).run()

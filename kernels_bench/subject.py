@@ -238,6 +238,16 @@ class Replay:
         return Launched(company, tuple(output.clone() for output in self._outputs), [])
 
 
+def ran_out_of_memory(error: BaseException) -> bool:
+    """Whether there was too little memory; CUDA's own calls say so by an error that says nothing else."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+
+
+_NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
 def capture_graph(body: Callable[[], T], warm_up: Callable[[], object] | None = None) -> tuple[torch.cuda.CUDAGraph, T]:
     """Capture ``body``, after running ``warm_up`` (or itself) once to load and compile what it needs.
 

@@ -17,7 +17,7 @@ from kernels_bench.comparison import bits, difference, digest, same_bits, unwrit
 from kernels_bench.pairing import Pairing, pair, take
 from kernels_bench.records import CompanyRef, Counterexample, RelationResult, Verification
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company
-from kernels_bench.subject import Launched, Replay, Subject, poisoned_allocations
+from kernels_bench.subject import Launched, Replay, Subject, poisoned_allocations, ran_out_of_memory
 from kernels_bench.transfer import on_device
 
 # Rows of a deviating company that are compared with the reference too, at most.
@@ -180,7 +180,7 @@ class Verifier:
         try:
             return self._count(relation, setting)
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError) or not relation.needs_cuda:
+            if ran_out_of_memory(error) or not relation.needs_cuda:
                 raise
             torch.cuda.synchronize()  # raises again if the device itself is lost
             return RelationResult(relation=relation.name, status="unsupported", reason=first_line(error))

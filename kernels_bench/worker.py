@@ -49,7 +49,7 @@ from kernels_bench.protocol import (
 )
 from kernels_bench.records import ArmStart, Ceiling, Order, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
-from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind, poisoned_allocations
+from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind, poisoned_allocations, ran_out_of_memory
 from kernels_bench.timing import Stopwatch, TimedCase, let_go, stopwatch_for
 from kernels_bench.verification import Verifier
 from profiles.environment import read_environment
@@ -138,7 +138,7 @@ class Worker:
         try:
             return self._verified(request)
         finally:
-            self._free()  # here, where nothing of the case is held any more
+            self.free()  # here, where nothing of the case is held any more
 
     def _verified(self, request: Verify) -> Verification:
         case = request.case
@@ -204,7 +204,7 @@ class Worker:
         try:
             return self._reproduced(request)
         finally:
-            self._free()
+            self.free()
 
     def _reproduced(self, request: Reproduce) -> Reproduced:
         subject = self._make(request.case, request.seed, request.universe, watched=True)
@@ -270,18 +270,20 @@ class Worker:
     def _ceiling(self) -> Ceiling:
         with self._ranges.range("ceiling", category="ceiling"):
             found = measure_ceiling(self._stopwatch(), self._device)
-        self._free()
+        self.free()
         return found
 
     def _release(self) -> Released:
         self._forget()
-        self._free()
-        return Released()
+        self.free()
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated() if self._device.type == "cuda" else 0
+        return Released(kept=unused)
 
     def _forget(self) -> None:
         self._timed = self._subject = None
 
-    def _free(self) -> None:
+    def free(self) -> None:
+        """Give back the device's memory that nothing uses."""
         if self._device.type == "cuda":
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
@@ -291,9 +293,9 @@ class Worker:
         if isinstance(error, Unsupported):
             return Failure(status="unsupported", reason=first_line(error))
         self._forget()
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-            self._free()
-            return Failure(status="failed", reason=f"out of memory: {first_line(error)}", out_of_memory=True)
+        if ran_out_of_memory(error):
+            reason = f"out of memory: {first_line(error)}"
+            return Failure(status="failed", reason=reason, out_of_memory=True, lost=self._lost())
         name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
         return Failure(status="failed", reason=name + first_line(error), lost=self._lost())
 
@@ -325,6 +327,8 @@ def serve(connection: Connection) -> None:
             if not isinstance(error, (Unsupported, KernelFault, PluginError)):
                 sys.excepthook(type(error), error, error.__traceback__)
             reply = worker.failure(error)
+        if isinstance(reply, Failure):
+            worker.free()  # here, where no error holds what the case had any more
         connection.send(reply)
         if isinstance(reply, Failure) and reply.lost:
             return

@@ -25,6 +25,7 @@ from kernels_bench.protocol import (
     Failure,
     LoadArm,
     Release,
+    Released,
     Reply,
     Reproduce,
     Request,
@@ -47,6 +48,9 @@ ENDING_S = 5.0
 
 PROFILED_ENDING_S = 30.0
 """Under a profiler processes have this long, together, to end by themselves."""
+
+MOST_KEPT = 1 << 30
+"""Bytes of the device's memory that an idle process may keep; after a capture that failed, torch gives none back."""
 
 R = TypeVar("R", bound=Request)
 
@@ -260,6 +264,7 @@ class Crew:
         timeout_s: longest that one request may take.
         announce: told of every arm that came up.
         helpers: how many further processes an arm gets for `work`, until `release`.
+        memory: bytes of the device's that all of them may take together, about; None where nobody knows.
     """
 
     def __init__(
@@ -269,6 +274,7 @@ class Crew:
         timeout_s: float,
         announce: Callable[[ArmStart], None] = lambda _: None,
         helpers: Mapping[str, int] | None = None,
+        memory: int | None = None,
     ) -> None:
         # A worker has the name of its arm, or of its arm and HELPER.
         self._arms = {arm.name: arm for arm in arms}
@@ -276,11 +282,11 @@ class Crew:
             numbers = range(1, 1 + (helpers or {}).get(arm.name, 0))
             self._arms |= {arm.name + HELPER.format(number): arm for number in numbers}
         self._paces = {arm.name: _Pace() for arm in arms}
-        self._logs, self._timeout_s, self._announce = logs, timeout_s, announce
+        self._logs, self._timeout_s, self._announce, self._memory = logs, timeout_s, announce, memory
         self._workers: dict[str, Worker] = {}
         self._deaths = dict.fromkeys(self._arms, 0)
         self._loading: set[str] = set()
-        self._given_up: dict[str, str] = {}
+        self._given_up: dict[str, Failure] = {}
 
     def __enter__(self) -> Crew:
         return self
@@ -329,7 +335,7 @@ class Crew:
         if isinstance(reply, ArmStart) and not self._helps(name):
             self._announce(reply)
         elif isinstance(reply, Failure):
-            self._given_up[name] = f"{name} did not start: {reply.reason}"
+            self._given_up[name] = Failure(status="failed", reason=f"{name} did not start: {reply.reason}")
 
     def _ready(self, name: str) -> Worker | Failure:
         """The arm's worker, loaded, and started again if it died."""
@@ -339,14 +345,15 @@ class Crew:
         if name in self._loading:
             self._settle(name, worker.wait(START_TIMEOUT_S))
         if name in self._given_up:
-            return Failure(status="failed", reason=self._given_up[name])
+            return self._given_up[name]
         return worker
 
     def _note(self, name: str, reply: Reply) -> Reply:
         died = isinstance(reply, Failure) and reply.lost
         self._deaths[name] = self._deaths[name] + 1 if died else 0
         if self._deaths[name] >= DEATHS_IN_A_ROW and isinstance(reply, Failure):
-            self._given_up[name] = f"skipped after {DEATHS_IN_A_ROW} deaths in a row; the last: {reply.reason}"
+            reason = f"skipped after {DEATHS_IN_A_ROW} deaths in a row; the last: {reply.reason}"
+            self._given_up[name] = Failure(status="failed", reason=reason, out_of_memory=reply.out_of_memory)
         return reply
 
     def ask(self, name: str, request: Request) -> Reply:
@@ -373,7 +380,9 @@ class Crew:
             del self._arms[name]
         for name, worker in self._workers.items():
             if worker.alive and name not in self._loading:
-                self.ask(name, Release())
+                reply = self.ask(name, Release())
+                if isinstance(reply, Released) and reply.kept > MOST_KEPT:
+                    worker.kill()  # another one is started once it is needed
 
     def _helps(self, name: str) -> bool:
         return name != self._arms[name].name
@@ -388,7 +397,14 @@ class Crew:
                 yield request, reply
         if again:
             self.release()
+            self._forgive()
             yield from self.work(_queues(again), 1)
+
+    def _forgive(self) -> None:
+        """Processes that died for want of memory may try again."""
+        for name in [name for name, reply in self._given_up.items() if reply.out_of_memory]:
+            del self._given_up[name]
+            self._deaths[name] = 0
 
     def work(self, queues: Mapping[str, Sequence[R]], width: int) -> Iterator[tuple[R, Reply]]:
         """Answers to each arm's requests, at most ``width`` workers at work at a time, as they come.
@@ -399,7 +415,10 @@ class Crew:
         busy: dict[str, tuple[R, float]] = {}
         while busy or any(waiting.values()):
             while len(busy) < width and (name := self._next(waiting, busy)) is not None:
-                request = waiting[self._arms[name].name].pop(0)
+                queue = waiting[self._arms[name].name]
+                if busy and not self._have_room([queue[0], *(request for request, _ in busy.values())]):
+                    break
+                request = queue.pop(0)
                 worker = self._ready(name)
                 if isinstance(worker, Failure):
                     yield request, worker
@@ -414,6 +433,11 @@ class Crew:
                     yield request, self._note(name, reply)
                 else:
                     self._settle(name, reply)
+
+    def _have_room(self, requests: Iterable[Request]) -> bool:
+        """Whether the device has room for all of these at once."""
+        taken = sum(request.memory for request in requests if isinstance(request, Verify))
+        return self._memory is None or taken <= self._memory
 
     def _next(self, waiting: Mapping[str, Sequence[object]], busy: Mapping[str, object]) -> str | None:
         """An idle worker that is loaded, of the arm that has the longest way to go, as far as is known."""

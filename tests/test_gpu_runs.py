@@ -60,6 +60,20 @@ def test_the_other_arm_notices_nothing(failing: Faulty) -> None:
     assert failing.left == []
 
 
+def test_a_full_gpu_costs_the_cases_and_one_clear_reason(tmp_path: Path) -> None:
+    # Less than a process needs for itself: it dies before torch's allocator is asked.
+    room = torch.cuda.mem_get_info()[0] - (200 << 20)
+    held = torch.empty(room, dtype=torch.uint8, device="cuda")
+    chosen = ("--op", "rms_norm", "--arm", "torch,samebits", "--shapes", "1x64,1x66", "--dtype", "bf16,fp32")
+    ended = kernels_bench(*chosen, "--batch", "1", "--relation", "repeat", "--out", tmp_path / "run")
+    del held
+    torch.cuda.empty_cache()
+    found = [r for r in read_records(tmp_path / "run") if isinstance(r, Verification)]
+    assert ended.status == 3
+    assert {one.status for one in found} == {"failed"}
+    assert all("out of memory" in one.reason for one in found)
+
+
 def test_a_counterexample_is_made_again_by_its_command(tmp_path: Path) -> None:
     # cuBLAS splits K for few rows.
     chosen = ("--op", "mm", "--arm", "torch", "--shapes", "512x8192", "--dtype", "bf16", "--batch", "1,16,64,1024")

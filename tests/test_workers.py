@@ -15,12 +15,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, wait_until, workers_of
 
-from kernels_bench.cases import Case, Precision, Shape
+from kernels_bench.cases import Case, Precision, Record, Shape
 from kernels_bench.protocol import ArmInfo, Failure, Release, Released, Verify
 from kernels_bench.records import AnyRecord, ArmStart, Timing, Verification
 from kernels_bench.results import read_records
+from kernels_bench.subject import ran_out_of_memory
 from kernels_bench.workers import DEATHS_IN_A_ROW, Crew, Worker, WorkerError, read_catalogue
 
 
@@ -208,6 +210,53 @@ def test_what_a_kernel_started_ends_with_its_worker(tmp_path: Path) -> None:
         assert {child.name() for child in children} == {"sleep"}
     assert wait_until(lambda: not any(living(child.pid) for child in children), 5)
     assert not living(up[0].pid)
+
+
+@pytest.mark.parametrize(("memory", "most"), [(None, 2), (12, 2), (11, 1), (1, 1)])
+def test_no_more_is_verified_at_once_than_the_device_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int | None, most: int
+) -> None:
+    at_work: set[str] = set()
+    seen: list[int] = []
+    post, receive = Worker.post, Worker.receive
+
+    def posted(worker: Worker, request: Record, timeout_s: float) -> None:
+        if isinstance(request, Verify):
+            at_work.add(worker.name)
+            seen.append(len(at_work))
+        post(worker, request, timeout_s)
+
+    def received(worker: Worker) -> object:
+        at_work.discard(worker.name)
+        return receive(worker)
+
+    monkeypatch.setattr(Worker, "post", posted)
+    monkeypatch.setattr(Worker, "receive", received)
+    default = ArmInfo(name="torch", claims=False, summary="", environment={}, unavailable="")
+    with Crew([default, plugged("failing", "failing.py")], tmp_path, 60.0, memory=memory) as crew:
+        crew.start()
+        for arm in ("torch", "failing"):
+            assert isinstance(crew.ask(arm, verify(arm, 64)), Verification)
+        seen.clear()
+        large = {arm: [verify(arm, 64).model_copy(update={"memory": 6})] * 3 for arm in ("torch", "failing")}
+        answers = list(crew.work(large, width=2))
+    assert [type(reply) for _, reply in answers] == [Verification] * 6
+    assert max(seen) == most
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (ValueError("CUDA error: out of memory"), False),
+    ],
+)
+def test_too_little_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
+    assert ran_out_of_memory(error) is expected
 
 
 def test_under_a_profiler_workers_end_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ class RmsNorm(RowOperator):
     def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Roots of ``terms``; the weight keeps results within every dtype."""
         weight = torch.full((shape.k,), 2.0**-8, dtype=terms.dtype, device=terms.device)
-        return (terms.double().sqrt().to(terms.dtype),), (weight,)
+        return (terms.float().sqrt().to(terms.dtype),), (weight,)
 
     def probing(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """With an epsilon that takes the mean of 1 away, so that what is left is what exceeds it."""
@@ -105,7 +105,7 @@ _NOTHING = -1e4
 
 def _logits(terms: torch.Tensor) -> torch.Tensor:
     """Logits whose exponentials are ``terms``, of which the largest is 1."""
-    return torch.where(terms == 0, _NOTHING, terms.double().log()).to(terms.dtype)
+    return torch.where(terms == 0, _NOTHING, terms.float().log()).to(terms.dtype)
 
 
 def _rms_norm(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -175,7 +175,7 @@ class Softmax(RowOperator):
 
     def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): where the sum exceeds 1, 1 over it is less than 1."""
-        return _told(outputs[0].double().amax(1) < 1, outputs[0])
+        return _told(outputs[0].amax(1) < 1, outputs[0])
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.softmax, which vLLM's batch-invariant mode replaces."""
@@ -219,7 +219,7 @@ class LogSoftmax(RowOperator):
 
     def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): where the sum exceeds 1, its logarithm is not 0."""
-        return _told(outputs[0].double().amax(1) < 0, outputs[0])
+        return _told(outputs[0].amax(1) < 0, outputs[0])
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.log_softmax, which vLLM's batch-invariant mode replaces."""

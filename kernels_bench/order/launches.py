@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from kernels_bench.operators import RowTensors
-from kernels_bench.subject import capture_graph
+from kernels_bench.subject import capture_graph, ran_out_of_memory
 
 RowLaunch = Callable[[RowTensors], RowTensors]
 """A launch of rows, weights being bound already; it may write into its rows and use its results' memory again."""
@@ -35,7 +35,7 @@ def launched_in_turn(launch: RowLaunch, rows: RowTensors, m: int, see_time: Call
         try:
             return _replayed(launch, rows, m, see_time)
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if ran_out_of_memory(error):
                 raise
             torch.cuda.synchronize()  # raises again if the device itself is lost
     results = []
