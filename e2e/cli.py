@@ -25,7 +25,7 @@ from kernels_bench.plan import suggestion
 from kernels_bench.progress import display_for
 from kernels_bench.storage import ResultsError, default_directory, timestamp
 from kernels_bench.workers import WorkerError
-from profiles.environment import differences, read_environment
+from profiles.environment import differences, read_environment_with
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
 
@@ -131,7 +131,7 @@ def _begin(
         model=options.model,
         arms=arms or default_arms(device),
         device=device,
-        environment=read_environment(),
+        environment=read_environment_with(device.uuid, warn),
     )
     for line in header(manifest, note):
         print(line, flush=True)
@@ -153,7 +153,8 @@ def _settled(options: Options, device: Device) -> tuple[Options, str]:
 def _go_on(directory: Path, timeout_s: float) -> int:
     run_directory = RunDirectory.resume(directory)
     manifest = run_directory.manifest
-    run_directory.refuse(differences(manifest.environment, read_environment()))
+    now = read_environment_with(describe_device().uuid, warn)
+    run_directory.refuse(differences(manifest.environment, now))
     path = "" if manifest.arms == ("server",) else checkpoint(manifest.options.model, cache_directory(), warn)
     return _run(run_directory, path, tuple(range(manifest.options.num_trials)), timeout_s)
 

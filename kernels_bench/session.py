@@ -37,9 +37,8 @@ from kernels_bench.results import (
 from kernels_bench.runner import Runner
 from kernels_bench.summary import exit_status, summarise_run
 from kernels_bench.workers import Crew, WorkerError, read_catalogue
-from profiles.environment import Environment, read_environment
+from profiles.environment import Environment, read_environment_with
 from profiles.ranges import RangesNotRecorded
-from profiles.telemetry import TelemetryUnavailable, open_telemetry
 
 INTERRUPTED_STATUS = 130
 
@@ -126,14 +125,7 @@ def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs)
 
 
 def _environment(catalogue: Catalogue) -> Environment:
-    if catalogue.device.uuid is None:
-        return read_environment()
-    try:
-        with open_telemetry(uuid=catalogue.device.uuid) as telemetry:
-            return read_environment(telemetry.facts())
-    except TelemetryUnavailable as error:
-        print(f"kernels_bench: no telemetry: {error}", file=sys.stderr)
-        return read_environment()
+    return read_environment_with(catalogue.device.uuid, lambda line: print(f"kernels_bench: {line}", file=sys.stderr))
 
 
 def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, started: float) -> int:

@@ -7,13 +7,13 @@ import hashlib
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from profiles.telemetry import DeviceFacts
+from profiles.telemetry import DeviceFacts, TelemetryUnavailable, open_telemetry
 
 PACKAGES = (
     "cuda-bench",
@@ -137,6 +137,23 @@ def read_environment(device: DeviceFacts | None = None) -> Environment:
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
         device=device,
     )
+
+
+def read_environment_with(uuid: str | None, warn: Callable[[str], None]) -> Environment:
+    """The same with the facts of a GPU.
+
+    Args:
+        uuid: The GPU's, as CUDA gives it; None where there is none.
+        warn: Takes a line that says why its facts cannot be had.
+    """
+    if uuid is None:
+        return read_environment()
+    try:
+        with open_telemetry(uuid=uuid) as telemetry:
+            return read_environment(telemetry.facts())
+    except TelemetryUnavailable as error:
+        warn(f"no telemetry: {error}")
+        return read_environment()
 
 
 def differences(a: Environment, b: Environment) -> tuple[str, ...]:

@@ -21,10 +21,10 @@ from e2e.models import checkpoint
 from e2e.options import ARMS, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
 from e2e.prompts import WARM_UP, batch, needles
-from e2e.records import Alone, Answer, Lost, Manifest, Speeds, Started, Trial
+from e2e.records import FORMAT, Alone, Answer, Lost, Manifest, Speeds, Started, Trial
 from e2e.report import header, repeat_command, report
-from e2e.session import Ledger
-from e2e.summary import exit_status, overhead, speed, verdicts
+from e2e.session import Ledger, read_ledger
+from e2e.summary import exit_status, overhead, speed, speeds, verdicts
 from e2e.verdict import difference, judge, same
 from kernels_bench.cases import Device
 from kernels_bench.storage import timestamp
@@ -402,3 +402,26 @@ def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], sa
     (line,) = done.stderr.splitlines()
     assert said in line
     assert done.stdout == ""
+
+
+# The runs that this repository keeps.
+
+BASELINES = Path(__file__).parents[1] / "profiles" / "baselines" / "vllm-e2e"
+README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kept", sorted(BASELINES.iterdir()), ids=lambda path: path.name)
+def test_kept_runs_are_whole_and_the_readme_says_what_they_say(kept: Path) -> None:
+    options, ledger = FORMAT.read_manifest(kept).options, read_ledger(FORMAT.read_records(kept))
+    mode = "eager" if options.eager else "compiled"
+    (line,) = [
+        one for one in README.splitlines() if one.startswith(f"| `{options.model}` | {options.backend}, {mode} |")
+    ]
+    told = [cell.strip() for cell in line.strip("|").split("|")][2:]
+    found, measured = verdicts(ledger), speeds(ledger)
+    for arm, cell in zip(ARMS[:3], told, strict=True):
+        assert len(ledger.trials[arm]) == options.num_trials
+        assert cell.startswith(found[arm].verdict)
+        usual, own = measured["baseline"], measured[arm]
+        shown = f"{usual.throughput:.0f}" if arm == "baseline" else f"{overhead(usual.avg_time, own.avg_time):+.0f} %"
+        assert cell.endswith(f" · {shown}")

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from profiles import environment
-from profiles.environment import PACKAGES, VARIABLES, Environment, differences, read_environment
+from profiles.environment import PACKAGES, VARIABLES, Environment, differences, read_environment, read_environment_with
 from profiles.telemetry import DeviceFacts
 
 NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes"}
@@ -181,3 +181,12 @@ def test_without_git_the_commit_is_unknown(tree: Path, monkeypatch: pytest.Monke
     _git(tree, "init", "-q")
     monkeypatch.setenv("PATH", "")
     assert read_environment().git_commit is None
+
+
+def test_a_card_that_cannot_be_asked_is_said_and_left_out() -> None:
+    said: list[str] = []
+    assert read_environment_with(None, said.append) == read_environment()
+    assert said == []
+    assert read_environment_with("no-such-card", said.append) == read_environment()
+    assert len(said) == 1
+    assert said[0].startswith("no telemetry: ")
