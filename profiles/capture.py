@@ -17,6 +17,7 @@ from profiles.findings import Record
 from profiles.nsys import (
     export,
     find_nsys,
+    has_kernels,
     has_ranges,
     nsys_version,
     nvtx_is_deaf,
@@ -132,6 +133,8 @@ def capture_with_nsys(
         complaint = what_is_missing(exported)
     else:
         complaint = why_no_report(stem, chosen, ended.status, ended.started)
+    if not complaint and not has_kernels(exported):
+        warn("the report holds no kernel: nothing ran on a GPU, or processes were killed before nsys had saved any")
     if not complaint and not has_ranges(exported):
         warn(deaf or "the report holds no NVTX range: its kernels belong to none")
     reports = tuple(one.name for one in (exported, report) if one.is_file())

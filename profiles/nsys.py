@@ -182,6 +182,11 @@ def what_is_missing(exported_: Path) -> str:
     return ""
 
 
+def has_kernels(exported_: Path) -> bool:
+    """Whether an export holds any kernel."""
+    return _KERNELS in _tables(exported_)[0]
+
+
 def has_ranges(exported_: Path) -> bool:
     """Whether an export holds anything of NVTX."""
     return _RANGES in _tables(exported_)[0]

@@ -182,6 +182,15 @@ def test_a_command_without_ranges_is_no_error(nsys: Path) -> None:
     ended = capture(nsys, "--out", "out", *command("pass"))
     assert ended.status == 0
     assert "the report holds no NVTX range" in ended.stderr
+    assert "no kernel" not in ended.stderr
+
+
+def test_a_report_without_kernels_is_said(nsys: Path) -> None:
+    write_report(nsys / "export.sqlite", [Span("r", 0, 100)], [])
+    ended = capture(nsys, "--out", "out", *command("pass"))
+    assert ended.status == 0
+    assert "the report holds no kernel" in ended.stderr
+    assert "no NVTX range" not in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_an_engines_kernels_have_families(tmp_path: Path) -> None:
     ended = profiles("capture", "--out", tmp_path / "a", "--", *run)
     assert ended.status in (0, 1), ended.stderr
     arms = analyse(tmp_path / "a" / "report.sqlite").families
-    assert {arm.arm for arm in arms} == {"baseline", "batch-invariant"}
+    assert {arm.arm for arm in arms} == {"baseline", "batch-invariant"}, ended.stderr
     for arm in arms:
         shares = {one.family: one.share for one in arm.families}
         assert shares.get(OTHER, 0) < 0.05, arm.other
