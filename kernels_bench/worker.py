@@ -170,7 +170,8 @@ class Worker:
             ))  # fmt: skip
         except Exception as error:  # whatever a kernel has against probes is no fault of it
             self._survive(error)
-            order = Order(status="unknown", reason=first_line(error))
+            reason = "there was no memory left to read it" if ran_out_of_memory(error) else first_line(error)
+            order = Order(status="unknown", reason=reason)
         return found.model_copy(update={"order": order})
 
     def _survive(self, error: Exception) -> None:

@@ -415,10 +415,7 @@ class Crew:
         busy: dict[str, tuple[R, float]] = {}
         while busy or any(waiting.values()):
             while len(busy) < width and (name := self._next(waiting, busy)) is not None:
-                queue = waiting[self._arms[name].name]
-                if busy and not self._have_room([queue[0], *(request for request, _ in busy.values())]):
-                    break
-                request = queue.pop(0)
+                request = waiting[self._arms[name].name].pop(0)
                 worker = self._ready(name)
                 if isinstance(worker, Failure):
                     yield request, worker
@@ -434,13 +431,17 @@ class Crew:
                 else:
                     self._settle(name, reply)
 
-    def _have_room(self, requests: Iterable[Request]) -> bool:
-        """Whether the device has room for all of these at once."""
-        taken = sum(request.memory for request in requests if isinstance(request, Verify))
-        return self._memory is None or taken <= self._memory
+    def _fits(self, request: Request, busy: Mapping[str, tuple[Request, float]]) -> bool:
+        """Whether the device has room for a request beside those that are under way."""
+        beside = (under_way for under_way, _ in busy.values())
+        taken = sum(one.memory for one in (request, *beside) if isinstance(one, Verify))
+        return not busy or self._memory is None or taken <= self._memory
 
-    def _next(self, waiting: Mapping[str, Sequence[object]], busy: Mapping[str, object]) -> str | None:
-        """An idle worker that is loaded, of the arm that has the longest way to go, as far as is known."""
+    def _next(self, waiting: Mapping[str, Sequence[R]], busy: Mapping[str, tuple[R, float]]) -> str | None:
+        """An idle worker that is loaded, of the arm that has the longest way to go, as far as is known.
+
+        Arms whose next request finds no room on the device let others pass.
+        """
         idle = [
             name
             for name, arm in self._arms.items()
@@ -448,6 +449,7 @@ class Crew:
             and name not in busy
             and name not in self._loading
             and not (self._helps(name) and name in self._given_up)
+            and self._fits(waiting[arm.name][0], busy)
         ]
         return max(idle, key=lambda name: self._seconds_left(self._arms[name].name, waiting), default=None)
 
