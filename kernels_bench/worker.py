@@ -21,11 +21,12 @@ from kernels_bench.cases import Case, first_line
 from kernels_bench.catalogue import catalogue
 from kernels_bench.ceiling import measure_ceiling
 from kernels_bench.launch import requests
-from kernels_bench.operators import operators
+from kernels_bench.operators import Operator, operators
 from kernels_bench.order.picture import picture
 from kernels_bench.order.reading import Reading, Task
 from kernels_bench.order.record import order_of
 from kernels_bench.order.tree import Tree
+from kernels_bench.order.usual import AT_ONCE, usual_order
 from kernels_bench.order.words import outline
 from kernels_bench.protocol import (
     AskCatalogue,
@@ -180,10 +181,11 @@ class Worker:
             raise error
 
     def _orders(self, request: ReadOrder) -> tuple[Order, Reading]:
-        """A case's orders, for which the trees of earlier cases with as many terms are tried."""
+        """A case's orders, for which a usual one and the trees of earlier cases with as many terms are tried."""
         operator = operators()[request.case.operator].probed(request.length, request.logits)
         seen = self._trees.setdefault((operator.signed, operator.terms_of(request.case.shape)), [])
-        task = Task(request.sizes, request.seed, request.budget_s, tuple(seen), request.every)
+        guesses = (*_usual(operator, request.case), *seen)
+        task = Task(request.sizes, request.seed, request.budget_s, guesses, request.every)
         with self._ranges.range(f"order/{request.case.key}", category="order"):
             order, reading = order_of(request.case, operator, bind(request.case, self._kernels), task, self._device)
         if self._device.type == "cuda":
@@ -307,6 +309,13 @@ class Worker:
         except RuntimeError:
             return True
         return False
+
+
+def _usual(operator: Operator, case: Case) -> tuple[Tree, ...]:
+    """What a matrix product's order often is."""
+    if operator.sums_are_rows or not operator.signed:
+        return ()
+    return (usual_order(operator.terms_of(case.shape), AT_ONCE[case.precision.input]),)
 
 
 def _telemetry() -> Telemetry | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from orders import Nested, built, known_orders, mean_kernel, mm_kernel, nests
+from orders import Nested, built, fused, known_orders, mean_kernel, mm_kernel, nests
 from test_order import always
 from test_order_positive import binary_nests, softmax_kernel
 
@@ -23,8 +24,12 @@ from kernels_bench.order.layout import difference, uniform
 from kernels_bench.order.positive import TripleProber
 from kernels_bench.order.probe import Asker
 from kernels_bench.order.reading import NOT_ASKED, Reading, Task, read_orders
+from kernels_bench.order.usual import AT_ONCE, usual_order
+from kernels_bench.records import Verification
+from kernels_bench.results import read_records
 
 CPU = torch.device("cpu")
+BASELINE = Path(__file__).parents[1] / "profiles" / "baselines" / "h100-80gb-hbm3"
 Launch = Callable[[RowTensors, tuple[torch.Tensor, ...]], RowTensors]
 N = 40
 
@@ -97,6 +102,24 @@ def test_a_right_guess_spares_the_reading_and_a_wrong_one_changes_nothing() -> N
         assert found.trees == unaided.trees == dict.fromkeys((1, 3, 8), orders["pairwise"])
         assert found.refused == {}
     assert guessed.launches < unaided.launches < misled.launches
+
+
+@given(st.integers(1, 200), st.sampled_from(sorted({*AT_ONCE.values(), 4})))
+def test_usual_orders_are_running_sums_of_groups(terms: int, at_once: int) -> None:
+    assert usual_order(terms, at_once) == built(fused(range(terms), at_once))
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("k", [128, 1015, 3584, 4096])
+def test_usual_orders_were_found_on_an_h100(precision: str, k: int) -> None:
+    found = {
+        one.digest
+        for record in read_records(BASELINE)
+        if isinstance(record, Verification) and record.order is not None
+        if (record.case.arm, record.case.precision.input, record.case.shape.k) == ("samebits", precision, k)
+        for one in record.order.found
+    }
+    assert usual_order(k, AT_ONCE[precision]).digest in found
 
 
 def test_a_guess_that_holds_at_some_m_alone_is_no_proof_for_the_others() -> None:

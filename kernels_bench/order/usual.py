@@ -1,0 +1,29 @@
+"""The orders that most matrix products have, so that they need not be read out, but proven only."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from kernels_bench.order.tree import Tree, tree
+
+AT_ONCE = {"bf16": 16, "fp16": 16, "fp32": 1}
+"""Terms of each dtype that are added to a running sum at once: by a matrix unit of a Hopper GPU, or one by one."""
+
+
+@lru_cache(16)
+def usual_order(terms: int, at_once: int) -> Tree:
+    """Groups of terms, each added to the running sum at once; the last one may be smaller.
+
+    Args:
+        terms: how many there are.
+        at_once: of a group.
+    """
+    groups: list[list[int]] = []
+    total: list[int] = []
+    for begin in range(0, terms, at_once):
+        joined = [*total, *range(begin, min(begin + at_once, terms))]
+        if len(joined) > 1:
+            groups.append(joined)
+            joined = [terms + len(groups) - 1]
+        total = joined
+    return tree(terms, groups)
