@@ -14,9 +14,9 @@ from typing import Self
 
 from kernels_bench.cases import Device
 from kernels_bench.catalogue import catalogue
+from kernels_bench.crew import Crew
 from kernels_bench.plan import UsageError, make_plan
 from kernels_bench.results import Selection
-from kernels_bench.workers import Crew
 from profiles.telemetry import TelemetryUnavailable, open_telemetry
 
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kernels_bench.cases import LOGITS, Case, Logits, Record
+from kernels_bench.crew import Crew
 from kernels_bench.plan import Plan, make_plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Catalogue, Failure, OrderRead, ReadOrder, Reply
@@ -15,7 +16,6 @@ from kernels_bench.records import Order
 from kernels_bench.results import ResultsError, Selection
 from kernels_bench.session import catalogue_of
 from kernels_bench.wording import sizes_text
-from kernels_bench.workers import Crew
 
 KEYS = {"cuda": (129, 1025), "cpu": (17, 65)}
 """How many keys attention adds by default: one more than tiles have, so that the last one stands alone."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kernels_bench.cases import Case, Device, Record
+from kernels_bench.crew import Crew
 from kernels_bench.plan import UsageError, make_plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure, Reply, Reproduce, Reproduced
@@ -14,7 +15,6 @@ from kernels_bench.records import Counterexample, Verification
 from kernels_bench.reproductions import reproductions
 from kernels_bench.results import Selection, read_manifest, read_records
 from kernels_bench.session import PARALLEL, catalogue_of
-from kernels_bench.workers import Crew
 
 REPEAT = "repeat"
 """The relation of a company with itself."""

@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
+from kernels_bench.crew import Crew
 from kernels_bench.plan import Plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure, FinishTiming, Reproduce, TakeTurn
 from kernels_bench.records import AnyRecord, Timing, Verification
 from kernels_bench.reproductions import reproductions
 from kernels_bench.runner import prepare_timing
-from kernels_bench.workers import Crew
 from profiles.ranges import REPLAY, Ranges
 
 REPLAYED_TURNS = 2

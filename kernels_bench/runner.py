@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from kernels_bench.cases import Case, Load
+from kernels_bench.crew import Crew
 from kernels_bench.operators import operators
 from kernels_bench.plan import Plan
 from kernels_bench.progress import Display
@@ -20,7 +21,6 @@ from kernels_bench.protocol import (
 )
 from kernels_bench.records import AnyRecord, Ceiling, Status, Timing, Verification
 from kernels_bench.results import RunDirectory
-from kernels_bench.workers import Crew
 
 DEFAULT_ARM = "torch"
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from kernels_bench.cases import Case, at_token
 from kernels_bench.conclusions import ArmFact, RunFacts, RunSummary
+from kernels_bench.crew import Crew
 from kernels_bench.head_start import HeadStart, expected_gpu, hidden_beside
 from kernels_bench.overview import overview, write_between
 from kernels_bench.plan import Plan, UsageError, make_plan
@@ -36,7 +37,7 @@ from kernels_bench.results import (
 )
 from kernels_bench.runner import Runner
 from kernels_bench.summary import exit_status, summarise_run
-from kernels_bench.workers import Crew, WorkerError, read_catalogue
+from kernels_bench.workers import WorkerError, read_catalogue
 from profiles.environment import Environment, read_environment_with
 from profiles.ranges import RangesNotRecorded
 

@@ -19,11 +19,12 @@ import torch
 from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, wait_until, workers_of
 
 from kernels_bench.cases import Case, Precision, Record, Shape
+from kernels_bench.crew import DEATHS_IN_A_ROW, Crew
 from kernels_bench.protocol import ArmInfo, Failure, Release, Released, Verify
 from kernels_bench.records import AnyRecord, ArmStart, Timing, Verification
 from kernels_bench.results import read_records
 from kernels_bench.subject import ran_out_of_memory
-from kernels_bench.workers import DEATHS_IN_A_ROW, Crew, Worker, WorkerError, read_catalogue
+from kernels_bench.workers import Worker, WorkerError, read_catalogue
 
 
 @dataclass(frozen=True)
