@@ -153,7 +153,8 @@ def _settled(options: Options, device: Device) -> tuple[Options, str]:
 def _go_on(directory: Path, timeout_s: float) -> int:
     run_directory = RunDirectory.resume(directory)
     manifest = run_directory.manifest
-    now = read_environment_with(describe_device().uuid, warn)
+    # Where another card is, or none, this one's facts are missing, which is a difference too.
+    now = read_environment_with(manifest.device.uuid, warn)
     run_directory.refuse(differences(manifest.environment, now))
     path = "" if manifest.arms == ("server",) else checkpoint(manifest.options.model, cache_directory(), warn)
     return _run(run_directory, path, tuple(range(manifest.options.num_trials)), timeout_s)
