@@ -21,12 +21,12 @@ from kernels_bench.cases import Case, first_line
 from kernels_bench.catalogue import catalogue
 from kernels_bench.ceiling import measure_ceiling
 from kernels_bench.launch import requests
-from kernels_bench.operators import Operator, operators
+from kernels_bench.operators import operators
 from kernels_bench.order.picture import picture
 from kernels_bench.order.reading import Reading, Task
 from kernels_bench.order.record import order_of
 from kernels_bench.order.tree import Tree
-from kernels_bench.order.usual import AT_ONCE, usual_order
+from kernels_bench.order.usual import usual_orders
 from kernels_bench.order.words import outline
 from kernels_bench.protocol import (
     AskCatalogue,
@@ -184,7 +184,7 @@ class Worker:
         """A case's orders, for which a usual one and the trees of earlier cases with as many terms are tried."""
         operator = operators()[request.case.operator].probed(request.length, request.logits)
         seen = self._trees.setdefault((operator.signed, operator.terms_of(request.case.shape)), [])
-        guesses = (*_usual(operator, request.case), *seen)
+        guesses = (*usual_orders(operator, request.case), *seen)
         task = Task(request.sizes, request.seed, request.budget_s, guesses, request.every)
         with self._ranges.range(f"order/{request.case.key}", category="order"):
             order, reading = order_of(request.case, operator, bind(request.case, self._kernels), task, self._device)
@@ -309,13 +309,6 @@ class Worker:
         except RuntimeError:
             return True
         return False
-
-
-def _usual(operator: Operator, case: Case) -> tuple[Tree, ...]:
-    """What a matrix product's order often is."""
-    if operator.sums_are_rows or not operator.signed:
-        return ()
-    return (usual_order(operator.terms_of(case.shape), AT_ONCE[case.precision.input]),)
 
 
 def _telemetry() -> Telemetry | None:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+from kernels_bench.cases import Case
+from kernels_bench.operators import Operator
 from kernels_bench.order.tree import Tree, tree
 
 AT_ONCE = {"bf16": 16, "fp16": 16, "fp32": 1}
 """Terms of each dtype that are added to a running sum at once: by a matrix unit of a Hopper GPU, or one by one."""
+
+
+def usual_orders(operator: Operator, case: Case) -> tuple[Tree, ...]:
+    """What may well be the order of a case; nothing of operators that are no matrix products."""
+    if operator.sums_are_rows or not operator.signed:
+        return ()
+    return (usual_order(operator.terms_of(case.shape), AT_ONCE[case.precision.input]),)
 
 
 @lru_cache(16)
