@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 
 from kernels_bench.arms import Kernel, Unsupported
+from kernels_bench.capture import capture_graph
 from kernels_bench.cases import Case
 from kernels_bench.comparison import poison, same_bits
 from kernels_bench.operators import Lines, Operator, RowTensors, Tensors
 from kernels_bench.relations import Company
 from kernels_bench.relations.base import Launch
 from profiles.ranges import Ranges
-
-T = TypeVar("T")
 
 
 class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, not an error of ours
@@ -213,7 +210,7 @@ class Subject:
         """Capture one launch in a CUDA graph.
 
         Raises:
-            RuntimeError: torch's, where the kernel does something that a graph cannot hold.
+            NotCapturable: the kernel does something that a graph cannot hold.
         """
         inputs = self.gather(company)
         graph, outputs = capture_graph(lambda: self.launch(inputs))
@@ -238,62 +235,7 @@ class Replay:
         return Launched(company, tuple(output.clone() for output in self._outputs), [])
 
 
-def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory; CUDA's own calls say so by an error that says nothing else."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
-
-
-_NO_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-
-
-def capture_graph(body: Callable[[], T], warm_up: Callable[[], object] | None = None) -> tuple[torch.cuda.CUDAGraph, T]:
-    """Capture ``body``, after running ``warm_up`` (or itself) once to load and compile what it needs.
-
-    What ``torch.cuda.graph`` does, but for emptying the allocator's cache every time: that takes longer than all the
-    rest, and the memory of graphs that are gone stays in the cache until somebody does.
-
-    Raises:
-        RuntimeError: torch's, where ``body`` does something that a graph cannot hold.
-    """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        (warm_up or body)()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.stream(side):
-        graph.capture_begin(capture_error_mode="thread_local")
-        try:
-            result = body()
-        finally:
-            graph.capture_end()
-    return graph, result
-
-
 def _tensors(arguments: tuple[object, ...]) -> list[tuple[int, torch.Tensor]]:
     """All tensors among some arguments and within their tuples, each with its argument's place."""
     within = ((place, a if isinstance(a, tuple) else (a,)) for place, a in enumerate(arguments))
     return [(place, tensor) for place, group in within for tensor in group if isinstance(tensor, torch.Tensor)]
-
-
-_M_PERTURB = -6  # glibc's malloc.h
-
-
-@contextmanager
-def poisoned_allocations(device: torch.device) -> Iterator[None]:
-    """On a CPU, have malloc hand out memory that is filled with 0x7f, which is huge or NaN in every dtype.
-
-    On CUDA `Subject.run` leaves poison in the caching allocator's free blocks instead.  Without glibc this does
-    nothing, and an unwritten result is still found by the comparison with the reference.
-    """
-    libc = ctypes.CDLL(None) if device.type == "cpu" else None
-    if libc is None or not hasattr(libc, "mallopt"):
-        yield
-        return
-    libc.mallopt(_M_PERTURB, 0x80)
-    try:
-        yield
-    finally:
-        libc.mallopt(_M_PERTURB, 0)

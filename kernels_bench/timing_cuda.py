@@ -11,7 +11,7 @@ from typing import Literal
 
 import torch
 
-from kernels_bench.subject import capture_graph, ran_out_of_memory
+from kernels_bench.capture import NotCapturable, capture_graph
 from kernels_bench.timing import Call, Meter, within_turn
 
 # 30 µs at 1980 MHz: long enough to tell the clock to about one per cent.
@@ -159,10 +159,7 @@ class CudaStopwatch:
     def _captured(self, regions: Sequence[Region], otherwise: Meter, calls: int) -> Meter:
         try:
             return GraphMeter(self, BracketedGraph(regions), calls)
-        except RuntimeError as error:
-            if ran_out_of_memory(error):
-                raise
-            torch.cuda.synchronize()  # raises again if the device itself is lost
+        except NotCapturable:
             return otherwise
 
     def _calibrate(self) -> None:

@@ -11,13 +11,15 @@ from itertools import accumulate
 import torch
 
 from kernels_bench.accuracy import Referee
+from kernels_bench.capture import NotCapturable
 from kernels_bench.cases import first_line
 from kernels_bench.commands import command_line
 from kernels_bench.comparison import bits, difference, digest, same_bits, unwritten
+from kernels_bench.memory import poisoned_allocations
 from kernels_bench.pairing import Pairing, pair, take
 from kernels_bench.records import CompanyRef, Counterexample, RelationResult, Verification
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company
-from kernels_bench.subject import Launched, Replay, Subject, poisoned_allocations, ran_out_of_memory
+from kernels_bench.subject import Launched, Replay, Subject
 from kernels_bench.transfer import on_device
 
 # Rows of a deviating company that are compared with the reference too, at most.
@@ -179,10 +181,7 @@ class Verifier:
             return RelationResult(relation=relation.name, status="unsupported", reason="needs a CUDA device")
         try:
             return self._count(relation, setting)
-        except RuntimeError as error:
-            if ran_out_of_memory(error) or not relation.needs_cuda:
-                raise
-            torch.cuda.synchronize()  # raises again if the device itself is lost
+        except NotCapturable as error:
             return RelationResult(relation=relation.name, status="unsupported", reason=first_line(error))
         finally:
             self._replays.clear()

@@ -21,6 +21,7 @@ from kernels_bench.cases import Case, first_line
 from kernels_bench.catalogue import catalogue
 from kernels_bench.ceiling import measure_ceiling
 from kernels_bench.launch import requests
+from kernels_bench.memory import poisoned_allocations, ran_out_of_memory
 from kernels_bench.operators import operators
 from kernels_bench.order.picture import picture
 from kernels_bench.order.reading import Reading, Task
@@ -50,7 +51,7 @@ from kernels_bench.protocol import (
 )
 from kernels_bench.records import ArmStart, Ceiling, Order, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
-from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind, poisoned_allocations, ran_out_of_memory
+from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind
 from kernels_bench.timing import Stopwatch, TimedCase, let_go, stopwatch_for
 from kernels_bench.verification import Verifier
 from profiles.environment import read_environment

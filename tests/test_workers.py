@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-import torch
 from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, wait_until, workers_of
 
 from kernels_bench.cases import Case, Precision, Record, Shape
@@ -23,7 +22,6 @@ from kernels_bench.crew import DEATHS_IN_A_ROW, Crew
 from kernels_bench.protocol import ArmInfo, Failure, Release, Released, Verify
 from kernels_bench.records import AnyRecord, ArmStart, Timing, Verification
 from kernels_bench.results import read_records
-from kernels_bench.subject import ran_out_of_memory
 from kernels_bench.workers import Worker, WorkerError, read_catalogue
 
 
@@ -243,21 +241,6 @@ def test_no_more_is_verified_at_once_than_the_device_has_room_for(
         answers = list(crew.work(large, width=2))
     assert [type(reply) for _, reply in answers] == [Verification] * 6
     assert max(seen) == most
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."), True),
-        (RuntimeError("CUDA error: out of memory"), True),
-        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
-        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
-        (ValueError("CUDA error: out of memory"), False),
-    ],
-)
-def test_too_little_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
-    assert ran_out_of_memory(error) is expected
 
 
 def test_under_a_profiler_workers_end_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

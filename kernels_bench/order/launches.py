@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 
+from kernels_bench.capture import NotCapturable, capture_graph
 from kernels_bench.operators import RowTensors
-from kernels_bench.subject import capture_graph, ran_out_of_memory
 
 RowLaunch = Callable[[RowTensors], RowTensors]
 """A launch of rows, weights being bound already; it may write into its rows and use its results' memory again."""
@@ -34,10 +34,8 @@ def launched_in_turn(launch: RowLaunch, rows: RowTensors, m: int, see_time: Call
     if rows[0].device.type == "cuda" and len(rows[0]) > EAGER * m:
         try:
             return _replayed(launch, rows, m, see_time)
-        except RuntimeError as error:
-            if ran_out_of_memory(error):
-                raise
-            torch.cuda.synchronize()  # raises again if the device itself is lost
+        except NotCapturable:
+            pass  # then one by one
     results = []
     for begin in range(0, len(rows[0]), m):
         see_time()
@@ -49,7 +47,7 @@ def _replayed(launch: RowLaunch, rows: RowTensors, m: int, see_time: Callable[[]
     """The same by replays of one graph.
 
     Raises:
-        RuntimeError: torch's, where the kernel does something that a graph cannot hold.
+        NotCapturable: the kernel does something that a graph cannot hold.
     """
     size = GROUPED * m
     held = tuple(tensor[:size].clone() for tensor in rows)
