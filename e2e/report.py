@@ -115,9 +115,10 @@ def _numbers(counts: tuple[int, ...]) -> str:
 def _divergence(found: Divergence) -> str:
     where = "from one run alone to the next" if found.trial is None else f"in trial {found.trial + 1}"
     what = "token ids part" if found.tokens_differ else "token ids agree, log probabilities do not"
+    how_far = f"differ by at most {found.largest:.3g}" if found.largest else "agree"
     return (
         f"needle {found.needle + 1} differs {where} from step {found.step + 1} on: {what}; "
-        f"log probabilities of the same tokens differ by at most {found.largest:.3g}"
+        f"log probabilities of the same tokens {how_far}"
     )
 
 

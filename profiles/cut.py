@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from profiles.nsight_report import read_sqlite
+from profiles.nsight_report import EXPORT_FACTS, read_sqlite
 from profiles.trace import ReportError, Trace
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -125,9 +125,7 @@ def _drop_idle_calls(new: sqlite3.Connection, work: list[str]) -> None:
 def _take_names(new: sqlite3.Connection, there: set[str]) -> None:
     used = " UNION ".join(f"SELECT {column} FROM main.{table}" for table, column in _NAMES if table in there)
     new.execute(f"CREATE TABLE StringIds AS SELECT id, value FROM old.StringIds WHERE id IN ({used})")
-    if "META_DATA_EXPORT" in there:
-        marks = ", ".join("?" * len(_FACTS))
-        new.execute("CREATE TABLE META_DATA_EXPORT (name TEXT, value TEXT)")
-        new.execute(
-            f"INSERT INTO META_DATA_EXPORT SELECT name, value FROM old.META_DATA_EXPORT WHERE name IN ({marks})", _FACTS
-        )
+    marks = ", ".join("?" * len(_FACTS))
+    for table in there.intersection(EXPORT_FACTS):
+        new.execute(f"CREATE TABLE {table} (name TEXT, value TEXT)")
+        new.execute(f"INSERT INTO {table} SELECT name, value FROM old.{table} WHERE name IN ({marks})", _FACTS)

@@ -44,6 +44,9 @@ _STYLES: Mapping[int, Style] = {_PUSH_POP: "PushPop", _START_END: "StartEnd"}
 _FORM = ("shortName", "demangledName", "gridX", "gridY", "gridZ", "blockX", "blockY", "blockZ", "registersPerThread")
 _NOTHING: Array = np.zeros(0, dtype=np.int64)
 
+EXPORT_FACTS = ("META_DATA_EXPORT", "EXPORT_META_DATA")
+"""The table in which an export says of what version it is; the latter in Nsight Systems 2022.4."""
+
 
 def read_sqlite(path: Path) -> Trace:
     """A report that ``nsys export --type sqlite`` wrote.
@@ -70,7 +73,7 @@ class _Reader:
     def trace(self) -> Trace:
         """All that is read of it."""
         tables = {str(name) for (name,) in self.database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables & {_KERNEL, _RUNTIME, _NVTX, "StringIds", "META_DATA_EXPORT"}:
+        if not tables & {_KERNEL, _RUNTIME, _NVTX, "StringIds", *EXPORT_FACTS}:
             raise ValueError("it has none of its tables")
         strings = self._strings()
         kernels: list[Kernel] = []
@@ -183,11 +186,14 @@ class _Reader:
         )
 
     def _source(self) -> str:
-        if not self._columns("META_DATA_EXPORT"):
-            return "Nsight Systems, version unknown"
         facts = {
-            str(key): str(value) for key, value in self.database.execute("SELECT name, value FROM META_DATA_EXPORT")
+            str(name): str(value)
+            for table in EXPORT_FACTS
+            if self._columns(table)
+            for name, value in self.database.execute(f"SELECT name, value FROM {table}")
         }
+        if not facts:
+            return "Nsight Systems, version unknown"
         product = facts.get("EXPORT_PRODUCT_VERSION", "version unknown")
         return f"Nsight Systems {product}, schema {facts.get('EXPORT_SCHEMA_VERSION', 'unknown')}"
 

@@ -22,13 +22,36 @@ class RangesNotRecorded(RuntimeError):  # noqa: N818 - it reads as the fact it s
 
 
 class _Domain(Protocol):
-    """The part of `nvtx.Domain` that is used; it is the same from nvtx 0.2.12 to 0.2.17."""
+    """The part of `nvtx.Domain` that is used; it is the same from nvtx 0.2.12 to 0.2.17, and `_Earlier` before."""
 
     def get_event_attributes(self, *, message: str, category: str | None, payload: int | None) -> Any: ...
 
     def push_range(self, attributes: Any) -> None: ...
 
     def pop_range(self) -> None: ...
+
+
+class _Earlier:
+    """A domain of nvtx before 0.2.12, in which functions of the package do what domains themselves do later.
+
+    Nsight Systems up to 2024.2 records nothing of later ones.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def get_event_attributes(self, *, message: str, category: str | None, payload: int | None) -> Any:
+        return {"message": message, "category": category, "payload": payload}
+
+    def push_range(self, attributes: Any) -> None:
+        import nvtx
+
+        nvtx.push_range(domain=self._name, **attributes)
+
+    def pop_range(self) -> None:
+        import nvtx
+
+        nvtx.pop_range(domain=self._name)
 
 
 class Ranges:
@@ -110,6 +133,8 @@ def _recording_domain(name: str) -> _Domain | None:
         return None
     if not nvtx.enabled():
         return None
+    if not hasattr(nvtx, "Domain"):
+        return _Earlier(name)
     # Without a tool that listens, nvtx gives a DummyDomain instead.
     domain = nvtx.get_domain(name)
     if isinstance(domain, nvtx.Domain):

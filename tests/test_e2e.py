@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,12 +133,23 @@ def test_a_batch_hides_every_needle_once_among_fillers_of_the_stated_lengths(tri
     assert all(0 <= token < 1000 for prompt in made.prompts for token in prompt)
 
 
-def test_needles_have_lengths_up_to_the_longest_and_the_first_is_upstreams() -> None:
-    options = Options(needles=5)
+def test_needles_stand_on_both_sides_of_every_edge_and_the_first_is_upstreams() -> None:
+    options = Options(needles=5, max_prompt=1024)
     hidden = needles(options, [1, 2, 3], 5000)
     assert hidden[0] == (1, 2, 3)
-    assert [len(needle) for needle in hidden[1:]] == sorted({len(needle) for needle in hidden[1:]})
+    lengths = [len(needle) for needle in hidden[1:]]
+    assert lengths[-1] == options.max_prompt
+    assert all(3 <= long / short <= 8 for short, long in pairwise([1, *lengths]))
     assert len(needles(options, None, 5000)[0]) > 0
+
+
+@given(count=st.integers(1, 12), longest=st.integers(1, 5000))
+def test_however_many_needles_none_is_empty_or_longer_than_the_longest_filler(count: int, longest: int) -> None:
+    options = Options(needles=count, batch_size=20, min_prompt=1, max_prompt=longest)
+    hidden = needles(options, [1], 100)
+    assert len(hidden) == count
+    assert [len(needle) for needle in hidden[1:]] == sorted(len(needle) for needle in hidden[1:])
+    assert all(1 <= len(needle) <= longest for needle in hidden)
 
 
 def test_trials_differ_and_the_warm_up_is_none_of_them() -> None:
