@@ -134,7 +134,10 @@ def capture_with_nsys(
     else:
         complaint = why_no_report(stem, chosen, ended.status, ended.started)
     if not complaint and not has_kernels(exported):
-        warn("the report holds no kernel: nothing ran on a GPU, or processes were killed before nsys had saved any")
+        warn(
+            "the report holds no kernel: nothing ran on a GPU, processes were killed before nsys had saved any, "
+            f"or nsys {version} is older than the driver's CUDA"
+        )
     if not complaint and not has_ranges(exported):
         warn(deaf or "the report holds no NVTX range: its kernels belong to none")
     reports = tuple(one.name for one in (exported, report) if one.is_file())

@@ -26,6 +26,7 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What a cut report keeps, beside the names that these refer to and the versions of nsys and its schema."""
 
+_RANGES, _CALLS = "NVTX_EVENTS", "CUPTI_ACTIVITY_KIND_RUNTIME"
 _NAMES = (("NVTX_EVENTS", "textId"), ("CUPTI_ACTIVITY_KIND_KERNEL", "demangledName"),
           ("CUPTI_ACTIVITY_KIND_KERNEL", "shortName"))  # fmt: skip
 _FACTS = ("EXPORT_PRODUCT_NAME", "EXPORT_PRODUCT_VERSION", "EXPORT_SCHEMA_VERSION")
@@ -60,6 +61,7 @@ def cut(report: Path, to: Path, pattern: str) -> int:
             new.execute("DETACH DATABASE old")
             new.execute("VACUUM")
     except sqlite3.Error as error:
+        to.unlink(missing_ok=True)
         raise ReportError(f"cannot cut {report} to {to}: {error}") from error
     return left
 
@@ -89,19 +91,24 @@ def _copy(new: sqlite3.Connection, windows: list[tuple[int, int, int]]) -> int:
     new.execute("CREATE INDEX temp.by_thread ON kept (thread, start)")
     there = {str(name) for (name,) in new.execute("SELECT name FROM old.sqlite_master WHERE type = 'table'")}
     inside = "EXISTS (SELECT 1 FROM kept WHERE thread = globalTid AND kept.start <= o.start AND o.end <= kept.end)"
-    _take(new, "NVTX_EVENTS", f"(eventType IN ({_RANGE_TYPES}) AND {inside}) OR eventType = 75")
-    _take(new, "CUPTI_ACTIVITY_KIND_RUNTIME", inside)
+    _take(new, _RANGES, f"(eventType IN ({_RANGE_TYPES}) AND {inside}) OR eventType = 75")
+    # Without its launch no kernel can be given to a range.
+    left = _take_work(new, there.intersection(COLUMNS) - {_RANGES, _CALLS}, inside) if _CALLS in there else 0
+    _take_names(new, there)
+    new.commit()
+    return left
+
+
+def _take_work(new: sqlite3.Connection, tables: set[str], inside: str) -> int:
+    """Copy the calls within the ranges, and what they launched; tell how much that is."""
+    _take(new, _CALLS, inside)
     new.execute(
-        "CREATE TEMP TABLE calls AS SELECT correlationId AS number, globalTid >> 24 << 24 AS process "
-        "FROM CUPTI_ACTIVITY_KIND_RUNTIME"
+        f"CREATE TEMP TABLE calls AS SELECT correlationId AS number, globalTid >> 24 << 24 AS process FROM {_CALLS}"
     )
     new.execute("CREATE UNIQUE INDEX temp.by_number ON calls (number, process)")
     launched = "EXISTS (SELECT 1 FROM calls WHERE number = correlationId AND process = globalPid >> 24 << 24)"
-    work = [table for table in COLUMNS if table in there and table.startswith("CUPTI") and "RUNTIME" not in table]
-    left = sum(_take(new, table, launched) for table in work)
-    _drop_idle_calls(new, work)
-    _take_names(new, there)
-    new.commit()
+    left = sum(_take(new, table, launched) for table in sorted(tables))
+    _drop_idle_calls(new, tables)
     return left
 
 
@@ -114,17 +121,18 @@ def _take(new: sqlite3.Connection, table: str, where: str) -> int:
     return int(count)
 
 
-def _drop_idle_calls(new: sqlite3.Connection, work: list[str]) -> None:
+def _drop_idle_calls(new: sqlite3.Connection, work: set[str]) -> None:
     """Leave out calls that launched nothing."""
-    launched = " UNION ".join(f"SELECT correlationId, globalPid >> 24 << 24 FROM {table}" for table in work)
-    new.execute(
-        f"DELETE FROM CUPTI_ACTIVITY_KIND_RUNTIME WHERE (correlationId, globalTid >> 24 << 24) NOT IN ({launched})"
-    )
+    launched = [f"SELECT correlationId, globalPid >> 24 << 24 FROM {table}" for table in work]
+    busy = f"(correlationId, globalTid >> 24 << 24) IN ({' UNION '.join(launched)})" if launched else "false"
+    new.execute(f"DELETE FROM {_CALLS} WHERE NOT {busy}")
 
 
 def _take_names(new: sqlite3.Connection, there: set[str]) -> None:
-    used = " UNION ".join(f"SELECT {column} FROM main.{table}" for table, column in _NAMES if table in there)
-    new.execute(f"CREATE TABLE StringIds AS SELECT id, value FROM old.StringIds WHERE id IN ({used})")
+    taken = {str(name) for (name,) in new.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
+    used = " UNION ".join(f"SELECT {column} FROM main.{table}" for table, column in _NAMES if table in taken)
+    if "StringIds" in there:
+        new.execute(f"CREATE TABLE StringIds AS SELECT id, value FROM old.StringIds WHERE id IN ({used})")
     marks = ", ".join("?" * len(_FACTS))
     for table in there.intersection(EXPORT_FACTS):
         new.execute(f"CREATE TABLE {table} (name TEXT, value TEXT)")

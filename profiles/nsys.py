@@ -126,7 +126,10 @@ def why_no_report(stem: Path, chosen: str | None, status: int, since: float) -> 
     folders = (stem.parent, Path(tempfile.gettempdir()))
     left = [one for folder in folders for one in folder.glob("*.qdstrm") if one.stat().st_mtime >= since]
     if left:
-        return f"nsys recorded {left[0]} but its importer could not run: {_importer_needs()}, and run this again"
+        return (
+            f"nsys recorded {left[0]} but its importer could not run: {_importer_needs()}; nothing has to be recorded "
+            f"again: QdstrmImporter -i {left[0]} makes the report, here or wherever Nsight Systems is installed"
+        )
     if status == 0 and chosen:
         return (
             f"no range matched {chosen}, so nsys left no report: see its spelling, NAME@DOMAIN; ranges whose names are "

@@ -133,8 +133,8 @@ def _recording_domain(name: str) -> _Domain | None:
         return None
     if not nvtx.enabled():
         return None
-    if not hasattr(nvtx, "Domain"):
-        return _Earlier(name)
+    if not hasattr(nvtx, "Domain"):  # nor can it tell whether any tool listens
+        return _Earlier(name) if under_nsys() else None
     # Without a tool that listens, nvtx gives a DummyDomain instead.
     domain = nvtx.get_domain(name)
     if isinstance(domain, nvtx.Domain):

@@ -17,20 +17,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-H100 = Path(__file__).parent / "data" / "h100"
+DATA = Path(__file__).parent / "data"
+H100 = DATA / "h100"
 CAPTURED, UNCAPTURED = H100 / "captured", H100 / "uncaptured"
 
 GLOBAL_PID = 0x0001000000000000
 
 
 @functools.cache
-def h100_report() -> Path:
-    """The cut report, unpacked once a session."""
-    folder = Path(tempfile.mkdtemp(prefix="samebits-test-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = folder / "report.sqlite"
-    path.write_bytes(lzma.decompress((H100 / "report.sqlite.xz").read_bytes()))
+def real_report(folder: str) -> Path:
+    """A cut report of an H100 from a folder of `DATA`, unpacked once a session."""
+    scratch = Path(tempfile.mkdtemp(prefix="samebits-test-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    path = scratch / "report.sqlite"
+    path.write_bytes(lzma.decompress((DATA / folder / "report.sqlite.xz").read_bytes()))
     return path
+
+
+def h100_report() -> Path:
+    """The one that most is tested on: of Nsight Systems 2025.3, with what nsys itself says of it beside it."""
+    return real_report("h100")
 
 
 def profiles(*arguments: object, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import re
 import sqlite3
 from collections.abc import Iterable
@@ -11,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from profile_reports import GLOBAL_PID, H100, TABLES, Launch, Span, h100_report, write_report
+from profile_reports import DATA, GLOBAL_PID, H100, TABLES, Launch, Span, h100_report, real_report, write_report
 
+from profiles.analysis import analyse
 from profiles.attribution import instances
 from profiles.cut import cut
 from profiles.findings import KernelUse, RangeSummary, Spread
-from profiles.nsight_report import read_sqlite
+from profiles.nsight_report import EXPORT_FACTS, read_sqlite
 from profiles.summaries import kernel_uses, summarise
 from profiles.trace import ReportError, Trace
 
@@ -98,8 +100,9 @@ def test_a_process_that_was_killed_early_is_named(trace: Trace) -> None:
     assert re.search(r"\d+ ranges begin after its last recorded launch, at 18\.\d+ s", note)
 
 
-def test_the_cut_holds_no_environment_path_or_host() -> None:
-    with closing(sqlite3.connect(h100_report())) as database:
+@pytest.mark.parametrize("folder", ["h100", "nsys-2022.4", "nsys-2023.4"])
+def test_the_cut_holds_no_environment_path_or_host(folder: str) -> None:
+    with closing(sqlite3.connect(real_report(folder))) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
         texts = [
             str(value)
@@ -108,18 +111,49 @@ def test_the_cut_holds_no_environment_path_or_host() -> None:
             for value in row
             if isinstance(value, str)
         ]
-        facts = dict(database.execute("SELECT name, value FROM META_DATA_EXPORT"))
-    allowed = {"NVTX_EVENTS", "StringIds", "META_DATA_EXPORT"} | {
+        (facts,) = [dict(database.execute(f"SELECT name, value FROM {name}")) for name in tables & set(EXPORT_FACTS)]
+    allowed = {"NVTX_EVENTS", "StringIds", *EXPORT_FACTS} | {
         f"CUPTI_ACTIVITY_KIND_{name}" for name in ("KERNEL", "MEMCPY", "MEMSET", "RUNTIME")
     }
-    assert tables == allowed
+    assert tables <= allowed
     assert set(facts) == {"EXPORT_PRODUCT_NAME", "EXPORT_PRODUCT_VERSION", "EXPORT_SCHEMA_VERSION"}
-    texts += [(H100 / name).read_text() for name in ("nvtx_gpu_proj_sum.csv", "nvtx_kern_sum.csv")]
-    texts += [(H100 / run / "run.json").read_text() for run in ("captured", "uncaptured")]
-    assert len(texts) > 100
+    texts += [path.read_text() for path in (DATA / folder).rglob("*") if path.suffix in (".csv", ".json")]
+    texts += [gzip.decompress(path.read_bytes()).decode() for path in (DATA / folder).rglob("*.gz")]
+    assert len(texts) > 10
     for text in texts:
         assert not re.search(r"(?<![\w/.)])/(tmp|root|home|work|usr|opt|etc|proc|dev|var|mnt)\b", text), text[:200]
         assert not re.search(r"\b[A-Z][A-Z_]{2,}=|\bHOSTNAME\b|localhost|\.(local|internal)\b", text), text[:200]
+
+
+# Reports of older versions, recorded on an H100 whose driver is newer than they are.
+
+
+def test_a_report_of_2022_without_kernels_says_so_and_shows_its_ranges() -> None:
+    trace = read_sqlite(real_report("nsys-2022.4"))
+    assert trace.source == "Nsight Systems 2022.4.2.1, schema 3.0.0"
+    assert [label.text for label in trace.labels] == [
+        "kernels_bench:replay",
+        "kernels_bench:company/torch/mm/512x8192/bf16/first:4096/eager",
+        "kernels_bench:company/torch/mm/512x8192/bf16/first:1/eager",
+        "kernels_bench:warm-up/torch/mm/512x8192,bf16/1",
+        "kernels_bench:torch/mm/512x8192,bf16/1",
+    ]
+    assert [note.split(" (")[0] for note in trace.notes] == [
+        "the report has no kernel",
+        "the report has no launch, so that no kernel can be given to a range",
+    ]
+    assert summarise(trace) == ()
+
+
+def test_a_report_of_2023_explains_what_changed_and_says_what_was_cut_short() -> None:
+    found = analyse(real_report("nsys-2023.4"), DATA / "nsys-2023.4" / "run")
+    assert found.source == "Nsight Systems 2023.4.4.54, schema 3.7.2"
+    (note,) = found.notes
+    assert "6 ranges begin after its last recorded launch" in note
+    (why,) = found.explanations
+    assert (why.case, why.found) == ("torch/mm/512x8192/bf16", "changed")
+    assert "split-K: no → yes" in why.changes
+    assert found.cross_check == ()
 
 
 def test_cutting_keeps_whole_ranges_with_what_is_nested(tmp_path: Path) -> None:
@@ -136,6 +170,34 @@ def test_cutting_keeps_whole_ranges_with_what_is_nested(tmp_path: Path) -> None:
         cut(path, tmp_path / "b.sqlite", "outer")
     with pytest.raises(ReportError, match=r"no range of .* matches nothing"):
         cut(path, tmp_path / "c.sqlite", "nothing")
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        ("CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_RUNTIME"),
+        ("CUPTI_ACTIVITY_KIND_RUNTIME",),
+        ("CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_MEMCPY", "CUPTI_ACTIVITY_KIND_MEMSET"),
+        ("StringIds",),
+    ],
+)
+def test_what_a_report_lacks_its_cut_lacks_too(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    path = write_report(tmp_path / "a.sqlite", SPANS, LAUNCHES, without=gone)
+    cut(path, tmp_path / "b.sqlite", "")
+    whole, part = read_sqlite(path), read_sqlite(tmp_path / "b.sqlite")
+    assert [label.text for label in part.labels] == [label.text for label in whole.labels]
+    assert {one.text: one.kernels for one in summarise(part)}.items() <= by_kernels(whole).items()
+
+
+def by_kernels(trace: Trace) -> dict[str, int]:
+    return {one.text: one.kernels for one in summarise(trace)}
+
+
+def test_a_cut_that_fails_leaves_no_file(tmp_path: Path) -> None:
+    path = write_report(tmp_path / "a.sqlite", SPANS, LAUNCHES, without=["CUPTI_ACTIVITY_KIND_KERNEL.correlationId"])
+    with pytest.raises(ReportError, match="cannot cut"):
+        cut(path, tmp_path / "b.sqlite", "")
+    assert not (tmp_path / "b.sqlite").exists()
 
 
 def test_a_kernel_belongs_to_the_range_around_its_launch(tmp_path: Path) -> None:

@@ -99,18 +99,41 @@ def injection(tmp_path: Path) -> Path:
     return library
 
 
+SENT = [
+    "category 1 mm",
+    "push kernels_bench torch/mm/qwen3-8b/16 registered=1 category=1 payload=16 type=2",
+    "push kernels_bench inner registered=1 category=0 payload=0 type=0",
+    "pop kernels_bench",
+    "pop kernels_bench",
+    "push kernels_bench fails registered=1 category=1 payload=-9223372036854775808 type=2",
+    "pop kernels_bench",
+]
+
+
 def test_profiler_receives_domain_message_category_and_payload(injection: Path) -> None:
     done = _python(PROGRAM, NVTX_INJECTION64_PATH=str(injection))
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "category 1 mm",
-        "push kernels_bench torch/mm/qwen3-8b/16 registered=1 category=1 payload=16 type=2",
-        "push kernels_bench inner registered=1 category=0 payload=0 type=0",
-        "pop kernels_bench",
-        "pop kernels_bench",
-        "push kernels_bench fails registered=1 category=1 payload=-9223372036854775808 type=2",
-        "pop kernels_bench",
-    ]
+    assert done.stdout.splitlines() == SENT
+
+
+@pytest.fixture(scope="module")
+def earlier_nvtx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last nvtx that older versions of nsys listen to."""
+    folder = tmp_path_factory.mktemp("nvtx")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "nvtx==0.2.11"]
+    done = subprocess.run([*pip, "--target", folder], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip(f"nvtx 0.2.11 cannot be installed here: {done.stderr[-200:]}")
+    return folder
+
+
+def test_an_earlier_nvtx_sends_the_same_under_nsys_and_nothing_else(injection: Path, earlier_nvtx: Path) -> None:
+    path = os.pathsep.join([str(earlier_nvtx), os.environ.get("PYTHONPATH", "")])
+    done = _python(PROGRAM, PYTHONPATH=path, NVTX_INJECTION64_PATH=str(injection), NSYS_PROFILING_SESSION_ID="1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == SENT
+    program = "from profiles.ranges import Ranges; assert not Ranges('kernels_bench').recorded"
+    assert _python(program, PYTHONPATH=path).returncode == 0
 
 
 def test_recorded_under_nsys_is_no_error(injection: Path) -> None:
