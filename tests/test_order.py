@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from orders import (
 )
 
 from kernels_bench.arms import Unsupported
-from kernels_bench.cases import Precision, Shape
+from kernels_bench.cases import Case, Precision, Shape
 from kernels_bench.operators import operators
 from kernels_bench.order import Inconsistent, Questions, Tree, certificate, confirm, counting, reveal, tree
 from kernels_bench.order.certificate import Left
@@ -36,6 +37,8 @@ from kernels_bench.order.counting import Prober
 from kernels_bench.order.reading import Reading, Task, read_orders
 from kernels_bench.order.tree import Ints
 from kernels_bench.order.words import outline, sentence
+from kernels_bench.relations import company
+from kernels_bench.subject import Subject
 
 CPU = torch.device("cpu")
 
@@ -578,3 +581,40 @@ def test_of_very_many_columns_each_launch_draws_some(monkeypatch: pytest.MonkeyP
     ]
     one = read(mm_kernel(always(orders[0])), "mm", 48)
     assert set(one.trees.values()) == {orders[0]}
+
+
+class Seen(Exception):  # noqa: N818 - it ends a launch before there is a result
+    """What a kernel was given."""
+
+
+def form_of(argument: object) -> object:
+    """What of an argument a kernel may choose its code by; a cache's number of pages is none of that."""
+    if isinstance(argument, tuple):
+        return tuple(map(form_of, argument))
+    if not isinstance(argument, torch.Tensor):
+        return type(argument)
+    pages = argument.dim() in (3, 4) and argument.dtype.is_floating_point
+    return argument.dtype, tuple(argument.shape)[int(pages) :], argument.stride()
+
+
+def looks(*arguments: object) -> NoReturn:
+    raise Seen(tuple(map(form_of, arguments)), len(arguments[0]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", sorted(operators()))
+@pytest.mark.parametrize("m", [1, 2, 17])
+def test_what_is_asked_has_the_form_of_what_is_verified(name: str, m: int) -> None:
+    """A proof of another layout would be a proof of another kernel."""
+    operator = operators()[name]
+    length = 129 if operator.rows_are != "rows" else None
+    shape = min(operator.shapes, key=lambda one: one.k * (one.n or 1))
+    operator = operator.at(length)
+    case = Case(arm="planted", operator=name, shape=shape, precision=Precision.parse("bf16"))
+    subject = Subject(case, operator, looks, seed=0, universe=32, device=torch.device("cpu"))
+    with pytest.raises(Seen) as verified:
+        subject.run(company(f"first:{m}", 32))
+    asked = operators()[name].probed(length, "flat")
+    terms = torch.ones(asked.sums_of(shape, m), asked.terms_of(shape), dtype=torch.bfloat16)
+    with pytest.raises(Seen) as probed:
+        looks(*asked.probing(*asked.adding(terms, shape, m)))
+    assert probed.value.args == verified.value.args

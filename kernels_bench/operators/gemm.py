@@ -214,8 +214,8 @@ class Bmm(Operator):
         return shape.columns
 
     def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
-        """Ones (M, T, K), and ``terms`` as the columns of every entry's B."""
-        right = terms.expand(m, -1, -1).contiguous().transpose(1, 2)
+        """Ones (M, T, K), and ``terms`` as the columns of every entry's B, which lies in memory as gathered ones do."""
+        right = terms.t().expand(m, -1, -1).contiguous()
         return (terms.new_ones(m, self.tall, shape.k), right), ()
 
     def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
