@@ -52,7 +52,9 @@ def run(
     max_model_len: Annotated[int | None, typer.Option(help="Most tokens of a sequence.")] = None,
     backend: Annotated[str | None, typer.Option(help="vLLM's attention backend.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of prompts, batches and places.")] = None,
-    needles: Annotated[int | None, typer.Option(help="Sequences compared in every trial.")] = None,
+    needles: Annotated[
+        int | None, typer.Option(help="Sequences compared in every trial; a quarter of a batch, up to 8.")
+    ] = None,
     eager: Annotated[bool, typer.Option("--eager", help="No compilation, no CUDA graphs.")] = False,
     prefix_caching: Annotated[bool, typer.Option("--prefix-caching", help="Reuse the cache of prefixes.")] = False,
     chunked_prefill: Annotated[

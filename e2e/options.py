@@ -9,7 +9,9 @@ import importlib.util
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+from pydantic import Field
 
 from kernels_bench.cases import Record
 
@@ -21,6 +23,12 @@ ARMS: tuple[ArmName, ...] = get_args(ArmName)
 
 class OptionsError(Exception):
     """An option that cannot be used; the message says which values can."""
+
+
+def _usual_needles(options: Mapping[str, Any]) -> int:
+    """Many, since trials alone show little: what a prefill does to a needle is mostly the same in every one of them."""
+    size: int = options.get("batch_size", 1)
+    return max(1, min(8, size // 4))
 
 
 class Options(Record):
@@ -39,7 +47,7 @@ class Options(Record):
         max_model_len: most tokens of a sequence, prompt and answer.
         backend: vLLM's attention backend; None leaves it to vLLM.
         seed: of prompts, batches and places.
-        needles: sequences that are compared, in every trial.
+        needles: sequences that are compared, in every trial; usually a quarter of a batch, and at most 8.
         eager: no compilation and no CUDA graphs.
         prefix_caching: whether the engine reuses the cache of equal prefixes.
         chunked_prefill: whether long prefills are cut; None leaves it to vLLM.
@@ -60,7 +68,7 @@ class Options(Record):
     max_model_len: int = 5120
     backend: str | None = "FLASH_ATTN"
     seed: int = 12345
-    needles: int = 4
+    needles: int = Field(default_factory=_usual_needles)
     eager: bool = False
     prefix_caching: bool = False
     chunked_prefill: bool | None = None
@@ -120,7 +128,10 @@ def check(options: Options) -> None:
         ),
         (o.tp_size >= 1, f"--tp-size {o.tp_size}: expected at least 1"),
         (o.needles >= 1, f"--needles {o.needles}: expected at least 1"),
-        (o.batch_size > o.needles, f"--batch-size {o.batch_size}: expected more than the {o.needles} needles"),
+        (
+            o.batch_size > o.needles,
+            f"--batch-size {o.batch_size}: expected more than the number of needles, {o.needles}",
+        ),
         (o.num_trials >= 1, f"--num-trials {o.num_trials}: expected at least 1"),
         (1 <= o.min_prompt <= o.max_prompt, f"--min-prompt {o.min_prompt}: expected 1 to --max-prompt {o.max_prompt}"),
         (o.max_tokens >= 1, f"--max-tokens {o.max_tokens}: expected at least 1"),

@@ -136,7 +136,8 @@ def repeat_command(options: Options, arm: ArmName, trial: int) -> str:
     words = ["python", "-m", "e2e", "--arms", arm, "--trial", str(trial + 1)]
     for field in _VALUES:
         value = getattr(options, field)
-        if value != getattr(usual, field) and value is not None:
+        # How many needles are usual depends on the batch.
+        if (value != getattr(usual, field) or field == "needles") and value is not None:
             words += [f"--{field.replace('_', '-')}", str(value)]
     words += [flag for field, flag in _FLAGS.items() if getattr(options, field)]
     if options.chunked_prefill is not None:

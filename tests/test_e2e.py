@@ -65,7 +65,8 @@ def test_a_server_is_named_by_its_address(url: str) -> None:
     [
         ({}, {"VLLM_BENCH_BATCH_SIZE": "many"}, "VLLM_BENCH_BATCH_SIZE=many: expected a whole number"),
         ({}, {"VLLM_BENCH_TEMPERATURE": "hot"}, "VLLM_BENCH_TEMPERATURE=hot: expected a number"),
-        ({"batch_size": 4}, {}, "--batch-size 4: expected more than the 4 needles"),
+        ({"batch_size": 4, "needles": 4}, {}, "--batch-size 4: expected more than the number of needles, 4"),
+        ({"batch_size": 1}, {}, "--batch-size 1: expected more than the number of needles, 1"),
         ({"min_prompt": 3000}, {}, "--min-prompt 3000: expected 1 to --max-prompt 2048"),
         ({"max_model_len": 100}, {}, "--max-model-len 100: expected at least"),
         ({"gpu_memory_utilization": 1.5}, {}, "--gpu-memory-utilization 1.5"),
@@ -141,6 +142,11 @@ def test_needles_stand_on_both_sides_of_every_edge_and_the_first_is_upstreams() 
     assert lengths[-1] == options.max_prompt
     assert all(3 <= long / short <= 8 for short, long in pairwise([1, *lengths]))
     assert len(needles(options, None, 5000)[0]) > 0
+
+
+@pytest.mark.parametrize(("size", "usual"), [(1, 1), (2, 1), (8, 2), (24, 6), (32, 8), (128, 8)])
+def test_a_quarter_of_a_batch_is_needles_up_to_eight(size: int, usual: int) -> None:
+    assert Options(batch_size=size).needles == usual
 
 
 @given(count=st.integers(1, 12), longest=st.integers(1, 5000))
@@ -402,7 +408,7 @@ def test_the_function_has_upstreams_signature() -> None:
     ("words", "said"),
     [
         (["--arms", "batchinvariant"], "--arms batchinvariant: unknown; did you mean batch-invariant"),
-        (["--batch-size", "2"], "--batch-size 2: expected more than the 4 needles"),
+        (["--batch-size", "1"], "--batch-size 1: expected more than the number of needles, 1"),
         (["--trial", "0"], "--trial 0: trials are counted from 1"),
     ],
 )
