@@ -101,7 +101,7 @@ def _needles(arm: ArmName, manifest: Manifest, verdict: ArmVerdict | None, lost:
     )
     if verdict.divergences:
         worst = max(verdict.divergences, key=lambda d: (d.tokens_differ, d.largest))
-        yield f"  {_divergence(worst)}; {len(verdict.divergences)} of {needles} needles differ"
+        yield f"  {divergence_in_words(worst)}; {len(verdict.divergences)} of {needles} needles differ"
         if worst.trial is not None:
             yield f"  again: {repeat_command(manifest.options, arm, worst.trial)}"
     if lost is not None:
@@ -112,12 +112,14 @@ def _numbers(counts: tuple[int, ...]) -> str:
     return ", ".join(str(count) for count in counts)
 
 
-def _divergence(found: Divergence) -> str:
+def divergence_in_words(found: Divergence) -> str:
+    """Which needle differs, where, from which generated token on, and how far."""
     where = "from one run alone to the next" if found.trial is None else f"in trial {found.trial + 1}"
     what = "token ids part" if found.tokens_differ else "token ids agree, log probabilities do not"
+    since = "its prefill" if found.step == 0 else f"step {found.step + 1}"
     how_far = f"differ by at most {found.largest:.3g}" if found.largest else "agree"
     return (
-        f"needle {found.needle + 1} differs {where} from step {found.step + 1} on: {what}; "
+        f"needle {found.needle + 1} differs {where} from {since} on: {what}; "
         f"log probabilities of the same tokens {how_far}"
     )
 

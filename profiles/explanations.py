@@ -85,7 +85,7 @@ def _basis(reference: Side, company: Side) -> str:
     if reference.own:
         return "what ran for the two companies themselves"
     if not reference.timed or not company.timed:
-        return "the report holds no timed call of this case, and no ranges of the companies"
+        return "the report holds no kernel in a timed call of this case, nor in ranges of the companies"
     if _undecided(reference, company):
         return (
             f"both M={reference.size} and M={company.size} are nearest to the timed M={company.timed}: "

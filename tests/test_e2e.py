@@ -23,7 +23,7 @@ from e2e.options import ARMS, Options, OptionsError, check_backend, known_backen
 from e2e.presets import PRESETS, configuration
 from e2e.prompts import WARM_UP, batch, needles
 from e2e.records import FORMAT, Alone, Answer, Lost, Manifest, Speeds, Started, Trial
-from e2e.report import header, repeat_command, report
+from e2e.report import divergence_in_words, header, repeat_command, report
 from e2e.session import Ledger, read_ledger
 from e2e.summary import exit_status, overhead, speed, speeds, verdicts
 from e2e.verdict import difference, judge, same
@@ -214,6 +214,21 @@ def test_the_first_trial_that_differs_is_named_for_each_needle() -> None:
     found = judge(alone("baseline", *own), trials, None)
     assert [(d.needle, d.trial) for d in found.divergences] == [(1, 1)]
     assert found.answers == 6
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (answer(logprobs=(-1.5, -2.0, -3.0)), "from its prefill on: token ids agree, log probabilities do not"),
+        (answer(logprobs=(-1.0, -2.0, -3.5)), "from step 3 on: token ids agree, log probabilities do not"),
+        (answer(tokens=(1, 2, 4)), "from step 3 on: token ids part; log probabilities of the same tokens agree"),
+    ],
+)
+def test_where_a_needle_first_differs_is_said(other: Answer, said: str) -> None:
+    found = difference(answer(), other, 0)
+    text = divergence_in_words(found)
+    assert text.startswith("needle 1 differs in trial 1 ")
+    assert said in text
 
 
 def test_an_engine_that_is_not_repeatable_alone_is_variant() -> None:
