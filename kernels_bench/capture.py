@@ -64,8 +64,8 @@ def _captured(body: Callable[[], T], graph: torch.cuda.CUDAGraph, pool: _POOL_HA
 def _end_recording(pool: _POOL_HANDLE) -> None:
     """Have torch's allocator forget a capture that failed.
 
-    ``CUDAGraph::capture_end`` (aten/src/ATen/cuda/CUDAGraph.cpp) raises before it does that itself, at least up to
-    torch 2.13.  As long as the allocator believes that a capture is underway, it never gives memory back.
+    ``CUDAGraph::capture_end`` (aten/src/ATen/cuda/CUDAGraph.cpp) may raise before it does that itself; newer sources
+    do it first.  As long as the allocator believes that a capture is underway, it never gives memory back.
     """
     device = torch.cuda.current_device()
     with suppress(RuntimeError):  # torch did it
