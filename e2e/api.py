@@ -8,7 +8,7 @@ from typing import Any
 
 from e2e.models import cache_directory, checkpoint
 from e2e.options import ArmName, Options, check, check_backend, known_backends
-from e2e.session import Ledger, Task, describe_device, read_ledger, run_arm, warn
+from e2e.session import Ledger, Task, describe_device, read_ledger, run_arm, trials_of, warn
 from e2e.summary import overhead, speeds, verdicts
 from kernels_bench.workers import WorkerError
 
@@ -68,7 +68,7 @@ def _run(arm: ArmName, options: Options) -> Ledger:
     if device.type == "cuda":
         check_backend(options.backend, known_backends())
     path = checkpoint(options.model, cache_directory(), warn)
-    task = Task(arm, path, options, device, tuple(range(options.num_trials)))
+    task = Task(arm, path, options, device, trials_of(options))
     with tempfile.TemporaryDirectory() as scratch:
         return read_ledger(run_arm(task, Path(scratch), timeout_s=3600.0))  # type: ignore[arg-type]
 

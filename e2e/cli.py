@@ -16,9 +16,10 @@ from rich.console import Console
 from e2e.arms import default_arms
 from e2e.models import DEFAULT, ModelError, cache_directory, checkpoint, usual_model
 from e2e.options import PREFIX, ArmName, Mode, Options, OptionsError, check_backend, known_backends, read_options
+from e2e.prompts import STAGGERED
 from e2e.records import FORMAT, Manifest, RunDirectory
 from e2e.report import header, report
-from e2e.session import describe_device, read_ledger, run_all, warn
+from e2e.session import describe_device, read_ledger, run_all, trials_of, warn
 from e2e.summary import exit_status, verdicts
 from kernels_bench.cases import Device
 from kernels_bench.plan import suggestion
@@ -66,7 +67,7 @@ def run(
     arms: Annotated[
         str | None, typer.Option(help="baseline, batch-invariant, serial, server; comma-separated.")
     ] = None,
-    trial: Annotated[int | None, typer.Option(help="Run this trial alone.")] = None,
+    trial: Annotated[str | None, typer.Option(help="Run this trial alone: its number, or staggered.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a trial has failed.")] = 1800.0,
@@ -109,12 +110,14 @@ def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
     return tuple(arm for arm in known if arm in words)
 
 
-def _trials(only: int | None, options: Options) -> tuple[int, ...]:
+def _trials(only: str | None, options: Options) -> tuple[int, ...]:
     if only is None:
-        return tuple(range(options.num_trials))
-    if only < 1:
-        raise OptionsError(f"--trial {only}: trials are counted from 1")
-    return (only - 1,)
+        return trials_of(options)
+    if only == "staggered":
+        return (STAGGERED,)
+    if not only.isdecimal() or int(only) < 1:
+        raise OptionsError(f"--trial {only}: trials are counted from 1; the last one is called staggered")
+    return (int(only) - 1,)
 
 
 def _begin(
@@ -159,7 +162,7 @@ def _go_on(directory: Path, timeout_s: float) -> int:
     now = read_environment_with(manifest.device.uuid, warn)
     run_directory.refuse(differences(manifest.environment, now))
     path = "" if manifest.arms == ("server",) else checkpoint(manifest.options.model, cache_directory(), warn)
-    return _run(run_directory, path, tuple(range(manifest.options.num_trials)), timeout_s)
+    return _run(run_directory, path, trials_of(manifest.options), timeout_s)
 
 
 def _run(run_directory: RunDirectory, model: str, trials: tuple[int, ...], timeout_s: float) -> int:

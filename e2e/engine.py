@@ -12,7 +12,7 @@ from statistics import median
 from typing import NamedTuple, Protocol
 
 from e2e.options import ArmName, Options
-from e2e.prompts import WARM_UP, Batch, batch, needles
+from e2e.prompts import STAGGERED, WARM_UP, Batch, batch, needles
 from e2e.protocol import Describe, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, Answer, Speeds, Started, Trial
 from e2e.steps import OnStep, StepRanges
@@ -22,6 +22,9 @@ from kernels_bench.protocol import Failure
 from profiles.ranges import Ranges
 
 Prompt = tuple[int, ...]
+
+
+_CATEGORIES = {WARM_UP: "warm-up", STAGGERED: "staggered"}
 
 
 class Output(NamedTuple):
@@ -58,6 +61,9 @@ class Backend(Protocol):
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Answer all prompts at once."""
+
+    def generate_staggered(self, prompts: Sequence[Prompt], at_once: int) -> list[Output]:
+        """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
 
     def close(self) -> None:
         """End what does not end with this process, or ends too suddenly with it."""
@@ -110,9 +116,9 @@ class Engine:
     def trial(self, number: int) -> Trial:
         """One batch; of the arm ``serial`` one sequence at a time."""
         asked = batch(self._options, number, self._needles, self._backend.vocabulary)
-        category = "warm-up" if number == WARM_UP else "trial"
+        category = _CATEGORIES.get(number, "trial")
         whole = self._ranges.range(f"{category}/{self._arm}/{number}", category=category, payload=len(asked.prompts))
-        steps = self._steps.of(f"{self._arm}/{number}" if number != WARM_UP else "")
+        steps = self._steps.of(f"{self._arm}/{number}" if category == "trial" else "")
         with whole, steps:
             started = time.perf_counter()
             outputs = self._outputs(asked)
@@ -134,6 +140,8 @@ class Engine:
         self._backend.close()
 
     def _outputs(self, asked: Batch) -> list[Output]:
+        if asked.at_once < len(asked.prompts):
+            return self._backend.generate_staggered(asked.prompts, asked.at_once)
         if self._arm != "serial":
             return self._backend.generate(asked.prompts)
         return [output for prompt in asked.prompts for output in self._backend.generate([prompt])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Offline:
         self.vocabulary = int(config.model_config.get_vocab_size())
         self.text = None if config.model_config.skip_tokenizer_init else self._llm.get_tokenizer().encode(NEEDLE_TEXT)
         self._sampling: Any = SamplingParams(logprobs=0, detokenize=False, **sampling(options))
+        self._streamed: Any = self._sampling.clone()  # LLM.generate has the former tell of whole answers only
 
     def on_step(self, begin: OnStep) -> None:
         """Announce every step of the engine; see `e2e.steps.watch`."""
@@ -42,6 +44,27 @@ class Offline:
         """Answer all prompts at once."""
         given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
         return [_output(found) for found in self._llm.generate(given, self._sampling, use_tqdm=False)]
+
+    def generate_staggered(self, prompts: Sequence[Prompt], at_once: int) -> list[Output]:
+        """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
+        engine = self._llm.llm_engine
+        outputs: dict[int, Output] = {}
+        coming = deque(enumerate(prompts))
+        for _ in range(at_once):
+            newest = self._add(*coming.popleft())
+        while engine.has_unfinished_requests():
+            found = {one.request_id: one for one in engine.step()}
+            outputs |= {int(name): _output(one) for name, one in found.items() if one.finished}
+            if newest in found and coming:
+                newest = self._add(*coming.popleft())
+        return [outputs[number] for number in range(len(prompts))]
+
+    def _add(self, number: int, prompt: Prompt) -> str:
+        """Have the engine take a prompt up in its next step."""
+        name = str(number)
+        given = {"type": "token", "prompt_token_ids": list(prompt)}
+        self._llm.llm_engine.add_request(name, given, self._streamed)
+        return name
 
 
 def sampling(options: Options) -> dict[str, Any]:

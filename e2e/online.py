@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -64,11 +65,25 @@ class Client:
 
     def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
         """Ask for all prompts at once, each as a request of its own."""
-        with ThreadPoolExecutor(len(prompts)) as clients:
-            return list(clients.map(self._ask, prompts))
+        return self.generate_staggered(prompts, len(prompts))
 
-    def _ask(self, prompt: Prompt) -> Output:
-        """One answer, streamed, so that its first token has a time."""
+    def generate_staggered(self, prompts: Sequence[Prompt], at_once: int) -> list[Output]:
+        """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
+        begun = [threading.Event() for _ in prompts]
+
+        def ask(number: int) -> Output:
+            if number >= at_once:
+                begun[number - 1].wait()
+            try:
+                return self._ask(prompts[number], begun[number])
+            finally:
+                begun[number].set()  # what fails must not hold up those after it
+
+        with ThreadPoolExecutor(len(prompts)) as clients:
+            return list(clients.map(ask, range(len(prompts))))
+
+    def _ask(self, prompt: Prompt, begun: threading.Event) -> Output:
+        """One answer, streamed, so that its first token has a time, and is announced."""
         asked = {"prompt": list(prompt), "logprobs": 0, "return_token_ids": True, "stream": True}
         began, times = time.perf_counter(), []
         tokens: list[int] = []
@@ -78,6 +93,7 @@ class Client:
                 if not choice.get("token_ids"):
                     continue
                 times.append(time.perf_counter())
+                begun.set()
                 tokens += choice["token_ids"]
                 logprobs += choice["logprobs"]["token_logprobs"]
         if not tokens:

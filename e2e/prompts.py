@@ -9,7 +9,9 @@ from e2e.options import Options
 from kernels_bench.cases import Record
 
 NEEDLE_TEXT = "There once was a "  # the upstream script's
-WARM_UP = -1
+WARM_UP, STAGGERED = -1, -2
+"""Trials that are not timed; of the latter, sequences arrive one after another, as a server's do."""
+
 _LOWEST_TOKEN = 64
 """Below it stand special tokens in many vocabularies."""
 
@@ -18,14 +20,16 @@ class Batch(Record):
     """The prompts of one trial, as token ids.
 
     Attributes:
-        trial: its number; `WARM_UP` for the one that is not counted.
+        trial: its number, `WARM_UP` or `STAGGERED`.
         prompts: token ids of every sequence.
         places: where each needle stands among them.
+        at_once: how many of them are there from the start; see `e2e.engine.Backend.generate_staggered`.
     """
 
     trial: int
     prompts: tuple[tuple[int, ...], ...]
     places: tuple[int, ...]
+    at_once: int
 
 
 def needles(options: Options, text: Sequence[int] | None, vocabulary: int) -> tuple[tuple[int, ...], ...]:
@@ -43,14 +47,27 @@ def needles(options: Options, text: Sequence[int] | None, vocabulary: int) -> tu
 
 
 def batch(options: Options, trial: int, hidden: Sequence[tuple[int, ...]], vocabulary: int) -> Batch:
-    """A batch of half to all of ``batch_size`` sequences: the needles at random places among random fillers."""
+    """A batch of half to all of ``batch_size`` sequences: the needles at random places among random fillers.
+
+    Where sequences are staggered every other needle is there from the start, and is decoded while others are prefilled;
+    the rest come later, and are prefilled while others are decoded.
+    """
     draw = random.Random(f"trial {options.seed} {trial}")
     size = max(len(hidden) + 1, draw.randint(options.batch_size // 2, options.batch_size))
-    places = tuple(draw.sample(range(size), len(hidden)))
+    at_once = size // 2 if trial == STAGGERED else size
+    places = _places(draw, len(hidden), size, at_once)
     prompts = [_tokens(draw, draw.randint(options.min_prompt, options.max_prompt), vocabulary) for _ in range(size)]
     for place, needle in zip(places, hidden, strict=True):
         prompts[place] = needle
-    return Batch(trial=trial, prompts=tuple(prompts), places=places)
+    return Batch(trial=trial, prompts=tuple(prompts), places=places, at_once=at_once)
+
+
+def _places(draw: random.Random, count: int, size: int, at_once: int) -> tuple[int, ...]:
+    """Anywhere; or where some sequences come later, every other needle among these."""
+    if at_once == size:
+        return tuple(draw.sample(range(size), count))
+    early, late = draw.sample(range(at_once), at_once), draw.sample(range(at_once, size), size - at_once)
+    return tuple((late if needle % 2 else early)[needle // 2] for needle in range(count))
 
 
 def _tokens(draw: random.Random, count: int, vocabulary: int) -> tuple[int, ...]:

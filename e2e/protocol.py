@@ -27,7 +27,11 @@ class RunAlone(Record):
 
 
 class RunTrial(Record):
-    """Request: one trial; answered with `e2e.records.Trial`."""
+    """Request: one trial; answered with `e2e.records.Trial`.
+
+    Attributes:
+        trial: its number, or one of those that are not timed, see `e2e.prompts`.
+    """
 
     trial: int
 

@@ -80,7 +80,7 @@ class Trial(Record):
 
     Attributes:
         arm: its name.
-        trial: its number.
+        trial: its number; -2 where the sequences came one after another (`e2e.prompts.STAGGERED`).
         batch_size: sequences.
         prompt_tokens: of all prompts.
         places: where each needle stood.

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from e2e.options import VARIABLES, ArmName, Options
+from e2e.prompts import STAGGERED
 from e2e.records import Lost, Manifest
-from e2e.session import Ledger
+from e2e.session import Ledger, trial_in_words
 from e2e.summary import Speed, exit_status, overhead, speeds, verdicts
 from e2e.verdict import ArmVerdict, Divergence
 
@@ -114,7 +115,7 @@ def _numbers(counts: tuple[int, ...]) -> str:
 
 def divergence_in_words(found: Divergence) -> str:
     """Which needle differs, where, from which generated token on, and how far."""
-    where = "from one run alone to the next" if found.trial is None else f"in trial {found.trial + 1}"
+    where = "from one run alone to the next" if found.trial is None else f"in {trial_in_words(found.trial)}"
     what = "token ids part" if found.tokens_differ else "token ids agree, log probabilities do not"
     since = "its prefill" if found.step == 0 else f"step {found.step + 1}"
     how_far = f"differ by at most {found.largest:.3g}" if found.largest else "agree"
@@ -135,7 +136,8 @@ def repeat_command(options: Options, arm: ArmName, trial: int) -> str:
         options = options.model_copy(update={"model": usual.model})  # it has one already
     else:
         options = options.model_copy(update={"server": None})
-    words = ["python", "-m", "e2e", "--arms", arm, "--trial", str(trial + 1)]
+    number = "staggered" if trial == STAGGERED else str(trial + 1)
+    words = ["python", "-m", "e2e", "--arms", arm, "--trial", number]
     for field in _VALUES:
         value = getattr(options, field)
         # How many needles are usual depends on the batch.

@@ -14,7 +14,7 @@ from typing import Any
 from e2e.arms import TITLES, environment, unsupported
 from e2e.models import cache_directory
 from e2e.options import ArmName, Options
-from e2e.prompts import WARM_UP
+from e2e.prompts import STAGGERED, WARM_UP
 from e2e.protocol import Describe, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, AnyRecord, Finished, Lost, RunDirectory, Started, Trial
 from kernels_bench.cases import Device, Record
@@ -93,7 +93,24 @@ def _requests(task: Task, timeout_s: float) -> Iterator[tuple[Record, float]]:
 def _explained(request: Record, reason: str) -> str:
     if isinstance(request, StartEngine):
         return f"the engine did not start: {reason}"
-    return f"in trial {request.trial + 1}: {reason}" if isinstance(request, RunTrial) and request.trial >= 0 else reason
+    if isinstance(request, RunTrial) and request.trial != WARM_UP:
+        return f"in {trial_in_words(request.trial)}: {reason}"
+    return reason
+
+
+def trials_of(options: Options) -> tuple[int, ...]:
+    """All trials of a run, by number."""
+    return (*range(options.num_trials), STAGGERED)
+
+
+def has_trial(arm: ArmName, trial: int) -> bool:
+    """Whether an arm has such a trial: where one request is answered at a time, none is beside another."""
+    return (arm, trial) != ("serial", STAGGERED)
+
+
+def trial_in_words(trial: int) -> str:
+    """A trial as people call it."""
+    return "the staggered trial" if trial == STAGGERED else f"trial {trial + 1}"
 
 
 @contextmanager
@@ -156,7 +173,7 @@ def run_all(
     try:
         for number, arm in enumerate(manifest.arms):
             done = {trial.trial for trial in ledger.trials.get(arm, [])}
-            left = tuple(trial for trial in trials if trial not in done)
+            left = tuple(trial for trial in trials if trial not in done and has_trial(arm, trial))
             if not left:
                 continue
             say(f"PHASE {number + 1}: {TITLES[arm]}")
@@ -180,8 +197,10 @@ def _tell(record: Any, options: Options, display: Display, say: Callable[[str], 
     elif isinstance(record, Alone):
         display.step("the needles alone", steps=2)
     elif isinstance(record, Trial):
-        number = f"Trial {record.trial + 1}/{options.num_trials}"
-        say(f"  {number}: batch_size={record.batch_size}, time={record.seconds:.2f}s")
+        staggered = record.trial == STAGGERED
+        number = "Staggered" if staggered else f"Trial {record.trial + 1}/{options.num_trials}"
+        not_timed = " (one sequence after another, not counted)" if staggered else ""
+        say(f"  {number}: batch_size={record.batch_size}, time={record.seconds:.2f}s{not_timed}")
         display.step(number)
     elif isinstance(record, Lost):
         say(f"{record.arm} {record.status}: {record.reason}")

@@ -8,6 +8,7 @@ from statistics import mean, median
 import numpy as np
 
 from e2e.options import ArmName
+from e2e.prompts import STAGGERED
 from e2e.records import Started, Trial
 from e2e.session import Ledger
 from e2e.verdict import ArmVerdict, judge
@@ -51,7 +52,8 @@ class Speed(Record):
 
 
 def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
-    """Numbers over an arm's trials; None without any."""
+    """Numbers over an arm's trials that are timed; None without any."""
+    trials = [trial for trial in trials if trial.trial != STAGGERED]
     if not trials:
         return None
     times = [trial.seconds for trial in trials]

@@ -19,7 +19,7 @@ class Divergence(Record):
 
     Attributes:
         needle: its number.
-        trial: where it was seen; None if the engine alone is not repeatable.
+        trial: where it was seen, see `e2e.records.Trial`; None if the engine alone is not repeatable.
         step: the first token whose id or log probability differs.
         tokens_differ: whether the ids differ there or later.
         largest: largest difference of two log probabilities of the same token, up to where ids part.

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_cli import environment
 
@@ -21,10 +21,10 @@ from e2e.engine import fp32_bits
 from e2e.models import checkpoint
 from e2e.options import ARMS, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
-from e2e.prompts import WARM_UP, batch, needles
+from e2e.prompts import STAGGERED, WARM_UP, batch, needles
 from e2e.records import FORMAT, Alone, Answer, Lost, Manifest, Speeds, Started, Trial
 from e2e.report import divergence_in_words, header, repeat_command, report
-from e2e.session import Ledger, read_ledger
+from e2e.session import Ledger, has_trial, read_ledger, trials_of
 from e2e.summary import exit_status, overhead, speed, speeds, verdicts
 from e2e.verdict import difference, judge, same
 from kernels_bench.cases import Device
@@ -160,8 +160,31 @@ def test_however_many_needles_none_is_empty_or_longer_than_the_longest_filler(co
 
 def test_trials_differ_and_the_warm_up_is_none_of_them() -> None:
     hidden = needles(SMALL, None, 1000)
-    made = [batch(SMALL, trial, hidden, 1000) for trial in (WARM_UP, 0, 1, 2)]
-    assert len({one.prompts for one in made}) == 4
+    made = [batch(SMALL, trial, hidden, 1000) for trial in (WARM_UP, STAGGERED, 0, 1, 2)]
+    assert len({one.prompts for one in made}) == 5
+    assert [len(one.prompts) - one.at_once > 0 for one in made] == [False, True, False, False, False]
+
+
+@given(count=st.integers(1, 12), size=st.integers(2, 40), seed=st.integers(0, 10**6))
+def test_of_staggered_sequences_every_other_needle_comes_later(count: int, size: int, seed: int) -> None:
+    assume(size > count)
+    options = Options(batch_size=size, needles=count, min_prompt=3, max_prompt=9, seed=seed)
+    hidden = needles(options, None, 1000)
+    made = batch(options, STAGGERED, hidden, 1000)
+    assert tuple(made.prompts[place] for place in made.places) == hidden
+    assert 0 < made.at_once < len(made.prompts)
+    assert [place >= made.at_once for place in made.places] == [bool(needle % 2) for needle in range(count)]
+
+
+def test_a_run_ends_with_staggered_sequences_but_where_one_is_answered_at_a_time() -> None:
+    assert trials_of(SMALL.model_copy(update={"num_trials": 2})) == (0, 1, STAGGERED)
+    assert [has_trial(arm, STAGGERED) for arm in ("baseline", "batch-invariant", "serial", "server")] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert all(has_trial(arm, 0) for arm in ARMS)
 
 
 # Verdicts.
@@ -229,6 +252,12 @@ def test_where_a_needle_first_differs_is_said(other: Answer, said: str) -> None:
     text = divergence_in_words(found)
     assert text.startswith("needle 1 differs in trial 1 ")
     assert said in text
+    assert divergence_in_words(difference(answer(), other, STAGGERED)).startswith(
+        "needle 1 differs in the staggered trial"
+    )
+    assert divergence_in_words(difference(answer(), other, None)).startswith(
+        "needle 1 differs from one run alone to the"
+    )
 
 
 def test_an_engine_that_is_not_repeatable_alone_is_variant() -> None:
@@ -344,6 +373,7 @@ def test_a_trial_is_repeated_with_the_options_that_matter() -> None:
     command = repeat_command(SMALL, "serial", 4)
     assert command.startswith("python -m e2e --arms serial --trial 5 --model smollm2")
     assert "--batch-size 8" in command
+    assert "--trial staggered" in repeat_command(SMALL, "batch-invariant", STAGGERED)
     assert "--temperature" not in command
 
 
@@ -375,6 +405,11 @@ def test_speeds_are_counted_as_upstream_counts_them() -> None:
     assert (found.throughput, found.prompts_per_sec, found.total_prompts) == (10.0, 5.0, 20)
     assert (found.median_time, found.first_token_ms) == (2.0, None)
     assert speed(started("baseline"), []) is None
+    staggered = trial(STAGGERED, seconds=100.0, tokens=10)
+    assert speed(started("baseline"), [staggered]) is None
+    assert found == speed(
+        started("baseline"), [trial(0, seconds=1.0, tokens=10), staggered, trial(1, seconds=3.0, tokens=30)]
+    )
     assert overhead(2.0, 3.0) == 50.0
 
 
@@ -424,7 +459,8 @@ def test_the_function_has_upstreams_signature() -> None:
     [
         (["--arms", "batchinvariant"], "--arms batchinvariant: unknown; did you mean batch-invariant"),
         (["--batch-size", "1"], "--batch-size 1: expected more than the number of needles, 1"),
-        (["--trial", "0"], "--trial 0: trials are counted from 1"),
+        (["--trial", "0"], "--trial 0: trials are counted from 1; the last one is called staggered"),
+        (["--trial", "last"], "--trial last: trials are counted from 1; the last one is called staggered"),
     ],
 )
 def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], said: str) -> None:
@@ -453,7 +489,7 @@ def test_kept_runs_are_whole_and_the_readme_says_what_they_say(kept: Path) -> No
     told = [cell.strip() for cell in line.strip("|").split("|")][2:]
     found, measured = verdicts(ledger), speeds(ledger)
     for arm, cell in zip(ARMS[:3], told, strict=True):
-        assert len(ledger.trials[arm]) == options.num_trials
+        assert len([one for one in ledger.trials[arm] if one.trial != STAGGERED]) == options.num_trials
         assert cell.startswith(found[arm].verdict)
         usual, own = measured["baseline"], measured[arm]
         shown = f"{usual.throughput:.0f}" if arm == "baseline" else f"{overhead(usual.avg_time, own.avg_time):+.0f} %"

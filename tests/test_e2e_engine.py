@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -18,10 +19,15 @@ from e2e_runs import NEEDS_ENGINE, WORDS, Done, asked_as_stated, ended_under_a_p
 from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
+from e2e.arms import environment as arm_environment
+from e2e.models import cache_directory, checkpoint
 from e2e.options import Options
+from e2e.prompts import STAGGERED
+from e2e.protocol import StartEngine
 from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
 from e2e.session import read_ledger
 from e2e.summary import verdicts
+from kernels_bench.cases import Device
 from profiles.analysis import analyse
 
 pytestmark = NEEDS_ENGINE
@@ -48,7 +54,7 @@ def test_needles_are_what_the_options_make(both: Done) -> None:
 def test_every_trial_was_really_run(both: Done) -> None:
     for arm in ("baseline", "serial"):
         trials = [r for r in both.records if isinstance(r, Trial) and r.arm == arm]
-        assert [trial.trial for trial in trials] == [0, 1, 2]
+        assert [trial.trial for trial in trials] == [0, 1, 2, *([STAGGERED] if arm == "baseline" else [])]
         for trial in trials:
             assert trial.tokens == 12 * trial.batch_size
             assert 30 * (trial.batch_size - 2) < trial.prompt_tokens <= 90 * trial.batch_size
@@ -61,10 +67,68 @@ def test_every_trial_was_really_run(both: Done) -> None:
 
 def test_both_arms_are_given_the_same_batches(both: Done) -> None:
     batches = {
-        arm: [(r.batch_size, r.places, r.prompt_tokens) for r in both.records if isinstance(r, Trial) and r.arm == arm]
+        arm: [
+            (trial.batch_size, trial.places, trial.prompt_tokens)
+            for trial in both.records
+            if isinstance(trial, Trial) and trial.arm == arm and trial.trial != STAGGERED
+        ]
         for arm in ("baseline", "serial")
     }
     assert batches["baseline"] == batches["serial"]
+
+
+STEPS = """
+import sys
+from e2e.offline import Offline
+from e2e.prompts import STAGGERED, batch, needles
+from e2e.protocol import StartEngine
+
+request = StartEngine.model_validate_json(sys.stdin.read())
+engine = Offline(request)
+asked = batch(request.options, STAGGERED, needles(request.options, engine.text, engine.vocabulary), engine.vocabulary)
+steps = []
+engine.on_step(lambda tokens, sequences: steps.append((tokens, sequences)))
+together = engine.generate(asked.prompts)
+print("together", steps)
+steps.clear()
+staggered = engine.generate_staggered(asked.prompts, asked.at_once)
+print("staggered", steps)
+print("sizes", len(asked.prompts), asked.at_once)
+print("tokens", [len(one.tokens) for one in (*together, *staggered)])
+"""
+
+
+def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Path) -> None:
+    cpu = Device(type="cpu", name="a CPU")
+    sizes = Options(
+        model="smollm2", batch_size=10, min_prompt=30, max_prompt=90, max_tokens=12, max_model_len=128, eager=True
+    )
+    request = StartEngine(
+        arm="baseline", model=checkpoint("smollm2", cache_directory(), print), options=sizes, on_gpu=False
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS],
+        input=request.model_dump_json(),
+        env=environment(**arm_environment("baseline", cache_directory(), cpu)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = dict(
+        line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("together", "stagg", "size", "tok"))
+    )
+    together, staggered = (ast.literal_eval(said[name]) for name in ("together", "staggered"))
+    size, at_once = map(int, said["sizes"].split())
+    assert ast.literal_eval(said["tokens"]) == [12] * (2 * size)
+    # All at once: a step of prefill, or two; then nothing but decoding.
+    prefills = [tokens > sequences for tokens, sequences in together]
+    assert prefills == sorted(prefills, reverse=True)
+    # Staggered: each of the later ones is prefilled in a step of its own, in which the others are decoded.
+    beside = [(tokens, sequences) for tokens, sequences in staggered[1:] if tokens > sequences > 1]
+    assert len(beside) == size - at_once
+    assert beside[0][1] == at_once + 1
 
 
 def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) -> None:
@@ -94,7 +158,8 @@ def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path
         check=False,
         timeout=600,
     )
-    number = int(words[words.index("--trial") + 1]) - 1
+    name = words[words.index("--trial") + 1]
+    number = STAGGERED if name == "staggered" else int(name) - 1
     (once,) = [r for r in FORMAT.read_records(tmp_path / "again") if isinstance(r, Trial)]
     (before,) = [r for r in both.records if isinstance(r, Trial) and r.arm == "baseline" and r.trial == number]
     assert "baseline: variant" in done.stdout
