@@ -19,7 +19,7 @@ from e2e.options import PREFIX, ArmName, Mode, Options, OptionsError, check_back
 from e2e.prompts import STAGGERED
 from e2e.records import FORMAT, Manifest, RunDirectory
 from e2e.report import header, report
-from e2e.session import describe_device, read_ledger, run_all, trials_of, warn
+from e2e.session import describe_device, has_trial, read_ledger, run_all, trials_of, warn
 from e2e.summary import exit_status, verdicts
 from kernels_bench.cases import Device
 from kernels_bench.plan import suggestion
@@ -92,7 +92,8 @@ def run(
             if mode not in (None, *get_args(Mode)):
                 raise OptionsError(f"--mode {mode}: expected {' or '.join(get_args(Mode))}")
             options = read_options(flags, os.environ)
-            status = _begin(options, _arms(arms, options), _trials(trial, options), out, timeout)
+            chosen = _arms(arms, options)
+            status = _begin(options, chosen, _trials(trial, options, chosen), out, timeout)
     raise typer.Exit(status)
 
 
@@ -110,10 +111,12 @@ def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
     return tuple(arm for arm in known if arm in words)
 
 
-def _trials(only: str | None, options: Options) -> tuple[int, ...]:
+def _trials(only: str | None, options: Options, arms: tuple[ArmName, ...] | None) -> tuple[int, ...]:
     if only is None:
         return trials_of(options)
     if only == "staggered":
+        if arms is not None and not any(has_trial(arm, STAGGERED) for arm in arms):
+            raise OptionsError(f"--trial staggered: {', '.join(arms)} answers one request at a time and has none")
         return (STAGGERED,)
     if not only.isdecimal() or int(only) < 1:
         raise OptionsError(f"--trial {only}: trials are counted from 1; the last one is called staggered")

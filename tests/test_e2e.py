@@ -460,6 +460,7 @@ def test_the_function_has_upstreams_signature() -> None:
         (["--arms", "batchinvariant"], "--arms batchinvariant: unknown; did you mean batch-invariant"),
         (["--batch-size", "1"], "--batch-size 1: expected more than the number of needles, 1"),
         (["--trial", "0"], "--trial 0: trials are counted from 1; the last one is called staggered"),
+        (["--trial", "staggered", "--arms", "serial"], "--trial staggered: serial answers one request at a time"),
         (["--trial", "last"], "--trial last: trials are counted from 1; the last one is called staggered"),
     ],
 )
