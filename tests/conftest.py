@@ -1,10 +1,15 @@
-"""One hypothesis profile for every test, and threads that sleep while they wait.
+"""One hypothesis profile for every test, threads that sleep while they wait, and an nvtx of before 0.2.12.
 
 A kernel's first call may be slow, so there is no deadline.  Tests run beside each other, and threads that spin, as
 OpenMP's do by default, would take the cores that the others need: tests took ten times as long.
 """
 
 import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded, here and in every worker
 
@@ -12,3 +17,14 @@ from hypothesis import settings
 
 settings.register_profile("samebits", deadline=None)
 settings.load_profile("samebits")
+
+
+@pytest.fixture(scope="session")
+def earlier_nvtx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last nvtx that older versions of nsys listen to."""
+    folder = tmp_path_factory.mktemp("nvtx")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "nvtx==0.2.11"]
+    done = subprocess.run([*pip, "--target", folder], capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        pytest.skip(f"nvtx 0.2.11 cannot be installed here: {done.stderr[-200:]}")
+    return folder

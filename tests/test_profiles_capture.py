@@ -1,6 +1,6 @@
 """Recording: torch's profiler for real; nsys by a program of its name that behaves like it at its edges.
 
-What the program stands for has not run here: `test_profiles_gpu.py` has the same with a real nsys.
+What that program stands for is seen with a real nsys in `test_profiles_nsys.py` and `test_profiles_gpu.py`.
 """
 
 from __future__ import annotations

@@ -116,17 +116,6 @@ def test_profiler_receives_domain_message_category_and_payload(injection: Path) 
     assert done.stdout.splitlines() == SENT
 
 
-@pytest.fixture(scope="module")
-def earlier_nvtx(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The last nvtx that older versions of nsys listen to."""
-    folder = tmp_path_factory.mktemp("nvtx")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "nvtx==0.2.11"]
-    done = subprocess.run([*pip, "--target", folder], capture_output=True, text=True, timeout=120, check=False)
-    if done.returncode:
-        pytest.skip(f"nvtx 0.2.11 cannot be installed here: {done.stderr[-200:]}")
-    return folder
-
-
 def test_an_earlier_nvtx_sends_the_same_under_nsys_and_nothing_else(injection: Path, earlier_nvtx: Path) -> None:
     path = os.pathsep.join([str(earlier_nvtx), os.environ.get("PYTHONPATH", "")])
     done = _python(PROGRAM, PYTHONPATH=path, NVTX_INJECTION64_PATH=str(injection), NSYS_PROFILING_SESSION_ID="1")

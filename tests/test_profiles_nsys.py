@@ -1,0 +1,104 @@
+"""Recording with a real Nsight Systems on a machine without a GPU: ranges, statuses, and the traps that need no kernel.
+
+`tests/fetch_nsys.sh` gets one; kernels are recorded by `test_profiles_gpu.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import torch
+from profile_reports import Ended, profiles
+
+from profiles.analysis import analyse
+from profiles.nsight_report import read_sqlite
+from profiles.nsys import find_nsys, nsys_version, nvtx_is_deaf
+
+pytestmark = [
+    pytest.mark.skipif(shutil.which("nsys") is None, reason="needs nsys in PATH: tests/fetch_nsys.sh DIR"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU: see test_profiles_gpu.py"),
+    pytest.mark.timeout(300),
+]
+
+RANGES = """
+from profiles.ranges import Ranges
+ranges = Ranges("mine")
+assert ranges.recorded
+for m in (1, 16):
+    with ranges.range(f"r/{m}", category="mm", payload=m):
+        pass
+"""
+
+
+def deaf() -> str:
+    return nvtx_is_deaf(nsys_version(find_nsys()))
+
+
+@pytest.fixture
+def fitting_nvtx(request: pytest.FixtureRequest) -> dict[str, str]:
+    """What puts an nvtx first that this nsys listens to: the installed one, or one of before 0.2.12."""
+    path = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    if deaf():
+        path.insert(0, str(request.getfixturevalue("earlier_nvtx")))
+    return {"PYTHONPATH": os.pathsep.join(path)}
+
+
+def capture(folder: Path, *words: object, **env: str) -> Ended:
+    return profiles("capture", "--out", folder / "out", *words, env=env, cwd=folder)
+
+
+def test_ranges_come_through_with_their_payloads(tmp_path: Path, fitting_nvtx: dict[str, str]) -> None:
+    ended = capture(tmp_path, "--", sys.executable, "-c", RANGES, **fitting_nvtx)
+    assert ended.status == 0, ended.stderr
+    assert "the report holds no kernel: nothing ran on a GPU" in ended.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"report.nsys-rep", "report.sqlite", "capture.json"}
+    trace = read_sqlite(tmp_path / "out" / "report.sqlite")
+    assert trace.source.startswith(f"Nsight Systems {nsys_version(find_nsys())}")
+    assert [label.text for label in trace.labels] == ["mine:r/1", "mine:r/16"]
+    with closing(sqlite3.connect(tmp_path / "out" / "report.sqlite")) as database:
+        rows = database.execute("SELECT int64Value FROM NVTX_EVENTS WHERE eventType = 59 ORDER BY start").fetchall()
+    assert rows == [(1,), (16,)]
+
+
+def test_only_the_range_that_was_chosen_is_recorded(tmp_path: Path, fitting_nvtx: dict[str, str]) -> None:
+    ended = capture(tmp_path, "--range", "r/16@mine", "--", sys.executable, "-c", RANGES, **fitting_nvtx)
+    assert ended.status == 0, ended.stderr
+    assert [label.text for label in read_sqlite(tmp_path / "out" / "report.sqlite").labels] == ["mine:r/16"]
+
+
+def test_a_range_that_matches_nothing(tmp_path: Path, fitting_nvtx: dict[str, str]) -> None:
+    ended = capture(tmp_path, "--range", "nothing@here", "--", sys.executable, "-c", RANGES, **fitting_nvtx)
+    assert ended.status == 3
+    assert "no range matched nothing@here" in ended.stderr
+
+
+def test_the_exit_status_is_the_commands_own(tmp_path: Path) -> None:
+    ended = capture(tmp_path, "--", sys.executable, "-c", "raise SystemExit(7)")
+    assert ended.status == 7
+    assert (tmp_path / "out" / "report.sqlite").is_file()
+
+
+@pytest.mark.skipif(not deaf() if shutil.which("nsys") else True, reason="this nsys listens to every nvtx")
+def test_an_nvtx_that_would_record_nothing_is_named_before_and_by_the_command(tmp_path: Path) -> None:
+    ended = capture(tmp_path, "--", sys.executable, "-c", RANGES)
+    assert ended.status == 1
+    assert "records nothing under nsys" in ended.stderr
+    assert "RangesNotRecorded: nsys would see no range" in ended.stderr
+
+
+def test_a_run_of_kernels_bench_is_recorded_once_it_is_over(tmp_path: Path, fitting_nvtx: dict[str, str]) -> None:
+    cases = "--op mm --arm torch --shapes 64,512 --dtype fp32 --batch 1,16 --relation batch_size"
+    run = [sys.executable, "-m", "kernels_bench", *cases.split(), "--out", "run"]
+    ended = capture(tmp_path, "--", *run, **fitting_nvtx)
+    assert ended.status == 0, ended.stderr
+    texts = {label.text for label in read_sqlite(tmp_path / "out" / "report.sqlite").labels}
+    assert {f"kernels_bench:torch/mm/64x512,fp32/{m}" for m in (1, 16)} <= texts
+    assert not any("verify/" in text for text in texts)
+    found = analyse(tmp_path / "out" / "report.sqlite", tmp_path / "run")
+    assert all(one.found == "untold" for one in found.explanations)
