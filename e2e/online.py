@@ -72,6 +72,7 @@ class Client:
         begun = [threading.Event() for _ in prompts]
 
         def ask(number: int) -> Output:
+            """One prompt's answer, asked for in its turn."""
             if number >= at_once:
                 begun[number - 1].wait()
             try:

@@ -30,6 +30,14 @@ NEEDS_ENGINE = [
 SIZES = "--batch-size 10 --min-prompt 30 --max-prompt 90 --max-tokens 12 --max-model-len 128 --needles 2 --eager"
 WORDS = ["--model", "smollm2", *SIZES.split()]
 
+CPU = Device(type="cpu", name="a CPU")
+
+
+def baseline_on_cpu(options: Options) -> StartEngine:
+    """The request for a baseline engine on a CPU."""
+    model = checkpoint(options.model, cache_directory(), print)
+    return StartEngine(arm="baseline", model=model, options=options, on_gpu=False)
+
 
 @dataclass(frozen=True)
 class Done:
@@ -80,11 +88,9 @@ def ended_under_a_profiler(options: Options, logs: Path, monkeypatch: pytest.Mon
     """An engine's process after its answers, as if nsys recorded it: its exit status, and what it printed."""
     for name in ("NSYS_PROFILING_SESSION_ID", "NVTX_DISABLE"):
         monkeypatch.setenv(name, "1")
-    cache, cpu = cache_directory(), Device(type="cpu", name="a CPU")
-    request = StartEngine(arm="baseline", model=checkpoint(options.model, cache, print), options=options, on_gpu=False)
     log = logs / "log"
-    with engine_process("baseline", arm_environment("baseline", cache, cpu), log) as worker:
-        assert isinstance(worker.ask(request, 600), Started)
+    with engine_process("baseline", arm_environment("baseline", cache_directory(), CPU), log) as worker:
+        assert isinstance(worker.ask(baseline_on_cpu(options), 600), Started)
         assert isinstance(worker.ask(RunTrial(trial=0), 600), Trial)
     return worker.process.returncode, log.read_text()
 

@@ -15,19 +15,28 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e_runs import NEEDS_ENGINE, WORDS, Done, asked_as_stated, ended_under_a_profiler, finish, runs, start
+from e2e_runs import (
+    CPU,
+    NEEDS_ENGINE,
+    WORDS,
+    Done,
+    asked_as_stated,
+    baseline_on_cpu,
+    ended_under_a_profiler,
+    finish,
+    runs,
+    start,
+)
 from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.arms import environment as arm_environment
-from e2e.models import cache_directory, checkpoint
+from e2e.models import cache_directory
 from e2e.options import Options
 from e2e.prompts import STAGGERED
-from e2e.protocol import StartEngine
 from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
 from e2e.session import read_ledger
 from e2e.summary import verdicts
-from kernels_bench.cases import Device
 from profiles.analysis import analyse
 
 pytestmark = NEEDS_ENGINE
@@ -99,17 +108,13 @@ print("tokens", [len(one.tokens) for one in (*together, *staggered)])
 
 
 def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Path) -> None:
-    cpu = Device(type="cpu", name="a CPU")
     sizes = Options(
         model="smollm2", batch_size=10, min_prompt=30, max_prompt=90, max_tokens=12, max_model_len=128, eager=True
     )
-    request = StartEngine(
-        arm="baseline", model=checkpoint("smollm2", cache_directory(), print), options=sizes, on_gpu=False
-    )
     done = subprocess.run(
         [sys.executable, "-c", STEPS],
-        input=request.model_dump_json(),
-        env=environment(**arm_environment("baseline", cache_directory(), cpu)),
+        input=baseline_on_cpu(sizes).model_dump_json(),
+        env=environment(**arm_environment("baseline", cache_directory(), CPU)),
         capture_output=True,
         text=True,
         check=False,

@@ -12,21 +12,28 @@ from pathlib import Path
 
 import psutil
 import pytest
-from e2e_runs import NEEDS_ENGINE, Done, asked_as_stated, ended_under_a_profiler, finish, runs, start, words_of
+from e2e_runs import (
+    CPU,
+    NEEDS_ENGINE,
+    Done,
+    asked_as_stated,
+    baseline_on_cpu,
+    ended_under_a_profiler,
+    finish,
+    runs,
+    start,
+    words_of,
+)
 from test_cli import environment, wait_until
 
 from e2e.arms import environment as arm_environment
-from e2e.models import cache_directory, checkpoint
 from e2e.online import arguments, free_port
 from e2e.options import Options
-from e2e.protocol import StartEngine
 from e2e.records import Trial
 from e2e.session import read_ledger
 from e2e.summary import verdicts
-from kernels_bench.cases import Device
 
 pytestmark = NEEDS_ENGINE
-CPU = Device(type="cpu", name="a CPU")
 SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
 
 
@@ -57,13 +64,10 @@ def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server that somebody else started."""
     port = free_port()
-    request = StartEngine(
-        arm="baseline", model=checkpoint("smollm2", cache_directory(), print), options=SERVED, on_gpu=False
-    )
     cache = tmp_path_factory.mktemp("server")
     variables = arm_environment("baseline", cache, CPU) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     log = (cache / "log").open("w")
-    words = [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(request, port)]
+    words = [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(baseline_on_cpu(SERVED), port)]
     server = subprocess.Popen(words, env=environment(**variables), stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     assert wait_until(lambda: answers(url) or server.poll() is not None, 240)
