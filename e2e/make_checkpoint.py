@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +61,24 @@ def _save(model: Any, target: Path, tokenizer: Any = None) -> None:
     partial.rename(target)
 
 
+@contextmanager
+def alone(target: Path) -> Iterator[None]:
+    """Wait until no other process writes the same checkpoint; the system lets go of it however this one ends."""
+    with target.with_name(target.name + ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def main() -> None:
-    """Write what the command line names."""
+    """Write what the command line names, unless it was written meanwhile."""
     name, target = sys.argv[1], Path(sys.argv[2])
-    if name == "smollm2":
-        smollm2(target)
-    else:
-        synthetic(name.partition(":")[2], target)
+    with alone(target):
+        if (target / "config.json").exists():
+            return
+        if name == "smollm2":
+            smollm2(target)
+        else:
+            synthetic(name.partition(":")[2], target)
 
 
 if __name__ == "__main__":
