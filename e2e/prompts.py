@@ -35,14 +35,15 @@ class Batch(Record):
 def needles(options: Options, text: Sequence[int] | None, vocabulary: int) -> tuple[tuple[int, ...], ...]:
     """Prompts of the needles: the upstream script's text where there is a tokenizer, the others random tokens.
 
-    Their lengths grow by one factor up to that of the longest filler.  Kernels choose their order of addition by the
-    number of tokens of a step, and only a needle that is on one side of such an edge alone and on the other in company
-    can show it: vLLM 0.26's norms have one at 256 (https://github.com/vllm-project/vllm/pull/48391).
+    These are one token short of a power of two, the longest no longer than a filler may be, the next half as long, and
+    so on.  Kernels choose their order of addition by the number of tokens of a step, mostly at powers of two, and only
+    a needle that is below such an edge alone and above it in company can show it; the more tokens it has there, the
+    more roundings can.  vLLM 0.26's norms have one at 256 (https://github.com/vllm-project/vllm/pull/48391).
     """
     draw = random.Random(f"needles {options.seed}")
     first = tuple(text) if text else _tokens(draw, 5, vocabulary)
-    others = options.needles - 1
-    lengths = [round(options.max_prompt ** (number / others)) for number in range(1, others + 1)]
+    longest = (options.max_prompt + 1).bit_length() - 1  # as a power of two
+    lengths = [2 ** (longest - number % longest) - 1 for number in range(options.needles - 1)]
     return (first, *(_tokens(draw, length, vocabulary) for length in lengths))
 
 
