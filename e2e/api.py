@@ -8,7 +8,7 @@ from typing import Any
 
 from e2e.models import cache_directory, checkpoint
 from e2e.options import ArmName, Options, check, check_backend, known_backends
-from e2e.session import Ledger, Task, describe_device, read_ledger, run_arm, trials_of, warn
+from e2e.session import Ledger, Task, describe_device, processes, read_ledger, run_arm, trials_of, warn
 from e2e.summary import overhead, speeds, verdicts
 from kernels_bench.workers import WorkerError
 
@@ -69,8 +69,8 @@ def _run(arm: ArmName, options: Options) -> Ledger:
         check_backend(options.backend, known_backends())
     path = checkpoint(options.model, cache_directory(), warn)
     task = Task(arm, path, options, device, trials_of(options))
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_ledger(run_arm(task, Path(scratch), timeout_s=3600.0))  # type: ignore[arg-type]
+    with tempfile.TemporaryDirectory() as scratch, processes([task], Path(scratch), lambda _: None) as waiting:
+        return read_ledger(run_arm(task, waiting, timeout_s=3600.0))  # type: ignore[arg-type]
 
 
 def comparison_metrics(baseline: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:

@@ -11,9 +11,9 @@ from multiprocessing.connection import Connection
 from statistics import median
 from typing import NamedTuple, Protocol
 
-from e2e.options import ArmName, Options
+from e2e.options import ArmName, Mode, Options
 from e2e.prompts import STAGGERED, WARM_UP, Batch, batch, needles
-from e2e.protocol import Describe, RunAlone, RunTrial, StartEngine
+from e2e.protocol import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, Answer, Speeds, Started, Trial
 from e2e.steps import OnStep, StepRanges
 from kernels_bench.cases import Record, first_line
@@ -182,8 +182,15 @@ def serve(connection: Connection) -> None:
         engine.close()
 
 
+def _load(arm: ArmName, mode: Mode) -> None:
+    """Import vLLM where the engine will be in this process."""
+    if mode == "offline" and arm != "server":
+        from vllm import LLM, SamplingParams  # noqa: F401 - vllm itself imports next to nothing
+
+
 def _starter(request: StartEngine) -> Callable[[], Backend]:
     """What starts the engine; it is imported already, as it is in upstream's script when the clock starts."""
+    _load(request.arm, request.options.mode)
     if request.arm == "server":
         from e2e.online import Client
 
@@ -193,8 +200,6 @@ def _starter(request: StartEngine) -> Callable[[], Backend]:
         from e2e.online import Server
 
         return partial(Server, request)
-    from vllm import LLM, SamplingParams  # noqa: F401 - vllm itself imports next to nothing
-
     from e2e.offline import Offline
 
     return partial(Offline, request)
@@ -205,6 +210,9 @@ def _reply(engine: Engine | None, request: Record) -> Record:
         from kernels_bench.worker import find_device  # it brings torch, which an engine's process leaves to vLLM
 
         return find_device()
+    if isinstance(request, Load):
+        _load(request.arm, request.mode)
+        return Loaded()
     if engine is None:
         raise RuntimeError("no engine was started")
     if isinstance(request, RunTrial):

@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
-from e2e.options import ArmName, Options
+from e2e.options import ArmName, Mode, Options
 from kernels_bench.cases import Record
+
+
+class Load(Record):
+    """Request: import what an engine is made of, which takes long; answered with `Loaded`.
+
+    Attributes:
+        arm: whose engine.
+        mode: as in `e2e.options.Options`.
+    """
+
+    arm: ArmName
+    mode: Mode
+
+
+class Loaded(Record):
+    """It is imported; nothing is started."""
 
 
 class StartEngine(Record):

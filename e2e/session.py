@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from e2e.arms import TITLES, environment, unsupported
 from e2e.models import cache_directory
 from e2e.options import ArmName, Options
 from e2e.prompts import STAGGERED, WARM_UP
-from e2e.protocol import Describe, RunAlone, RunTrial, StartEngine
-from e2e.records import Alone, AnyRecord, Finished, Lost, RunDirectory, Started, Trial
+from e2e.protocol import Describe, Load, RunAlone, RunTrial, StartEngine
+from e2e.records import Alone, AnyRecord, Finished, Lost, Manifest, RunDirectory, Started, Trial
 from kernels_bench.cases import Device, Record
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure
@@ -63,21 +63,67 @@ def describe_device() -> Device:
     return reply
 
 
-def run_arm(task: Task, logs: Path, timeout_s: float) -> Iterator[Record]:
-    """The arm's records, as they are made; a lost arm's last one says why."""
+class Prepared(NamedTuple):
+    """A process that waits for its engine.
+
+    Attributes:
+        worker: the process.
+        failure: why it cannot have one; None if it can.
+    """
+
+    worker: Worker
+    failure: Failure | None
+
+
+Processes = dict[ArmName, Prepared]
+
+
+@contextmanager
+def processes(tasks: Sequence[Task], logs: Path, ready: Callable[[ArmName], None]) -> Iterator[Processes]:
+    """A process for every arm that can run, with vLLM imported; what `run_arm` did not take ends with this context.
+
+    They import side by side, since that takes long, and all before the first engine starts, since nothing else is to
+    run while one is timed.
+
+    Args:
+        tasks: one an arm.
+        logs: directory for what the processes print.
+        ready: told of each as it can be asked.
+    """
+    waiting: Processes = {}
+    try:
+        for task in tasks:
+            if unsupported(task.arm, task.device) is None:
+                variables = environment(task.arm, cache_directory(), task.device)
+                worker = Worker(task.arm, variables, logs / f"{task.arm}.log", PROGRAM)
+                waiting[task.arm] = Prepared(worker, None)
+                worker.post(Load(arm=task.arm, mode=task.options.mode), START_TIMEOUT_S)
+        for arm, (worker, _) in waiting.items():
+            reply = worker.wait(START_TIMEOUT_S)
+            waiting[arm] = Prepared(worker, reply if isinstance(reply, Failure) else None)
+            ready(arm)
+        yield waiting
+    finally:
+        end([worker for worker, _ in waiting.values()])
+
+
+def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Iterator[Record]:
+    """The arm's records, as they are made; a lost arm's last one says why.  Its process ends with it."""
     reason = unsupported(task.arm, task.device)
     if reason is not None:
         yield Lost(arm=task.arm, status="unsupported", reason=reason)
         return
-    variables = environment(task.arm, cache_directory(), task.device)
-    with engine_process(task.arm, variables, logs / f"{task.arm}.log") as worker:
+    worker, failure = waiting.pop(task.arm)
+    try:
         for request, patience in _requests(task, timeout_s):
-            reply = worker.ask(request, patience)
+            reply = failure or worker.ask(request, patience)
             if isinstance(reply, Failure):
                 yield Lost(arm=task.arm, status="failed", reason=_explained(request, reply.reason))
                 return
             if not (isinstance(reply, Trial) and reply.trial == WARM_UP):
                 yield reply
+    finally:
+        end([worker])
 
 
 def _requests(task: Task, timeout_s: float) -> Iterator[tuple[Record, float]]:
@@ -169,24 +215,30 @@ def run_all(
     """
     started = time.perf_counter()
     ledger = read_ledger(run.records())
-    manifest = run.manifest
+    tasks = list(_tasks(run.manifest, model, trials, ledger))
     try:
-        for number, arm in enumerate(manifest.arms):
-            done = {trial.trial for trial in ledger.trials.get(arm, [])}
-            left = tuple(trial for trial in trials if trial not in done and has_trial(arm, trial))
-            if not left:
-                continue
-            say(f"PHASE {number + 1}: {TITLES[arm]}")
-            display.phase(arm, 3 + len(left))
-            task = Task(arm, model, manifest.options, manifest.device, left, known=arm in ledger.alone)
-            for record in run_arm(task, run.path / "logs", timeout_s):
-                run.append(record)
-                ledger.take(record)  # type: ignore[arg-type]
-                _tell(record, manifest.options, display, say)
+        display.phase("starting", len(tasks))
+        with processes(tasks, run.path / "logs", lambda arm: display.step(f"{arm} waits for its turn")) as waiting:
+            for task in tasks:
+                say(f"PHASE {run.manifest.arms.index(task.arm) + 1}: {TITLES[task.arm]}")
+                display.phase(task.arm, 3 + len(task.trials))
+                for record in run_arm(task, waiting, timeout_s):
+                    run.append(record)
+                    ledger.take(record)  # type: ignore[arg-type]
+                    _tell(record, task.options, display, say)
     finally:
         with suppress(ResultsError):  # the disk may be what failed
             run.append(Finished(seconds=time.perf_counter() - started))
     return ledger
+
+
+def _tasks(manifest: Manifest, model: str, trials: Sequence[int], ledger: Ledger) -> Iterator[Task]:
+    """What is left of every arm that is not done."""
+    for arm in manifest.arms:
+        done = {trial.trial for trial in ledger.trials.get(arm, [])}
+        left = tuple(trial for trial in trials if trial not in done and has_trial(arm, trial))
+        if left:
+            yield Task(arm, model, manifest.options, manifest.device, left, known=arm in ledger.alone)
 
 
 def _tell(record: Any, options: Options, display: Display, say: Callable[[str], None]) -> None:

@@ -56,6 +56,16 @@ def test_the_baseline_diverges_and_one_request_at_a_time_does_not(both: Done) ->
     assert both.status == 0, both.err
 
 
+def test_two_commands_that_need_the_same_checkpoint_write_it_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "e2e.make_checkpoint", "synthetic:tiny", str(tmp_path / "tiny")]
+    writers = [subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [writer.communicate(timeout=300)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], said
+    assert sum("Writing" in words for words in said) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.lock"]
+    assert {"config.json", "model.safetensors"} <= {path.name for path in (tmp_path / "tiny").iterdir()}
+
+
 def test_needles_are_what_the_options_make(both: Done) -> None:
     asked_as_stated(both)
 
@@ -204,15 +214,16 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path
     words = ("--model", "synthetic:tiny", "--num-trials", 1, "--batch-size", 4, "--timeout", 20)
     process = start(path, *words, "--arms", "baseline,serial")
     wait_until(lambda: any(isinstance(r, Started) for r in records_of(path)) or process.poll() is not None, 300)
-    (engine,) = [p for p in psutil.Process(process.pid).children() if "e2e.launch" in " ".join(p.cmdline())]
-    engine.send_signal(signal.SIGSTOP)
+    engines = {Path(p.environ()["VLLM_CACHE_ROOT"]).parent.name: p for p in psutil.Process(process.pid).children()}
+    assert set(engines) == {"baseline", "serial"}  # the latter has imported vLLM and waits for its turn
+    engines["baseline"].send_signal(signal.SIGSTOP)
     done = finish(process, path)
     assert done.status == 3
     (lost,) = [r for r in done.records if isinstance(r, Lost)]
     assert (lost.arm, lost.status) == ("baseline", "failed")
     assert "no answer within 20 s" in lost.reason
     assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]
-    assert not runs(engine)
+    assert not any(map(runs, engines.values()))
 
 
 def records_of(path: Path) -> list[AnyRecord]:
