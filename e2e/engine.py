@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
 from typing import NamedTuple, Protocol
 
 from e2e.options import ArmName, Mode, Options
-from e2e.prompts import STAGGERED, WARM_UP, Batch, batch, needles
+from e2e.prompts import STAGGERED, WARM_UP, Batch, batch, needles, watched
 from e2e.protocol import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, Answer, Speeds, Started, Trial
 from e2e.steps import OnStep, StepRanges
@@ -35,12 +35,14 @@ class Output(NamedTuple):
         logprobs: of each.
         first_token_s: seconds to the first token; None where nobody measured it.
         later_tokens_s: seconds from the first to the last.
+        prompt_logprobs: of the prompt's own tokens from its second on, where the prompt was watched.
     """
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     first_token_s: float | None = None
     later_tokens_s: float = 0.0
+    prompt_logprobs: tuple[float, ...] = ()
 
 
 class Backend(Protocol):
@@ -59,10 +61,12 @@ class Backend(Protocol):
     def on_step(self, begin: OnStep) -> None:
         """Announce every step before it runs, where the engine is in this process."""
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
-        """Answer all prompts at once."""
+    def generate(self, prompts: Sequence[Prompt], watched: Collection[int] = ()) -> list[Output]:
+        """Answer all prompts at once; ``watched`` are the numbers of those whose own log probabilities are wanted."""
 
-    def generate_staggered(self, prompts: Sequence[Prompt], at_once: int) -> list[Output]:
+    def generate_staggered(
+        self, prompts: Sequence[Prompt], at_once: int, watched: Collection[int] = ()
+    ) -> list[Output]:
         """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
 
     def close(self) -> None:
@@ -107,7 +111,7 @@ class Engine:
         """Every needle as a batch of its own, and once more."""
         with self._ranges.range(f"alone/{self._arm}", category="phase"):
             answers = [
-                _answer(number, self._backend.generate([needle])[0])
+                _answer(number, self._backend.generate([needle], (0,) if watched(self._options, needle) else ())[0])
                 for _ in range(2)
                 for number, needle in enumerate(self._needles)
             ]
@@ -141,14 +145,19 @@ class Engine:
 
     def _outputs(self, asked: Batch) -> list[Output]:
         if asked.at_once < len(asked.prompts):
-            return self._backend.generate_staggered(asked.prompts, asked.at_once)
+            return self._backend.generate_staggered(asked.prompts, asked.at_once, asked.watched)
         if self._arm != "serial":
             return self._backend.generate(asked.prompts)
         return [output for prompt in asked.prompts for output in self._backend.generate([prompt])]
 
 
 def _answer(needle: int, output: Output) -> Answer:
-    return Answer(needle=needle, tokens=output.tokens, logprobs=tuple(map(fp32_bits, output.logprobs)))
+    return Answer(
+        needle=needle,
+        tokens=output.tokens,
+        logprobs=tuple(map(fp32_bits, output.logprobs)),
+        prompt=tuple(map(fp32_bits, output.prompt_logprobs)),
+    )
 
 
 def fp32_bits(value: float) -> int:

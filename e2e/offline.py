@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class Offline:
 
     def __init__(self, request: StartEngine) -> None:
         from vllm import LLM, SamplingParams, __version__
+        from vllm.sampling_params import RequestOutputKind
 
         options = request.options
         self._llm: Any = LLM(**_arguments(request))
@@ -30,8 +31,11 @@ class Offline:
         self.provenance = f"vLLM {__version__}, {_facts(config)}"
         self.vocabulary = int(config.model_config.get_vocab_size())
         self.text = None if config.model_config.skip_tokenizer_init else self._llm.get_tokenizer().encode(NEEDLE_TEXT)
-        self._sampling: Any = SamplingParams(logprobs=0, detokenize=False, **sampling(options))
-        self._streamed: Any = self._sampling.clone()  # LLM.generate has the former tell of whole answers only
+        self._sampling: tuple[Any, Any] = tuple(
+            SamplingParams(logprobs=0, prompt_logprobs=wanted, detokenize=False, **sampling(options))
+            for wanted in (None, 0)
+        )
+        self._streamed = RequestOutputKind.CUMULATIVE
 
     def on_step(self, begin: OnStep) -> None:
         """Announce every step of the engine; see `e2e.steps.watch`."""
@@ -40,30 +44,35 @@ class Offline:
     def close(self) -> None:
         """Nothing: the engine is part of this process."""
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
+    def generate(self, prompts: Sequence[Prompt], watched: Collection[int] = ()) -> list[Output]:
         """Answer all prompts at once."""
         given = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        return [_output(found) for found in self._llm.generate(given, self._sampling, use_tqdm=False)]
+        how = [self._sampling[number in watched] for number in range(len(prompts))]
+        return [_output(found) for found in self._llm.generate(given, how, use_tqdm=False)]
 
-    def generate_staggered(self, prompts: Sequence[Prompt], at_once: int) -> list[Output]:
+    def generate_staggered(
+        self, prompts: Sequence[Prompt], at_once: int, watched: Collection[int] = ()
+    ) -> list[Output]:
         """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
         engine = self._llm.llm_engine
         outputs: dict[int, Output] = {}
         coming = deque(enumerate(prompts))
         for _ in range(at_once):
-            newest = self._add(*coming.popleft())
+            newest = self._add(*coming.popleft(), watched)
         while engine.has_unfinished_requests():
             found = {one.request_id: one for one in engine.step()}
             outputs |= {int(name): _output(one) for name, one in found.items() if one.finished}
             if newest in found and coming:
-                newest = self._add(*coming.popleft())
+                newest = self._add(*coming.popleft(), watched)
         return [outputs[number] for number in range(len(prompts))]
 
-    def _add(self, number: int, prompt: Prompt) -> str:
+    def _add(self, number: int, prompt: Prompt, watched: Collection[int]) -> str:
         """Have the engine take a prompt up in its next step."""
         name = str(number)
         given = {"type": "token", "prompt_token_ids": list(prompt)}
-        self._llm.llm_engine.add_request(name, given, self._streamed)
+        how = self._sampling[number in watched].clone()
+        how.output_kind = self._streamed  # LLM.generate has them tell of whole answers only
+        self._llm.llm_engine.add_request(name, given, how)
         return name
 
 
@@ -120,7 +129,12 @@ def _facts(config: Any) -> str:
 def _output(found: Any) -> Output:
     said, metrics = found.outputs[0], found.metrics
     logprobs = tuple(step[token].logprob for token, step in zip(said.token_ids, said.logprobs, strict=True))
+    prompt = tuple(
+        step[token].logprob
+        for token, step in zip(found.prompt_token_ids, found.prompt_logprobs or (), strict=False)
+        if step
+    )
     if metrics is None:
-        return Output(tuple(said.token_ids), logprobs)
+        return Output(tuple(said.token_ids), logprobs, prompt_logprobs=prompt)
     later = metrics.last_token_ts - metrics.first_token_ts
-    return Output(tuple(said.token_ids), logprobs, metrics.first_token_latency, later)
+    return Output(tuple(said.token_ids), logprobs, metrics.first_token_latency, later, prompt)

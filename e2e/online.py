@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
@@ -63,11 +63,13 @@ class Client:
     def close(self) -> None:
         """Nothing: the server is somebody else's."""
 
-    def generate(self, prompts: Sequence[Prompt]) -> list[Output]:
+    def generate(self, prompts: Sequence[Prompt], watched: Collection[int] = ()) -> list[Output]:
         """Ask for all prompts at once, each as a request of its own."""
-        return self.generate_staggered(prompts, len(prompts))
+        return self.generate_staggered(prompts, len(prompts), watched)
 
-    def generate_staggered(self, prompts: Sequence[Prompt], at_once: int) -> list[Output]:
+    def generate_staggered(
+        self, prompts: Sequence[Prompt], at_once: int, watched: Collection[int] = ()
+    ) -> list[Output]:
         """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
         begun = [threading.Event() for _ in prompts]
 
@@ -76,19 +78,19 @@ class Client:
             if number >= at_once:
                 begun[number - 1].wait()
             try:
-                return self._ask(prompts[number], begun[number])
+                return self._ask(prompts[number], begun[number], number in watched)
             finally:
                 begun[number].set()  # what fails must not hold up those after it
 
         with ThreadPoolExecutor(len(prompts)) as clients:
             return list(clients.map(ask, range(len(prompts))))
 
-    def _ask(self, prompt: Prompt, begun: threading.Event) -> Output:
+    def _ask(self, prompt: Prompt, begun: threading.Event, watched: bool) -> Output:
         """One answer, streamed, so that its first token has a time, and is announced."""
-        asked = {"prompt": list(prompt), "logprobs": 0, "return_token_ids": True, "stream": True}
+        asked = {"prompt": list(prompt), "logprobs": 0, "return_token_ids": True, "stream": True, "echo": watched}
         began, times = time.perf_counter(), []
         tokens: list[int] = []
-        logprobs: list[float] = []
+        logprobs: list[float | None] = []  # of an echoed prompt, whose first token has none, and of the answer
         for event in self._stream("/v1/completions", asked | sampling(self._options)):
             for choice in event["choices"]:
                 if not choice.get("token_ids"):
@@ -99,7 +101,9 @@ class Client:
                 logprobs += choice["logprobs"]["token_logprobs"]
         if not tokens:
             raise ServerError(f"{self._url} answered nothing, or no token ids: it must be vLLM 0.26 or newer")
-        return Output(tuple(tokens), tuple(logprobs), times[0] - began, times[-1] - times[0])
+        known = tuple(value for value in logprobs if value is not None)
+        echoed = len(known) - len(tokens)
+        return Output(tuple(tokens), known[echoed:], times[0] - began, times[-1] - times[0], known[:echoed])
 
     def _version(self) -> str:
         try:

@@ -12,6 +12,9 @@ NEEDLE_TEXT = "There once was a "  # the upstream script's
 WARM_UP, STAGGERED = -1, -2
 """Trials that are not timed; of the latter, sequences arrive one after another, as a server's do."""
 
+_WATCHED = 256
+"""Tokens of the longest prompt that is watched: a GPU must hold as many times the logits of the whole vocabulary."""
+
 _LOWEST_TOKEN = 64
 """Below it stand special tokens in many vocabularies."""
 
@@ -24,12 +27,24 @@ class Batch(Record):
         prompts: token ids of every sequence.
         places: where each needle stands among them.
         at_once: how many of them are there from the start; see `e2e.engine.Backend.generate_staggered`.
+        watched: places of the needles that are `watched`; none where the trial is timed.
     """
 
     trial: int
     prompts: tuple[tuple[int, ...], ...]
     places: tuple[int, ...]
     at_once: int
+    watched: tuple[int, ...]
+
+
+def watched(options: Options, needle: Sequence[int]) -> bool:
+    """Whether a needle's own tokens have their log probabilities compared too, where nothing is timed.
+
+    Of a prefill the first generated token tells one row, the last; what a kernel's order changes is often rounded away
+    in that one, and not in all of them.  vLLM takes no prefix of such a prompt from its cache, so where that is asked
+    for none is watched.
+    """
+    return len(needle) <= _WATCHED and not options.prefix_caching
 
 
 def needles(options: Options, text: Sequence[int] | None, vocabulary: int) -> tuple[tuple[int, ...], ...]:
@@ -60,7 +75,14 @@ def batch(options: Options, trial: int, hidden: Sequence[tuple[int, ...]], vocab
     prompts = [_tokens(draw, draw.randint(options.min_prompt, options.max_prompt), vocabulary) for _ in range(size)]
     for place, needle in zip(places, hidden, strict=True):
         prompts[place] = needle
-    return Batch(trial=trial, prompts=tuple(prompts), places=places, at_once=at_once)
+    seen = tuple(p for p, needle in zip(places, hidden, strict=True) if watched(options, needle))
+    return Batch(
+        trial=trial,
+        prompts=tuple(prompts),
+        places=places,
+        at_once=at_once,
+        watched=seen if trial == STAGGERED else (),
+    )
 
 
 def _places(draw: random.Random, count: int, size: int, at_once: int) -> tuple[int, ...]:

@@ -24,11 +24,14 @@ class Answer(Record):
         needle: its number.
         tokens: ids of the tokens generated.
         logprobs: of each token, the 32 bits of its fp32 log probability as a whole number.
+        prompt: likewise of the needle's own tokens from its second on; none where it was not watched, see
+            `e2e.prompts.watched`.
     """
 
     needle: int
     tokens: tuple[int, ...]
     logprobs: tuple[int, ...]
+    prompt: tuple[int, ...] = ()
 
 
 class Speeds(Record):

@@ -100,6 +100,8 @@ def _needles(arm: ArmName, manifest: Manifest, verdict: ArmVerdict | None, lost:
     yield f"  distinct outputs of each needle in {runs} runs: {_numbers(verdict.distinct_tokens)} by token ids, " + (
         f"{_numbers(verdict.distinct_bits)} by bits of log probabilities"
     )
+    if any(verdict.distinct_prompts):
+        yield f"  by bits of its prompt's log probabilities, alone and staggered: {_numbers(verdict.distinct_prompts)}"
     if verdict.divergences:
         worst = max(verdict.divergences, key=lambda d: (d.tokens_differ, d.largest))
         yield f"  {divergence_in_words(worst)}; {len(verdict.divergences)} of {needles} needles differ"
@@ -117,12 +119,19 @@ def divergence_in_words(found: Divergence) -> str:
     """Which needle differs, where, from which generated token on, and how far."""
     where = "from one run alone to the next" if found.trial is None else f"in {trial_in_words(found.trial)}"
     what = "token ids part" if found.tokens_differ else "token ids agree, log probabilities do not"
-    since = "its prefill" if found.step == 0 else f"step {found.step + 1}"
+    if found.step is None:
+        what = "what it generates agrees to the bit"
     how_far = f"differ by at most {found.largest:.3g}" if found.largest else "agree"
     return (
-        f"needle {found.needle + 1} differs {where} from {since} on: {what}; "
+        f"needle {found.needle + 1} differs {where} from {_since(found)} on: {what}; "
         f"log probabilities of the same tokens {how_far}"
     )
+
+
+def _since(found: Divergence) -> str:
+    if found.prompt_token is not None:
+        return f"token {found.prompt_token + 1} of its prompt"
+    return f"step {found.step + 1}" if found.step else "its prefill"
 
 
 _VALUES = (*(field for field, _ in VARIABLES.values()), "seed", "needles", "mode", "server")

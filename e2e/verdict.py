@@ -20,16 +20,19 @@ class Divergence(Record):
     Attributes:
         needle: its number.
         trial: where it was seen, see `e2e.records.Trial`; None if the engine alone is not repeatable.
-        step: the first token whose id or log probability differs.
+        step: the first token generated whose id or log probability differs; None where none does.
         tokens_differ: whether the ids differ there or later.
         largest: largest difference of two log probabilities of the same token, up to where ids part.
+        prompt_token: the first of the needle's own tokens, counted from 0, whose log probability differs; None where
+            none does, or they were not compared.
     """
 
     needle: int
     trial: int | None
-    step: int
+    step: int | None
     tokens_differ: bool
     largest: float
+    prompt_token: int | None = None
 
 
 class ArmVerdict(Record):
@@ -43,6 +46,7 @@ class ArmVerdict(Record):
         answers: how many answers were compared with a needle's own.
         distinct_tokens: for each needle, how many different token sequences it gave.
         distinct_bits: for each needle, how many different sequences of log probabilities' bits.
+        distinct_prompts: likewise of the needle's own tokens; 0 where they were not asked for.
         divergences: for each needle that differs, where first.
     """
 
@@ -52,6 +56,7 @@ class ArmVerdict(Record):
     answers: int
     distinct_tokens: tuple[int, ...]
     distinct_bits: tuple[int, ...]
+    distinct_prompts: tuple[int, ...]
     divergences: tuple[Divergence, ...]
 
 
@@ -69,6 +74,7 @@ def judge(alone: Alone, trials: Sequence[Trial], baseline: ArmVerdict | None) ->
         answers=sum(len(answers) - 1 for answers in seen),
         distinct_tokens=tuple(len({answer.tokens for answer in answers}) for answers in seen),
         distinct_bits=tuple(len({(answer.tokens, answer.logprobs) for answer in answers}) for answers in seen),
+        distinct_prompts=tuple(len({answer.prompt for answer in answers if answer.prompt}) for answers in seen),
         divergences=divergences,
     )
 
@@ -99,23 +105,32 @@ def _divergences(own: Sequence[Answer], again: Sequence[Answer], trials: Sequenc
 
 
 def same(a: Answer, b: Answer) -> bool:
-    """Whether all tokens and all bits agree."""
-    return (a.tokens, a.logprobs) == (b.tokens, b.logprobs)
+    """Whether all tokens and all bits agree, as far as both answers have them."""
+    return (a.tokens, a.logprobs) == (b.tokens, b.logprobs) and _first_difference(a.prompt, b.prompt) is None
 
 
 def difference(expected: Answer, got: Answer, trial: int | None) -> Divergence:
     """Where two answers to one needle part."""
     pairs = list(zip(expected.tokens, got.tokens, expected.logprobs, got.logprobs, strict=False))
     parted = next((step for step, (a, b, _, _) in enumerate(pairs) if a != b), len(pairs))
-    step = next((step for step, (a, b, x, y) in enumerate(pairs) if (a, x) != (b, y)), len(pairs))
-    gaps = [abs(_number(x) - _number(y)) for _, _, x, y in pairs[:parted]]
+    shorter = len(pairs) if len(expected.tokens) != len(got.tokens) else None
+    step = next((step for step, (a, b, x, y) in enumerate(pairs) if (a, x) != (b, y)), shorter)
+    own = _first_difference(expected.prompt, got.prompt)
+    bits = [*((x, y) for _, _, x, y in pairs[:parted]), *zip(expected.prompt, got.prompt, strict=False)]
+    gaps = [abs(_number(x) - _number(y)) for x, y in bits]
     return Divergence(
         needle=expected.needle,
         trial=trial,
         step=step,
         tokens_differ=expected.tokens != got.tokens,
         largest=max(gaps, default=0.0),
+        prompt_token=None if own is None else own + 1,  # a prompt's first token has no log probability
     )
+
+
+def _first_difference(a: Sequence[int], b: Sequence[int]) -> int | None:
+    """Where two prompts' bits first differ; None where they do not, or only one was asked for them."""
+    return next((place for place, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
 
 
 def _number(bits: int) -> float:

@@ -16,9 +16,9 @@ from test_cli import environment
 from e2e.arms import environment as arm_environment
 from e2e.models import cache_directory, checkpoint
 from e2e.options import Options
-from e2e.prompts import NEEDLE_TEXT, needles
+from e2e.prompts import NEEDLE_TEXT, STAGGERED, needles
 from e2e.protocol import RunTrial, StartEngine
-from e2e.records import FORMAT, AnyRecord, Started, Trial
+from e2e.records import FORMAT, Alone, AnyRecord, Started, Trial
 from e2e.session import engine_process
 from kernels_bench.cases import Device
 
@@ -82,6 +82,18 @@ def asked_as_stated(done: Done) -> None:
     (trial,) = [one for one in done.records if isinstance(one, Trial) and (one.arm, one.trial) == ("serial", 0)]
     assert trial.tokens == 12 * trial.batch_size
     assert all(len(answer.tokens) == 12 for answer in trial.answers)
+
+
+def prompts_are_watched(done: Done) -> None:
+    """Of every needle, all of which are short, but its first token; alone and in the staggered trial, not timed."""
+    for record in done.records:
+        if isinstance(record, Started):
+            lengths = [len(needle) - 1 for needle in record.needles]
+        elif isinstance(record, Alone):
+            assert [len(answer.prompt) for answer in record.answers] == 2 * lengths
+        elif isinstance(record, Trial):
+            wanted = lengths if record.trial == STAGGERED else [0] * len(lengths)
+            assert [len(answer.prompt) for answer in record.answers] == wanted
 
 
 def ended_under_a_profiler(options: Options, logs: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:

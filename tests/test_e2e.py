@@ -20,7 +20,7 @@ from e2e.engine import fp32_bits
 from e2e.models import checkpoint
 from e2e.options import ARMS, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
-from e2e.prompts import STAGGERED, WARM_UP, batch, needles
+from e2e.prompts import STAGGERED, WARM_UP, batch, needles, watched
 from e2e.records import FORMAT, Alone, Answer, Lost, Manifest, Speeds, Started, Trial
 from e2e.report import divergence_in_words, header, repeat_command, report
 from e2e.session import Ledger, has_trial, read_ledger, trials_of
@@ -173,6 +173,17 @@ def test_of_staggered_sequences_every_other_needle_comes_later(count: int, size:
     assert [place >= made.at_once for place in made.places] == [bool(needle % 2) for needle in range(count)]
 
 
+def test_short_needles_are_watched_where_nothing_is_timed() -> None:
+    options = Options(batch_size=24, needles=5, max_prompt=1024)
+    hidden = needles(options, [1, 2, 3], 5000)
+    assert [watched(options, needle) for needle in hidden] == [True, False, False, True, True]
+    made = batch(options, STAGGERED, hidden, 5000)
+    assert [len(made.prompts[place]) for place in made.watched] == [3, 255, 127]
+    assert not batch(options, 0, hidden, 5000).watched
+    cached = options.model_copy(update={"prefix_caching": True})
+    assert not batch(cached, STAGGERED, hidden, 5000).watched
+
+
 def test_a_run_ends_with_staggered_sequences_but_where_one_is_answered_at_a_time() -> None:
     assert trials_of(SMALL.model_copy(update={"num_trials": 2})) == (0, 1, STAGGERED)
     assert [has_trial(arm, STAGGERED) for arm in ("baseline", "batch-invariant", "serial", "server")] == [
@@ -255,6 +266,30 @@ def test_where_a_needle_first_differs_is_said(other: Answer, said: str) -> None:
     assert divergence_in_words(difference(answer(), other, None)).startswith(
         "needle 1 differs from one run alone to the"
     )
+
+
+WATCHED = answer().model_copy(update={"prompt": tuple(map(fp32_bits, (-4.0, -5.0)))})
+OTHER_PROMPT = answer().model_copy(update={"prompt": tuple(map(fp32_bits, (-4.0, -5.5)))})
+
+
+def test_a_prompt_whose_own_log_probabilities_differ_is_a_divergence() -> None:
+    found = judge(alone("baseline", WATCHED), [trial(0, answer()), trial(STAGGERED, OTHER_PROMPT)], None)
+    assert found.verdict == "variant"
+    assert (found.distinct_tokens, found.distinct_bits, found.distinct_prompts) == ((1,), (1,), (2,))
+    (seen,) = found.divergences
+    assert (seen.trial, seen.step, seen.tokens_differ, seen.prompt_token) == (STAGGERED, None, False, 2)
+    assert divergence_in_words(seen) == (
+        "needle 1 differs in the staggered trial from token 3 of its prompt on: what it generates agrees to the bit; "
+        "log probabilities of the same tokens differ by at most 0.5"
+    )
+
+
+def test_where_a_prompt_was_not_watched_it_is_not_compared() -> None:
+    assert same(WATCHED, answer())
+    assert not same(WATCHED, OTHER_PROMPT)
+    assert difference(WATCHED, OTHER_BITS, 0).prompt_token is None
+    found = judge(alone("baseline", answer()), [trial(0, answer())], None)
+    assert found.distinct_prompts == (0,)
 
 
 def test_an_engine_that_is_not_repeatable_alone_is_variant() -> None:

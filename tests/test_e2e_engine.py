@@ -24,6 +24,7 @@ from e2e_runs import (
     baseline_on_cpu,
     ended_under_a_profiler,
     finish,
+    prompts_are_watched,
     runs,
     start,
 )
@@ -84,6 +85,13 @@ def test_every_trial_was_really_run(both: Done) -> None:
     assert [len(r.answers) for r in both.records if isinstance(r, Alone)] == [4, 4]
 
 
+def test_prompts_are_watched_alone_and_where_sequences_are_staggered(both: Done) -> None:
+    prompts_are_watched(both)
+    found = verdicts(read_ledger(both.records))
+    assert min(found["baseline"].distinct_prompts) >= 1  # prefills of a CPU may well add in one order
+    assert found["serial"].distinct_prompts == (1, 1)
+
+
 def test_both_arms_are_given_the_same_batches(both: Done) -> None:
     batches = {
         arm: [
@@ -114,6 +122,11 @@ staggered = engine.generate_staggered(asked.prompts, asked.at_once)
 print("staggered", steps)
 print("sizes", len(asked.prompts), asked.at_once)
 print("tokens", [len(one.tokens) for one in (*together, *staggered)])
+prompt = asked.prompts[0]
+(answered,) = engine.generate([prompt])
+(watched,) = engine.generate([prompt + answered.tokens], (0,))
+print("watched", len(prompt), watched.prompt_logprobs)
+print("answered", answered.logprobs)
 """
 
 
@@ -132,7 +145,9 @@ def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr[-2000:]
     said = dict(
-        line.split(" ", 1) for line in done.stdout.splitlines() if line.startswith(("together", "stagg", "size", "tok"))
+        line.split(" ", 1)
+        for line in done.stdout.splitlines()
+        if line.startswith(("together", "staggered", "sizes", "tokens", "watched", "answered"))
     )
     together, staggered = (ast.literal_eval(said[name]) for name in ("together", "staggered"))
     size, at_once = map(int, said["sizes"].split())
@@ -144,6 +159,10 @@ def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Pa
     beside = [(tokens, sequences) for tokens, sequences in staggered[1:] if tokens > sequences > 1]
     assert len(beside) == size - at_once
     assert beside[0][1] == at_once + 1
+    # What was generated, as part of a prompt, has the log probabilities that it had, up to the order of addition.
+    length, watched = said["watched"].split(" ", 1)
+    assert len(ast.literal_eval(watched)) == int(length) + 12 - 1
+    assert ast.literal_eval(watched)[-12:] == pytest.approx(ast.literal_eval(said["answered"]), abs=0.2)
 
 
 def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) -> None:

@@ -20,6 +20,7 @@ from e2e_runs import (
     baseline_on_cpu,
     ended_under_a_profiler,
     finish,
+    prompts_are_watched,
     runs,
     start,
     words_of,
@@ -51,6 +52,10 @@ def test_a_server_diverges_with_many_clients_and_not_with_one(online: Done) -> N
 
 def test_a_server_is_given_the_same_prompts_as_a_library(online: Done) -> None:
     asked_as_stated(online)
+
+
+def test_a_server_tells_of_prompts_too(online: Done) -> None:
+    prompts_are_watched(online)
 
 
 def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None:
