@@ -27,6 +27,7 @@ from e2e_runs import (
     prompts_are_watched,
     runs,
     start,
+    words_of,
 )
 from test_cli import environment, wait_until
 
@@ -243,6 +244,21 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path
     assert "no answer within 20 s" in lost.reason
     assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]
     assert not any(map(runs, engines.values()))
+
+
+def test_processes_that_wait_for_their_turn_end_with_a_killed_command(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--arms", "baseline,serial")
+    command = psutil.Process(process.pid)
+    assert wait_until(lambda: len(engines_of(command)) == 2 or process.poll() is not None, 120)
+    engines = engines_of(command)
+    process.kill()
+    process.communicate()
+    assert len(engines) == 2
+    assert wait_until(lambda: not any(map(runs, engines)), 30)
+
+
+def engines_of(command: psutil.Process) -> list[psutil.Process]:
+    return [p for p in command.children() if "e2e.launch" in words_of(p)] if runs(command) else []
 
 
 def records_of(path: Path) -> list[AnyRecord]:
