@@ -8,8 +8,11 @@ from typing import Any
 
 from e2e.models import cache_directory, checkpoint
 from e2e.options import ArmName, Options, check, check_backend, known_backends
-from e2e.session import Ledger, Task, describe_device, processes, read_ledger, run_arm, trials_of, warn
+from e2e.processes import Task, describe_device, processes, run_arm
+from e2e.records import Ledger, read_ledger
+from e2e.session import warn
 from e2e.summary import overhead, speeds, verdicts
+from e2e.trials import trials_of
 from kernels_bench.workers import WorkerError
 
 

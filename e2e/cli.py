@@ -16,11 +16,12 @@ from rich.console import Console
 from e2e.arms import default_arms
 from e2e.models import DEFAULT, ModelError, cache_directory, checkpoint, usual_model
 from e2e.options import PREFIX, ArmName, Mode, Options, OptionsError, check_backend, known_backends, read_options
-from e2e.prompts import STAGGERED
-from e2e.records import FORMAT, Manifest, RunDirectory
+from e2e.processes import describe_device
+from e2e.records import FORMAT, Manifest, RunDirectory, read_ledger
 from e2e.report import header, report
-from e2e.session import describe_device, has_trial, read_ledger, run_all, trials_of, warn
+from e2e.session import run_all, warn
 from e2e.summary import exit_status, verdicts
+from e2e.trials import has_trial, trial_named, trials_of
 from kernels_bench.cases import Device
 from kernels_bench.plan import suggestion
 from kernels_bench.progress import display_for
@@ -114,13 +115,10 @@ def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
 def _trials(only: str | None, options: Options, arms: tuple[ArmName, ...] | None) -> tuple[int, ...]:
     if only is None:
         return trials_of(options)
-    if only == "staggered":
-        if arms is not None and not any(has_trial(arm, STAGGERED) for arm in arms):
-            raise OptionsError(f"--trial staggered: {', '.join(arms)} answers one request at a time and has none")
-        return (STAGGERED,)
-    if not only.isdecimal() or int(only) < 1:
-        raise OptionsError(f"--trial {only}: trials are counted from 1; the last one is called staggered")
-    return (int(only) - 1,)
+    trial = trial_named(only)
+    if arms is not None and not any(has_trial(arm, trial) for arm in arms):
+        raise OptionsError(f"--trial {only}: {', '.join(arms)} answers one request at a time and has none")
+    return (trial,)
 
 
 def _begin(

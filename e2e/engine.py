@@ -12,10 +12,11 @@ from statistics import median
 from typing import NamedTuple, Protocol
 
 from e2e.options import ArmName, Mode, Options
-from e2e.prompts import STAGGERED, WARM_UP, Batch, batch, needles, watched
+from e2e.prompts import Batch, batch, needles, watched
 from e2e.protocol import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, Answer, Speeds, Started, Trial
 from e2e.steps import OnStep, StepRanges
+from e2e.trials import STAGGERED, WARM_UP
 from kernels_bench.cases import Record, first_line
 from kernels_bench.launch import requests
 from kernels_bench.protocol import Failure

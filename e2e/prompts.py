@@ -6,11 +6,10 @@ import random
 from collections.abc import Sequence
 
 from e2e.options import Options
+from e2e.trials import STAGGERED
 from kernels_bench.cases import Record
 
 NEEDLE_TEXT = "There once was a "  # the upstream script's
-WARM_UP, STAGGERED = -1, -2
-"""Trials that are not timed; of the latter, sequences arrive one after another, as a server's do."""
 
 _WATCHED = 256
 """Tokens of the longest prompt that is watched: a GPU must hold as many times the logits of the whole vocabulary."""
@@ -23,7 +22,7 @@ class Batch(Record):
     """The prompts of one trial, as token ids.
 
     Attributes:
-        trial: its number, `WARM_UP` or `STAGGERED`.
+        trial: its number, see `e2e.trials`.
         prompts: token ids of every sequence.
         places: where each needle stands among them.
         at_once: how many of them are there from the start; see `e2e.engine.Backend.generate_staggered`.

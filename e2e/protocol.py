@@ -46,7 +46,7 @@ class RunTrial(Record):
     """Request: one trial; answered with `e2e.records.Trial`.
 
     Attributes:
-        trial: its number, or one of those that are not timed, see `e2e.prompts`.
+        trial: its number, or one of those that are not timed, see `e2e.trials`.
     """
 
     trial: int

@@ -5,6 +5,8 @@ Raise `SCHEMA_VERSION` with every change that an older reader would misread.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -83,7 +85,7 @@ class Trial(Record):
 
     Attributes:
         arm: its name.
-        trial: its number; -2 where the sequences came one after another (`e2e.prompts.STAGGERED`).
+        trial: its number; -2 where the sequences came one after another (`e2e.trials.STAGGERED`).
         batch_size: sequences.
         prompt_tokens: of all prompts.
         places: where each needle stood.
@@ -165,3 +167,33 @@ class RunDirectory(StoredRun[Manifest, AnyRecord]):
     """One run on disk, open for reading and appending."""
 
     format = FORMAT
+
+
+@dataclass
+class Ledger:
+    """What is known of a run so far."""
+
+    started: dict[ArmName, Started]
+    alone: dict[ArmName, Alone]
+    trials: dict[ArmName, list[Trial]]
+    lost: dict[ArmName, Lost]
+
+    def take(self, record: AnyRecord) -> None:
+        """Another record; of an arm that was lost and went on, what it did since counts."""
+        if isinstance(record, Started):
+            self.started[record.arm] = record
+            self.lost.pop(record.arm, None)
+        elif isinstance(record, Alone):
+            self.alone[record.arm] = record
+        elif isinstance(record, Trial):
+            self.trials.setdefault(record.arm, []).append(record)
+        elif isinstance(record, Lost):
+            self.lost[record.arm] = record
+
+
+def read_ledger(records: Iterable[AnyRecord]) -> Ledger:
+    """A run's records, sorted."""
+    ledger = Ledger({}, {}, {}, {})
+    for record in records:
+        ledger.take(record)
+    return ledger

@@ -6,10 +6,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 
 from e2e.options import VARIABLES, ArmName, Options
-from e2e.prompts import STAGGERED
-from e2e.records import Lost, Manifest
-from e2e.session import Ledger, trial_in_words
+from e2e.records import Ledger, Lost, Manifest
 from e2e.summary import Speed, exit_status, overhead, speeds, verdicts
+from e2e.trials import trial_in_words, trial_name
 from e2e.verdict import ArmVerdict, Divergence
 
 RULE = "=" * 80
@@ -145,8 +144,7 @@ def repeat_command(options: Options, arm: ArmName, trial: int) -> str:
         options = options.model_copy(update={"model": usual.model})  # it has one already
     else:
         options = options.model_copy(update={"server": None})
-    number = "staggered" if trial == STAGGERED else str(trial + 1)
-    words = ["python", "-m", "e2e", "--arms", arm, "--trial", number]
+    words = ["python", "-m", "e2e", "--arms", arm, "--trial", trial_name(trial)]
     for field in _VALUES:
         value = getattr(options, field)
         # How many needles are usual depends on the batch.

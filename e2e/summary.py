@@ -8,9 +8,8 @@ from statistics import mean, median
 import numpy as np
 
 from e2e.options import ArmName
-from e2e.prompts import STAGGERED
-from e2e.records import Started, Trial
-from e2e.session import Ledger
+from e2e.records import Ledger, Started, Trial
+from e2e.trials import STAGGERED
 from e2e.verdict import ArmVerdict, judge
 from kernels_bench.cases import Record
 

@@ -16,10 +16,11 @@ from test_cli import environment
 from e2e.arms import environment as arm_environment
 from e2e.models import cache_directory, checkpoint
 from e2e.options import Options
-from e2e.prompts import NEEDLE_TEXT, STAGGERED, needles
+from e2e.processes import engine_process
+from e2e.prompts import NEEDLE_TEXT, needles
 from e2e.protocol import RunTrial, StartEngine
 from e2e.records import FORMAT, Alone, AnyRecord, Started, Trial
-from e2e.session import engine_process
+from e2e.trials import STAGGERED
 from kernels_bench.cases import Device
 
 NEEDS_ENGINE = [

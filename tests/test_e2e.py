@@ -20,11 +20,11 @@ from e2e.engine import fp32_bits
 from e2e.models import checkpoint
 from e2e.options import ARMS, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
-from e2e.prompts import STAGGERED, WARM_UP, batch, needles, watched
-from e2e.records import FORMAT, Alone, Answer, Lost, Manifest, Speeds, Started, Trial
+from e2e.prompts import batch, needles, watched
+from e2e.records import FORMAT, Alone, Answer, Ledger, Lost, Manifest, Speeds, Started, Trial, read_ledger
 from e2e.report import divergence_in_words, header, repeat_command, report
-from e2e.session import Ledger, has_trial, read_ledger, trials_of
 from e2e.summary import exit_status, overhead, speed, speeds, verdicts
+from e2e.trials import STAGGERED, WARM_UP, has_trial, trial_in_words, trial_name, trial_named, trials_of
 from e2e.verdict import difference, judge, same
 from kernels_bench.cases import Device
 from kernels_bench.storage import timestamp
@@ -182,6 +182,12 @@ def test_short_needles_are_watched_where_nothing_is_timed() -> None:
     assert not batch(options, 0, hidden, 5000).watched
     cached = options.model_copy(update={"prefix_caching": True})
     assert not batch(cached, STAGGERED, hidden, 5000).watched
+
+
+@given(trial=st.integers(0, 1000) | st.just(STAGGERED))
+def test_a_trials_name_names_it(trial: int) -> None:
+    assert trial_named(trial_name(trial)) == trial
+    assert trial_name(trial) in trial_in_words(trial)
 
 
 def test_a_run_ends_with_staggered_sequences_but_where_one_is_answered_at_a_time() -> None:

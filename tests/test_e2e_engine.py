@@ -35,10 +35,9 @@ from e2e import run_benchmark_with_batch_invariant
 from e2e.arms import environment as arm_environment
 from e2e.models import cache_directory
 from e2e.options import Options
-from e2e.prompts import STAGGERED
-from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
-from e2e.session import read_ledger
+from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial, read_ledger
 from e2e.summary import verdicts
+from e2e.trials import STAGGERED
 from profiles.analysis import analyse
 
 pytestmark = NEEDS_ENGINE
@@ -108,8 +107,9 @@ def test_both_arms_are_given_the_same_batches(both: Done) -> None:
 STEPS = """
 import sys
 from e2e.offline import Offline
-from e2e.prompts import STAGGERED, batch, needles
+from e2e.prompts import batch, needles
 from e2e.protocol import StartEngine
+from e2e.trials import STAGGERED
 
 request = StartEngine.model_validate_json(sys.stdin.read())
 engine = Offline(request)

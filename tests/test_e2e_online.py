@@ -30,8 +30,7 @@ from test_cli import environment, wait_until
 from e2e.arms import environment as arm_environment
 from e2e.online import arguments, free_port
 from e2e.options import Options
-from e2e.records import Trial
-from e2e.session import read_ledger
+from e2e.records import Trial, read_ledger
 from e2e.summary import verdicts
 
 pytestmark = NEEDS_ENGINE
