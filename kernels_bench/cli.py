@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from kernels_bench.agreement import agreement, in_words
+from kernels_bench.interpreter import treat_rows_alike
 from kernels_bench.listing import print_catalogue
 from kernels_bench.orders import draw, read_cases
 from kernels_bench.orders import exit_status as order_status
@@ -311,4 +312,5 @@ def _reporting() -> Iterator[None]:
 
 def main() -> None:
     """Entry point."""
+    treat_rows_alike()
     app(prog_name="python -m kernels_bench")

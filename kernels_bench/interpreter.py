@@ -1,0 +1,16 @@
+"""Triton's interpreter, under which a kernel can be checked without a GPU."""
+
+from __future__ import annotations
+
+import os
+
+
+def treat_rows_alike() -> None:
+    """Have the interpreter's matrix products treat all rows of a tile alike.
+
+    The interpreter has NumPy multiply the tiles of a ``tl.dot``.  In OpenBLAS' kernels for Haswell and Zen a row's bits
+    depend on its place in the tile, as they do not on an H100: a kernel would be called variant for what is NumPy's.
+    In those for Sandy Bridge they do not either.  Processes started after this inherit it, and a run records it.
+    """
+    if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
+        os.environ["OPENBLAS_CORETYPE"] = "Sandybridge"
