@@ -111,7 +111,8 @@ def _needles(arm: ArmName, manifest: Manifest, verdict: ArmVerdict | None, lost:
 
 
 def _numbers(counts: tuple[int, ...]) -> str:
-    return ", ".join(str(count) for count in counts)
+    """Counts by needle; a dash where nothing was counted."""
+    return ", ".join(str(count or "–") for count in counts)
 
 
 def divergence_in_words(found: Divergence) -> str:

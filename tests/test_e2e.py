@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import subprocess
 import sys
@@ -298,6 +299,17 @@ def test_where_a_prompt_was_not_watched_it_is_not_compared() -> None:
     assert found.distinct_prompts == (0,)
 
 
+def test_the_report_tells_of_prompts_where_any_was_watched() -> None:
+    known = ledger(OTHER_BITS, answer())
+    asked = manifest("baseline", "batch-invariant")
+    assert not any("prompt's log probabilities" in line for line in report(asked, known, "d"))
+    own = (WATCHED, answer().model_copy(update={"needle": 1}))
+    other = (OTHER_PROMPT, own[1])
+    known.alone["baseline"] = alone("baseline", *own)
+    known.trials["baseline"] = [trial(0, *own), trial(STAGGERED, *other)]
+    assert "  by bits of its prompt's log probabilities, alone and staggered: 2, –" in list(report(asked, known, "d"))
+
+
 def test_an_engine_that_is_not_repeatable_alone_is_variant() -> None:
     answers = Alone(arm="serial", answers=(answer(), OTHER_BITS))
     found = judge(answers, [trial(0, answer(), arm="serial")], None)
@@ -516,6 +528,13 @@ def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], sa
 
 BASELINES = Path(__file__).parents[1] / "profiles" / "baselines" / "vllm-e2e"
 README = (Path(__file__).parents[1] / "README.md").read_text()
+
+
+def test_every_kept_run_can_be_recorded_again() -> None:
+    script = (BASELINES.parent / "record-vllm-e2e.sh").read_text()
+    assert {f"h100-80gb-hbm3-{name}" for name in re.findall(r"^ +\[(.+?)\]=", script, re.MULTILINE)} == {
+        kept.name for kept in BASELINES.iterdir()
+    }
 
 
 @pytest.mark.parametrize("kept", sorted(BASELINES.iterdir()), ids=lambda path: path.name)
