@@ -87,7 +87,8 @@ class Client:
 
     def _ask(self, prompt: Prompt, begun: threading.Event, watched: bool) -> Output:
         """One answer, streamed, so that its first token has a time, and is announced."""
-        asked = {"prompt": list(prompt), "logprobs": 0, "return_token_ids": True, "stream": True, "echo": watched}
+        asked = {"prompt": list(prompt), "echo": watched, "logprobs": 0, "stream": True, "return_token_ids": True}
+        asked |= {"return_tokens_as_token_ids": True}  # a server without tokenizer could not name them otherwise
         began, times = time.perf_counter(), []
         tokens: list[int] = []
         logprobs: list[float | None] = []  # of an echoed prompt, whose first token has none, and of the answer

@@ -32,6 +32,7 @@ from e2e.online import arguments, free_port
 from e2e.options import Options
 from e2e.records import Trial, read_ledger
 from e2e.summary import verdicts
+from e2e.trials import STAGGERED
 
 pytestmark = NEEDS_ENGINE
 SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
@@ -106,6 +107,14 @@ def answers(url: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_a_server_needs_no_tokenizer(tmp_path: Path) -> None:
+    words = ("--model", "synthetic:tiny", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
+    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
+    assert "failed" not in done.out
+    prompts_are_watched(done)
+    assert [r.trial for r in done.records if isinstance(r, Trial)] == [0, STAGGERED]
 
 
 def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
