@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from e2e.arms import environment, unsupported
 from e2e.models import cache_directory
@@ -22,6 +21,8 @@ from kernels_bench.workers import Worker, WorkerError, end
 PROGRAM = "e2e.launch"
 START_TIMEOUT_S = 1800.0
 """An engine may compile for minutes."""
+
+_NOT_STARTED = "the engine did not start: "
 
 
 @dataclass(frozen=True)
@@ -75,19 +76,8 @@ def describe_device() -> Device:
     return reply
 
 
-class Prepared(NamedTuple):
-    """A process that waits for its engine.
-
-    Attributes:
-        worker: the process.
-        failure: why it cannot have one; None if it can.
-    """
-
-    worker: Worker
-    failure: Failure | None
-
-
-Processes = dict[ArmName, Prepared]
+Processes = dict[ArmName, Worker | Lost]
+"""Of every arm a process that waits for its engine, or why it can have none."""
 
 
 @contextmanager
@@ -100,35 +90,49 @@ def processes(tasks: Sequence[Task], logs: Path, ready: Callable[[ArmName], None
     Args:
         tasks: one an arm.
         logs: directory for what the processes print.
-        ready: told of each as it can be asked.
+        ready: told of each arm once it is known whether it can be asked.
     """
     waiting: Processes = {}
     try:
         for task in tasks:
-            if unsupported(task.arm, task.device) is None:
-                variables = environment(task.arm, cache_directory(), task.device)
-                worker = Worker(task.arm, variables, logs / f"{task.arm}.log", PROGRAM)
-                waiting[task.arm] = Prepared(worker, None)
-                worker.post(Load(arm=task.arm, mode=task.options.mode), START_TIMEOUT_S)
-        for arm, (worker, _) in waiting.items():
-            reply = worker.wait(START_TIMEOUT_S)
-            waiting[arm] = Prepared(worker, reply if isinstance(reply, Failure) else None)
+            waiting[task.arm] = _begun(task, logs)
+        for arm, process in waiting.items():
+            if isinstance(process, Worker):
+                waiting[arm] = _loaded(arm, process)
             ready(arm)
         yield waiting
     finally:
-        end([worker for worker, _ in waiting.values()])
+        end([process for process in waiting.values() if isinstance(process, Worker)])
+
+
+def _begun(task: Task, logs: Path) -> Worker | Lost:
+    """A process that imports what its engine is made of."""
+    reason = unsupported(task.arm, task.device)
+    if reason is not None:
+        return Lost(arm=task.arm, status="unsupported", reason=reason)
+    worker = Worker(task.arm, environment(task.arm, cache_directory(), task.device), logs / f"{task.arm}.log", PROGRAM)
+    worker.post(Load(arm=task.arm, mode=task.options.mode), START_TIMEOUT_S)
+    return worker
+
+
+def _loaded(arm: ArmName, worker: Worker) -> Worker | Lost:
+    """The same process once it has imported it; one that cannot is ended."""
+    reply = worker.wait(START_TIMEOUT_S)
+    if not isinstance(reply, Failure):
+        return worker
+    end([worker])
+    return Lost(arm=arm, status="failed", reason=_NOT_STARTED + reply.reason)
 
 
 def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Iterator[Record]:
     """The arm's records, as they are made; a lost arm's last one says why.  Its process ends with it."""
-    reason = unsupported(task.arm, task.device)
-    if reason is not None:
-        yield Lost(arm=task.arm, status="unsupported", reason=reason)
+    worker = waiting.pop(task.arm)
+    if isinstance(worker, Lost):
+        yield worker
         return
-    worker, failure = waiting.pop(task.arm)
     try:
         for request, patience in _requests(task, timeout_s):
-            reply = failure or worker.ask(request, patience)
+            reply = worker.ask(request, patience)
             if isinstance(reply, Failure):
                 yield Lost(arm=task.arm, status="failed", reason=_explained(request, reply.reason))
                 return
@@ -150,7 +154,7 @@ def _requests(task: Task, timeout_s: float) -> Iterator[tuple[Record, float]]:
 
 def _explained(request: Record, reason: str) -> str:
     if isinstance(request, StartEngine):
-        return f"the engine did not start: {reason}"
+        return _NOT_STARTED + reason
     if isinstance(request, RunTrial) and request.trial != WARM_UP:
         return f"in {trial_in_words(request.trial)}: {reason}"
     return reason

@@ -74,14 +74,8 @@ def batch(options: Options, trial: int, hidden: Sequence[tuple[int, ...]], vocab
     prompts = [_tokens(draw, draw.randint(options.min_prompt, options.max_prompt), vocabulary) for _ in range(size)]
     for place, needle in zip(places, hidden, strict=True):
         prompts[place] = needle
-    seen = tuple(p for p, needle in zip(places, hidden, strict=True) if watched(options, needle))
-    return Batch(
-        trial=trial,
-        prompts=tuple(prompts),
-        places=places,
-        at_once=at_once,
-        watched=seen if trial == STAGGERED else (),
-    )
+    seen = (p for p in places if trial == STAGGERED and watched(options, prompts[p]))
+    return Batch(trial=trial, prompts=tuple(prompts), places=places, at_once=at_once, watched=tuple(seen))
 
 
 def _places(draw: random.Random, count: int, size: int, at_once: int) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from e2e.arms import TITLES, unsupported
+from e2e.arms import TITLES
 from e2e.options import Options
 from e2e.processes import Task, processes, run_arm
 from e2e.records import Alone, Finished, Ledger, Lost, Manifest, RunDirectory, Started, Trial, read_ledger
@@ -29,8 +29,8 @@ def run_all(
     ledger = read_ledger(run.records())
     tasks = list(_tasks(run.manifest, model, trials, ledger))
     try:
-        display.phase("starting", sum(unsupported(task.arm, task.device) is None for task in tasks))
-        with processes(tasks, run.path / "logs", lambda arm: display.step(f"{arm} waits for its turn")) as waiting:
+        display.phase("starting", len(tasks))
+        with processes(tasks, run.path / "logs", display.step) as waiting:
             for task in tasks:
                 say(f"PHASE {run.manifest.arms.index(task.arm) + 1}: {TITLES[task.arm]}")
                 display.phase(task.arm, 3 + len(task.trials))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+ROWS_ALIKE = {"OPENBLAS_CORETYPE": "Sandybridge"}
+"""See `treat_rows_alike`."""
+
 
 def treat_rows_alike() -> None:
     """Have the interpreter's matrix products treat all rows of a tile alike.
@@ -13,4 +16,4 @@ def treat_rows_alike() -> None:
     In those for Sandy Bridge they do not either.  Processes started after this inherit it, and a run records it.
     """
     if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
-        os.environ["OPENBLAS_CORETYPE"] = "Sandybridge"
+        os.environ.update(ROWS_ALIKE)

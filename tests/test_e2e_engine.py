@@ -37,7 +37,7 @@ from e2e.models import cache_directory
 from e2e.options import Options
 from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial, read_ledger
 from e2e.summary import verdicts
-from e2e.trials import STAGGERED
+from e2e.trials import STAGGERED, trial_named
 from profiles.analysis import analyse
 
 pytestmark = NEEDS_ENGINE
@@ -193,8 +193,7 @@ def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path
         check=False,
         timeout=600,
     )
-    name = words[words.index("--trial") + 1]
-    number = STAGGERED if name == "staggered" else int(name) - 1
+    number = trial_named(words[words.index("--trial") + 1])
     (once,) = [r for r in FORMAT.read_records(tmp_path / "again") if isinstance(r, Trial)]
     (before,) = [r for r in both.records if isinstance(r, Trial) and r.arm == "baseline" and r.trial == number]
     assert "baseline: variant" in done.stdout
@@ -209,7 +208,7 @@ def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> 
         return sum(isinstance(r, Trial) for r in FORMAT.read_records(path)) if path.exists() else 0
 
     wait_until(lambda: trials() >= 1 or process.poll() is not None, 300)
-    (engine,) = [p for p in psutil.Process(process.pid).children() if "e2e.launch" in " ".join(p.cmdline())]
+    (engine,) = engines_of(psutil.Process(process.pid))
     engine.send_signal(signal.SIGKILL)
     done = finish(process, path)
     assert done.status == 3
@@ -234,7 +233,8 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path
     words = ("--model", "synthetic:tiny", "--num-trials", 1, "--batch-size", 4, "--timeout", 20)
     process = start(path, *words, "--arms", "baseline,serial")
     wait_until(lambda: any(isinstance(r, Started) for r in records_of(path)) or process.poll() is not None, 300)
-    engines = {Path(p.environ()["VLLM_CACHE_ROOT"]).parent.name: p for p in psutil.Process(process.pid).children()}
+    found = engines_of(psutil.Process(process.pid))
+    engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
     assert set(engines) == {"baseline", "serial"}  # the latter has imported vLLM and waits for its turn
     engines["baseline"].send_signal(signal.SIGSTOP)
     done = finish(process, path)

@@ -14,6 +14,7 @@ from test_samebits_cpu import GemmContract, RowsContract
 from torch import Tensor
 
 from kernels_bench.cases import Case, Precision, Shape
+from kernels_bench.interpreter import ROWS_ALIKE
 from kernels_bench.operators import operators
 from kernels_bench.records import Verification
 from kernels_bench.relations import Setting, relations
@@ -103,8 +104,7 @@ def test_under_the_interpreter() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
     child = subprocess.run(
         command,
-        # The processor's kernels: see `kernels_bench.interpreter`.
-        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OPENBLAS_CORETYPE": "Sandybridge"},
+        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", **ROWS_ALIKE},
         capture_output=True,
         text=True,
         check=False,
