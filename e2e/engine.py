@@ -11,13 +11,14 @@ from multiprocessing.connection import Connection
 from statistics import median
 from typing import NamedTuple, Protocol
 
+from e2e.causes import Printed, cause
 from e2e.options import ArmName, Mode, Options
 from e2e.prompts import Batch, batch, needles, watched
 from e2e.protocol import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
 from e2e.records import Alone, Answer, Speeds, Started, Trial
 from e2e.steps import OnStep, StepRanges
 from e2e.trials import STAGGERED, WARM_UP
-from kernels_bench.cases import Record, first_line
+from kernels_bench.cases import Record
 from kernels_bench.launch import requests
 from kernels_bench.protocol import Failure
 from profiles.ranges import Ranges
@@ -180,13 +181,14 @@ def serve(connection: Connection) -> None:
     """Answer requests until the parent hangs up."""
     engine: Engine | None = None
     for request in requests(connection):
+        printed = Printed()
         try:
             if isinstance(request, StartEngine):
                 engine = Engine(request.arm, request.options, _starter(request))
             reply = _reply(engine, request)
         except Exception as error:
+            reply = Failure(status="failed", reason=cause(error, printed.text()))
             sys.excepthook(type(error), error, error.__traceback__)
-            reply = Failure(status="failed", reason=f"{type(error).__name__}: {first_line(error)}")
         connection.send(reply)
     if engine is not None:
         engine.close()

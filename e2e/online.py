@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import socket
@@ -16,20 +17,19 @@ from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
+from e2e.causes import Printed, ServerError, last_words
 from e2e.engine import Output, Prompt
 from e2e.offline import has_tokenizer, sampling
 from e2e.options import Options
 from e2e.prompts import NEEDLE_TEXT
 from e2e.protocol import StartEngine
 from e2e.steps import OnStep
+from kernels_bench.cases import first_line
+from kernels_bench.workers import ended_in_words
 
-START_S, POLL_S, ANSWER_S, ENDING_S = 1800.0, 0.5, 1800.0, 20.0
+START_S, POLL_S, ANSWER_S, ENDING_S, DYING_S = 1800.0, 0.5, 1800.0, 20.0, 5.0
 _COMMON_VOCABULARY = 32000
 """Token ids that every common model has."""
-
-
-class ServerError(Exception):
-    """A server that does not come up, or does not answer; the message says why."""
 
 
 class Client:
@@ -131,7 +131,7 @@ class Client:
     def _stream(self, path: str, body: dict[str, Any]) -> Iterator[Any]:
         """The events that a server sends, as they come."""
         with self._post(path, body) as reply:
-            for line in reply:
+            for line in _lines(reply):
                 said = line.decode().removeprefix("data: ").strip()
                 if said and said != "[DONE]":
                     event = json.loads(said)
@@ -150,6 +150,7 @@ class Server(Client):
     def __init__(self, request: StartEngine) -> None:
         port = free_port()
         url = f"http://127.0.0.1:{port}"
+        self._printed = Printed()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(request, port)],
             # The server speaks to its engine as to another process, whatever offline engines do.
@@ -157,6 +158,17 @@ class Server(Client):
         )
         self._wait(url)
         super().__init__(url, request.model, request.options)
+
+    def generate_staggered(
+        self, prompts: Sequence[Prompt], at_once: int, watched: Collection[int] = ()
+    ) -> list[Output]:
+        """As of any server; of one that dies it is told how."""
+        try:
+            return super().generate_staggered(prompts, at_once, watched)
+        except ServerError as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # without its engine it ends a moment later
+                self._process.wait(DYING_S)
+            raise ServerError(self._ending() or str(error)) from error
 
     def close(self) -> None:
         """Let the server end by itself, so that a profiler gets to write what it recorded of it."""
@@ -167,8 +179,8 @@ class Server(Client):
     def _wait(self, url: str) -> None:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
-            if self._process.poll() is not None:
-                raise ServerError(f"the server ended with status {self._process.returncode}")
+            if ending := self._ending():
+                raise ServerError(ending)
             try:
                 urllib.request.urlopen(f"{url}/health", timeout=POLL_S).close()
             except OSError:
@@ -176,6 +188,14 @@ class Server(Client):
             else:
                 return
         raise ServerError(f"the server was not ready within {START_S:g} s")
+
+    def _ending(self) -> str:
+        """How the server ended, with its last words; nothing while it runs."""
+        code = self._process.poll()
+        if code is None:
+            return ""
+        words = last_words(self._printed.text())
+        return f"the server {ended_in_words(code)}" + (f"; its last words: {words}" if words else "")
 
 
 def arguments(request: StartEngine, port: int) -> list[str]:
@@ -205,6 +225,14 @@ def _opened(request: urllib.request.Request) -> IO[bytes]:
         reason = getattr(error, "reason", error)
         raise ServerError(f"{request.full_url}: {reason}") from error
     return reply
+
+
+def _lines(reply: IO[bytes]) -> Iterator[bytes]:
+    """A reply's lines; it may break off where the server dies."""
+    try:
+        yield from reply
+    except (OSError, http.client.HTTPException) as error:
+        raise ServerError(f"the server hung up in the middle of an answer: {first_line(error)}") from error
 
 
 def free_port() -> int:

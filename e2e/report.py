@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from e2e.options import VARIABLES, ArmName, Options
 from e2e.records import Ledger, Lost, Manifest
-from e2e.summary import Speed, exit_status, overhead, speeds, verdicts
+from e2e.summary import Speed, exit_status, overhead, paired_overheads, speeds, verdicts
 from e2e.trials import trial_in_words, trial_name
 from e2e.verdict import ArmVerdict, Divergence
 
@@ -165,9 +165,16 @@ def _summary(
         if arm in times:
             words.append(f"{times[arm].throughput:.1f} tokens/s")
             if arm != "baseline" and "baseline" in times:
-                words.append(f"{overhead(times['baseline'].avg_time, times[arm].avg_time):+.1f}% time a trial")
+                words.append(_extra_time(times["baseline"], times[arm], ledger, arm))
         yield f"{arm}: {', '.join(words)}"
     yield f"exit status {exit_status(manifest.arms, ledger, dict(found))}"
+
+
+def _extra_time(base: Speed, other: Speed, ledger: Ledger, arm: ArmName) -> str:
+    """How much more time a trial takes on average, and in which of them least and most."""
+    words = f"{overhead(base.avg_time, other.avg_time):+.1f}% time a trial"
+    each = paired_overheads(ledger.trials["baseline"], ledger.trials[arm])
+    return words + (f" ({each[0]:+.1f}% to {each[-1]:+.1f}% trial by trial)" if len(each) > 1 else "")
 
 
 def _outcome(arm: ArmName, ledger: Ledger, found: Mapping[ArmName, ArmVerdict]) -> str:

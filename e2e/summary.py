@@ -52,7 +52,7 @@ class Speed(Record):
 
 def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
     """Numbers over an arm's trials that are timed; None without any."""
-    trials = [trial for trial in trials if trial.trial != STAGGERED]
+    trials = _timed(trials)
     if not trials:
         return None
     times = [trial.seconds for trial in trials]
@@ -91,6 +91,20 @@ def verdicts(ledger: Ledger) -> dict[ArmName, ArmVerdict]:
         arm: baseline if arm == "baseline" and baseline else judge(answers, ledger.trials.get(arm, []), baseline)
         for arm, answers in alone.items()
     }
+
+
+def paired_overheads(base: Sequence[Trial], other: Sequence[Trial]) -> tuple[float, ...]:
+    """How much more time each timed trial took than the baseline's, in per cent of it, the least first.
+
+    Trials of one number have the same sequences in every arm, so their ratios spread less than the trials' times do, by
+    what the machine did meanwhile: the arms run minutes apart.
+    """
+    usual = {trial.trial: trial.seconds for trial in _timed(base)}
+    return tuple(sorted(overhead(usual[one.trial], one.seconds) for one in _timed(other) if one.trial in usual))
+
+
+def _timed(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.trial != STAGGERED]
 
 
 def overhead(base: float, other: float) -> float:

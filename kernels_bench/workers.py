@@ -139,10 +139,9 @@ class Worker:
 
     def last_words(self) -> str:
         """How the process ended and the last line it printed."""
-        code = self.process.wait()
-        end = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        ended = ended_in_words(self.process.wait())
         said = f"; its last words: {words}" if (words := self._last_line()) else ""
-        return f"the worker of {self.name} was {end}{said}" if code < 0 else f"the worker of {self.name} {end}{said}"
+        return f"the worker of {self.name} {ended}{said}"
 
     def move_log(self, to: Path) -> bool:
         """Give the log another place, to which the process goes on printing; whether that could be done."""
@@ -177,6 +176,11 @@ def end(workers: Collection[Worker]) -> None:
             worker.ended(max(0.0, deadline - time.monotonic()))
     for worker in workers:
         worker.kill()
+
+
+def ended_in_words(code: int) -> str:
+    """What became of a process that ended with this return code, as a part of a sentence."""
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
 
 
 def _import_path() -> dict[str, str]:

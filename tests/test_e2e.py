@@ -24,7 +24,7 @@ from e2e.presets import PRESETS, configuration
 from e2e.prompts import batch, needles, watched
 from e2e.records import FORMAT, Alone, Answer, Ledger, Lost, Manifest, Speeds, Started, Trial, read_ledger
 from e2e.report import divergence_in_words, header, repeat_command, report
-from e2e.summary import exit_status, overhead, speed, speeds, verdicts
+from e2e.summary import exit_status, overhead, paired_overheads, speed, speeds, verdicts
 from e2e.trials import STAGGERED, WARM_UP, has_trial, trial_in_words, trial_name, trial_named, trials_of
 from e2e.verdict import difference, judge, same
 from kernels_bench.cases import Device
@@ -397,6 +397,35 @@ def test_upstreams_labels_are_printed_and_the_numbers_are_right() -> None:
     ):
         assert label in text
     assert "--arms baseline --trial 1" in text
+
+
+def test_overheads_compare_trials_of_the_same_sequences() -> None:
+    """Also where an arm has lost some; the staggered one is not timed."""
+    usual = [trial(0, seconds=1.0), trial(1, seconds=4.0), trial(2, seconds=2.0), trial(STAGGERED, seconds=1.0)]
+    other = [trial(2, seconds=3.0), trial(1, seconds=3.0), trial(STAGGERED, seconds=9.0)]
+    assert paired_overheads(usual, other) == (-25.0, 50.0)
+    assert paired_overheads(usual, usual) == (0.0, 0.0, 0.0)
+    assert paired_overheads(usual, [trial(3)]) == ()
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=1))
+def test_the_mean_overhead_lies_between_those_of_the_trials(seconds: list[tuple[float, float]]) -> None:
+    base = [trial(number, seconds=a) for number, (a, _) in enumerate(seconds)]
+    other = [trial(number, seconds=b) for number, (_, b) in enumerate(seconds)]
+    each = paired_overheads(base, other)
+    whole = overhead(sum(a for a, _ in seconds), sum(b for _, b in seconds))
+    assert len(each) == len(seconds)
+    assert each[0] - 1e-6 <= whole <= each[-1] + 1e-6
+
+
+def test_the_summary_says_in_which_trials_an_arm_took_least_and_most() -> None:
+    known = ledger(OTHER_BITS, answer())
+    arms = ("baseline", "batch-invariant")
+    assert "batch-invariant: invariant, 10.0 tokens/s, +50.0% time a trial\n" in "\n".join(
+        report(manifest(*arms), known, "d")
+    )
+    known.take(trial(1, answer(), arm="batch-invariant", seconds=2.5, tokens=30, batch_size=10))
+    assert "+37.5% time a trial (+25.0% to +50.0% trial by trial)" in "\n".join(report(manifest(*arms), known, "d"))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from test_cli import environment, wait_until
 from e2e.arms import environment as arm_environment
 from e2e.online import arguments, free_port
 from e2e.options import Options
-from e2e.records import Trial, read_ledger
+from e2e.records import FORMAT, Trial, read_ledger
 from e2e.summary import verdicts
 from e2e.trials import STAGGERED
 
@@ -115,6 +115,26 @@ def test_a_server_needs_no_tokenizer(tmp_path: Path) -> None:
     assert "failed" not in done.out
     prompts_are_watched(done)
     assert [r.trial for r in done.records if isinstance(r, Trial)] == [0, STAGGERED]
+
+
+@pytest.mark.parametrize("victim", ["e2e.serve", "EngineCore"])
+def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path, victim: str) -> None:
+    """Itself, or the engine without which it cannot answer."""
+    path = tmp_path / "run"
+    process = start(path, "--mode", "online", "--num-trials", 500, "--arms", "baseline")
+
+    def in_a_trial() -> bool:
+        return path.exists() and any(isinstance(r, Trial) for r in FORMAT.read_records(path))
+
+    assert wait_until(in_a_trial, 240)
+    children = psutil.Process(process.pid).children(recursive=True)
+    next(child for child in children if victim in words_of(child)).kill()
+    done = finish(process, path)
+    (line,) = [line for line in done.out.splitlines() if line.startswith("baseline failed: ")]
+    assert line.startswith("baseline failed: in trial ")
+    assert "the server was killed by SIGKILL" in line if victim == "e2e.serve" else "the server ended with" in line
+    assert "Traceback" not in done.out + done.err
+    assert any(isinstance(record, Trial) for record in done.records)  # nothing measured is lost
 
 
 def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
