@@ -579,5 +579,6 @@ def test_kept_runs_are_whole_and_the_readme_says_what_they_say(kept: Path) -> No
         assert len([one for one in ledger.trials[arm] if one.trial != STAGGERED]) == options.num_trials
         assert cell.startswith(found[arm].verdict)
         usual, own = measured["baseline"], measured[arm]
-        shown = f"{usual.throughput:.0f}" if arm == "baseline" else f"{overhead(usual.avg_time, own.avg_time):+.0f} %"
-        assert cell.endswith(f" · {shown}")
+        each = paired_overheads(ledger.trials["baseline"], ledger.trials[arm])
+        more = f"{overhead(usual.avg_time, own.avg_time):+.0f} % ({each[0]:+.0f} to {each[-1]:+.0f})"
+        assert cell.endswith(f" · {usual.throughput:.0f}" if arm == "baseline" else f" · {more}")
