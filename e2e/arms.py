@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from e2e.options import ArmName
+from e2e.options import ArmName, Options, OptionsError
 from kernels_bench.cases import Device
 
 TITLES: dict[ArmName, str] = {
@@ -17,6 +18,8 @@ TITLES: dict[ArmName, str] = {
 }
 CLAIMING: tuple[ArmName, ...] = ("batch-invariant", "serial", "server")
 """Arms whose needles must not change."""
+MOST_TOGETHER = 0.9
+"""Share of a GPU that engines may ask for which are up together; beside it stand their CUDA contexts and graphs."""
 
 
 def default_arms(device: Device) -> tuple[ArmName, ...]:
@@ -35,6 +38,21 @@ def unsupported(arm: ArmName, device: Device) -> str | None:
     if arm == "batch-invariant" and device.type != "cuda":
         return "vLLM has no batch-invariant kernels for CPUs"
     return None
+
+
+def check_room(options: Options, arms: Sequence[ArmName], device: Device) -> None:
+    """See that the engines fit the GPU that are up together.
+
+    Raises:
+        OptionsError: they do not.
+    """
+    engines = sum(arm != "server" for arm in arms)
+    share = options.gpu_memory_utilization
+    if options.interleave and device.type == "cuda" and engines * share > MOST_TOGETHER:
+        raise OptionsError(
+            f"--gpu-memory-utilization {share:g}: with --interleave, {engines} engines share the GPU's memory; "
+            f"expected at most {MOST_TOGETHER / engines:g}"
+        )
 
 
 def environment(arm: ArmName, cache: Path, device: Device) -> dict[str, str]:

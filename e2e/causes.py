@@ -13,11 +13,6 @@ from pathlib import Path
 
 from kernels_bench.cases import printable
 
-
-class ServerError(Exception):
-    """A server that does not come up, or does not answer; the message says why."""
-
-
 _LOG = Path("/proc/self/fd/2")
 _READ, _SHOWN = 1 << 16, 400
 """As much of a log as holds the tracebacks of several processes, and as much of an error as one reads."""
@@ -28,6 +23,10 @@ _PREFIX = r"(?:\([^)]*\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] )?"
 _ERROR = re.compile(_PREFIX + r"(?P<name>(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit))(?:: (?P<words>.*))?$")
 _PYDANTIC = re.compile(r"\d+ validation errors? for ")
 _ELSEWHERE = "root cause"
+
+
+class ServerError(Exception):
+    """A server that does not come up, or does not answer; the message says why."""
 
 
 class Printed:

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn, get_args
 import typer
 from rich.console import Console
 
-from e2e.arms import default_arms
+from e2e.arms import check_room, default_arms
 from e2e.models import DEFAULT, ModelError, cache_directory, checkpoint, usual_model
 from e2e.options import PREFIX, ArmName, Mode, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.processes import describe_device
@@ -68,6 +68,9 @@ def run(
     arms: Annotated[
         str | None, typer.Option(help="baseline, batch-invariant, serial, server; comma-separated.")
     ] = None,
+    interleave: Annotated[
+        bool, typer.Option("--interleave", help="All arms' engines together, each trial in turn.")
+    ] = False,
     trial: Annotated[str | None, typer.Option(help="Run this trial alone: its number, or staggered.")] = None,
     out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
@@ -129,6 +132,7 @@ def _begin(
         options, note, path = options.model_copy(update={"model": "the server's"}), options.server or "", ""
     else:
         options, note = _settled(options, device)
+        check_room(options, arms or default_arms(device), device)
         path = checkpoint(options.model, cache_directory(), warn)
     manifest = Manifest(
         created=timestamp(),

@@ -54,6 +54,8 @@ class Options(Record):
         mode: ``offline``: vLLM as a library; ``online``: a server on loopback and a client for every sequence.
         server: where a server listens that is running already; None where there is none to check.
         ignore_eos: every answer has all its tokens, so that arms generate as many.
+        interleave: the arms' engines are up together and run each trial in turn, so that a machine whose speed drifts
+            costs all of them alike.
     """
 
     model: str = "Qwen/Qwen3-1.7B"
@@ -75,6 +77,7 @@ class Options(Record):
     mode: Mode = "offline"
     server: str | None = None
     ignore_eos: bool = True
+    interleave: bool = False
 
 
 # The upstream variable's name without its prefix, and how its text is read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +124,7 @@ def _loaded(arm: ArmName, worker: Worker) -> Worker | Lost:
     return Lost(arm=arm, status="failed", reason=_NOT_STARTED + reply.reason)
 
 
-def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Iterator[Record]:
+def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Generator[Record]:
     """The arm's records, as they are made; a lost arm's last one says why.  Its process ends with it."""
     worker = waiting.pop(task.arm)
     if isinstance(worker, Lost):

@@ -96,8 +96,8 @@ def verdicts(ledger: Ledger) -> dict[ArmName, ArmVerdict]:
 def paired_overheads(base: Sequence[Trial], other: Sequence[Trial]) -> tuple[float, ...]:
     """How much more time each timed trial took than the baseline's, in per cent of it, the least first.
 
-    Trials of one number have the same sequences in every arm, so their ratios spread less than the trials' times do, by
-    what the machine did meanwhile: the arms run minutes apart.
+    Trials of one number have the same sequences in every arm, so what these spread by is less the sequences' doing than
+    the machine's, whose speed drifts while the arms run minutes apart.
     """
     usual = {trial.trial: trial.seconds for trial in _timed(base)}
     return tuple(sorted(overhead(usual[one.trial], one.seconds) for one in _timed(other) if one.trial in usual))

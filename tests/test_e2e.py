@@ -6,6 +6,8 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +17,20 @@ from hypothesis import strategies as st
 from test_cli import environment
 
 from e2e import run_benchmark_with_batch_invariant
-from e2e.arms import CLAIMING, default_arms
+from e2e.arms import CLAIMING, check_room, default_arms
 from e2e.arms import environment as arm_environment
 from e2e.engine import fp32_bits
 from e2e.models import checkpoint
-from e2e.options import ARMS, Options, OptionsError, check_backend, known_backends, read_options
+from e2e.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
 from e2e.prompts import batch, needles, watched
 from e2e.records import FORMAT, Alone, Answer, Ledger, Lost, Manifest, Speeds, Started, Trial, read_ledger
 from e2e.report import divergence_in_words, header, repeat_command, report
+from e2e.session import in_turn
 from e2e.summary import exit_status, overhead, paired_overheads, speed, speeds, verdicts
 from e2e.trials import STAGGERED, WARM_UP, has_trial, trial_in_words, trial_name, trial_named, trials_of
 from e2e.verdict import difference, judge, same
-from kernels_bench.cases import Device
+from kernels_bench.cases import Device, Record
 from kernels_bench.storage import timestamp
 from profiles.environment import read_environment
 
@@ -399,6 +402,60 @@ def test_upstreams_labels_are_printed_and_the_numbers_are_right() -> None:
     assert "--arms baseline --trial 1" in text
 
 
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=4))
+def test_arms_that_go_together_take_turns(told: list[list[int]]) -> None:
+    def arm(number: int) -> Generator[Record]:
+        for value in told[number]:
+            yield trial(value, batch_size=number)
+
+    found = [record for record in in_turn([arm(n) for n in range(len(told))]) if isinstance(record, Trial)]
+    rounds = ((values[turn], number) for turn in range(4) for number, values in enumerate(told) if turn < len(values))
+    assert [(one.trial, one.batch_size) for one in found] == list(rounds)
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_arms_that_go_together_end_together(at: int) -> None:
+    """Also where one of them raises, or nobody asks for the rest."""
+    ended = []
+
+    def arm(number: int) -> Generator[Record]:
+        try:
+            yield trial(0)
+            if number == at:
+                raise KeyboardInterrupt
+            yield trial(1)
+        finally:
+            ended.append(number)
+
+    with pytest.raises(KeyboardInterrupt):
+        list(in_turn([arm(0), arm(1)]))
+    assert sorted(ended) == [0, 1]
+    ended.clear()
+    with closing(in_turn([arm(0), arm(1)])) as records:
+        next(records)
+        next(records)
+    assert sorted(ended) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "arms", "device", "fits"),
+    [
+        ({"interleave": True}, ARMS[:2], GPU, True),
+        ({"interleave": True}, ARMS[:3], GPU, False),
+        ({"interleave": True, "gpu_memory_utilization": 0.3}, ARMS[:3], GPU, True),
+        ({"interleave": True}, ARMS[:3], CPU, True),
+        ({}, ARMS[:3], GPU, True),
+        ({"interleave": True, "gpu_memory_utilization": 0.8}, ("baseline", "server"), GPU, True),
+    ],
+)
+def test_engines_that_are_up_together_have_to_fit(
+    changes: dict[str, Any], arms: tuple[ArmName, ...], device: Device, fits: bool
+) -> None:
+    refused = pytest.raises(OptionsError, match=r"--gpu-memory-utilization 0.4: .* 3 engines .* at most 0.3$")
+    with nullcontext() if fits else refused:
+        check_room(Options(**changes), arms, device)
+
+
 def test_overheads_compare_trials_of_the_same_sequences() -> None:
     """Also where an arm has lost some; the staggered one is not timed."""
     usual = [trial(0, seconds=1.0), trial(1, seconds=4.0), trial(2, seconds=2.0), trial(STAGGERED, seconds=1.0)]
@@ -577,7 +634,9 @@ def test_kept_runs_are_whole_and_the_readme_says_what_they_say(kept: Path) -> No
     found, measured = verdicts(ledger), speeds(ledger)
     for arm, cell in zip(ARMS[:3], told, strict=True):
         assert len([one for one in ledger.trials[arm] if one.trial != STAGGERED]) == options.num_trials
-        assert cell.startswith(found[arm].verdict)
+        bits, tokens = ([n > 1 for n in each] for each in (found[arm].distinct_bits, found[arm].distinct_tokens))
+        changed = f": {sum(bits)} of {len(bits)}, {sum(tokens)} in tokens" if found[arm].verdict == "variant" else " · "
+        assert cell.startswith(found[arm].verdict + changed)
         usual, own = measured["baseline"], measured[arm]
         each = paired_overheads(ledger.trials["baseline"], ledger.trials[arm])
         more = f"{overhead(usual.avg_time, own.avg_time):+.0f} % ({each[0]:+.0f} to {each[-1]:+.0f})"

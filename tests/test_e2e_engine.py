@@ -246,6 +246,40 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path
     assert not any(map(runs, engines.values()))
 
 
+def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
+    words = ("--num-trials", 3, "--arms", "baseline,serial", "--interleave")
+    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
+    assert done.status == 0, done.err
+    made = [(r.arm, r.trial) for r in done.records if isinstance(r, Trial)]
+    assert made == [(arm, n) for n in range(3) for arm in ("baseline", "serial")] + [("baseline", STAGGERED)]
+    assert "Trial 2/3: batch_size=" in done.out
+    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/3" in line] == [
+        "(baseline)",
+        "(serial)",
+    ]
+
+    def answers(one: Done) -> dict[tuple[str, int], object]:
+        return {(r.arm, r.trial): r.answers for r in one.records if isinstance(r, Trial) and 0 <= r.trial < 3}
+
+    apart = answers(both)
+    assert answers(done).items() <= apart.items()
+
+
+def test_an_interleaved_engine_that_dies_leaves_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = start(path, "--num-trials", 6, "--arms", "baseline,serial", "--interleave")
+    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None, 300)
+    found = engines_of(psutil.Process(process.pid))
+    engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
+    engines["baseline"].kill()
+    done = finish(process, path)
+    assert done.status == 3
+    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    assert lost.arm == "baseline"
+    assert [r.trial for r in done.records if isinstance(r, Trial) and r.arm == "serial"] == list(range(6))
+    assert not any(map(runs, engines.values()))
+
+
 def test_processes_that_wait_for_their_turn_end_with_a_killed_command(tmp_path: Path) -> None:
     process = start(tmp_path / "run", "--arms", "baseline,serial")
     command = psutil.Process(process.pid)
