@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +17,14 @@ from e2e.trials import WARM_UP, trial_in_words
 from kernels_bench.cases import Device, Record
 from kernels_bench.protocol import Failure
 from kernels_bench.workers import Worker, WorkerError, end
+from profiles.ranges import under_nsys
 
 PROGRAM = "e2e.launch"
 START_TIMEOUT_S = 1800.0
 """An engine may compile for minutes."""
+
+LONGEST_DIRECTORY = 64
+"""Characters of a path in which an engine can still name its sockets; the kernel takes 107, vLLM's own names are 36."""
 
 _NOT_STARTED = "the engine did not start: "
 
@@ -93,24 +97,36 @@ def processes(tasks: Sequence[Task], logs: Path, ready: Callable[[ArmName], None
         ready: told of each arm once it is known whether it can be asked.
     """
     waiting: Processes = {}
-    try:
-        for task in tasks:
-            waiting[task.arm] = _begun(task, logs)
-        for arm, process in waiting.items():
-            if isinstance(process, Worker):
-                waiting[arm] = _loaded(arm, process)
-            ready(arm)
-        yield waiting
-    finally:
-        end([process for process in waiting.values() if isinstance(process, Worker)])
+    with _scratch() as variables:
+        try:
+            for task in tasks:
+                waiting[task.arm] = _begun(task, variables, logs)
+            for arm, process in waiting.items():
+                if isinstance(process, Worker):
+                    waiting[arm] = _loaded(arm, process)
+                ready(arm)
+            yield waiting
+        finally:
+            end([process for process in waiting.values() if isinstance(process, Worker)])
 
 
-def _begun(task: Task, logs: Path) -> Worker | Lost:
+@contextmanager
+def _scratch() -> Iterator[dict[str, str]]:
+    """A directory for the sockets and files that engines leave in the temporary one, as they are told of it."""
+    if under_nsys():  # which meets the processes that it records in the temporary directory
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix="samebits-", ignore_cleanup_errors=True) as path:
+        yield {"TMPDIR": path} if len(path) <= LONGEST_DIRECTORY else {}
+
+
+def _begun(task: Task, variables: Mapping[str, str], logs: Path) -> Worker | Lost:
     """A process that imports what its engine is made of."""
     reason = unsupported(task.arm, task.device)
     if reason is not None:
         return Lost(arm=task.arm, status="unsupported", reason=reason)
-    worker = Worker(task.arm, environment(task.arm, cache_directory(), task.device), logs / f"{task.arm}.log", PROGRAM)
+    own = environment(task.arm, cache_directory(), task.device)
+    worker = Worker(task.arm, {**variables, **own}, logs / f"{task.arm}.log", PROGRAM)
     worker.post(Load(arm=task.arm, mode=task.options.mode), START_TIMEOUT_S)
     return worker
 

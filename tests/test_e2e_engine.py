@@ -10,7 +10,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -228,7 +230,17 @@ def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> 
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
 
 
-def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path) -> None:
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory whose path is short enough to name sockets in."""
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(short))
     path = tmp_path / "run"
     words = ("--model", "synthetic:tiny", "--num-trials", 1, "--batch-size", 4, "--timeout", 20)
     process = start(path, *words, "--arms", "baseline,serial")
@@ -236,6 +248,8 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path
     found = engines_of(psutil.Process(process.pid))
     engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
     assert set(engines) == {"baseline", "serial"}  # the latter has imported vLLM and waits for its turn
+    (scratch,) = short.glob("samebits-*")
+    assert list(scratch.iterdir())  # what it would leave in the temporary directory
     engines["baseline"].send_signal(signal.SIGSTOP)
     done = finish(process, path)
     assert done.status == 3
@@ -244,6 +258,7 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(tmp_path: Path
     assert "no answer within 20 s" in lost.reason
     assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]
     assert not any(map(runs, engines.values()))
+    assert not [one.name for one in short.iterdir()]
 
 
 def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
