@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 
 from e2e.arms import check_room, default_arms
-from e2e.models import DEFAULT, ModelError, cache_directory, checkpoint, usual_model
-from e2e.options import PREFIX, ArmName, Mode, Options, OptionsError, check_backend, known_backends, read_options
+from e2e.models import ModelError, cache_directory, checkpoint, usual_model
+from e2e.options import ArmName, Mode, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.processes import describe_device
 from e2e.records import FORMAT, Manifest, RunDirectory, read_ledger
 from e2e.report import header, report
@@ -151,7 +151,7 @@ def _begin(
 def _settled(options: Options, device: Device) -> tuple[Options, str]:
     """The options as this machine can have them, and what a reader must know of it."""
     note = ""
-    if options.model == DEFAULT and f"{PREFIX}MODEL" not in os.environ and "--model" not in sys.argv:
+    if "model" not in options.model_fields_set:  # neither a flag nor a variable names one
         model, note = usual_model()
         options = options.model_copy(update={"model": model})
     if device.type != "cuda":

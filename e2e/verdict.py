@@ -117,7 +117,7 @@ def difference(expected: Answer, got: Answer, trial: int | None) -> Divergence:
     step = next((step for step, (a, b, x, y) in enumerate(pairs) if (a, x) != (b, y)), shorter)
     own = _first_difference(expected.prompt, got.prompt)
     bits = [*((x, y) for _, _, x, y in pairs[:parted]), *zip(expected.prompt, got.prompt, strict=False)]
-    gaps = [abs(_number(x) - _number(y)) for x, y in bits]
+    gaps = [abs(_number(x) - _number(y)) for x, y in bits if x != y]  # equal infinities have no difference
     return Divergence(
         needle=expected.needle,
         trial=trial,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import subprocess
@@ -20,7 +21,7 @@ from e2e import run_benchmark_with_batch_invariant
 from e2e.arms import CLAIMING, check_room, default_arms
 from e2e.arms import environment as arm_environment
 from e2e.engine import fp32_bits
-from e2e.models import checkpoint
+from e2e.models import DEFAULT, checkpoint
 from e2e.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
 from e2e.prompts import batch, needles, watched
@@ -117,6 +118,16 @@ def test_every_variable_of_the_upstream_script_has_a_flag() -> None:
     names = "model tp-size batch-size num-trials min-prompt max-prompt max-tokens temperature backend max-model-len"
     for name in [*names.split(), "gpu-memory-utilization", "arms", "trial", "resume", "prefix-caching"]:
         assert f"--{name}" in shown
+
+
+@pytest.mark.parametrize("words", [[f"--model={DEFAULT}"], ["--model", DEFAULT], []])
+def test_a_model_that_is_named_is_not_replaced(tmp_path: Path, words: list[str]) -> None:
+    """However it is named, and though it is neither cached nor reachable here."""
+    found = {**environment(HF_HOME=tmp_path, HF_HUB_OFFLINE=1), **({} if words else {"VLLM_BENCH_MODEL": DEFAULT})}
+    command = [sys.executable, "-m", "e2e", *words, "--arms", "batch-invariant", "--out", str(tmp_path / "run")]
+    done = subprocess.run(command, env=found, capture_output=True, text=True, check=False)
+    assert FORMAT.read_manifest(tmp_path / "run").model == DEFAULT
+    assert done.returncode == 3
 
 
 # Prompts.
@@ -247,6 +258,8 @@ def test_where_two_answers_part_and_by_how_much() -> None:
     assert (found.step, found.tokens_differ, found.largest, found.trial) == (1, True, 0.25, 3)
     longer = difference(answer(), answer(tokens=(1, 2, 3, 4), logprobs=(-1.0, -2.0, -3.0, -4.0)), None)
     assert (longer.step, longer.tokens_differ, longer.largest) == (3, True, 0.0)
+    endless = difference(answer(logprobs=(-math.inf, -2.0, -3.0)), answer(logprobs=(-math.inf, -2.5, -3.0)), 0)
+    assert (endless.step, endless.largest) == (1, 0.5)
 
 
 def test_the_first_trial_that_differs_is_named_for_each_needle() -> None:
