@@ -210,6 +210,7 @@ class ArmSummary(Record):
         rows: how many rows' outputs were compared.
         worst_error: largest error as a share of what the operators allow (above 1 is wrong); None if unknown.
         broken_claims: in how many cases a relation that it claims is broken.
+        undecided_claims: in how many cases it stays undecided whether a relation that it claims holds.
         breakages: every relation that broke, and where.
         findings: the first thing wrong, and the counterexample of the smallest company, where there are any.
         warm: speed with a warm L2; None if nothing was timed on both arms.
@@ -231,6 +232,7 @@ class ArmSummary(Record):
     rows: int
     worst_error: float | None
     broken_claims: int
+    undecided_claims: int
     breakages: tuple[Breakage, ...]
     findings: tuple[Finding, ...]
     warm: Speed | None

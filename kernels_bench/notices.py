@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
+from kernels_bench.cases import Claims, claimed
 from kernels_bench.conclusions import NOTICE_KINDS, Notice, NoticeKind, RunFacts
 from kernels_bench.gathered import Found, usable
-from kernels_bench.records import Timing, Verification
+from kernels_bench.records import RelationResult, Timing, Verification
 from kernels_bench.wording import plugin_of, rerun_command
 
 _THROTTLE_REMEDIES = {
@@ -136,14 +137,24 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
 
 
 def _relation_remarks(found: Found) -> Iterator[_Remark]:
+    claims = {start.arm: start.claims for start in found.starts.values()}
     for verification in found.verifications.values():
         case = verification.case
         for result in verification.relations:
-            if result.status not in ("unsupported", "failed"):
-                continue
-            remedy = _RELATION_REMEDIES.get(result.reason, "the verdicts do not cover it")
-            text = f"relation {result.relation} could not be examined: {result.reason or _NO_REASON}"
-            yield _Remark("relation", text, remedy, case.arm, case.key, "case")
+            said = _setback(result, claims.get(case.arm, False))
+            if said is not None:
+                remedy = _RELATION_REMEDIES.get(result.reason, "the verdicts do not cover it")
+                text = f"relation {result.relation} {said}: {result.reason or _NO_REASON}"
+                yield _Remark("relation", text, remedy, case.arm, case.key, "case")
+
+
+def _setback(result: RelationResult, claims: Claims) -> str | None:
+    """What kept a relation from its answer; None where nobody asked for one, or it has it."""
+    if result.status in ("unsupported", "failed"):
+        return "could not be examined" if not result.companies else "could not be examined to its end"
+    if result.status == "inconclusive" and claimed(claims, result.relation):
+        return "is claimed and stays undecided"
+    return "broke, and was not examined to its end" if result.status == "broken" and result.reason else None
 
 
 def _timing_remarks(found: Found) -> Iterator[_Remark]:

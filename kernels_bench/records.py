@@ -82,7 +82,7 @@ class RelationResult(Record):
         status: ``held``: no difference; ``broken``: a counterexample; ``inconclusive``: a difference that need
             not be this relation's, since the kernel is not even repeatable; ``unsupported`` and ``failed``:
             see ``reason``.
-        reason: for every status but ``held`` and ``broken``.
+        reason: for every status but ``held`` and ``broken``; of the latter, why it ended early, if it did.
         companies: how many companies were compared with a reference.
         rows: how many rows' outputs were compared, over all companies.
         broken: specs of the companies in which some row differed, in the order they were tried: where a threshold

@@ -78,6 +78,7 @@ def exit_status(summary: RunSummary) -> int:
 def unmeasured(summary: RunSummary) -> bool:
     """Whether something failed, was skipped or not reached, or a claim of invariance stays undecided."""
     undecided = any(arm.claims and "inconclusive" in arm.verdicts for arm in summary.arms)
+    undecided |= any(arm.undecided_claims for arm in summary.arms)
     return undecided or summary.facts.missing > 0 or any(arm.failed or arm.skipped for arm in summary.arms)
 
 
@@ -177,6 +178,7 @@ def _arm(
         rows=sum(result.rows for result in relations),
         worst_error=max(errors, default=None),
         broken_claims=sum(_breaks_a_claim(verification, claims) for verification in verified),
+        undecided_claims=sum(_leaves_a_claim_open(verification, claims) for verification in verified),
         breakages=breakages(verified),
         findings=tuple(_findings(verified, plugin)),
         warm=_speed(measured, base, "warm"),
@@ -198,6 +200,12 @@ def _breaks_a_claim(verification: Verification, claims: Claims) -> bool:
         return True
     order = verification.order
     return order is not None and order.status == "variant" and claimed(claims, "batch_size")
+
+
+def _leaves_a_claim_open(verification: Verification, claims: Claims) -> bool:
+    return any(
+        result.status == "inconclusive" and claimed(claims, result.relation) for result in verification.relations
+    )
 
 
 def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[Finding]:

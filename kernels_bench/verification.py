@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Literal
 
 import torch
 
 from kernels_bench.accuracy import Referee
+from kernels_bench.arms import Unsupported
 from kernels_bench.capture import NotCapturable
 from kernels_bench.cases import first_line
 from kernels_bench.commands import command_line
 from kernels_bench.comparison import bits, difference, digest, same_bits, unwritten
-from kernels_bench.memory import poisoned_allocations
+from kernels_bench.memory import poisoned_allocations, ran_out_of_memory
 from kernels_bench.pairing import Pairing, pair, take
 from kernels_bench.records import CompanyRef, Counterexample, RelationResult, Verification
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company
-from kernels_bench.subject import Launched, Replay, Subject
-from kernels_bench.transfer import on_device
+from kernels_bench.subject import KernelFault, Launched, Replay, Subject
+from kernels_bench.transfer import device_lost, on_device
 
 # Rows of a deviating company that are compared with the reference too, at most.
 _DEVIANTS_CHECKED = 32
@@ -77,9 +80,9 @@ class Verifier:
         start = time.perf_counter()
         with poisoned_allocations(self.subject.device):
             self._check_universe()
-            digests = {m: self._digest(m) for m in digest_sizes}
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
             results = attribute([self._examine(relation, setting) for relation in chosen])
+            digests = self._digests(digest_sizes, results)
             self._check_launches([])
         return Verification(
             case=self.subject.case,
@@ -101,8 +104,17 @@ class Verifier:
         broken = self._judge([self._try(comparison)])
         return self._counterexample(*broken[0], relation) if broken else None
 
-    def _digest(self, m: int) -> str:
-        return digest(self._start(f"first:{m}").outputs)
+    def _digests(self, sizes: Sequence[int], results: Sequence[RelationResult]) -> dict[int, str]:
+        """Of the first M rows' outputs; an M at which the kernel fails is left out if a relation tells of it."""
+        found: dict[int, str] = {}
+        for m in sizes:
+            try:
+                found[m] = digest(self._start(f"first:{m}").outputs)
+            except Exception as error:
+                self._setback(error)
+                if not any(result.reason for result in results if result.status in ("broken", "failed")):
+                    raise
+        return found
 
     def _try(self, comparison: Comparison) -> Trial:
         """Launch a comparison and have the device compare it; waits for nothing unless the reference is new."""
@@ -176,13 +188,11 @@ class Verifier:
         return self._replays[wanted.size].start(wanted)
 
     def _examine(self, relation: Relation, setting: Setting) -> RelationResult:
-        """One relation's result; a kernel that cannot be captured is no fault of the others."""
+        """One relation's result; where a kernel fails or cannot be captured is no fault of the others."""
         if relation.needs_cuda and self.subject.device.type != "cuda":
             return RelationResult(relation=relation.name, status="unsupported", reason="needs a CUDA device")
         try:
             return self._count(relation, setting)
-        except NotCapturable as error:
-            return RelationResult(relation=relation.name, status="unsupported", reason=first_line(error))
         finally:
             self._replays.clear()
 
@@ -190,28 +200,50 @@ class Verifier:
         companies = rows = 0
         broken: list[str] = []
         first: Counterexample | None = None
-        for trials in self._batches(relation.comparisons(setting)):
-            found = self._judge(trials)
-            companies += len(trials)
-            rows += sum(len(trial.pairing.ids) for trial in trials)
-            broken += [trial.comparison.company for trial, _ in found]
-            if found and first is None:
-                first = self._counterexample(*found[0], relation.name)
+        status: Literal["held", "unsupported", "failed"] = "held"
+        reason = ""
+        try:
+            for trials in self._batches(relation.comparisons(setting)):
+                found = self._judge(trials)
+                companies += len(trials)
+                rows += sum(len(trial.pairing.ids) for trial in trials)
+                broken += [trial.comparison.company for trial, _ in found]
+                if found and first is None:
+                    first = self._counterexample(*found[0], relation.name)
+        except Exception as error:  # a kernel may raise anything, and what was found until then is found
+            status, reason = self._setback(error)
         return RelationResult(
             relation=relation.name,
-            status="held" if first is None else "broken",
+            status=status if first is None else "broken",
+            reason=reason,
             companies=companies,
             rows=rows,
             broken=tuple(broken),
             counterexample=first,
         )
 
+    def _setback(self, error: Exception) -> tuple[Literal["unsupported", "failed"], str]:
+        """What an error in a company makes of its relation; raised again if it concerns the whole case."""
+        if isinstance(error, NotCapturable):
+            return "unsupported", first_line(error)
+        if isinstance(error, (KernelFault, Unsupported)) or ran_out_of_memory(error):
+            raise error
+        if device_lost(self.subject.device):
+            raise error
+        sys.excepthook(type(error), error, error.__traceback__)
+        return "failed", f"{type(error).__name__}: {first_line(error)}"
+
     def _batches(self, comparisons: Iterable[Comparison]) -> Iterator[list[Trial]]:
         """Trials to wait for together: as many as a bounded amount of memory holds."""
         trials: list[Trial] = []
         held = 0
         for comparison in comparisons:
-            trials.append(self._try(comparison))
+            try:
+                trials.append(self._try(comparison))
+            except Exception:
+                if trials:  # they are to be judged before
+                    yield trials
+                raise
             held += sum(tensor.nbytes for pair in trials[-1].pairs for tensor in pair)
             if held > _HELD_BYTES or len(trials) >= _HELD_TRIALS:
                 yield trials

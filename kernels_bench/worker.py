@@ -53,6 +53,7 @@ from kernels_bench.records import ArmStart, Ceiling, Order, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
 from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind
 from kernels_bench.timing import Stopwatch, TimedCase, let_go, stopwatch_for
+from kernels_bench.transfer import device_lost
 from kernels_bench.verification import Verifier
 from profiles.environment import read_environment
 from profiles.ranges import Ranges
@@ -178,7 +179,7 @@ class Worker:
 
     def _survive(self, error: Exception) -> None:
         """Raise an error again that the device did not survive."""
-        if self._lost():
+        if device_lost(self._device):
             raise error
 
     def _orders(self, request: ReadOrder) -> tuple[Order, Reading]:
@@ -299,17 +300,9 @@ class Worker:
         self._forget()
         if ran_out_of_memory(error):
             reason = f"out of memory: {first_line(error)}"
-            return Failure(status="failed", reason=reason, out_of_memory=True, lost=self._lost())
+            return Failure(status="failed", reason=reason, out_of_memory=True, lost=device_lost(self._device))
         name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
-        return Failure(status="failed", reason=name + first_line(error), lost=self._lost())
-
-    def _lost(self) -> bool:
-        try:
-            if self._device.type == "cuda":
-                torch.cuda.synchronize()
-        except RuntimeError:
-            return True
-        return False
+        return Failure(status="failed", reason=name + first_line(error), lost=device_lost(self._device))
 
 
 def _telemetry() -> Telemetry | None:

@@ -1,5 +1,6 @@
 """Relations: which companies they choose, and that every row of a company is compared."""
 
+from collections import Counter
 from itertools import pairwise
 
 import numpy as np
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels_bench import rows
+from kernels_bench.plan import QUICK_SIZES
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company, relations
-from kernels_bench.relations.base import HOSTILE, sweep
+from kernels_bench.relations.base import FEW, HOSTILE, PHASES, sweep
 from kernels_bench.relations.position import EDGES
+from kernels_bench.relations.repeat import TIMES
 
 UNIVERSES = (1, 2, 3, 4, 5, 8, 17, 64, 130, 512, 4096)
 OF_ROWS = ("repeat", "batch_size", "position", "neighbour_content", "graph")
@@ -148,9 +151,11 @@ def test_batch_size_meets_every_size_of_the_sweep_against_the_whole(universe: in
 
 
 def test_repeat_repeats() -> None:
-    chosen = pairs("repeat", 64)
-    assert all(c.reference == c.company and c.launch == "eager" for c, _, _ in chosen)
-    assert min(sum(c == other for other, _, _ in chosen) for c, _, _ in chosen) >= 2
+    chosen = [c for c, _, _ in pairs("repeat", 4096)]
+    assert all(c.reference == c.company and c.launch == "eager" for c in chosen)
+    again = Counter(made.size for _, _, made in pairs("repeat", 4096))
+    assert set(again) == set(setting(4096).telling)
+    assert {again[m] for m in setting(4096).few} == {TIMES}
 
 
 def test_position_moves_a_row_to_either_side_of_tile_edges() -> None:
@@ -170,7 +175,45 @@ def test_graphs_are_replayed_with_another_company_than_was_captured() -> None:
 def test_neighbour_content_meets_every_kind_and_every_phase() -> None:
     chosen = [c.company.split(":") for c, _, _ in pairs("neighbour_content", 4096)]
     assert {kind for kind, _, _ in chosen} == {"others", *HOSTILE}
-    assert {phase for _, _, phase in chosen} == {"0", "1", "2", "3"}
+    assert {phase for _, _, phase in chosen} >= {"0", "1", "2", "3"}
+
+
+@pytest.mark.parametrize("universe", [256, 257, 4096])
+@pytest.mark.parametrize("kind", ["huge", "nan"])
+def test_some_row_has_such_a_neighbour_at_every_small_distance(universe: int, kind: str) -> None:
+    """In every range of sizes: kernels mix rows that are 8 apart as easily as those beside each other."""
+    chosen = [made for c, _, made in pairs("neighbour_content", universe) if c.company.startswith(kind)]
+    assert {m for m in setting(universe).telling if m > 1} == {made.size for made in chosen}
+    met: dict[int, set[int]] = {}
+    for made in chosen:
+        replaced = np.flatnonzero(made.rows >= universe)
+        met.setdefault(made.size, set()).update((replaced[:, None] - made.compared[None, :]).ravel().tolist())
+    for size, distances in met.items():
+        near = {d for d in range(-size + 1, size) if d and abs(d) <= min(32, size // 2)}
+        assert near - distances == set() if size >= 16 else len(near - distances) <= 2, size
+
+
+@given(st.integers(2, 5000), st.integers(PHASES, 100))
+def test_of_later_patterns_half_of_the_rows_stay(size: int, pattern: int) -> None:
+    made = company(f"nan:{size}:{pattern}", 5000)
+    assert len(made.compared) == (size + 1) // 2
+    assert made.rows[made.compared].tolist() == made.compared.tolist()
+    assert (np.delete(made.rows, made.compared) >= 5000).all()
+
+
+@pytest.mark.parametrize("universe", [256, 257, 4096])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_short_run_tries_nothing_that_a_whole_one_does_not(name: str, universe: int) -> None:
+    """Else a whole run could call invariant what a short one calls variant."""
+    sizes = tuple(sorted({m for m in QUICK_SIZES if m < universe} | {universe}))
+    brief = Setting(universe, sizes, longest=2048, brief=True)
+    assert set(relations()[name].comparisons(brief)) <= {c for c, _, _ in pairs(name, universe)}
+
+
+@pytest.mark.parametrize("universe", [257, 4096])
+def test_telling_sizes_are_in_every_range_of_the_powers_of_two(universe: int) -> None:
+    telling = setting(universe).telling
+    assert {(m - 1).bit_length() for m in telling} == set(range((universe - 1).bit_length() + 1))
 
 
 @given(st.integers(1, 5000))
@@ -185,10 +228,11 @@ def test_the_sweep_stands_around_every_power_of_two(universe: int) -> None:
 @given(st.integers(1, 5000))
 def test_few_sizes_span_the_sweep(universe: int) -> None:
     few = setting(universe).few
-    assert len(few) <= 7
+    assert len(few) <= FEW
     assert set(few) <= set(sweep(universe))
     assert (few[0], few[-1]) == (1, universe)
     assert Setting(universe, (universe,)).few == (universe,)
+    assert set(few) <= set(setting(universe).telling) <= set(sweep(universe))
 
 
 @pytest.mark.parametrize(

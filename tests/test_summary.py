@@ -304,6 +304,18 @@ class TestExitStatus:
         broke = RelationResult(relation="graph", status="failed", reason="no")
         assert exit_status(run(verified(case("torch"), broken(), broke))) == 3
 
+    def test_a_claim_that_stays_undecided_is_3(self) -> None:
+        """A kernel that is not repeatable, whose arm claims other relations only."""
+        doubt = RelationResult(relation="batch_size", status="inconclusive", reason="not repeatable")
+        record = verified(case("mine"), broken(64, "repeat"), doubt)
+        for claims, status in ((("batch_size",), 3), (("position",), 0), (True, 1), (False, 0)):
+            start = ArmStart(arm="mine", claims=claims, provenance="", pid=1, seconds=1.0)
+            summary = run(start, record)
+            assert exit_status(summary) == status
+            told = [notice.text for notice in summary.notices]
+            wanted = ["relation batch_size is claimed and stays undecided: not repeatable"]
+            assert told == (wanted if claims is True or "batch_size" in (claims or ()) else [])
+
     def test_an_arm_that_nobody_introduced_is_held_to_its_claim(self) -> None:
         assert exit_status(run(verified(case("mine"), broken()))) == 1
         start = ArmStart(arm="mine", claims=False, provenance="", pid=1, seconds=1.0)

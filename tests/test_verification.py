@@ -643,6 +643,37 @@ def test_elements_never_written_are_counted_on_a_gpu(kernel: Kernel) -> None:
     assert "elements of the result were never written" in on_gpu(there).wrong
 
 
+def failing_at(m: int, kernel: Kernel) -> Kernel:
+    def chosen(a: Tensor, b: Tensor) -> Tensor:
+        if len(a) == m:
+            raise RuntimeError(f"no tile for {m} rows")
+        result: Tensor = kernel(a, b)
+        return result
+
+    return chosen
+
+
+def test_a_kernel_that_fails_in_a_company_keeps_what_was_found_before() -> None:
+    found = verify(failing_at(65, lambda a, b: product(a, b, splits=2 if len(a) < 17 else 1)))
+    by_name = {result.relation: result for result in found.relations}
+    assert (by_name["batch_size"].status, found.verdict) == ("broken", "variant")
+    assert by_name["batch_size"].reason == "RuntimeError: no tile for 65 rows"
+    assert by_name["repeat"].status == "failed"
+    assert 0 < by_name["repeat"].companies < by_name["batch_size"].companies
+
+
+def test_a_kernel_that_fails_in_a_company_is_not_called_invariant() -> None:
+    found = verify(failing_at(17, product))
+    assert found.verdict == "failed"
+    assert set(found.digests) == {1}  # of 1 and 17
+
+
+def test_a_kernel_that_fails_where_no_relation_looks_fails() -> None:
+    verifier = Verifier(subject(failing_at(77, product)), seed=0)
+    with pytest.raises(RuntimeError, match="no tile for 77 rows"):
+        verifier.verify([relations()["repeat"]], Setting(UNIVERSE, sweep(UNIVERSE)), digest_sizes=(1, 77))
+
+
 def test_the_companies_that_differ_are_named_so_that_the_threshold_shows() -> None:
     def by_size(x: torch.Tensor) -> torch.Tensor:
         # Another order of addition below 32 rows.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from kernels_bench.faults.base import ROW, Fault
@@ -20,6 +21,13 @@ def _added_nothing(a: Tensor, b: Tensor) -> Tensor:
     """A masked neighbour is multiplied by zero and added, which infinities and NaN survive."""
     own = in_sequence(products(a, b))
     return (own + 0 * own.roll(1, 0)).to(a.dtype)
+
+
+def _added_from_afar(a: Tensor, b: Tensor) -> Tensor:
+    """Likewise the row eight further, which a thread holds beside its own in the fragments of matrix units."""
+    own = in_sequence(products(a, b))
+    further = own[8:]
+    return torch.cat((own[: len(further)] + 0 * further, own[len(further) :])).to(a.dtype)
 
 
 def _shared_scale(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -41,6 +49,13 @@ FAULTS = (
         cause="a neighbour that is masked by zero is added all the same",
         operator="mm",
         make=lambda: _added_nothing,
+        control=matmul(in_sequence),
+    ),
+    Fault(
+        name="zero_times_row_8_further",
+        cause="a row that the same thread holds, eight further on, is masked by zero and added all the same",
+        operator="mm",
+        make=lambda: _added_from_afar,
         control=matmul(in_sequence),
     ),
     Fault(

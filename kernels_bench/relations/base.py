@@ -18,6 +18,14 @@ HOSTILE = ("huge", "inf", "nan", "zero")
 # Counted from the universe's size, like the hostile rows: a sequence as long as any neighbour needs to be.
 STRANGER = len(HOSTILE)
 
+# Patterns of the rows that stay where others are exchanged: every fourth from one of so many on, or a random half.
+PHASES = 4
+
+# Sizes at which costlier relations look, the most telling first: one in every range of the powers of two, since kernels
+# choose a path for each, beside whole tiles of several sizes.
+TELLING = (5, 16, 65, 257, 33, 2, 64, 1025, 129, 17, 8, 513, 3, 2049)
+FEW = 6
+
 Ids = npt.NDArray[np.int64]
 Launch = Literal["eager", "graph"]
 Need = Literal["rows", "sequences", "prefills"]
@@ -81,7 +89,8 @@ def company(spec: str, universe: int) -> Company:
     ``reverse:M``                 rows M-1 … 0
     ``rotate:M:P``                rows 0 … M-1 moved on by P positions, so that row 0 stands at P
     ``shuffle:M:S``               rows 0 … M-1 in the random order S
-    ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere
+    ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere; from T=4 on a
+                                  random half stays, for neighbours at every distance
     ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
     ``decoding:M:L:T``            likewise, the rest replaced by sequences that decode at KV length L
     ``prefilling:M:L:T``          likewise, by sequences that prefill L tokens
@@ -130,14 +139,14 @@ def _serving(kind: str, arguments: Sequence[int]) -> Serving | None:
 
 
 def _among_strangers(spec: str, kind: str, rows: Ids, phase: int, universe: int) -> Company:
-    stays = rows % 4 == phase % 4
+    stays = rows % PHASES == phase if phase < PHASES else np.isin(rows, _shuffled(len(rows), phase)[::2])
     # Far from the rows they replace, and of other kinds in turn (rows.KINDS has period four).
     if kind == "others":
         strangers = (rows + universe // 2 + 1) % universe
     else:
         strangers = np.full_like(rows, universe + (HOSTILE.index(kind) if kind in HOSTILE else STRANGER))
     if not stays.any():
-        raise ValueError(f"company {spec!r} compares no row: T modulo 4 must be below M")
+        raise ValueError(f"company {spec!r} compares no row: T must be below M")
     return Company(spec, np.where(stays, rows, strangers), rows[stays])
 
 
@@ -175,9 +184,21 @@ class Setting:
     @property
     def few(self) -> tuple[int, ...]:
         """At most six sizes over the sweep's whole range, its ends among them, for costlier relations."""
-        count = min(6, len(self.sizes))
-        picks = np.linspace(0, len(self.sizes) - 1, count).round().astype(int)
-        return tuple(self.sizes[i] for i in dict.fromkeys(picks.tolist()))
+        count = min(FEW, len(self.sizes))
+        spread = np.linspace(0, len(self.sizes) - 1, count).round().astype(int)
+        picks = dict.fromkeys([*self._by_worth, *(self.sizes[i] for i in spread.tolist())])
+        return tuple(sorted([*picks][:count]))
+
+    @property
+    def telling(self) -> tuple[int, ...]:
+        """Those few and one of every range in which a kernel may take a path of its own; in a short run those few."""
+        return self.few if self.brief else tuple(sorted({*self.few, *self._by_worth}))
+
+    @property
+    def _by_worth(self) -> tuple[int, ...]:
+        """The ends, and the sizes between them that tell most."""
+        known = set(self.sizes)
+        return (self.sizes[0], self.sizes[-1], *(m for m in TELLING if m in known))
 
 
 @dataclass(frozen=True)
