@@ -63,7 +63,7 @@ def run_benchmark_with_batch_invariant(  # noqa: PLR0913, PLR0917 - upstream's s
     found = speeds(ledger)
     if arm in ledger.lost or arm not in found:
         raise WorkerError(f"{arm}: {ledger.lost[arm].reason if arm in ledger.lost else 'no trial was completed'}")
-    return found[arm].model_dump() | {"needle": verdicts(ledger)[arm].model_dump()}
+    return found[arm].model_dump() | {"needle": verdicts(ledger, lambda _: trials_of(options))[arm].model_dump()}
 
 
 def _run(arm: ArmName, options: Options) -> Ledger:

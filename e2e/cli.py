@@ -21,7 +21,7 @@ from e2e.records import FORMAT, Manifest, RunDirectory, read_ledger
 from e2e.report import header, report
 from e2e.session import run_all, warn
 from e2e.summary import exit_status, verdicts
-from e2e.trials import has_trial, trial_named, trials_of
+from e2e.trials import arms_with, trial_name, trial_named, trials_of
 from kernels_bench.cases import Device
 from kernels_bench.plan import suggestion
 from kernels_bench.progress import display_for
@@ -97,7 +97,7 @@ def run(
                 raise OptionsError(f"--mode {mode}: expected {' or '.join(get_args(Mode))}")
             options = read_options(flags, os.environ)
             chosen = _arms(arms, options)
-            status = _begin(options, chosen, _trials(trial, options, chosen), out, timeout)
+            status = _begin(options, chosen, _trials(trial, options), out, timeout)
     raise typer.Exit(status)
 
 
@@ -115,37 +115,46 @@ def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
     return tuple(arm for arm in known if arm in words)
 
 
-def _trials(only: str | None, options: Options, arms: tuple[ArmName, ...] | None) -> tuple[int, ...]:
-    if only is None:
-        return trials_of(options)
-    trial = trial_named(only)
-    if arms is not None and not any(has_trial(arm, trial) for arm in arms):
-        raise OptionsError(f"--trial {only}: {', '.join(arms)} answers one request at a time and has none")
-    return (trial,)
+def _trials(only: str | None, options: Options) -> tuple[int, ...]:
+    return trials_of(options) if only is None else (trial_named(only),)
+
+
+def _with_trials(arms: tuple[ArmName, ...], trials: tuple[int, ...]) -> tuple[ArmName, ...]:
+    """The arms that have any of the trials; one that has none would only seem to have been forgotten."""
+    found = arms_with(trials, arms)
+    for arm in arms:
+        if arm not in found:
+            told = f"--trial {trial_name(trials[0])}: {arm} answers one request at a time and has none"
+            if not found:
+                raise OptionsError(told)
+            warn(told)
+    return found
 
 
 def _begin(
     options: Options, arms: tuple[ArmName, ...] | None, trials: tuple[int, ...], out: Path | None, timeout_s: float
 ) -> int:
     device = describe_device()
+    arms = _with_trials(arms or default_arms(device), trials)
     if arms == ("server",):
         options, note, path = options.model_copy(update={"model": "the server's"}), options.server or "", ""
     else:
         options, note = _settled(options, device)
-        check_room(options, arms or default_arms(device), device)
+        check_room(options, arms, device)
         path = checkpoint(options.model, cache_directory(), warn)
     manifest = Manifest(
         created=timestamp(),
         command=shlex.join(["python", "-m", "e2e", *sys.argv[1:]]),
         options=options,
         model=options.model,
-        arms=arms or default_arms(device),
+        arms=arms,
+        trials=trials,
         device=device,
         environment=read_environment_with(device.uuid, warn),
     )
     for line in header(manifest, note):
         print(line, flush=True)
-    return _run(RunDirectory.create(out or default_directory(), manifest), path, trials, timeout_s)
+    return _run(RunDirectory.create(out or default_directory(), manifest), path, timeout_s)
 
 
 def _settled(options: Options, device: Device) -> tuple[Options, str]:
@@ -167,15 +176,15 @@ def _go_on(directory: Path, timeout_s: float) -> int:
     now = read_environment_with(manifest.device.uuid, warn)
     run_directory.refuse(differences(manifest.environment, now))
     path = "" if manifest.arms == ("server",) else checkpoint(manifest.options.model, cache_directory(), warn)
-    return _run(run_directory, path, trials_of(manifest.options), timeout_s)
+    return _run(run_directory, path, timeout_s)
 
 
-def _run(run_directory: RunDirectory, model: str, trials: tuple[int, ...], timeout_s: float) -> int:
+def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
     interrupted = False
     console = Console(stderr=True)
     try:
         with display_for(console) as display:
-            run_all(run_directory, model, trials, timeout_s, display, lambda text: print(text, flush=True))
+            run_all(run_directory, model, timeout_s, display, lambda text: print(text, flush=True))
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -190,7 +199,7 @@ def _report(directory: Path) -> int:
     manifest, ledger = FORMAT.read_manifest(directory), read_ledger(FORMAT.read_records(directory))
     for line in report(manifest, ledger, str(directory)):
         print(line)
-    return exit_status(manifest.arms, ledger, verdicts(ledger))
+    return exit_status(manifest.arms, ledger, verdicts(ledger, manifest.asked))
 
 
 @app.command("report")

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, TypeAdapter
 
 from e2e.options import ArmName, Options
+from e2e.trials import has_trial, trials_of
 from kernels_bench.cases import Device, Record
 from kernels_bench.storage import Format, StoredRun
 from profiles.environment import Environment
@@ -37,7 +38,9 @@ class Answer(Record):
 
 
 class Speeds(Record):
-    """Latencies of one batch by the engine's own metrics, in milliseconds, medians over its sequences.
+    """Latencies of one batch, in milliseconds, medians over its sequences.
+
+    By the engine's own metrics where it is a library, and by its client's clock where it is a server.
 
     Attributes:
         first_token_ms: from a sequence's arrival to its first token.
@@ -146,6 +149,7 @@ class Manifest(Record):
         options: what the engines were given.
         model: what the model's name stood for here.
         arms: those that were asked for.
+        trials: those that were asked for, see `e2e.trials`; None, in runs of before they were kept: all.
         device: what the engines ran on.
         environment: versions, settings and hardware that results depend on.
     """
@@ -156,8 +160,14 @@ class Manifest(Record):
     options: Options
     model: str
     arms: tuple[ArmName, ...]
+    trials: tuple[int, ...] | None = None
     device: Device
     environment: Environment
+
+    def asked(self, arm: ArmName) -> tuple[int, ...]:
+        """The trials that were asked for of an arm."""
+        trials = trials_of(self.options) if self.trials is None else self.trials
+        return tuple(trial for trial in trials if has_trial(arm, trial))
 
 
 FORMAT: Format[Manifest, AnyRecord] = Format(Manifest, TypeAdapter(AnyRecord), SCHEMA_VERSION)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterator, Mapping
+from math import isnan
 
-from e2e.options import VARIABLES, ArmName, Options
+from e2e.options import PREFIX, VARIABLES, ArmName, Options
 from e2e.records import Ledger, Lost, Manifest
-from e2e.summary import Speed, exit_status, overhead, paired_overheads, speeds, verdicts
+from e2e.summary import Speed, beside_baseline, exit_status, overhead, paired_overheads, speeds, verdicts
 from e2e.trials import trial_in_words, trial_name
-from e2e.verdict import ArmVerdict, Divergence
+from e2e.verdict import ArmVerdict, Divergence, gravest
 
 RULE = "=" * 80
 _LABELS: dict[ArmName, str] = {"batch-invariant": "Batch Invariant", "serial": "Serial", "server": "Server"}
@@ -39,10 +41,10 @@ def header(manifest: Manifest, note: str) -> Iterator[str]:
 
 def report(manifest: Manifest, ledger: Ledger, directory: str) -> Iterator[str]:
     """What was found out."""
-    times, found = speeds(ledger), verdicts(ledger)
+    times, found = speeds(ledger), verdicts(ledger, manifest.asked)
     for arm in _LABELS:
-        if arm in times and "baseline" in times:
-            yield from _comparison(arm, times["baseline"], times[arm])
+        if (both := beside_baseline(ledger, arm)) is not None:
+            yield from _comparison(arm, *both, manifest.options)
     yield from ("", RULE, "NEEDLES: the same bits in every batch?", RULE)
     for arm in manifest.arms:
         yield from _needles(arm, manifest, found.get(arm), ledger.lost.get(arm))
@@ -51,13 +53,15 @@ def report(manifest: Manifest, ledger: Ledger, directory: str) -> Iterator[str]:
     yield f"Results: {directory}"
 
 
-def _comparison(arm: ArmName, base: Speed, other: Speed) -> Iterator[str]:
+def _comparison(arm: ArmName, base: Speed, other: Speed, options: Options) -> Iterator[str]:
     label = _LABELS[arm]
     yield from ("", RULE, _HEADINGS[arm], RULE)
-    for title, unit, a, b in (
+    times = [
         ("Initialization Time:", "s", base.init_time, other.init_time),
         ("Average Trial Time:", "s", base.avg_time, other.avg_time),
-    ):
+    ]
+    # A server that was running has been started by somebody else.
+    for title, unit, a, b in times[arm == "server" :]:
         yield title
         yield f"  Baseline:         {a:.2f}{unit}"
         yield f"  {label + ':':<17} {b:.2f}{unit}"
@@ -73,7 +77,8 @@ def _comparison(arm: ArmName, base: Speed, other: Speed) -> Iterator[str]:
     yield "Spread of trials (median, p10 to p90):"
     yield f"  Baseline:         {base.median_time:.2f}s, {base.p10_time:.2f} to {base.p90_time:.2f}s"
     yield f"  {label + ':':<17} {other.median_time:.2f}s, {other.p10_time:.2f} to {other.p90_time:.2f}s"
-    yield from _latencies(label, base, other)
+    if arm != "server" or options.mode == "online":  # else they have been taken by clocks at different places
+        yield from _latencies(label, base, other)
 
 
 def _latencies(label: str, base: Speed, other: Speed) -> Iterator[str]:
@@ -102,10 +107,14 @@ def _needles(arm: ArmName, manifest: Manifest, verdict: ArmVerdict | None, lost:
     if any(verdict.distinct_prompts):
         yield f"  by bits of its prompt's log probabilities, alone and staggered: {_numbers(verdict.distinct_prompts)}"
     if verdict.divergences:
-        worst = max(verdict.divergences, key=lambda d: (d.tokens_differ, d.largest))
+        worst = gravest(verdict.divergences)
         yield f"  {divergence_in_words(worst)}; {len(verdict.divergences)} of {needles} needles differ"
+        if verdict.widest is not None and verdict.widest != worst:
+            yield f"  most: {divergence_in_words(verdict.widest)}"
         if worst.trial is not None:
-            yield f"  again: {repeat_command(manifest.options, arm, worst.trial)}"
+            yield f"  again: {repeat_command(manifest.options, arm, worst.trial, os.environ)}"
+    if verdict.missing and not verdict.reason:
+        yield f"  {verdict.missing} of its trials were not run; go on with --resume"
     if lost is not None:
         yield f"  then {lost.status}: {lost.reason}"
 
@@ -124,23 +133,24 @@ def divergence_in_words(found: Divergence) -> str:
     how_far = f"differ by at most {found.largest:.3g}" if found.largest else "agree"
     return (
         f"needle {found.needle + 1} differs {where} from {_since(found)} on: {what}; "
-        f"log probabilities of the same tokens {how_far}"
+        f"log probabilities of the same tokens {'are NaN in one of them' if isnan(found.largest) else how_far}"
     )
 
 
 def _since(found: Divergence) -> str:
     if found.prompt_token is not None:
         return f"token {found.prompt_token + 1} of its prompt"
-    return f"step {found.step + 1}" if found.step else "its prefill"
+    return f"step {found.step + 1}" if found.step else "its prefill"  # which gives the first token
 
 
 _VALUES = (*(field for field, _ in VARIABLES.values()), "seed", "needles", "mode", "server")
 _FLAGS = {"eager": "--eager", "prefix_caching": "--prefix-caching"}
 
 
-def repeat_command(options: Options, arm: ArmName, trial: int) -> str:
-    """Runs one trial of one arm again."""
+def repeat_command(options: Options, arm: ArmName, trial: int, environment: Mapping[str, str]) -> str:
+    """Runs one trial of one arm again, in this environment too, whose variables would count for what is left out."""
     usual = Options()
+    decided = {field for name, (field, _) in VARIABLES.items() if PREFIX + name in environment}
     if arm == "server":
         options = options.model_copy(update={"model": usual.model})  # it has one already
     else:
@@ -149,7 +159,7 @@ def repeat_command(options: Options, arm: ArmName, trial: int) -> str:
     for field in _VALUES:
         value = getattr(options, field)
         # How many needles are usual depends on the batch.
-        if (value != getattr(usual, field) or field == "needles") and value is not None:
+        if (value != getattr(usual, field) or field in ("needles", *decided)) and value is not None:
             words += [f"--{field.replace('_', '-')}", str(value)]
     words += [flag for field, flag in _FLAGS.items() if getattr(options, field)]
     if options.chunked_prefill is not None:
@@ -164,8 +174,8 @@ def _summary(
         words = [_outcome(arm, ledger, found)]
         if arm in times:
             words.append(f"{times[arm].throughput:.1f} tokens/s")
-            if arm != "baseline" and "baseline" in times:
-                words.append(_extra_time(times["baseline"], times[arm], ledger, arm))
+            if arm != "baseline" and (both := beside_baseline(ledger, arm)) is not None:
+                words.append(_extra_time(*both, ledger, arm))
         yield f"{arm}: {', '.join(words)}"
     yield f"exit status {exit_status(manifest.arms, ledger, dict(found))}"
 

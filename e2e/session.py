@@ -12,15 +12,13 @@ from e2e.arms import TITLES
 from e2e.options import Options
 from e2e.processes import Processes, Task, processes, run_arm
 from e2e.records import Alone, Finished, Ledger, Lost, Manifest, RunDirectory, Started, Trial, read_ledger
-from e2e.trials import STAGGERED, has_trial
+from e2e.trials import STAGGERED
 from kernels_bench.cases import Record
 from kernels_bench.progress import Display
 from kernels_bench.storage import ResultsError
 
 
-def run_all(
-    run: RunDirectory, model: str, trials: Sequence[int], timeout_s: float, display: Display, say: Callable[[str], None]
-) -> Ledger:
+def run_all(run: RunDirectory, model: str, timeout_s: float, display: Display, say: Callable[[str], None]) -> Ledger:
     """Every arm of a run in turn, without what is in its directory already.
 
     Raises:
@@ -28,7 +26,7 @@ def run_all(
     """
     started = time.perf_counter()
     ledger = read_ledger(run.records())
-    tasks = list(_tasks(run.manifest, model, trials, ledger))
+    tasks = list(_tasks(run.manifest, model, ledger))
     try:
         display.phase("starting", len(tasks))
         with (
@@ -45,11 +43,11 @@ def run_all(
     return ledger
 
 
-def _tasks(manifest: Manifest, model: str, trials: Sequence[int], ledger: Ledger) -> Iterator[Task]:
+def _tasks(manifest: Manifest, model: str, ledger: Ledger) -> Iterator[Task]:
     """What is left of every arm that is not done."""
     for arm in manifest.arms:
         done = {trial.trial for trial in ledger.trials.get(arm, [])}
-        left = tuple(trial for trial in trials if trial not in done and has_trial(arm, trial))
+        left = tuple(trial for trial in manifest.asked(arm) if trial not in done)
         if left:
             yield Task(arm, model, manifest.options, manifest.device, left, known=arm in ledger.alone)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from statistics import mean, median
 
 import numpy as np
@@ -77,20 +77,36 @@ def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
     )
 
 
+def beside_baseline(ledger: Ledger, arm: ArmName) -> tuple[Speed, Speed] | None:
+    """The baseline's numbers and an arm's over the trials that both have run; None without any."""
+    base, other = ledger.trials.get("baseline", []), ledger.trials.get(arm, [])
+    both = {trial.trial for trial in base} & {trial.trial for trial in other}
+    if "baseline" not in ledger.started or arm not in ledger.started:
+        return None
+    usual = speed(ledger.started["baseline"], [trial for trial in base if trial.trial in both])
+    own = speed(ledger.started[arm], [trial for trial in other if trial.trial in both])
+    return None if usual is None or own is None else (usual, own)
+
+
 def speeds(ledger: Ledger) -> dict[ArmName, Speed]:
     """Every arm's numbers that has any."""
     found = ((arm, speed(started, ledger.trials.get(arm, []))) for arm, started in ledger.started.items())
     return {arm: numbers for arm, numbers in found if numbers is not None}
 
 
-def verdicts(ledger: Ledger) -> dict[ArmName, ArmVerdict]:
-    """Every arm's verdict whose needles answered alone."""
-    alone = ledger.alone
-    baseline = judge(alone["baseline"], ledger.trials.get("baseline", []), None) if "baseline" in alone else None
-    return {
-        arm: baseline if arm == "baseline" and baseline else judge(answers, ledger.trials.get(arm, []), baseline)
-        for arm, answers in alone.items()
-    }
+def verdicts(ledger: Ledger, asked: Callable[[ArmName], Collection[int] | None]) -> dict[ArmName, ArmVerdict]:
+    """Every arm's verdict whose needles answered alone.
+
+    Args:
+        ledger: what is known of the run.
+        asked: which trials were to be run, see `e2e.records.Manifest.asked`.
+    """
+
+    def judged(arm: ArmName, baseline: ArmVerdict | None) -> ArmVerdict:
+        return judge(ledger.alone[arm], ledger.trials.get(arm, []), baseline, asked(arm))
+
+    baseline = judged("baseline", None) if "baseline" in ledger.alone else None
+    return {arm: baseline if arm == "baseline" and baseline else judged(arm, baseline) for arm in ledger.alone}
 
 
 def paired_overheads(base: Sequence[Trial], other: Sequence[Trial]) -> tuple[float, ...]:
@@ -120,5 +136,5 @@ def exit_status(arms: Sequence[ArmName], ledger: Ledger, found: dict[ArmName, Ar
     claiming = [found[arm] for arm in arms if arm in found and arm != "baseline"]
     if any(verdict.verdict == "variant" for verdict in claiming):
         return 1
-    complete = all(arm in found for arm in arms) and not ledger.lost
+    complete = all(arm in found and not found[arm].missing for arm in arms) and not ledger.lost
     return 0 if complete and not any(verdict.verdict == "inconclusive" for verdict in claiming) else 3

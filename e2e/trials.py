@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from e2e.options import ArmName, Options, OptionsError
 
 WARM_UP, STAGGERED = -1, -2
@@ -18,6 +20,11 @@ def trials_of(options: Options) -> tuple[int, ...]:
 def has_trial(arm: ArmName, trial: int) -> bool:
     """Whether an arm has such a trial: where one request is answered at a time, none is beside another."""
     return (arm, trial) != ("serial", STAGGERED)
+
+
+def arms_with(trials: Sequence[int], arms: Sequence[ArmName]) -> tuple[ArmName, ...]:
+    """The arms that have any of these trials."""
+    return tuple(arm for arm in arms if any(has_trial(arm, trial) for trial in trials))
 
 
 def trial_name(trial: int) -> str:

@@ -15,12 +15,14 @@ from test_cli import environment
 
 from e2e.arms import environment as arm_environment
 from e2e.models import cache_directory, checkpoint
-from e2e.options import Options
+from e2e.options import ArmName, Options
 from e2e.processes import engine_process
 from e2e.prompts import NEEDLE_TEXT, needles
 from e2e.protocol import RunTrial, StartEngine
-from e2e.records import FORMAT, Alone, AnyRecord, Started, Trial
+from e2e.records import FORMAT, Alone, AnyRecord, Started, Trial, read_ledger
+from e2e.summary import verdicts
 from e2e.trials import STAGGERED
+from e2e.verdict import ArmVerdict
 from kernels_bench.cases import Device
 
 NEEDS_ENGINE = [
@@ -48,6 +50,10 @@ class Done:
     out: str
     err: str
     path: Path
+
+    @property
+    def verdicts(self) -> dict[ArmName, ArmVerdict]:
+        return verdicts(read_ledger(self.records), FORMAT.read_manifest(self.path).asked)
 
     @property
     def records(self) -> list[AnyRecord]:

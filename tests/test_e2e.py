@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Generator
 from contextlib import closing, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,8 @@ from e2e.prompts import batch, needles, watched
 from e2e.records import FORMAT, Alone, Answer, Ledger, Lost, Manifest, Speeds, Started, Trial, read_ledger
 from e2e.report import divergence_in_words, header, repeat_command, report
 from e2e.session import in_turn
-from e2e.summary import exit_status, overhead, paired_overheads, speed, speeds, verdicts
-from e2e.trials import STAGGERED, WARM_UP, has_trial, trial_in_words, trial_name, trial_named, trials_of
+from e2e.summary import beside_baseline, exit_status, overhead, paired_overheads, speed, speeds, verdicts
+from e2e.trials import STAGGERED, WARM_UP, arms_with, has_trial, trial_in_words, trial_name, trial_named, trials_of
 from e2e.verdict import difference, judge, same
 from kernels_bench.cases import Device, Record
 from kernels_bench.storage import timestamp
@@ -207,6 +208,8 @@ def test_a_trials_name_names_it(trial: int) -> None:
 
 def test_a_run_ends_with_staggered_sequences_but_where_one_is_answered_at_a_time() -> None:
     assert trials_of(SMALL.model_copy(update={"num_trials": 2})) == (0, 1, STAGGERED)
+    assert arms_with((STAGGERED,), ("baseline", "serial", "server")) == ("baseline", "server")
+    assert arms_with((STAGGERED, 0), ("baseline", "serial")) == ("baseline", "serial")
     assert [has_trial(arm, STAGGERED) for arm in ("baseline", "batch-invariant", "serial", "server")] == [
         True,
         True,
@@ -260,6 +263,36 @@ def test_where_two_answers_part_and_by_how_much() -> None:
     assert (longer.step, longer.tokens_differ, longer.largest) == (3, True, 0.0)
     endless = difference(answer(logprobs=(-math.inf, -2.0, -3.0)), answer(logprobs=(-math.inf, -2.5, -3.0)), 0)
     assert (endless.step, endless.largest) == (1, 0.5)
+
+
+def test_of_each_needle_the_gravest_answer_is_told_and_of_all_the_largest_difference() -> None:
+    """Alone from one run to the next before anything, then in token ids, then by most."""
+    far = answer(logprobs=(-1.0, -2.0, -3.5))
+    trials = [trial(0, OTHER_BITS), trial(1, OTHER_TOKENS), trial(2, far), trial(3, answer())]
+    found = judge(alone("baseline", answer()), trials, None)
+    assert [(d.trial, d.tokens_differ) for d in found.divergences] == [(1, True)]
+    assert found.widest is not None
+    assert (found.widest.trial, found.widest.largest) == (0, 0.5)  # the first of those that differ by as much
+    known = ledger(answer(), answer())
+    known.trials["baseline"] = trials
+    text = "\n".join(report(manifest("baseline", trials=(0, 1, 2, 3)), known, "d"))
+    assert "needle 1 differs in trial 2 from step 2 on: token ids part" in text
+    assert "most: needle 1 differs in trial 1 from step 2 on: token ids agree" in text
+    assert "--trial 2 " in text
+    unstable = judge(Alone(arm="baseline", answers=(answer(), OTHER_BITS)), trials, None)
+    assert unstable.divergences[0].trial is None
+
+
+def test_nan_is_no_invariance_and_no_small_difference() -> None:
+    broken = answer(logprobs=(-1.0, math.nan, math.nan))
+    diverged = judge(alone("baseline", answer()), [trial(0, OTHER_BITS)], None)
+    everywhere = judge(alone("serial", broken), [trial(0, broken, arm="serial")], diverged)
+    assert (everywhere.verdict, everywhere.divergences) == ("inconclusive", ())
+    assert "NaN" in everywhere.reason
+    beside = judge(alone("serial", answer()), [trial(0, broken, arm="serial"), trial(1, OTHER_BITS)], diverged)
+    assert beside.verdict == "variant"
+    assert math.isnan(beside.divergences[0].largest)
+    assert divergence_in_words(beside.divergences[0]).endswith("of the same tokens are NaN in one of them")
 
 
 def test_the_first_trial_that_differs_is_named_for_each_needle() -> None:
@@ -376,7 +409,7 @@ def ledger(baseline: Answer, other: Answer, arm: str = "batch-invariant") -> Led
     )
 
 
-def manifest(*arms: str) -> Manifest:
+def manifest(*arms: str, trials: tuple[int, ...] | None = (0,)) -> Manifest:
     return Manifest.model_validate(
         {
             "created": timestamp(),
@@ -384,6 +417,7 @@ def manifest(*arms: str) -> Manifest:
             "options": SMALL.model_dump(),
             "model": "smollm2",
             "arms": arms,
+            "trials": trials,
             "device": CPU.model_dump(),
             "environment": read_environment().model_dump(),
         }
@@ -505,7 +539,45 @@ def test_the_summary_says_in_which_trials_an_arm_took_least_and_most() -> None:
 def test_exit_status(baseline: Answer, other: Answer, status: int) -> None:
     for arm in CLAIMING:
         known = ledger(baseline, other, arm)
-        assert exit_status(("baseline", arm), known, verdicts(known)) == status
+        assert status_of(manifest("baseline", arm), known) == status
+
+
+def status_of(asked: Manifest, known: Ledger) -> int:
+    return exit_status(asked.arms, known, verdicts(known, asked.asked))
+
+
+def test_a_run_that_is_not_complete_is_never_called_invariant() -> None:
+    """As after a kill, Ctrl-C or a full disk: what was not tried cannot have held."""
+    known = ledger(OTHER_BITS, answer(), "serial")
+    whole = manifest("baseline", "serial")
+    assert status_of(whole, known) == 0
+    cut = manifest("baseline", "serial", trials=(0, 1, 2, STAGGERED))
+    assert (cut.asked("baseline"), cut.asked("serial")) == ((0, 1, 2, STAGGERED), (0, 1, 2))
+    found = verdicts(known, cut.asked)
+    assert (found["serial"].verdict, found["serial"].missing) == ("inconclusive", 2)
+    assert status_of(cut, known) == 3
+    text = "\n".join(report(cut, known, "d"))
+    assert "serial: inconclusive (2 of its 3 trials were not run; go on with --resume)" in text
+    assert "  2 of its trials were not run; go on with --resume" in text.split("serial: ")[0]  # the baseline
+    assert status_of(cut, ledger(OTHER_BITS, OTHER_BITS, "serial")) == 1
+    assert set(manifest("baseline", trials=None).asked("baseline")) == {*range(SMALL.num_trials), STAGGERED}
+
+
+def test_a_baseline_that_is_not_complete_is_3_though_the_others_are() -> None:
+    known = ledger(OTHER_BITS, answer(), "serial")
+    known.trials["baseline"] = [trial(0, OTHER_BITS)]
+    known.trials["serial"] = [trial(n, answer(), arm="serial") for n in (0, 1)]
+    assert status_of(manifest("baseline", "serial", trials=(0, 1)), known) == 3
+
+
+def test_times_are_compared_over_the_trials_that_both_have_run() -> None:
+    known = ledger(OTHER_BITS, answer())
+    known.trials["baseline"] = [trial(0, seconds=1.0), trial(1, seconds=9.0)]
+    known.trials["batch-invariant"] = [trial(0, arm="batch-invariant", seconds=2.0)]
+    both = beside_baseline(known, "batch-invariant")
+    assert both is not None
+    assert [numbers.avg_time for numbers in both] == [1.0, 2.0]
+    assert beside_baseline(known, "serial") is None
 
 
 def test_a_lost_arm_costs_itself_alone() -> None:
@@ -515,15 +587,25 @@ def test_a_lost_arm_costs_itself_alone() -> None:
     text = "\n".join(report(manifest(*arms), known, "d"))
     assert "serial: failed (the worker of serial was killed by SIGKILL)" in text
     assert "batch-invariant: invariant" in text
-    assert exit_status(arms, known, verdicts(known)) == 3
+    assert status_of(manifest(*arms), known) == 3
 
 
 def test_a_trial_is_repeated_with_the_options_that_matter() -> None:
-    command = repeat_command(SMALL, "serial", 4)
+    command = repeat_command(SMALL, "serial", 4, {})
     assert command.startswith("python -m e2e --arms serial --trial 5 --model smollm2")
     assert "--batch-size 8" in command
-    assert "--trial staggered" in repeat_command(SMALL, "batch-invariant", STAGGERED)
+    assert "--trial staggered" in repeat_command(SMALL, "batch-invariant", STAGGERED, {})
     assert "--temperature" not in command
+
+
+def test_a_repeated_trial_is_the_same_where_variables_would_change_it() -> None:
+    here = {"VLLM_BENCH_BATCH_SIZE": "32", "VLLM_BENCH_TEMPERATURE": "0.5", "OTHER": "1"}
+    usual = Options(model="smollm2")
+    words = shlex.split(repeat_command(usual, "baseline", 0, here))
+    flags = {word.removeprefix("--").replace("-", "_"): value for word, value in pairwise(words) if word[:2] == "--"}
+    known = {name: Options.model_fields[name].annotation for name in flags if name in Options.model_fields}
+    typed = {name: int(flags[name]) if kind is int else flags[name] for name, kind in known.items()}
+    assert read_options(typed, here) == usual
 
 
 def test_a_repeated_trial_is_read_as_what_it_was() -> None:
@@ -538,13 +620,13 @@ def test_a_repeated_trial_is_read_as_what_it_was() -> None:
             "temperature": 0.5,
         }
     )
-    words = shlex.split(repeat_command(changed, "baseline", 0))
+    words = shlex.split(repeat_command(changed, "baseline", 0, {}))
     named = {"--eager", "--prefix-caching", "--no-chunked-prefill", "--stop-at-eos", "--mode", "--temperature"}
     assert named <= set(words)
     served = SMALL.model_copy(update={"server": "http://h:1"})
-    assert "--server http://h:1" in repeat_command(served, "server", 0)
-    assert "--model" not in repeat_command(served, "server", 0)
-    assert "--server" not in repeat_command(served, "baseline", 0)
+    assert "--server http://h:1" in repeat_command(served, "server", 0, {})
+    assert "--model" not in repeat_command(served, "server", 0, {})
+    assert "--server" not in repeat_command(served, "baseline", 0, {})
 
 
 def test_speeds_are_counted_as_upstream_counts_them() -> None:
@@ -644,7 +726,8 @@ def test_kept_runs_are_whole_and_the_readme_says_what_they_say(kept: Path) -> No
         one for one in README.splitlines() if one.startswith(f"| `{options.model}` | {options.backend}, {mode} |")
     ]
     told = [cell.strip() for cell in line.strip("|").split("|")][2:]
-    found, measured = verdicts(ledger), speeds(ledger)
+    found, measured = verdicts(ledger, FORMAT.read_manifest(kept).asked), speeds(ledger)
+    assert not any(one.missing for one in found.values())
     for arm, cell in zip(ARMS[:3], told, strict=True):
         assert len([one for one in ledger.trials[arm] if one.trial != STAGGERED]) == options.num_trials
         bits, tokens = ([n > 1 for n in each] for each in (found[arm].distinct_bits, found[arm].distinct_tokens))

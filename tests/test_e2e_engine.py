@@ -37,8 +37,7 @@ from e2e import run_benchmark_with_batch_invariant
 from e2e.arms import environment as arm_environment
 from e2e.models import cache_directory
 from e2e.options import Options
-from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial, read_ledger
-from e2e.summary import verdicts
+from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
 from e2e.trials import STAGGERED, trial_named
 from profiles.analysis import analyse
 
@@ -52,7 +51,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def test_the_baseline_diverges_and_one_request_at_a_time_does_not(both: Done) -> None:
-    found = verdicts(read_ledger(both.records))
+    found = both.verdicts
     assert {arm: verdict.verdict for arm, verdict in found.items()} == {"baseline": "variant", "serial": "invariant"}
     assert max(found["baseline"].distinct_bits) > 1
     assert found["serial"].distinct_bits == found["serial"].distinct_tokens == (1, 1)
@@ -89,7 +88,7 @@ def test_every_trial_was_really_run(both: Done) -> None:
 
 def test_prompts_are_watched_alone_and_where_sequences_are_staggered(both: Done) -> None:
     prompts_are_watched(both)
-    found = verdicts(read_ledger(both.records))
+    found = both.verdicts
     assert min(found["baseline"].distinct_prompts) >= 1  # prefills of a CPU may well add in one order
     assert found["serial"].distinct_prompts == (1, 1)
 
@@ -391,7 +390,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def test_a_model_too_small_to_diverge_is_inconclusive(captured: Done) -> None:
-    (found,) = verdicts(read_ledger(captured.records)).values()
+    (found,) = captured.verdicts.values()
     assert found.verdict == "inconclusive"
     assert "has not the power" in found.reason
     (up,) = [r for r in captured.records if isinstance(r, Started)]

@@ -30,8 +30,7 @@ from test_cli import environment, wait_until
 from e2e.arms import environment as arm_environment
 from e2e.online import arguments, free_port
 from e2e.options import Options
-from e2e.records import FORMAT, Trial, read_ledger
-from e2e.summary import verdicts
+from e2e.records import FORMAT, Trial
 from e2e.trials import STAGGERED
 
 pytestmark = NEEDS_ENGINE
@@ -45,7 +44,7 @@ def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
 
 
 def test_a_server_diverges_with_many_clients_and_not_with_one(online: Done) -> None:
-    found = verdicts(read_ledger(online.records))
+    found = online.verdicts
     assert {arm: verdict.verdict for arm, verdict in found.items()} == {"baseline": "variant", "serial": "invariant"}
     assert online.status == 0, online.err
 
@@ -86,7 +85,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
     done = finish(start(tmp_path / "run", "--server", running, "--num-trials", 3), tmp_path / "run")
-    (found,) = verdicts(read_ledger(done.records)).values()
+    (found,) = done.verdicts.values()
     assert (found.arm, found.verdict) == ("server", "variant")
     assert done.status == 1, done.err
     assert f"--server {running}" in done.out  # the command that repeats the trial
