@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -208,6 +209,12 @@ def report_command(directory: Annotated[Path, typer.Argument(help="A run directo
     with _reporting():
         status = _report(directory)
     raise typer.Exit(status)
+
+
+@app.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of a run directory's files."""
+    print(json.dumps(FORMAT.schema(), indent=2))
 
 
 @contextmanager

@@ -43,6 +43,11 @@ def test_the_plugin_runs_as_shown(tmp_path: Path) -> None:
 
 def test_the_published_schema_is_that_of_the_records() -> None:
     assert json.loads((ROOT / "docs" / "schema.json").read_text()) == json.loads(json.dumps(schema()))
+    command = [sys.executable, "-m", "e2e", "schema"]
+    printed = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
+    ).stdout
+    assert (ROOT / "docs" / "e2e-schema.json").read_text() == printed
 
 
 @pytest.mark.parametrize("run", BASELINES, ids=lambda path: path.name)
