@@ -16,15 +16,14 @@ from typing import Any
 
 import kernels_bench
 from kernels_bench.cases import Record, printable
-from kernels_bench.protocol import (
-    AskCatalogue,
-    Catalogue,
-    Failure,
-)
+from kernels_bench.protocol import AskCatalogue, Catalogue, Failure, LoadArm
 from profiles.ranges import under_nsys
 
 START_TIMEOUT_S = 600.0
 """Loading an arm may import vLLM from a cold disk."""
+
+PLUGIN_TIMEOUT_S = 60.0
+"""A plugin's import may take this long, or as long as a case where that is longer."""
 
 ENDING_S = 5.0
 """A process that hung up has this long to end by itself."""
@@ -73,10 +72,13 @@ class Worker:
             )
         self.connection = Connection(ours.detach())
         self.deadline = float("inf")
+        self._limited_by = ""
 
     def post(self, request: Record, timeout_s: float) -> None:
         """Send a request; `receive` has the answer once the connection is ready."""
         self.deadline = time.monotonic() + timeout_s
+        # What is asked first has a limit of its own, whatever the command line says.
+        self._limited_by = "" if isinstance(request, (AskCatalogue, LoadArm)) else " (--timeout)"
         self._said_before = self._log_size()
         with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
             self.connection.send(request)
@@ -111,7 +113,7 @@ class Worker:
     def expire(self, timeout_s: float) -> Failure:
         """End a process that has not answered in time."""
         self.kill()
-        return Failure(status="failed", reason=f"no answer within {timeout_s:g} s (--timeout)", lost=True)
+        return Failure(status="failed", reason=f"no answer within {timeout_s:g} s{self._limited_by}", lost=True)
 
     @property
     def alive(self) -> bool:
@@ -189,7 +191,9 @@ def _import_path() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
 
 
-def read_catalogue(plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
+def read_catalogue(
+    plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 0.0
+) -> Catalogue:
     """Ask a process of its own what could be run here, and call ``meanwhile`` before its answer is waited for.
 
     Raises:
@@ -197,13 +201,30 @@ def read_catalogue(plugins: Sequence[str], log: Path, meanwhile: Callable[[], No
     """
     worker = Worker("catalogue", {}, log)
     try:
-        worker.post(AskCatalogue(plugins=tuple(plugins)), START_TIMEOUT_S)
+        worker.post(AskCatalogue(), START_TIMEOUT_S)
         meanwhile()
         reply = worker.wait(START_TIMEOUT_S)
+        if plugins and isinstance(reply, Catalogue):  # only now, so that what happens next is the plugins' doing
+            reply = _with_plugins(worker, plugins, max(PLUGIN_TIMEOUT_S, timeout_s))
     finally:
         worker.kill()
     if isinstance(reply, Failure):
-        # A process that lived to say so was given a plugin that cannot be used: the command line is wrong.
-        raise WorkerError(reply.reason, status=3 if reply.lost else 2)
+        raise WorkerError(reply.reason)
     assert isinstance(reply, Catalogue)
     return reply
+
+
+def _with_plugins(worker: Worker, plugins: Sequence[str], timeout_s: float) -> Any:
+    """The catalogue with some plugins' arms.
+
+    Raises:
+        WorkerError: one of them cannot be used, so that the command line is wrong.
+    """
+    reply = worker.ask(AskCatalogue(plugins=tuple(plugins)), timeout_s)
+    if not isinstance(reply, Failure):
+        return reply
+    if not reply.lost:
+        raise WorkerError(reply.reason, status=2)
+    named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
+    expired = reply.reason.startswith("no answer")
+    raise WorkerError(f"{named}; raise --timeout if it needs longer" if expired else named, status=2)
