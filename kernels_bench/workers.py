@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,45 @@ class WorkerError(Exception):
         self.status = status
 
 
+class Guard:
+    """A process that ends what workers started, once this process is gone, however it ended.
+
+    Workers themselves end with this process, but whom they started never asked for that.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from kernels_bench.launch import guard; guard()"],
+            env={**os.environ, **_import_path()},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # who reads this process's output must not wait for the guard
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what ends this process must not end it too
+        )
+        atexit.register(self._end)
+
+    def watch(self, leader: int) -> None:
+        """Kill a group of processes in the end."""
+        self._tell(f"+{leader}\n")
+
+    def forget(self, leader: int) -> None:
+        """Leave a group alone, which is gone."""
+        self._tell(f"-{leader}\n")
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # somebody killed it
+            os.write(self._process.stdin.fileno(), line.encode())
+
+    def _end(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=ENDING_S)
+
+
+the_guard = cache(Guard)
+"""One serves all workers."""
+
+
 class Worker:
     """One process and the connection to it.
 
@@ -70,6 +111,7 @@ class Worker:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, and a kill reaches all of its children
             )
+        the_guard().watch(self.process.pid)
         self.connection = Connection(ours.detach())
         self.deadline = float("inf")
         self._limited_by = ""
@@ -117,14 +159,17 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether the process can still be asked."""
-        return not self.connection.closed and self.process.poll() is None
+        """Whether the process can still be asked; what is left of one that ended is killed."""
+        if self.process.poll() is not None and not self.connection.closed:
+            self.kill()
+        return not self.connection.closed
 
     def kill(self) -> None:
         """End the process and everything it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        the_guard().forget(self.process.pid)
         self.connection.close()
 
     def hang_up(self) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, wait_until, workers_of
+from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, finish, start, wait_until, workers_of
 
 from kernels_bench import workers
 from kernels_bench.cases import Case, Precision, Record, Shape
@@ -23,7 +23,9 @@ from kernels_bench.crew import DEATHS_IN_A_ROW, Crew
 from kernels_bench.protocol import ArmInfo, AskCatalogue, Failure, LoadArm, Release, Released, Verify
 from kernels_bench.records import AnyRecord, ArmStart, Timing, Verification
 from kernels_bench.results import read_records
-from kernels_bench.workers import Worker, WorkerError, read_catalogue
+from kernels_bench.workers import ENDING_S, Worker, WorkerError, read_catalogue
+
+DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,51 @@ def test_last_words_are_this_processs_own(tmp_path: Path) -> None:
     reply = worker.receive()
     assert isinstance(reply, Failure)
     assert reply.reason == "the worker of any was killed by SIGKILL"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux")
+def test_what_a_kernel_started_ends_with_the_command_however_it_ends(tmp_path: Path) -> None:
+    words = (*("--op", "rms_norm", "--arm", "failing", "--plugin", PLUGINS / "failing.py"), "--batch", "1")
+    what = (*words, "--dtype", "fp32", "--relation", "repeat", "--shapes", "1x80,1x75")  # leaves a child, then hangs
+    commands = {number: start(*what, "--out", tmp_path / number.name) for number in DEADLY}
+
+    def children(command: subprocess.Popen[str]) -> list[psutil.Process]:
+        return [child for worker in workers_of(command.pid) for child in worker.children() if child.name() == "sleep"]
+
+    for number, command in commands.items():
+        assert wait_until(lambda command=command: bool(children(command)), 60)
+        started = children(command)
+        command.send_signal(number)
+        assert finish(command).status == -number
+        assert wait_until(lambda started=started: not any(living(child.pid) for child in started), 10)
+
+
+ONE_WORKER = """
+import sys, time
+from pathlib import Path
+from kernels_bench.workers import Worker, the_guard
+worker = Worker("any", {}, Path(sys.argv[1]))
+worker.kill()
+print(the_guard()._process.pid, flush=True)
+began = time.monotonic()
+import atexit
+atexit._run_exitfuncs()
+print(time.monotonic() - began)
+"""
+
+
+def test_the_guard_ends_at_once_with_a_command_that_ends_by_itself(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_WORKER, tmp_path / "log"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    guard, seconds = done.stdout.split()
+    assert not psutil.pid_exists(int(guard))
+    assert float(seconds) < ENDING_S / 2
 
 
 LONG_LOG = """
