@@ -103,13 +103,16 @@ def plugin(place: Path, fields: str) -> str:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ("claims=('batch_size')", "claims is 'batch_size': expected a tuple of relations, such as claims=(\""),
-        ("claims=None", "claims is None: expected a tuple of relations"),
+        (
+            "claims=('batch_size')",
+            "claims is 'batch_size': expected a tuple of relations, such as claims=('batch_size',)",
+        ),
+        ("claims=None", "claims is None: expected a tuple of relations, such as claims=('repeat',)"),
         ("claims=1", "claims is 1: expected"),
         ("claims=('batchsize',)", "claims names 'batchsize', which is no relation; did you mean batch_size?"),
         ("claims=['repeat', 7]", "claims names 7, which is no relation"),
         ("claims=([],)", "claims names [], which is no relation"),
-        ("offers='mm'", "offers is 'mm': expected a tuple of operators, such as offers=(\""),
+        ("offers='mm'", "offers is 'mm': expected a tuple of operators, such as offers=('mm',)"),
         ("offers=('rmsnorm',)", "offers names 'rmsnorm', which is no operator; did you mean rms_norm?"),
         ("offers=7", "offers is 7"),
         ("brief='mm'", "brief is 'mm'"),

@@ -211,7 +211,8 @@ def _wrong_fields(arm: Arm) -> Iterator[str]:
 def _wrong_names(what: str, names: Any, kind: str, known: Mapping[str, object]) -> Iterator[str]:
     """A text is a collection too, of letters: of one in parentheses the comma was forgotten."""
     if isinstance(names, str) or not isinstance(names, Collection):
-        yield f'{what} is {names!r}: expected a tuple of {kind}s, such as {what}=("{next(iter(known))}",)'
+        example = names if isinstance(names, str) and names in known else next(iter(known))
+        yield f"{what} is {names!r}: expected a tuple of {kind}s, such as {what}=({example!r},)"
     else:
         yield from _unknown_names(what, names, kind, known)
 
