@@ -9,7 +9,7 @@ import numpy as np
 
 from kernels_bench.cases import Record
 from kernels_bench.gathered import Found, State, gather, median_us
-from kernels_bench.results import read_manifest, read_records
+from kernels_bench.results import Selection, read_manifest, read_records
 from profiles.environment import differences
 
 LEAST_US = 5.0
@@ -42,16 +42,21 @@ class Agreement(Record):
 
     Attributes:
         environment: what differs between the machines, a line each.
+        selection: what differs between what was asked for, likewise.
+        verified: how many cases both runs verified, the first one alone and the second one alone.
         verdicts: cases whose verdict differs: key, then both verdicts; whether an order was proven in the time that
             there was makes no difference.
-        digests: how many outputs were digested in both runs, and how many of them have the same bits.
+        digests: how many outputs were digested in both runs, and how many of them have the same bits; None where the
+            runs' data differ, since their seeds do.
         warm: every timing of at least `LEAST_US` in both runs, the largest change last.
         cold: likewise.
     """
 
     environment: tuple[str, ...]
+    selection: tuple[str, ...]
+    verified: tuple[int, int, int]
     verdicts: tuple[tuple[str, str, str], ...]
-    digests: tuple[int, int]
+    digests: tuple[int, int] | None
     warm: tuple[Change, ...]
     cold: tuple[Change, ...]
 
@@ -62,15 +67,30 @@ def agreement(first: Path, second: Path) -> Agreement:
     Raises:
         ResultsError: one of the directories is no run, or is damaged.
     """
-    manifests = [read_manifest(path) for path in (first, second)]
+    one, other = (read_manifest(path) for path in (first, second))
     a, b = (gather(read_records(path)) for path in (first, second))
+    both = len(a.verifications.keys() & b.verifications.keys())
     return Agreement(
-        environment=differences(manifests[0].environment, manifests[1].environment),
+        environment=differences(one.environment, other.environment),
+        selection=tuple(_asked_otherwise(one.selection, other.selection)),
+        verified=(both, len(a.verifications) - both, len(b.verifications) - both),
         verdicts=tuple(_verdicts(a, b)),
-        digests=_digests(a, b),
+        digests=_digests(a, b) if one.selection.seed == other.selection.seed else None,
         warm=_changes(a, b, "warm"),
         cold=_changes(a, b, "cold"),
     )
+
+
+def _asked_otherwise(one: Selection, other: Selection) -> Iterator[str]:
+    """Options that differ; how long was waited chooses nothing."""
+    then = other.model_dump(exclude={"timeout_s"})
+    for option, value in one.model_dump(exclude={"timeout_s"}).items():
+        if value != then[option]:
+            yield f"--{option} {_as_typed(value)}, then {_as_typed(then[option])}"
+
+
+def _as_typed(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else "not given" if value is None else str(value)
 
 
 def _verdicts(a: Found, b: Found) -> Iterator[tuple[str, str, str]]:
@@ -100,11 +120,25 @@ def _changes(a: Found, b: Found, state: State) -> tuple[Change, ...]:
     return tuple(sorted(changes, key=lambda change: (abs(change.share), change.key)))
 
 
+def exit_status(found: Agreement) -> int:
+    """1: a verdict differs; 3: no case was verified in both runs; 0: else."""
+    return 1 if found.verdicts else 0 if found.verified[0] else 3
+
+
 def in_words(found: Agreement, worst: int = 5) -> Iterator[str]:
     """The agreement in lines, with the ``worst`` changes of each kind."""
     yield from (f"the environments differ: {line}" for line in found.environment)
-    compared, equal = found.digests
-    yield f"bits: {equal} of {compared} digested outputs are the same in both runs"
+    yield from (f"the selections differ: {line}" for line in found.selection)
+    both, first, second = found.verified
+    if first or second:
+        yield f"cases: {both} verified in both runs, {first} in the first alone, {second} in the second alone"
+    if not both:
+        yield "nothing can be compared: no case was verified in both runs"
+        return
+    if found.digests is None:
+        yield "bits: not compared, since seeds that differ make other data"
+    else:
+        yield f"bits: {found.digests[1]} of {found.digests[0]} digested outputs are the same in both runs"
     yield f"verdicts: {len(found.verdicts) or 'none'} differ"
     yield from (f"  {key}: {one}, then {other}" for key, one, other in sorted(found.verdicts))
     for state in STATES:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from kernels_bench.arms import Arm, arms, claims_of
+from kernels_bench.arms import Arm, PluginError, arms, claims_of, said_by
 from kernels_bench.cases import Device
 from kernels_bench.operators import Operator, operators
 from kernels_bench.protocol import ArmInfo, Catalogue, OperatorInfo, RelationInfo
@@ -14,12 +14,16 @@ from kernels_bench.relations import relations
 
 
 def catalogue(device: Device, plugged: Sequence[tuple[Arm, str]] = ()) -> Catalogue:
-    """Everything that could be run on a device, with the arms of some plugins and the files they come from."""
+    """Everything that could be run on a device, with the arms of some plugins and the files they come from.
+
+    Raises:
+        PluginError: a plugin's arm cannot say whether it runs on the device.
+    """
     return Catalogue(
         device=device,
         arms=(
             *(_arm_info(arm, None, device) for arm in arms().values()),
-            *(_arm_info(arm, path, device) for arm, path in plugged),
+            *(_plugged_info(arm, path, device) for arm, path in plugged),
         ),
         operators=tuple(_operator_info(operator) for operator in operators().values()),
         relations=tuple(
@@ -45,14 +49,21 @@ def _operator_info(operator: Operator) -> OperatorInfo:
     )
 
 
+def _plugged_info(arm: Arm, path: str, device: Device) -> ArmInfo:
+    try:
+        return _arm_info(arm, path, device)
+    except PluginError as error:
+        raise PluginError(f"plugin {path}: {error}") from error
+
+
 def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
     return ArmInfo(
         name=arm.name,
         claims=claims_of(arm),
         summary=arm.summary,
         environment=dict(arm.environment),
-        unavailable=arm.unavailable(device) or "",
-        caveat=arm.caveat(device),
+        unavailable=said_by(arm, "unavailable", device),
+        caveat=said_by(arm, "caveat", device),
         compiles=arm.compiles and device.type == "cuda",
         offers=None if arm.offers is None else tuple(arm.offers),
         default_for=tuple(arm.default_for),

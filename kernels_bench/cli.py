@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from kernels_bench.agreement import agreement, in_words
+from kernels_bench.agreement import exit_status as agreement_status
 from kernels_bench.interpreter import treat_rows_alike
 from kernels_bench.listing import print_catalogue
 from kernels_bench.orders import draw, read_cases
@@ -21,6 +22,7 @@ from kernels_bench.orders import exit_status as order_status
 from kernels_bench.orders import in_words as order_words
 from kernels_bench.plan import UsageError
 from kernels_bench.progress import display_for
+from kernels_bench.recheck import exit_status as recheck_status
 from kernels_bench.recheck import in_words as recheck_words
 from kernels_bench.recheck import recheck
 from kernels_bench.relations.base import Comparison, Launch
@@ -62,6 +64,18 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     if wrong is not None:
         raise UsageError(f"--{option} {wrong}: expected whole numbers, such as --{option} 1,16,256")
     return tuple(int(word) for word in words) if words is not None else None
+
+
+def _waited(timeout: float) -> float:
+    if not 0 < timeout <= _LONGEST_S:
+        raise UsageError(f"--timeout {timeout:g}: expected a number of seconds above 0, at most {_LONGEST_S}")
+    return timeout
+
+
+def _sown(seed: int) -> int:
+    if seed < 0:  # of a negative one NumPy makes no generator, and no order of addition could be read
+        raise UsageError(f"--seed {seed}: expected a whole number from 0 on")
+    return seed
 
 
 @app.callback(invoke_without_command=True)
@@ -108,8 +122,6 @@ def run(
         return
     outputs = Outputs(json=json, markdown=markdown, replay=replay)
     with _reporting():
-        if not 0 < timeout <= _LONGEST_S:
-            raise UsageError(f"--timeout {timeout:g}: expected a number of seconds above 0, at most {_LONGEST_S}")
         selection = Selection(
             op=_words(op),
             arm=_words(arm),
@@ -119,9 +131,9 @@ def run(
             dtype=_words(dtype),
             relation=_words(relation),
             quick=quick,
-            seed=seed,
+            seed=_sown(seed),
             plugin=tuple(plugin or ()),
-            timeout_s=timeout,
+            timeout_s=_waited(timeout),
         )
         status = _list(selection) if list_ else _measure(selection, resume, out, outputs)
     raise typer.Exit(status)
@@ -164,9 +176,9 @@ def reproduce(
             shapes=(shape,),
             dtype=(dtype,),
             relation=(relation,),
-            seed=seed,
+            seed=_sown(seed),
             plugin=(plugin,) if plugin else (),
-            timeout_s=timeout,
+            timeout_s=_waited(timeout),
         )
         found = reproduce_one(selection, universe, Comparison(reference, company, _launch(launch)), Console())
     raise typer.Exit(1 if found else 0)
@@ -204,9 +216,9 @@ def order_command(
             batch=_numbers("batch", batch),
             length=_numbers("length", length),
             dtype=_words(dtype),
-            seed=seed,
+            seed=_sown(seed),
             plugin=tuple(plugin or ()),
-            timeout_s=timeout,
+            timeout_s=_waited(timeout),
         )
         status = _order(selection, svg, json)
     raise typer.Exit(status)
@@ -238,7 +250,7 @@ def faults_command(
 
     with _reporting():
         with display_for(Console(stderr=True)) as display:
-            scores = run_all(_words(fault), range(seed, seed + seeds), display)
+            scores = run_all(_words(fault), range(_sown(seed), seed + seeds), display)
         if json is not None:
             write(json, json_module.dumps([one.model_dump() for one in scores]))
         if json != "-":
@@ -268,12 +280,15 @@ def compare_command(
     second: Annotated[Path, typer.Argument(help="Another one.")],
     worst: Annotated[int, typer.Option(help="How many of the largest changes to show.")] = 5,
 ) -> None:
-    """Say how well two runs agree: verdicts, bits and medians. Exit status 1 if a verdict differs."""
+    """Say how well two runs agree: verdicts, bits and medians.
+
+    Exit status: 0 no verdict differs; 1 one does; 3 no case was verified in both.
+    """
     with _reporting():
         found = agreement(first, second)
     for line in in_words(found, max(0, worst)):
         print(line)
-    raise typer.Exit(1 if found.verdicts else 0)
+    raise typer.Exit(agreement_status(found))
 
 
 @app.command("recheck")
@@ -282,13 +297,16 @@ def recheck_command(
     arm: Annotated[str | None, typer.Option(help="Arms, comma-separated; default all.", metavar="NAMES")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for each.")] = 120.0,
 ) -> None:
-    """Make every counterexample of a run again, in fresh processes. Exit status 1 if one comes out otherwise."""
+    """Make every counterexample of a run again, in fresh processes.
+
+    Exit status: 0 all came out the same; 1 one came out otherwise; 3 one could not be tried.
+    """
     with _reporting():
         with display_for(Console(stderr=True)) as display:
-            found = recheck(directory, _words(arm), timeout, display)
+            found = recheck(directory, _words(arm), _waited(timeout), display)
         for line in recheck_words(found):
             print(line)
-    raise typer.Exit(0 if all(one.stands for one in found) else 1)
+    raise typer.Exit(recheck_status(found))
 
 
 @app.command("schema")

@@ -51,6 +51,19 @@ def take_descendants_along() -> None:
     os.killpg(leader, signal.SIGKILL)  # and itself with it
 
 
+def guard() -> None:
+    """Kill the groups of processes that standard input names, once it ends: who named them is gone by then.
+
+    A line ``+PID`` names the leader of a group, and ``-PID`` takes it back.
+    """
+    leaders: set[int] = set()
+    for line in sys.stdin:
+        (leaders.add if line.startswith("+") else leaders.discard)(int(line[1:]))
+    for leader in leaders:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(leader, signal.SIGKILL)
+
+
 def attach() -> Connection:
     """The connection whose file descriptor stands on the command line, before the parent's process id."""
     descriptor, parent = (int(word) for word in sys.argv[1:3])

@@ -10,13 +10,13 @@ import torch
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory; CUDA, cuBLAS and Triton say so in words of their own."""
+    """Whether there was too little memory; CUDA, cuBLAS, Triton and torch on a CPU say so in words of their own."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
 
 
-_NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+_NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
 
 _M_PERTURB = -6  # glibc's malloc.h
 

@@ -169,13 +169,14 @@ def _operators(known: Sequence[OperatorInfo], selection: Selection, device: str)
 
 
 def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selection: Selection) -> list[ArmInfo]:
-    """The arms that have some of the operators; to ask by name for one that has none is an error."""
+    """The arms that have some of the operators; to ask by name for one that has none, or to bring it, is an error."""
     names = {operator.name for operator in operators}
     found = [arm for arm in arms if arm.offers is None or names & {*arm.offers}]
     for arm in arms:
-        if selection.arm is not None and arm not in found:
-            offers = ", ".join(arm.offers or ())
-            raise UsageError(f"--arm {arm.name}: has none of the chosen operators; it has {offers}")
+        if (selection.arm is not None or arm.plugin) and arm not in found:
+            offers = ", ".join(arm.offers or ()) or "none at all"
+            option = f"--arm {arm.name}" if selection.arm is not None else f"--plugin {arm.plugin}"
+            raise UsageError(f"{option}: has none of the chosen operators; it has {offers}")
     return found
 
 

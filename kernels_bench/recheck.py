@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kernels_bench.cases import Case, Device, Record
 from kernels_bench.crew import Crew
-from kernels_bench.plan import UsageError, make_plan
+from kernels_bench.plan import UsageError, make_plan, suggestion
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure, Reply, Reproduce, Reproduced
 from kernels_bench.records import Counterexample, Verification
@@ -60,6 +60,7 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
         WorkerError: nothing can be run.
     """
     manifest = read_manifest(directory)
+    _refuse_unknown(arms or (), [arm.name for arm in manifest.arms])
     known = [
         (request, then)
         for request, then in _requests(directory, manifest.selection.seed)
@@ -84,6 +85,12 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
     return [_rechecked(then, request, answers.get(request)) for request, then in known]
 
 
+def _refuse_unknown(arms: Sequence[str], known: Sequence[str]) -> None:
+    for name in arms:
+        if name not in known:
+            raise UsageError(f"--arm {name}: the run has no such arm{suggestion(name, known)}")
+
+
 def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:
     """Other hardware has other kernels, whose bits say nothing of those that the run found."""
     if then.name != now.name:
@@ -105,6 +112,12 @@ def _rechecked(then: Counterexample, request: Reproduce, reply: Reply | None) ->
         return Rechecked(case=request.case, then=then, reason=reply.reason)
     assert isinstance(reply, Reproduced)
     return Rechecked(case=request.case, then=then, now=reply.counterexample)
+
+
+def exit_status(found: Sequence[Rechecked]) -> int:
+    """1: some finding does not hold; 3: else, some could not be tried; 0: else."""
+    tried = [one for one in found if not one.reason]
+    return 1 if not all(one.stands for one in tried) else 3 if len(tried) < len(found) else 0
 
 
 def in_words(found: Sequence[Rechecked]) -> Iterator[str]:

@@ -78,7 +78,7 @@ def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: N
         WorkerError: a plugin cannot be used.
     """
     with tempfile.TemporaryDirectory() as scratch:
-        return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log", meanwhile)
+        return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log", meanwhile, selection.timeout_s)
 
 
 def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs) -> int:

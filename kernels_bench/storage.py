@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import fcntl
 import gzip
-import io
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -78,15 +78,19 @@ class Format(Generic[M, R]):
         """Every whole record of a run.
 
         Raises:
-            ResultsError: a line in the middle cannot be read.
+            ResultsError: the file, or a line in its middle, cannot be read.
         """
+        file = _records_of(path)
         try:
-            with _open_records(path) as lines:
+            with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
                 for number, line in enumerate(lines, start=1):
                     if line.endswith(b"\n"):
                         yield self._read_line(path, number, line)
         except FileNotFoundError:
             return
+        except (OSError, EOFError, zlib.error) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ResultsError(f"cannot read {file}: {reason}; if it is a copy, copy it again") from error
 
     def _read_line(self, path: Path, number: int, line: bytes) -> R:
         try:
@@ -144,9 +148,14 @@ class StoredRun(Generic[M, R]):
         """Go on with a run; the half-written line of a killed one is dropped.
 
         Raises:
-            ResultsError: this is no run directory, it is damaged, or another process writes to it.
+            ResultsError: this is no run directory, it is damaged or packed, or another process writes to it.
         """
-        run = cls(path, cls.format.read_manifest(path))
+        manifest = cls.format.read_manifest(path)
+        if (packed := _records_of(path)).suffix == ".gz":  # what is appended beside it nobody would read
+            raise ResultsError(
+                f"cannot resume {path}: its records are packed; gunzip {packed} first, and keep one file"
+            )
+        run = cls(path, manifest)
         try:
             (path / "logs").mkdir(exist_ok=True)
         except OSError as error:
@@ -224,7 +233,7 @@ def _write_whole(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _open_records(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    """The records, also where a kept run was compressed with gzip."""
+def _records_of(path: Path) -> Path:
+    """The file of a run's records, also where a kept run was compressed with gzip."""
     packed = path / f"{RECORDS}.gz"
-    return gzip.open(packed) if packed.exists() else (path / RECORDS).open("rb")
+    return packed if packed.exists() else path / RECORDS

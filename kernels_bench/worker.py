@@ -16,7 +16,17 @@ from typing import Any
 
 import torch
 
-from kernels_bench.arms import Device, Kernel, PluginError, Unsupported, arms, claims_of, load_plugin
+from kernels_bench.arms import (
+    Device,
+    Kernel,
+    PluginError,
+    Unsupported,
+    arms,
+    claims_of,
+    kernels_of,
+    load_plugin,
+    said_by,
+)
 from kernels_bench.cases import Case, first_line
 from kernels_bench.catalogue import catalogue
 from kernels_bench.ceiling import measure_ceiling
@@ -125,13 +135,13 @@ class Worker:
         start = time.perf_counter()
         arm = load_plugin(request.plugin) if request.plugin else arms()[request.arm]
         self._plugin = request.plugin
-        self._kernels = arm.kernels()
+        self._kernels = kernels_of(arm)
         if self._device.type == "cuda":
             self._kept_telemetry = _telemetry()
         return ArmStart(
             arm=arm.name,
             claims=claims_of(arm),
-            provenance=arm.provenance(),
+            provenance=said_by(arm, "provenance"),
             pid=os.getpid(),
             seconds=time.perf_counter() - start,
         )

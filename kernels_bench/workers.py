@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -10,21 +11,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import kernels_bench
 from kernels_bench.cases import Record, printable
-from kernels_bench.protocol import (
-    AskCatalogue,
-    Catalogue,
-    Failure,
-)
+from kernels_bench.protocol import AskCatalogue, Catalogue, Failure, LoadArm
 from profiles.ranges import under_nsys
 
 START_TIMEOUT_S = 600.0
 """Loading an arm may import vLLM from a cold disk."""
+
+PLUGIN_TIMEOUT_S = 60.0
+"""A plugin's import may take this long, or as long as a case where that is longer."""
 
 ENDING_S = 5.0
 """A process that hung up has this long to end by itself."""
@@ -43,6 +44,45 @@ class WorkerError(Exception):
     def __init__(self, message: str, status: int = 3) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Guard:
+    """A process that ends what workers started, once this process is gone, however it ended.
+
+    Workers themselves end with this process, but whom they started never asked for that.
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", "from kernels_bench.launch import guard; guard()"],
+            env={**os.environ, **_import_path()},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # who reads this process's output must not wait for the guard
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what ends this process must not end it too
+        )
+        atexit.register(self._end)
+
+    def watch(self, leader: int) -> None:
+        """Kill a group of processes in the end."""
+        self._tell(f"+{leader}\n")
+
+    def forget(self, leader: int) -> None:
+        """Leave a group alone, which is gone."""
+        self._tell(f"-{leader}\n")
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):  # somebody killed it
+            os.write(self._process.stdin.fileno(), line.encode())
+
+    def _end(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.communicate(timeout=ENDING_S)
+
+
+the_guard = cache(Guard)
+"""One serves all workers."""
 
 
 class Worker:
@@ -71,12 +111,16 @@ class Worker:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, and a kill reaches all of its children
             )
+        the_guard().watch(self.process.pid)
         self.connection = Connection(ours.detach())
         self.deadline = float("inf")
+        self._limited_by = ""
 
     def post(self, request: Record, timeout_s: float) -> None:
         """Send a request; `receive` has the answer once the connection is ready."""
         self.deadline = time.monotonic() + timeout_s
+        # What is asked first has a limit of its own, whatever the command line says.
+        self._limited_by = "" if isinstance(request, (AskCatalogue, LoadArm)) else " (--timeout)"
         self._said_before = self._log_size()
         with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
             self.connection.send(request)
@@ -111,18 +155,21 @@ class Worker:
     def expire(self, timeout_s: float) -> Failure:
         """End a process that has not answered in time."""
         self.kill()
-        return Failure(status="failed", reason=f"no answer within {timeout_s:g} s (--timeout)", lost=True)
+        return Failure(status="failed", reason=f"no answer within {timeout_s:g} s{self._limited_by}", lost=True)
 
     @property
     def alive(self) -> bool:
-        """Whether the process can still be asked."""
-        return not self.connection.closed and self.process.poll() is None
+        """Whether the process can still be asked; what is left of one that ended is killed."""
+        if self.process.poll() is not None and not self.connection.closed:
+            self.kill()
+        return not self.connection.closed
 
     def kill(self) -> None:
         """End the process and everything it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        the_guard().forget(self.process.pid)
         self.connection.close()
 
     def hang_up(self) -> None:
@@ -189,7 +236,9 @@ def _import_path() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
 
 
-def read_catalogue(plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
+def read_catalogue(
+    plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 0.0
+) -> Catalogue:
     """Ask a process of its own what could be run here, and call ``meanwhile`` before its answer is waited for.
 
     Raises:
@@ -197,13 +246,30 @@ def read_catalogue(plugins: Sequence[str], log: Path, meanwhile: Callable[[], No
     """
     worker = Worker("catalogue", {}, log)
     try:
-        worker.post(AskCatalogue(plugins=tuple(plugins)), START_TIMEOUT_S)
+        worker.post(AskCatalogue(), START_TIMEOUT_S)
         meanwhile()
         reply = worker.wait(START_TIMEOUT_S)
+        if plugins and isinstance(reply, Catalogue):  # only now, so that what happens next is the plugins' doing
+            reply = _with_plugins(worker, plugins, max(PLUGIN_TIMEOUT_S, timeout_s))
     finally:
         worker.kill()
     if isinstance(reply, Failure):
-        # A process that lived to say so was given a plugin that cannot be used: the command line is wrong.
-        raise WorkerError(reply.reason, status=3 if reply.lost else 2)
+        raise WorkerError(reply.reason)
     assert isinstance(reply, Catalogue)
     return reply
+
+
+def _with_plugins(worker: Worker, plugins: Sequence[str], timeout_s: float) -> Any:
+    """The catalogue with some plugins' arms.
+
+    Raises:
+        WorkerError: one of them cannot be used, so that the command line is wrong.
+    """
+    reply = worker.ask(AskCatalogue(plugins=tuple(plugins)), timeout_s)
+    if not isinstance(reply, Failure):
+        return reply
+    if not reply.lost:
+        raise WorkerError(reply.reason, status=2)
+    named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
+    expired = reply.reason.startswith("no answer")
+    raise WorkerError(f"{named}; raise --timeout if it needs longer" if expired else named, status=2)

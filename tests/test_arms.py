@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from kernels_bench.arms import arms, vllm_invariant
+from kernels_bench.arms import Arm, PluginError, arms, kernels_of, load_plugin, said_by, vllm_invariant
 from kernels_bench.cases import Device
 from kernels_bench.operators import operators
 
@@ -87,3 +88,110 @@ def test_the_batch_invariant_module_is_found_by_its_file(
     assert vllm_invariant.layout() == found
     reason = vllm_invariant.unavailable(H100)
     assert reason is None if found else "no known batch-invariant module" in str(reason)
+
+
+# --- arms of users' own ------------------------------------------------------------------------------------
+
+
+def plugin(place: Path, fields: str) -> str:
+    file = place / "my_arm.py"
+    head = "from kernels_bench.arms import Arm\nFIELDS = dict(name='mine', kernels=dict)\n"
+    file.write_text(f"{head}FIELDS |= dict({fields})\nARM = Arm(**FIELDS)\n")
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            "claims=('batch_size')",
+            "claims is 'batch_size': expected a tuple of relations, such as claims=('batch_size',)",
+        ),
+        ("claims=None", "claims is None: expected a tuple of relations, such as claims=('repeat',)"),
+        ("claims=1", "claims is 1: expected"),
+        ("claims=('batchsize',)", "claims names 'batchsize', which is no relation; did you mean batch_size?"),
+        ("claims=['repeat', 7]", "claims names 7, which is no relation"),
+        ("claims=([],)", "claims names [], which is no relation"),
+        ("offers='mm'", "offers is 'mm': expected a tuple of operators, such as offers=('mm',)"),
+        ("offers=('rmsnorm',)", "offers names 'rmsnorm', which is no operator; did you mean rms_norm?"),
+        ("offers=7", "offers is 7"),
+        ("brief='mm'", "brief is 'mm'"),
+        ("brief=None", "brief is None"),
+        ("default_for=('sofmax',)", "default_for names 'sofmax', which is no operator; did you mean softmax?"),
+        ("default_for=(name for name in ())", "default_for is <generator"),
+        ("name=7", "the arm's name 7 must be one word"),
+        ("name='two words'", "the arm's name 'two words' must be one word"),
+        ("summary=None", "summary is None: expected a text"),
+        ("compiles='no'", "compiles is 'no': expected True or False"),
+        ("kernels={'mm': max}", "kernels is {'mm': <built-in function max>}: expected a function"),
+        ("unavailable='never'", "unavailable is 'never': expected a function"),
+        ("provenance=None", "provenance is None: expected a function"),
+        ("caveat=''", "caveat is '': expected a function"),
+        ("environment={'X': 1}", "environment is {'X': 1}: expected texts by name"),
+        ("environment={7: '1'}", "environment is {7: '1'}"),
+        ("environment={'A=B': '1'}", "environment is {'A=B': '1'}"),
+        ("environment={'': '1'}", "environment is {'': '1'}"),
+        ("environment={'X': 'a\\0b'}", "environment is {'X': 'a"),
+        ("environment='X=1'", "environment is 'X=1'"),
+    ],
+)
+def test_a_wrong_field_is_one_line_that_names_the_plugin_and_the_field(tmp_path: Path, fields: str, said: str) -> None:
+    path = plugin(tmp_path, fields)
+    with pytest.raises(PluginError) as caught:
+        load_plugin(path)
+    assert str(caught.value).startswith(f"plugin {path}: {said}")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "claims=False",
+        "claims=()",
+        "claims=['repeat', 'graph']",
+        "claims={'batch_size'}",
+        "offers=()",
+        "offers=('mm',), brief={'mm': 1}, default_for=frozenset(['mm'])",
+        "environment={'X': ''}, summary='mine', compiles=True",
+    ],
+)
+def test_fields_as_they_are_described_are_taken(tmp_path: Path, fields: str) -> None:
+    assert load_plugin(plugin(tmp_path, fields)).name == "mine"
+
+
+@pytest.mark.parametrize("arm", arms().values(), ids=lambda arm: arm.name)
+def test_the_arms_here_keep_to_the_rules_for_users_own(arm: Arm, tmp_path: Path) -> None:
+    file = tmp_path / "same.py"
+    file.write_text(f"from kernels_bench.arms import arms\nARM = arms()[{arm.name!r}]\n")
+    assert load_plugin(str(file)) == arm
+
+
+@pytest.mark.parametrize(
+    ("kernels", "said"),
+    [
+        ({"rmsnorm": max}, "kernels() names 'rmsnorm', which is no operator; did you mean rms_norm?"),
+        ({7: max}, "kernels() names 7, which is no operator"),
+        ({"mm": None}, "kernels() gives None for mm: expected a function"),
+        (None, "kernels() gives None: expected kernels by operator"),
+        (("mm", "bmm"), "kernels() gives ('mm', 'bmm'): expected kernels by operator"),
+    ],
+)
+def test_kernels_of_unknown_operators_are_refused(kernels: object, said: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        kernels_of(Arm("mine", lambda: kernels))  # type: ignore[arg-type, return-value]
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        (lambda device: 1 / 0, "caveat raises ZeroDivisionError: division by zero"),
+        (lambda device: sys.exit(4), "caveat raises SystemExit: 4"),
+        (lambda: "", "caveat raises TypeError: "),
+        (lambda device: 7, "caveat gives 7 instead of a text"),
+    ],
+)
+def test_a_callback_that_fails_is_named(callback: Callable[..., object], said: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        said_by(Arm("mine", dict, caveat=callback), "caveat", CPU)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(said)

@@ -24,6 +24,7 @@ GIB = 1 << 30
         (RuntimeError("CUDA driver error: out of memory"), True),
         (RuntimeError("Triton Error [CUDA]: out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory"), True),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
         (RuntimeError("out of resource: shared memory, Required: 393216, Hardware limit: 232448"), False),
         (ValueError("CUDA error: out of memory"), False),

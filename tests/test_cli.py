@@ -33,6 +33,7 @@ PLUGINS = Path(__file__).parent / "plugins"
 ROOT = Path(__file__).parent.parent
 LIMIT_S = 240.0
 CONTROLS = re.compile(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+AGAIN = ("reproduce", "--op", "mm", "--arm", "torch", "--shape", "8x8", "--reference", "first:4")
 SMALL = ("--op", "rms_norm", "--dtype", "fp32", "--relation", "repeat,batch_size")
 
 
@@ -375,14 +376,13 @@ def answers(side_by_side: SideBySide) -> dict[str, Ended]:
 
 def ask(place: Path) -> dict[str, Ended]:
     (place / "thesis.txt").write_text("mine")
-    again = ("reproduce", "--op", "mm", "--arm", "torch", "--shape", "8x8", "--reference", "first:4")
     return together(
         {
             "list": ("--list", "--plugin", PLUGINS / "gated.py"),
             "does not import": ("--plugin", PLUGINS / "does_not_import.py", "--out", place / "new"),
             "taken name": ("--plugin", PLUGINS / "taken_name.py", "--out", place / "new"),
-            "unknown company": (*again, "--company", "frist:2"),
-            "unknown launch": (*again, "--company", "first:2", "--launch", "sideways"),
+            "unknown company": (*AGAIN, "--company", "frist:2"),
+            "unknown launch": (*AGAIN, "--company", "first:2", "--launch", "sideways"),
             "unknown option": ("--opp", "mm"),
             "no seconds": ("--timeout", "0", "--out", place / "new"),
             "foreign": ("--resume", place),
@@ -449,6 +449,15 @@ def test_what_cannot_be_done_is_one_line_and_status_2(answers: dict[str, Ended],
             for seconds in ("nan", "inf", "1e300")
         ),
         (("--timeout", "-1"), "--timeout -1"),
+        *(
+            ((*command, "--timeout", seconds), f"--timeout {seconds}: expected a number of seconds above 0")
+            for command in (("order", "--op", "mm"), (*AGAIN, "--company", "first:2"), ("recheck", "/nowhere/run"))
+            for seconds in ("nan", "inf", "-1", "0")
+        ),
+        *(
+            ((*command, "--seed", "-1"), "--seed -1: expected a whole number from 0 on")
+            for command in ((), ("order", "--op", "mm"), (*AGAIN, "--company", "first:2"), ("faults",))
+        ),
         (("--plugin", str(PLUGINS / "no_arm.py")), "no_arm.py has no ARM"),
         (("report", "/nowhere/run"), "not a run directory"),
         (("--resume", "/nowhere/run"), "not a run directory"),

@@ -156,6 +156,18 @@ def test_the_default_run_covers_every_operator(here: Catalogue, on_gpu: Catalogu
             assert {case.operator for case in plan.cases} == expected
 
 
+@pytest.mark.parametrize("offers", [("mm", "softmax"), ()])
+def test_a_plugin_without_any_chosen_operator_is_refused(here: Catalogue, offers: tuple[str, ...]) -> None:
+    plugged = here.arms[0].model_copy(update={"name": "mine", "offers": offers, "plugin": "my.py"})
+    catalogue = here.model_copy(update={"arms": (*here.arms, plugged)})
+    said = f"has none of the chosen operators; it has {', '.join(offers) or 'none at all'}"
+    chosen = Selection(op=("rms_norm",), plugin=("my.py",))
+    assert refusal(catalogue, chosen) == f"--plugin my.py: {said}"
+    assert refusal(catalogue, chosen.model_copy(update={"arm": ("mine",)})) == f"--arm mine: {said}"
+    left_out = make_plan(catalogue, chosen.model_copy(update={"arm": ("torch",)}))
+    assert [arm.name for arm in left_out.arms] == ["torch"]
+
+
 def test_an_arm_is_asked_only_for_what_it_has(on_gpu: Catalogue) -> None:
     plan = make_plan(on_gpu, Selection())
     offers = {arm.name: arm.offers for arm in on_gpu.arms}

@@ -10,8 +10,9 @@ import pytest
 from rich.console import Console
 from test_cli import kernels_bench
 
+from kernels_bench.plan import UsageError
 from kernels_bench.progress import PlainDisplay
-from kernels_bench.recheck import in_words, recheck
+from kernels_bench.recheck import exit_status, in_words, recheck
 from kernels_bench.results import RECORDS
 from kernels_bench.storage import MANIFEST
 
@@ -25,8 +26,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def doctored(run: Path, target: Path, was: str, now: str) -> Path:
-    """The run with one text of its counterexamples replaced."""
+def doctored(run: Path, target: Path, was: str, now: object) -> Path:
+    """The run with one field of its counterexamples replaced."""
     shutil.copytree(run, target)
     lines = []
     for line in (run / RECORDS).read_text().splitlines():
@@ -90,6 +91,30 @@ def test_arms_without_counterexamples_have_nothing_to_recheck(run: Path) -> None
     assert recheck(run, ["samebits"], 60.0, PlainDisplay(Console(quiet=True))) == []
     done = kernels_bench("recheck", run, "--arm", "samebits")
     assert (done.status, done.out.strip()) == (0, "0 of 0 counterexamples came out the same, to the last bit")
+
+
+def test_an_arm_that_the_run_does_not_have_is_refused(run: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--arm smebits: the run has no such arm; did you mean samebits\?$"):
+        recheck(run, ["torch", "smebits"], 60.0, PlainDisplay(Console(quiet=True)))
+
+
+def test_what_cannot_be_tried_is_no_finding_that_came_out_otherwise(run: Path, tmp_path: Path) -> None:
+    untried = doctored(
+        run, tmp_path / "untried", "company", {"spec": "sideways:3", "size": 3, "launch": "eager", "position": 0}
+    )
+    found = recheck(untried, ["torch"], 60.0, PlainDisplay(Console(quiet=True)))
+    assert found
+    assert all("sideways:3" in one.reason for one in found)
+    assert exit_status(found) == 3
+
+
+def test_the_graver_of_two_ends_is_the_status(run: Path) -> None:
+    held, *_ = recheck(run, ["torch"], 60.0, PlainDisplay(Console(quiet=True)))
+    otherwise = held.model_copy(update={"now": None})
+    untried = otherwise.model_copy(update={"reason": "its arm cannot run here"})
+    assert exit_status([]) == exit_status([held]) == 0
+    assert exit_status([held, untried]) == 3
+    assert exit_status([otherwise, untried]) == exit_status([held, otherwise]) == 1
 
 
 UNSTEADY = """

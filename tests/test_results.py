@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import os
@@ -9,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,61 @@ def test_a_damaged_line_in_the_middle_is_named(ended: Path, damage: bytes) -> No
     error = refusal(ended)
     assert error.status == 2
     assert "line 3 is damaged" in str(error)
+
+
+def packed(directory: Path) -> Path:
+    """Its records, compressed as kept runs' are."""
+    file = directory / f"{RECORDS}.gz"
+    file.write_bytes(gzip.compress((directory / RECORDS).read_bytes()))
+    (directory / RECORDS).unlink()
+    return file
+
+
+def unreadable(directory: Path, file: Path) -> None:
+    with pytest.raises(ResultsError, match=f"^cannot read {file}: .*copy it again$") as caught:
+        list(read_records(directory))
+    assert caught.value.status == 2
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda data: data[: len(data) // 2], id="cut"),
+        pytest.param(lambda data: b"no gzip at all", id="foreign"),
+        pytest.param(lambda data: data[:10] + b"\xff" * 40 + data[50:], id="turned"),
+        pytest.param(lambda data: data[:-8] + b"\0" * 8, id="checksum"),
+    ],
+)
+def test_packed_records_that_are_damaged_are_one_line(ended: Path, damage: Callable[[bytes], bytes]) -> None:
+    file = packed(ended)
+    whole = len(list(read_records(ended)))
+    assert whole == len(EVERY_KIND)
+    file.write_bytes(damage(file.read_bytes()))
+    unreadable(ended, file)
+
+
+def test_records_that_are_a_directory_are_one_line(ended: Path) -> None:
+    (ended / RECORDS).unlink()
+    (ended / RECORDS).mkdir()
+    unreadable(ended, ended / RECORDS)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_packed_run_is_not_gone_on_with_until_it_is_unpacked(ended: Path, beside: bool) -> None:
+    before = texts(list(read_records(ended, samples=True)))
+    file = packed(ended)
+    if beside:
+        (ended / RECORDS).write_bytes(b"")
+    error = refusal(ended)
+    assert error.status == 2
+    assert f"gunzip {file} first" in str(error)
+    assert (ended / RECORDS).exists() == beside
+    subprocess.run(["gunzip", "--force", file], check=True)
+    resumed = RunDirectory.resume(ended)
+    resumed.append(Finished(seconds=1.0))
+    resumed.close()
+    assert texts(list(read_records(ended, samples=True))) == [*before, Finished(seconds=1.0).model_dump_json()]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "{}", '{"schema_version": 1}', "\x00", "3"])

@@ -15,14 +15,17 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, wait_until, workers_of
+from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, finish, start, wait_until, workers_of
 
+from kernels_bench import workers
 from kernels_bench.cases import Case, Precision, Record, Shape
 from kernels_bench.crew import DEATHS_IN_A_ROW, Crew
-from kernels_bench.protocol import ArmInfo, Failure, Release, Released, Verify
+from kernels_bench.protocol import ArmInfo, AskCatalogue, Failure, LoadArm, Release, Released, Verify
 from kernels_bench.records import AnyRecord, ArmStart, Timing, Verification
 from kernels_bench.results import read_records
-from kernels_bench.workers import Worker, WorkerError, read_catalogue
+from kernels_bench.workers import ENDING_S, Worker, WorkerError, read_catalogue
+
+DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 
 
 @dataclass(frozen=True)
@@ -271,6 +274,49 @@ def test_a_plugin_that_cannot_be_used_is_the_users_to_mend(tmp_path: Path, plugi
     assert plugins[0] in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("import os; os._exit(3)", "does not import: the worker of catalogue ended with status 3"),
+        ("import os; os.kill(os.getpid(), 9)", "does not import: the worker of catalogue was killed by SIGKILL"),
+        ("import sys; sys.exit(3)", "does not import: SystemExit: 3"),
+        ("from kernels_bench.arms import *; ARM = Arm(7, dict)", "the arm's name 7 must be one word"),
+        (
+            "from kernels_bench.arms import *; ARM = Arm('x', dict, unavailable=lambda device: 1 / 0)",
+            "unavailable raises ZeroDivisionError: division by zero",
+        ),
+        ("from kernels_bench.arms import *; ARM = Arm('x', dict, caveat=lambda device: 7)", "caveat gives 7 instead"),
+    ],
+)
+def test_whatever_a_plugin_does_the_message_names_it(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(WorkerError, match=said) as caught:
+        read_catalogue([str(tmp_path / "mine.py")], tmp_path / "log")
+    assert caught.value.status == 2
+    assert str(caught.value).startswith(f"plugin {tmp_path / 'mine.py'}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_plugin_that_hangs_is_not_waited_for_as_long_as_torch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.py").write_text("import time; time.sleep(10**6)")
+    monkeypatch.setattr(workers, "PLUGIN_TIMEOUT_S", 0.5)
+    with pytest.raises(WorkerError) as caught:
+        read_catalogue([str(tmp_path / "mine.py")], tmp_path / "log", timeout_s=1)
+    said = "does not import: no answer within 1 s; raise --timeout if it needs longer"
+    assert str(caught.value) == f"plugin {tmp_path / 'mine.py'} {said}"
+
+
+@pytest.mark.parametrize("first", [AskCatalogue(), LoadArm(arm="any")])
+def test_a_limit_that_is_not_the_commands_is_not_called_so(tmp_path: Path, first: Record) -> None:
+    worker = Worker("any", {}, tmp_path / "log")
+    for request, limit in ((first, ""), (verify("any", 64), " (--timeout)")):
+        worker.post(request, 0.0)
+        reason = worker.expire(2.5).reason
+        assert reason == f"no answer within 2.5 s{limit}"
+
+
 # --- one worker, ended from outside ------------------------------------------------------------------------
 
 
@@ -281,6 +327,51 @@ def test_last_words_are_this_processs_own(tmp_path: Path) -> None:
     reply = worker.receive()
     assert isinstance(reply, Failure)
     assert reply.reason == "the worker of any was killed by SIGKILL"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux")
+def test_what_a_kernel_started_ends_with_the_command_however_it_ends(tmp_path: Path) -> None:
+    words = (*("--op", "rms_norm", "--arm", "failing", "--plugin", PLUGINS / "failing.py"), "--batch", "1")
+    what = (*words, "--dtype", "fp32", "--relation", "repeat", "--shapes", "1x80,1x75")  # leaves a child, then hangs
+    commands = {number: start(*what, "--out", tmp_path / number.name) for number in DEADLY}
+
+    def children(command: subprocess.Popen[str]) -> list[psutil.Process]:
+        return [child for worker in workers_of(command.pid) for child in worker.children() if child.name() == "sleep"]
+
+    for number, command in commands.items():
+        assert wait_until(lambda command=command: bool(children(command)), 60)
+        started = children(command)
+        command.send_signal(number)
+        assert finish(command).status == -number
+        assert wait_until(lambda started=started: not any(living(child.pid) for child in started), 10)
+
+
+ONE_WORKER = """
+import sys, time
+from pathlib import Path
+from kernels_bench.workers import Worker, the_guard
+worker = Worker("any", {}, Path(sys.argv[1]))
+worker.kill()
+print(the_guard()._process.pid, flush=True)
+began = time.monotonic()
+import atexit
+atexit._run_exitfuncs()
+print(time.monotonic() - began)
+"""
+
+
+def test_the_guard_ends_at_once_with_a_command_that_ends_by_itself(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_WORKER, tmp_path / "log"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    guard, seconds = done.stdout.split()
+    assert not psutil.pid_exists(int(guard))
+    assert float(seconds) < ENDING_S / 2
 
 
 LONG_LOG = """
@@ -336,7 +427,7 @@ REASONS = {
     74: r"returns 2 results instead of 1",
     75: r"no answer within 5 s \(--timeout\)",
     76: r"returns NoneType instead of a tensor",
-    77: r"RuntimeError: .*can't allocate memory.*",
+    77: r"out of memory: .*can't allocate memory.*",
     78: r"out of memory: MemoryError",
 }
 

@@ -11,12 +11,14 @@ from kernels_bench.arms.base import (
     Unsupported,
     arms,
     claims_of,
+    kernels_of,
     load_plugin,
     prepared,
+    said_by,
 )
 from kernels_bench.cases import Device
 
 __all__ = [
     "Arm", "Device", "Kernel", "PluginError", "PreparedKernel", "Unsupported",
-    "arms", "claims_of", "load_plugin", "prepared",
+    "arms", "claims_of", "kernels_of", "load_plugin", "prepared", "said_by",
 ]  # fmt: skip
