@@ -67,8 +67,8 @@ def exit_status(summary: RunSummary) -> int:
     """The status with which the command ends.
 
     1: an arm that claims batch invariance is variant, or any arm is wrong.  3: else, something failed, was
-    skipped or not reached, or an arm that claims batch invariance is inconclusive.  0: else.  ``unsupported``
-    is an honest answer, and so is the variance of an arm that claims nothing.
+    skipped or not reached, an arm that claims batch invariance is inconclusive, or a plugin's arm had nothing to
+    examine.  0: else.  ``unsupported`` is an honest answer, and so is the variance of an arm that claims nothing.
     """
     if broken_promises(summary) or any("wrong" in arm.verdicts for arm in summary.arms):
         return 1
@@ -79,6 +79,9 @@ def unmeasured(summary: RunSummary) -> bool:
     """Whether something failed, was skipped or not reached, or a claim of invariance stays undecided."""
     undecided = any(arm.claims and "inconclusive" in arm.verdicts for arm in summary.arms)
     undecided |= any(arm.undecided_claims for arm in summary.arms)
+    plugged = {arm.name for arm in summary.facts.arms if arm.plugin}
+    # What a user brought to be looked at, and nothing of it was.
+    undecided |= any(arm.arm in plugged and arm.verdicts.keys() == {"unsupported"} for arm in summary.arms)
     return undecided or summary.facts.missing > 0 or any(arm.failed or arm.skipped for arm in summary.arms)
 
 

@@ -304,6 +304,15 @@ class TestExitStatus:
         broke = RelationResult(relation="graph", status="failed", reason="no")
         assert exit_status(run(verified(case("torch"), broken(), broke))) == 3
 
+    def test_a_plugin_of_which_nothing_was_examined_is_3(self) -> None:
+        """Its kernels may have another operator's name."""
+        plugged = (ArmFact(name="mine", claims=True, plugin="my.py"), ArmFact(name="torch", claims=False, plugin=None))
+        nothing = ended(case("mine"), "unsupported")
+        assert exit_status(run(nothing, arms=plugged)) == 3
+        other = verified(case("mine", shape=QKV_PROJ), held())
+        assert exit_status(run(nothing, other, arms=plugged)) == 0
+        assert exit_status(run(ended(case("torch"), "unsupported"), arms=plugged)) == 0
+
     def test_a_claim_that_stays_undecided_is_3(self) -> None:
         """A kernel that is not repeatable, whose arm claims other relations only."""
         doubt = RelationResult(relation="batch_size", status="inconclusive", reason="not repeatable")
