@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from e2e.options import Options
-from e2e.trials import STAGGERED
+from e2e.trials import STAGGERED, WARM_UP
 from kernels_bench.cases import Record
 
 NEEDLE_TEXT = "There once was a "  # the upstream script's
@@ -65,13 +65,16 @@ def batch(options: Options, trial: int, hidden: Sequence[tuple[int, ...]], vocab
     """A batch of half to all of ``batch_size`` sequences: the needles at random places among random fillers.
 
     Where sequences are staggered every other needle is there from the start, and is decoded while others are prefilled;
-    the rest come later, and are prefilled while others are decoded.
+    the rest come later, and are prefilled while others are decoded.  Of the warm-up other tokens, as many, take the
+    needles' places: it comes before they are run alone, where the engine must not have them in its prefix cache.
     """
     draw = random.Random(f"trial {options.seed} {trial}")
     size = max(len(hidden) + 1, draw.randint(options.batch_size // 2, options.batch_size))
     at_once = size // 2 if trial == STAGGERED else size
     places = _places(draw, len(hidden), size, at_once)
     prompts = [_tokens(draw, draw.randint(options.min_prompt, options.max_prompt), vocabulary) for _ in range(size)]
+    if trial == WARM_UP:
+        hidden = [_tokens(draw, len(needle), vocabulary) for needle in hidden]
     for place, needle in zip(places, hidden, strict=True):
         prompts[place] = needle
     seen = (p for p in places if trial == STAGGERED and watched(options, prompts[p]))

@@ -177,6 +177,14 @@ def test_trials_differ_and_the_warm_up_is_none_of_them() -> None:
     assert [len(one.prompts) - one.at_once > 0 for one in made] == [False, True, False, False, False]
 
 
+def test_the_warm_up_leaves_no_needle_in_a_prefix_cache() -> None:
+    hidden = needles(SMALL, [7, 8, 9], 1000)
+    made = batch(SMALL, WARM_UP, hidden, 1000)
+    stand_ins = [made.prompts[place] for place in made.places]
+    assert [len(one) for one in stand_ins] == [len(needle) for needle in hidden]
+    assert not set(hidden) & set(made.prompts)
+
+
 @given(count=st.integers(1, 12), size=st.integers(2, 40), seed=st.integers(0, 10**6))
 def test_of_staggered_sequences_every_other_needle_comes_later(count: int, size: int, seed: int) -> None:
     assume(size > count)
