@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -12,10 +13,12 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from e2e_runs import runs
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_cli import environment
+from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.arms import CLAIMING, check_room, default_arms
@@ -592,6 +595,40 @@ def test_presets_are_whole_and_take_fewer_layers(preset: str) -> None:
     assert whole["hidden_size"] > 0
     assert whole["num_attention_heads"] % whole["num_key_value_heads"] == 0
     assert configuration(f"{preset}@1") == whole | {"num_hidden_layers": 1}
+
+
+SERVER_WITH_SHARED_MEMORY = """
+import sys, time
+from multiprocessing import Process, shared_memory
+
+found = shared_memory.SharedMemory(create=True, size=1 << 20)
+Process(target=time.sleep, args=(600,)).start()
+print(found.name, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory has no names here")
+def test_shared_memory_of_a_server_that_is_killed_is_freed(tmp_path: Path) -> None:
+    """Though vLLM's own processes are killed with it, as at the end of every arm."""
+    server = tmp_path / "vllm" / "entrypoints" / "openai" / "api_server.py"
+    server.parent.mkdir(parents=True)
+    server.write_text(SERVER_WITH_SHARED_MEMORY)
+    (tmp_path / "vllm" / "__init__.py").touch()
+    with subprocess.Popen(
+        [sys.executable, "-m", "e2e.serve", str(os.getpid())],
+        env={**environment(), "PYTHONPATH": f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert (Path("/dev/shm") / name).exists()
+        process.kill()
+    assert len(children) == 3  # its child, who watches over both, and who frees
+    assert wait_until(lambda: not (Path("/dev/shm") / name).exists(), 10)
+    assert wait_until(lambda: not any(map(runs, children)), 10)
 
 
 def test_an_unknown_preset_is_refused_and_other_names_are_vllms(tmp_path: Path) -> None:
