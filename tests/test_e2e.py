@@ -8,8 +8,10 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Generator
+import threading
+from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from e2e.arms import CLAIMING, check_room, default_arms
 from e2e.arms import environment as arm_environment
 from e2e.engine import fp32_bits
 from e2e.models import DEFAULT, checkpoint
+from e2e.online import is_loopback
 from e2e.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
 from e2e.prompts import batch, needles, watched
@@ -629,6 +632,56 @@ def test_shared_memory_of_a_server_that_is_killed_is_freed(tmp_path: Path) -> No
     assert len(children) == 3  # its child, who watches over both, and who frees
     assert wait_until(lambda: not (Path("/dev/shm") / name).exists(), 10)
     assert wait_until(lambda: not any(map(runs, children)), 10)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what was asked for: of a proxy that is a whole address."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_port
+        server.shutdown()
+
+
+ASK = """
+import sys, urllib.request
+from e2e.online import opened
+print(opened(urllib.request.Request(sys.argv[1]), 20).read().decode())
+"""
+
+
+def asked(url: str, proxy: int) -> str:
+    variables = environment(http_proxy=f"http://127.0.0.1:{proxy}", no_proxy="", NO_PROXY="")
+    command = [sys.executable, "-c", ASK, url]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(echo: int) -> None:
+    assert asked(f"http://127.0.0.1:{echo}/health", proxy=9) == "/health"
+    assert asked(f"http://localhost:{echo}/health", proxy=9) == "/health"
+    assert asked("http://elsewhere.invalid/health", proxy=echo) == "http://elsewhere.invalid/health"
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        *(("127.0.0.1", True), ("127.9.9.9:80", True), ("[::1]:80", True), ("LOCALHOST", True)),
+        *(("10.0.0.1", False), ("localhost.example", False), ("127.0.0.1.example", False), ("[fe80::1]", False)),
+    ],
+)
+def test_loopback_addresses_are_this_machines(host: str, own: bool) -> None:
+    assert is_loopback(f"http://{host}/v1") == own
 
 
 def test_an_unknown_preset_is_refused_and_other_names_are_vllms(tmp_path: Path) -> None:
