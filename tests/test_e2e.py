@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import math
 import os
 import re
@@ -17,7 +18,7 @@ from typing import Any
 
 import psutil
 import pytest
-from e2e_runs import runs
+from e2e_runs import runs, words_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from test_cli import environment, wait_until
@@ -26,7 +27,7 @@ from e2e import run_benchmark_with_batch_invariant
 from e2e.arms import CLAIMING, check_room, default_arms
 from e2e.arms import environment as arm_environment
 from e2e.engine import fp32_bits
-from e2e.models import DEFAULT, checkpoint
+from e2e.models import DEFAULT, ModelError, checkpoint
 from e2e.online import is_loopback
 from e2e.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
@@ -682,6 +683,43 @@ def test_a_server_on_this_machine_is_not_asked_through_a_proxy(echo: int) -> Non
 )
 def test_loopback_addresses_are_this_machines(host: str, own: bool) -> None:
     assert is_loopback(f"http://{host}/v1") == own
+
+
+def test_a_cache_that_cannot_be_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^--model synthetic:tiny: .* Not a directory; XDG_CACHE_HOME names .*$"):
+        checkpoint("synthetic:tiny", Path("/dev/null/samebits"), print)
+
+
+@pytest.mark.parametrize("layers", ["", "x", "0", "-1", "1.5", "../elsewhere"])
+def test_a_preset_takes_a_number_of_layers(layers: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match=r"expected a number of layers after the @, such as synthetic:tiny@2"):
+        checkpoint(f"synthetic:tiny@{layers}", tmp_path, print)
+
+
+def ends_with_its_parent(code: str, child: str, *words: object, **variables: object) -> bool:
+    """Whether the only process that a command starts ends with it where it is killed."""
+    with subprocess.Popen([sys.executable, "-c", code, *map(str, words)], env=environment(**variables)) as command:
+        parent = psutil.Process(command.pid)
+        assert wait_until(lambda: any(child in words_of(one) for one in parent.children()), 20)
+        (found,) = parent.children()
+        command.kill()
+    return wait_until(lambda: not runs(found), 5)
+
+
+def test_what_writes_a_checkpoint_ends_with_the_command(tmp_path: Path) -> None:
+    """It waits for its turn here, as behind another command that writes the same one."""
+    code = "import sys, pathlib, e2e.models as m; m.checkpoint('synthetic:tiny', pathlib.Path(sys.argv[1]), print)"
+    (tmp_path / "models").mkdir()
+    with (tmp_path / "models" / "synthetic-tiny.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert ends_with_its_parent(code, "e2e.make_checkpoint", tmp_path)
+
+
+def test_what_looks_for_the_usual_model_ends_with_the_command(tmp_path: Path) -> None:
+    """Its library waits for a network here."""
+    (tmp_path / "huggingface_hub.py").write_text("import time; time.sleep(600)")
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    assert ends_with_its_parent("import e2e.models as m; m.usual_model()", "huggingface_hub", PYTHONPATH=path)
 
 
 def test_an_unknown_preset_is_refused_and_other_names_are_vllms(tmp_path: Path) -> None:
