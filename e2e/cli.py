@@ -30,6 +30,8 @@ from kernels_bench.workers import WorkerError
 from profiles.environment import differences, read_environment_with
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
+# A day; what can be waited for ends at some 24 of them.
+_LONGEST_S = 86400
 
 app = typer.Typer(
     add_completion=False,
@@ -90,15 +92,27 @@ def run(
     if stop_at_eos:
         flags["ignore_eos"] = False
     with _reporting():
+        if not 0 < timeout <= _LONGEST_S:
+            raise OptionsError(f"--timeout {timeout:g}: expected a number of seconds above 0, at most {_LONGEST_S}")
         if resume is not None:
+            if _given(context) - {"resume", "timeout"}:
+                raise OptionsError(f"--resume {resume} takes its options from the run itself; leave the others out")
             status = _go_on(resume, timeout)
         else:
             if mode not in (None, *get_args(Mode)):
                 raise OptionsError(f"--mode {mode}: expected {' or '.join(get_args(Mode))}")
             options = read_options(flags, os.environ)
+            if options.server is None:
+                check_backend(options.backend, known_backends())
             chosen = _arms(arms, options)
             status = _begin(options, chosen, _trials(trial, options, chosen), out, timeout)
     raise typer.Exit(status)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Names of the options that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
@@ -106,6 +120,8 @@ def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
         return ("server",) if options.server is not None else None
     known: tuple[ArmName, ...] = get_args(ArmName)
     words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise OptionsError(f"--arms {text}: expected one or more of {', '.join(known)}")
     for word in words:
         if word not in known:
             raise OptionsError(f"--arms {word}: unknown{suggestion(word, known)}")
@@ -119,6 +135,8 @@ def _trials(only: str | None, options: Options, arms: tuple[ArmName, ...] | None
     if only is None:
         return trials_of(options)
     trial = trial_named(only)
+    if trial not in trials_of(options):
+        raise OptionsError(f"--trial {only}: expected 1 to --num-trials {options.num_trials}, or staggered")
     if arms is not None and not any(has_trial(arm, trial) for arm in arms):
         raise OptionsError(f"--trial {only}: {', '.join(arms)} answers one request at a time and has none")
     return (trial,)
@@ -156,7 +174,6 @@ def _settled(options: Options, device: Device) -> tuple[Options, str]:
         options = options.model_copy(update={"model": model})
     if device.type != "cuda":
         return options.model_copy(update={"backend": None}), note
-    check_backend(options.backend, known_backends())
     return options, note
 
 

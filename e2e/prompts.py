@@ -49,13 +49,14 @@ def watched(options: Options, needle: Sequence[int]) -> bool:
 def needles(options: Options, text: Sequence[int] | None, vocabulary: int) -> tuple[tuple[int, ...], ...]:
     """Prompts of the needles: the upstream script's text where there is a tokenizer, the others random tokens.
 
-    These are one token short of a power of two, the longest no longer than a filler may be, the next half as long, and
-    so on.  Kernels choose their order of addition by the number of tokens of a step, mostly at powers of two, and only
-    a needle that is below such an edge alone and above it in company can show it; the more tokens it has there, the
-    more roundings can.  vLLM 0.26's norms have one at 256 (https://github.com/vllm-project/vllm/pull/48391).
+    None is longer than a filler may be, since an engine may take no more; the text is cut there.  The others are one
+    token short of a power of two, the longest as long as it may be, the next half as long, and so on.  Kernels choose
+    their order of addition by the number of tokens of a step, mostly at powers of two, and only a needle that is below
+    such an edge alone and above it in company can show it; the more tokens it has there, the more roundings can.  vLLM
+    0.26's norms have one at 256 (https://github.com/vllm-project/vllm/pull/48391).
     """
     draw = random.Random(f"needles {options.seed}")
-    first = tuple(text) if text else _tokens(draw, 5, vocabulary)
+    first = (tuple(text) if text else _tokens(draw, 5, vocabulary))[: options.max_prompt]
     longest = (options.max_prompt + 1).bit_length() - 1  # as a power of two
     lengths = [2 ** (longest - number % longest) - 1 for number in range(options.needles - 1)]
     return (first, *(_tokens(draw, length, vocabulary) for length in lengths))
@@ -70,7 +71,8 @@ def batch(options: Options, trial: int, hidden: Sequence[tuple[int, ...]], vocab
     """
     draw = random.Random(f"trial {options.seed} {trial}")
     size = max(len(hidden) + 1, draw.randint(options.batch_size // 2, options.batch_size))
-    at_once = size // 2 if trial == STAGGERED else size
+    size = min(size, options.batch_size)  # of one sequence, which has nothing to be staggered beside
+    at_once = max(1, size // 2) if trial == STAGGERED else size
     places = _places(draw, len(hidden), size, at_once)
     prompts = [_tokens(draw, draw.randint(options.min_prompt, options.max_prompt), vocabulary) for _ in range(size)]
     if trial == WARM_UP:

