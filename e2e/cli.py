@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -238,6 +239,15 @@ def _fail(message: str, status: int) -> NoReturn:
     raise typer.Exit(status)
 
 
+def _end(number: int, _: object) -> NoReturn:
+    """End in order, so that what engines leave in the temporary directory goes; once is enough."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Entry point."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
     app(prog_name="python -m e2e")

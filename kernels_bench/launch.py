@@ -39,8 +39,9 @@ def take_descendants_along() -> None:
     becomes the first of a group, and a second one, which does nothing else, kills the group when it is gone.  To be
     called before there are threads.
     """
-    os.setpgid(0, 0)
     leader = os.getpid()
+    if os.getpgrp() != leader:  # as the first of a session is; it could not become so again
+        os.setpgid(0, 0)
     if os.fork():
         return
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM, signal.SIGINT})

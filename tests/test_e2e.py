@@ -8,8 +8,10 @@ import math
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
@@ -632,6 +634,41 @@ def test_presets_are_whole_and_take_fewer_layers(preset: str) -> None:
     assert whole["hidden_size"] > 0
     assert whole["num_attention_heads"] % whole["num_key_value_heads"] == 0
     assert configuration(f"{preset}@1") == whole | {"num_hidden_layers": 1}
+
+
+ENGINE_WITH_A_PROCESS = """
+import subprocess, time
+
+subprocess.Popen(["sleep", "600"])
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_nothing_outlives_a_command_that_is_ended(tmp_path: Path, number: int, status: int) -> None:
+    """Neither what engines have started, in their own way, nor, where it can be removed, their directory."""
+    (tmp_path / "vllm.py").write_text(ENGINE_WITH_A_PROCESS)
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    words = [sys.executable, "-m", "e2e", "--model", str(tmp_path), "--arms", "serial", "--out", str(tmp_path / "run")]
+    with (
+        tempfile.TemporaryDirectory() as short,
+        subprocess.Popen(
+            words, env=environment(PYTHONPATH=path, TMPDIR=short), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as command,
+    ):
+        started: list[psutil.Process] = []
+
+        def importing() -> bool:
+            started[:] = psutil.Process(command.pid).children(recursive=True)
+            return any("sleep" in words_of(one) for one in started)
+
+        assert wait_until(importing, 60)
+        assert list(Path(short).glob("samebits-*"))
+        command.send_signal(number)
+        said = command.communicate(timeout=20)[1]
+        assert wait_until(lambda: not any(map(runs, started)), 3)
+        assert number == signal.SIGKILL or not list(Path(short).iterdir())
+    assert (command.returncode, b"Traceback" in said) == (status, False)
 
 
 SERVER_WITH_SHARED_MEMORY = """
