@@ -67,9 +67,8 @@ def run_benchmark_with_batch_invariant(  # noqa: PLR0913, PLR0917 - upstream's s
 
 
 def _run(arm: ArmName, options: Options) -> Ledger:
+    check_backend(options.backend, known_backends())
     device = describe_device()
-    if device.type == "cuda":
-        check_backend(options.backend, known_backends())
     path = checkpoint(options.model, cache_directory(), warn)
     task = Task(arm, path, options, device, trials_of(options))
     with tempfile.TemporaryDirectory() as scratch, processes([task], Path(scratch), lambda _: None) as waiting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from kernels_bench.workers import WorkerError
 from profiles.environment import differences, read_environment_with
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
+# A day; what can be waited for ends at some 24 of them.
+_LONGEST_S = 86400
 
 app = typer.Typer(
     add_completion=False,
@@ -91,15 +94,27 @@ def run(
     if stop_at_eos:
         flags["ignore_eos"] = False
     with _reporting():
+        if not 0 < timeout <= _LONGEST_S:
+            raise OptionsError(f"--timeout {timeout:g}: expected a number of seconds above 0, at most {_LONGEST_S}")
         if resume is not None:
+            if _given(context) - {"resume", "timeout"}:
+                raise OptionsError(f"--resume {resume} takes its options from the run itself; leave the others out")
             status = _go_on(resume, timeout)
         else:
             if mode not in (None, *get_args(Mode)):
                 raise OptionsError(f"--mode {mode}: expected {' or '.join(get_args(Mode))}")
             options = read_options(flags, os.environ)
+            if options.server is None:
+                check_backend(options.backend, known_backends())
             chosen = _arms(arms, options)
             status = _begin(options, chosen, _trials(trial, options), out, timeout)
     raise typer.Exit(status)
+
+
+def _given(context: typer.Context) -> set[str]:
+    """Names of the options that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
 
 
 def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
@@ -107,6 +122,8 @@ def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
         return ("server",) if options.server is not None else None
     known: tuple[ArmName, ...] = get_args(ArmName)
     words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise OptionsError(f"--arms {text}: expected one or more of {', '.join(known)}")
     for word in words:
         if word not in known:
             raise OptionsError(f"--arms {word}: unknown{suggestion(word, known)}")
@@ -117,7 +134,12 @@ def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
 
 
 def _trials(only: str | None, options: Options) -> tuple[int, ...]:
-    return trials_of(options) if only is None else (trial_named(only),)
+    if only is None:
+        return trials_of(options)
+    trial = trial_named(only)
+    if trial not in trials_of(options):
+        raise OptionsError(f"--trial {only}: expected 1 to --num-trials {options.num_trials}, or staggered")
+    return (trial,)
 
 
 def _with_trials(arms: tuple[ArmName, ...], trials: tuple[int, ...]) -> tuple[ArmName, ...]:
@@ -166,7 +188,6 @@ def _settled(options: Options, device: Device) -> tuple[Options, str]:
         options = options.model_copy(update={"model": model})
     if device.type != "cuda":
         return options.model_copy(update={"backend": None}), note
-    check_backend(options.backend, known_backends())
     return options, note
 
 
@@ -237,6 +258,15 @@ def _fail(message: str, status: int) -> NoReturn:
     raise typer.Exit(status)
 
 
+def _end(number: int, _: object) -> NoReturn:
+    """End in order, so that what engines leave in the temporary directory goes; once is enough."""
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Entry point."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _end)
     app(prog_name="python -m e2e")

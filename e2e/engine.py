@@ -149,7 +149,7 @@ class Engine:
         if asked.at_once < len(asked.prompts):
             return self._backend.generate_staggered(asked.prompts, asked.at_once, asked.watched)
         if self._arm != "serial":
-            return self._backend.generate(asked.prompts)
+            return self._backend.generate(asked.prompts, asked.watched)
         return [output for prompt in asked.prompts for output in self._backend.generate([prompt])]
 
 

