@@ -329,14 +329,11 @@ def why_it_does_not_start(path: Path, *words: object, **variables: object) -> st
     return line.removeprefix("baseline failed: the engine did not start: ")
 
 
-IN_BOTH_MODES = pytest.mark.parametrize(
+@pytest.mark.parametrize(
     ("mode", "before"),
     [("offline", ""), ("online", "the server ended with status 1; its last words: ")],
     ids=["offline", "online"],
 )
-
-
-@IN_BOTH_MODES
 def test_an_engine_without_memory_says_so_in_one_line(tmp_path: Path, mode: str, before: str) -> None:
     """Its cache is to be larger than any machine's memory."""
     why = why_it_does_not_start(tmp_path / "run", "--mode", mode, VLLM_CPU_KVCACHE_SPACE=100_000)
@@ -344,10 +341,10 @@ def test_an_engine_without_memory_says_so_in_one_line(tmp_path: Path, mode: str,
     assert "is less than requested memory for kv (100000.0 GiB)" in why
 
 
-@IN_BOTH_MODES
-def test_an_engine_that_refuses_its_options_says_which(tmp_path: Path, mode: str, before: str) -> None:
-    why = why_it_does_not_start(tmp_path / "run", "--mode", mode, "--max-model-len", 100_000)
-    assert why.startswith(f"{before}ValidationError: User-specified max_model_len (100000) is greater than ")
+def test_an_engine_that_refuses_its_options_says_which(tmp_path: Path) -> None:
+    """A server's words, which come from the same place, are taken apart in test_e2e_causes.py."""
+    why = why_it_does_not_start(tmp_path / "run", "--max-model-len", 100_000)
+    assert why.startswith("ValidationError: User-specified max_model_len (100000) is greater than ")
 
 
 def test_a_model_that_is_none_is_told_with_its_path(tmp_path: Path) -> None:
