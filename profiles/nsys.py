@@ -135,7 +135,10 @@ def why_no_report(stem: Path, chosen: str | None, status: int, since: float) -> 
             f"no range matched {chosen}, so nsys left no report: see its spelling, NAME@DOMAIN; ranges whose names are "
             "not registered (torch.cuda.nvtx) count only with NSYS_NVTX_PROFILER_REGISTER_ONLY=0"
         )
-    return f"nsys ended with status {status} and left no {stem.name}.nsys-rep: its own messages above say why"
+    return (
+        f"nsys ended with status {status} and left no {stem.name}.nsys-rep: its own messages above say why; where they "
+        "speak of a connection or an endpoint, it did not reach its own agent: run it again"
+    )
 
 
 def _importer_needs() -> str:

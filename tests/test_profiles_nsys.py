@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sqlite3
 import sys
@@ -50,6 +51,16 @@ def fitting_nvtx(request: pytest.FixtureRequest) -> dict[str, str]:
 
 
 def capture(folder: Path, *words: object, **env: str) -> Ended:
+    """A capture, begun anew up to twice where nsys itself did not start.
+
+    About one start in a hundred of nsys 2022.4 does not reach its own agent ("Local Endpoint is not available",
+    "Connection reset by peer"), and ends before the command begins: seen with nsys alone, outside of samebits.
+    """
+    for _ in range(2):
+        ended = profiles("capture", "--out", folder / "out", *words, env=env, cwd=folder)
+        if not re.search("Local Endpoint is not available|Connection reset by peer", ended.stderr):
+            return ended
+        shutil.rmtree(folder / "out")
     return profiles("capture", "--out", folder / "out", *words, env=env, cwd=folder)
 
 
