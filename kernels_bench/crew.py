@@ -211,8 +211,9 @@ class Crew:
         waiting = {name: list(requests) for name, requests in queues.items()}
         busy: dict[str, tuple[R, float]] = {}
         while busy or any(waiting.values()):
-            while len(busy) < width and (name := self._next(waiting, busy)) is not None:
-                request = waiting[self._arms[name].name].pop(0)
+            while len(busy) < width and (found := self._next(waiting, busy)) is not None:
+                name, place = found
+                request = waiting[self._arms[name].name].pop(place)
                 worker = self._ready(name)
                 if isinstance(worker, Failure):
                     yield request, worker
@@ -234,21 +235,26 @@ class Crew:
         taken = sum(one.memory for one in (request, *beside) if isinstance(one, Verify))
         return not busy or self._memory is None or taken <= self._memory
 
-    def _next(self, waiting: Mapping[str, Sequence[R]], busy: Mapping[str, tuple[R, float]]) -> str | None:
+    def _next(self, waiting: Mapping[str, Sequence[R]], busy: Mapping[str, tuple[R, float]]) -> tuple[str, int] | None:
         """An idle worker that is loaded, of the arm that has the longest way to go, as far as is known.
 
-        Arms whose next request finds no room on the device let others pass.
+        Returns:
+            Its name, and the place of the first of its arm's requests for which the device has room; None where no
+            worker has any.
         """
+        room = {
+            arm: next((place for place, request in enumerate(requests) if self._fits(request, busy)), None)
+            for arm, requests in waiting.items()
+        }
         idle = [
-            name
+            (name, place)
             for name, arm in self._arms.items()
-            if waiting.get(arm.name)
+            if (place := room.get(arm.name)) is not None
             and name not in busy
             and name not in self._loading
             and not (self._helps(name) and name in self._given_up)
-            and self._fits(waiting[arm.name][0], busy)
         ]
-        return max(idle, key=lambda name: self._seconds_left(self._arms[name].name, waiting), default=None)
+        return max(idle, key=lambda one: self._seconds_left(self._arms[one[0]].name, waiting), default=None)
 
     def _seconds_left(self, arm: str, waiting: Mapping[str, Sequence[object]]) -> tuple[float, int]:
         left = len(waiting[arm])

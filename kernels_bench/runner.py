@@ -30,12 +30,6 @@ ORDER_S: Mapping[str, float] = {"cuda": 0.8, "cpu": 0.5}
 QUICK_ORDER_S = 0.2
 """The same in a short run."""
 
-_TIMES_HELD = 6
-"""What a verification takes of the device's memory, as a multiple of its universe's inputs and results, about.
-
-On an H100 processes had 4 to 5 times as much with rows of 151936 elements.
-"""
-
 
 class Runner:
     """One run.
@@ -103,7 +97,7 @@ class Runner:
             digest_sizes=sweep.digested,
             brief=self._plan.quick,
             order_s=self._order_s,
-            memory=_memory(case, sweep.universe),
+            memory=operators()[case.operator].held(case.shape, case.precision, sweep.universe),
         )
 
     @property
@@ -173,14 +167,6 @@ def prepare_timing(plan: Plan, case: Case, load: Load, calls: int | None = None)
 
 def _status(failure: Failure) -> Status:
     return "unsupported" if failure.status == "unsupported" else "skipped" if failure.status == "skipped" else "failed"
-
-
-def _memory(case: Case, universe: int) -> int:
-    """Bytes of the device's memory that a verification takes, about; that of sequences is never much."""
-    operator = operators()[case.operator]
-    if operator.rows_are != "rows":
-        return 0
-    return _TIMES_HELD * operator.bytes_moved(case.shape, case.precision, universe)
 
 
 def _verification(case: Case, reply: Reply) -> Verification:

@@ -37,7 +37,7 @@ class Trial:
 
     Attributes:
         comparison: what is compared.
-        launched: the company under test.
+        launched: the company under test, without its outputs.
         pairing: the rows that are compared.
         pairs: for each of the operator's results, the compared rows' outputs in both companies.
         same: for each pair, whether all bits agree: booleans on the device.
@@ -48,6 +48,11 @@ class Trial:
     pairing: Pairing
     pairs: list[tuple[torch.Tensor, torch.Tensor]]
     same: list[torch.Tensor]
+
+    @property
+    def held(self) -> int:
+        """Bytes that wait with it; of a company whose compared rows follow each other, those of all its rows."""
+        return sum(expected.nbytes + got.untyped_storage().nbytes() for expected, got in self.pairs)
 
 
 Broken = tuple[Trial, int]
@@ -127,7 +132,8 @@ class Verifier:
             (take(left, pairing.left), take(right, pairing.right))
             for left, right in zip(reference.outputs, launched.outputs, strict=True)
         ]
-        return Trial(comparison, launched, pairing, pairs, [same_bits(left, right) for left, right in pairs])
+        same = [same_bits(left, right) for left, right in pairs]
+        return Trial(comparison, replace(launched, outputs=()), pairing, pairs, same)
 
     def _judge(self, trials: Sequence[Trial]) -> list[Broken]:
         """Wait for some trials together, and compare rows that differ with float64."""
@@ -244,7 +250,7 @@ class Verifier:
                 if trials:  # they are to be judged before
                     yield trials
                 raise
-            held += sum(tensor.nbytes for pair in trials[-1].pairs for tensor in pair)
+            held += trials[-1].held
             if held > _HELD_BYTES or len(trials) >= _HELD_TRIALS:
                 yield trials
                 trials, held = [], 0

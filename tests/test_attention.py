@@ -17,7 +17,8 @@ from kernels_bench.arms import Kernel, torch_attention, torch_flex, triton_mla
 from kernels_bench.arms.samebits import cpu_attention
 from kernels_bench.arms.torch_attention import attention as padded_attention
 from kernels_bench.cases import Case, Precision, Shape
-from kernels_bench.operators import Operator, operators
+from kernels_bench.comparison import same_bits
+from kernels_bench.operators import Operator, operators, sequences
 from kernels_bench.operators.attention import AttentionPrefill
 from kernels_bench.operators.sequences import KINDS, census, entries, kv_lengths
 from kernels_bench.paged import PagedBatch
@@ -148,6 +149,15 @@ def test_a_sequence_is_the_same_in_every_universe() -> None:
         line = torch.arange(int(census("prefill", SHAPE, 4).kv[row])) + row * TOKENS
         answers = [s.operator.reference(s.operator.inputs_of(line, s.tables), s.weights)[0] for s in (few, many)]
         assert torch.equal(*answers)
+
+
+@pytest.mark.parametrize("name", ["attention_prefill", "attention_decode"])
+def test_data_do_not_depend_on_how_many_tokens_are_drawn_at_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = subject(name, padded_attention)
+    monkeypatch.setattr(sequences, "_CHUNK_ELEMENTS", 7 * 64)  # seven tokens' queries
+    parts = subject(name, padded_attention)
+    for left, right in zip((*whole.tables, *whole.weights), (*parts.tables, *parts.weights), strict=True):
+        assert bool(same_bits(left, right))
 
 
 @pytest.mark.parametrize("text", ["bf16", "fp16"])
@@ -414,6 +424,34 @@ def test_blocks_beyond_a_prefills_own_place_are_not_computed() -> None:
     mask = torch_flex.block_mask(part)
     assert mask.kv_num_blocks[:, 0].tolist() == [[1, 2, 3], [8, 0, 0]]
     assert mask.seq_lengths == (300, 1000)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("attention_decode", "llama-2-7b/attention"),
+        ("attention_prefill", "qwen3-8b/attention"),
+        ("mla_decode", "deepseek-v3/mla"),
+    ],
+)
+def test_a_verification_holds_about_as_much_memory_as_is_said_before(name: str, label: str) -> None:
+    operator = operators()[name]
+    shape = next(shape for shape in operator.shapes if shape.label == label)
+    case = Case(arm="planted", operator=name, shape=shape, precision=Precision.parse("bf16"))
+    count = operator.universe["cuda"]
+
+    def zeros(q: Tensor, *_: object) -> Tensor:
+        return q.new_zeros(*operator.result_shapes(shape, len(q))[0])
+
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    made = Subject(case, operator, zeros, seed=0, universe=count, device=torch.device("cuda"))
+    setting = Setting(count, sweep(count), longest=shape.tokens or 0)
+    Verifier(made, 0).verify([relations()[name] for name in ("neighbour_length", "page_placement")], setting, [])
+    expected = operator.held(shape, case.precision, count)
+    assert expected / 4 < torch.cuda.max_memory_allocated() < expected
 
 
 # Latent attention.

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from kernels_bench import verification
 from kernels_bench.arms import Kernel, Unsupported
 from kernels_bench.cases import Case, Precision, Shape
 from kernels_bench.operators import operators
@@ -570,6 +571,24 @@ def test_a_kernel_that_takes_out_dtype_is_given_it() -> None:
 def test_a_builtin_function_of_torch_is_a_kernel() -> None:
     got = subject(torch.mm).run(company("first:3", UNIVERSE))
     assert got[0].shape == (3, 48)
+
+
+def test_what_waits_to_be_judged_is_counted_with_the_rows_that_are_not_compared() -> None:
+    """One row in the midst of others is a view of all their results; every fourth row is a copy."""
+    verifier = Verifier(subject(product), 0)
+    one, fourth = Comparison("first:4", "others:4:1"), Comparison(f"first:{UNIVERSE}", f"others:{UNIVERSE}:1")
+    (trials,) = verifier._batches([one, fourth])
+    row = 48 * 4
+    assert [trial.held for trial in trials] == [(1 + 4) * row, 2 * UNIVERSE // 4 * row]
+    assert all(trial.launched.outputs == () for trial in trials)
+
+
+def test_no_more_is_held_than_a_bounded_amount(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = 48 * 4
+    monkeypatch.setattr(verification, "_HELD_BYTES", 2 * 5 * row)
+    one = Comparison("first:4", "others:4:1")
+    batches = list(Verifier(subject(product), 0)._batches([one] * 7))
+    assert [len(trials) for trials in batches] == [3, 3, 1]
 
 
 # CUDA graphs.

@@ -247,6 +247,22 @@ def test_no_more_is_verified_at_once_than_the_device_has_room_for(
     assert max(seen) == most
 
 
+def test_what_finds_no_room_lets_others_of_its_arm_pass(tmp_path: Path) -> None:
+    def sized(arm: str, k: int, memory: int) -> Verify:
+        return verify(arm, k).model_copy(update={"memory": memory})
+
+    default = ArmInfo(name="torch", claims=False, summary="", environment={}, unavailable="")
+    large, small = sized("torch", 64, 6), sized("torch", 65, 2)
+    hanging, *rest = [sized("failing", k, 6) for k in (75, 64, 64)]  # more than torch's, so that it comes first
+    with Crew([default, plugged("failing", "failing.py")], tmp_path, 6.0, memory=8) as crew:
+        crew.start()
+        for arm in ("torch", "failing"):
+            assert isinstance(crew.ask(arm, verify(arm, 64)), Verification)
+        answers = list(crew.work({"torch": [large, small], "failing": [hanging, *rest]}, width=2))
+    assert [request for request, _ in answers[:2]] == [small, hanging]
+    assert {request.case.key for request, _ in answers[2:]} == {large.case.key, rest[0].case.key}
+
+
 def test_under_a_profiler_workers_end_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What CUPTI has buffered of a process that is killed is lost."""
     monkeypatch.setenv("NSYS_PROFILING_SESSION_ID", "1")

@@ -17,7 +17,7 @@ import numpy as np
 from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.deferred import torch
 from kernels_bench.operators import key_sums, models
-from kernels_bench.operators.base import Lines, Operator, RowTensors, Tensors, roundoff, smallest
+from kernels_bench.operators.base import Lines, Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
 from kernels_bench.operators.gemm import exact_product
 from kernels_bench.operators.sequences import (
     KEPT,
@@ -42,6 +42,12 @@ _STALE = 1024.0
 """What slots of a page hold that no token of the sequence was written to: finite, as in a cache that is in use."""
 
 _CHUNK_SCORES = 1 << 26
+
+_MOST_QUERIES = 12 * 2048
+"""Queries of a company, about: in `neighbour_length` as many strangers prefill at once."""
+
+_WORKING_BYTES = 3 << 30
+"""What drawing queries and computing the reference take of memory, whatever the shape."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +122,7 @@ class Attention(Operator):
         if self.length is not None:
             queries.normal_(generator=torch.Generator(device).manual_seed(seed))
         else:
-            for tokens in tokens_of(known.start, known.kv, device):
+            for tokens in tokens_of(known.start, known.kv, heads * size, device):
                 queries[tokens.part] = with_hostile(self.queries(seed, tokens, heads * size), tokens, count, dtype)
         return (
             queries.view(-1, heads, size),
@@ -173,7 +179,8 @@ class Attention(Operator):
         dtype, device = caches[0].dtype, caches[0].device
         table = torch.tensor(known.block_table, device=device)
         kv = torch.tensor(known.kv, device=device)
-        for tokens in tokens_of(np.zeros_like(known.kv), known.kv, device):
+        width = max(math.prod(sizes) for sizes in self.slots(shape))
+        for tokens in tokens_of(np.zeros_like(known.kv), known.kv, width, device):
             slot = table[tokens.row, tokens.place // known.page] * known.page + tokens.place % known.page
             for cache, values in zip(caches, self.cached(seed, tokens, kv[tokens.row], shape), strict=True):
                 cache[slot] = with_hostile(values, tokens, count, dtype)
@@ -301,6 +308,14 @@ class Attention(Operator):
         cached = int(known.kv[:m].sum()) * sum(math.prod(sizes) for sizes in self.slots(shape))
         read, written = cached + queries * shape.k, queries * self.value_size(shape)
         return read * ITEM_SIZE[precision.input] + written * ITEM_SIZE[precision.output]
+
+    def held(self, shape: Shape, precision: Precision, universe: int) -> int:
+        """The caches, what they are compared with, and the same once more where pages moved; queries and results."""
+        known, (read, written) = self.census(shape, universe), item_sizes(precision)
+        slots = int(known.pages.sum()) * known.page * sum(math.prod(sizes) for sizes in self.slots(shape))
+        queries = max(int((known.kv - known.start).sum()), _MOST_QUERIES) * (shape.heads or 1)
+        of_query = 2 * shape.k * read + 3 * self.value_size(shape) * written
+        return 4 * slots * read + queries * of_query + _WORKING_BYTES
 
     def operations(self, shape: Shape, m: int) -> int:
         """Two products over the keys that each query of the first m sequences sees."""

@@ -28,7 +28,7 @@ TOKENS = 1 << 20
 _HOSTILE_LENGTH = 33
 
 _HIGHEST_LOGIT = 12
-_CHUNK_TOKENS = 1 << 14
+_CHUNK_TOKENS, _CHUNK_ELEMENTS = 1 << 14, 1 << 26
 KEPT = 512  # a case has some three hundred companies
 KINDS = ("flat", "normal", "rising", "wide")
 
@@ -177,13 +177,21 @@ class Tokens:
         return self.row % len(KINDS) == KINDS.index(kind)
 
 
-def tokens_of(start: Ids, stop: Ids, device: torch.device) -> Iterator[Tokens]:
-    """The tokens from ``start`` to ``stop`` of every sequence, some thousands at a time."""
+def tokens_of(start: Ids, stop: Ids, width: int, device: torch.device) -> Iterator[Tokens]:
+    """The tokens from ``start`` to ``stop`` of every sequence, some thousands at a time, fewer where they are wide.
+
+    Args:
+        start: each sequence's first.
+        stop: one after each sequence's last.
+        width: elements of each, about.
+        device: where their numbers go.
+    """
     counts = stop - start
+    step = min(_CHUNK_TOKENS, max(1, _CHUNK_ELEMENTS // width))
     row = np.repeat(np.arange(len(counts)), counts)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - start, counts)
-    for first in range(0, len(row), _CHUNK_TOKENS):
-        part = slice(first, min(len(row), first + _CHUNK_TOKENS))
+    for first in range(0, len(row), step):
+        part = slice(first, min(len(row), first + step))
         yield Tokens(part, on_device(row[part], device), on_device(place[part], device), int(row[part][-1]))
 
 
