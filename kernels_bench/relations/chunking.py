@@ -10,8 +10,8 @@ FEWEST_FOR_MANY = 16
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Each chunk size at each of a few numbers of sequences; the chunks of all stand side by side in one batch."""
-    for m in setting.few:
+    """Each chunk size at each telling number of sequences; the chunks of all stand side by side in one batch."""
+    for m in setting.telling:
         for chunk in (c for c in CHUNKS if m <= 2 or c >= FEWEST_FOR_MANY):
             yield Comparison(f"first:{m}", f"chunks:{m}:{chunk}")
 

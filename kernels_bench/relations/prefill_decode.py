@@ -6,8 +6,8 @@ from kernels_bench.relations.base import Comparison, Relation, Setting
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Each of a few numbers of sequences."""
-    for m in setting.few:
+    """Each telling number of sequences."""
+    for m in setting.telling:
         yield Comparison(f"first:{m}", f"tails:{m}")
 
 
