@@ -310,12 +310,15 @@ class Attention(Operator):
         return read * ITEM_SIZE[precision.input] + written * ITEM_SIZE[precision.output]
 
     def held(self, shape: Shape, precision: Precision, universe: int) -> int:
-        """The caches, what they are compared with, and the same once more where pages moved; queries and results."""
+        """Queries, results and five times the caches.
+
+        These are kept, compared with a second copy, twice copied where pages move, and torch's allocator keeps more.
+        """
         known, (read, written) = self.census(shape, universe), item_sizes(precision)
         slots = int(known.pages.sum()) * known.page * sum(math.prod(sizes) for sizes in self.slots(shape))
         queries = max(int((known.kv - known.start).sum()), _MOST_QUERIES) * (shape.heads or 1)
         of_query = 2 * shape.k * read + 3 * self.value_size(shape) * written
-        return 4 * slots * read + queries * of_query + _WORKING_BYTES
+        return 5 * slots * read + queries * of_query + _WORKING_BYTES
 
     def operations(self, shape: Shape, m: int) -> int:
         """Two products over the keys that each query of the first m sequences sees."""
