@@ -53,12 +53,12 @@ def fitting_nvtx(request: pytest.FixtureRequest) -> dict[str, str]:
 def capture(folder: Path, *words: object, **env: str) -> Ended:
     """A capture, begun anew up to twice where nsys itself did not start.
 
-    About one start in a hundred of nsys 2022.4 does not reach its own agent ("Local Endpoint is not available",
-    "Connection reset by peer"), and ends before the command begins: seen with nsys alone, outside of samebits.
+    About one start in a hundred of nsys 2022.4 does not reach its own agent, and ends before the command begins with an
+    exception of its own (QuadDProtobufComm, boost) or "Connection reset by peer": seen with nsys alone.
     """
     for _ in range(2):
         ended = profiles("capture", "--out", folder / "out", *words, env=env, cwd=folder)
-        if not re.search("Local Endpoint is not available|Connection reset by peer", ended.stderr):
+        if not re.search("QuadD|boost|Connection reset by peer", ended.stderr):
             return ended
         shutil.rmtree(folder / "out")
     return profiles("capture", "--out", folder / "out", *words, env=env, cwd=folder)
