@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
@@ -49,9 +49,9 @@ class _Remark:
         return self.kind, own, _NUMBER.sub("#", self.text)
 
 
-def notices(found: Found, facts: RunFacts) -> Iterator[Notice]:
-    """Every warning, the gravest kind first."""
-    remarks = [*_status_remarks(found, facts), *_relation_remarks(found), *_timing_remarks(found)]
+def notices(found: Found, facts: RunFacts, claims: Mapping[str, Claims]) -> Iterator[Notice]:
+    """Every warning, the gravest kind first; arms' claims say which relations ask for an answer."""
+    remarks = [*_status_remarks(found, facts), *_relation_remarks(found, claims), *_timing_remarks(found)]
     groups: dict[tuple[str, ...], list[_Remark]] = {}
     for remark in remarks:
         groups.setdefault(remark.group, []).append(remark)
@@ -136,12 +136,11 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
     return f"its worker's own words are in {logs}; one alone:", alone
 
 
-def _relation_remarks(found: Found) -> Iterator[_Remark]:
-    claims = {start.arm: start.claims for start in found.starts.values()}
+def _relation_remarks(found: Found, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
     for verification in found.verifications.values():
         case = verification.case
         for result in verification.relations:
-            said = _setback(result, claims.get(case.arm, False))
+            said = _setback(result, claims[case.arm])
             if said is not None:
                 remedy = _RELATION_REMEDIES.get(result.reason, "the verdicts do not cover it")
                 text = f"relation {result.relation} {said}: {result.reason or _NO_REASON}"

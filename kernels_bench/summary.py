@@ -59,7 +59,7 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
         arms=_arms(found, arms, defaults, facts),
         ceiling=found.ceiling,
         provenance=_provenance(found, facts),
-        notices=tuple(notices(found, facts)),
+        notices=tuple(notices(found, facts, arms)),
     )
 
 

@@ -325,6 +325,15 @@ class TestExitStatus:
             wanted = ["relation batch_size is claimed and stays undecided: not repeatable"]
             assert told == (wanted if claims is True or "batch_size" in (claims or ()) else [])
 
+    def test_what_an_arm_leaves_open_is_told_though_nobody_introduced_it(self) -> None:
+        """As in a run whose worker died first: the status and the notices hold it to the same claims."""
+        doubt = RelationResult(relation="batch_size", status="inconclusive", reason="not repeatable")
+        summary = run(verified(case("mine"), held("position"), doubt))
+        assert exit_status(summary) == 3
+        assert [n.text for n in summary.notices] == [
+            "relation batch_size is claimed and stays undecided: not repeatable"
+        ]
+
     def test_an_arm_that_nobody_introduced_is_held_to_its_claim(self) -> None:
         assert exit_status(run(verified(case("mine"), broken()))) == 1
         start = ArmStart(arm="mine", claims=False, provenance="", pid=1, seconds=1.0)
