@@ -7,10 +7,10 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn, get_args
+from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 from rich.console import Console
@@ -24,16 +24,14 @@ from e2e.report import header, report
 from e2e.session import run_all, warn
 from e2e.summary import exit_status, verdicts
 from e2e.trials import arms_with, trial_name, trial_named, trials_of
-from kernels_bench.cases import Device
-from kernels_bench.plan import suggestion
+from kernels_bench.cases import Device, suggestion
+from kernels_bench.plan import UsageError, timeout_of
 from kernels_bench.progress import display_for
 from kernels_bench.storage import ResultsError, default_directory, timestamp
 from kernels_bench.workers import WorkerError
 from profiles.environment import differences, read_environment_with
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
-# A day; what can be waited for ends at some 24 of them.
-_LONGEST_S = 86400
 
 app = typer.Typer(
     add_completion=False,
@@ -94,27 +92,32 @@ def run(
     if stop_at_eos:
         flags["ignore_eos"] = False
     with _reporting():
-        if not 0 < timeout <= _LONGEST_S:
-            raise OptionsError(f"--timeout {timeout:g}: expected a number of seconds above 0, at most {_LONGEST_S}")
+        timeout_s = timeout_of(timeout)
         if resume is not None:
-            if _given(context) - {"resume", "timeout"}:
-                raise OptionsError(f"--resume {resume} takes its options from the run itself; leave the others out")
-            status = _go_on(resume, timeout)
+            _refuse_others(context, resume)
+            status = _go_on(resume, timeout_s)
         else:
-            if mode not in (None, *get_args(Mode)):
-                raise OptionsError(f"--mode {mode}: expected {' or '.join(get_args(Mode))}")
-            options = read_options(flags, os.environ)
-            if options.server is None:
-                check_backend(options.backend, known_backends())
-            chosen = _arms(arms, options)
-            status = _begin(options, chosen, _trials(trial, options), out, timeout)
+            options = _options(flags)
+            status = _begin(options, _arms(arms, options), _trials(trial, options), out, timeout_s)
     raise typer.Exit(status)
 
 
-def _given(context: typer.Context) -> set[str]:
-    """Names of the options that stand on the command line."""
+def _refuse_others(context: typer.Context, resume: Path) -> None:
+    """Only --resume and --timeout may stand on the command line."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
-    return {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if given - {"resume", "timeout"}:
+        raise OptionsError(f"--resume {resume} takes its options from the run itself; leave the others out")
+
+
+def _options(flags: Mapping[str, Any]) -> Options:
+    mode = flags.get("mode")
+    if mode not in (None, *get_args(Mode)):
+        raise OptionsError(f"--mode {mode}: expected {' or '.join(get_args(Mode))}")
+    options = read_options(flags, os.environ)
+    if options.server is None:
+        check_backend(options.backend, known_backends())
+    return options
 
 
 def _arms(text: str | None, options: Options) -> tuple[ArmName, ...] | None:
@@ -243,7 +246,7 @@ def _reporting() -> Iterator[None]:
     """Every error that is the user's to mend ends as one line and the right exit status."""
     try:
         yield
-    except OptionsError as error:
+    except (OptionsError, UsageError) as error:
         _fail(str(error), USAGE_STATUS)
     except ModelError as error:
         _fail(str(error), LOST_STATUS)

@@ -20,7 +20,7 @@ from kernels_bench.listing import print_catalogue
 from kernels_bench.orders import draw, read_cases
 from kernels_bench.orders import exit_status as order_status
 from kernels_bench.orders import in_words as order_words
-from kernels_bench.plan import UsageError
+from kernels_bench.plan import UsageError, timeout_of
 from kernels_bench.progress import display_for
 from kernels_bench.recheck import exit_status as recheck_status
 from kernels_bench.recheck import in_words as recheck_words
@@ -31,8 +31,6 @@ from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, r
 from kernels_bench.workers import WorkerError
 
 USAGE_STATUS, INTERRUPTED_STATUS = 2, 130
-# A day; what can be waited for ends at some 24 of them.
-_LONGEST_S = 86400
 
 app = typer.Typer(
     add_completion=False,
@@ -64,12 +62,6 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     if wrong is not None:
         raise UsageError(f"--{option} {wrong}: expected whole numbers, such as --{option} 1,16,256")
     return tuple(int(word) for word in words) if words is not None else None
-
-
-def _waited(timeout: float) -> float:
-    if not 0 < timeout <= _LONGEST_S:
-        raise UsageError(f"--timeout {timeout:g}: expected a number of seconds above 0, at most {_LONGEST_S}")
-    return timeout
 
 
 def _sown(seed: int) -> int:
@@ -133,7 +125,7 @@ def run(
             quick=quick,
             seed=_sown(seed),
             plugin=tuple(plugin or ()),
-            timeout_s=_waited(timeout),
+            timeout_s=timeout_of(timeout),
         )
         status = _list(selection) if list_ else _measure(selection, resume, out, outputs)
     raise typer.Exit(status)
@@ -178,7 +170,7 @@ def reproduce(
             relation=(relation,),
             seed=_sown(seed),
             plugin=(plugin,) if plugin else (),
-            timeout_s=_waited(timeout),
+            timeout_s=timeout_of(timeout),
         )
         found = reproduce_one(selection, universe, Comparison(reference, company, _launch(launch)), Console())
     raise typer.Exit(1 if found else 0)
@@ -218,7 +210,7 @@ def order_command(
             dtype=_words(dtype),
             seed=_sown(seed),
             plugin=tuple(plugin or ()),
-            timeout_s=_waited(timeout),
+            timeout_s=timeout_of(timeout),
         )
         status = _order(selection, svg, json)
     raise typer.Exit(status)
@@ -303,7 +295,7 @@ def recheck_command(
     """
     with _reporting():
         with display_for(Console(stderr=True)) as display:
-            found = recheck(directory, _words(arm), _waited(timeout), display)
+            found = recheck(directory, _words(arm), timeout_of(timeout), display)
         for line in recheck_words(found):
             print(line)
     raise typer.Exit(recheck_status(found))

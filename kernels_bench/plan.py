@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from kernels_bench.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Record, Shape
+from kernels_bench.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Record, Shape, suggestion
 from kernels_bench.protocol import ArmInfo, Catalogue, OperatorInfo
 from kernels_bench.relations.base import sweep
 from kernels_bench.results import Selection
@@ -26,6 +25,8 @@ BY_REQUEST = ("attention",)
 MOST_CACHE = 2 << 30
 # Further processes, over all arms whose kernels are compiled while they are verified and that have so many cases.
 HELPERS, WORTH_HELP = 6, 10
+# A day; what can be waited for ends at some 24 of them.
+LONGEST_S = 86400
 QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
 
 
@@ -34,6 +35,17 @@ T = TypeVar("T")
 
 class UsageError(Exception):
     """What the user typed cannot be done; the message says why and what can."""
+
+
+def timeout_of(seconds: float) -> float:
+    """What ``--timeout`` may be.
+
+    Raises:
+        UsageError: so long cannot be waited.
+    """
+    if not 0 < seconds <= LONGEST_S:
+        raise UsageError(f"--timeout {seconds:g}: expected a number of seconds above 0, at most {LONGEST_S}")
+    return seconds
 
 
 class Sweep(Record):
@@ -232,13 +244,6 @@ def _pick(option: str, wanted: Sequence[str] | None, known: dict[str, T]) -> lis
         if name not in known:
             raise UsageError(f"--{option} {name}: unknown{suggestion(name, known)}")
     return [known[name] for name in dict.fromkeys(wanted)]
-
-
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """The nearest known names, or all of them, as the end of a sentence."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(names)}"
 
 
 def _cases(

@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kernels_bench.cases import Case, Device, Record
+from kernels_bench.cases import Case, Device, Record, suggestion
 from kernels_bench.crew import Crew
-from kernels_bench.plan import UsageError, make_plan, suggestion
+from kernels_bench.plan import UsageError, make_plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Failure, Reply, Reproduce, Reproduced
 from kernels_bench.records import Counterexample, Verification

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kernels_bench.cases import PRECISIONS, Device, Load
-from kernels_bench.plan import BY_REQUEST, Plan, UsageError, make_plan, suggestion
+from kernels_bench.cases import PRECISIONS, Device, Load, suggestion
+from kernels_bench.plan import BY_REQUEST, Plan, UsageError, make_plan
 from kernels_bench.protocol import Catalogue
 from kernels_bench.results import Selection
 from kernels_bench.session import catalogue_of

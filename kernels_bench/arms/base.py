@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import kernels_bench.arms as package
-from kernels_bench.cases import Claims, Device, first_line
+from kernels_bench.cases import Claims, Device, first_line, suggestion
 from kernels_bench.discovery import modules
 from kernels_bench.operators import operators
 from kernels_bench.relations import relations
@@ -220,5 +219,4 @@ def _wrong_names(what: str, names: Any, kind: str, known: Mapping[str, object]) 
 def _unknown_names(what: str, names: Collection[Any], kind: str, known: Mapping[str, object]) -> Iterator[str]:
     for name in names:
         if name not in [*known]:
-            near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-            yield f"{what} names {name!r}, which is no {kind}{f'; did you mean {near[0]}?' if near else ''}"
+            yield f"{what} names {name!r}, which is no {kind}{suggestion(str(name), known, most=1)}"

@@ -9,9 +9,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import torch
 
+from kernels_bench.cases import suggestion
 from kernels_bench.faults.base import faults
 from kernels_bench.faults.score import Score, score
-from kernels_bench.plan import UsageError, suggestion
+from kernels_bench.plan import UsageError
 from kernels_bench.progress import Display
 
 
