@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
+from kernels_bench.cases import Logits, Precision, Shape
 from kernels_bench.deferred import torch
 from kernels_bench.operators import key_sums, models
 from kernels_bench.operators.base import Lines, Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
@@ -153,6 +153,10 @@ class Attention(Operator):
         """What one token takes of each cache."""
         return ((shape.kv_heads or 1, shape.k),) * 2
 
+    def _cached_by_token(self, shape: Shape) -> int:
+        """Elements that one token takes of all caches."""
+        return sum(math.prod(sizes) for sizes in self.slots(shape))
+
     def queries(self, seed: int, tokens: Tokens, width: int) -> torch.Tensor:
         """fp32 queries (tokens, width)."""
         return queries_of(seed, tokens, width)
@@ -179,8 +183,7 @@ class Attention(Operator):
         dtype, device = caches[0].dtype, caches[0].device
         table = torch.tensor(known.block_table, device=device)
         kv = torch.tensor(known.kv, device=device)
-        width = max(math.prod(sizes) for sizes in self.slots(shape))
-        for tokens in tokens_of(np.zeros_like(known.kv), known.kv, width, device):
+        for tokens in tokens_of(np.zeros_like(known.kv), known.kv, self._cached_by_token(shape), device):
             slot = table[tokens.row, tokens.place // known.page] * known.page + tokens.place % known.page
             for cache, values in zip(caches, self.cached(seed, tokens, kv[tokens.row], shape), strict=True):
                 cache[slot] = with_hostile(values, tokens, count, dtype)
@@ -305,9 +308,9 @@ class Attention(Operator):
         """Keys and values of the universe's first m sequences read, queries read and results written."""
         known = self.census(shape, m)
         queries = int((known.kv - known.start)[:m].sum()) * (shape.heads or 1)
-        cached = int(known.kv[:m].sum()) * sum(math.prod(sizes) for sizes in self.slots(shape))
-        read, written = cached + queries * shape.k, queries * self.value_size(shape)
-        return read * ITEM_SIZE[precision.input] + written * ITEM_SIZE[precision.output]
+        cached = int(known.kv[:m].sum()) * self._cached_by_token(shape)
+        read, written = item_sizes(precision)
+        return (cached + queries * shape.k) * read + queries * self.value_size(shape) * written
 
     def held(self, shape: Shape, precision: Precision, universe: int) -> int:
         """Queries, results and five times the caches.
@@ -315,10 +318,10 @@ class Attention(Operator):
         These are kept, compared with a second copy, twice copied where pages move, and torch's allocator keeps more.
         """
         known, (read, written) = self.census(shape, universe), item_sizes(precision)
-        slots = int(known.pages.sum()) * known.page * sum(math.prod(sizes) for sizes in self.slots(shape))
+        cached = int(known.pages.sum()) * known.page * self._cached_by_token(shape)
         queries = max(int((known.kv - known.start).sum()), _MOST_QUERIES) * (shape.heads or 1)
         of_query = 2 * shape.k * read + 3 * self.value_size(shape) * written
-        return 5 * slots * read + queries * of_query + _WORKING_BYTES
+        return 5 * cached * read + queries * of_query + _WORKING_BYTES
 
     def operations(self, shape: Shape, m: int) -> int:
         """Two products over the keys that each query of the first m sequences sees."""

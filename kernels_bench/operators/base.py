@@ -16,15 +16,15 @@ from kernels_bench.relations.base import Company, Ids, Need
 from kernels_bench.rows import hostile_rows, row_table
 from kernels_bench.transfer import on_device
 
+Tensors: TypeAlias = "tuple[torch.Tensor, ...]"
+RowTensors: TypeAlias = "tuple[torch.Tensor, ...]"
+"""Tensors whose dimension 0 counts rows."""
+
 _TIMES_HELD = 6
 """What a verification takes of the device's memory, as a multiple of its universe's inputs and results, about.
 
 On an H100 processes had 4 to 5 times as much with rows of 151936 elements.
 """
-
-Tensors: TypeAlias = "tuple[torch.Tensor, ...]"
-RowTensors: TypeAlias = "tuple[torch.Tensor, ...]"
-"""Tensors whose dimension 0 counts rows."""
 
 
 @cache
