@@ -380,16 +380,15 @@ print(time.monotonic() - began)
 """
 
 
+def printed_by(code: str, log: Path) -> list[str]:
+    """What a process prints that starts a worker with this log."""
+    command = [sys.executable, "-c", code, log]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()
+
+
 def test_the_guard_ends_at_once_with_a_command_that_ends_by_itself(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_WORKER, tmp_path / "log"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    guard, seconds = done.stdout.split()
+    guard, seconds = printed_by(ONE_WORKER, tmp_path / "log")
     assert not psutil.pid_exists(int(guard))
     assert float(seconds) < ENDING_S / 2
 
@@ -411,16 +410,8 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 
 
 def test_a_long_log_costs_the_parent_no_memory(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LONG_LOG, tmp_path / "log"],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    reason, peak_mib = printed_by(LONG_LOG, tmp_path / "log")
     (tmp_path / "log").unlink()
-    reason, peak_mib = done.stdout.splitlines()
     assert reason.endswith("its last words: the end")
     assert float(peak_mib) < 300
 
