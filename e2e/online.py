@@ -29,7 +29,9 @@ from e2e.steps import OnStep
 from kernels_bench.cases import first_line
 from kernels_bench.workers import ended_in_words
 
-START_S, POLL_S, ANSWER_S, ENDING_S, DYING_S = 1800.0, 0.5, 1800.0, 20.0, 5.0
+START_S, POLL_S, ANSWER_S, ENDING_S = 1800.0, 0.5, 1800.0, 20.0
+DYING_S = 15.0
+"""A server without its engine ends in this time: it looks every five seconds (vLLM's launcher.py, watchdog_loop)."""
 _COMMON_VOCABULARY = 32000
 """Token ids that every common model has."""
 
@@ -170,7 +172,7 @@ class Server(Client):
         try:
             return super().generate_staggered(prompts, at_once, watched)
         except ServerError as error:
-            with contextlib.suppress(subprocess.TimeoutExpired):  # without its engine it ends a moment later
+            with contextlib.suppress(subprocess.TimeoutExpired):  # without its engine it ends, if not at once
                 self._process.wait(DYING_S)
             raise ServerError(self._ending() or str(error)) from error
 
