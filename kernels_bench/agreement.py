@@ -1,15 +1,14 @@
-"""``compare``: how well two runs agree, in verdicts, bits and medians; what repeatability claims are measured by."""
+"""How two runs differ, in verdicts, cases, bits and medians; what repeatability claims are measured by."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
-from kernels_bench.cases import Record
+from kernels_bench.cases import Claims, Record, claimed
 from kernels_bench.gathered import Found, State, gather, median_us
-from kernels_bench.results import Selection, read_manifest, read_records
+from kernels_bench.records import Timing, Verification
+from kernels_bench.results import Manifest, Selection, read_manifest, read_records
 from profiles.environment import differences
 
 LEAST_US = 5.0
@@ -17,24 +16,48 @@ LEAST_US = 5.0
 
 STATES: tuple[State, ...] = ("warm", "cold")
 
+_JUDGED = {"sampled": 0, "proven": 0, "variant": 1, "wrong": 2}
+"""Verdicts that say something of a case's bits, from good to bad; that a proof took too long is no difference."""
+
 
 class Change(Record):
     """One timing in both runs.
 
     Attributes:
         key: the timing's, such as ``torch/mm/4096x4096/bf16/16``.
+        state: what the L2 held.
         first_us: median in the first run.
         second_us: median in the second run.
+        least: the smallest share by which it grew that the medians' 95 % intervals allow; negative if it may have
+            become faster.
     """
 
     key: str
+    state: State
     first_us: float
     second_us: float
+    least: float
 
     @property
     def share(self) -> float:
         """How much longer the second took, as a share of the first; negative if it was faster."""
         return self.second_us / self.first_us - 1
+
+
+class VerdictChange(Record):
+    """One case of which both runs say something else.
+
+    Attributes:
+        key: the case's, such as ``torch/mm/4096x4096/bf16``.
+        first: what the first run says.
+        second: what the second run says.
+        worse: whether the second is the worse one.
+    """
+
+    key: str
+    first: str
+    second: str
+    worse: bool
 
 
 class Agreement(Record):
@@ -44,21 +67,25 @@ class Agreement(Record):
         environment: what differs between the machines, a line each.
         selection: what differs between what was asked for, likewise.
         verified: how many cases both runs verified, the first one alone and the second one alone.
-        verdicts: cases whose verdict differs: key, then both verdicts; whether an order was proven in the time that
-            there was makes no difference.
+        verdicts: cases whose verdict differs, and those that newly break a relation which their arm claims.
+        missing: what the first run judged or timed and the second did not, a line each.
         digests: how many outputs were digested in both runs, and how many of them have the same bits; None where the
             runs' data differ, since their seeds do.
         warm: every timing of at least `LEAST_US` in both runs, the largest change last.
         cold: likewise.
+        slower: the timings, warm or cold, whose median grew beyond both intervals, the largest change last; None
+            where the runs' devices differ.
     """
 
     environment: tuple[str, ...]
     selection: tuple[str, ...]
     verified: tuple[int, int, int]
-    verdicts: tuple[tuple[str, str, str], ...]
+    verdicts: tuple[VerdictChange, ...]
+    missing: tuple[str, ...]
     digests: tuple[int, int] | None
     warm: tuple[Change, ...]
     cold: tuple[Change, ...]
+    slower: tuple[Change, ...] | None
 
 
 def agreement(first: Path, second: Path) -> Agreement:
@@ -74,17 +101,20 @@ def agreement(first: Path, second: Path) -> Agreement:
         environment=differences(one.environment, other.environment),
         selection=tuple(_asked_otherwise(one.selection, other.selection)),
         verified=(both, len(a.verifications) - both, len(b.verifications) - both),
-        verdicts=tuple(_verdicts(a, b)),
+        verdicts=tuple(_verdicts(a, b, _claims(one))),
+        missing=tuple(_missing(a, b)),
         digests=_digests(a, b) if one.selection.seed == other.selection.seed else None,
         warm=_changes(a, b, "warm"),
         cold=_changes(a, b, "cold"),
+        slower=_slower(a, b) if one.device.name == other.device.name else None,
     )
 
 
 def _asked_otherwise(one: Selection, other: Selection) -> Iterator[str]:
-    """Options that differ; how long was waited chooses nothing."""
-    then = other.model_dump(exclude={"timeout_s"})
-    for option, value in one.model_dump(exclude={"timeout_s"}).items():
+    """Options that differ; how long was waited, and what the user says of the exit status, choose nothing."""
+    silent = {"timeout_s", "partial"}
+    then = other.model_dump(exclude=silent)
+    for option, value in one.model_dump(exclude=silent).items():
         if value != then[option]:
             yield f"--{option} {_as_typed(value)}, then {_as_typed(then[option])}"
 
@@ -93,11 +123,63 @@ def _as_typed(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else "not given" if value is None else str(value)
 
 
-def _verdicts(a: Found, b: Found) -> Iterator[tuple[str, str, str]]:
-    for key in a.verifications.keys() & b.verifications.keys():
-        one, other = a.verifications[key].verdict, b.verifications[key].verdict
-        if one != other and {one, other} != {"sampled", "proven"}:
-            yield key, one, other
+def _claims(manifest: Manifest) -> dict[str, Claims]:
+    return {arm.name: arm.claims for arm in manifest.arms}
+
+
+def _verdicts(a: Found, b: Found, claims: dict[str, Claims]) -> Iterator[VerdictChange]:
+    for key in sorted(a.verifications.keys() & b.verifications.keys()):
+        one, other = a.verifications[key], b.verifications[key]
+        before, after = _JUDGED.get(one.verdict, 0), _JUDGED.get(other.verdict, 0)
+        newly = sorted(_held(one) & _broken(other))
+        if one.verdict != other.verdict and not {one.verdict, other.verdict} <= {"sampled", "proven"}:
+            yield VerdictChange(key=key, first=one.verdict, second=other.verdict, worse=after > before)
+        elif newly and any(claimed(claims.get(one.case.arm, True), relation) for relation in newly):
+            second = f"{other.verdict} in {', '.join(newly)} too"
+            yield VerdictChange(key=key, first=one.verdict, second=second, worse=True)
+
+
+def _held(verification: Verification) -> set[str]:
+    return {result.relation for result in verification.relations if result.status == "held"}
+
+
+def _broken(verification: Verification) -> set[str]:
+    return {result.relation for result in verification.relations if result.status == "broken"}
+
+
+def _missing(a: Found, b: Found) -> Iterator[str]:
+    """What the first run knew of a case and the second does not: its verdict, relations, M, or times."""
+    for key, one in sorted(a.verifications.items()):
+        other = b.verifications.get(key)
+        if one.verdict not in _JUDGED:
+            continue
+        if other is None:
+            yield f"{key}: {one.verdict}, then not verified"
+        elif other.verdict not in _JUDGED:
+            yield f"{key}: {one.verdict}, then {other.verdict}" + (f" ({other.reason})" if other.reason else "")
+        else:
+            yield from (f"{key}: {text}" for text in _untried(one, other))
+    # Of a case that is missing itself nothing more is said, and what is wrong has no speed.
+    still = {key for key, other in b.verifications.items() if other.verdict in _JUDGED and not other.wrong}
+    for name, timing in sorted(a.timings.items()):
+        then = b.timings.get(name)
+        if timing.status == "measured" and timing.case.key in still and (then is None or then.status != "measured"):
+            yield f"{name}: timed, then {'not' if then is None else then.status}"
+
+
+def _untried(one: Verification, other: Verification) -> Iterator[str]:
+    """Relations, and M of them, that one verification examined and the other did not."""
+    if other.wrong:  # what is wrong altogether need not be looked at further
+        return
+    then = {r.relation: r for r in other.relations if r.status in ("held", "broken")}
+    for result in one.relations:
+        if result.status not in ("held", "broken"):
+            continue
+        if result.relation not in then:
+            yield f"{result.relation} was examined, then not"
+        # Records of schema 2 do not tell their M.
+        elif (sizes := then[result.relation].sizes) and (gone := sorted({*result.sizes} - {*sizes})):
+            yield f"{result.relation} was examined at M={', '.join(map(str, gone))}, then not"
 
 
 def _digests(a: Found, b: Found) -> tuple[int, int]:
@@ -112,47 +194,30 @@ def _digests(a: Found, b: Found) -> tuple[int, int]:
 
 
 def _changes(a: Found, b: Found, state: State) -> tuple[Change, ...]:
-    changes = []
-    for key in a.timings.keys() & b.timings.keys():
-        one, other = median_us(a.timings[key], state), median_us(b.timings[key], state)
-        if one is not None and other is not None and min(one, other) >= LEAST_US:
-            changes.append(Change(key=key, first_us=one, second_us=other))
+    changes = (change for change in all_changes(a, b, state) if min(change.first_us, change.second_us) >= LEAST_US)
     return tuple(sorted(changes, key=lambda change: (abs(change.share), change.key)))
 
 
-def exit_status(found: Agreement) -> int:
-    """1: a verdict differs; 3: no case was verified in both runs; 0: else."""
-    return 1 if found.verdicts else 0 if found.verified[0] else 3
+def _slower(a: Found, b: Found) -> tuple[Change, ...]:
+    """What grew, also from below `LEAST_US`."""
+    changes = (change for state in STATES for change in all_changes(a, b, state))
+    grown = (change for change in changes if change.least > 0 and change.second_us >= LEAST_US)
+    return tuple(sorted(grown, key=lambda change: (change.share, change.key)))
 
 
-def in_words(found: Agreement, worst: int = 5) -> Iterator[str]:
-    """The agreement in lines, with the ``worst`` changes of each kind."""
-    yield from (f"the environments differ: {line}" for line in found.environment)
-    yield from (f"the selections differ: {line}" for line in found.selection)
-    both, first, second = found.verified
-    if first or second:
-        yield f"cases: {both} verified in both runs, {first} in the first alone, {second} in the second alone"
-    if not both:
-        yield "nothing can be compared: no case was verified in both runs"
-        return
-    if found.digests is None:
-        yield "bits: not compared, since seeds that differ make other data"
-    else:
-        yield f"bits: {found.digests[1]} of {found.digests[0]} digested outputs are the same in both runs"
-    yield f"verdicts: {len(found.verdicts) or 'none'} differ"
-    yield from (f"  {key}: {one}, then {other}" for key, one, other in sorted(found.verdicts))
-    for state in STATES:
-        changes = found.warm if state == "warm" else found.cold
-        yield _spread(state, changes)
-        for change in reversed(changes[-worst:] if worst else ()):
-            yield f"  {change.share:+.1%} {change.key}: {change.first_us:.2f} us, then {change.second_us:.2f} us"
+def all_changes(a: Found, b: Found, state: State) -> Iterator[Change]:
+    """Every timing that both runs have, however short."""
+    for key in a.timings.keys() & b.timings.keys():
+        one, other = a.timings[key], b.timings[key]
+        first, second = median_us(one, state), median_us(other, state)
+        if first is not None and second is not None:
+            # Each interval reaches so far towards the other median.
+            least = second * (1 - _error(other, state)) / (first * (1 + _error(one, state))) - 1
+            yield Change(key=key, state=state, first_us=first, second_us=second, least=least)
 
 
-def _spread(state: State, changes: tuple[Change, ...]) -> str:
-    if not changes:
-        return f"{state} medians: none of at least {LEAST_US:g} us in both runs"
-    middle, high = np.percentile([abs(change.share) for change in changes], [50, 95])
-    return (
-        f"{state} medians of at least {LEAST_US:g} us: {len(changes)} in both runs, which differ by {middle:.2%} "
-        f"(median) and {high:.2%} (95th percentile)"
-    )
+def _error(timing: Timing, state: State) -> float:
+    """Half the width of a median's 95 % interval, as a share of it; an unknown one may be anything."""
+    measured = timing.warm if state == "warm" else timing.cold
+    error = measured.error if measured is not None else 1.0
+    return error if 0 <= error < 1 else 1.0

@@ -13,8 +13,9 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from kernels_bench.agreement import agreement, in_words
-from kernels_bench.agreement import exit_status as agreement_status
+from kernels_bench.agreement import agreement
+from kernels_bench.gate import USUALLY, in_words, read_gate
+from kernels_bench.gate import exit_status as gate_status
 from kernels_bench.interpreter import treat_rows_alike
 from kernels_bench.listing import print_catalogue
 from kernels_bench.orders import draw, read_cases
@@ -79,7 +80,7 @@ def run(
         str | None, typer.Option(help="qwen3-8b, qwen3-8b/o_proj, unaligned, …, or N,K.", metavar="NAMES|N,K")
     ] = None,
     batch: Annotated[
-        str | None, typer.Option(help="Rows M to verify and time, such as 1,16,256.", metavar="M,…")
+        str | None, typer.Option(help="Rows M to time, such as 1,16,256; verified beside all others.", metavar="M,…")
     ] = None,
     length: Annotated[
         str | None, typer.Option(help="Attention: tokens of the sequences to time, such as 128,4096.", metavar="N,…")
@@ -88,6 +89,9 @@ def run(
         str | None, typer.Option(help="bf16, fp16, fp32, bf16:fp32 (fp32 result).", metavar="NAMES")
     ] = None,
     relation: Annotated[str | None, typer.Option(help="Relations, comma-separated.", metavar="NAMES")] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Status 0 though --relation leaves out what an arm claims.")
+    ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A short run: few shapes, one dtype.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
     plugin: Annotated[list[str] | None, typer.Option(help="A file with an ARM of your own; may be repeated.")] = None,
@@ -107,8 +111,8 @@ def run(
 ) -> None:
     """Time batch-invariant LLM kernels against the default ones, and check them bit for bit.
 
-    Exit status: 0 every arm that claims batch invariance kept it; 1 one did not; 2 the command line is wrong;
-    3 something could not be measured.
+    Exit status: 0 every arm that claims batch invariance kept it; 1 one did not, or a result is wrong; 2 the command
+    line is wrong; 3 something could not be measured, or was left out without --partial.
     """
     if context.invoked_subcommand is not None:
         return
@@ -122,6 +126,7 @@ def run(
             length=_numbers("length", length),
             dtype=_words(dtype),
             relation=_words(relation),
+            partial=partial,
             quick=quick,
             seed=_sown(seed),
             plugin=tuple(plugin or ()),
@@ -271,16 +276,21 @@ def compare_command(
     first: Annotated[Path, typer.Argument(help="A run directory.")],
     second: Annotated[Path, typer.Argument(help="Another one.")],
     worst: Annotated[int, typer.Option(help="How many of the largest changes to show.")] = 5,
+    fail_on: Annotated[
+        str, typer.Option(help="What gives status 1: verdict-worse, missing, bits, slower=N%; or none.", metavar="LIST")
+    ] = USUALLY,
 ) -> None:
-    """Say how well two runs agree: verdicts, bits and medians.
+    """Say whether a second run may replace a first one: verdicts, cases, bits and medians.
 
-    Exit status: 0 no verdict differs; 1 one does; 3 no case was verified in both.
+    Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, or no
+    case was verified in both.
     """
     with _reporting():
+        gate = read_gate(fail_on)
         found = agreement(first, second)
-    for line in in_words(found, max(0, worst)):
+    for line in in_words(found, gate, max(0, worst)):
         print(line)
-    raise typer.Exit(agreement_status(found))
+    raise typer.Exit(gate_status(found, gate))
 
 
 @app.command("recheck")

@@ -9,11 +9,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from kernels_bench.cases import Case, Claims, Device, Record
+from kernels_bench.cases import Case, Claims, Device, Record, claimed
 from kernels_bench.records import Ceiling, Counterexample
 from profiles.environment import Environment
 
-SUMMARY_SCHEMA_VERSION = 2
+SUMMARY_SCHEMA_VERSION = 3
 
 Verdict = Literal["wrong", "variant", "failed", "inconclusive", "sampled", "proven", "unsupported", "skipped"]
 VERDICTS: tuple[Verdict, ...] = (
@@ -64,6 +64,9 @@ class RunFacts(Record):
         command: the command line that made the run, as it can be typed again.
         default_arm: the arm that the others' speeds are compared with, where no arm is an operator's own default.
         missing: measurements that were planned and not reached (Ctrl-C, a full disk).
+        relations_left_out: relations that have a meaning for what was run, and were not asked for.
+        sizes_left_out: whether only some M were verified, as ``--batch`` and ``--quick`` had it up to schema 2.
+        partial_accepted: whether the user said that leaving them out is meant.
     """
 
     device: Device
@@ -74,6 +77,9 @@ class RunFacts(Record):
     command: str = "python -m kernels_bench"
     default_arm: str = "torch"
     missing: int = 0
+    relations_left_out: tuple[str, ...] = ()
+    sizes_left_out: bool = False
+    partial_accepted: bool = False
 
 
 class Speed(Record):
@@ -137,6 +143,18 @@ class SameBits(Record):
         if self.sizes:
             return f" at {len(self.sizes)} of {self.sizes_compared} M"
         return f" in {self.equal} of {self.compared} outputs"
+
+
+class Tried(Record):
+    """A relation that was examined to its end.
+
+    Attributes:
+        relation: its name.
+        sizes: the M of the companies compared, the same in every case; empty where the records do not tell.
+    """
+
+    relation: str
+    sizes: tuple[int, ...]
 
 
 class Breakage(Record):
@@ -259,6 +277,7 @@ class OperatorSummary(Record):
         default_arm: the arm that the others' speeds are compared with.
         sizes: the M that its table shows: those of `HEADLINE_SIZES` that were timed, else a few that were.
         lengths: the lengths of sequences that were timed; none where rows are no sequences.
+        tried: what its verdicts rest on.
         arms: every arm of which there is a record.
     """
 
@@ -267,6 +286,7 @@ class OperatorSummary(Record):
     default_arm: str
     sizes: tuple[int, ...]
     lengths: tuple[int, ...]
+    tried: tuple[Tried, ...] = ()
     arms: tuple[ArmSummary, ...]
 
 
@@ -296,3 +316,11 @@ class RunSummary(Record):
         """The arm that speeds over all operators are compared with, in words."""
         names = {operator.default_arm for operator in self.operators}
         return names.pop() if len(names) == 1 else "the default arms"
+
+    @property
+    def partial(self) -> bool:
+        """Whether something was left out that an arm claims to keep."""
+        left_out = self.facts.relations_left_out
+        claims = [arm.claims for arm in self.arms if arm.claims]
+        some_m = self.facts.sizes_left_out and bool(claims)
+        return some_m or any(claimed(one, relation) for one in claims for relation in left_out)

@@ -120,8 +120,8 @@ def in_words(found: Sequence[CaseOrder], scope: str) -> Iterator[str]:
         yield from _case_in_words(one)
     if any(one.order.status == "proven" for one in found):
         yield (
-            "proven: a certificate that no other tree passes holds at every M; all rows of a launch agree; columns "
-            "were drawn anew for every M, so each was asked, not each for all"
+            "proven: a certificate that no other tree passes holds at every M named above; all rows of a launch agree; "
+            "columns were drawn anew for every M, so each was asked, not each for all"
         )
         yield f"it holds for {scope}; that the order does not depend on the data was checked with random terms"
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kernels_bench.cases import Case
-from kernels_bench.conclusions import ArmSummary, Breakage, Finding, Notice, RunSummary, Verdict
+from kernels_bench.conclusions import ArmSummary, Breakage, Finding, Notice, OperatorSummary, RunSummary, Verdict
 from kernels_bench.summary import broken_promises, exit_status, unmeasured
+from kernels_bench.wording import sizes_text
 
 NOTHING = "\N{EN DASH}"
 """What stands where there is no number: an empty place must not look like a zero."""
@@ -179,6 +180,7 @@ def outcome(summary: RunSummary) -> str:
         parts.append("something could not be measured, see above" if not summary.facts.missing else _UNREACHED)
     if not parts:
         parts.append(_good_news(summary, kept))
+    parts += _left_out(summary)
     return f"{'; '.join(parts)} (exit status {exit_status(summary)})."
 
 
@@ -188,9 +190,31 @@ _UNREACHED = "the run is not complete"
 
 def _good_news(summary: RunSummary, kept: Sequence[str]) -> str:
     if kept:
-        return f"every arm that claims batch invariance kept it: {_and(kept)}"
+        what = "what was tried of it" if summary.partial else "it"
+        return f"every arm that claims batch invariance kept {what}: {_and(kept)}"
     claiming = any(arm.claims for arm in summary.arms)
     return "no arm that claims batch invariance could be verified" if claiming else "no arm claims batch invariance"
+
+
+def _left_out(summary: RunSummary) -> Iterator[str]:
+    """What the verdicts do not cover, and what to do where that alone keeps the run from status 0."""
+    facts, what = summary.facts, []
+    if names := facts.relations_left_out:
+        what.append(f"relation{'s' * (len(names) > 1)} {_and(names)}")
+    if facts.sizes_left_out:
+        what.append("most M")
+    if what:
+        meant = "" if facts.partial_accepted or not summary.partial else "; if that is meant, say so with --partial"
+        yield f"left out: {' and '.join(what)}{meant}"
+
+
+def tried_text(operator: OperatorSummary) -> str:
+    """Which relations an operator's verdicts rest on, and at which M, on one line; empty if none was examined."""
+    at: dict[tuple[int, ...], list[str]] = {}
+    for one in operator.tried:
+        at.setdefault(one.sizes, []).append(one.relation)
+    told = (f"{_and(names)} at {sizes_text(sizes) if sizes else 'M not recorded'}" for sizes, names in at.items())
+    return f"tried: {'; '.join(told)}" if at else ""
 
 
 def _and(names: Sequence[str]) -> str:

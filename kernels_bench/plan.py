@@ -27,7 +27,6 @@ MOST_CACHE = 2 << 30
 HELPERS, WORTH_HELP = 6, 10
 # A day; what can be waited for ends at some 24 of them.
 LONGEST_S = 86400
-QUICK_SIZES = (1, 2, 5, 8, 16, 17, 33, 64, 65, 128, 257, 1025)
 
 
 T = TypeVar("T")
@@ -54,12 +53,14 @@ class Sweep(Record):
     Attributes:
         universe: number of rows.
         sizes: those of the relations.
+        asked: those of them that the user named.
         timed: the batches that are timed; none where speed is not measured.
         digested: those at which the arms' bits are compared with each other.
     """
 
     universe: int
     sizes: tuple[int, ...]
+    asked: tuple[int, ...]
     timed: tuple[Load, ...]
     digested: tuple[int, ...]
 
@@ -193,12 +194,14 @@ def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selec
 
 
 def _sweep(operator: OperatorInfo, selection: Selection, device: str) -> Sweep:
-    universe = max(operator.universe[device], *(selection.batch or (1,)))
+    asked = _positive(selection.batch or ())
+    universe = max((operator.universe[device], *asked))
     return Sweep(
         universe=universe,
-        sizes=_sizes(selection, universe),
+        sizes=tuple(sorted({*sweep(universe), *asked})),
+        asked=asked,
         timed=_loads(operator, selection, device),
-        digested=tuple(sorted({m for m in (*(selection.batch or DIGESTED), universe) if m <= universe})),
+        digested=tuple(sorted({m for m in (*DIGESTED, *asked, universe) if m <= universe})),
     )
 
 
@@ -220,14 +223,6 @@ def _lengths(wanted: Sequence[int]) -> tuple[int, ...]:
     if wrong:
         raise UsageError(f"--length {wrong[0]}: a sequence has between 1 and {1 << 20} tokens")
     return tuple(sorted(set(wanted)))
-
-
-def _sizes(selection: Selection, universe: int) -> tuple[int, ...]:
-    if selection.batch:
-        return tuple(sorted({*_positive(selection.batch), universe}))
-    if selection.quick:
-        return tuple(sorted({m for m in QUICK_SIZES if m < universe} | {universe}))
-    return sweep(universe)
 
 
 def _positive(batch: Sequence[int]) -> tuple[int, ...]:

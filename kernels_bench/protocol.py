@@ -108,7 +108,7 @@ class Verify(Record):
         sizes: every M of the sweep.
         universe: number of rows.
         digest_sizes: M's whose outputs are digested.
-        brief: a short run's companies.
+        asked: those of the sweep that the user named.
         order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
         memory: bytes of the device's that it takes, about.
     """
@@ -119,7 +119,7 @@ class Verify(Record):
     relations: tuple[str, ...]
     sizes: tuple[int, ...]
     digest_sizes: tuple[int, ...]
-    brief: bool = False
+    asked: tuple[int, ...] = ()
     order_s: float = 0.0
     memory: int = 0
 

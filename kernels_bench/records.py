@@ -11,7 +11,9 @@ from pydantic import Field
 
 from kernels_bench.cases import Case, Claims, Load, Record
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (2, SCHEMA_VERSION)
+"""Of schema 2 a relation's ``sizes`` are empty, and ``--batch`` and ``--quick`` chose what was verified, too."""
 
 Status = Literal["measured", "skipped", "unsupported", "failed"]
 
@@ -85,6 +87,7 @@ class RelationResult(Record):
         reason: for every status but ``held`` and ``broken``; of the latter, why it ended early, if it did.
         companies: how many companies were compared with a reference.
         rows: how many rows' outputs were compared, over all companies.
+        sizes: numbers of rows, M, of these companies, ascending; empty in records of schema 2.
         broken: specs of the companies in which some row differed, in the order they were tried: where a threshold
             lies can be read off them.
         counterexample: the first one.
@@ -95,6 +98,7 @@ class RelationResult(Record):
     reason: str = ""
     companies: int = 0
     rows: int = 0
+    sizes: tuple[int, ...] = ()
     broken: tuple[str, ...] = ()
     counterexample: Counterexample | None = None
 

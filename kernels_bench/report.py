@@ -40,6 +40,7 @@ from kernels_bench.phrases import (
     same_bits_lines,
     sentences,
     share_text,
+    tried_text,
     verdict_text,
 )
 from kernels_bench.summary import exit_status
@@ -209,6 +210,8 @@ def _print_operator(operator: OperatorSummary, console: Console) -> None:
     offering = _offering(operator)
     for text in sentences(offering, operator.default_arm):
         _say(console, text, indent=2)
+    if tried := tried_text(operator):
+        _say(console, tried, style="dim", indent=2)
     console.print()
     if not _print_table(_columns(operator), offering, console):
         for text in same_bits_lines(offering):
@@ -322,6 +325,8 @@ def _markdown_operator(operator: OperatorSummary) -> Iterator[str]:
     if operator.lengths:
         yield from _markdown_table(_columns_by_length(operator))
     yield from (f"- {_escape(text)}" for text in sentences(offering, operator.default_arm))
+    if tried := tried_text(operator):
+        yield f"- {_escape(tried)}"
     for arm in offering:
         for breakage in arm.breakages:
             yield f"- {_escape(breakage_text(arm.arm, breakage))}"

@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from kernels_bench.cases import Device, Record
 from kernels_bench.protocol import ArmInfo
-from kernels_bench.records import SCHEMA_VERSION, AnyRecord, Timing
+from kernels_bench.records import READABLE_VERSIONS, SCHEMA_VERSION, AnyRecord, Timing
 from kernels_bench.storage import (
     MANIFEST,
     RECORDS,
@@ -34,10 +34,11 @@ class Selection(Record):
         op: operators.
         arm: arms.
         shapes: names or sizes, as typed.
-        batch: values of M.
+        batch: values of M to time, which are verified beside all others.
         length: tokens of the sequences that are timed.
         dtype: precisions.
         relation: relations.
+        partial: that relations are left out is the user's will, and no reason to end with another status than 0.
         quick: a short run.
         seed: of all data.
         plugin: paths of users' arms.
@@ -51,6 +52,7 @@ class Selection(Record):
     length: tuple[int, ...] | None = None
     dtype: tuple[str, ...] | None = None
     relation: tuple[str, ...] | None = None
+    partial: bool = False
     quick: bool = False
     seed: int = 0
     plugin: tuple[str, ...] = ()
@@ -81,7 +83,7 @@ class Manifest(Record):
     environment: Environment
 
 
-FORMAT: Format[Manifest, AnyRecord] = Format(Manifest, TypeAdapter(AnyRecord), SCHEMA_VERSION)
+FORMAT: Format[Manifest, AnyRecord] = Format(Manifest, TypeAdapter(AnyRecord), SCHEMA_VERSION, READABLE_VERSIONS)
 
 
 class RunDirectory(StoredRun[Manifest, AnyRecord]):

@@ -95,7 +95,7 @@ class Runner:
             relations=self._plan.relations,
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
-            brief=self._plan.quick,
+            asked=sweep.asked,
             order_s=self._order_s,
             memory=operators()[case.operator].held(case.shape, case.precision, sweep.universe),
         )

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from kernels_bench.cases import Case, at_token
 from kernels_bench.conclusions import ArmFact, RunFacts, RunSummary
+from kernels_bench.coverage import relations_left_out
 from kernels_bench.crew import Crew
 from kernels_bench.head_start import HeadStart, expected_gpu, hidden_beside
 from kernels_bench.overview import overview, write_between
@@ -216,7 +217,9 @@ def _draw_into(document: Path, drawn: str, name: str) -> None:
 
 def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) -> RunFacts:
     provenance = {record.arm: record.provenance for record in records if isinstance(record, ArmStart)}
-    done = {(r.kind, r.key) for r in records if isinstance(r, Verification | Timing)}
+    measured = [record for record in records if isinstance(record, Verification | Timing)]
+    done = {(record.kind, record.key) for record in measured}
+    selection, of_operators = manifest.selection, {record.case.operator for record in measured}
     return RunFacts(
         device=manifest.device,
         arms=tuple(
@@ -235,6 +238,9 @@ def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) ->
         seconds=sum(record.seconds for record in records if isinstance(record, Finished)) or None,
         command=manifest.command,
         missing=max(0, manifest.planned - len(done)),
+        relations_left_out=relations_left_out(selection.relation, of_operators, manifest.device),
+        sizes_left_out=manifest.schema_version < 3 and (selection.quick or selection.batch is not None),
+        partial_accepted=selection.partial,
     )
 
 

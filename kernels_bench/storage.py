@@ -46,12 +46,14 @@ class Format(Generic[M, R]):
     Attributes:
         manifest: the record in ``run.json``; it has a field ``schema_version``.
         records: reads a line of ``records.jsonl``.
-        version: of the schema.
+        version: of the schema that is written.
+        readable: of the schemas that can be read; none but the written one where it is empty.
     """
 
     manifest: type[M]
     records: TypeAdapter[R]
     version: int
+    readable: tuple[int, ...] = ()
 
     def read_manifest(self, path: Path) -> M:
         """What was run in a directory.
@@ -66,8 +68,10 @@ class Format(Generic[M, R]):
         except (OSError, ValueError) as error:
             raise ResultsError(f"{path / MANIFEST} is damaged: {error}") from error
         version = data.get("schema_version") if isinstance(data, dict) else None
-        if version != self.version:
-            raise ResultsError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {self.version}")
+        readable = self.readable or (self.version,)
+        if version not in readable:
+            known = " and ".join(map(str, readable))
+            raise ResultsError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {known}")
         try:
             return self.manifest.model_validate(data)
         except ValidationError as error:

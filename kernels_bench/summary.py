@@ -21,6 +21,7 @@ from kernels_bench.conclusions import (
     SameBits,
     Speed,
 )
+from kernels_bench.coverage import tried
 from kernels_bench.gathered import Found, State, gather, median_us
 from kernels_bench.notices import notices
 from kernels_bench.operators import operators
@@ -50,6 +51,7 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
                 default_arm=defaults[name],
                 sizes=_table_sizes(timed),
                 lengths=tuple(sorted({timing.length for timing in timed if timing.length is not None})),
+                tried=tried(part.verifications.values()),
                 arms=_arms(part, arms, defaults, facts),
             )
         )
@@ -67,12 +69,14 @@ def exit_status(summary: RunSummary) -> int:
     """The status with which the command ends.
 
     1: an arm that claims batch invariance is variant, or any arm is wrong.  3: else, something failed, was
-    skipped or not reached, an arm that claims batch invariance is inconclusive, or a plugin's arm had nothing to
-    examine.  0: else.  ``unsupported`` is an honest answer, and so is the variance of an arm that claims nothing.
+    skipped or not reached, an arm that claims batch invariance is inconclusive, a plugin's arm had nothing to
+    examine, or something that an arm claims was left out and the user did not say that this is meant.  0: else.
+    ``unsupported`` is an honest answer, and so is the variance of an arm that claims nothing.
     """
     if broken_promises(summary) or any("wrong" in arm.verdicts for arm in summary.arms):
         return 1
-    return 3 if unmeasured(summary) else 0
+    unmeant = summary.partial and not summary.facts.partial_accepted
+    return 3 if unmeant or unmeasured(summary) else 0
 
 
 def unmeasured(summary: RunSummary) -> bool:

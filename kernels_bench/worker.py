@@ -161,7 +161,7 @@ class Worker:
                 verifier = Verifier(
                     self._make(case, request.seed, request.universe, watched=True), request.seed, self._plugin
                 )
-                setting = Setting(request.universe, request.sizes, longest=case.shape.tokens or 0, brief=request.brief)
+                setting = Setting(request.universe, request.sizes, case.shape.tokens or 0, request.asked)
                 found = verifier.verify(chosen, setting, request.digest_sizes)
                 return found if found.wrong else self._with_order(found, request)
         except MalformedResult:

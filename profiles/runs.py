@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from profiles.trace import ReportError
 
 MANIFEST, RECORDS = "run.json", "records.jsonl"
-SCHEMA_VERSIONS = (2,)
+SCHEMA_VERSIONS = (2, 3)
 
 # In this order sizes stand in a range's message.
 _SIZES = ("b", "n", "heads", "kv_heads", "k", "page", "tokens")
@@ -222,7 +222,8 @@ def _check_manifest(path: Path) -> None:
     if not ours:
         raise ReportError(f"{path} is no run of kernels_bench: --run takes the directory that its --out named")
     if version not in SCHEMA_VERSIONS:
-        raise ReportError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {SCHEMA_VERSIONS[-1]}")
+        known = " and ".join(map(str, SCHEMA_VERSIONS))
+        raise ReportError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {known}")
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

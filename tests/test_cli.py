@@ -34,7 +34,7 @@ ROOT = Path(__file__).parent.parent
 LIMIT_S = 240.0
 CONTROLS = re.compile(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 AGAIN = ("reproduce", "--op", "mm", "--arm", "torch", "--shape", "8x8", "--reference", "first:4")
-SMALL = ("--op", "rms_norm", "--dtype", "fp32", "--relation", "repeat,batch_size")
+SMALL = ("--op", "rms_norm", "--dtype", "fp32", "--relation", "repeat,batch_size", "--partial")
 
 
 @dataclass(frozen=True)
@@ -489,7 +489,7 @@ def test_an_unknown_option_is_status_2(answers: dict[str, Ended]) -> None:
 # --- runs that are ended from outside, and gone on with ----------------------------------------------------
 
 GATED = (
-    *("--op", "rms_norm", "--arm", "gated", "--dtype", "fp32", "--relation", "repeat"),
+    *("--op", "rms_norm", "--arm", "gated", "--dtype", "fp32", "--relation", "repeat", "--partial"),
     *("--shapes", "1x64,1x65,1x66", "--batch", "1,4"),
 )
 SIGNALS = {"killed": signal.SIGKILL, "interrupted": signal.SIGINT, "terminated": signal.SIGTERM}

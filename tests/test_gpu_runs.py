@@ -77,7 +77,7 @@ def test_a_full_gpu_costs_the_cases_and_one_clear_reason(tmp_path: Path) -> None
 def test_a_counterexample_is_made_again_by_its_command(tmp_path: Path) -> None:
     # cuBLAS splits K for few rows.
     chosen = ("--op", "mm", "--arm", "torch", "--shapes", "512x8192", "--dtype", "bf16", "--batch", "1,16,64,1024")
-    assert kernels_bench(*chosen, "--relation", "batch_size", "--out", tmp_path / "run").status == 0
+    assert kernels_bench(*chosen, "--relation", "batch_size", "--partial", "--out", tmp_path / "run").status == 0
     (found,) = [r for r in read_records(tmp_path / "run") if isinstance(r, Verification)]
     shown = found.counterexample
     assert found.verdict == "variant"
@@ -97,7 +97,7 @@ def test_a_counterexample_is_made_again_by_its_command(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("nsys") is None, reason="needs nsys")
 def test_nsight_systems_sees_the_ranges_of_what_is_timed(tmp_path: Path) -> None:
     chosen = ("--op", "rms_norm", "--arm", "torch,samebits", "--shapes", "4096x4096", "--dtype", "bf16")
-    few = ("--batch", "16", "--relation", "repeat", "--out", str(tmp_path / "run"))
+    few = ("--batch", "16", "--relation", "repeat", "--partial", "--out", str(tmp_path / "run"))
     program = [sys.executable, "-m", "kernels_bench", *chosen, *few]
     nsys = ["nsys", "profile", "-t", "cuda,nvtx", "-s", "none", "--cpuctxsw=none", "--cuda-graph-trace=node"]
     done = subprocess.run(

@@ -216,7 +216,7 @@ def test_quick_is_a_part_of_the_whole_and_much_smaller(on_gpu: Catalogue) -> Non
     whole, quick = make_plan(on_gpu, Selection()), make_plan(on_gpu, Selection(quick=True))
     assert {case.key for case in quick.cases} < {case.key for case in whole.cases}
     assert quick.planned * 2 < whole.planned
-    assert len(quick.sweeps["mm"].sizes) * 2 < len(whole.sweeps["mm"].sizes)
+    assert quick.sweeps["mm"].sizes == whole.sweeps["mm"].sizes
     assert quick.relations == whole.relations
     assert quick.sweeps["mm"].universe == whole.sweeps["mm"].universe
 
@@ -240,7 +240,16 @@ def test_the_cpu_measures_small_shapes_only_unless_asked(here: Catalogue) -> Non
 def test_a_batch_beyond_the_universe_makes_it_larger(on_gpu: Catalogue) -> None:
     sweep = make_plan(on_gpu, Selection(batch=(7, 5000))).sweeps["mm"]
     assert sweep.timed == (Load(m=7), Load(m=5000))
-    assert (sweep.universe, sweep.sizes, sweep.digested) == (5000, (7, 5000), (7, 5000))
+    assert (sweep.universe, sweep.asked) == (5000, (7, 5000))
+    assert set(sweep.digested) == {1, 7, 16, 256, 2048, 5000}
+
+
+def test_a_batch_adds_to_what_is_verified_and_takes_nothing_away(here: Catalogue) -> None:
+    """Else a kernel that splits K below M = 8 would be called kept by ``--batch 16,64``."""
+    usual = make_plan(here, Selection(op=("mm",))).sweeps["mm"]
+    asked = make_plan(here, Selection(op=("mm",), batch=(16, 64, 99))).sweeps["mm"]
+    assert {*usual.sizes, 99} == {*asked.sizes}
+    assert asked.timed == (Load(m=16), Load(m=64), Load(m=99))
 
 
 def test_attention_is_timed_at_batches_and_lengths_whose_caches_fit(on_gpu: Catalogue) -> None:

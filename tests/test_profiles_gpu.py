@@ -38,7 +38,7 @@ pytestmark = [
 ]
 
 CASES = "--op mm,rms_norm --arm torch,samebits --shapes 4096x4096,4096 --dtype bf16 --batch 1,16,256,2048"
-QUIET = "--relation batch_size"
+QUIET = "--relation batch_size --partial"
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels_bench import rows
-from kernels_bench.plan import QUICK_SIZES
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company, relations
 from kernels_bench.relations.base import FEW, HOSTILE, PHASES, sweep
 from kernels_bench.relations.position import EDGES
@@ -201,13 +200,14 @@ def test_of_later_patterns_half_of_the_rows_stay(size: int, pattern: int) -> Non
     assert (np.delete(made.rows, made.compared) >= 5000).all()
 
 
-@pytest.mark.parametrize("universe", [256, 257, 4096])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_short_run_tries_nothing_that_a_whole_one_does_not(name: str, universe: int) -> None:
-    """Else a whole run could call invariant what a short one calls variant."""
-    sizes = tuple(sorted({m for m in QUICK_SIZES if m < universe} | {universe}))
-    brief = Setting(universe, sizes, longest=2048, brief=True)
-    assert set(relations()[name].comparisons(brief)) <= {c for c, _, _ in pairs(name, universe)}
+@given(st.integers(1, 300), st.sets(st.integers(1, 300), max_size=3))
+def test_sizes_that_the_user_named_are_tried_by_costlier_relations_too(universe: int, named: set[int]) -> None:
+    asked = tuple(sorted(m for m in named if m <= universe))
+    chosen = Setting(universe, tuple(sorted({*sweep(universe), *asked})), asked=asked)
+    assert set(asked) <= set(chosen.telling)
+    for name in ("repeat", "position", "neighbour_content"):
+        tried = {company(c.company, universe).size for c in relations()[name].comparisons(chosen)}
+        assert {m for m in asked if m > 1} <= tried
 
 
 @pytest.mark.parametrize("universe", [257, 4096])

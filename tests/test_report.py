@@ -269,7 +269,7 @@ class TestJson:
         summary = summarise_run(records, facts())
         text = to_json(summary)
         data = json.loads(text, parse_constant=not_strict)
-        assert data["schema_version"] == 2
+        assert data["schema_version"] == 3
         arm = next(o for o in data["operators"] if o["operator"] == "softmax")["arms"][0]
         found = arm["findings"][0]["counterexample"]
         assert (found["expected"], found["got"]) == ("NaN", "-Infinity")

@@ -15,6 +15,8 @@ from kernels_bench.discovery import modules
 
 # rows.HOSTILE in order; named again so that this module needs no torch. A test holds the two together.
 HOSTILE = ("huge", "inf", "nan", "zero")
+# Those beside which a row that is not kept apart overflows or becomes NaN.
+CONTAGIOUS = ("huge", "inf", "nan")
 # Counted from the universe's size, like the hostile rows: a sequence as long as any neighbour needs to be.
 STRANGER = len(HOSTILE)
 
@@ -77,6 +79,11 @@ class Company:
     def size(self) -> int:
         """M."""
         return len(self.rows)
+
+    @property
+    def contagious(self) -> bool:
+        """Whether there are neighbours whose values a row takes harm from, if it is not kept apart from them."""
+        return self.spec.partition(":")[0] in CONTAGIOUS
 
 
 @lru_cache(4096)
@@ -173,13 +180,13 @@ class Setting:
         universe: number of rows.
         sizes: every M of the sweep, ascending.
         longest: KV length of the longest neighbour there can be, where rows are sequences.
-        brief: a short run, for which relations with many companies choose some.
+        asked: those of the sizes that the user named: costlier relations look there too.
     """
 
     universe: int
     sizes: tuple[int, ...]
     longest: int = 0
-    brief: bool = False
+    asked: tuple[int, ...] = ()
 
     @property
     def few(self) -> tuple[int, ...]:
@@ -191,8 +198,8 @@ class Setting:
 
     @property
     def telling(self) -> tuple[int, ...]:
-        """Those few and one of every range in which a kernel may take a path of its own; in a short run those few."""
-        return self.few if self.brief else tuple(sorted({*self.few, *self._by_worth}))
+        """Those few, those asked for, and one of every range in which a kernel may take a path of its own."""
+        return tuple(sorted({*self.few, *self.asked, *self._by_worth}))
 
     @property
     def _by_worth(self) -> tuple[int, ...]:

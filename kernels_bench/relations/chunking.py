@@ -12,10 +12,10 @@ FEWEST_FOR_MANY = 16
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Each chunk size at each telling number of sequences; the chunks of all stand side by side in one batch.
 
-    The smallest chunks, which make the most entries, at every number of sequences, but for a short run.
+    The smallest chunks that are no single tokens, which make the most entries, at every number of sequences.
     """
     telling = setting.telling
-    for m in telling if setting.brief else setting.sizes:
+    for m in setting.sizes:
         for chunk in CHUNKS:
             if m <= 2 or chunk == FEWEST_FOR_MANY or (m in telling and chunk > FEWEST_FOR_MANY):
                 yield Comparison(f"first:{m}", f"chunks:{m}:{chunk}")

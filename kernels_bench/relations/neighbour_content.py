@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kernels_bench.relations.base import HOSTILE, PHASES, Comparison, Relation, Setting
 
 # What of them survives a multiplication by zero, and what is larger than all others.
-CONTAGIOUS = ("huge", "nan")
+TELLING_KINDS = ("huge", "nan")
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -22,7 +22,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
             if m in few:
                 # Row 0 stays at least once: small companies may have no row of another phase.
                 yield Comparison(f"first:{m}", f"{kind}:{m}:{number % min(PHASES, m)}")
-            if m in few or kind in CONTAGIOUS:
+            if m in few or kind in TELLING_KINDS:
                 yield Comparison(f"first:{m}", f"{kind}:{m}:{PHASES + number}")
 
 

@@ -6,15 +6,13 @@ from kernels_bench.relations.base import PHASES, Comparison, Relation, Setting
 
 # Around the powers of two at which kernels choose another tile, another number of splits or another path.
 LENGTHS = (*range(1, 6), *(n + d for n in (9, 16, 32, 64, 128, 256, 512) for d in (-1, 0, 1)), 2048)
-FEW_LENGTHS = (1, 17, 129, 513, 2048)
 SIZES = (2, 17)
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Neighbours that decode and neighbours that prefill, at a few sizes; which rows stay changes with the length."""
-    lengths = FEW_LENGTHS if setting.brief else LENGTHS
     for m in (size for size in SIZES if size <= setting.universe):
-        for length in (length for length in lengths if length <= setting.longest):
+        for length in (length for length in LENGTHS if length <= setting.longest):
             for kind in ("decoding", "prefilling"):
                 yield Comparison(f"first:{m}", f"{kind}:{m}:{length}:{length % min(PHASES, m)}")
 
