@@ -7,7 +7,17 @@ import pkgutil
 from types import ModuleType
 
 
-def modules(package: ModuleType) -> list[ModuleType]:
-    """All modules of a package, imported, by name."""
-    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."))
-    return [importlib.import_module(name) for name in names]
+def offering(package: str, *names: str) -> list[ModuleType]:
+    """Every module of a package that offers one of some names, in the order of the modules' own names.
+
+    A folder is looked into, unless it offers one itself: then it is one entry, and its files are its own affair.
+    """
+    found: list[ModuleType] = []
+    entries = pkgutil.iter_modules(importlib.import_module(package).__path__, package + ".")
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        module = importlib.import_module(entry.name)
+        if any(hasattr(module, name) for name in names):
+            found.append(module)
+        elif entry.ispkg:
+            found += offering(entry.name, *names)
+    return found

@@ -10,9 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import kernels_bench.arms as package
 from kernels_bench.cases import Claims, Device, first_line, suggestion
-from kernels_bench.discovery import modules
+from kernels_bench.discovery import offering
 from kernels_bench.operators import operators
 from kernels_bench.relations import relations
 
@@ -105,14 +104,10 @@ def claims_of(arm: Arm) -> Claims:
 
 
 def arms() -> dict[str, Arm]:
-    """The arms that come with samebits, by name; the default arm, ``torch``, first."""
-    found = [
-        arm
-        for module in modules(package)
-        for arm in getattr(module, "ARMS", None) or [getattr(module, "ARM", None)]
-        if arm
-    ]
-    return {arm.name: arm for arm in sorted(found, key=lambda arm: arm.name != "torch")}
+    """The arms that come with samebits: ``torch``, which the others are compared with, then in the order of names."""
+    files = offering(__package__, "ARM", "ARMS")
+    found = [arm for file in files for arm in (getattr(file, "ARMS", None) or (file.ARM,))]
+    return {arm.name: arm for arm in sorted(found, key=lambda arm: (arm.name != "torch", arm.name))}
 
 
 def load_plugin(path: str) -> Arm:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
-import kernels_bench.faults as package
 from kernels_bench.arms import Kernel
 from kernels_bench.cases import Shape
-from kernels_bench.discovery import modules
+from kernels_bench.discovery import offering
 
 GEMM = Shape(label="fault", n=8, k=48)
 ROW = Shape(label="fault", k=48)
@@ -46,4 +45,4 @@ class Fault:
 @cache
 def faults() -> dict[str, Fault]:
     """Every fault by name: the ``FAULTS`` of the files in this folder."""
-    return {fault.name: fault for file in modules(package) for fault in getattr(file, "FAULTS", ())}
+    return {fault.name: fault for file in offering(__package__, "FAULTS") for fault in file.FAULTS}

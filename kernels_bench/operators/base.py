@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, ClassVar, TypeAlias
 
-import kernels_bench.operators as package
 from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.deferred import torch
-from kernels_bench.discovery import modules
+from kernels_bench.discovery import offering
 from kernels_bench.relations.base import Company, Ids, Need
 from kernels_bench.rows import hostile_rows, row_table
 from kernels_bench.transfer import on_device
@@ -215,5 +214,5 @@ def row_ids(company: Company, device: torch.device) -> torch.Tensor:
 @cache
 def operators() -> dict[str, Operator]:
     """Every operator by name, in the order of their files' ``ORDER`` and of their ``OPERATORS``."""
-    files = sorted(modules(package), key=lambda file: getattr(file, "ORDER", 0))
-    return {operator.name: operator for file in files for operator in getattr(file, "OPERATORS", ())}
+    files = sorted(offering(__package__, "OPERATORS"), key=lambda file: getattr(file, "ORDER", 0))
+    return {operator.name: operator for file in files for operator in file.OPERATORS}

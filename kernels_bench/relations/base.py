@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-import kernels_bench.relations as package
-from kernels_bench.discovery import modules
+from kernels_bench.discovery import offering
 
 # rows.HOSTILE in order; named again so that this module needs no torch. A test holds the two together.
 HOSTILE = ("huge", "inf", "nan", "zero")
@@ -238,7 +237,7 @@ class Relation:
 @cache
 def relations() -> dict[str, Relation]:
     """Every relation by name, in ascending order."""
-    found = [module.RELATION for module in modules(package) if hasattr(module, "RELATION")]
+    found = [file.RELATION for file in offering(__package__, "RELATION")]
     return {relation.name: relation for relation in sorted(found, key=lambda relation: relation.order)}
 
 
