@@ -12,6 +12,7 @@ from profiles.findings import Analysis
 from profiles.kernel_maps import kernel_maps
 from profiles.nsight_report import read_sqlite
 from profiles.nsys import exported
+from profiles.origin import origin
 from profiles.runs import Run, read_run
 from profiles.summaries import summarise
 from profiles.torch_trace import is_torch_trace, read_torch_trace
@@ -50,10 +51,12 @@ def analyse(report: Path, run: Path | None = None, uncaptured: Path | None = Non
     calls = timed_calls(trace, beside) if beside else TimedCalls()
     maps = kernel_maps(trace, calls)
     families = arm_families(trace)
+    whence, damaged = origin(report, run)
     return Analysis(
         source=trace.source,
         report=report.name,
-        notes=(*trace.notes, *(_notes(beside, calls) if beside else ())),
+        origin=whence,
+        notes=(*trace.notes, *damaged, *(_notes(beside, calls) if beside else ())),
         ranges=summarise(trace),
         cross_check=cross_check(calls, other),
         untold=calls.untold,

@@ -311,6 +311,32 @@ class FamilyDifference(Record):
     difference_ns: int
 
 
+class Told(Record):
+    """One fact, and who says so.
+
+    Attributes:
+        value: the fact.
+        by: ``the report``, or the name of a file beside it.
+    """
+
+    value: str
+    by: str
+
+
+class Origin(Record):
+    """Where a report comes from. None is what nobody tells.
+
+    Attributes:
+        device: name of the GPU; of the processor where all ran on a CPU.
+        created: when it was recorded, or else when its run began: UTC, ISO 8601.
+        command: as it was typed.
+    """
+
+    device: Told | None = None
+    created: Told | None = None
+    command: Told | None = None
+
+
 class Analysis(Record):
     """Everything that one report, and the run beside it, tell.
 
@@ -318,6 +344,7 @@ class Analysis(Record):
         schema_version: rises with every incompatible change.
         source: tool that recorded the report.
         report: the file's name.
+        origin: its GPU, date and command.
         notes: what is missing, or must be known.
         ranges: those with the most GPU time first; what no range encloses comes last.
         cross_check: of a run's timed cases.
@@ -332,6 +359,7 @@ class Analysis(Record):
     schema_version: int = SCHEMA_VERSION
     source: str
     report: str
+    origin: Origin = Origin()
     notes: tuple[str, ...]
     ranges: tuple[RangeSummary, ...]
     cross_check: tuple[CrossCheck, ...] = ()
