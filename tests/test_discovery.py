@@ -38,7 +38,7 @@ def test_entries_are_found_in_folders_and_in_the_order_of_their_names(house: str
         "planted_house.b_file",
         "planted_house.c_entry",
     ]
-    assert offering(house, "FAULTS") == []
+    assert offering(f"{house}.a_folder", "FAULTS") == []
 
 
 def test_arms_stand_in_an_order_that_is_said_whatever_their_files_are_called() -> None:
