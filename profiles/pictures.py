@@ -8,6 +8,7 @@ from typing import Any
 
 from profiles.families import FAMILIES
 from profiles.findings import ArmFamilies, CrossCheck, KernelMap, RangeSummary
+from profiles.installing import pip_install
 from profiles.naming import call_in_words, identity
 from profiles.trace import ReportError
 
@@ -16,7 +17,7 @@ try:
     from plotly.offline import get_plotlyjs
     from plotly.subplots import make_subplots
 except ImportError as error:
-    raise ReportError("--html needs plotly: pip install 'samebits[html]'") from error
+    raise ReportError(f"--html needs plotly: {pip_install('plotly')}") from error
 
 # Okabe and Ito's colours, which most colour-blind readers tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
