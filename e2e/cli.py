@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn, get_args
 import typer
 from rich.console import Console
 
-from e2e.arms import check_room, default_arms
+from e2e.arms import check_engine, check_room, default_arms
 from e2e.models import ModelError, cache_directory, checkpoint, usual_model
 from e2e.options import ArmName, Mode, Options, OptionsError, check_backend, known_backends, read_options
 from e2e.processes import describe_device
@@ -165,6 +165,7 @@ def _begin(
     if arms == ("server",):
         options, note, path = options.model_copy(update={"model": "the server's"}), options.server or "", ""
     else:
+        check_engine(device)
         options, note = _settled(options, device)
         check_room(options, arms, device)
         path = checkpoint(options.model, cache_directory(), warn)
@@ -200,7 +201,10 @@ def _go_on(directory: Path, timeout_s: float) -> int:
     # Where another card is, or none, this one's facts are missing, which is a difference too.
     now = read_environment_with(manifest.device.uuid, warn)
     run_directory.refuse(differences(manifest.environment, now))
-    path = "" if manifest.arms == ("server",) else checkpoint(manifest.options.model, cache_directory(), warn)
+    path = ""
+    if manifest.arms != ("server",):
+        check_engine(manifest.device)
+        path = checkpoint(manifest.options.model, cache_directory(), warn)
     return _run(run_directory, path, timeout_s)
 
 

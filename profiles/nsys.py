@@ -13,6 +13,7 @@ from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
+from profiles.installing import pip_install
 from profiles.trace import ReportError
 
 HIDING_PLACES = (
@@ -92,9 +93,10 @@ def nvtx_is_deaf(version: str) -> str:
     try:
         nvtx = metadata.version("nvtx")
     except metadata.PackageNotFoundError:
-        return "without the package nvtx nothing here announces ranges to nsys: pip install nvtx"
+        return f"without the package nvtx nothing here announces ranges to nsys: {pip_install('nvtx')}"
     if _DEAF_FROM <= _numbers(version)[:2] <= _DEAF_TO and _numbers(nvtx) >= _NVTX_FROM:
-        return f"nvtx {nvtx} records nothing under nsys {version}: use nsys 2025 or newer, or pip install 'nvtx<0.2.12'"
+        earlier = pip_install("nvtx<0.2.12")
+        return f"nvtx {nvtx} records nothing under nsys {version}: use nsys 2025 or newer, or {earlier}"
     return ""
 
 

@@ -15,6 +15,7 @@ from unicodedata import east_asian_width
 
 from profiles.families import FAMILIES
 from profiles.findings import ArmFamilies, CrossCheck, KernelMap, MapEntry, RangeSummary
+from profiles.installing import pip_install
 from profiles.looks import COLOURS, Look
 from profiles.naming import call_in_words, identity
 from profiles.trace import ReportError
@@ -23,7 +24,7 @@ try:
     import plotly.graph_objects as go
     from plotly.offline import get_plotlyjs
 except ImportError as error:
-    raise ReportError("--html needs plotly: pip install 'samebits[html]'") from error
+    raise ReportError(f"--html needs plotly: {pip_install('plotly')}") from error
 
 Mark = Literal["bar", "dot", "ring", "line"]
 Identity = tuple[tuple[str, tuple[int, int, int], int], ...]

@@ -9,6 +9,7 @@ import os
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
+from profiles.installing import pip_install
 from profiles.torch_recorder import TorchDomain, asked_for, recorder
 
 REPLAY = "replay"
@@ -129,7 +130,7 @@ def _recording_domain(name: str) -> _Domain | None:
         import nvtx
     except ImportError:
         if under_nsys():
-            raise RangesNotRecorded("nsys would see no range: install nvtx (pip install nvtx)") from None
+            raise RangesNotRecorded(f"nsys would see no range: nvtx is missing: {pip_install('nvtx')}") from None
         return None
     if not nvtx.enabled():
         return None

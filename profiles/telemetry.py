@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from profiles.installing import pip_install
+
 
 class TelemetryUnavailable(RuntimeError):  # noqa: N818 - it reads as the fact it states
     """No telemetry can be read; the message says in one line why."""
@@ -254,7 +256,7 @@ def open_telemetry(index: int = 0, *, uuid: str | None = None) -> Telemetry:
     try:
         import pynvml
     except ImportError:
-        raise TelemetryUnavailable("pynvml is missing: pip install nvidia-ml-py") from None
+        raise TelemetryUnavailable(f"pynvml is missing: {pip_install('nvidia-ml-py')}") from None
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:

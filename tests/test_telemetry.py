@@ -260,7 +260,7 @@ def test_driver_that_does_not_open_is_told(card: FakeCard, code: int, reason: st
 def test_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(TelemetryUnavailable, match="pip install nvidia-ml-py"):
+    with pytest.raises(TelemetryUnavailable, match=f"pynvml is missing: {sys.executable} -m pip install nvidia-ml-py"):
         open_telemetry()
 
 

@@ -7,6 +7,9 @@ import importlib.util
 
 from kernels_bench.cases import Device
 
+REQUIREMENT = "vllm>=0.26,<0.34"
+"""The CUDA builds that are known here."""
+
 
 def version() -> str | None:
     """The installed vLLM's version, or None."""
@@ -24,10 +27,12 @@ def environment(batch_invariant: bool) -> dict[str, str]:
 
 
 def missing(device: Device, without_cuda: str) -> str | None:
-    """Why vLLM's CUDA kernels cannot run at all: it is not installed, or ``without_cuda``; None if they can."""
+    """Why vLLM's CUDA kernels cannot run at all: ``without_cuda``, or it is not installed; None if they can."""
+    if device.type != "cuda":  # which no installation mends
+        return without_cuda
     if importlib.util.find_spec("vllm") is None:
-        return "vLLM is not installed: pip install 'samebits[vllm]'"
-    return None if device.type == "cuda" else without_cuda
+        return f"vLLM is not installed: pip install '{REQUIREMENT}'"
+    return None
 
 
 def below_sm80(device: Device) -> str | None:
