@@ -30,6 +30,7 @@ from kernels_bench.progress import display_for
 from kernels_bench.storage import ResultsError, default_directory, timestamp
 from kernels_bench.workers import WorkerError
 from profiles.environment import differences, read_environment_with
+from profiles.invocation import called, note_call
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
 
@@ -170,7 +171,7 @@ def _begin(
         path = checkpoint(options.model, cache_directory(), warn)
     manifest = Manifest(
         created=timestamp(),
-        command=shlex.join(["python", "-m", "e2e", *sys.argv[1:]]),
+        command=shlex.join([*called("e2e"), *sys.argv[1:]]),
         options=options,
         model=options.model,
         arms=arms,
@@ -216,7 +217,7 @@ def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
         run_directory.close()
     status = _report(run_directory.path)
     if interrupted:
-        warn(f"interrupted; go on with --resume {run_directory.path}")
+        warn(f"interrupted; go on with {shlex.join([*called('e2e'), '--resume', str(run_directory.path)])}")
     return INTERRUPTED_STATUS if interrupted else status
 
 
@@ -269,7 +270,8 @@ def _end(number: int, _: object) -> NoReturn:
 
 def main() -> None:
     """Entry point."""
+    note_call()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
-    app(prog_name="python -m e2e")
+    app(prog_name=" ".join(called("e2e")))

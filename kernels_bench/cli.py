@@ -29,6 +29,7 @@ from kernels_bench.relations.base import Comparison, Launch
 from kernels_bench.results import ResultsError, Selection, schema
 from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one, write
 from kernels_bench.workers import WorkerError
+from profiles.invocation import called, note_call
 
 USAGE_STATUS, INTERRUPTED_STATUS = 2, 130
 
@@ -139,7 +140,7 @@ def _list(selection: Selection) -> int:
 def _measure(selection: Selection, resume: Path | None, out: Path | None, outputs: Outputs) -> int:
     if resume is not None:
         return go_on(resume, selection, out, outputs)
-    return begin(selection, out, shlex.join(["python", "-m", "kernels_bench", *sys.argv[1:]]), outputs)
+    return begin(selection, out, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), outputs)
 
 
 @app.command()
@@ -322,5 +323,6 @@ def _reporting() -> Iterator[None]:
 
 def main() -> None:
     """Entry point."""
+    note_call()
     treat_rows_alike()
-    app(prog_name="python -m kernels_bench")
+    app(prog_name=" ".join(called("kernels_bench")))

@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from kernels_bench.commands import command_line
 from kernels_bench.conclusions import (
     ArmSummary,
     OperatorSummary,
@@ -260,11 +261,8 @@ def _print_whereabouts(summary: RunSummary, console: Console) -> None:
     time = f" ({duration(facts.seconds)})" if facts.seconds is not None else ""
     _say(console, f"results   {facts.directory}{time}", indent=10)
     if facts.missing:
-        _say(
-            console,
-            f"missing   {facts.missing} measurements; go on with --resume {facts.directory}",
-            indent=10,
-        )
+        again = command_line(options={"resume": facts.directory})
+        _say(console, f"missing   {facts.missing} measurements; go on with {again}", indent=10)
 
 
 def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kernels_bench.cases import Case, at_token
+from kernels_bench.commands import command_line
 from kernels_bench.conclusions import ArmFact, RunFacts, RunSummary
 from kernels_bench.crew import Crew
 from kernels_bench.head_start import HeadStart, expected_gpu, hidden_beside
@@ -143,7 +144,8 @@ def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, star
         run.close()
     status = report(run.path, outputs)
     if interrupted:
-        print(f"kernels_bench: interrupted; go on with --resume {run.path}", file=sys.stderr)
+        again = command_line(options={"resume": str(run.path)})
+        print(f"kernels_bench: interrupted; go on with {again}", file=sys.stderr)
         return INTERRUPTED_STATUS
     return status
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import typer
 from profiles.analysis import analyse
 from profiles.capture import Collector, after_the_run, capture_with_nsys, capture_with_torch, default_directory
 from profiles.cut import cut
+from profiles.invocation import called, note_call
 from profiles.tables import write_csv
 from profiles.trace import ReportError
 from profiles.wording import in_words
@@ -55,7 +57,7 @@ def capture_command(
         typer.Option(help="A further option for nsys profile; may be repeated.", metavar="--NAME=VALUE"),
     ] = None,
 ) -> None:
-    """Record a command: python -m profiles capture -- python -m kernels_bench --quick.
+    """Record the command that stands after --, such as a run of kernels_bench.
 
     Recording slows kernels down. So a run of kernels_bench is recorded when it is over: it then does what it timed, and
     its counterexamples, once more. --whole, or a --range, records the run itself.
@@ -81,7 +83,7 @@ def capture_command(
             line, chosen = (None if whole or range_ else after_the_run(command)) or (command, range_)
             captured = capture_with_nsys(line, place, chosen, warn, nsys_option or ())
         if captured.reports:
-            warn(f"recorded: python -m profiles analyze {place / captured.reports[0]}")
+            warn(f"recorded: {shlex.join([*called('profiles'), 'analyze', str(place / captured.reports[0])])}")
     raise typer.Exit(captured.exit_status)
 
 
@@ -159,4 +161,5 @@ def _reporting() -> Iterator[None]:
 
 def main() -> None:
     """Entry point."""
-    app(prog_name="python -m profiles")
+    note_call()
+    app(prog_name=" ".join(called("profiles")))

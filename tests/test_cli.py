@@ -624,7 +624,9 @@ def _verifications(data: bytes) -> list[dict[str, Any]]:
 
 def test_ctrl_c_shows_what_is_known_and_how_to_go_on(story: Story) -> None:
     cut = story.cut["interrupted"]
-    assert cut.ended.err.splitlines()[-1] == f"kernels_bench: interrupted; go on with --resume {cut.directory}"
+    assert cut.ended.err.splitlines()[-1] == (
+        f"kernels_bench: interrupted; go on with python -m kernels_bench --resume {cut.directory}"
+    )
     assert "gated" in cut.ended.out
     assert not CONTROLS.findall(cut.ended.out + cut.ended.err)
 

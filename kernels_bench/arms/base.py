@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,6 +129,7 @@ def load_plugin(path: str) -> Arm:
     if spec is None or spec.loader is None:
         raise PluginError(f"plugin {path}: not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
+    _find_siblings(Path(path))
     try:
         spec.loader.exec_module(module)
     except BaseException as error:  # a user's file may raise anything, SystemExit too
@@ -137,6 +140,17 @@ def load_plugin(path: str) -> Arm:
     if wrong := next(_wrong_fields(arm), None):
         raise PluginError(f"plugin {path}: {wrong}")
     return arm
+
+
+def _find_siblings(plugin: Path) -> None:
+    """Let a plugin import what lies in the current directory, or beside it, though nothing of ours is looked for there.
+
+    The current directory goes first, as in every ``python -m``; by now the modules that this process needs are loaded.
+    """
+    here, beside = os.getcwd(), str(plugin.resolve().parent)
+    sys.path[:] = [here, *(place for place in sys.path if place != here)]
+    if beside not in sys.path:
+        sys.path.append(beside)
 
 
 def kernels_of(arm: Arm) -> Mapping[str, Kernel]:
