@@ -17,6 +17,7 @@ from kernels_bench.agreement import agreement, in_words
 from kernels_bench.agreement import exit_status as agreement_status
 from kernels_bench.interpreter import treat_rows_alike
 from kernels_bench.listing import print_catalogue
+from kernels_bench.mistakes import PluginError
 from kernels_bench.orders import draw, read_cases
 from kernels_bench.orders import exit_status as order_status
 from kernels_bench.orders import in_words as order_words
@@ -31,7 +32,7 @@ from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, r
 from kernels_bench.workers import WorkerError
 from profiles.invocation import called, note_call
 
-USAGE_STATUS, INTERRUPTED_STATUS = 2, 130
+USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
 
 app = typer.Typer(
     add_completion=False,
@@ -317,6 +318,8 @@ def _reporting() -> Iterator[None]:
         fail(str(error), USAGE_STATUS)
     except (WorkerError, ResultsError) as error:
         fail(str(error), error.status)
+    except PluginError as error:  # in a file of ours; workers tell of users' own
+        fail(str(error), LOST_STATUS)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED_STATUS)
 

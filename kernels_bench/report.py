@@ -261,8 +261,8 @@ def _print_whereabouts(summary: RunSummary, console: Console) -> None:
     time = f" ({duration(facts.seconds)})" if facts.seconds is not None else ""
     _say(console, f"results   {facts.directory}{time}", indent=10)
     if facts.missing:
-        again = command_line(options={"resume": facts.directory})
-        _say(console, f"missing   {facts.missing} measurements; go on with {again}", indent=10)
+        _say(console, f"missing   {facts.missing} measurements; go on with", indent=10)
+        _command(console, command_line(options={"resume": facts.directory}))
 
 
 def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:

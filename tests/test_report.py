@@ -244,7 +244,8 @@ class TestOutcome:
     def test_of_a_wrong_kernel_and_of_an_unfinished_run(self) -> None:
         summary = summarise_run([verified(case("torch"), wrong="no")], facts(missing=7))
         assert outcome(summary) == "torch gave wrong results; the run is not complete (exit status 1)."
-        assert "missing   7 measurements; go on with python -m kernels_bench --resume " in shown(summary)
+        again = "    python -m kernels_bench --resume samebits-runs/2026-01-31-120000"
+        assert f"missing   7 measurements; go on with\n{again}\n" in shown(summary)
 
     def test_of_a_run_that_proves_nothing(self) -> None:
         only_torch = summarise_run([verified(case("torch"))], facts())

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import kernels_bench.arms as package
-from kernels_bench.cases import Claims, Device, first_line, suggestion
+from kernels_bench.cases import Claims, Device, suggestion
 from kernels_bench.discovery import modules
+from kernels_bench.mistakes import PluginError, told
 from kernels_bench.operators import operators
 from kernels_bench.relations import relations
 
@@ -47,10 +48,6 @@ def prepared(kernel: Kernel, arguments: Sequence[Any]) -> Callable[[], Any]:
 
 class Unsupported(Exception):  # noqa: N818 - an answer, not an error
     """Raised by a kernel for what it does not offer; the case ends as ``unsupported(reason)``."""
-
-
-class PluginError(Exception):
-    """A plugin that cannot be used; the message says why."""
 
 
 def _nothing() -> str:
@@ -133,7 +130,7 @@ def load_plugin(path: str) -> Arm:
     try:
         spec.loader.exec_module(module)
     except BaseException as error:  # a user's file may raise anything, SystemExit too
-        raise PluginError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error
+        raise PluginError(f"plugin {path} does not import: {told(error, path)}") from error
     arm = getattr(module, "ARM", None)
     if not isinstance(arm, Arm):
         raise PluginError(f"plugin {path} has no ARM: end it with ARM = Arm(name=…, kernels=lambda: {{…}})")
@@ -175,10 +172,12 @@ def said_by(arm: Arm, callback: str, *arguments: Device) -> str:
     Raises:
         PluginError: it raises something, or gives no text.
     """
+    asked = getattr(arm, callback)
     try:
-        said = getattr(arm, callback)(*arguments)
+        said = asked(*arguments)
     except BaseException as error:  # SystemExit too, as in a plugin's import
-        raise PluginError(f"{callback} raises {type(error).__name__}: {first_line(error)}") from error
+        code = getattr(asked, "__code__", None)
+        raise PluginError(f"{callback} raises {told(error, code.co_filename if code else '')}") from error
     if said is not None and not isinstance(said, str):
         raise PluginError(f"{callback} gives {said!r} instead of a text")
     return said or ""
