@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
-from rich.console import Console
 
 from e2e.arms import check_room, default_arms
 from e2e.models import DEFAULT, EMBEDDED, ModelError, cache_directory, checkpoint, usual_model
@@ -38,6 +37,7 @@ from kernels_bench.cases import Device, suggestion
 from kernels_bench.plan import UsageError, timeout_of
 from kernels_bench.progress import display_for
 from kernels_bench.storage import ResultsError, default_directory, timestamp
+from kernels_bench.terminal import console
 from kernels_bench.workers import WorkerError
 from profiles.environment import differences, read_environment_with
 from profiles.invocation import called, note_call
@@ -254,9 +254,8 @@ def _go_on(directory: Path, timeout_s: float) -> int:
 
 def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
     interrupted = False
-    console = Console(stderr=True)
     try:
-        with display_for(console) as display:
+        with display_for(console(stderr=True)) as display:
             run_all(run_directory, model, timeout_s, display, lambda text: print(text, flush=True))
     except KeyboardInterrupt:
         interrupted = True

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from kernels_bench.agreement import agreement, in_words
 from kernels_bench.agreement import exit_status as agreement_status
@@ -29,6 +28,7 @@ from kernels_bench.recheck import recheck
 from kernels_bench.relations.base import Comparison, Launch
 from kernels_bench.results import ResultsError, Selection, schema
 from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one, write
+from kernels_bench.terminal import console
 from kernels_bench.workers import WorkerError
 from profiles.invocation import called, note_call
 
@@ -160,7 +160,7 @@ def run(
 
 
 def _list(selection: Selection) -> int:
-    print_catalogue(catalogue_of(selection), Console())
+    print_catalogue(catalogue_of(selection), console())
     return 0
 
 
@@ -201,7 +201,7 @@ def reproduce(
             plugin=(plugin,) if plugin else (),
             timeout_s=timeout_of(timeout),
         )
-        found = reproduce_one(selection, universe, Comparison(reference, company, _launch(launch)), Console())
+        found = reproduce_one(selection, universe, Comparison(reference, company, _launch(launch)), console())
     raise typer.Exit(1 if found else 0)
 
 
@@ -263,7 +263,7 @@ def order_command(
 
 
 def _order(selection: Selection, svg: Path | None, json: str | None) -> int:
-    with display_for(Console(stderr=True)) as display:
+    with display_for(console(stderr=True)) as display:
         found, scope = read_cases(selection, svg is not None, display)
     if json != "-":
         for line in order_words(found, scope):
@@ -292,7 +292,7 @@ def faults_command(
     from kernels_bench.faults import run_all, score_in_words  # they import torch, which a run's parent need not
 
     with _reporting():
-        with display_for(Console(stderr=True)) as display:
+        with display_for(console(stderr=True)) as display:
             scores = run_all(_words(fault), range(_sown(seed), seed + seeds), display)
         if json is not None:
             write(json, json_module.dumps([one.model_dump() for one in scores]))
@@ -361,7 +361,7 @@ def recheck_command(
     Exit status: 0 all came out the same; 1 one came out otherwise; 3 one could not be tried.
     """
     with _reporting():
-        with display_for(Console(stderr=True)) as display:
+        with display_for(console(stderr=True)) as display:
             found = recheck(directory, _words(arm), timeout_of(timeout), display)
         for line in recheck_words(found):
             print(line)

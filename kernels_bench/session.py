@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kernels_bench import terminal
 from kernels_bench.cases import Case, at_token
 from kernels_bench.commands import command_line
 from kernels_bench.conclusions import ArmFact, RunFacts, RunSummary
@@ -133,7 +134,7 @@ def _environment(catalogue: Catalogue) -> Environment:
 def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, started: float) -> int:
     interrupted = False
     try:
-        with display_for(Console(stderr=True)) as display:
+        with display_for(terminal.console(stderr=True)) as display:
             _announce(plan, run, display)
             _work(plan, run, early, display, outputs.replay)
     except KeyboardInterrupt:
@@ -190,7 +191,7 @@ def report(directory: Path, outputs: Outputs) -> int:
     summary = summary_of(directory)
     texts = ((outputs.json, to_json), (outputs.markdown, markdown))
     if "-" not in (outputs.json, outputs.markdown):
-        render(summary, Console())
+        render(summary, terminal.console())
     for target, text_of in texts:
         if target is not None:
             write(target, text_of(summary))

@@ -337,7 +337,7 @@ def test_a_terminal_shows_case_count_and_time_left(variant: OnTerminal) -> None:
 
 def test_a_terminal_shows_the_table_and_the_command(variant: OnTerminal) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", variant.shown)
-    assert re.search(r"torch +variant", plain)
+    assert re.search(r"torch +❌ variant", plain)
     assert "python -m kernels_bench reproduce" in plain
 
 
@@ -408,8 +408,30 @@ def test_list_gives_the_reason_for_each_arm_that_cannot_run(answers: dict[str, E
     text = answers["list"].out
     if "SM" in text.splitlines()[0]:
         pytest.skip("needs a machine without a GPU")
-    assert re.search(r"cublas-restricted +yes +cannot run here: \w+", text)
+    assert re.search(r"^cublas-restricted +yes +cuBLASLt .*; cannot run here: \w+", text, re.MULTILINE)
     assert not re.search(r"^(torch|samebits|gated) .*cannot run here", text, re.MULTILINE)
+
+
+KEPT = ROOT / "profiles" / "baselines" / "h100-80gb-hbm3"
+
+
+def test_without_a_terminal_no_line_is_broken_unless_columns_says_so(answers: dict[str, Ended]) -> None:
+    assert re.search(r"^mm .*\bdtypes?\b|^operator .*dtypes \(--dtype\)$", answers["list"].out, re.MULTILINE)
+    inherited = {name: value for name, value in environment().items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "kernels_bench", "report", str(KEPT)]
+    texts = {
+        columns: subprocess.run(
+            command, env=inherited | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        ).stdout
+        for columns, variables in (("none", {}), ("ci", {"FORCE_COLOR": "1"}), ("100", {"COLUMNS": "100"}))
+    }
+    for text in (texts["none"], re.sub(r"\x1b\[[0-9;]*m", "", texts["ci"])):
+        assert text == texts["none"]
+        assert "same bits as" in text  # the table's widest column
+        assert not re.search(r"^ {2,10}[a-z(]", re.sub(r"^ {4}python .*", "", text, flags=re.MULTILINE), re.MULTILINE)
+    prose = [line for line in texts["100"].splitlines() if not line.startswith("    python ")]
+    assert max(map(len, prose)) <= 100
+    assert len(prose) > texts["none"].count("\n")
 
 
 @pytest.mark.parametrize(
