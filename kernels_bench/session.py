@@ -39,6 +39,7 @@ from kernels_bench.results import (
 )
 from kernels_bench.runner import Runner
 from kernels_bench.summary import exit_status, summarise_run
+from kernels_bench.wording import apart, most_apart
 from kernels_bench.workers import WorkerError, read_catalogue
 from profiles.environment import Environment, read_environment_with
 from profiles.ranges import RangesNotRecorded
@@ -303,10 +304,9 @@ def _show(case: Case, comparison: Comparison, found: Counterexample | None, cons
         say(f"{where}: all bits agree")
         return
     say(f"{where}: {found.rows} of {found.rows_compared} rows differ, in {found.elements} elements")
-    ulp = "NaN" if found.ulp is None else f"{found.ulp} ulp"
     say(
         f"first: row {found.row}{at_token(found.token)} "
         f"(position {found.reference.position}, then {found.company.position}), "
         f"element {found.index}: {found.expected!r} ({found.expected_bits}) became {found.got!r} "
-        f"({found.got_bits}), {ulp} apart; at most {found.max_ulp} ulp anywhere"
+        f"({found.got_bits}), which differ by {apart(found)}; at most by {most_apart(found)} anywhere"
     )
