@@ -54,4 +54,7 @@ def _table(console: Console, title: str, heads: tuple[str, ...], rows: Sequence[
     for row in rows:
         table.add_row(*row)
     console.print()
-    console.print(table, markup=False)
+    with console.capture() as drawn:
+        console.print(table, markup=False)
+    for line in drawn.get().splitlines():  # which the table fills up with blanks
+        console.out(line.rstrip(), highlight=False)
