@@ -11,7 +11,7 @@ from kernels_bench.conclusions import RunFacts
 from kernels_bench.records import CompanyRef, Counterexample, Order, RelationResult
 
 MOST_ULP = 4096
-"""So many ULPs are a distance that tells something: of fp32 half the digits that bf16 does not have."""
+"""Of more ULPs the number tells little but that zero is near."""
 
 
 def rerun_command(case: Case, plugin: str | None = None) -> str:

@@ -7,9 +7,9 @@ commands do not.  This file uses the standard library alone: it is run by its pa
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 INSTALLED = {"kernels_bench": "kernels-bench", "e2e": "samebits-e2e", "profiles": "samebits-profiles"}
@@ -48,19 +48,25 @@ def import_path() -> dict[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
 
 
+def foreign(name: str) -> Path | None:
+    """Where another package lies that an import of one of ours would find first; None where there is none."""
+    found = PathFinder.find_spec(name)
+    if found is None:  # ours, which an editable installation finds otherwise
+        return None
+    place = Path(next(iter(found.submodule_search_locations or ()), found.origin or name))
+    return None if place.resolve() == ROOT / name else place
+
+
 def refuse_others(package: str, *needed: str) -> None:
     """End a command of ``package`` with one clear line where an import of what it needs would find somebody else's."""
     for name in needed:
-        found = importlib.util.find_spec(name)
-        places = () if found is None else found.submodule_search_locations or (found.origin or "built in",)
-        place = next(map(Path, places), ROOT / name)
-        if place.resolve() != ROOT / name:
+        if (place := foreign(name)) is not None:
             remedy = _remedy(package, place)
             print(f"{package}: {place} is in the way of samebits' {name}; {remedy}", file=sys.stderr)
             sys.exit(2)
 
 
-def _remedy(package: str, foreign: Path) -> str:
-    if _is_module() and foreign.parent == Path.cwd():
+def _remedy(package: str, place: Path) -> str:
+    if _is_module() and place.parent == Path.cwd():
         return f"run the installed command {INSTALLED[package]}, or start from another directory"
-    return f"take {foreign.parent} out of PYTHONPATH, or uninstall what brought it"
+    return f"take {place.parent} out of PYTHONPATH, or uninstall what brought it"

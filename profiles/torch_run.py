@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
-from profiles.invocation import import_path
+from profiles.invocation import foreign, import_path
 from profiles.torch_recorder import VARIABLE, asked_for, recorder
 from profiles.trace import ReportError
 
@@ -76,16 +76,24 @@ def main() -> None:
 def _run(words: Sequence[str]) -> None:
     if words[0] == "-m":
         sys.argv = list(words[1:])
-        sys.path.insert(0, os.getcwd())
+        _look_first(os.getcwd())
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     elif words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
-        sys.path.insert(0, "")
+        _look_first("")
         exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.argv = list(words)
-        sys.path.insert(0, str(Path(words[0]).resolve().parent))
+        _look_first(str(Path(words[0]).resolve().parent))
         runpy.run_path(words[0], run_name="__main__")
+
+
+def _look_first(place: str) -> None:
+    """Look for the program's modules where Python would; a ``profiles`` of its own takes the place of ours."""
+    sys.path.insert(0, place)
+    if foreign("profiles") is not None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "profiles"]:
+            del sys.modules[name]
 
 
 if __name__ == "__main__":

@@ -144,8 +144,10 @@ def test_torchs_profiler_records_a_run_there(foreign: Path) -> None:
     hint = "profiles: recorded: samebits-profiles analyze p/report.json.gz"
     assert ended.err.splitlines()[-1] == hint
     assert run(foreign, *hint.split()[2:]).status == 0
-    (foreign / "program.py").write_text("import helper\nimport sys\n\nsys.exit(7)\n")
+    (foreign / "program.py").write_text("import sys\n\nimport helper\nimport profiles.mine\n\nsys.exit(7)\n")
     (foreign / "helper.py").touch()
+    (foreign / "profiles" / "__init__.py").write_text("")
+    (foreign / "profiles" / "mine.py").touch()
     for name in FOREIGN:
         (foreign / f"{name}.py").unlink()  # the program itself would import them
     ended = run(
