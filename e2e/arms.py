@@ -79,6 +79,7 @@ def environment(arm: ArmName, cache: Path, device: Device) -> dict[str, str]:
     chosen = {
         "VLLM_BATCH_INVARIANT": "1" if arm == "batch-invariant" else "0",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "PYTHONSAFEPATH": "1",  # vLLM starts processes too, which are not to find the current directory's modules
         "VLLM_CACHE_ROOT": str(own / "vllm"),
         "TORCHINDUCTOR_CACHE_DIR": str(own / "inductor"),
         "TRITON_CACHE_DIR": str(own / "triton"),

@@ -13,11 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
-from rich.console import Console
 
 from e2e.arms import check_engine, check_room, default_arms
-from e2e.models import ModelError, cache_directory, checkpoint, usual_model
-from e2e.options import ArmName, Mode, Options, OptionsError, check_backend, known_backends, read_options
+from e2e.models import DEFAULT, EMBEDDED, ModelError, cache_directory, checkpoint, usual_model
+from e2e.options import (
+    PREFIX,
+    VARIABLES,
+    ArmName,
+    Mode,
+    Options,
+    OptionsError,
+    check_backend,
+    known_backends,
+    read_options,
+)
 from e2e.processes import describe_device
 from e2e.records import FORMAT, Manifest, RunDirectory, read_ledger
 from e2e.report import header, report
@@ -28,8 +37,10 @@ from kernels_bench.cases import Device, suggestion
 from kernels_bench.plan import UsageError, timeout_of
 from kernels_bench.progress import display_for
 from kernels_bench.storage import ResultsError, default_directory, timestamp
+from kernels_bench.terminal import console
 from kernels_bench.workers import WorkerError
 from profiles.environment import differences, read_environment_with
+from profiles.invocation import called, note_call
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
 
@@ -37,50 +48,87 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
+
+
+def _option(field: str, text: str, usual: str = "") -> Any:
+    """A flag for one of `Options`, with the variable that it overrides, if any, and what holds without both."""
+    variable = next((f"env var: {PREFIX}{name}; " for name, (of, _) in VARIABLES.items() if of == field), "")
+    usual = usual or str(Options.model_fields[field].default)
+    return typer.Option(help=f"{text}  [{variable}default: {usual}]")
 
 
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
-    model: Annotated[str | None, typer.Option(help="A name or path, smollm2, or synthetic:PRESET.")] = None,
-    tp_size: Annotated[int | None, typer.Option(help="GPUs that share the model.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Sequences in a batch, at most.")] = None,
-    num_trials: Annotated[int | None, typer.Option(help="Trials.")] = None,
-    min_prompt: Annotated[int | None, typer.Option(help="Fewest tokens of a filler's prompt.")] = None,
-    max_prompt: Annotated[int | None, typer.Option(help="Most tokens of a filler's prompt.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(help="Tokens generated for every prompt.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="0 is greedy.")] = None,
-    gpu_memory_utilization: Annotated[float | None, typer.Option(help="Share of the GPU's memory.")] = None,
-    max_model_len: Annotated[int | None, typer.Option(help="Most tokens of a sequence.")] = None,
-    backend: Annotated[str | None, typer.Option(help="vLLM's attention backend.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of prompts, batches and places.")] = None,
+    model: Annotated[
+        str | None,
+        _option(
+            "model",
+            "A name or path that vLLM takes, smollm2, or synthetic:PRESET.",
+            f"{DEFAULT}, or {EMBEDDED} where that is neither cached nor reachable",
+        ),
+    ] = None,
+    tp_size: Annotated[int | None, _option("tp_size", "GPUs that share the model.")] = None,
+    batch_size: Annotated[int | None, _option("batch_size", "Sequences in a batch, at most.")] = None,
+    num_trials: Annotated[int | None, _option("num_trials", "Trials that are timed.")] = None,
+    min_prompt: Annotated[int | None, _option("min_prompt", "Fewest tokens of a filler's prompt.")] = None,
+    max_prompt: Annotated[int | None, _option("max_prompt", "Most tokens of a filler's prompt.")] = None,
+    max_tokens: Annotated[int | None, _option("max_tokens", "Tokens generated for every prompt.")] = None,
+    temperature: Annotated[float | None, _option("temperature", "Of sampling; 0 is greedy.")] = None,
+    gpu_memory_utilization: Annotated[
+        float | None, _option("gpu_memory_utilization", "Share of the GPU's memory that an engine takes.")
+    ] = None,
+    max_model_len: Annotated[
+        int | None, _option("max_model_len", "Most tokens of a sequence, prompt and answer.")
+    ] = None,
+    backend: Annotated[
+        str | None,
+        _option("backend", "vLLM's attention backend.", f"{Options().backend}; on a CPU vLLM's only one"),
+    ] = None,
+    seed: Annotated[int | None, _option("seed", "Of prompts, batches and places.")] = None,
     needles: Annotated[
-        int | None, typer.Option(help="Sequences compared in every trial; a quarter of a batch, up to 8.")
+        int | None,
+        _option("needles", "Sequences compared in every trial.", "a quarter of a batch, at least 1 and at most 8"),
     ] = None,
     eager: Annotated[bool, typer.Option("--eager", help="No compilation, no CUDA graphs.")] = False,
     prefix_caching: Annotated[bool, typer.Option("--prefix-caching", help="Reuse the cache of prefixes.")] = False,
     chunked_prefill: Annotated[
-        bool | None, typer.Option(help="Cut long prefills; vLLM's own choice if left out.")
+        bool | None, _option("chunked_prefill", "Whether long prefills are cut.", "vLLM's own choice")
     ] = None,
-    stop_at_eos: Annotated[bool, typer.Option("--stop-at-eos", help="Let answers end early.")] = False,
-    mode: Annotated[str | None, typer.Option(help="offline (a library) or online (a server on loopback).")] = None,
-    server: Annotated[str | None, typer.Option(help="Check the server that listens at this URL.")] = None,
+    stop_at_eos: Annotated[
+        bool, typer.Option("--stop-at-eos", help="Let answers end early; without it, all have --max-tokens.")
+    ] = False,
+    mode: Annotated[str | None, _option("mode", "offline (a library) or online (a server on loopback).")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="Check the server that listens at this URL already.", metavar="URL")
+    ] = None,
     arms: Annotated[
-        str | None, typer.Option(help="baseline, batch-invariant, serial, server; comma-separated.")
+        str | None,
+        typer.Option(
+            help="baseline, batch-invariant, serial, server; comma-separated.  [default: baseline,batch-invariant; "
+            "on a CPU baseline,serial; with --server server]",
+            metavar="NAMES",
+        ),
     ] = None,
     interleave: Annotated[
-        bool, typer.Option("--interleave", help="All arms' engines together, each trial in turn.")
+        bool,
+        typer.Option("--interleave", help="All arms' engines together, each trial in turn; else one after the other."),
     ] = False,
-    trial: Annotated[str | None, typer.Option(help="Run this trial alone: its number, or staggered.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
+    trial: Annotated[
+        str | None,
+        typer.Option(help="Run this trial alone: its number, or staggered.  [default: all]", metavar="TRIAL"),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New directory for the results.  [default: samebits-runs/DATE]", metavar="DIR")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.", metavar="DIR")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a trial has failed.")] = 1800.0,
 ) -> None:
     """Measure what batch invariance costs in vLLM, and whether a needle's bits depend on its batch.
 
-    Every option has the upstream script's variable too, such as VLLM_BENCH_BATCH_SIZE; flags override them.
+    The upstream script's variables, such as VLLM_BENCH_BATCH_SIZE, count where their flag is not given.
 
     Exit status: 0 every arm but the baseline kept the needles' bits; 1 one did not; 2 the command line is wrong;
     3 something could not be measured or decided.
@@ -171,7 +219,7 @@ def _begin(
         path = checkpoint(options.model, cache_directory(), warn)
     manifest = Manifest(
         created=timestamp(),
-        command=shlex.join(["python", "-m", "e2e", *sys.argv[1:]]),
+        command=shlex.join([*called("e2e"), *sys.argv[1:]]),
         options=options,
         model=options.model,
         arms=arms,
@@ -210,9 +258,8 @@ def _go_on(directory: Path, timeout_s: float) -> int:
 
 def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
     interrupted = False
-    console = Console(stderr=True)
     try:
-        with display_for(console) as display:
+        with display_for(console(stderr=True)) as display:
             run_all(run_directory, model, timeout_s, display, lambda text: print(text, flush=True))
     except KeyboardInterrupt:
         interrupted = True
@@ -220,7 +267,7 @@ def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
         run_directory.close()
     status = _report(run_directory.path)
     if interrupted:
-        warn(f"interrupted; go on with --resume {run_directory.path}")
+        warn(f"interrupted; go on with {shlex.join([*called('e2e'), '--resume', str(run_directory.path)])}")
     return INTERRUPTED_STATUS if interrupted else status
 
 
@@ -233,7 +280,10 @@ def _report(directory: Path) -> int:
 
 @app.command("report")
 def report_command(directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Print a run's report again, here or on another machine."""
+    """Print a run's report again.
+
+    Here or on another machine. Exit status: as that of the run; 2 the directory is no run.
+    """
     with _reporting():
         status = _report(directory)
     raise typer.Exit(status)
@@ -241,7 +291,7 @@ def report_command(directory: Annotated[Path, typer.Argument(help="A run directo
 
 @app.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of a run directory's files."""
+    """Print the JSON Schema of a run's files."""
     print(json.dumps(FORMAT.schema(), indent=2))
 
 
@@ -273,7 +323,8 @@ def _end(number: int, _: object) -> NoReturn:
 
 def main() -> None:
     """Entry point."""
+    note_call()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(number, _end)
-    app(prog_name="python -m e2e")
+    app(prog_name=" ".join(called("e2e")))

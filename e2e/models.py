@@ -9,13 +9,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from e2e.options import OptionsError
 from e2e.presets import PRESETS
 from profiles.installing import pip_install
+from profiles.invocation import import_path, python
 
 DEFAULT, EMBEDDED = "Qwen/Qwen3-1.7B", "smollm2"
 SYNTHETIC = "synthetic:"
@@ -48,9 +48,10 @@ def _reachable(name: str) -> bool:
         "cached = isinstance(hub.try_to_load_from_cache(name, 'config.json'), str)\n"
         "sys.exit(0 if cached or hub.HfApi().model_info(name, timeout=3) else 1)\n"
     )
+    environment = {**os.environ, **import_path()}
     # In a process of its own: the library retries, and its import alone takes a second.
     try:
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=10, check=False)
+        done = subprocess.run(python("-c", code), env=environment, capture_output=True, timeout=10, check=False)
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
@@ -94,7 +95,8 @@ def _made(name: str, target: Path, say: Callable[[str], None]) -> str:
     if not _is_there(name, target):
         say(f"writing {name} to {target}, once")
         done = subprocess.run(
-            [sys.executable, "-m", "e2e.make_checkpoint", str(os.getpid()), name, str(target)],
+            python("-m", "e2e.make_checkpoint", str(os.getpid()), name, str(target)),
+            env={**os.environ, **import_path()},
             capture_output=True,
             text=True,
             check=False,

@@ -9,7 +9,6 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -28,6 +27,7 @@ from e2e.protocol import StartEngine
 from e2e.steps import OnStep
 from kernels_bench.cases import first_line
 from kernels_bench.workers import ended_in_words
+from profiles.invocation import python
 
 START_S, POLL_S, ANSWER_S, ENDING_S = 1800.0, 0.5, 1800.0, 20.0
 DYING_S = 15.0
@@ -158,7 +158,7 @@ class Server(Client):
         url = f"http://127.0.0.1:{port}"
         self._printed = Printed()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(request, port)],
+            python("-m", "e2e.serve", str(os.getpid()), *arguments(request, port)),
             # The server speaks to its engine as to another process, whatever offline engines do.
             env={**os.environ, "VLLM_ENABLE_V1_MULTIPROCESSING": "1"},
         )

@@ -12,6 +12,7 @@ from e2e.records import Ledger, Lost, Manifest
 from e2e.summary import Speed, beside_baseline, exit_status, overhead, paired_overheads, speeds, verdicts
 from e2e.trials import trial_in_words, trial_name
 from e2e.verdict import ArmVerdict, Divergence, gravest
+from profiles.invocation import called
 
 RULE = "=" * 80
 _LABELS: dict[ArmName, str] = {"batch-invariant": "Batch Invariant", "serial": "Serial", "server": "Server"}
@@ -155,7 +156,7 @@ def repeat_command(options: Options, arm: ArmName, trial: int, environment: Mapp
         options = options.model_copy(update={"model": usual.model})  # it has one already
     else:
         options = options.model_copy(update={"server": None})
-    words = ["python", "-m", "e2e", "--arms", arm, "--trial", trial_name(trial)]
+    words = [*called("e2e"), "--arms", arm, "--trial", trial_name(trial)]
     for field in _VALUES:
         value = getattr(options, field)
         # How many needles are usual depends on the batch.

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
 from kernels_bench.arms import Arm, PluginError, arms, claims_of, said_by
 from kernels_bench.cases import Device
+from kernels_bench.mistakes import told
 from kernels_bench.operators import Operator, operators
 from kernels_bench.protocol import ArmInfo, Catalogue, OperatorInfo, RelationInfo
 from kernels_bench.relations import relations
@@ -17,7 +19,7 @@ def catalogue(device: Device, plugged: Sequence[tuple[Arm, str]] = ()) -> Catalo
     """Everything that could be run on a device, with the arms of some plugins and the files they come from.
 
     Raises:
-        PluginError: a plugin's arm cannot say whether it runs on the device.
+        PluginError: a plugin's arm cannot say whether it runs on the device, or an operator is not described.
     """
     return Catalogue(
         device=device,
@@ -33,6 +35,14 @@ def catalogue(device: Device, plugged: Sequence[tuple[Arm, str]] = ()) -> Catalo
 
 
 def _operator_info(operator: Operator) -> OperatorInfo:
+    try:
+        return _described(operator)
+    except (AttributeError, TypeError, ValueError) as error:  # fields that nobody has checked
+        file = inspect.getfile(type(operator))
+        raise PluginError(f"{file}: operator {operator.name}: {told(error, file)}") from error
+
+
+def _described(operator: Operator) -> OperatorInfo:
     return OperatorInfo(
         name=operator.name,
         summary=operator.summary,

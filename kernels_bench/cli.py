@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 
 from kernels_bench.agreement import agreement
 from kernels_bench.gate import USUALLY, in_words, read_gate
 from kernels_bench.gate import exit_status as gate_status
 from kernels_bench.interpreter import treat_rows_alike
 from kernels_bench.listing import print_catalogue
+from kernels_bench.mistakes import PluginError
 from kernels_bench.orders import draw, read_cases
 from kernels_bench.orders import exit_status as order_status
 from kernels_bench.orders import in_words as order_words
@@ -29,17 +29,32 @@ from kernels_bench.recheck import recheck
 from kernels_bench.relations.base import Comparison, Launch
 from kernels_bench.results import ResultsError, Selection, schema
 from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one, write
+from kernels_bench.terminal import console
 from kernels_bench.workers import WorkerError
+from profiles.invocation import called, note_call
 
-USAGE_STATUS, INTERRUPTED_STATUS = 2, 130
+USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
 
 app = typer.Typer(
     add_completion=False,
-    help="Time batch-invariant LLM kernels against the default ones, and check them bit for bit.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
+
+
+# Help texts of options that several commands have.
+_OP = "Operators or families of them (gemm, reductions, attention), comma-separated; --list shows all."
+_ARM = "Arms, comma-separated; --list shows all.  [default: all that can run here]"
+_SHAPES = (
+    "Models (qwen3-8b), shapes (qwen3-8b/o_proj, unaligned/0), or sizes N,K; comma-separated, --list shows all.  "
+    "[default: an operator's usual ones; on a CPU small ones]"
+)
+_DTYPE = (
+    "bf16, fp16, fp32, or bf16:fp32 and fp16:fp32 for an fp32 result; comma-separated.  "
+    "[default: an operator's first at every shape, its others at two]"
+)
+_PLUGIN = "A Python file with an ARM of your own; may be repeated."
 
 
 def fail(message: str, status: int) -> NoReturn:
@@ -74,29 +89,42 @@ def _sown(seed: int) -> int:
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
-    op: Annotated[str | None, typer.Option(help="Operators, comma-separated.", metavar="NAMES")] = None,
-    arm: Annotated[str | None, typer.Option(help="Arms, comma-separated.", metavar="NAMES")] = None,
-    shapes: Annotated[
-        str | None, typer.Option(help="qwen3-8b, qwen3-8b/o_proj, unaligned, …, or N,K.", metavar="NAMES|N,K")
+    op: Annotated[
+        str | None, typer.Option(help=f"{_OP}  [default: all; on a GPU without attention]", metavar="NAMES")
     ] = None,
+    arm: Annotated[str | None, typer.Option(help=_ARM, metavar="NAMES")] = None,
+    shapes: Annotated[str | None, typer.Option(help=_SHAPES, metavar="NAMES|N,K")] = None,
     batch: Annotated[
-        str | None, typer.Option(help="Rows M to time, such as 1,16,256; verified beside all others.", metavar="M,…")
+        str | None,
+        typer.Option(
+            help="Rows M to time, such as 1,16,256, which are verified beside all others.  [default: verified around "
+            "every power of two up to 4096, timed at 1,16,256,2048; on a CPU up to 256]",
+            metavar="M,…",
+        ),
     ] = None,
     length: Annotated[
-        str | None, typer.Option(help="Attention: tokens of the sequences to time, such as 128,4096.", metavar="N,…")
+        str | None,
+        typer.Option(
+            help="Attention: tokens of the sequences to time, such as 128,4096.  [default: 128,2048,32768, of a "
+            "prefill 128,2048,8192; on a CPU 64]",
+            metavar="N,…",
+        ),
     ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="bf16, fp16, fp32, bf16:fp32 (fp32 result).", metavar="NAMES")
+    dtype: Annotated[str | None, typer.Option(help=_DTYPE, metavar="NAMES")] = None,
+    relation: Annotated[
+        str | None,
+        typer.Option(help="Relations, comma-separated; --list shows all.  [default: all]", metavar="NAMES"),
     ] = None,
-    relation: Annotated[str | None, typer.Option(help="Relations, comma-separated.", metavar="NAMES")] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Status 0 though --relation leaves out what an arm claims.")
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A short run: few shapes, one dtype.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
-    plugin: Annotated[list[str] | None, typer.Option(help="A file with an ARM of your own; may be repeated.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Directory for the results; default samebits-runs/DATE.")] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help=_PLUGIN, metavar="FILE")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="New directory for the results.  [default: samebits-runs/DATE]", metavar="DIR")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.", metavar="DIR")] = None,
     json: Annotated[
         str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")
     ] = None,
@@ -137,34 +165,35 @@ def run(
 
 
 def _list(selection: Selection) -> int:
-    print_catalogue(catalogue_of(selection), Console())
+    print_catalogue(catalogue_of(selection), console())
     return 0
 
 
 def _measure(selection: Selection, resume: Path | None, out: Path | None, outputs: Outputs) -> int:
     if resume is not None:
         return go_on(resume, selection, out, outputs)
-    return begin(selection, out, shlex.join(["python", "-m", "kernels_bench", *sys.argv[1:]]), outputs)
+    return begin(selection, out, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), outputs)
 
 
 @app.command()
 def reproduce(
     op: Annotated[str, typer.Option(help="The operator.")],
     arm: Annotated[str, typer.Option(help="The arm.")],
-    shape: Annotated[str, typer.Option(help="Its sizes, such as 4096x12288.")],
-    reference: Annotated[str, typer.Option(help="The company that gives the expected bits.")],
-    company: Annotated[str, typer.Option(help="The company under test.")],
-    dtype: Annotated[str, typer.Option(help="Its precision.")] = "bf16",
-    launch: Annotated[str, typer.Option(help="eager or graph.")] = "eager",
+    shape: Annotated[str, typer.Option(help="The operator's sizes, such as 4096x12288.")],
+    reference: Annotated[str, typer.Option(help="The company that gives the expected bits, such as first:4096.")],
+    company: Annotated[str, typer.Option(help="The company under test, such as first:16.")],
+    dtype: Annotated[str, typer.Option(help="bf16, fp16, fp32, bf16:fp32 or fp16:fp32.")] = "bf16",
+    launch: Annotated[str, typer.Option(help="How the company under test is launched: eager or graph.")] = "eager",
     relation: Annotated[str, typer.Option(help="The relation, for the record.")] = "batch_size",
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
-    universe: Annotated[int, typer.Option(help="Number of rows.")] = 4096,
-    plugin: Annotated[str | None, typer.Option(help="The file the arm comes from.")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
+    universe: Annotated[int, typer.Option(help="Number of rows that companies are chosen from.")] = 4096,
+    plugin: Annotated[str | None, typer.Option(help="The file that the arm comes from.", metavar="FILE")] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 120.0,
 ) -> None:
-    """Compare two companies alone: exit status 1 if they differ, 0 if their bits agree.
+    """Compare two companies alone.
 
-    A counterexample's command calls this.
+    A counterexample's command calls this.  Exit status: 0 their bits agree; 1 they differ; 2 the command line is
+    wrong; 3 they could not be compared.
     """
     with _reporting():
         selection = Selection(
@@ -177,7 +206,7 @@ def reproduce(
             plugin=(plugin,) if plugin else (),
             timeout_s=timeout_of(timeout),
         )
-        found = reproduce_one(selection, universe, Comparison(reference, company, _launch(launch)), Console())
+        found = reproduce_one(selection, universe, Comparison(reference, company, _launch(launch)), console())
     raise typer.Exit(1 if found else 0)
 
 
@@ -189,19 +218,36 @@ def _launch(text: str) -> Launch:
 
 @app.command("order")
 def order_command(
-    op: Annotated[str, typer.Option(help="Operators, comma-separated.", metavar="NAMES")],
-    arm: Annotated[str | None, typer.Option(help="Arms, comma-separated.", metavar="NAMES")] = None,
-    shapes: Annotated[str | None, typer.Option(help="As above, or N,K.", metavar="NAMES|N,K")] = None,
-    batch: Annotated[str | None, typer.Option(help="Rows M, such as 1,16,17,256.", metavar="M,…")] = None,
-    length: Annotated[str | None, typer.Option(help="Keys of attention's sequences.", metavar="TOKENS,…")] = None,
-    dtype: Annotated[str | None, typer.Option(help="bf16, fp16, fp32, bf16:fp32.", metavar="NAMES")] = None,
+    op: Annotated[str, typer.Option(help=_OP, metavar="NAMES")],
+    arm: Annotated[str | None, typer.Option(help=_ARM, metavar="NAMES")] = None,
+    shapes: Annotated[str | None, typer.Option(help=_SHAPES, metavar="NAMES|N,K")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows M at which to read it, such as 1,16,17,256.  [default: around every power of two up to 4096, "
+            "on a CPU up to 256; of attention 1,16,256 and the largest]",
+            metavar="M,…",
+        ),
+    ] = None,
+    length: Annotated[
+        str | None,
+        typer.Option(
+            help="Attention: keys of every sequence, such as 129,1025.  [default: 129,1025; on a CPU 17,65]",
+            metavar="N,…",
+        ),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help=_DTYPE, metavar="NAMES")] = None,
     seed: Annotated[int, typer.Option(help="Seed of questions and checks.")] = 0,
-    plugin: Annotated[list[str] | None, typer.Option(help="A file with an ARM of your own.")] = None,
-    svg: Annotated[Path | None, typer.Option(help="Draw every order into this directory.")] = None,
-    json: Annotated[str | None, typer.Option(help="Write what was found as JSON (- for standard output).")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help=_PLUGIN, metavar="FILE")] = None,
+    svg: Annotated[Path | None, typer.Option(help="Draw every order into this directory.", metavar="DIR")] = None,
+    json: Annotated[
+        str | None, typer.Option(help="Write what was found as JSON (- for standard output).", metavar="FILE")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each case.")] = 60.0,
 ) -> None:
-    """Read out in which order kernels add, at every M, and say whether it is always the same.
+    """Read out in which order kernels add.
+
+    It is read at every M, and told whether it is always the same.
 
     Exit status: 0 it is; 1 it depends on M; 2 the command line is wrong; 3 some order could not be read.
     """
@@ -222,7 +268,7 @@ def order_command(
 
 
 def _order(selection: Selection, svg: Path | None, json: str | None) -> int:
-    with display_for(Console(stderr=True)) as display:
+    with display_for(console(stderr=True)) as display:
         found, scope = read_cases(selection, svg is not None, display)
     if json != "-":
         for line in order_words(found, scope):
@@ -237,16 +283,21 @@ def _order(selection: Selection, svg: Path | None, json: str | None) -> int:
 
 @app.command("faults")
 def faults_command(
-    fault: Annotated[str | None, typer.Option(help="Faults, comma-separated; default all.", metavar="NAMES")] = None,
+    fault: Annotated[str | None, typer.Option(help="Faults, comma-separated.  [default: all]", metavar="NAMES")] = None,
     seeds: Annotated[int, typer.Option(help="How many seeds, from --seed on.", min=1)] = 1,
     seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
-    json: Annotated[str | None, typer.Option(help="Write the scores as JSON (- for standard output).")] = None,
+    json: Annotated[
+        str | None, typer.Option(help="Write the scores as JSON (- for standard output).", metavar="FILE")
+    ] = None,
 ) -> None:
-    """Run the detector over planted faults and their controls: exit status 1 if one is missed, or a control flagged."""
+    """Run the detector over planted faults.
+
+    Exit status: 0 every fault was flagged and no control; 1 otherwise; 2 the command line is wrong.
+    """
     from kernels_bench.faults import run_all, score_in_words  # they import torch, which a run's parent need not
 
     with _reporting():
-        with display_for(Console(stderr=True)) as display:
+        with display_for(console(stderr=True)) as display:
             scores = run_all(_words(fault), range(_sown(seed), seed + seeds), display)
         if json is not None:
             write(json, json_module.dumps([one.model_dump() for one in scores]))
@@ -259,13 +310,25 @@ def faults_command(
 @app.command("report")
 def report_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
-    json: Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).")] = None,
-    markdown: Annotated[str | None, typer.Option(help="Write the tables as Markdown (- for standard output).")] = None,
+    json: Annotated[
+        str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
+    ] = None,
     into: Annotated[
-        str | None, typer.Option(help="Draw one small table between this document's markers for the run.")
+        str | None,
+        typer.Option(
+            help="Draw one small table between the lines <!-- table NAME: begin --> and <!-- table NAME: end --> of "
+            "this document; NAME is the run directory's.",
+            metavar="FILE",
+        ),
     ] = None,
 ) -> None:
-    """Draw the tables of a run again, here or on another machine."""
+    """Draw the tables of a run again.
+
+    Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
+    """
     with _reporting():
         status = report(directory, Outputs(json=json, markdown=markdown, into=into))
     raise typer.Exit(status)
@@ -296,15 +359,19 @@ def compare_command(
 @app.command("recheck")
 def recheck_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
-    arm: Annotated[str | None, typer.Option(help="Arms, comma-separated; default all.", metavar="NAMES")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for each.")] = 120.0,
+    arm: Annotated[
+        str | None, typer.Option(help="Arms of the run, comma-separated.  [default: all]", metavar="NAMES")
+    ] = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for each counterexample.")] = 120.0,
 ) -> None:
-    """Make every counterexample of a run again, in fresh processes.
+    """Make every counterexample of a run again.
+
+    Each arm's in a fresh process.
 
     Exit status: 0 all came out the same; 1 one came out otherwise; 3 one could not be tried.
     """
     with _reporting():
-        with display_for(Console(stderr=True)) as display:
+        with display_for(console(stderr=True)) as display:
             found = recheck(directory, _words(arm), timeout_of(timeout), display)
         for line in recheck_words(found):
             print(line)
@@ -313,7 +380,7 @@ def recheck_command(
 
 @app.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of a run directory's files."""
+    """Print the JSON Schema of a run's files."""
     print(json_module.dumps(schema(), indent=2))
 
 
@@ -326,11 +393,14 @@ def _reporting() -> Iterator[None]:
         fail(str(error), USAGE_STATUS)
     except (WorkerError, ResultsError) as error:
         fail(str(error), error.status)
+    except PluginError as error:  # in a file of ours; workers tell of users' own
+        fail(str(error), LOST_STATUS)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED_STATUS)
 
 
 def main() -> None:
     """Entry point."""
+    note_call()
     treat_rows_alike()
-    app(prog_name="python -m kernels_bench")
+    app(prog_name=" ".join(called("kernels_bench")))

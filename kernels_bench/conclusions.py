@@ -5,6 +5,7 @@ Raise `SUMMARY_SCHEMA_VERSION` with every change that an older reader would misr
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -20,6 +21,16 @@ VERDICTS: tuple[Verdict, ...] = (
     "wrong", "variant", "failed", "inconclusive", "sampled", "proven", "unsupported", "skipped"
 )  # fmt: skip
 """Every verdict of a case, the worst first: an arm has the worst of its cases'."""
+
+SIGNS: Mapping[Verdict, str] = {
+    "proven": "🔒",
+    "sampled": "✅",
+    "variant": "❌",
+    "wrong": "⛔",
+    "failed": "❗",
+    "inconclusive": "❔",
+}
+"""A sign for each verdict of a case that was examined; each is two columns wide in every terminal."""
 
 NoticeKind = Literal["failed", "skipped", "relation", "arm", "unsupported", "throttle", "timing"]
 NOTICE_KINDS: tuple[NoticeKind, ...] = (

@@ -15,6 +15,7 @@ from typing import Self
 from kernels_bench.cases import Device
 from kernels_bench.catalogue import catalogue
 from kernels_bench.crew import Crew
+from kernels_bench.mistakes import PluginError
 from kernels_bench.plan import UsageError, make_plan
 from kernels_bench.results import Selection
 from profiles.telemetry import TelemetryUnavailable, open_telemetry
@@ -55,7 +56,7 @@ class HeadStart:
                 self._made = True
             self._crew = Crew(plan.arms, self._logs, self._selection.timeout_s, helpers=plan.helpers)
             self._crew.start()
-        except UsageError:  # it is told of what can really be run
+        except (UsageError, PluginError):  # it is told of what can really be run
             return
         except OSError:  # no room for logs, say, of which the run itself will tell
             self._end()

@@ -8,23 +8,14 @@ from rich.console import Console
 from rich.table import Table
 
 from kernels_bench.cases import Claims, Shape
-from kernels_bench.protocol import Catalogue
+from kernels_bench.protocol import ArmInfo, Catalogue
 
 
 def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     """Everything that could be chosen on the command line."""
     compute = f" ({catalogue.device.sm})" if catalogue.device.sm else ""
     console.print(f"device: {catalogue.device.name}{compute}", markup=False, highlight=False)
-    arms = [
-        (
-            arm.name,
-            _claims(arm.claims),
-            f"cannot run here: {arm.unavailable}"
-            if arm.unavailable
-            else "; ".join(filter(None, (arm.summary, arm.caveat))),
-        )
-        for arm in catalogue.arms
-    ]
+    arms = [(arm.name, _claims(arm.claims), _described(arm)) for arm in catalogue.arms]
     _table(console, "arms (--arm)", ("arm", "claims invariance", "what it is"), arms)
     operators = [(o.name, o.family, o.summary, ", ".join(o.precisions)) for o in catalogue.operators]
     _table(console, "operators (--op)", ("operator", "family", "definition", "dtypes (--dtype)"), operators)
@@ -32,6 +23,12 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     _table(console, "relations (--relation)", ("relation", "companies compared", ""), relations)
     shapes = {shape.label: _sizes(shape) for o in catalogue.operators for shape in o.shapes}
     _table(console, "shapes (--shapes)", ("shape", "sizes"), sorted(shapes.items()))
+
+
+def _described(arm: ArmInfo) -> str:
+    """What an arm is, and what a reader must know of it here."""
+    absent = arm.unavailable and f"cannot run here: {arm.unavailable}"
+    return "; ".join(filter(None, (arm.summary, arm.caveat, absent)))
 
 
 def _claims(claims: Claims) -> str:
@@ -57,4 +54,7 @@ def _table(console: Console, title: str, heads: tuple[str, ...], rows: Sequence[
     for row in rows:
         table.add_row(*row)
     console.print()
-    console.print(table, markup=False)
+    with console.capture() as drawn:
+        console.print(table, markup=False)
+    for line in drawn.get().splitlines():  # which the table fills up with blanks
+        console.out(line.rstrip(), highlight=False)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from kernels_bench.cases import LOGITS, Case, Logits, Record
 from kernels_bench.crew import Crew
+from kernels_bench.order.words import IRREGULAR
 from kernels_bench.plan import Plan, make_plan
 from kernels_bench.progress import Display
 from kernels_bench.protocol import Catalogue, Failure, OrderRead, ReadOrder, Reply
@@ -133,7 +134,7 @@ def _case_in_words(one: CaseOrder) -> Iterator[str]:
     outlines = one.read.outlines if one.read is not None else ()
     for found, lines in zip(order.found, outlines, strict=True):
         yield f"  {sizes_text(found.sizes)}: {found.words}  [{found.digest}]"
-        if len(found.words) > _LONG:
+        if len(found.words) > _LONG or IRREGULAR in found.words:
             yield from (f"    {line}" for line in lines)
     if order.witness:
         yield f"  {order.witness}"

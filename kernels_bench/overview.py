@@ -8,17 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from kernels_bench.conclusions import ArmSummary, OperatorSummary, RunSummary
-
-SIGNS = {
-    "proven": "🔒",
-    "sampled": "✅",
-    "variant": "❌",
-    "wrong": "⛔",
-    "failed": "⚠️",
-    "inconclusive": "❔",
-}
-"""A sign for each verdict of a case that was examined."""
+from kernels_bench.conclusions import SIGNS, ArmSummary, OperatorSummary, RunSummary
 
 
 def overview(summary: RunSummary) -> str:
@@ -39,7 +29,7 @@ def _markdown(corner: str, rows: Sequence[str], columns: Sequence[str], cells: M
 
 def _cell(operator: OperatorSummary, name: str) -> str:
     arm = next((arm for arm in operator.arms if arm.arm == name), None)
-    counts = {} if arm is None else {sign: arm.verdicts.get(verdict, 0) for verdict, sign in SIGNS.items()}  # type: ignore[call-overload]
+    counts = {} if arm is None else {sign: arm.verdicts.get(verdict, 0) for verdict, sign in SIGNS.items()}
     shown = " ".join(f"{sign} {count}" for sign, count in counts.items() if count)
     return shown + _speed(arm, operator) if arm is not None and shown else "–"
 

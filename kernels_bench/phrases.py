@@ -6,7 +6,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kernels_bench.cases import Case
-from kernels_bench.conclusions import ArmSummary, Breakage, Finding, Notice, OperatorSummary, RunSummary, Verdict
+from kernels_bench.conclusions import (
+    SIGNS,
+    ArmSummary,
+    Breakage,
+    Finding,
+    Notice,
+    OperatorSummary,
+    RunSummary,
+    Verdict,
+)
 from kernels_bench.summary import broken_promises, exit_status, unmeasured
 from kernels_bench.wording import sizes_text
 
@@ -44,9 +53,15 @@ def ratio_text(ratio: float | None) -> str:
     return f"{ratio:.{digits}f}{TIMES}"
 
 
-def verdict_text(arm: ArmSummary) -> str:
-    """The verdict and how many cases have it, such as ``variant 30/36``."""
-    return NOTHING if arm.verdict is None else f"{arm.verdict} {arm.verdicts[arm.verdict]}/{arm.examined or arm.cases}"
+def verdict_text(arm: ArmSummary, signs: bool = True) -> str:
+    """The verdict and how many cases have it, such as ``variant 30/36``, after its sign if it is to have one."""
+    if arm.verdict is None:
+        return NOTHING
+    return _signed(arm.verdict, f"{arm.verdict} {arm.verdicts[arm.verdict]}/{arm.examined or arm.cases}", signs)
+
+
+def _signed(verdict: Verdict, text: str, signs: bool) -> str:
+    return f"{SIGNS[verdict]} {text}" if signs and verdict in SIGNS else text
 
 
 def share_text(arm: ArmSummary) -> str:
@@ -252,11 +267,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
 
 
-def legend(summary: RunSummary) -> Iterator[str]:
+def legend(summary: RunSummary, signs: bool = True) -> Iterator[str]:
     """What the words and columns of the tables mean, a line each."""
     default = summary.default_arm
     seen = {verdict for arm in summary.arms for verdict in arm.verdicts}
-    yield from (meaning for verdict, meaning in _MEANINGS.items() if verdict in seen)
+    yield from (_signed(verdict, meaning, signs) for verdict, meaning in _MEANINGS.items() if verdict in seen)
     if any(arm.warm is not None for arm in summary.arms):
         yield (
             f"vs {default}: {_possessive(default)} time over the arm's (below 1{TIMES} is slower than {default}); "

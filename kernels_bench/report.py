@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from kernels_bench.commands import command_line
 from kernels_bench.conclusions import (
     ArmSummary,
     OperatorSummary,
@@ -62,10 +63,10 @@ _ASCII = str.maketrans({NOTHING: "-", TIMES: "x", "±": "+-", "…": "...", "·"
 def render(summary: RunSummary, console: Console) -> None:
     """Print a run's tables, findings, warnings and whereabouts."""
     if console.encoding.lower().startswith("utf"):
-        _print(summary, console)
+        _print(summary, console, signs=True)
         return
     plain = Console(file=StringIO(), width=console.width, color_system=None, force_terminal=False)
-    _print(summary, plain)
+    _print(summary, plain, signs=False)
     assert isinstance(plain.file, StringIO)
     text = plain.file.getvalue().translate(_ASCII).encode("ascii", "replace").decode("ascii")
     console.out(text, end="", highlight=False)
@@ -97,12 +98,12 @@ class _Column:
     justify: Literal["left", "right"] = "right"
 
 
-def _columns(operator: OperatorSummary) -> list[_Column]:
+def _columns(operator: OperatorSummary, signs: bool = True) -> list[_Column]:
     """Everything that is said of an operator's arms, as text."""
     arms = _offering(operator)
     columns = [
         _Column(("", "arm"), tuple(arm.arm for arm in arms), "left"),
-        _Column(("verdict", "(cases)"), tuple(verdict_text(arm) for arm in arms), "left"),
+        _Column(("verdict", "(cases)"), tuple(verdict_text(arm, signs) for arm in arms), "left"),
     ]
     if any(arm.timed for arm in arms):
         columns += _speed_columns(operator)
@@ -182,10 +183,10 @@ def _line(columns: Sequence[_Column], cells: Sequence[str], widths: Sequence[int
 # --- the terminal -----------------------------------------------------------------------------------------
 
 
-def _print(summary: RunSummary, console: Console) -> None:
+def _print(summary: RunSummary, console: Console, signs: bool) -> None:
     for operator in summary.operators:
-        _print_operator(operator, console)
-    for line in legend(summary):
+        _print_operator(operator, console, signs)
+    for line in legend(summary, signs):
         _say(console, line, style="dim", indent=2)
     if summary.notices:
         console.print()
@@ -205,7 +206,7 @@ def _print(summary: RunSummary, console: Console) -> None:
     _print_whereabouts(summary, console)
 
 
-def _print_operator(operator: OperatorSummary, console: Console) -> None:
+def _print_operator(operator: OperatorSummary, console: Console, signs: bool) -> None:
     _say(console, f"{operator.operator}, {cases(operator.cases)}", style="bold")
     offering = _offering(operator)
     for text in sentences(offering, operator.default_arm):
@@ -213,7 +214,7 @@ def _print_operator(operator: OperatorSummary, console: Console) -> None:
     if tried := tried_text(operator):
         _say(console, tried, style="dim", indent=2)
     console.print()
-    if not _print_table(_columns(operator), offering, console):
+    if not _print_table(_columns(operator, signs), offering, console):
         for text in same_bits_lines(offering):
             _say(console, text, indent=2)
     if operator.lengths:
@@ -263,11 +264,8 @@ def _print_whereabouts(summary: RunSummary, console: Console) -> None:
     time = f" ({duration(facts.seconds)})" if facts.seconds is not None else ""
     _say(console, f"results   {facts.directory}{time}", indent=10)
     if facts.missing:
-        _say(
-            console,
-            f"missing   {facts.missing} measurements; go on with --resume {facts.directory}",
-            indent=10,
-        )
+        _say(console, f"missing   {facts.missing} measurements; go on with", indent=10)
+        _command(console, command_line(options={"resume": facts.directory}))
 
 
 def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:

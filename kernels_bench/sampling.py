@@ -16,6 +16,9 @@ FULL_CLOCK = 0.97
 GOOD_ENOUGH = 0.0025
 """Stop when half of the median's 95 % interval is below this share of the median."""
 
+UNKNOWN = 0.5
+"""A median of which half of that interval is a larger share is not known."""
+
 FEWEST = 5
 """Fewer samples than this have no 90 % spread worth naming."""
 
@@ -95,6 +98,8 @@ def _warnings(samples: Samples, used: Sequence[float], full_clock_mhz: float) ->
     if len(used) < FEWEST:
         found.append(f"only {len(used)} samples: raise --timeout or choose a smaller shape")
     error = median_error(used)
-    if error > 0.02:
+    if error > UNKNOWN:
+        found.append("the median is not known: samples spread too much; close other programs and run again")
+    elif error > 0.02:
         found.append(f"median known to ±{100 * error:.1f} % only: close other programs and run again")
     return found

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from kernels_bench import terminal
 from kernels_bench.cases import Case, at_token
+from kernels_bench.commands import command_line
 from kernels_bench.conclusions import ArmFact, RunFacts, RunSummary
 from kernels_bench.coverage import relations_left_out
 from kernels_bench.crew import Crew
@@ -38,6 +40,7 @@ from kernels_bench.results import (
 )
 from kernels_bench.runner import Runner
 from kernels_bench.summary import exit_status, summarise_run
+from kernels_bench.wording import apart, most_apart
 from kernels_bench.workers import WorkerError, read_catalogue
 from profiles.environment import Environment, read_environment_with
 from profiles.ranges import RangesNotRecorded
@@ -133,7 +136,7 @@ def _environment(catalogue: Catalogue) -> Environment:
 def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, started: float) -> int:
     interrupted = False
     try:
-        with display_for(Console(stderr=True)) as display:
+        with display_for(terminal.console(stderr=True)) as display:
             _announce(plan, run, display)
             _work(plan, run, early, display, outputs.replay)
     except KeyboardInterrupt:
@@ -144,7 +147,8 @@ def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, star
         run.close()
     status = report(run.path, outputs)
     if interrupted:
-        print(f"kernels_bench: interrupted; go on with --resume {run.path}", file=sys.stderr)
+        again = command_line(options={"resume": str(run.path)})
+        print(f"kernels_bench: interrupted; go on with {again}", file=sys.stderr)
         return INTERRUPTED_STATUS
     return status
 
@@ -189,7 +193,7 @@ def report(directory: Path, outputs: Outputs) -> int:
     summary = summary_of(directory)
     texts = ((outputs.json, to_json), (outputs.markdown, markdown))
     if "-" not in (outputs.json, outputs.markdown):
-        render(summary, Console())
+        render(summary, terminal.console())
     for target, text_of in texts:
         if target is not None:
             write(target, text_of(summary))
@@ -306,10 +310,9 @@ def _show(case: Case, comparison: Comparison, found: Counterexample | None, cons
         say(f"{where}: all bits agree")
         return
     say(f"{where}: {found.rows} of {found.rows_compared} rows differ, in {found.elements} elements")
-    ulp = "NaN" if found.ulp is None else f"{found.ulp} ulp"
     say(
         f"first: row {found.row}{at_token(found.token)} "
         f"(position {found.reference.position}, then {found.company.position}), "
         f"element {found.index}: {found.expected!r} ({found.expected_bits}) became {found.got!r} "
-        f"({found.got_bits}), {ulp} apart; at most {found.max_ulp} ulp anywhere"
+        f"({found.got_bits}), which differ by {apart(found)}; at most by {most_apart(found)} anywhere"
     )

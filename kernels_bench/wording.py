@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 from kernels_bench.cases import Case, at_token
 from kernels_bench.commands import command_line
 from kernels_bench.conclusions import RunFacts
 from kernels_bench.records import CompanyRef, Counterexample, Order, RelationResult
+
+MOST_ULP = 4096
+"""Of more ULPs the number tells little but that zero is near."""
 
 
 def rerun_command(case: Case, plugin: str | None = None) -> str:
@@ -40,11 +44,9 @@ def sizes_text(sizes: Sequence[int]) -> str:
 def describe(found: Counterexample) -> str:
     """A counterexample in one sentence, without its case."""
     rows = "" if found.rows_compared == 1 else f" in {found.rows:,} of {found.rows_compared:,} rows"
-    first = "NaN" if found.ulp is None else _ulp(found.ulp)
-    most = "" if found.max_ulp in (None, found.ulp) else f", at most by {_ulp(found.max_ulp or 0)}"
     return (
         f"{found.relation}: row {found.row}{at_token(found.token)} differs {_between(found)}: "
-        f"{_many(found.elements, 'element')}{rows}, the first by {first}{most}: "
+        f"{_many(found.elements, 'element')}{rows}, the first by {apart(found)}{_others(found)}: "
         f"{_number(found.expected)} became {_number(found.got)}"
     )
 
@@ -74,6 +76,31 @@ _COMPANIES = {
     "tails": "by decode",
     "placed": "pages elsewhere",
 }
+
+
+def apart(found: Counterexample) -> str:
+    """How far the first differing element's two values are apart, in ULPs only where their number tells something."""
+    if found.ulp is None or not isfinite(found.expected) or not isfinite(found.got):
+        return "NaN" if found.ulp is None else "infinity"
+    if found.ulp == 0:
+        return "the sign of zero"
+    # Across zero, or many binades, there lie millions of numbers, however near the two values are.
+    return _ulp(found.ulp) if found.ulp <= MOST_ULP else f"{abs(found.got - found.expected):.2g}"
+
+
+def most_apart(found: Counterexample) -> str:
+    """How far any element's two values are apart at most, in ULPs as far as these tell something."""
+    if found.max_ulp is None:
+        return "NaN"
+    return _ulp(found.max_ulp) if found.max_ulp <= MOST_ULP else f"more than {_ulp(MOST_ULP)}"
+
+
+def _others(found: Counterexample) -> str:
+    """How far the other elements differ, where that is more and can be told."""
+    told = found.ulp is None or found.ulp <= MOST_ULP
+    if found.max_ulp is None or found.max_ulp == found.ulp or not told:
+        return ""
+    return f", {'at most' if found.max_ulp <= MOST_ULP else 'others'} by {most_apart(found)}"
 
 
 def _number(value: float) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from kernels_bench.arms import (
+    Arm,
     Device,
     Kernel,
     PluginError,
@@ -32,6 +33,7 @@ from kernels_bench.catalogue import catalogue
 from kernels_bench.ceiling import measure_ceiling
 from kernels_bench.launch import requests
 from kernels_bench.memory import poisoned_allocations, ran_out_of_memory
+from kernels_bench.mistakes import told
 from kernels_bench.operators import operators
 from kernels_bench.order.picture import picture
 from kernels_bench.order.reading import Reading, Task
@@ -135,7 +137,7 @@ class Worker:
         start = time.perf_counter()
         arm = load_plugin(request.plugin) if request.plugin else arms()[request.arm]
         self._plugin = request.plugin
-        self._kernels = kernels_of(arm)
+        self._kernels = self._kernels_of(arm)
         if self._device.type == "cuda":
             self._kept_telemetry = _telemetry()
         return ArmStart(
@@ -145,6 +147,17 @@ class Worker:
             pid=os.getpid(),
             seconds=time.perf_counter() - start,
         )
+
+    def _kernels_of(self, arm: Arm) -> Mapping[str, Kernel]:
+        """An arm's kernels; a plugin that cannot give any is told the line of it."""
+        try:
+            return kernels_of(arm)
+        except PluginError as error:
+            raise PluginError(f"plugin {self._plugin}: {error}" if self._plugin else str(error)) from error
+        except Exception as error:
+            if self._plugin is None or isinstance(error, Unsupported) or ran_out_of_memory(error):
+                raise
+            raise PluginError(f"plugin {self._plugin}: kernels() raises {told(error, self._plugin)}") from error
 
     def _verify(self, request: Verify) -> Verification:
         self._forget()
@@ -331,7 +344,7 @@ def serve(connection: Connection) -> None:
         try:
             reply = worker.answer(request)
         except Exception as error:
-            if not isinstance(error, (Unsupported, KernelFault, PluginError)):
+            if not isinstance(error, (Unsupported, KernelFault, PluginError)) or error.__cause__ is not None:
                 sys.excepthook(type(error), error, error.__traceback__)
             reply = worker.failure(error)
         if isinstance(reply, Failure):

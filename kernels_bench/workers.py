@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
@@ -16,9 +15,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import kernels_bench
 from kernels_bench.cases import Record, printable
 from kernels_bench.protocol import AskCatalogue, Catalogue, Failure, LoadArm
+from profiles.invocation import import_path, python
 from profiles.ranges import under_nsys
 
 START_TIMEOUT_S = 600.0
@@ -54,8 +53,8 @@ class Guard:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from kernels_bench.launch import guard; guard()"],
-            env={**os.environ, **_import_path()},
+            python("-c", "from kernels_bench.launch import guard; guard()"),
+            env={**os.environ, **import_path()},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,  # who reads this process's output must not wait for the guard
             stderr=subprocess.DEVNULL,
@@ -103,8 +102,8 @@ class Worker:
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", program, str(theirs.fileno()), str(os.getpid())],
-                env={**os.environ, **_import_path(), **environment},
+                python("-m", program, str(theirs.fileno()), str(os.getpid())),
+                env={**os.environ, **import_path(), **environment},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -228,12 +227,6 @@ def end(workers: Collection[Worker]) -> None:
 def ended_in_words(code: int) -> str:
     """What became of a process that ended with this return code, as a part of a sentence."""
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-
-
-def _import_path() -> dict[str, str]:
-    """Let workers find this package also where it is not installed but run from a checkout."""
-    root = str(Path(kernels_bench.__file__).parent.parent)
-    return {"PYTHONPATH": os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)}
 
 
 def read_catalogue(

@@ -1,4 +1,4 @@
-"""``python -m profiles``."""
+"""``python -m profiles``, and the installed command ``samebits-profiles``."""
 
 from profiles.cli import main
 

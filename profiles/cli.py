@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import typer
 from profiles.analysis import analyse
 from profiles.capture import Collector, after_the_run, capture_with_nsys, capture_with_torch, default_directory
 from profiles.cut import cut
+from profiles.invocation import called, note_call
 from profiles.tables import write_csv
 from profiles.trace import ReportError
 from profiles.wording import in_words
@@ -24,7 +26,7 @@ app = typer.Typer(
     help="Record a run with a profiler, and explain what it recorded.",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 
 
@@ -42,9 +44,12 @@ def warn(message: str) -> None:
 @app.command("capture")
 def capture_command(
     command: Annotated[list[str], typer.Argument(help="After --: the command to record.")],
-    out: Annotated[Path | None, typer.Option(help="New directory; default samebits-profiles/DATE.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="New directory for the report.  [default: samebits-profiles/DATE]", metavar="DIR"),
+    ] = None,
     range_: Annotated[
-        str | None, typer.Option("--range", help="Record only this NVTX range.", metavar="NAME@DOMAIN")
+        str | None, typer.Option("--range", help="Record only this NVTX range.  [default: all]", metavar="NAME@DOMAIN")
     ] = None,
     whole: Annotated[
         bool, typer.Option("--whole", help="A run of kernels_bench: record all of it, at a cost to its medians.")
@@ -55,7 +60,9 @@ def capture_command(
         typer.Option(help="A further option for nsys profile; may be repeated.", metavar="--NAME=VALUE"),
     ] = None,
 ) -> None:
-    """Record a command: python -m profiles capture -- python -m kernels_bench --quick.
+    """Record the command after --.
+
+    Such as a run of kernels_bench: capture -- kernels-bench --quick.
 
     Recording slows kernels down. So a run of kernels_bench is recorded when it is over: it then does what it timed, and
     its counterexamples, once more. --whole, or a --range, records the run itself.
@@ -81,7 +88,7 @@ def capture_command(
             line, chosen = (None if whole or range_ else after_the_run(command)) or (command, range_)
             captured = capture_with_nsys(line, place, chosen, warn, nsys_option or ())
         if captured.reports:
-            warn(f"recorded: python -m profiles analyze {place / captured.reports[0]}")
+            warn(f"recorded: {shlex.join([*called('profiles'), 'analyze', str(place / captured.reports[0])])}")
     raise typer.Exit(captured.exit_status)
 
 
@@ -98,7 +105,9 @@ def analyze_command(
     json: Annotated[str | None, typer.Option(help="Write everything (- for standard output).", metavar="FILE")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page with pictures.", metavar="FILE")] = None,
 ) -> None:
-    """Say what ran in which range; with --run, check its medians and explain its verdicts.
+    """Say what ran in which range.
+
+    With --run, its medians are checked and its verdicts explained.
 
     Exit status: 0; 2 if the report or the run cannot be read.
     """
@@ -125,9 +134,17 @@ def analyze_command(
 def cut_command(
     report: Annotated[Path, typer.Argument(help="An SQLite export of nsys.")],
     to: Annotated[Path, typer.Argument(help="The new, smaller export.")],
-    range_: Annotated[str, typer.Option("--range", help="Regular expression over domain:message.", metavar="PATTERN")],
+    range_: Annotated[
+        str,
+        typer.Option(
+            "--range", help="Which ranges to keep: a regular expression over domain:message.", metavar="PATTERN"
+        ),
+    ],
 ) -> None:
-    """Cut a report to some ranges, without environment, paths and names of machines: to keep it or give it away."""
+    """Cut a report to some ranges.
+
+    Environment, paths and names of machines are left out, so that it can be kept or given away.
+    """
     with _reporting():
         left = cut(report, to, range_)
     print(f"{to}: {left} kernels, copies and fills")
@@ -159,4 +176,5 @@ def _reporting() -> Iterator[None]:
 
 def main() -> None:
     """Entry point."""
-    app(prog_name="python -m profiles")
+    note_call()
+    app(prog_name=" ".join(called("profiles")))

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from profiles.invocation import foreign, import_path
 from profiles.torch_recorder import VARIABLE, asked_for, recorder
 from profiles.trace import ReportError
 
 WHOLE = "program"
 """The range around a program that is recorded as a whole."""
 
-_ROOT = Path(__file__).resolve().parents[1]
 # Their own processes announce ranges, and by these they are recorded: the parent has nothing to record.
 _ANNOUNCING = ("kernels_bench", "e2e")
 _WITH_VALUE = ("-X", "-W")
@@ -38,7 +38,8 @@ def recorded_command(command: Sequence[str]) -> list[str]:
         raise ReportError("--collector torch needs a program: python FILE, python -m MODULE or python -c CODE")
     if program[0] == "-m" and program[1:2] and program[1].split(".")[0] in _ANNOUNCING:
         return list(command)
-    return [command[0], *options, "-m", "profiles.torch_run", *program]
+    # Not from the current directory, where another `profiles` may lie; the program itself looks there as ever.
+    return [command[0], *options, "-P", "-m", "profiles.torch_run", *program]
 
 
 def _options(words: Sequence[str]) -> list[str]:
@@ -54,10 +55,9 @@ def _options(words: Sequence[str]) -> list[str]:
 
 def recording_environment(folder: Path) -> dict[str, str]:
     """The environment of a command that is recorded into a folder."""
-    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
     # The profiler reports every start and stop otherwise.
     quiet = {"KINETO_LOG_LEVEL": "99"}
-    return {**quiet, **os.environ, VARIABLE: str(folder.resolve()), "PYTHONPATH": path}
+    return {**quiet, **os.environ, VARIABLE: str(folder.resolve()), **import_path()}
 
 
 def main() -> None:
@@ -76,16 +76,24 @@ def main() -> None:
 def _run(words: Sequence[str]) -> None:
     if words[0] == "-m":
         sys.argv = list(words[1:])
-        sys.path[0] = os.getcwd()
+        _look_first(os.getcwd())
         runpy.run_module(words[1], run_name="__main__", alter_sys=True)
     elif words[0] == "-c":
         sys.argv = ["-c", *words[2:]]
-        sys.path[0] = ""
+        _look_first("")
         exec(compile(words[1], "<string>", "exec"), {"__name__": "__main__"})
     else:
         sys.argv = list(words)
-        sys.path[0] = str(Path(words[0]).resolve().parent)
+        _look_first(str(Path(words[0]).resolve().parent))
         runpy.run_path(words[0], run_name="__main__")
+
+
+def _look_first(place: str) -> None:
+    """Look for the program's modules where Python would; a ``profiles`` of its own takes the place of ours."""
+    sys.path.insert(0, place)
+    if foreign("profiles") is not None:
+        for name in [name for name in sys.modules if name.partition(".")[0] == "profiles"]:
+            del sys.modules[name]
 
 
 if __name__ == "__main__":

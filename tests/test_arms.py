@@ -93,6 +93,46 @@ def test_the_batch_invariant_module_is_found_by_its_file(
 # --- arms of users' own ------------------------------------------------------------------------------------
 
 
+SHAPE = "expected Shape(label=…, k=…) and, where wanted, n, b, heads, kv_heads, page, tokens"
+HEAD = "from kernels_bench.arms import Arm\nfrom kernels_bench.cases import Shape\n\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "MINE = Shape('mine', 64)\n",
+            "TypeError: BaseModel.__init__() takes 1 positional argument but 3 were given, "
+            f"in line 4 (MINE = Shape('mine', 64)); {SHAPE}",
+        ),
+        (
+            "MINE = Shape(label='mine', n='many')\n",
+            "Shape cannot be made: k: Field required; n: Input should be a valid integer, unable to parse string as an "
+            f"integer, in line 4 (MINE = Shape(label='mine', n='many')); {SHAPE}",
+        ),
+        (
+            "ARM = Arm(nmae='mine', kernels=dict)\n",
+            "TypeError: Arm.__init__() got an unexpected keyword argument 'nmae', in line 4 (ARM = Arm(nmae='mine', "
+            "kernels=dict)); expected Arm(name=…, kernels=…) and, where wanted, claims, summary, ",
+        ),
+        (
+            "ARM = Arm(name='mine' kernels=dict)\n",
+            "SyntaxError: invalid syntax. Perhaps you forgot a comma?, in line 4 (",
+        ),
+        ("def my():\n    return 1 / 0\n\nmy()\n", "ZeroDivisionError: division by zero, in line 5 (return 1 / 0)"),
+        ("import json\njson.loads('{')\n", "JSONDecodeError: Expecting property name"),
+    ],
+)
+def test_a_mistake_in_a_plugin_is_told_with_its_line_and_what_is_expected(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(HEAD + text)
+    with pytest.raises(PluginError) as caught:
+        load_plugin(str(file))
+    assert str(caught.value).startswith(f"plugin {file} does not import: {said}")
+    assert "in line" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 def plugin(place: Path, fields: str) -> str:
     file = place / "my_arm.py"
     head = "from kernels_bench.arms import Arm\nFIELDS = dict(name='mine', kernels=dict)\n"

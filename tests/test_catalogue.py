@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
-from test_cli import environment
+from test_cli import ROOT, environment
 
 from kernels_bench import deferred
 from kernels_bench.catalogue import catalogue
@@ -37,6 +39,56 @@ def test_catalogue_and_plan_of_a_gpu_need_no_torch() -> None:
 def test_a_worker_says_what_is_expected_of_its_device() -> None:
     found = catalogue_of(Selection())
     assert found == catalogue(found.device)
+
+
+OPERATOR = """
+from kernels_bench.operators.base import Operator
+from kernels_bench.cases import Shape
+
+
+class Mine(Operator):
+    name, summary, dims = "mine", "y = x", ("k",)
+    shapes = {shapes}
+    {further}
+    weights = arguments = result_shapes = reference = allowance = bytes_moved = operations = lambda *_: ()
+
+
+OPERATORS = {offered}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"shapes": "(Shape('a', 8),)"},
+            " does not import: TypeError: BaseModel.__init__() takes 1 positional argument but 3 were given, in line 8 "
+            "(shapes = (Shape('a', 8),)); expected Shape(label=…, k=…) and, where wanted, n, b",
+        ),
+        ({"offered": "Mine()"}, ": OPERATORS is <"),
+        (
+            {"offered": "(Mine,)"},
+            ": OPERATORS is (<class 'kernels_bench.operators.of_mine.Mine'>,): expected operators",
+        ),
+        ({"further": "del summary, dims"}, ": operator Mine has no summary and no dims"),
+        ({"further": "timed = 7"}, ": operator mine: TypeError: 'int' object is not iterable"),
+        ({"further": "quick = 'all of them'"}, ": operator mine: OperatorInfo cannot be made: quick: Input should be"),
+    ],
+)
+def test_a_mistake_in_an_operators_file_is_one_line_of_the_command(
+    tmp_path: Path, fields: dict[str, str], said: str
+) -> None:
+    for package in ("kernels_bench", "profiles"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("baselines", "__pycache__"))
+    usual = {"shapes": "(Shape(label='a', k=8),)", "further": "", "offered": "(Mine(),)"}
+    file = tmp_path / "kernels_bench" / "operators" / "of_mine.py"
+    file.write_text(OPERATOR.format(**usual | fields))
+    ended = subprocess.run(
+        [sys.executable, "-m", "kernels_bench", "--list"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr.startswith(f"kernels_bench: {file}{said}")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_deferred_torch_is_torch() -> None:

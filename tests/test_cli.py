@@ -337,7 +337,7 @@ def test_a_terminal_shows_case_count_and_time_left(variant: OnTerminal) -> None:
 
 def test_a_terminal_shows_the_table_and_the_command(variant: OnTerminal) -> None:
     plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", variant.shown)
-    assert re.search(r"torch +variant", plain)
+    assert re.search(r"torch +❌ variant", plain)
     assert "python -m kernels_bench reproduce" in plain
 
 
@@ -408,8 +408,34 @@ def test_list_gives_the_reason_for_each_arm_that_cannot_run(answers: dict[str, E
     text = answers["list"].out
     if "SM" in text.splitlines()[0]:
         pytest.skip("needs a machine without a GPU")
-    assert re.search(r"cublas-restricted +yes +cannot run here: \w+", text)
+    assert re.search(r"^cublas-restricted +yes +cuBLASLt .*; cannot run here: \w+", text, re.MULTILINE)
     assert not re.search(r"^(torch|samebits|gated) .*cannot run here", text, re.MULTILINE)
+
+
+KEPT = ROOT / "profiles" / "baselines" / "h100-80gb-hbm3"
+
+
+def test_without_a_terminal_no_line_is_broken_unless_columns_says_so(answers: dict[str, Ended]) -> None:
+    listed = answers["list"].out.splitlines()
+    assert not any("the same with" in line or "the same," in line for line in listed)
+    assert not any(line.startswith(" ") or line.endswith(" ") for line in listed)
+    assert any(len(line) > 120 for line in listed)
+    inherited = {name: value for name, value in environment().items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "kernels_bench", "report", str(KEPT)]
+    texts = {
+        columns: subprocess.run(
+            command, env=inherited | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+        ).stdout
+        for columns, variables in (("none", {}), ("ci", {"FORCE_COLOR": "1"}), ("100", {"COLUMNS": "100"}))
+    }
+    for text in (texts["none"], re.sub(r"\x1b\[[0-9;]*m", "", texts["ci"])):
+        assert text == texts["none"]
+        assert "same bits as" in text  # the table's widest column
+        # A continued line is indented; so are commands, and the heads of tables by a wider column.
+        assert not re.search(r"^ {2,10}(?!python |verdict )\S", text, re.MULTILINE)
+    prose = [line for line in texts["100"].splitlines() if not line.startswith("    python ")]
+    assert max(map(len, prose)) <= 100
+    assert len(prose) > texts["none"].count("\n")
 
 
 @pytest.mark.parametrize(
@@ -624,7 +650,9 @@ def _verifications(data: bytes) -> list[dict[str, Any]]:
 
 def test_ctrl_c_shows_what_is_known_and_how_to_go_on(story: Story) -> None:
     cut = story.cut["interrupted"]
-    assert cut.ended.err.splitlines()[-1] == f"kernels_bench: interrupted; go on with --resume {cut.directory}"
+    assert cut.ended.err.splitlines()[-1] == (
+        f"kernels_bench: interrupted; go on with python -m kernels_bench --resume {cut.directory}"
+    )
     assert "gated" in cut.ended.out
     assert not CONTROLS.findall(cut.ended.out + cut.ended.err)
 

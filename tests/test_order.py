@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import accumulate
 from typing import NoReturn
 
 import numpy as np
@@ -541,6 +542,26 @@ def test_an_edge_that_moves_with_the_batch_is_seen() -> None:
 )
 def test_orders_in_words(nested: Nested, told: str) -> None:
     assert sentence(built(nested)) == told
+
+
+def test_an_irregular_order_says_how_much_is_left_untold_and_where_it_is_shown() -> None:
+    widths = [1, 2, 3, 4, 5, 1, 3, 2, 2, 5, 1, 4]
+    order: Nested = 0
+    for start, width in zip(accumulate(widths, initial=1), widths, strict=False):
+        order = [order, *range(start, start + width)]
+    assert sentence(built(order)) == (
+        "2 groups of 2 terms, each at once, one after the other, then 3 terms at once, then 4 terms at once, "
+        "then 5 terms at once, then 7 further additions of 5 different kinds; "
+        "too irregular for a sentence: order outlines it, order --svg DIR draws it"
+    )
+
+
+def test_parts_that_are_added_at_once_are_told_once_or_counted() -> None:
+    pairs: list[Nested] = [[first, first + 1] for first in range(0, 12, 2)]
+    assert sentence(built(pairs)) == "6 parts at once, each 2 terms one after the other"
+    told = sentence(built([*pairs, 12]))
+    assert told.startswith("7 parts at once (2 terms one after the other; ")
+    assert "; 3 further parts); too irregular for a sentence: " in told
 
 
 @given(nests(40))

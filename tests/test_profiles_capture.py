@@ -332,14 +332,14 @@ def test_torch_sees_no_other_programs(tmp_path: Path) -> None:
     assert (ended.status, ended.error) == (2, "--range needs --collector nsys: torch's profiler records every range")
 
 
-RUN = "python -m profiles.torch_run"
+RUN = "python -P -m profiles.torch_run"
 
 
 @pytest.mark.parametrize(
     ("command", "recorded"),
     [
         ("python a.py -m", f"{RUN} a.py -m"),
-        ("/x/python3.11 -X dev -u -m mod x", "/x/python3.11 -X dev -u -m profiles.torch_run -m mod x"),
+        ("/x/python3.11 -X dev -u -m mod x", "/x/python3.11 -X dev -u -P -m profiles.torch_run -m mod x"),
         ("python -c pass", f"{RUN} -c pass"),
         ("python -m kernels_bench --quick", "python -m kernels_bench --quick"),
         ("python -m e2e", "python -m e2e"),

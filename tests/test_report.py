@@ -8,10 +8,12 @@ import sys
 from io import BytesIO, StringIO, TextIOWrapper
 from pathlib import Path
 from typing import Any, Literal, NoReturn
+from unicodedata import east_asian_width
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 from test_summary import (
     CEILING,
@@ -30,7 +32,7 @@ from test_summary import (
     verified,
 )
 
-from kernels_bench.conclusions import RunSummary
+from kernels_bench.conclusions import SIGNS, RunSummary
 from kernels_bench.phrases import NOTHING, outcome, ratio_text, sentences
 from kernels_bench.records import AnyRecord, RelationResult, Timing
 from kernels_bench.report import markdown, render, to_json
@@ -98,27 +100,28 @@ def is_command(line: str) -> bool:
 class TestRendered:
     def test_nothing_but_commands_is_wider_than_the_console(self, width: int) -> None:
         lines = shown(a_run(), width).splitlines()
-        assert [line for line in lines if len(line) > width and not is_command(line)] == []
+        assert [line for line in lines if cell_len(line) > width and not is_command(line)] == []
         assert [line for line in lines if line != line.rstrip()] == []
 
     def test_the_table_says_it_all(self, width: int) -> None:
         text = shown(a_run(), width)
-        row = next(line for line in text.splitlines() if re.match(r"vllm +sampled 3/3", line))
-        assert row.split()[3:9] == ["0.33×", "0.18×", "0.16×", "0.55×", "0.82×", "0.33×"]
+        row = next(line for line in text.splitlines() if re.match(r"vllm +✅ sampled 3/3", line))
+        assert row.split()[4:10] == ["0.33×", "0.18×", "0.16×", "0.55×", "0.82×", "0.33×"]
         head = next(line for line in text.splitlines() if line.startswith("arm "))
         assert re.split(r"\s+", head)[:9] == [
             "arm", "(cases)", "torch", "M=1", "M=16", "M=256", "M=2048", "cold", "ceiling"
         ]  # fmt: skip
-        assert re.search(r"^cublas-restricted +variant 1/3 +0.92×", text, re.MULTILINE)
-        assert re.search(r"^torch +variant 3/3 +1×", text, re.MULTILINE)
+        assert re.search(r"^cublas-restricted +❌ variant 1/3 +0.92×", text, re.MULTILINE)
+        assert re.search(r"^torch +❌ variant 3/3 +1×", text, re.MULTILINE)
         assert "…" not in text  # rich's mark of what it cut off
 
     def test_columns_are_aligned(self, width: int) -> None:
         lines = shown(a_run(), width).splitlines()
         start = next(i for i, line in enumerate(lines) if line.startswith("arm "))
-        ends = [lines[start].index("M=2048") + 6] + [
-            lines[row].index("×", lines[start].index("M=2048") - 1) + 1 for row in range(start + 2, start + 6)
-        ]
+        # The speed at M=2048 is the fifth of a row; a sign takes two columns.
+        values = [list(re.finditer("×", line))[4].end() for line in lines[start + 2 : start + 6]]
+        ends = [cell_len(line[:end]) for line, end in zip(lines[start + 2 : start + 6], values, strict=True)]
+        ends.append(lines[start].index("M=2048") + 6)
         assert len(set(ends)) == 1
 
     def test_every_finding_has_its_command_unbroken(self, width: int) -> None:
@@ -151,10 +154,26 @@ class TestRendered:
     def test_plain_unless_a_terminal(self, width: int) -> None:
         assert "\x1b" not in shown(a_run(), width)
         coloured = shown(a_run(), width, terminal=True)
-        assert "\x1b[32msampled 3/3" in coloured  # green
-        assert "\x1b[33mvariant 3/3" in coloured  # yellow: torch claims nothing
-        assert "\x1b[1;31mvariant 1/3" in coloured  # bold red: a broken promise
+        assert "\x1b[32m✅ sampled 3/3" in coloured  # green
+        assert "\x1b[33m❌ variant 3/3" in coloured  # yellow: torch claims nothing
+        assert "\x1b[1;31m❌ variant 1/3" in coloured  # bold red: a broken promise
         assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == shown(a_run(), width)
+
+
+def test_the_terminal_and_the_readme_share_one_vocabulary() -> None:
+    """Sign and word together, in tables, in their legend and in the README's; each sign two columns wide."""
+    texts = {"terminal": shown(a_run(), 120), "markdown": markdown(a_run())}
+    seen = {verdict for arm in a_run().arms for verdict in arm.verdicts if verdict in SIGNS}
+    assert len(seen) >= 3
+    for verdict in seen:
+        for text in texts.values():
+            assert re.search(rf"{SIGNS[verdict]} {verdict}: ", text)
+            assert not re.search(rf"^(?!.*{SIGNS[verdict]}).*{verdict} \d+/\d+", text, re.MULTILINE)
+    readme = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    for verdict in ("sampled", "proven", "variant", "wrong", "failed"):
+        assert f"{SIGNS[verdict]} `{verdict}`: " in readme
+    assert {cell_len(sign) for sign in SIGNS.values()} == {2}
+    assert {east_asian_width(sign) for sign in SIGNS.values()} == {"W"}
 
 
 def test_same_bits_stand_in_the_table_where_there_is_room() -> None:
@@ -172,13 +191,13 @@ def test_a_table_wider_than_the_console_is_not_cut() -> None:
     records: list[AnyRecord] = [verified(case(arm)) for arm in ("torch", name)]
     records += [timed(case(arm), 2048, 10.0) for arm in ("torch", name)]
     text = shown(summarise_run(records, facts()), 40)
-    assert re.search(rf"^{name} sampled 1/1 1.00× +1.00× 1.00× +{NOTHING}$", text, re.MULTILINE)
+    assert re.search(rf"^{name} ✅ sampled 1/1 1.00× +1.00× 1.00× +{NOTHING}$", text, re.MULTILINE)
 
 
 def test_what_was_not_measured_is_a_dash_and_never_a_zero() -> None:
     records: list[AnyRecord] = [verified(case(arm), digests={1: arm}) for arm in ("torch", "vllm")]
     text = shown(summarise_run([*records, timed(case("torch"), 1, 10.0)], facts()))
-    row = re.search(r"^vllm +sampled 1/1 +(.*)$", text, re.MULTILINE)
+    row = re.search(r"^vllm +✅ sampled 1/1 +(.*)$", text, re.MULTILINE)
     assert row is not None
     assert row[1].split() == [NOTHING] * 5  # vs torch, M=1, cold, ceiling, same bits as
 
@@ -204,6 +223,8 @@ def test_a_console_that_knows_ascii_only_gets_ascii() -> None:
     text = raw.getvalue().decode("ascii")
     assert "?" not in text
     assert "0.33x" in text
+    assert re.search(r"^vllm +sampled 3/3 ", text, re.MULTILINE)
+    assert re.search(r"^sampled: no row's bits changed", text, re.MULTILINE)
     assert "-----" in text
 
 
@@ -244,7 +265,8 @@ class TestOutcome:
     def test_of_a_wrong_kernel_and_of_an_unfinished_run(self) -> None:
         summary = summarise_run([verified(case("torch"), wrong="no")], facts(missing=7))
         assert outcome(summary) == "torch gave wrong results; the run is not complete (exit status 1)."
-        assert "missing   7 measurements; go on with --resume samebits-runs/2026-01-31-120000" in shown(summary)
+        again = "    python -m kernels_bench --resume samebits-runs/2026-01-31-120000"
+        assert f"missing   7 measurements; go on with\n{again}\n" in shown(summary)
 
     def test_of_a_run_that_proves_nothing(self) -> None:
         only_torch = summarise_run([verified(case("torch"))], facts())
@@ -287,7 +309,7 @@ class TestMarkdown:
             rows = table.strip().splitlines()
             assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
             assert re.fullmatch(r"\| [:\-| ]+ \|", rows[1])
-        assert "| vllm | sampled 3/3 | 0.33× | 0.18× | 0.16× | 0.55× | 0.82× | 0.33× |" in tables[0]
+        assert "| vllm | ✅ sampled 3/3 | 0.33× | 0.18× | 0.16× | 0.55× | 0.82× | 0.33× |" in tables[0]
 
     def test_names_device_versions_and_command(self) -> None:
         text = markdown(a_run())

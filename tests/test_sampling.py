@@ -1,6 +1,7 @@
 """What samples say: the median's interval holds, slow clocks are set aside, readers are warned."""
 
 import math
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -146,6 +147,8 @@ WARNINGS = {
         [900.0, 900.0],
         ("SM clock 900 of 1980 MHz", "only 2 samples", "median known to"),
     ),
+    "anything": ([1.0, 900.0] * 6, [], ("the median is not known: samples spread too much; close other programs",)),
+    "not positive": ([0.0] * 12, [], ("the median is not known: ",)),
 }
 
 
@@ -157,3 +160,5 @@ def test_readers_are_warned_just_when_they_must_be_and_told_the_remedy(case: str
     for warning, start in zip(found, expected, strict=True):
         assert warning.startswith(start)
         assert ": " in warning
+        # A percentage that tells something, or none.
+        assert all(float(share) <= 50 for share in re.findall(r"([\d.]+) %", warning))

@@ -1,6 +1,7 @@
 """The summary of a run, from made-up records."""
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,7 @@ from kernels_bench.summary import (
     geometric_mean,
     summarise_run,
 )
+from kernels_bench.wording import describe
 from profiles.environment import Environment
 from profiles.telemetry import DeviceFacts
 
@@ -496,6 +498,36 @@ class TestSameBits:
             Verification(case=case("samebits"), status="failed", reason="no", digests={1: "a"}),
         ]
         assert arm_of(run(*records), "vllm").same_bits == ()
+
+
+class TestDifferences:
+    """ULPs are counted where their number tells something; elsewhere the values' distance does."""
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ({"ulp": 1, "max_ulp": 2}, "the first by 1 ulp, at most by 2 ulp: 0.125 became 0.125976562"),
+            ({"ulp": 3, "max_ulp": 3}, "the first by 3 ulp: "),
+            ({"ulp": 4096, "max_ulp": 4096}, "the first by 4,096 ulp: "),
+            (
+                {"ulp": 876609536, "max_ulp": 1809894016, "expected": 0.0, "got": 1.8e-7},
+                "the first by 1.8e-07: 0 became 1.8e-07",
+            ),
+            (
+                {"ulp": 3403776, "max_ulp": 3403776, "expected": -2.18657078e-07, "got": -1.70286512e-07},
+                "the first by 4.8e-08: ",
+            ),
+            ({"ulp": 2, "max_ulp": 10**9}, "the first by 2 ulp, others by more than 4,096 ulp: "),
+            ({"ulp": 0, "max_ulp": 0, "expected": 0.0, "got": -0.0}, "the first by the sign of zero: 0 became -0"),
+            ({"ulp": None, "max_ulp": None, "got": math.nan}, "the first by NaN: 0.125 became nan"),
+            ({"ulp": 10**9, "max_ulp": 10**9, "got": math.inf}, "the first by infinity: 0.125 became inf"),
+        ],
+    )
+    def test_are_told_in_a_form_that_tells_something(self, values: dict[str, Any], said: str) -> None:
+        found = counterexample(5, **values)
+        assert f"3,986 elements, {said}" in describe(found)
+        largest = re.findall(r"([\d,]+) ulp", describe(found))
+        assert all(int(count.replace(",", "")) <= 4096 for count in largest)
 
 
 class TestNotices:

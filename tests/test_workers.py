@@ -134,7 +134,10 @@ def test_an_arm_that_does_not_start_keeps_no_other_waiting(aboard: Aboard) -> No
         answers[request.case.arm].append(reply)
     for reply in answers["stillborn"]:
         assert isinstance(reply, Failure)
-        assert reply.reason == "stillborn did not start: OSError: libfast.so.3 is missing"
+        assert reply.reason == (
+            f"stillborn did not start: plugin {PLUGINS / 'does_not_start.py'}: kernels() raises OSError: libfast.so.3 "
+            'is missing, in line 11 (raise OSError("libfast.so.3 is missing"))'
+        )
     assert [type(reply) for reply in answers["failing"]] == [Verification, Verification]
     assert [start.arm for start in aboard.up] == ["failing"]
 

@@ -6,7 +6,6 @@ To add an arm is to add a file here, or to pass one with ``--plugin``.
 from kernels_bench.arms.base import (
     Arm,
     Kernel,
-    PluginError,
     PreparedKernel,
     Unsupported,
     arms,
@@ -17,6 +16,7 @@ from kernels_bench.arms.base import (
     said_by,
 )
 from kernels_bench.cases import Device
+from kernels_bench.mistakes import PluginError
 
 __all__ = [
     "Arm", "Device", "Kernel", "PluginError", "PreparedKernel", "Unsupported",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kernels_bench.cases import Claims, Device, first_line, suggestion
+from kernels_bench.cases import Claims, Device, suggestion
 from kernels_bench.discovery import offering
+from kernels_bench.mistakes import PluginError, told
 from kernels_bench.operators import operators
 from kernels_bench.relations import relations
 
@@ -44,10 +47,6 @@ def prepared(kernel: Kernel, arguments: Sequence[Any]) -> Callable[[], Any]:
 
 class Unsupported(Exception):  # noqa: N818 - an answer, not an error
     """Raised by a kernel for what it does not offer; the case ends as ``unsupported(reason)``."""
-
-
-class PluginError(Exception):
-    """A plugin that cannot be used; the message says why."""
 
 
 def _nothing() -> str:
@@ -122,16 +121,28 @@ def load_plugin(path: str) -> Arm:
     if spec is None or spec.loader is None:
         raise PluginError(f"plugin {path}: not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
+    _find_siblings(Path(path))
     try:
         spec.loader.exec_module(module)
     except BaseException as error:  # a user's file may raise anything, SystemExit too
-        raise PluginError(f"plugin {path} does not import: {type(error).__name__}: {error}") from error
+        raise PluginError(f"plugin {path} does not import: {told(error, path)}") from error
     arm = getattr(module, "ARM", None)
     if not isinstance(arm, Arm):
         raise PluginError(f"plugin {path} has no ARM: end it with ARM = Arm(name=…, kernels=lambda: {{…}})")
     if wrong := next(_wrong_fields(arm), None):
         raise PluginError(f"plugin {path}: {wrong}")
     return arm
+
+
+def _find_siblings(plugin: Path) -> None:
+    """Let a plugin import what lies in the current directory, or beside it, though nothing of ours is looked for there.
+
+    The current directory goes first, as in every ``python -m``; by now the modules that this process needs are loaded.
+    """
+    here, beside = os.getcwd(), str(plugin.resolve().parent)
+    sys.path[:] = [here, *(place for place in sys.path if place != here)]
+    if beside not in sys.path:
+        sys.path.append(beside)
 
 
 def kernels_of(arm: Arm) -> Mapping[str, Kernel]:
@@ -156,10 +167,12 @@ def said_by(arm: Arm, callback: str, *arguments: Device) -> str:
     Raises:
         PluginError: it raises something, or gives no text.
     """
+    asked = getattr(arm, callback)
     try:
-        said = getattr(arm, callback)(*arguments)
+        said = asked(*arguments)
     except BaseException as error:  # SystemExit too, as in a plugin's import
-        raise PluginError(f"{callback} raises {type(error).__name__}: {first_line(error)}") from error
+        code = getattr(asked, "__code__", None)
+        raise PluginError(f"{callback} raises {told(error, code.co_filename if code else '')}") from error
     if said is not None and not isinstance(said, str):
         raise PluginError(f"{callback} gives {said!r} instead of a text")
     return said or ""

@@ -123,6 +123,12 @@ def _arm(suffix: str, summary: str, splits: int, scheduled: bool, claims: bool =
 
 ARMS = (
     _arm("", "vLLM's FlashAttention 3, KV splits by its heuristic", 0, scheduled=True),
-    _arm("-graph", "the same with splits bounded as under CUDA graphs", GRAPH_SPLITS, scheduled=True),
-    _arm("-invariant", "the same with one split, as in batch-invariant mode", 1, scheduled=False, claims=True),
+    _arm("-graph", "vLLM's FlashAttention 3, KV splits bounded as under CUDA graphs", GRAPH_SPLITS, scheduled=True),
+    _arm(
+        "-invariant",
+        "vLLM's FlashAttention 3 with one KV split, as in batch-invariant mode",
+        1,
+        scheduled=False,
+        claims=True,
+    ),
 )

@@ -112,5 +112,9 @@ def _arm(suffix: str, summary: str, invariant: bool) -> Arm:
 
 ARMS = (
     _arm("", "vLLM's Triton decode over a latent cache, KV splits by the longest sequence", invariant=False),
-    _arm("-invariant", "the same with one split, as in batch-invariant mode", invariant=True),
+    _arm(
+        "-invariant",
+        "vLLM's Triton decode over a latent cache with one KV split, as in batch-invariant mode",
+        invariant=True,
+    ),
 )

@@ -93,5 +93,5 @@ def _arm(suffix: str, summary: str, claims: bool) -> Arm:
 
 ARMS = (
     _arm("", "vLLM's Triton attention: 3-D for small decode batches, else 2-D", claims=False),
-    _arm("-invariant", "the same, always 2-D, as in batch-invariant mode", claims=True),
+    _arm("-invariant", "vLLM's Triton attention, always 2-D, as in batch-invariant mode", claims=True),
 )

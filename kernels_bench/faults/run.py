@@ -29,6 +29,7 @@ def run_all(names: Sequence[str] | None, seeds: Sequence[int], display: Display)
     tasks = [(name, seed) for seed in seeds for name in chosen]
     display.phase("faults", len(tasks))
     found: dict[tuple[str, int], Score] = {}
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # they begin without the current directory's modules
     # Processes of their own, since a GPU cannot be used after a fork, and one thread each, since kernels are small.
     with ProcessPoolExecutor(_processes(), multiprocessing.get_context("spawn"), _alone) as pool:
         running = {pool.submit(_one, *task): task for task in tasks}

@@ -6,11 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import ModuleType
 from typing import Any, ClassVar, TypeAlias
 
 from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.deferred import torch
 from kernels_bench.discovery import offering
+from kernels_bench.mistakes import PluginError
 from kernels_bench.relations.base import Company, Ids, Need
 from kernels_bench.rows import hostile_rows, row_table
 from kernels_bench.transfer import on_device
@@ -213,6 +215,23 @@ def row_ids(company: Company, device: torch.device) -> torch.Tensor:
 
 @cache
 def operators() -> dict[str, Operator]:
-    """Every operator by name, in the order of their files' ``ORDER`` and of their ``OPERATORS``."""
+    """Every operator by name, in the order of their files' ``ORDER`` and of their ``OPERATORS``.
+
+    Raises:
+        PluginError: a file offers something else.
+    """
     files = sorted(offering(__package__, "OPERATORS"), key=lambda file: getattr(file, "ORDER", 0))
-    return {operator.name: operator for file in files for operator in file.OPERATORS}
+    return {operator.name: operator for file in files for operator in _offered(file)}
+
+
+def _offered(file: ModuleType) -> Sequence[Operator]:
+    """A file's operators, each with everything that makes one."""
+    offered = file.OPERATORS
+    if not isinstance(offered, Sequence) or not all(isinstance(one, Operator) for one in offered):
+        raise PluginError(
+            f"{file.__file__}: OPERATORS is {offered!r}: expected operators, such as OPERATORS = (Mine(),)"
+        )
+    for one in offered:
+        if missing := [name for name in ("name", "summary", "dims", "shapes") if not hasattr(one, name)]:
+            raise PluginError(f"{file.__file__}: operator {type(one).__name__} has no {' and no '.join(missing)}")
+    return offered

@@ -11,6 +11,12 @@ from kernels_bench.order.tree import Tree
 _MOST_RUNS = 4
 """Runs of equal steps that are told one by one."""
 
+_FURTHER = " further "
+"""Stands before what is counted and not told."""
+
+IRREGULAR = "too irregular for a sentence: order outlines it, order --svg DIR draws it"
+"""Ends the sentence of an order that it does not tell to its end."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -84,7 +90,8 @@ def sentence(tree: Tree) -> str:
     """The order in one sentence, such as ``256 groups of 16 terms, each at once, one after the other``."""
     if tree.terms == 1:
         return "one term"
-    return _sum(Folded(tree), tree.nodes - 1)
+    told = _sum(Folded(tree), tree.nodes - 1)
+    return f"{told}; {IRREGULAR}" if _FURTHER in told else told
 
 
 def _sum(folded: Folded, node: int) -> str:
@@ -95,7 +102,9 @@ def _sum(folded: Folded, node: int) -> str:
     runs = [list(run) for _, run in groupby(folded.steps(node), key=lambda step: step.shape)]
     told = [_run(folded, run) for run in runs[:_MOST_RUNS]]
     if len(runs) > _MOST_RUNS:
-        told.append(f"{sum(len(run) for run in runs[_MOST_RUNS:])} further steps of other shapes")
+        further = [step for run in runs[_MOST_RUNS:] for step in run]
+        kinds = len({step.shape for step in further})
+        told.append(f"{len(further)}{_FURTHER}additions of {kinds} different kind{'s' if kinds > 1 else ''}")
     return ", then ".join(told)
 
 
@@ -113,11 +122,21 @@ def _run(folded: Folded, run: Sequence[Step]) -> str:
         if count == 1:
             return f"{width} terms{which} at once"
         return f"{count} groups of {width} terms{which}, each at once, one after the other{_way(starts, width)}"
-    size = folded.size(items[0])
     if count == 1:
-        inner = "; ".join(_sum(folded, item) if folded.children(item) else "a term" for item in items[:_MOST_RUNS])
-        return f"({inner})" if len(items) == 1 else f"{len(items)} parts at once ({inner})"
+        return _at_once(folded, items)
+    size = folded.size(items[0])
     return f"{count} " + _parts(folded, items[0], size, 1, f", added one after the other{_way(starts, size)}")
+
+
+def _at_once(folded: Folded, items: Sequence[int]) -> str:
+    """One step of items of which some are sums."""
+    if len(items) > 1 and len({folded.shapes[item] for item in items}) == 1:
+        return f"{len(items)} parts at once, each {_sum(folded, items[0])}"
+    parts = [_sum(folded, item) if folded.children(item) else "a term" for item in items[:_MOST_RUNS]]
+    if len(items) > _MOST_RUNS:
+        parts.append(f"{len(items) - _MOST_RUNS}{_FURTHER}parts")
+    inner = "; ".join(parts)
+    return f"({inner})" if len(items) == 1 else f"{len(items)} parts at once ({inner})"
 
 
 def _parts(folded: Folded, part: int, apart: int, between: int, how: str) -> str:
