@@ -343,8 +343,9 @@ def compare_command(
         str, typer.Option(help="What gives status 1: verdict-worse, missing, bits, slower=N%; or none.", metavar="LIST")
     ] = USUALLY,
 ) -> None:
-    """Say whether a second run may replace a first one: verdicts, cases, bits and medians.
+    """Say whether a second run may replace a first one.
 
+    Compared are verdicts, cases, bits and medians.
     Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, or no
     case was verified in both.
     """
