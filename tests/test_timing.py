@@ -211,19 +211,22 @@ def test_a_timed_case_ends_with_both_medians(operator: str, m: int) -> None:
     assert Timing.model_validate_json(found.model_dump_json()) == found
 
 
+COMPILES_US = 2_000_000  # much, so that a busy machine's pauses are less
+
+
 def test_the_first_calls_compilation_is_kept_apart_from_the_samples() -> None:
     made = []
 
     def kernel(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-        busy(100)() if made else busy(400_000)()
+        busy(100)() if made else busy(COMPILES_US)()
         made.append(None)
         return torch.empty(len(a), b.shape[1])
 
     found = timed("mm", kernel, 4)
     assert found.warm_samples is not None
-    assert found.compile_ms >= 400
-    assert max(found.warm_samples.us) < 50_000
-    assert found.wall_ms < 400
+    assert found.compile_ms >= COMPILES_US / 1e3
+    assert max(found.warm_samples.us) < COMPILES_US / 2
+    assert found.wall_ms < COMPILES_US / 1e3
 
 
 def test_a_timed_case_gives_the_kernel_its_rows() -> None:
