@@ -18,7 +18,7 @@ from kernels_bench.storage import MANIFEST
 
 ARGUMENTS = (
     *("--op", "attention_decode,mean", "--arm", "varies,samebits", "--plugin", PLUGINS / "varies.py"),
-    *("--shapes", "4x2x16x16x65,96", "--batch", "1,4,17", "--dtype", "bf16"),
+    *("--shapes", "4x2x16x16x65,96", "--batch", "1,4,17", "--dtype", "bf16,fp32"),
 )
 
 
