@@ -62,6 +62,34 @@ class Done:
         return list(FORMAT.read_records(self.path))
 
 
+def diverged(done: Done, arm: ArmName) -> bool:
+    """Whether any answer has other tokens or bits than the needle's own, alone: compared here, and not by the verdict.
+
+    An engine's default kernels add as the processor's libraries do, in a batch otherwise or not.
+    """
+    (alone,) = [one for one in done.records if isinstance(one, Alone) and one.arm == arm]
+    trials = [one for one in done.records if isinstance(one, Trial) and one.arm == arm]
+    own = alone.answers[: len(alone.answers) // 2]
+    for answer in (*alone.answers, *(answer for trial in trials for answer in trial.answers)):
+        expected = own[answer.needle]
+        if (answer.tokens, answer.logprobs) != (expected.tokens, expected.logprobs):
+            return True
+        if any(a != b for a, b in zip(answer.prompt, expected.prompt, strict=False)):
+            return True
+    return False
+
+
+def serial_holds_and_the_baseline_is_called_what_it_is(done: Done) -> None:
+    """Whatever the processor: one request at a time keeps its bits, and is called so where this run could see more."""
+    assert not diverged(done, "serial")
+    varies = diverged(done, "baseline")
+    assert {arm: verdict.verdict for arm, verdict in done.verdicts.items()} == {
+        "baseline": "variant" if varies else "inconclusive",
+        "serial": "invariant" if varies else "inconclusive",
+    }
+    assert done.status == (0 if varies else 3), done.err
+
+
 def start(path: Path, *words: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],

@@ -24,10 +24,12 @@ from e2e_runs import (
     Done,
     asked_as_stated,
     baseline_on_cpu,
+    diverged,
     ended_under_a_profiler,
     finish,
     prompts_are_watched,
     runs,
+    serial_holds_and_the_baseline_is_called_what_it_is,
     start,
     words_of,
 )
@@ -50,12 +52,12 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return finish(start(path, "--num-trials", 3, "--arms", "baseline,serial"), path)
 
 
-def test_the_baseline_diverges_and_one_request_at_a_time_does_not(both: Done) -> None:
+def test_one_request_at_a_time_does_not_diverge_and_the_baseline_is_called_what_it_is(both: Done) -> None:
+    serial_holds_and_the_baseline_is_called_what_it_is(both)
     found = both.verdicts
-    assert {arm: verdict.verdict for arm, verdict in found.items()} == {"baseline": "variant", "serial": "invariant"}
-    assert max(found["baseline"].distinct_bits) > 1
+    differ = max(*found["baseline"].distinct_bits, *found["baseline"].distinct_prompts) > 1
+    assert differ == diverged(both, "baseline")
     assert found["serial"].distinct_bits == found["serial"].distinct_tokens == (1, 1)
-    assert both.status == 0, both.err
 
 
 def test_two_commands_that_need_the_same_checkpoint_write_it_once(tmp_path: Path) -> None:
@@ -184,6 +186,8 @@ def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) ->
 
 
 def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path: Path) -> None:
+    if not diverged(both, "baseline"):
+        pytest.skip("needs a processor whose libraries add otherwise in a batch (AMD with AVX2 and Intel with AMX do)")
     command = next(line for line in both.out.splitlines() if "again: " in line).partition("again: ")[2]
     words = shlex.split(command)[1:]
     done = subprocess.run(
@@ -263,7 +267,7 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
 def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
     words = ("--num-trials", 3, "--arms", "baseline,serial", "--interleave")
     done = finish(start(tmp_path / "run", *words), tmp_path / "run")
-    assert done.status == 0, done.err
+    serial_holds_and_the_baseline_is_called_what_it_is(done)
     made = [(r.arm, r.trial) for r in done.records if isinstance(r, Trial)]
     assert made == [(arm, n) for n in range(3) for arm in ("baseline", "serial")] + [("baseline", STAGGERED)]
     assert "Trial 2/3: batch_size=" in done.out
@@ -386,10 +390,11 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return finish(process, path)
 
 
-def test_a_model_too_small_to_diverge_is_inconclusive(captured: Done) -> None:
+def test_a_model_that_does_not_diverge_is_inconclusive(captured: Done) -> None:
     (found,) = captured.verdicts.values()
-    assert found.verdict == "inconclusive"
-    assert "has not the power" in found.reason
+    varies = diverged(captured, "baseline")  # it is too small to, on the processors seen
+    assert found.verdict == ("variant" if varies else "inconclusive")
+    assert ("has not the power" in found.reason) != varies
     (up,) = [r for r in captured.records if isinstance(r, Started)]
     assert up.vocabulary == 4096
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from test_cli import environment, kernels_bench
-from test_workers import Faulty, run_beside_torch
+from test_workers import Faulty, run_beside
 
 from kernels_bench.records import Verification
 from kernels_bench.results import read_records
@@ -34,7 +34,7 @@ REASONS = {
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory: pytest.TempPathFactory) -> Faulty:
     chosen = ("--batch", "16", "--relation", "repeat")
-    return run_beside_torch(tmp_path_factory.mktemp("failing"), "failing_gpu", range(64, 71), *chosen)
+    return run_beside("torch", tmp_path_factory.mktemp("failing"), "failing_gpu", range(64, 71), *chosen)
 
 
 @pytest.mark.parametrize("k", REASONS)

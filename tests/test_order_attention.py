@@ -245,12 +245,17 @@ def test_decode_and_prefill_add_alike_in_samebits() -> None:
     assert len(set(found.values())) == 1
 
 
+def latent(kernel: Kernel) -> Kernel:
+    """A paged kernel over the latent cache, whose keys begin with its values."""
+    return lambda q, cache, batch: kernel(q, cache[:, :, None], cache[:, :, None, :512], batch)
+
+
 def test_the_latent_cache_is_read_too() -> None:
-    kernel = arms()["torch"].kernels()["mla_decode"]
-    found = read("mla_decode", kernel, 17, "flat", (1, 3))
+    found = read("mla_decode", latent(arms()["samebits"].kernels()["attention_decode"]), 17, "flat", (1, 3))
     assert found.refused == {}
-    assert found.trees[1].terms == 17
-    # It divides the weights before it multiplies them, which rounds those that are not alike.
+    assert found.trees == dict.fromkeys((1, 3), built([folded(list(range(16))), 16]))
+    kernel = latent(by_query(lambda m: online(8, slip=1 + 2.0**-20)))
+    assert read("mla_decode", kernel, 17, "flat", (1,)).trees == {1: built(one_after_the_other(range(17)))}
     assert "rounded before they cancelled" in read("mla_decode", kernel, 17, "rising", (1,)).refused[1]
 
 

@@ -22,31 +22,44 @@ PLUGIN = """
 from kernels_bench.arms import Arm
 from kernels_bench.faults import faults
 
-ARM = Arm(name="{name}", claims=True, kernels=lambda: {{"mm": faults()["split_k_by_rows"].{which}()}})
+CHOSEN = {{"mm": "split_k_by_rows", "softmax": "batch_maximum"}}
+ARM = Arm(name="{name}", kernels=lambda: {{operator: faults()[fault].{which}() for operator, fault in CHOSEN.items()}})
 """
+
+
+def written(folder: Path, name: str, which: str) -> Path:
+    path = folder / f"{name}.py"
+    path.write_text(PLUGIN.format(name=name, which=which))
+    return path
 
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    path = tmp_path / "planted.py"
-    path.write_text(PLUGIN.format(name="planted", which="make"))
-    return path
+    """An arm with planted faults."""
+    return written(tmp_path, "planted", "make")
 
 
-def test_an_order_that_is_always_the_same_is_proven_told_written_and_drawn(tmp_path: Path) -> None:
-    words = ("--op", "mm,softmax", "--arm", "samebits", "--shapes", "64,96", "--dtype", "fp32", "--batch", "1,5,9")
+@pytest.fixture
+def honest(tmp_path: Path) -> Path:
+    """The same kernels without the faults."""
+    return written(tmp_path, "honest", "control")
+
+
+def test_an_order_that_is_always_the_same_is_proven_told_written_and_drawn(honest: Path, tmp_path: Path) -> None:
+    what = ("--op", "mm,softmax", "--arm", "honest", "--plugin", honest)
+    words = (*what, "--shapes", "64,96", "--dtype", "fp32", "--batch", "1,5,9")
     done = kernels_bench("order", *words, "--svg", tmp_path / "drawn", "--json", tmp_path / "order.json")
     assert done.status == 0, done.err
-    assert "samebits/mm/64x96/fp32: proven" in done.out
-    assert "M=1 to 9 (3): 96 terms one after the other" in done.out
+    assert "honest/mm/64x96/fp32: proven" in done.out
+    assert "M=1 to 9 (3): 4 parts of 24 terms, added one after the other: each 24 terms one after the other" in done.out
     assert "it holds for" in done.out
     found = json.loads((tmp_path / "order.json").read_text())
     orders = {one["case"]["operator"]: one["read"]["order"] for one in found}
     assert {order["status"] for order in orders.values()} == {"proven"}
     assert orders["mm"]["found"][0]["sizes"] == [1, 5, 9]
     drawn = {path.name: ElementTree.fromstring(path.read_text()) for path in (tmp_path / "drawn").iterdir()}
-    assert set(drawn) == {"samebits-mm-64x96-fp32-M1.svg", "samebits-softmax-96-fp32-M1.svg"}
-    assert drawn["samebits-mm-64x96-fp32-M1.svg"].findtext(f"{SVG}title") == orders["mm"]["found"][0]["words"]
+    assert set(drawn) == {"honest-mm-64x96-fp32-M1.svg", "honest-softmax-96-fp32-M1.svg"}
+    assert drawn["honest-mm-64x96-fp32-M1.svg"].findtext(f"{SVG}title") == orders["mm"]["found"][0]["words"]
 
 
 def test_an_order_that_depends_on_the_batch_is_told_with_a_witness(plugin: Path) -> None:
@@ -62,16 +75,16 @@ def test_an_order_that_depends_on_the_batch_is_told_with_a_witness(plugin: Path)
     assert "proven" not in done.out
 
 
-def test_a_runs_verdict_knows_the_order(plugin: Path, tmp_path: Path) -> None:
+def test_a_runs_verdict_knows_the_order(plugin: Path, honest: Path, tmp_path: Path) -> None:
     words = ("--op", "mm", "--shapes", "16,64", "--dtype", "fp32", "--batch", "1,16,17,33", "--out", tmp_path / "run")
-    done = kernels_bench(*words, "--arm", "planted,samebits", "--plugin", plugin)
+    done = kernels_bench(*words, "--arm", "planted,honest", "--plugin", plugin, "--plugin", honest)
     assert done.status == 1
     found = {r.case.arm: r for r in read_records(tmp_path / "run") if isinstance(r, Verification)}
     assert {arm: record.order.status for arm, record in found.items() if record.order} == {
         "planted": "variant",
-        "samebits": "proven",
+        "honest": "proven",
     }
-    assert {arm: record.verdict for arm, record in found.items()} == {"planted": "variant", "samebits": "proven"}
+    assert {arm: record.verdict for arm, record in found.items()} == {"planted": "variant", "honest": "proven"}
     assert "proven: so it was, and the order of addition was read out" in done.out
 
 

@@ -34,11 +34,15 @@ def test_the_plugin_runs_as_shown(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 1), done.stderr
     verified = [record for record in read_records(tmp_path / "run") if isinstance(record, Verification)]
-    assert {record.case.arm for record in verified} == {"torch", "mine"}
-    # Whether the order is proven too is a question of the time that reading it takes here.
-    assert {record.verdict for record in verified} <= {"sampled", "proven"}
+    found = {record.case.arm: record for record in verified}
+    assert {arm: (record.status, record.wrong) for arm, record in found.items()} == {
+        "torch": ("measured", ""),
+        "mine": ("measured", ""),
+    }
+    # Both add with torch's own mean: whether that varies is for the processor's libraries to say.
+    assert (done.returncode == 1) == (found["mine"].verdict == "variant")
 
 
 def test_the_published_schema_is_that_of_the_records() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from test_cli import kernels_bench
+from test_cli import PLUGINS, kernels_bench
 
 from kernels_bench.plan import UsageError
 from kernels_bench.progress import PlainDisplay
@@ -16,7 +16,10 @@ from kernels_bench.recheck import exit_status, in_words, recheck
 from kernels_bench.results import RECORDS
 from kernels_bench.storage import MANIFEST
 
-ARGUMENTS = ("--op", "attention_decode,mean", "--arm", "torch,samebits", "--batch", "1,4,17", "--dtype", "bf16")
+ARGUMENTS = (
+    *("--op", "attention_decode,mean", "--arm", "varies,samebits", "--plugin", PLUGINS / "varies.py"),
+    *("--shapes", "4x2x16x16x65,96", "--batch", "1,4,17", "--dtype", "bf16,fp32"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +46,7 @@ def doctored(run: Path, target: Path, was: str, now: object) -> Path:
 def test_every_counterexample_comes_out_the_same(run: Path) -> None:
     done = kernels_bench("recheck", run)
     found = recheck(run, None, 60.0, PlainDisplay(Console(quiet=True)))
-    assert found
+    assert {one.case.operator for one in found} == {"attention_decode", "mean"}
     assert all(one.same for one in found)
     assert done.status == 0
     assert done.out.strip() == f"{len(found)} of {len(found)} counterexamples came out the same, to the last bit"
@@ -51,7 +54,7 @@ def test_every_counterexample_comes_out_the_same(run: Path) -> None:
 
 def test_other_bits_than_the_runs_are_told(run: Path, tmp_path: Path) -> None:
     changed = doctored(run, tmp_path / "changed", "got_bits", "0x1234")
-    done = kernels_bench("recheck", changed, "--arm", "torch")
+    done = kernels_bench("recheck", changed, "--arm", "varies")
     assert done.status == 1
     assert done.out.startswith("0 of ")
     assert "other bits" in done.out
@@ -69,7 +72,7 @@ def test_a_counterexample_that_no_longer_differs_is_told(run: Path, tmp_path: Pa
                 result["counterexample"]["reference"] = result["counterexample"]["company"]
         lines.append(json.dumps(record) + "\n")
     (path / RECORDS).write_text("".join(lines))
-    found = recheck(path, ["torch"], 60.0, PlainDisplay(Console(quiet=True)))
+    found = recheck(path, ["varies"], 60.0, PlainDisplay(Console(quiet=True)))
     assert found
     assert not any(one.same for one in found)
     assert all("all bits agree now" in line for line in list(in_words(found))[1:])
@@ -95,21 +98,21 @@ def test_arms_without_counterexamples_have_nothing_to_recheck(run: Path) -> None
 
 def test_an_arm_that_the_run_does_not_have_is_refused(run: Path) -> None:
     with pytest.raises(UsageError, match=r"^--arm smebits: the run has no such arm; did you mean samebits\?$"):
-        recheck(run, ["torch", "smebits"], 60.0, PlainDisplay(Console(quiet=True)))
+        recheck(run, ["varies", "smebits"], 60.0, PlainDisplay(Console(quiet=True)))
 
 
 def test_what_cannot_be_tried_is_no_finding_that_came_out_otherwise(run: Path, tmp_path: Path) -> None:
     untried = doctored(
         run, tmp_path / "untried", "company", {"spec": "sideways:3", "size": 3, "launch": "eager", "position": 0}
     )
-    found = recheck(untried, ["torch"], 60.0, PlainDisplay(Console(quiet=True)))
+    found = recheck(untried, ["varies"], 60.0, PlainDisplay(Console(quiet=True)))
     assert found
     assert all("sideways:3" in one.reason for one in found)
     assert exit_status(found) == 3
 
 
 def test_the_graver_of_two_ends_is_the_status(run: Path) -> None:
-    held, *_ = recheck(run, ["torch"], 60.0, PlainDisplay(Console(quiet=True)))
+    held, *_ = recheck(run, ["varies"], 60.0, PlainDisplay(Console(quiet=True)))
     otherwise = held.model_copy(update={"now": None})
     untried = otherwise.model_copy(update={"reason": "its arm cannot run here"})
     assert exit_status([]) == exit_status([held]) == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from profile_reports import Launch, Span, profiles, write_report
-from test_cli import kernels_bench
+from test_cli import PLUGINS, kernels_bench
 from test_profiles_run import MESSAGE, timing, write_run
 
 from kernels_bench.records import Timing, Verification
@@ -17,12 +17,13 @@ from profiles.analysis import analyse
 from profiles.capture import after_the_run
 from profiles.ranges import REPLAY
 
-ARGUMENTS = ("--op", "mm", "--arm", "torch,samebits", "--shapes", "512,512", "--dtype", "fp32", "--batch", "1,16")
+VARIES = ("--arm", "varies,samebits", "--plugin", PLUGINS / "varies.py")
+ARGUMENTS = ("--op", "mm", *VARIES, "--shapes", "64,96", "--dtype", "fp32", "--batch", "1,16")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that is over; torch's fp32 mm is batch-variant on every CPU seen."""
+    """A run that is over, with one counterexample."""
     path = tmp_path_factory.mktemp("replay") / "run"
     assert kernels_bench(*ARGUMENTS, "--relation", "repeat,batch_size", "--partial", "--out", path).status == 0
     return path
@@ -37,7 +38,7 @@ def test_a_run_that_is_over_is_replayed_and_nothing_else(run: Path, tmp_path: Pa
         for result in record.relations
         if result.counterexample is not None
     ]
-    timed = {f"{one.case.arm}/mm/512x512,fp32/{one.m}" for one in before if isinstance(one, Timing)}
+    timed = {f"{one.case.arm}/mm/64x96,fp32/{one.m}" for one in before if isinstance(one, Timing)}
     assert len(broken) == 1
     assert len(timed) == 4
     line = (sys.executable, "-m", "kernels_bench", "--resume", run, "--replay")

@@ -698,7 +698,7 @@ def test_a_kernel_that_fails_where_no_relation_looks_fails() -> None:
 def test_the_companies_that_differ_are_named_so_that_the_threshold_shows() -> None:
     def by_size(x: torch.Tensor) -> torch.Tensor:
         # Another order of addition below 32 rows.
-        return x.sum(-1) / x.shape[-1] if len(x) >= 32 else x.flip(-1).cumsum(-1)[:, -1] / x.shape[-1]
+        return row_sum(x if len(x) >= 32 else x.flip(1)) / x.shape[1]
 
     case = Case(arm="planted", operator="mean", shape=Shape(label="test", k=257), precision=Precision.parse("fp32"))
     subject = Subject(case, operators()["mean"], by_size, seed=0, universe=128, device=torch.device("cpu"))
