@@ -6,15 +6,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from e2e.arms import check_engine
-from e2e.models import cache_directory, checkpoint
-from e2e.options import ArmName, Options, check, check_backend, known_backends
-from e2e.processes import Task, describe_device, processes, run_arm
+from e2e.checkpoints.resolve import cache_directory, checkpoint
 from e2e.records import Ledger, read_ledger
-from e2e.session import warn
-from e2e.summary import overhead, speeds, verdicts
-from e2e.trials import trials_of
-from kernels_bench.workers import WorkerError
+from e2e.report.speeds import overhead, speeds, verdicts
+from e2e.run.processes import Task, describe_device, processes, run_arm
+from e2e.run.run_arms import warn
+from e2e.workload.arms import check_engine
+from e2e.workload.options import ArmName, Options, check, check_backend, known_backends
+from e2e.workload.trials import trials_of
+from kernels_bench.workers.process import WorkerError
 
 
 def run_benchmark_with_batch_invariant(  # noqa: PLR0913, PLR0917 - upstream's signature

@@ -14,9 +14,14 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from e2e.arms import check_engine, check_room, default_arms
-from e2e.models import DEFAULT, EMBEDDED, ModelError, cache_directory, checkpoint, usual_model
-from e2e.options import (
+from e2e.checkpoints.resolve import DEFAULT, EMBEDDED, ModelError, cache_directory, checkpoint, usual_model
+from e2e.records import FORMAT, Manifest, RunDirectory, read_ledger
+from e2e.report.speeds import exit_status, verdicts
+from e2e.report.text import header, report
+from e2e.run.processes import describe_device
+from e2e.run.run_arms import run_all, warn
+from e2e.workload.arms import check_engine, check_room, default_arms
+from e2e.workload.options import (
     PREFIX,
     VARIABLES,
     ArmName,
@@ -27,20 +32,15 @@ from e2e.options import (
     known_backends,
     read_options,
 )
-from e2e.processes import describe_device
-from e2e.records import FORMAT, Manifest, RunDirectory, read_ledger
-from e2e.report import header, report
-from e2e.session import run_all, warn
-from e2e.summary import exit_status, verdicts
-from e2e.trials import arms_with, trial_name, trial_named, trials_of
-from kernels_bench.cases import Device, suggestion
-from kernels_bench.plan import UsageError, timeout_of
-from kernels_bench.progress import display_for
-from kernels_bench.storage import ResultsError, default_directory, timestamp
-from kernels_bench.terminal import console
-from kernels_bench.workers import WorkerError
-from profiles.environment import differences, read_environment_with
+from e2e.workload.trials import arms_with, trial_name, trial_named, trials_of
+from kernels_bench.commands.workload import UsageError, timeout_of
+from kernels_bench.console.progress import display_for
+from kernels_bench.console.terminal import console
+from kernels_bench.records.cases import Device, suggestion
+from kernels_bench.workers.process import WorkerError
+from profiles.instruments.environment import differences, read_environment_with
 from profiles.invocation import called, note_call
+from profiles.run_files.run_directory import ResultsError, default_directory, timestamp
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
 

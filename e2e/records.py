@@ -11,11 +11,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from e2e.options import ArmName, Options
-from e2e.trials import has_trial, trials_of
-from kernels_bench.cases import Device, Record
-from kernels_bench.storage import Format, StoredRun
-from profiles.environment import Environment
+from e2e.workload.options import ArmName, Options
+from e2e.workload.trials import has_trial, trials_of
+from kernels_bench.records.cases import Device, Record
+from profiles.instruments.environment import Environment
+from profiles.run_files.run_directory import Format, StoredRun
 
 SCHEMA_VERSION = 1
 
@@ -28,7 +28,7 @@ class Answer(Record):
         tokens: ids of the tokens generated.
         logprobs: of each token, the 32 bits of its fp32 log probability as a whole number.
         prompt: likewise of the needle's own tokens from its second on; none where it was not watched, see
-            `e2e.prompts.watched`.
+            `e2e.workload.prompts.watched`.
     """
 
     needle: int
@@ -88,7 +88,7 @@ class Trial(Record):
 
     Attributes:
         arm: its name.
-        trial: its number; -2 where the sequences came one after another (`e2e.trials.STAGGERED`).
+        trial: its number; -2 where the sequences came one after another (`e2e.workload.trials.STAGGERED`).
         batch_size: sequences.
         prompt_tokens: of all prompts.
         places: where each needle stood.
@@ -149,7 +149,7 @@ class Manifest(Record):
         options: what the engines were given.
         model: what the model's name stood for here.
         arms: those that were asked for.
-        trials: those that were asked for, see `e2e.trials`; None, in runs of before they were kept: all.
+        trials: those that were asked for, see `e2e.workload.trials`; None, in runs of before they were kept: all.
         device: what the engines ran on.
         environment: versions, settings and hardware that results depend on.
     """

@@ -12,25 +12,25 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from kernels_bench.agreement import agreement
-from kernels_bench.gate import USUALLY, in_words, read_gate
-from kernels_bench.gate import exit_status as gate_status
-from kernels_bench.interpreter import treat_rows_alike
-from kernels_bench.listing import print_catalogue
-from kernels_bench.mistakes import PluginError
-from kernels_bench.orders import draw, read_cases
-from kernels_bench.orders import exit_status as order_status
-from kernels_bench.orders import in_words as order_words
-from kernels_bench.plan import UsageError, timeout_of
-from kernels_bench.progress import display_for
-from kernels_bench.recheck import exit_status as recheck_status
-from kernels_bench.recheck import in_words as recheck_words
-from kernels_bench.recheck import recheck
+from kernels_bench.commands.compare import agreement
+from kernels_bench.commands.gate import USUALLY, in_words, read_gate
+from kernels_bench.commands.gate import exit_status as gate_status
+from kernels_bench.commands.order import draw, read_cases
+from kernels_bench.commands.order import exit_status as order_status
+from kernels_bench.commands.order import in_words as order_words
+from kernels_bench.commands.recheck import exit_status as recheck_status
+from kernels_bench.commands.recheck import in_words as recheck_words
+from kernels_bench.commands.recheck import recheck
+from kernels_bench.commands.run.command import Outputs, begin, catalogue_of, go_on, report, reproduce_one, write
+from kernels_bench.commands.workload import UsageError, timeout_of
+from kernels_bench.console.mistakes import PluginError
+from kernels_bench.console.progress import display_for
+from kernels_bench.console.terminal import console
+from kernels_bench.device.triton_interpreter import treat_rows_alike
+from kernels_bench.records.manifest import ResultsError, Selection, schema
 from kernels_bench.relations.base import Comparison, Launch
-from kernels_bench.results import ResultsError, Selection, schema
-from kernels_bench.session import Outputs, begin, catalogue_of, go_on, report, reproduce_one, write
-from kernels_bench.terminal import console
-from kernels_bench.workers import WorkerError
+from kernels_bench.report.catalogue_table import print_catalogue
+from kernels_bench.workers.process import WorkerError
 from profiles.invocation import called, note_call
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130

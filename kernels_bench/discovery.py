@@ -7,7 +7,7 @@ import importlib.util
 import pkgutil
 from types import ModuleType
 
-from kernels_bench.mistakes import PluginError, told
+from kernels_bench.console.mistakes import PluginError, told
 
 
 def offering(package: str, *names: str) -> list[ModuleType]:

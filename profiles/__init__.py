@@ -1,8 +1,8 @@
 """What a measurement stands on: NVTX ranges, device telemetry, a record of the environment; and a look inside.
 
-- `profiles.ranges`: NVTX ranges that cost nothing that shows without a profiler.
-- `profiles.telemetry`: clocks, power, temperature and throttle reasons, read through NVML.
-- `profiles.environment`: hardware, versions and settings that decide whether two runs compare.
+- `profiles.instruments.ranges`: NVTX ranges that cost nothing that shows without a profiler.
+- `profiles.instruments.telemetry`: clocks, power, temperature and throttle reasons, read through NVML.
+- `profiles.instruments.environment`: hardware, versions and settings that decide whether two runs compare.
 - `profiles.capture`, `profiles.analysis`: ``python -m profiles``, which records a run with Nsight Systems or torch's
   profiler and explains what was recorded. Runs are read as files.
 

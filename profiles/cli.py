@@ -11,13 +11,19 @@ from typing import Annotated, NoReturn, TextIO, get_args
 
 import typer
 
-from profiles.analysis import analyse
-from profiles.capture import Collector, after_the_run, capture_with_nsys, capture_with_torch, default_directory
-from profiles.cut import cut
+from profiles.analysis.analyse import analyse
+from profiles.capture.recorder import (
+    Collector,
+    after_the_run,
+    capture_with_nsys,
+    capture_with_torch,
+    default_directory,
+)
 from profiles.invocation import called, note_call
-from profiles.tables import write_csv
-from profiles.trace import ReportError
-from profiles.wording import in_words
+from profiles.output.csv_table import write_csv
+from profiles.output.text import in_words
+from profiles.trace.cut import cut
+from profiles.trace.model import ReportError
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
 
@@ -122,7 +128,7 @@ def analyze_command(
             with _opened(json) as file:
                 file.write(analysis.model_dump_json(indent=2) + "\n")
         if html is not None:
-            from profiles.page import page  # it brings plotly, which nothing else needs
+            from profiles.output.html_page import page  # it brings plotly, which nothing else needs
 
             with _opened(str(html)) as file:
                 file.write(page(analysis))

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from profiles.cut import cut
+from profiles.trace.cut import cut
 
 RANGES = (
     r"^kernels_bench:((warm-up/)?(torch|vllm|samebits)/mm/4096x4096,|(warm-up/)?(torch|samebits)/mean/"

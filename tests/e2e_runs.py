@@ -13,17 +13,17 @@ import psutil
 import pytest
 from test_cli import environment
 
-from e2e.arms import environment as arm_environment
-from e2e.models import cache_directory, checkpoint
-from e2e.options import ArmName, Options
-from e2e.processes import engine_process
-from e2e.prompts import NEEDLE_TEXT, needles
-from e2e.protocol import RunTrial, StartEngine
+from e2e.checkpoints.resolve import cache_directory, checkpoint
 from e2e.records import FORMAT, Alone, AnyRecord, Started, Trial, read_ledger
-from e2e.summary import verdicts
-from e2e.trials import STAGGERED
-from e2e.verdict import ArmVerdict
-from kernels_bench.cases import Device
+from e2e.report.speeds import verdicts
+from e2e.report.verdict import ArmVerdict
+from e2e.run.processes import engine_process
+from e2e.workload.arms import environment as arm_environment
+from e2e.workload.messages import RunTrial, StartEngine
+from e2e.workload.options import ArmName, Options
+from e2e.workload.prompts import NEEDLE_TEXT, needles
+from e2e.workload.trials import STAGGERED
+from kernels_bench.records.cases import Device
 
 NEEDS_ENGINE = [
     pytest.mark.skipif(

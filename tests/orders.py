@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from kernels_bench.operators import RowTensors
-from kernels_bench.order import Tree, tree
+from kernels_bench.order import Tree
+from kernels_bench.order.trees import tree
 
 Nested = int | list["Nested"]
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels_bench.agreement import LEAST_US, Agreement, agreement, all_changes
-from kernels_bench.cases import Case, Precision, Shape
-from kernels_bench.gate import KINDS, USUALLY, Gate, exit_status, failures, in_words, read_gate
-from kernels_bench.gathered import Found
-from kernels_bench.plan import UsageError
-from kernels_bench.records import Summary, Timing
+from kernels_bench.commands.compare import LEAST_US, Agreement, agreement, all_changes
+from kernels_bench.commands.gate import KINDS, USUALLY, Gate, exit_status, failures, in_words, read_gate
+from kernels_bench.commands.workload import UsageError
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.latest_records import Found
+from kernels_bench.records.results import Summary, Timing
 
 BASELINE = sorted((Path(__file__).parent.parent / "profiles" / "baselines").iterdir())[0]
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from kernels_bench.arms import Arm, PluginError, arms, kernels_of, load_plugin, said_by, vllm_invariant
-from kernels_bench.cases import Device
+from kernels_bench.arms import Arm, PluginError, arms, kernels_of, load_plugin, said_by
+from kernels_bench.arms.vllm import batch_invariant as vllm_invariant
 from kernels_bench.operators import operators
+from kernels_bench.records.cases import Device
 
 CPU = Device(type="cpu", name="a CPU")
 H100 = Device(type="cuda", name="H100", capability=(9, 0))
@@ -94,7 +95,7 @@ def test_the_batch_invariant_module_is_found_by_its_file(
 
 
 SHAPE = "expected Shape(label=…, k=…) and, where wanted, n, b, heads, kv_heads, page, tokens"
-HEAD = "from kernels_bench.arms import Arm\nfrom kernels_bench.cases import Shape\n\n"
+HEAD = "from kernels_bench.arms import Arm\nfrom kernels_bench.records.cases import Shape\n\n"
 
 
 @pytest.mark.parametrize(

@@ -13,21 +13,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from kernels_bench.arms import Kernel, torch_attention, torch_flex, triton_mla
+from kernels_bench.arms import Kernel
+from kernels_bench.arms.pytorch import flex_attention as torch_flex
+from kernels_bench.arms.pytorch import padded_attention as torch_attention
+from kernels_bench.arms.pytorch.padded_attention import attention as padded_attention
 from kernels_bench.arms.samebits import cpu_attention
-from kernels_bench.arms.torch_attention import attention as padded_attention
-from kernels_bench.cases import Case, Precision, Shape
-from kernels_bench.comparison import same_bits
-from kernels_bench.operators import Operator, operators, sequences
+from kernels_bench.arms.vllm import triton_mla
+from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.attention import AttentionPrefill
-from kernels_bench.operators.sequences import KINDS, census, entries, kv_lengths
-from kernels_bench.paged import PagedBatch
-from kernels_bench.records import Verification
+from kernels_bench.operators.inputs import sequences
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
+from kernels_bench.operators.inputs.sequences import KINDS, census, entries, kv_lengths
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, company, relations
 from kernels_bench.relations.base import HOSTILE, STRANGER, sweep
-from kernels_bench.subject import KernelFault, Subject
-from kernels_bench.verification import Verifier
-from kernels_bench.wording import describe
+from kernels_bench.report.summary.findings_text import describe
+from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.kernel_under_test import KernelFault, Subject
+from kernels_bench.verification.verifier import Verifier
 
 CPU = torch.device("cpu")
 OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")

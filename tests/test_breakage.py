@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_summary import broken, case, held, verified
 
-from kernels_bench.breakage import breakages, numbers, where
-from kernels_bench.cases import Shape
-from kernels_bench.records import RelationResult
+from kernels_bench.records.cases import Shape
+from kernels_bench.records.results import RelationResult
+from kernels_bench.report.summary.broken_relations import breakages, numbers, where
 
 HEADS = Shape(label="gemma-2-9b/attention", heads=16, kv_heads=8, k=256, page=16, tokens=4097)
 

@@ -26,8 +26,8 @@ import psutil
 import pytest
 
 from kernels_bench.cli import app
-from kernels_bench.records import AnyRecord, Timing, Verification
-from kernels_bench.results import RECORDS, read_records
+from kernels_bench.records.manifest import RECORDS, read_records
+from kernels_bench.records.results import AnyRecord, Timing, Verification
 
 PLUGINS = Path(__file__).parent / "plugins"
 ROOT = Path(__file__).parent.parent
@@ -95,7 +95,7 @@ def workers_of(parent: int) -> list[psutil.Process]:
             running = process.status() != psutil.STATUS_ZOMBIE
         except psutil.Error:
             continue
-        if running and "kernels_bench.launch" in words and words[-1] == str(parent):
+        if running and "kernels_bench.workers" in words and words[-1] == str(parent):
             found.append(process)
     return found
 

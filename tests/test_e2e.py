@@ -28,23 +28,32 @@ from hypothesis import strategies as st
 from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
-from e2e.arms import CLAIMING, check_room, default_arms
-from e2e.arms import environment as arm_environment
-from e2e.engine import fp32_bits
-from e2e.models import DEFAULT, ModelError, checkpoint
-from e2e.online import is_loopback
-from e2e.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends, read_options
-from e2e.presets import PRESETS, configuration
-from e2e.prompts import batch, needles, watched
+from e2e.checkpoints.presets import PRESETS, configuration
+from e2e.checkpoints.resolve import DEFAULT, ModelError, checkpoint
+from e2e.engine.online.client import is_loopback
+from e2e.engine.worker import fp32_bits
 from e2e.records import FORMAT, Alone, Answer, Ledger, Lost, Manifest, Speeds, Started, Trial, read_ledger
-from e2e.report import divergence_in_words, header, repeat_command, report
-from e2e.session import in_turn
-from e2e.summary import beside_baseline, exit_status, overhead, paired_overheads, speed, speeds, verdicts
-from e2e.trials import STAGGERED, WARM_UP, arms_with, has_trial, trial_in_words, trial_name, trial_named, trials_of
-from e2e.verdict import difference, judge, same
-from kernels_bench.cases import Device, Record
-from kernels_bench.storage import timestamp
-from profiles.environment import read_environment
+from e2e.report.speeds import beside_baseline, exit_status, overhead, paired_overheads, speed, speeds, verdicts
+from e2e.report.text import divergence_in_words, header, repeat_command, report
+from e2e.report.verdict import difference, judge, same
+from e2e.run.run_arms import in_turn
+from e2e.workload.arms import CLAIMING, check_room, default_arms
+from e2e.workload.arms import environment as arm_environment
+from e2e.workload.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends, read_options
+from e2e.workload.prompts import batch, needles, watched
+from e2e.workload.trials import (
+    STAGGERED,
+    WARM_UP,
+    arms_with,
+    has_trial,
+    trial_in_words,
+    trial_name,
+    trial_named,
+    trials_of,
+)
+from kernels_bench.records.cases import Device, Record
+from profiles.instruments.environment import read_environment
+from profiles.run_files.run_directory import timestamp
 
 CPU = Device(type="cpu", name="a CPU")
 GPU = Device(type="cuda", name="NVIDIA H100", capability=(9, 0), uuid="u")
@@ -773,7 +782,7 @@ def test_shared_memory_of_a_server_that_is_killed_is_freed(tmp_path: Path) -> No
     server.write_text(SERVER_WITH_SHARED_MEMORY)
     (tmp_path / "vllm" / "__init__.py").touch()
     with subprocess.Popen(
-        [sys.executable, "-m", "e2e.serve", str(os.getpid())],
+        [sys.executable, "-m", "e2e.engine.online.serve", str(os.getpid())],
         env={**environment(), "PYTHONPATH": f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"},
         stdout=subprocess.PIPE,
         text=True,
@@ -861,18 +870,21 @@ def ends_with_its_parent(code: str, child: str, *words: object, **variables: obj
 
 def test_what_writes_a_checkpoint_ends_with_the_command(tmp_path: Path) -> None:
     """It waits for its turn here, as behind another command that writes the same one."""
-    code = "import sys, pathlib, e2e.models as m; m.checkpoint('synthetic:tiny', pathlib.Path(sys.argv[1]), print)"
+    load = "import sys, pathlib, e2e.checkpoints.resolve as m"
+    code = f"{load}; m.checkpoint('synthetic:tiny', pathlib.Path(sys.argv[1]), print)"
     (tmp_path / "models").mkdir()
     with (tmp_path / "models" / "synthetic-tiny.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert ends_with_its_parent(code, "e2e.make_checkpoint", tmp_path)
+        assert ends_with_its_parent(code, "e2e.checkpoints.make", tmp_path)
 
 
 def test_what_looks_for_the_usual_model_ends_with_the_command(tmp_path: Path) -> None:
     """Its library waits for a network here."""
     (tmp_path / "huggingface_hub.py").write_text("import time; time.sleep(600)")
     path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
-    assert ends_with_its_parent("import e2e.models as m; m.usual_model()", "huggingface_hub", PYTHONPATH=path)
+    assert ends_with_its_parent(
+        "import e2e.checkpoints.resolve as m; m.usual_model()", "huggingface_hub", PYTHONPATH=path
+    )
 
 
 def test_an_unknown_preset_is_refused_and_other_names_are_vllms(tmp_path: Path) -> None:

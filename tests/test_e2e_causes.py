@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2e.causes import ServerError, cause, last_error, last_words
+from e2e.engine.error_causes import ServerError, cause, last_error, last_words
 
 CORE = "(EngineCore pid=10111) ERROR 11-23 08:58:29 [core.py:1510] "
 ASKED = "Traceback (most recent call last):\nRuntimeError: Engine core initialization failed. See root cause above. "

@@ -36,12 +36,12 @@ from e2e_runs import (
 from test_cli import environment, wait_until
 
 from e2e import run_benchmark_with_batch_invariant
-from e2e.arms import environment as arm_environment
-from e2e.models import cache_directory
-from e2e.options import Options
+from e2e.checkpoints.resolve import cache_directory
 from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
-from e2e.trials import STAGGERED, trial_named
-from profiles.analysis import analyse
+from e2e.workload.arms import environment as arm_environment
+from e2e.workload.options import Options
+from e2e.workload.trials import STAGGERED, trial_named
+from profiles.analysis.analyse import analyse
 
 pytestmark = NEEDS_ENGINE
 
@@ -61,7 +61,7 @@ def test_one_request_at_a_time_does_not_diverge_and_the_baseline_is_called_what_
 
 
 def test_two_commands_that_need_the_same_checkpoint_write_it_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "e2e.make_checkpoint", str(os.getpid()), "synthetic:tiny", str(tmp_path / "tiny")]
+    command = [sys.executable, "-m", "e2e.checkpoints.make", str(os.getpid()), "synthetic:tiny", str(tmp_path / "tiny")]
     writers = [subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [writer.communicate(timeout=300)[1] for writer in writers]
     assert [writer.returncode for writer in writers] == [0, 0], said
@@ -310,7 +310,7 @@ def test_processes_that_wait_for_their_turn_end_with_a_killed_command(tmp_path: 
 
 
 def engines_of(command: psutil.Process) -> list[psutil.Process]:
-    return [p for p in command.children() if "e2e.launch" in words_of(p)] if runs(command) else []
+    return [p for p in command.children() if "e2e.engine" in words_of(p)] if runs(command) else []
 
 
 def records_of(path: Path) -> list[AnyRecord]:

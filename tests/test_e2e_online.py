@@ -29,11 +29,11 @@ from e2e_runs import (
 )
 from test_cli import environment, wait_until
 
-from e2e.arms import environment as arm_environment
-from e2e.online import arguments, free_port
-from e2e.options import Options
+from e2e.engine.online.client import arguments, free_port
 from e2e.records import FORMAT, Trial
-from e2e.trials import STAGGERED
+from e2e.workload.arms import environment as arm_environment
+from e2e.workload.options import Options
+from e2e.workload.trials import STAGGERED
 
 pytestmark = NEEDS_ENGINE
 SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
@@ -71,7 +71,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     cache = tmp_path_factory.mktemp("server")
     variables = arm_environment("baseline", cache, CPU) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
     log = (cache / "log").open("w")
-    words = [sys.executable, "-m", "e2e.serve", str(os.getpid()), *arguments(baseline_on_cpu(SERVED), port)]
+    words = [
+        sys.executable,
+        "-m",
+        "e2e.engine.online.serve",
+        str(os.getpid()),
+        *arguments(baseline_on_cpu(SERVED), port),
+    ]
     server = subprocess.Popen(words, env=environment(**variables), stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
     assert wait_until(lambda: answers(url) or server.poll() is not None, 240)
@@ -117,7 +123,7 @@ def test_a_server_needs_no_tokenizer(tmp_path: Path) -> None:
     assert [r.trial for r in done.records if isinstance(r, Trial)] == [0, STAGGERED]
 
 
-@pytest.mark.parametrize("victim", ["e2e.serve", "EngineCore"])
+@pytest.mark.parametrize("victim", ["e2e.engine.online.serve", "EngineCore"])
 def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path, victim: str) -> None:
     """Itself, or the engine without which it cannot answer."""
     path = tmp_path / "run"
@@ -132,7 +138,11 @@ def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path
     done = finish(process, path)
     (line,) = [line for line in done.out.splitlines() if line.startswith("baseline failed: ")]
     assert line.startswith("baseline failed: in trial ")
-    assert "the server was killed by SIGKILL" in line if victim == "e2e.serve" else "the server ended with" in line
+    assert (
+        "the server was killed by SIGKILL" in line
+        if victim == "e2e.engine.online.serve"
+        else "the server ended with" in line
+    )
     assert "Traceback" not in done.out + done.err
     assert any(isinstance(record, Trial) for record in done.records)  # nothing measured is lost
 
@@ -143,7 +153,7 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
 
     def serving() -> bool:
         children[:] = psutil.Process(process.pid).children(recursive=True)
-        return any("e2e.serve" in words_of(child) for child in children)
+        return any("e2e.engine.online.serve" in words_of(child) for child in children)
 
     wait_until(serving, 120)
     time.sleep(8)  # its engine is a process of its own by then

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.steps import StepRanges, watch
-from profiles.ranges import Ranges
+from e2e.engine.step_ranges import StepRanges, watch
+from profiles.instruments.ranges import Ranges
 
 
 @dataclass

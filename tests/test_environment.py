@@ -9,9 +9,16 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from profiles import environment
-from profiles.environment import PACKAGES, VARIABLES, Environment, differences, read_environment, read_environment_with
-from profiles.telemetry import DeviceFacts
+from profiles.instruments import environment
+from profiles.instruments.environment import (
+    PACKAGES,
+    VARIABLES,
+    Environment,
+    differences,
+    read_environment,
+    read_environment_with,
+)
+from profiles.instruments.telemetry import DeviceFacts
 
 NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes"}
 NESTED = {"versions", "variables", "device"}

@@ -15,8 +15,8 @@ import torch
 from test_cli import environment, kernels_bench
 from test_workers import Faulty, run_beside
 
-from kernels_bench.records import Verification
-from kernels_bench.results import read_records
+from kernels_bench.records.manifest import read_records
+from kernels_bench.records.results import Verification
 
 pytestmark = [
     pytest.mark.gpu,

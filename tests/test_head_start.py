@@ -13,16 +13,17 @@ from test_cli import PLUGINS, workers_of
 from test_telemetry import FakeCard
 from test_workers import just_started, plugged, verify
 
-from kernels_bench import head_start, session
-from kernels_bench.cases import Device
-from kernels_bench.catalogue import catalogue
-from kernels_bench.crew import Crew
-from kernels_bench.head_start import HeadStart, expected_gpu, hidden_beside
-from kernels_bench.plan import HELPERS, Plan, UsageError, make_plan
-from kernels_bench.protocol import ArmInfo, Catalogue, Failure
-from kernels_bench.records import ArmStart, Verification
-from kernels_bench.results import RECORDS, ResultsError, Selection, read_records
-from kernels_bench.session import Outputs, begin, go_on
+from kernels_bench.commands.run import command as session
+from kernels_bench.commands.run import prestart as head_start
+from kernels_bench.commands.run.command import Outputs, begin, go_on
+from kernels_bench.commands.run.prestart import HeadStart, expected_gpu, hidden_beside
+from kernels_bench.commands.workload import HELPERS, Plan, UsageError, make_plan
+from kernels_bench.records.cases import Device
+from kernels_bench.records.manifest import RECORDS, ResultsError, Selection, read_records
+from kernels_bench.records.results import ArmStart, Verification
+from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.workers.messages import ArmInfo, Catalogue, Failure
+from kernels_bench.workers.pool import Crew
 
 CPU = Device(type="cpu", name="here")
 H100 = Device(type="cuda", name="NVIDIA H100 80GB HBM3", capability=(9, 0), uuid="ab")

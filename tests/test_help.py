@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from e2e.cli import app as e2e
-from e2e.options import PREFIX, VARIABLES, Options
+from e2e.workload.options import PREFIX, VARIABLES, Options
 from kernels_bench.cli import app as kernels_bench
 from profiles.cli import app as profiles
 

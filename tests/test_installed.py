@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from test_cli import LIMIT_S, ROOT
 
-from kernels_bench.records import Verification
-from kernels_bench.results import read_records
+from kernels_bench.records.manifest import read_records
+from kernels_bench.records.results import Verification
 
 BIN = Path(sys.executable).parent
 INSTALLED = {"kernels_bench": "kernels-bench", "e2e": "samebits-e2e", "profiles": "samebits-profiles"}

@@ -15,12 +15,12 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from e2e.arms import CPU_REQUIREMENTS, check_engine
-from e2e.models import ModelError, checkpoint
+from e2e.checkpoints.resolve import ModelError, checkpoint
+from e2e.workload.arms import CPU_REQUIREMENTS, check_engine
 from kernels_bench.arms import arms
-from kernels_bench.arms.vllm_installed import REQUIREMENT
-from kernels_bench.cases import Device
-from kernels_bench.workers import WorkerError
+from kernels_bench.arms.vllm.installed import REQUIREMENT
+from kernels_bench.records.cases import Device
+from kernels_bench.workers.process import WorkerError
 from profiles.installing import from_here, pip_install
 
 ROOT = Path(__file__).parent.parent

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_cli import PLUGINS, kernels_bench
 
-from kernels_bench.interpreter import treat_rows_alike
+from kernels_bench.device.triton_interpreter import treat_rows_alike
 
 WORDS = ["--op", "mm", "--arm", "triton-mm", "--shapes", "48,40", "--dtype", "fp32", "--batch", "1,3", "--quick"]
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from kernels_bench.arms import Kernel
+from kernels_bench.arms.pytorch.default import KERNELS
 from kernels_bench.arms.samebits import cpu
-from kernels_bench.arms.torch_default import KERNELS
-from kernels_bench.cases import Case, Precision, Shape
 from kernels_bench.operators import Operator, RowTensors, Tensors, operators
-from kernels_bench.rows import KINDS
-from kernels_bench.subject import bind
+from kernels_bench.operators.inputs.rows import KINDS
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.verification.kernel_under_test import bind
 
 CPU = torch.device("cpu")
 ROWS = 48

@@ -29,18 +29,22 @@ from orders import (
 )
 
 from kernels_bench.arms import Unsupported
-from kernels_bench.cases import Case, Precision, Shape
-from kernels_bench.faults.sums import in_sequence, products
+from kernels_bench.faults.planted.sums import in_sequence, products
 from kernels_bench.operators import operators
-from kernels_bench.order import Inconsistent, Questions, Tree, certificate, confirm, counting, reveal, tree
-from kernels_bench.order.certificate import Left
-from kernels_bench.order.certificate import meeting_sizes as sizes_met
-from kernels_bench.order.counting import Prober
-from kernels_bench.order.reading import Reading, Task, read_orders
-from kernels_bench.order.tree import Ints
-from kernels_bench.order.words import outline, sentence
+from kernels_bench.order import Inconsistent, Questions, Tree, confirm
+from kernels_bench.order.batch_sweep import Reading, Task, read_orders
+from kernels_bench.order.probing import cancellation_prober as counting
+from kernels_bench.order.probing.cancellation_prober import Prober
+from kernels_bench.order.reconstruct import cancellation as reveal
+from kernels_bench.order.reconstruct import certificate
+from kernels_bench.order.reconstruct.certificate import Left
+from kernels_bench.order.reconstruct.certificate import meeting_sizes as sizes_met
+from kernels_bench.order.trees import tree
+from kernels_bench.order.trees.description import outline, sentence
+from kernels_bench.order.trees.tree import Ints
+from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.relations import company
-from kernels_bench.subject import Subject
+from kernels_bench.verification.kernel_under_test import Subject
 
 CPU = torch.device("cpu")
 

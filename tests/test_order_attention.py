@@ -17,14 +17,14 @@ from test_cli import kernels_bench
 from torch import Tensor
 
 from kernels_bench.arms import Kernel, Unsupported, arms
-from kernels_bench.cases import LOGITS, Case, Logits, Precision, Shape
 from kernels_bench.operators import Operator, operators
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.order import Tree
-from kernels_bench.order.counting import Prober
-from kernels_bench.order.reading import Reading, Task, read_orders
-from kernels_bench.order.record import order_of
-from kernels_bench.paged import PagedBatch
-from kernels_bench.records import Order
+from kernels_bench.order.batch_sweep import Reading, Task, read_orders
+from kernels_bench.order.case_order import order_of
+from kernels_bench.order.probing.cancellation_prober import Prober
+from kernels_bench.records.cases import LOGITS, Case, Logits, Precision, Shape
+from kernels_bench.records.results import Order
 
 CPU = torch.device("cpu")
 SHAPE = Shape(label="test", heads=4, kv_heads=2, k=32, page=16, tokens=65)

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from orders import Nested, built, nests, pairwise
 from test_cli import kernels_bench
 
-from kernels_bench.order.picture import MOST_NODES, picture
-from kernels_bench.order.words import sentence
-from kernels_bench.records import Verification
-from kernels_bench.results import read_records
+from kernels_bench.order.trees.description import sentence
+from kernels_bench.order.trees.svg import MOST_NODES, picture
+from kernels_bench.records.manifest import read_records
+from kernels_bench.records.results import Verification
 
 SVG = "{http://www.w3.org/2000/svg}"
 PLUGIN = """

@@ -15,18 +15,18 @@ from orders import Nested, built, fused, known_orders, mean_kernel, mm_kernel, n
 from test_order import always
 from test_order_positive import binary_nests, softmax_kernel
 
-from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import RowTensors, operators
 from kernels_bench.order import Tree
-from kernels_bench.order.counting import Prober
-from kernels_bench.order.launches import GROUPED, launched_in_turn
-from kernels_bench.order.layout import difference, uniform
-from kernels_bench.order.positive import TripleProber
-from kernels_bench.order.probe import Asker
-from kernels_bench.order.reading import NOT_ASKED, Reading, Task, read_orders
-from kernels_bench.order.usual import AT_ONCE, usual_order
-from kernels_bench.records import Verification
-from kernels_bench.results import read_records
+from kernels_bench.order.batch_sweep import NOT_ASKED, Reading, Task, read_orders
+from kernels_bench.order.probing.cancellation_prober import Prober
+from kernels_bench.order.probing.launches import GROUPED, launched_in_turn
+from kernels_bench.order.probing.prober import Asker
+from kernels_bench.order.probing.triple_prober import TripleProber
+from kernels_bench.order.trees.by_column import difference, uniform
+from kernels_bench.order.trees.expected import AT_ONCE, usual_order
+from kernels_bench.records.cases import Precision, Shape
+from kernels_bench.records.manifest import read_records
+from kernels_bench.records.results import Verification
 
 CPU = torch.device("cpu")
 BASELINE = Path(__file__).parents[1] / "profiles" / "baselines" / "h100-80gb-hbm3"
@@ -151,8 +151,8 @@ def test_many_small_pieces_and_few_columns_say_the_same(operator: str, monkeypat
     order = built(known_orders(48)["pairwise"])
     kernel = {"mm": mm_kernel, "mean": mean_kernel, "softmax": softmax_kernel}[operator](always(order))
     whole = read(kernel, 48, operator=operator)
-    monkeypatch.setattr("kernels_bench.order.posed.PIECE_BYTES", 1000)
-    monkeypatch.setattr("kernels_bench.order.probe.MOST_COLUMNS", 16)
+    monkeypatch.setattr("kernels_bench.order.probing.prepared_questions.PIECE_BYTES", 1000)
+    monkeypatch.setattr("kernels_bench.order.probing.prober.MOST_COLUMNS", 16)
     parts = read(kernel, 48, operator=operator)
     assert parts.trees == whole.trees == dict.fromkeys((1, 3, 8), order)
 

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from orders import Nested, Orders, added, built, known_orders, one_after_the_other, pairwise
 
 from kernels_bench.arms import Unsupported, arms
-from kernels_bench.cases import Precision, Shape
 from kernels_bench.operators import operators
 from kernels_bench.order import Inconsistent, Tree
-from kernels_bench.order.positive import TripleProber
-from kernels_bench.order.reading import Reading, Task, read_orders
-from kernels_bench.order.tree import Ints
-from kernels_bench.order.triples import confirm_triples, meets_first, reveal_triples, triples_certificate
+from kernels_bench.order.batch_sweep import Reading, Task, read_orders
+from kernels_bench.order.probing.triple_prober import TripleProber
+from kernels_bench.order.reconstruct.triples import confirm_triples, meets_first, reveal_triples, triples_certificate
+from kernels_bench.order.trees.tree import Ints
+from kernels_bench.records.cases import Precision, Shape
 
 CPU = torch.device("cpu")
 ROWS = ("softmax", "log_softmax", "rms_norm", "fused_add_rms_norm")

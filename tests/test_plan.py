@@ -6,11 +6,11 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kernels_bench.cases import PRECISIONS, Device, Load, suggestion
-from kernels_bench.plan import BY_REQUEST, Plan, UsageError, make_plan
-from kernels_bench.protocol import Catalogue
-from kernels_bench.results import Selection
-from kernels_bench.session import catalogue_of
+from kernels_bench.commands.run.command import catalogue_of
+from kernels_bench.commands.workload import BY_REQUEST, Plan, UsageError, make_plan
+from kernels_bench.records.cases import PRECISIONS, Device, Load, suggestion
+from kernels_bench.records.manifest import Selection
+from kernels_bench.workers.messages import Catalogue
 
 H100 = Device(type="cuda", name="NVIDIA H100", capability=(9, 0))
 

@@ -9,9 +9,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiles.attribution import gathered, instances, outside, works
-from profiles.summaries import summarise
-from profiles.trace import Kernel, Label, RawLaunches, RawWork, Spans, Trace, Work, joined, thread_id
+from profiles.analysis.range_summaries import summarise
+from profiles.trace.attribution import gathered, instances, outside, works
+from profiles.trace.model import Kernel, Label, RawLaunches, RawWork, Spans, Trace, Work, joined, thread_id
 
 THREADS = (thread_id(1, 1), thread_id(1, 2), thread_id(2, 1))
 KERNELS = (Kernel("a", "a"), Kernel("b", "b"), Kernel("copy", "copy", "copy"))

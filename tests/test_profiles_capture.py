@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 from profile_reports import Ended, Launch, Span, profiles, write_report
 
-from profiles.analysis import analyse
-from profiles.capture import Capture
-from profiles.nsys import HIDING_PLACES, exported, find_nsys, nvtx_is_deaf, profile_command, what_is_missing
-from profiles.torch_run import recorded_command
-from profiles.torch_trace import read_torch_trace
-from profiles.trace import ReportError
+from profiles.analysis.analyse import analyse
+from profiles.capture.nsys import HIDING_PLACES, exported, find_nsys, nvtx_is_deaf, profile_command, what_is_missing
+from profiles.capture.recorder import Capture
+from profiles.capture.torch_program import recorded_command
+from profiles.trace.model import ReportError
+from profiles.trace.torch_json import read_torch_trace
 
 # What nsys does with its arguments and files, and nothing else; NSYS_DOES says which trap it springs.
 NSYS = f"""#!{sys.executable}
@@ -332,14 +332,14 @@ def test_torch_sees_no_other_programs(tmp_path: Path) -> None:
     assert (ended.status, ended.error) == (2, "--range needs --collector nsys: torch's profiler records every range")
 
 
-RUN = "python -P -m profiles.torch_run"
+RUN = "python -P -m profiles.capture.torch_program"
 
 
 @pytest.mark.parametrize(
     ("command", "recorded"),
     [
         ("python a.py -m", f"{RUN} a.py -m"),
-        ("/x/python3.11 -X dev -u -m mod x", "/x/python3.11 -X dev -u -P -m profiles.torch_run -m mod x"),
+        ("/x/python3.11 -X dev -u -m mod x", "/x/python3.11 -X dev -u -P -m profiles.capture.torch_program -m mod x"),
         ("python -c pass", f"{RUN} -c pass"),
         ("python -m kernels_bench --quick", "python -m kernels_bench --quick"),
         ("python -m e2e", "python -m e2e"),

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from profile_reports import CAPTURED, ROOT, UNCAPTURED, Launch, Span, h100_report, profiles, write_report
 
-from profiles.findings import Analysis
-from profiles.tables import COLUMNS
+from profiles.analysis.schema import Analysis
+from profiles.output.csv_table import COLUMNS
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from profile_reports import Launch, Span, profiles, write_report
 
-from profiles.families import FAMILIES, OTHER, arm_families, differences, family
-from profiles.findings import ArmFamilies
-from profiles.nsight_report import read_sqlite
-from profiles.trace import Kernel
+from profiles.analysis.kernels.families import FAMILIES, OTHER, arm_families, differences, family
+from profiles.analysis.schema import ArmFamilies
+from profiles.trace.model import Kernel
+from profiles.trace.nsight_sqlite import read_sqlite
 
 # As nsys shows them: seen in the report of an H100 (tests/data), or named so in the sources of vLLM 0.26 and torch.
 KNOWN = {

@@ -13,14 +13,14 @@ import pytest
 import torch
 from profile_reports import profiles
 
-from profiles.analysis import analyse
-from profiles.attribution import instances
-from profiles.cross_check import agreement
-from profiles.families import OTHER
-from profiles.nsight_report import read_sqlite
-from profiles.nsys import find_nsys
-from profiles.summaries import kernel_uses, summarise
-from profiles.trace import ReportError
+from profiles.analysis.analyse import analyse
+from profiles.analysis.cross_check import agreement
+from profiles.analysis.kernels.families import OTHER
+from profiles.analysis.range_summaries import kernel_uses, summarise
+from profiles.capture.nsys import find_nsys
+from profiles.trace.attribution import instances
+from profiles.trace.model import ReportError
+from profiles.trace.nsight_sqlite import read_sqlite
 
 
 def _nsys() -> str:
@@ -127,7 +127,7 @@ def test_only_the_chosen_range_is_recorded(tmp_path: Path) -> None:
 
 def test_torch_records_kernels_on_a_gpu(tmp_path: Path) -> None:
     program = (
-        "import torch; from profiles.ranges import Ranges; x = torch.ones(512, 512, device='cuda')\n"
+        "import torch; from profiles.instruments.ranges import Ranges; x = torch.ones(512, 512, device='cuda')\n"
         "with Ranges('mine').range('r'): (x @ x).sum(); torch.cuda.synchronize()"
     )
     line = ("capture", "--collector", "torch", "--out", tmp_path / "out", "--", sys.executable, "-c", program)

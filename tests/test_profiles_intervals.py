@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiles.intervals import Coverage, coverage
+from profiles.trace.intervals import Coverage, coverage
 
 Group = list[tuple[int, int]]
 

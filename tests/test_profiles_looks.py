@@ -8,7 +8,7 @@ from itertools import combinations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiles.looks import PATTERNS, looks
+from profiles.output.looks import PATTERNS, looks
 
 APART = 0.09
 """In OKLab, where 0.02 is just seen."""

@@ -17,9 +17,9 @@ import pytest
 import torch
 from profile_reports import Ended, profiles
 
-from profiles.analysis import analyse
-from profiles.nsight_report import read_sqlite
-from profiles.nsys import find_nsys, nsys_version, nvtx_is_deaf
+from profiles.analysis.analyse import analyse
+from profiles.capture.nsys import find_nsys, nsys_version, nvtx_is_deaf
+from profiles.trace.nsight_sqlite import read_sqlite
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("nsys") is None, reason="needs nsys in PATH: tests/fetch_nsys.sh DIR"),

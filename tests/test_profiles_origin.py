@@ -10,8 +10,8 @@ from pathlib import Path
 
 from profile_reports import CAPTURED, Span, h100_report, profiles, write_report
 
-from profiles.findings import Origin, Told
-from profiles.origin import origin
+from profiles.analysis.origin import origin
+from profiles.analysis.schema import Origin, Told
 
 GPU = "NVIDIA H100 80GB HBM3"
 RUN = "python -m kernels_bench --quick --op mm,rms_norm,mean --arm torch,vllm,samebits"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from profile_reports import CAPTURED, ROOT, UNCAPTURED, Launch, Span, h100_report, profiles, write_report
 
-from profiles.families import FAMILIES
-from profiles.findings import (
+from profiles.analysis.kernels.families import FAMILIES
+from profiles.analysis.schema import (
     Analysis,
     ArmFamilies,
     FamilyDifference,
@@ -28,8 +28,8 @@ from profiles.findings import (
     Spread,
     Told,
 )
-from profiles.page import page
-from profiles.trace import Kernel
+from profiles.output.html_page import page
+from profiles.trace.model import Kernel
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="needs chromium in PATH (apt-get install chromium)")

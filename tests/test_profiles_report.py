@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from profile_reports import DATA, GLOBAL_PID, H100, TABLES, Launch, Span, h100_report, real_report, write_report
 
-from profiles.analysis import analyse
-from profiles.attribution import instances
-from profiles.cut import cut
-from profiles.findings import KernelUse, RangeSummary, Spread
-from profiles.nsight_report import EXPORT_FACTS, read_sqlite
-from profiles.summaries import kernel_uses, summarise
-from profiles.trace import ReportError, Trace
+from profiles.analysis.analyse import analyse
+from profiles.analysis.range_summaries import kernel_uses, summarise
+from profiles.analysis.schema import KernelUse, RangeSummary, Spread
+from profiles.trace.attribution import instances
+from profiles.trace.cut import cut
+from profiles.trace.model import ReportError, Trace
+from profiles.trace.nsight_sqlite import EXPORT_FACTS, read_sqlite
 
 
 @pytest.fixture(scope="module")

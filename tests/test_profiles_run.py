@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from profile_reports import CAPTURED, UNCAPTURED, Launch, Span, h100_report, write_report
 
-from kernels_bench.records import Timing
-from kernels_bench.results import read_records
-from profiles.analysis import analyse
-from profiles.cross_check import agreement, cross_check, timed_calls
-from profiles.findings import Analysis
-from profiles.nsight_report import read_sqlite
-from profiles.runs import read_run
-from profiles.trace import ReportError
+from kernels_bench.records.manifest import read_records
+from kernels_bench.records.results import Timing
+from profiles.analysis.analyse import analyse
+from profiles.analysis.cross_check import agreement, cross_check, timed_calls
+from profiles.analysis.schema import Analysis
+from profiles.run_files.kernels_bench_run import read_run
+from profiles.trace.model import ReportError
+from profiles.trace.nsight_sqlite import read_sqlite
 
 
 @pytest.fixture(scope="module")

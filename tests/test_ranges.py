@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from profiles.ranges import Ranges, RangesNotRecorded
+from profiles.instruments.ranges import Ranges, RangesNotRecorded
 
 # An NVTX tool of the least size: it prints what nvtx sends. It takes the place of nsys, whose injection
 # library implements the same table of functions (nvtx3/nvtxDetail/nvtxTypes.h, module CORE2).
@@ -121,7 +121,7 @@ def test_an_earlier_nvtx_sends_the_same_under_nsys_and_nothing_else(injection: P
     done = _python(PROGRAM, PYTHONPATH=path, NVTX_INJECTION64_PATH=str(injection), NSYS_PROFILING_SESSION_ID="1")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == SENT
-    program = "from profiles.ranges import Ranges; assert not Ranges('kernels_bench').recorded"
+    program = "from profiles.instruments.ranges import Ranges; assert not Ranges('kernels_bench').recorded"
     assert _python(program, PYTHONPATH=path).returncode == 0
 
 
@@ -131,7 +131,7 @@ def test_recorded_under_nsys_is_no_error(injection: Path) -> None:
 
 
 def test_nvtx_disable_is_obeyed(injection: Path) -> None:
-    program = "from profiles.ranges import Ranges; assert not Ranges('kernels_bench').recorded"
+    program = "from profiles.instruments.ranges import Ranges; assert not Ranges('kernels_bench').recorded"
     done = _python(program, NVTX_INJECTION64_PATH=str(injection), NSYS_PROFILING_SESSION_ID="1", NVTX_DISABLE="1")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
@@ -173,7 +173,7 @@ def test_without_the_package_ranges_are_no_ops_but_not_under_nsys(monkeypatch: p
 
 def test_importing_profiles_loads_no_heavy_library() -> None:
     done = _python(
-        "import sys, profiles.environment, profiles.ranges, profiles.telemetry\n"
+        "import sys, profiles.instruments.environment, profiles.instruments.ranges, profiles.instruments.telemetry\n"
         "heavy = {'torch', 'triton', 'numpy', 'nvtx', 'pynvml', 'kernels_bench', 'e2e'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kernels_bench.overview import overview, write_between
-from kernels_bench.records import Ceiling, Timing, Verification
-from kernels_bench.results import read_manifest, read_records, schema
-from kernels_bench.session import summary_of
+from kernels_bench.commands.run.command import summary_of
+from kernels_bench.records.manifest import read_manifest, read_records, schema
+from kernels_bench.records.results import Ceiling, Timing, Verification
+from kernels_bench.report.readme_table import overview, write_between
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from test_cli import PLUGINS, kernels_bench
 
-from kernels_bench.plan import UsageError
-from kernels_bench.progress import PlainDisplay
-from kernels_bench.recheck import exit_status, in_words, recheck
-from kernels_bench.results import RECORDS
-from kernels_bench.storage import MANIFEST
+from kernels_bench.commands.recheck import exit_status, in_words, recheck
+from kernels_bench.commands.workload import UsageError
+from kernels_bench.console.progress import PlainDisplay
+from kernels_bench.records.manifest import RECORDS
+from profiles.run_files.run_directory import MANIFEST
 
 ARGUMENTS = (
     *("--op", "attention_decode,mean", "--arm", "varies,samebits", "--plugin", PLUGINS / "varies.py"),

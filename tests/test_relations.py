@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels_bench import rows
+from kernels_bench.operators.inputs import rows
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company, relations
 from kernels_bench.relations.base import FEW, HOSTILE, PHASES, sweep
 from kernels_bench.relations.position import EDGES

@@ -10,12 +10,12 @@ from profile_reports import Launch, Span, profiles, write_report
 from test_cli import PLUGINS, kernels_bench
 from test_profiles_run import MESSAGE, timing, write_run
 
-from kernels_bench.records import Timing, Verification
-from kernels_bench.replay import REPLAYED_TURNS
-from kernels_bench.results import RECORDS, read_records
-from profiles.analysis import analyse
-from profiles.capture import after_the_run
-from profiles.ranges import REPLAY
+from kernels_bench.commands.run.replay import REPLAYED_TURNS
+from kernels_bench.records.manifest import RECORDS, read_records
+from kernels_bench.records.results import Timing, Verification
+from profiles.analysis.analyse import analyse
+from profiles.capture.recorder import after_the_run
+from profiles.instruments.ranges import REPLAY
 
 VARIES = ("--arm", "varies,samebits", "--plugin", PLUGINS / "varies.py")
 ARGUMENTS = ("--op", "mm", *VARIES, "--shapes", "64,96", "--dtype", "fp32", "--batch", "1,16")

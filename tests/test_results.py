@@ -16,9 +16,19 @@ from typing import Any
 
 import pytest
 
-from kernels_bench.cases import Case, Device, Precision, Shape
-from kernels_bench.protocol import ArmInfo
-from kernels_bench.records import (
+from kernels_bench.records.cases import Case, Device, Precision, Shape
+from kernels_bench.records.manifest import (
+    MANIFEST,
+    RECORDS,
+    Manifest,
+    ResultsError,
+    RunDirectory,
+    Selection,
+    default_directory,
+    read_manifest,
+    read_records,
+)
+from kernels_bench.records.results import (
     SCHEMA_VERSION,
     Accuracy,
     AnyRecord,
@@ -33,18 +43,8 @@ from kernels_bench.records import (
     Timing,
     Verification,
 )
-from kernels_bench.results import (
-    MANIFEST,
-    RECORDS,
-    Manifest,
-    ResultsError,
-    RunDirectory,
-    Selection,
-    default_directory,
-    read_manifest,
-    read_records,
-)
-from profiles.environment import read_environment
+from kernels_bench.workers.messages import ArmInfo
+from profiles.instruments.environment import read_environment
 
 CASE = Case(
     arm="samebits",

@@ -13,14 +13,14 @@ import torch
 from test_samebits_cpu import GemmContract, RowsContract
 from torch import Tensor
 
-from kernels_bench.cases import Case, Precision, Shape
-from kernels_bench.interpreter import ROWS_ALIKE
+from kernels_bench.device.triton_interpreter import ROWS_ALIKE
 from kernels_bench.operators import operators
-from kernels_bench.records import Verification
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.subject import Subject
-from kernels_bench.verification import Verifier
+from kernels_bench.verification.kernel_under_test import Subject
+from kernels_bench.verification.verifier import Verifier
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels_bench.records import Samples
-from kernels_bench.sampling import (
+from kernels_bench.records.results import Samples
+from kernels_bench.timing.median import (
     FEWEST,
     FULL_CLOCK,
     GOOD_ENOUGH,

@@ -9,10 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels_bench.cases import Case, Device, Precision, Shape
-from kernels_bench.conclusions import VERDICTS, ArmFact, ArmSummary, RunFacts, RunSummary
-from kernels_bench.phrases import sentences
-from kernels_bench.records import (
+from kernels_bench.records.cases import Case, Device, Precision, Shape
+from kernels_bench.records.results import (
     Accuracy,
     AnyRecord,
     ArmStart,
@@ -27,16 +25,18 @@ from kernels_bench.records import (
     Timing,
     Verification,
 )
-from kernels_bench.summary import (
+from kernels_bench.report.sentences import sentences
+from kernels_bench.report.summary.findings_text import describe
+from kernels_bench.report.summary.schema import VERDICTS, ArmFact, ArmSummary, RunFacts, RunSummary
+from kernels_bench.report.summary.summarise import (
     broken_promises,
     ceiling_share,
     exit_status,
     geometric_mean,
     summarise_run,
 )
-from kernels_bench.wording import describe
-from profiles.environment import Environment
-from profiles.telemetry import DeviceFacts
+from profiles.instruments.environment import Environment
+from profiles.instruments.telemetry import DeviceFacts
 
 O_PROJ = Shape(label="qwen3-8b/o_proj", n=4096, k=4096)
 QKV_PROJ = Shape(label="qwen3-8b/qkv_proj", n=6144, k=4096)

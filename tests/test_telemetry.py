@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from profiles.telemetry import (
+from profiles.instruments.telemetry import (
     DeviceFacts,
     DeviceState,
     Telemetry,

@@ -8,14 +8,13 @@ import pytest
 import torch
 
 from kernels_bench.arms import Kernel
+from kernels_bench.arms.pytorch.default import KERNELS
 from kernels_bench.arms.samebits import cpu
-from kernels_bench.arms.torch_default import KERNELS
-from kernels_bench.cases import Case, Precision, Shape
 from kernels_bench.operators import operators
-from kernels_bench.paged import PagedBatch
-from kernels_bench.records import Summary, Timing
-from kernels_bench.subject import KernelFault, Subject, bind
-from kernels_bench.timing import (
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.results import Summary, Timing
+from kernels_bench.timing.timed_case import (
     TURNS,
     Effort,
     HostMeter,
@@ -25,7 +24,8 @@ from kernels_bench.timing import (
     TimedCase,
     stopwatch_for,
 )
-from profiles.ranges import Ranges
+from kernels_bench.verification.kernel_under_test import KernelFault, Subject, bind
+from profiles.instruments.ranges import Ranges
 
 Call = Callable[[], object]
 CPU = torch.device("cpu")

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from kernels_bench import verification
 from kernels_bench.arms import Kernel, Unsupported
-from kernels_bench.cases import Case, Precision, Shape
 from kernels_bench.operators import operators
-from kernels_bench.records import Counterexample, RelationResult, Verification
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.results import Counterexample, RelationResult, Verification
 from kernels_bench.relations import Comparison, Setting, company, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.subject import KernelFault, MalformedResult, Subject, bind
-from kernels_bench.verification import Verifier, attribute
-from kernels_bench.wording import extent
+from kernels_bench.report.summary.findings_text import extent
+from kernels_bench.verification import verifier as verification
+from kernels_bench.verification.kernel_under_test import KernelFault, MalformedResult, Subject, bind
+from kernels_bench.verification.verifier import Verifier, attribute
 
 Tensor = torch.Tensor
 CPU = torch.device("cpu")

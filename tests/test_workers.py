@@ -18,13 +18,13 @@ import psutil
 import pytest
 from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, finish, start, wait_until, workers_of
 
-from kernels_bench import workers
-from kernels_bench.cases import Case, Precision, Record, Shape
-from kernels_bench.crew import DEATHS_IN_A_ROW, Crew
-from kernels_bench.protocol import ArmInfo, AskCatalogue, Failure, LoadArm, Release, Released, Verify
-from kernels_bench.records import AnyRecord, ArmStart, Timing, Verification
-from kernels_bench.results import read_records
-from kernels_bench.workers import ENDING_S, Worker, WorkerError, read_catalogue
+from kernels_bench.records.cases import Case, Precision, Record, Shape
+from kernels_bench.records.manifest import read_records
+from kernels_bench.records.results import AnyRecord, ArmStart, Timing, Verification
+from kernels_bench.workers import process as workers
+from kernels_bench.workers.messages import ArmInfo, AskCatalogue, Failure, LoadArm, Release, Released, Verify
+from kernels_bench.workers.pool import DEATHS_IN_A_ROW, Crew
+from kernels_bench.workers.process import ENDING_S, Worker, WorkerError, read_catalogue
 
 DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 

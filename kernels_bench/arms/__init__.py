@@ -15,8 +15,8 @@ from kernels_bench.arms.base import (
     prepared,
     said_by,
 )
-from kernels_bench.cases import Device
-from kernels_bench.mistakes import PluginError
+from kernels_bench.console.mistakes import PluginError
+from kernels_bench.records.cases import Device
 
 __all__ = [
     "Arm", "Device", "Kernel", "PluginError", "PreparedKernel", "Unsupported",

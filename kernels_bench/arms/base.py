@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kernels_bench.cases import Claims, Device, suggestion
+from kernels_bench.console.mistakes import PluginError, told
 from kernels_bench.discovery import offering
-from kernels_bench.mistakes import PluginError, told
 from kernels_bench.operators import operators
+from kernels_bench.records.cases import Claims, Device, suggestion
 from kernels_bench.relations import relations
 
 Kernel = Callable[..., Any]

@@ -8,8 +8,8 @@ from functools import cache
 from typing import Literal
 
 from kernels_bench.arms import Kernel
-from kernels_bench.cases import Shape
 from kernels_bench.discovery import offering
+from kernels_bench.records.cases import Shape
 
 GEMM = Shape(label="fault", n=8, k=48)
 ROW = Shape(label="fault", k=48)

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from kernels_bench.arms import Kernel
-from kernels_bench.cases import Case, Precision, Record
 from kernels_bench.faults.base import Fault
 from kernels_bench.operators import operators
-from kernels_bench.order.reading import Task
-from kernels_bench.order.record import order_of
-from kernels_bench.records import Verification
+from kernels_bench.order.batch_sweep import Task
+from kernels_bench.order.case_order import order_of
+from kernels_bench.records.cases import Case, Precision, Record
+from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.subject import KernelFault, Subject
-from kernels_bench.verification import Verifier
+from kernels_bench.verification.kernel_under_test import KernelFault, Subject
+from kernels_bench.verification.verifier import Verifier
 
 UNIVERSE = 65
 FLAGGED = ("variant", "wrong")

@@ -1,6 +1,6 @@
 """Causal attention over a paged KV cache, of variable length and with grouped heads.
 
-A row is a sequence: its KV length, its queries and its seed; see `kernels_bench.operators.sequences`.
+A row is a sequence: its KV length, its queries and its seed; see `kernels_bench.operators.inputs.sequences`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kernels_bench.cases import Logits, Precision, Shape
-from kernels_bench.deferred import torch
-from kernels_bench.operators import key_sums, models
+from kernels_bench.device.host_to_device import on_device
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.base import Lines, Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
 from kernels_bench.operators.gemm import exact_product
-from kernels_bench.operators.sequences import (
+from kernels_bench.operators.inputs import attention_probes as key_sums
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
+from kernels_bench.operators.inputs.sequences import (
     KEPT,
     TOKENS,
     Census,
@@ -34,9 +36,8 @@ from kernels_bench.operators.sequences import (
     values_of,
     with_hostile,
 )  # fmt: skip
-from kernels_bench.paged import PagedBatch
+from kernels_bench.records.cases import Logits, Precision, Shape
 from kernels_bench.relations.base import Company
-from kernels_bench.transfer import on_device
 
 _STALE = 1024.0
 """What slots of a page hold that no token of the sequence was written to: finite, as in a cache that is in use."""

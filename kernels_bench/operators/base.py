@@ -9,13 +9,13 @@ from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any, ClassVar, TypeAlias
 
-from kernels_bench.cases import ITEM_SIZE, Logits, Precision, Shape
-from kernels_bench.deferred import torch
+from kernels_bench.console.mistakes import PluginError
+from kernels_bench.device.host_to_device import on_device
+from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
-from kernels_bench.mistakes import PluginError
+from kernels_bench.operators.inputs.rows import hostile_rows, row_table
+from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.base import Company, Ids, Need
-from kernels_bench.rows import hostile_rows, row_table
-from kernels_bench.transfer import on_device
 
 Tensors: TypeAlias = "tuple[torch.Tensor, ...]"
 RowTensors: TypeAlias = "tuple[torch.Tensor, ...]"

@@ -7,12 +7,12 @@ follows (`bmm_heads`).
 
 from __future__ import annotations
 
-from kernels_bench.cases import Shape
-from kernels_bench.deferred import torch
-from kernels_bench.operators import models
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.attention import AttentionDecode
 from kernels_bench.operators.base import Tensors
-from kernels_bench.operators.sequences import Tokens, keys_of, queries_of, values_of
+from kernels_bench.operators.inputs.sequences import Tokens, keys_of, queries_of, values_of
+from kernels_bench.records.cases import Shape
 
 LATENT = models.LATENT
 _NOPE = 128  # of each head's key before it is absorbed, without the positional part

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from kernels_bench.cases import ITEM_SIZE, Precision, Shape
-from kernels_bench.deferred import torch
-from kernels_bench.operators import models
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
-from kernels_bench.rows import bell, hostile_rows, row_table
+from kernels_bench.operators.inputs.rows import bell, hostile_rows, row_table
+from kernels_bench.records.cases import ITEM_SIZE, Precision, Shape
 
 EPSILON = 1e-6
 

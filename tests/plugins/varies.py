@@ -9,7 +9,7 @@ from torch import Tensor
 from kernels_bench.arms import Arm, Kernel
 from kernels_bench.arms.samebits import cpu_attention
 from kernels_bench.faults import faults
-from kernels_bench.paged import PagedBatch
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
 
 def sharper_beside_the_long(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:

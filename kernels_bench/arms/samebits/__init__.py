@@ -8,8 +8,8 @@ import importlib.util
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.cases import Device
-from kernels_bench.deferred import torch
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.records.cases import Device
 
 # Operators, and where they have another name, the functions that compute them.
 GEMM = {

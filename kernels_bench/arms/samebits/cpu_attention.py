@@ -16,7 +16,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from kernels_bench.paged import PagedBatch
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
 BLOCK = 16
 

@@ -20,7 +20,7 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels_bench.arms.base import PreparedKernel
-from kernels_bench.paged import PagedBatch
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
 ROWS = 16  # queries times heads of a group that one program computes, at least: what matrix units take
 BLOCK_N = 64

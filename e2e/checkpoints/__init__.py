@@ -1,0 +1,1 @@
+"""Which weights: from a name to a directory that has them."""

@@ -1,0 +1,1 @@
+"""An engine, and the process it runs in.  Nothing else imports vLLM."""

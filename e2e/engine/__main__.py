@@ -1,0 +1,15 @@
+"""Entry of an engine's process: ``python -m e2e.engine FD PARENT``; see `kernels_bench.workers`."""
+
+from kernels_bench.workers.__main__ import attach
+
+
+def main() -> None:
+    """Answer what the parent asks."""
+    connection = attach()
+    from e2e.engine.worker import serve
+
+    serve(connection)
+
+
+if __name__ == "__main__":
+    main()

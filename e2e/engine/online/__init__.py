@@ -1,0 +1,1 @@
+"""An engine behind a server: the server's process, and the client that asks it."""

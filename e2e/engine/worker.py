@@ -1,0 +1,234 @@
+"""The process of one arm: an engine, and what it is asked to generate."""
+
+from __future__ import annotations
+
+import struct
+import sys
+import time
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from multiprocessing.connection import Connection
+from statistics import median
+from typing import NamedTuple, Protocol
+
+from e2e.engine.error_causes import Printed, cause
+from e2e.engine.step_ranges import OnStep, StepRanges
+from e2e.records import Alone, Answer, Speeds, Started, Trial
+from e2e.workload.messages import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
+from e2e.workload.options import ArmName, Mode, Options
+from e2e.workload.prompts import Batch, batch, needles, watched
+from e2e.workload.trials import STAGGERED, WARM_UP
+from kernels_bench.records.cases import Record
+from kernels_bench.workers.__main__ import requests
+from kernels_bench.workers.messages import Failure
+from profiles.instruments.ranges import Ranges
+
+Prompt = tuple[int, ...]
+
+
+_CATEGORIES = {WARM_UP: "warm-up", STAGGERED: "staggered"}
+
+
+class Output(NamedTuple):
+    """What came back for one prompt.
+
+    Attributes:
+        tokens: ids of the tokens generated.
+        logprobs: of each.
+        first_token_s: seconds to the first token; None where nobody measured it.
+        later_tokens_s: seconds from the first to the last.
+        prompt_logprobs: of the prompt's own tokens from its second on, where the prompt was watched.
+    """
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    first_token_s: float | None = None
+    later_tokens_s: float = 0.0
+    prompt_logprobs: tuple[float, ...] = ()
+
+
+class Backend(Protocol):
+    """A way of asking an engine.
+
+    Attributes:
+        provenance: its version and what was decided for it.
+        vocabulary: how many token ids there are.
+        text: the upstream script's needle as token ids; None where there is no tokenizer.
+    """
+
+    provenance: str
+    vocabulary: int
+    text: list[int] | None
+
+    def on_step(self, begin: OnStep) -> None:
+        """Announce every step before it runs, where the engine is in this process."""
+
+    def generate(self, prompts: Sequence[Prompt], watched: Collection[int] = ()) -> list[Output]:
+        """Answer all prompts at once; ``watched`` are the numbers of those whose own log probabilities are wanted."""
+
+    def generate_staggered(
+        self, prompts: Sequence[Prompt], at_once: int, watched: Collection[int] = ()
+    ) -> list[Output]:
+        """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
+
+    def close(self) -> None:
+        """End what does not end with this process, or ends too suddenly with it."""
+
+
+class Engine:
+    """An engine and the prompts of its run.
+
+    Args:
+        arm: its name.
+        options: what it was given.
+        start: starts it.
+
+    Raises:
+        Exception: whatever ``start`` raises.
+    """
+
+    def __init__(self, arm: ArmName, options: Options, start: Callable[[], Backend]) -> None:
+        began = time.perf_counter()
+        self._arm, self._options = arm, options
+        self._ranges = Ranges("e2e")
+        with self._ranges.range(f"start/{arm}", category="phase"):
+            self._backend = start()
+        self._steps = StepRanges(self._ranges)
+        if self._ranges.recorded:
+            self._backend.on_step(self._steps.begin)
+        self._init_s = time.perf_counter() - began
+        self._needles = needles(options, self._backend.text, self._backend.vocabulary)
+
+    def started(self) -> Started:
+        """What came up."""
+        return Started(
+            arm=self._arm,
+            init_s=self._init_s,
+            provenance=self._backend.provenance,
+            vocabulary=self._backend.vocabulary,
+            needles=self._needles,
+        )
+
+    def alone(self) -> Alone:
+        """Every needle as a batch of its own, and once more."""
+        with self._ranges.range(f"alone/{self._arm}", category="phase"):
+            answers = [
+                _answer(number, self._backend.generate([needle], (0,) if watched(self._options, needle) else ())[0])
+                for _ in range(2)
+                for number, needle in enumerate(self._needles)
+            ]
+        return Alone(arm=self._arm, answers=tuple(answers))
+
+    def trial(self, number: int) -> Trial:
+        """One batch; of the arm ``serial`` one sequence at a time."""
+        asked = batch(self._options, number, self._needles, self._backend.vocabulary)
+        category = _CATEGORIES.get(number, "trial")
+        whole = self._ranges.range(f"{category}/{self._arm}/{number}", category=category, payload=len(asked.prompts))
+        steps = self._steps.of(f"{self._arm}/{number}" if category == "trial" else "")
+        with whole, steps:
+            started = time.perf_counter()
+            outputs = self._outputs(asked)
+            seconds = time.perf_counter() - started
+        return Trial(
+            arm=self._arm,
+            trial=number,
+            batch_size=len(asked.prompts),
+            prompt_tokens=sum(len(prompt) for prompt in asked.prompts),
+            places=asked.places,
+            seconds=seconds,
+            tokens=sum(len(output.tokens) for output in outputs),
+            answers=tuple(_answer(needle, outputs[place]) for needle, place in enumerate(asked.places)),
+            speeds=_speeds(outputs),
+        )
+
+    def close(self) -> None:
+        """See `Backend.close`."""
+        self._backend.close()
+
+    def _outputs(self, asked: Batch) -> list[Output]:
+        if asked.at_once < len(asked.prompts):
+            return self._backend.generate_staggered(asked.prompts, asked.at_once, asked.watched)
+        if self._arm != "serial":
+            return self._backend.generate(asked.prompts, asked.watched)
+        return [output for prompt in asked.prompts for output in self._backend.generate([prompt])]
+
+
+def _answer(needle: int, output: Output) -> Answer:
+    return Answer(
+        needle=needle,
+        tokens=output.tokens,
+        logprobs=tuple(map(fp32_bits, output.logprobs)),
+        prompt=tuple(map(fp32_bits, output.prompt_logprobs)),
+    )
+
+
+def fp32_bits(value: float) -> int:
+    """The bits of a number as fp32 has them, as vLLM computes log probabilities."""
+    bits: int = struct.unpack("<I", struct.pack("<f", value))[0]
+    return bits
+
+
+def _speeds(outputs: Sequence[Output]) -> Speeds | None:
+    """Medians over a batch; None where nobody measured."""
+    first = [output.first_token_s for output in outputs if output.first_token_s is not None]
+    if not first:
+        return None
+    between = [output.later_tokens_s / (len(output.tokens) - 1) for output in outputs if len(output.tokens) > 1]
+    return Speeds(first_token_ms=1e3 * median(first), output_token_ms=1e3 * median(between) if between else 0.0)
+
+
+def serve(connection: Connection) -> None:
+    """Answer requests until the parent hangs up."""
+    engine: Engine | None = None
+    for request in requests(connection):
+        printed = Printed()
+        try:
+            if isinstance(request, StartEngine):
+                engine = Engine(request.arm, request.options, _starter(request))
+            reply = _reply(engine, request)
+        except Exception as error:
+            reply = Failure(status="failed", reason=cause(error, printed.text()))
+            sys.excepthook(type(error), error, error.__traceback__)
+        connection.send(reply)
+    if engine is not None:
+        engine.close()
+
+
+def _load(arm: ArmName, mode: Mode) -> None:
+    """Import vLLM where the engine will be in this process."""
+    if mode == "offline" and arm != "server":
+        from vllm import LLM, SamplingParams  # noqa: F401 - vllm itself imports next to nothing
+
+
+def _starter(request: StartEngine) -> Callable[[], Backend]:
+    """What starts the engine; it is imported already, as it is in upstream's script when the clock starts."""
+    _load(request.arm, request.options.mode)
+    if request.arm == "server":
+        from e2e.engine.online.client import Client
+
+        assert request.options.server is not None
+        return partial(Client, request.options.server, None, request.options)
+    if request.options.mode == "online":
+        from e2e.engine.online.client import Server
+
+        return partial(Server, request)
+    from e2e.engine.offline import Offline
+
+    return partial(Offline, request)
+
+
+def _reply(engine: Engine | None, request: Record) -> Record:
+    if isinstance(request, Describe):
+        from kernels_bench.workers.arm_worker import (
+            find_device,  # it brings torch, which an engine's process leaves to vLLM
+        )
+
+        return find_device()
+    if isinstance(request, Load):
+        _load(request.arm, request.mode)
+        return Loaded()
+    if engine is None:
+        raise RuntimeError("no engine was started")
+    if isinstance(request, RunTrial):
+        return engine.trial(request.trial)
+    return engine.alone() if isinstance(request, RunAlone) else engine.started()

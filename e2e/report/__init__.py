@@ -1,0 +1,1 @@
+"""What came of it: from records to verdicts, speeds and text."""

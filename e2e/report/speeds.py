@@ -1,0 +1,140 @@
+"""From an arm's records to numbers: upstream's, and those that it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from statistics import mean, median
+
+import numpy as np
+
+from e2e.records import Ledger, Started, Trial
+from e2e.report.verdict import ArmVerdict, judge
+from e2e.workload.options import ArmName
+from e2e.workload.trials import STAGGERED
+from kernels_bench.records.cases import Record
+
+
+class Speed(Record):
+    """What an arm's trials took; the first six as upstream counts them.
+
+    Attributes:
+        init_time: seconds until the engine was up.
+        avg_time: mean seconds a trial.
+        min_time: the fastest.
+        max_time: the slowest.
+        throughput: tokens generated a second of ``generate``.
+        prompts_per_sec: sequences a second.
+        total_tokens: tokens generated.
+        total_prompts: sequences.
+        trial_times: seconds of every trial.
+        median_time: seconds.
+        p10_time: seconds.
+        p90_time: seconds.
+        first_token_ms: median over the trials' medians; None where the engine kept no metrics.
+        output_token_ms: likewise.
+    """
+
+    init_time: float
+    avg_time: float
+    min_time: float
+    max_time: float
+    total_tokens: int
+    total_prompts: int
+    throughput: float
+    prompts_per_sec: float
+    trial_times: tuple[float, ...]
+    median_time: float
+    p10_time: float
+    p90_time: float
+    first_token_ms: float | None = None
+    output_token_ms: float | None = None
+
+
+def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
+    """Numbers over an arm's trials that are timed; None without any."""
+    trials = _timed(trials)
+    if not trials:
+        return None
+    times = [trial.seconds for trial in trials]
+    tokens, prompts = sum(trial.tokens for trial in trials), sum(trial.batch_size for trial in trials)
+    p10, p90 = np.percentile(times, [10, 90])
+    kept = [trial.speeds for trial in trials if trial.speeds is not None]
+    return Speed(
+        init_time=started.init_s,
+        avg_time=mean(times),
+        min_time=min(times),
+        max_time=max(times),
+        total_tokens=tokens,
+        total_prompts=prompts,
+        throughput=tokens / sum(times),
+        prompts_per_sec=prompts / sum(times),
+        trial_times=tuple(times),
+        median_time=median(times),
+        p10_time=float(p10),
+        p90_time=float(p90),
+        first_token_ms=median(s.first_token_ms for s in kept) if kept else None,
+        output_token_ms=median(s.output_token_ms for s in kept) if kept else None,
+    )
+
+
+def beside_baseline(ledger: Ledger, arm: ArmName) -> tuple[Speed, Speed] | None:
+    """The baseline's numbers and an arm's over the trials that both have run; None without any."""
+    base, other = ledger.trials.get("baseline", []), ledger.trials.get(arm, [])
+    both = {trial.trial for trial in base} & {trial.trial for trial in other}
+    if "baseline" not in ledger.started or arm not in ledger.started:
+        return None
+    usual = speed(ledger.started["baseline"], [trial for trial in base if trial.trial in both])
+    own = speed(ledger.started[arm], [trial for trial in other if trial.trial in both])
+    return None if usual is None or own is None else (usual, own)
+
+
+def speeds(ledger: Ledger) -> dict[ArmName, Speed]:
+    """Every arm's numbers that has any."""
+    found = ((arm, speed(started, ledger.trials.get(arm, []))) for arm, started in ledger.started.items())
+    return {arm: numbers for arm, numbers in found if numbers is not None}
+
+
+def verdicts(ledger: Ledger, asked: Callable[[ArmName], Collection[int] | None]) -> dict[ArmName, ArmVerdict]:
+    """Every arm's verdict whose needles answered alone.
+
+    Args:
+        ledger: what is known of the run.
+        asked: which trials were to be run, see `e2e.records.Manifest.asked`.
+    """
+
+    def judged(arm: ArmName, baseline: ArmVerdict | None) -> ArmVerdict:
+        return judge(ledger.alone[arm], ledger.trials.get(arm, []), baseline, asked(arm))
+
+    baseline = judged("baseline", None) if "baseline" in ledger.alone else None
+    return {arm: baseline if arm == "baseline" and baseline else judged(arm, baseline) for arm in ledger.alone}
+
+
+def paired_overheads(base: Sequence[Trial], other: Sequence[Trial]) -> tuple[float, ...]:
+    """How much more time each timed trial took than the baseline's, in per cent of it, the least first.
+
+    Trials of one number have the same sequences in every arm, so what these spread by is less the sequences' doing than
+    the machine's, whose speed drifts while the arms run minutes apart.
+    """
+    usual = {trial.trial: trial.seconds for trial in _timed(base)}
+    return tuple(sorted(overhead(usual[one.trial], one.seconds) for one in _timed(other) if one.trial in usual))
+
+
+def _timed(trials: Sequence[Trial]) -> list[Trial]:
+    return [trial for trial in trials if trial.trial != STAGGERED]
+
+
+def overhead(base: float, other: float) -> float:
+    """How much more ``other`` is, in per cent of ``base``."""
+    return 100 * (other / base - 1)
+
+
+def exit_status(arms: Sequence[ArmName], ledger: Ledger, found: dict[ArmName, ArmVerdict]) -> int:
+    """1: an arm that claims to keep the needles' bits did not; 3: something is lost, or undecided; else 0.
+
+    The baseline claims nothing: that it diverges is what is expected, and that it does not leaves the others undecided.
+    """
+    claiming = [found[arm] for arm in arms if arm in found and arm != "baseline"]
+    if any(verdict.verdict == "variant" for verdict in claiming):
+        return 1
+    complete = all(arm in found and not found[arm].missing for arm in arms) and not ledger.lost
+    return 0 if complete and not any(verdict.verdict == "inconclusive" for verdict in claiming) else 3

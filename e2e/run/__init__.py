@@ -1,0 +1,1 @@
+"""One process an arm, and whose turn it is, as the parent sees it."""

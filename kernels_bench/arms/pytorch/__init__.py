@@ -1,0 +1,1 @@
+"""What torch itself computes, by default and otherwise."""

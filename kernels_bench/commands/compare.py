@@ -1,0 +1,223 @@
+"""How two runs differ, in verdicts, cases, bits and medians; what repeatability claims are measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from kernels_bench.records.cases import Claims, Record, claimed
+from kernels_bench.records.latest_records import Found, State, gather, median_us
+from kernels_bench.records.manifest import Manifest, Selection, read_manifest, read_records
+from kernels_bench.records.results import Timing, Verification
+from profiles.instruments.environment import differences
+
+LEAST_US = 5.0
+"""Medians below this are left out: a tenth of a microsecond would be a large share of them."""
+
+STATES: tuple[State, ...] = ("warm", "cold")
+
+_JUDGED = {"sampled": 0, "proven": 0, "variant": 1, "wrong": 2}
+"""Verdicts that say something of a case's bits, from good to bad; that a proof took too long is no difference."""
+
+
+class Change(Record):
+    """One timing in both runs.
+
+    Attributes:
+        key: the timing's, such as ``torch/mm/4096x4096/bf16/16``.
+        state: what the L2 held.
+        first_us: median in the first run.
+        second_us: median in the second run.
+        least: the smallest share by which it grew that the medians' 95 % intervals allow; negative if it may have
+            become faster.
+    """
+
+    key: str
+    state: State
+    first_us: float
+    second_us: float
+    least: float
+
+    @property
+    def share(self) -> float:
+        """How much longer the second took, as a share of the first; negative if it was faster."""
+        return self.second_us / self.first_us - 1
+
+
+class VerdictChange(Record):
+    """One case of which both runs say something else.
+
+    Attributes:
+        key: the case's, such as ``torch/mm/4096x4096/bf16``.
+        first: what the first run says.
+        second: what the second run says.
+        worse: whether the second is the worse one.
+    """
+
+    key: str
+    first: str
+    second: str
+    worse: bool
+
+
+class Agreement(Record):
+    """Two runs beside each other.
+
+    Attributes:
+        environment: what differs between the machines, a line each.
+        selection: what differs between what was asked for, likewise.
+        verified: how many cases both runs verified, the first one alone and the second one alone.
+        verdicts: cases whose verdict differs, and those that newly break a relation which their arm claims.
+        missing: what the first run judged or timed and the second did not, a line each.
+        digests: how many outputs were digested in both runs, and how many of them have the same bits; None where the
+            runs' data differ, since their seeds do.
+        warm: every timing of at least `LEAST_US` in both runs, the largest change last.
+        cold: likewise.
+        slower: the timings, warm or cold, whose median grew beyond both intervals, the largest change last; None
+            where the runs' devices differ.
+    """
+
+    environment: tuple[str, ...]
+    selection: tuple[str, ...]
+    verified: tuple[int, int, int]
+    verdicts: tuple[VerdictChange, ...]
+    missing: tuple[str, ...]
+    digests: tuple[int, int] | None
+    warm: tuple[Change, ...]
+    cold: tuple[Change, ...]
+    slower: tuple[Change, ...] | None
+
+
+def agreement(first: Path, second: Path) -> Agreement:
+    """Compare two runs.
+
+    Raises:
+        ResultsError: one of the directories is no run, or is damaged.
+    """
+    one, other = (read_manifest(path) for path in (first, second))
+    a, b = (gather(read_records(path)) for path in (first, second))
+    both = len(a.verifications.keys() & b.verifications.keys())
+    return Agreement(
+        environment=differences(one.environment, other.environment),
+        selection=tuple(_asked_otherwise(one.selection, other.selection)),
+        verified=(both, len(a.verifications) - both, len(b.verifications) - both),
+        verdicts=tuple(_verdicts(a, b, _claims(one))),
+        missing=tuple(_missing(a, b)),
+        digests=_digests(a, b) if one.selection.seed == other.selection.seed else None,
+        warm=_changes(a, b, "warm"),
+        cold=_changes(a, b, "cold"),
+        slower=_slower(a, b) if one.device.name == other.device.name else None,
+    )
+
+
+def _asked_otherwise(one: Selection, other: Selection) -> Iterator[str]:
+    """Options that differ; how long was waited, and what the user says of the exit status, choose nothing."""
+    silent = {"timeout_s", "partial"}
+    then = other.model_dump(exclude=silent)
+    for option, value in one.model_dump(exclude=silent).items():
+        if value != then[option]:
+            yield f"--{option} {_as_typed(value)}, then {_as_typed(then[option])}"
+
+
+def _as_typed(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else "not given" if value is None else str(value)
+
+
+def _claims(manifest: Manifest) -> dict[str, Claims]:
+    return {arm.name: arm.claims for arm in manifest.arms}
+
+
+def _verdicts(a: Found, b: Found, claims: dict[str, Claims]) -> Iterator[VerdictChange]:
+    for key in sorted(a.verifications.keys() & b.verifications.keys()):
+        one, other = a.verifications[key], b.verifications[key]
+        before, after = _JUDGED.get(one.verdict, 0), _JUDGED.get(other.verdict, 0)
+        newly = sorted(_held(one) & _broken(other))
+        if one.verdict != other.verdict and not {one.verdict, other.verdict} <= {"sampled", "proven"}:
+            yield VerdictChange(key=key, first=one.verdict, second=other.verdict, worse=after > before)
+        elif newly and any(claimed(claims.get(one.case.arm, True), relation) for relation in newly):
+            second = f"{other.verdict} in {', '.join(newly)} too"
+            yield VerdictChange(key=key, first=one.verdict, second=second, worse=True)
+
+
+def _held(verification: Verification) -> set[str]:
+    return {result.relation for result in verification.relations if result.status == "held"}
+
+
+def _broken(verification: Verification) -> set[str]:
+    return {result.relation for result in verification.relations if result.status == "broken"}
+
+
+def _missing(a: Found, b: Found) -> Iterator[str]:
+    """What the first run knew of a case and the second does not: its verdict, relations, M, or times."""
+    for key, one in sorted(a.verifications.items()):
+        other = b.verifications.get(key)
+        if one.verdict not in _JUDGED:
+            continue
+        if other is None:
+            yield f"{key}: {one.verdict}, then not verified"
+        elif other.verdict not in _JUDGED:
+            yield f"{key}: {one.verdict}, then {other.verdict}" + (f" ({other.reason})" if other.reason else "")
+        else:
+            yield from (f"{key}: {text}" for text in _untried(one, other))
+    # Of a case that is missing itself nothing more is said, and what is wrong has no speed.
+    still = {key for key, other in b.verifications.items() if other.verdict in _JUDGED and not other.wrong}
+    for name, timing in sorted(a.timings.items()):
+        then = b.timings.get(name)
+        if timing.status == "measured" and timing.case.key in still and (then is None or then.status != "measured"):
+            yield f"{name}: timed, then {'not' if then is None else then.status}"
+
+
+def _untried(one: Verification, other: Verification) -> Iterator[str]:
+    """Relations, and M of them, that one verification examined and the other did not."""
+    if other.wrong:  # what is wrong altogether need not be looked at further
+        return
+    then = {r.relation: r for r in other.relations if r.status in ("held", "broken")}
+    for result in one.relations:
+        if result.status not in ("held", "broken"):
+            continue
+        if result.relation not in then:
+            yield f"{result.relation} was examined, then not"
+        # Records of schema 2 do not tell their M.
+        elif (sizes := then[result.relation].sizes) and (gone := sorted({*result.sizes} - {*sizes})):
+            yield f"{result.relation} was examined at M={', '.join(map(str, gone))}, then not"
+
+
+def _digests(a: Found, b: Found) -> tuple[int, int]:
+    pairs = [
+        (digest, b.verifications[key].digests[m])
+        for key, verification in a.verifications.items()
+        if key in b.verifications
+        for m, digest in verification.digests.items()
+        if m in b.verifications[key].digests
+    ]
+    return len(pairs), sum(one == other for one, other in pairs)
+
+
+def _changes(a: Found, b: Found, state: State) -> tuple[Change, ...]:
+    changes = (change for change in all_changes(a, b, state) if min(change.first_us, change.second_us) >= LEAST_US)
+    return tuple(sorted(changes, key=lambda change: (abs(change.share), change.key)))
+
+
+def _slower(a: Found, b: Found) -> tuple[Change, ...]:
+    """What grew, also from below `LEAST_US`."""
+    changes = (change for state in STATES for change in all_changes(a, b, state))
+    grown = (change for change in changes if change.least > 0 and change.second_us >= LEAST_US)
+    return tuple(sorted(grown, key=lambda change: (change.share, change.key)))
+
+
+def all_changes(a: Found, b: Found, state: State) -> Iterator[Change]:
+    """Every timing that both runs have, however short."""
+    for key in a.timings.keys() & b.timings.keys():
+        one, other = a.timings[key], b.timings[key]
+        first, second = median_us(one, state), median_us(other, state)
+        if first is not None and second is not None:
+            # Each interval reaches so far towards the other median.
+            least = second * (1 - _error(other, state)) / (first * (1 + _error(one, state))) - 1
+            yield Change(key=key, state=state, first_us=first, second_us=second, least=least)
+
+
+def _error(timing: Timing, state: State) -> float:
+    """Half the width of a median's 95 % interval, as a share of it; an unknown one may be anything."""
+    measured = timing.warm if state == "warm" else timing.cold
+    error = measured.error if measured is not None else 1.0
+    return error if 0 <= error < 1 else 1.0

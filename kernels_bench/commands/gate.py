@@ -1,0 +1,153 @@
+"""``compare``: how two runs differ, in words, and what the second is refused for (``--fail-on``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from kernels_bench.commands.compare import LEAST_US, STATES, Agreement, Change
+from kernels_bench.commands.workload import UsageError
+from kernels_bench.records.cases import Record
+from kernels_bench.records.latest_records import State
+
+Kind = Literal["verdict-worse", "missing", "bits", "slower"]
+KINDS: tuple[Kind, ...] = ("verdict-worse", "missing", "bits", "slower")
+"""What a second run may be refused for."""
+
+USUALLY = "verdict-worse,missing,bits,slower=25%"
+"""What it is refused for unless the user says otherwise."""
+
+_SLOWER = re.compile(r"slower=(\d+(?:\.\d+)?)%")
+
+
+class Gate(Record):
+    """What a second run is refused for.
+
+    Attributes:
+        kinds: some of `KINDS`.
+        slower: a median that grew by more than this share of the first, beyond both medians' intervals.
+    """
+
+    kinds: tuple[Kind, ...]
+    slower: float = 0.0
+
+
+def read_gate(text: str) -> Gate:
+    """What ``--fail-on`` names, such as ``verdict-worse,slower=3%``; ``none`` for nothing.
+
+    Raises:
+        UsageError: something else than `KINDS`.
+    """
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if words == ["none"]:
+        return Gate(kinds=())
+    kinds: list[Kind] = []
+    slower = 0.0
+    for word in words:
+        share = _SLOWER.fullmatch(word)
+        kind = next((kind for kind in KINDS if kind == ("slower" if share else word)), None)
+        if kind is None or (kind == "slower" and share is None):
+            raise UsageError(
+                f"--fail-on {word}: expected some of verdict-worse, missing, bits and slower=PERCENT%, such as "
+                f"{USUALLY}; or none"
+            )
+        slower = float(share[1]) / 100 if share else slower
+        kinds.append(kind)
+    if not kinds:
+        raise UsageError(f"--fail-on: expected a comma list, such as {USUALLY}; or none")
+    return Gate(kinds=tuple(dict.fromkeys(kinds)), slower=slower)
+
+
+def too_slow(found: Agreement, gate: Gate) -> tuple[Change, ...]:
+    """The timings that became slower by more than the gate allows."""
+    return tuple(change for change in found.slower or () if change.share > gate.slower)
+
+
+def failures(found: Agreement, gate: Gate) -> Iterator[str]:
+    """What the second run is refused for, a phrase each."""
+    digests = found.digests or (0, 0)
+    told: dict[Kind, tuple[int, str, str]] = {
+        "verdict-worse": (sum(change.worse for change in found.verdicts), "verdict", "for the worse"),
+        "missing": (len(found.missing), "result", "missing"),
+        "bits": (digests[0] - digests[1], "output", "with other bits"),
+        "slower": (len(too_slow(found, gate)), "median", f"more than {100 * gate.slower:.4g} % slower"),
+    }
+    for kind in gate.kinds:
+        count, noun, what = told[kind]
+        if count:
+            yield f"{count} {noun}{'s' * (count > 1)} {what}"
+
+
+def unjudged(found: Agreement, gate: Gate) -> Iterator[str]:
+    """What the gate asks for and these runs do not tell, a phrase each."""
+    if not found.verified[0]:
+        yield "no case was verified in both runs"
+    elif "bits" in gate.kinds and not (found.digests and found.digests[0]):
+        why = "the seeds differ" if found.digests is None else "no output was digested in both runs"
+        yield f"bits cannot be compared, since {why}"
+    if "slower" in gate.kinds and found.slower is None:
+        yield "speed cannot be compared, since the devices differ"
+
+
+def exit_status(found: Agreement, gate: Gate) -> int:
+    """1: the second run has something that it is refused for; 3: else, something could not be judged; 0: else."""
+    return 1 if any(failures(found, gate)) else 3 if any(unjudged(found, gate)) else 0
+
+
+def in_words(found: Agreement, gate: Gate, worst: int = 5) -> Iterator[str]:
+    """The agreement in lines, with the ``worst`` changes of each kind, and what follows from it."""
+    yield from (f"the environments differ: {line}" for line in found.environment)
+    yield from (f"the selections differ: {line}" for line in found.selection)
+    both, first, second = found.verified
+    if first or second:
+        yield f"cases: {both} verified in both runs, {first} in the first alone, {second} in the second alone"
+    if both:
+        yield from _in_detail(found, gate, worst)
+    refused, open_ = list(failures(found, gate)), list(unjudged(found, gate))
+    answer = "; ".join([*refused, *open_]) or "nothing that --fail-on names"
+    yield f"in short: {answer} (exit status {exit_status(found, gate)})"
+
+
+def _in_detail(found: Agreement, gate: Gate, worst: int) -> Iterator[str]:
+    if found.digests is None:
+        yield "bits: not compared, since seeds that differ make other data"
+    else:
+        yield f"bits: {found.digests[1]} of {found.digests[0]} digested outputs are the same in both runs"
+    worse = sum(change.worse for change in found.verdicts)
+    yield f"verdicts: {len(found.verdicts) or 'none'} differ" + (f", {worse} of them for the worse" if worse else "")
+    for change in sorted(found.verdicts, key=lambda change: not change.worse):
+        yield f"  {change.key}: {change.first}, then {change.second}"
+    if found.missing:
+        yield f"missing: {len(found.missing)}"
+        yield from (f"  {line}" for line in found.missing[:_LISTED])
+        if len(found.missing) > _LISTED:
+            yield f"  and {len(found.missing) - _LISTED} more"
+    for state in STATES:
+        changes = found.warm if state == "warm" else found.cold
+        yield _spread(state, changes)
+        yield from map(_timing_in_words, reversed(changes[-worst:] if worst else ()))
+    slow = too_slow(found, gate) if "slower" in gate.kinds else ()
+    if slow:
+        yield f"slower by more than {100 * gate.slower:.4g} %, beyond what the medians' intervals allow: {len(slow)}"
+        yield from map(_timing_in_words, reversed(slow[-max(worst, 1) :]))
+
+
+_LISTED = 20  # of what is missing, at most
+
+
+def _timing_in_words(change: Change) -> str:
+    was, now = change.first_us, change.second_us
+    return f"  {change.share:+.1%} {change.key} {change.state}: {was:.2f} us, then {now:.2f} us"
+
+
+def _spread(state: State, changes: tuple[Change, ...]) -> str:
+    if not changes:
+        return f"{state} medians: none of at least {LEAST_US:g} us in both runs"
+    middle, high = np.percentile([abs(change.share) for change in changes], [50, 95])
+    return (
+        f"{state} medians of at least {LEAST_US:g} us: {len(changes)} in both runs, which differ by {middle:.2%} "
+        f"(median) and {high:.2%} (95th percentile)"
+    )

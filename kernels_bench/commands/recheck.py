@@ -1,0 +1,134 @@
+"""``recheck``: make every counterexample of a run again, in fresh workers, and see that no bit of it changed."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kernels_bench.commands.counterexamples import reproductions
+from kernels_bench.commands.run.command import PARALLEL, catalogue_of
+from kernels_bench.commands.workload import UsageError, make_plan
+from kernels_bench.console.progress import Display
+from kernels_bench.records.cases import Case, Device, Record, suggestion
+from kernels_bench.records.manifest import Selection, read_manifest, read_records
+from kernels_bench.records.results import Counterexample, Verification
+from kernels_bench.workers.messages import Failure, Reply, Reproduce, Reproduced
+from kernels_bench.workers.pool import Crew
+
+REPEAT = "repeat"
+"""The relation of a company with itself."""
+
+
+class Rechecked(Record):
+    """One counterexample, made again.
+
+    Attributes:
+        case: where.
+        then: as the run has it.
+        now: as it came out; None where the bits agree now.
+        reason: why it could not be tried; empty if it could.
+    """
+
+    case: Case
+    then: Counterexample
+    now: Counterexample | None = None
+    reason: str = ""
+
+    @property
+    def same(self) -> bool:
+        """Whether the same element of the same row has the same two values, and as many others differ."""
+        return self.now is not None and _essence(self.now) == _essence(self.then)
+
+    @property
+    def stands(self) -> bool:
+        """Whether the finding holds: what is not repeatable need not differ in the same bits again."""
+        return self.same or (self.now is not None and self.then.relation == REPEAT)
+
+
+def _essence(found: Counterexample) -> tuple[object, ...]:
+    place = (found.row, found.token, found.output, found.index)
+    return (*place, found.expected_bits, found.got_bits, found.elements, found.rows)
+
+
+def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, display: Display) -> list[Rechecked]:
+    """Every counterexample of a run, of some arms or of all, each arm's by one fresh worker.
+
+    Raises:
+        ResultsError: the directory is no run, or is damaged.
+        UsageError: the run is of another device, or an arm that the run does not have or that cannot run here.
+        WorkerError: nothing can be run.
+    """
+    manifest = read_manifest(directory)
+    _refuse_unknown(arms or (), [arm.name for arm in manifest.arms])
+    known = [
+        (request, then)
+        for request, then in _requests(directory, manifest.selection.seed)
+        if arms is None or request.case.arm in arms
+    ]
+    names = tuple(dict.fromkeys(request.case.arm for request, _ in known)) if arms is None else tuple(arms)
+    if not known:
+        return []
+    operators = tuple(dict.fromkeys(request.case.operator for request, _ in known))
+    selection = Selection(op=operators, arm=names, plugin=manifest.selection.plugin, timeout_s=timeout_s)
+    catalogue = catalogue_of(selection)
+    _refuse_other_device(directory, manifest.device, catalogue.device)
+    plan = make_plan(catalogue, selection)
+    display.phase("recheck", len(known))
+    requests = [request for request, _ in known if request.case.arm in {arm.name for arm in plan.arms}]
+    with tempfile.TemporaryDirectory() as logs, Crew(plan.arms, Path(logs), timeout_s) as crew:
+        crew.start()
+        answers: dict[Reproduce, Reply] = {}
+        for request, reply in crew.work_through(requests, PARALLEL[manifest.device.type]):
+            answers[request] = reply
+            display.step(request.case.key)
+    return [_rechecked(then, request, answers.get(request)) for request, then in known]
+
+
+def _refuse_unknown(arms: Sequence[str], known: Sequence[str]) -> None:
+    for name in arms:
+        if name not in known:
+            raise UsageError(f"--arm {name}: the run has no such arm{suggestion(name, known)}")
+
+
+def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:
+    """Other hardware has other kernels, whose bits say nothing of those that the run found."""
+    if then.name != now.name:
+        raise UsageError(
+            f"{directory} was measured on {then.name}, and this is {now.name}; recheck it on the same device"
+        )
+
+
+def _requests(directory: Path, seed: int) -> Iterator[tuple[Reproduce, Counterexample]]:
+    for record in read_records(directory):
+        if isinstance(record, Verification):
+            yield from reproductions(record, seed)
+
+
+def _rechecked(then: Counterexample, request: Reproduce, reply: Reply | None) -> Rechecked:
+    if reply is None:
+        return Rechecked(case=request.case, then=then, reason="its arm cannot run here")
+    if isinstance(reply, Failure):
+        return Rechecked(case=request.case, then=then, reason=reply.reason)
+    assert isinstance(reply, Reproduced)
+    return Rechecked(case=request.case, then=then, now=reply.counterexample)
+
+
+def exit_status(found: Sequence[Rechecked]) -> int:
+    """1: some finding does not hold; 3: else, some could not be tried; 0: else."""
+    tried = [one for one in found if not one.reason]
+    return 1 if not all(one.stands for one in tried) else 3 if len(tried) < len(found) else 0
+
+
+def in_words(found: Sequence[Rechecked]) -> Iterator[str]:
+    """How many came out the same, and each that did not."""
+    same = sum(one.same for one in found)
+    yield f"{same} of {len(found)} counterexamples came out the same, to the last bit"
+    for one in found:
+        if one.same:
+            continue
+        where = f"{one.case.key}, {one.then.relation}, {one.then.company.spec}"
+        told = "all bits agree now" if one.now is None else "other bits"
+        if one.stands:
+            told = "not repeatable now either: other bits differ each time"
+        yield f"  {where}: {one.reason or told}"

@@ -1,0 +1,1 @@
+"""The measuring itself, from the selection to the records."""

@@ -1,0 +1,183 @@
+"""Does what a plan says: verify every case, measure the ceilings, time turn by turn; write as it goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from kernels_bench.commands.workload import Plan
+from kernels_bench.console.progress import Display
+from kernels_bench.operators import operators
+from kernels_bench.records.cases import Case, Load
+from kernels_bench.records.manifest import RunDirectory
+from kernels_bench.records.results import AnyRecord, Ceiling, Status, Timing, Verification
+from kernels_bench.workers.messages import (
+    Failure,
+    FinishTiming,
+    MeasureCeiling,
+    PrepareTiming,
+    Reply,
+    TakeTurn,
+    Turned,
+    Verify,
+)
+from kernels_bench.workers.pool import Crew
+
+DEFAULT_ARM = "torch"
+
+ORDER_S: Mapping[str, float] = {"cuda": 0.8, "cpu": 0.5}
+"""Seconds a case for reading its order of addition; where they are not enough, its verdict is ``sampled``."""
+
+QUICK_ORDER_S = 0.2
+"""The same in a short run."""
+
+
+class Runner:
+    """One run.
+
+    Args:
+        plan: what to do.
+        crew: the arms' workers, started.
+        run: where the records go; what is in it already is not done again.
+        display: told of every step.
+        parallel: workers that may verify at once.
+    """
+
+    def __init__(self, plan: Plan, crew: Crew, run: RunDirectory, display: Display, parallel: int) -> None:
+        self._plan, self._crew, self._run, self._display = plan, crew, run, display
+        self._parallel = parallel
+        self._device = run.manifest.device.type
+        self._verified: dict[str, Verification] = {}
+        self._timed: set[str] = set()
+        self._ceiling_known = False
+        for record in run.records():
+            self._recall(record)
+
+    def _recall(self, record: AnyRecord) -> None:
+        if isinstance(record, Verification):
+            self._verified[record.case.key] = record
+        elif isinstance(record, Timing):
+            self._timed.add(record.key)
+        elif isinstance(record, Ceiling):
+            self._ceiling_known = True
+
+    def _keep(self, record: Verification | Timing | Ceiling) -> None:
+        self._run.append(record)
+        self._recall(record)
+
+    def run(self) -> None:
+        """Everything that is not in the run directory yet.
+
+        Raises:
+            ResultsError: a record cannot be written.
+        """
+        self._verify_all()
+        self._crew.release()
+        self._measure_ceiling()
+        self._time_all()
+
+    def _verify_all(self) -> None:
+        # A result in fp32 tells most of the order of addition, which then is tried where a result tells little.
+        first = sorted(self._plan.cases, key=lambda case: case.precision.output != "fp32")
+        todo = [case for case in first if case.key not in self._verified]
+        if not todo:
+            return
+        self._display.phase("verify", len(todo))
+        for request, reply in self._crew.work_through(map(self._verify_request, todo), self._parallel):
+            self._keep(_verification(request.case, reply))
+            self._display.step(f"{request.case.key}")
+
+    def _verify_request(self, case: Case) -> Verify:
+        sweep = self._plan.sweeps[case.operator]
+        return Verify(
+            case=case,
+            seed=self._plan.seed,
+            universe=sweep.universe,
+            relations=self._plan.relations,
+            sizes=sweep.sizes,
+            digest_sizes=sweep.digested,
+            asked=sweep.asked,
+            order_s=self._order_s,
+            memory=operators()[case.operator].held(case.shape, case.precision, sweep.universe),
+        )
+
+    @property
+    def _order_s(self) -> float:
+        """Seconds for a case's order, which says nothing of relations other than ``batch_size``."""
+        if "batch_size" not in self._plan.relations:
+            return 0.0
+        return QUICK_ORDER_S if self._plan.quick else ORDER_S[self._device]
+
+    def _measure_ceiling(self) -> None:
+        if self._ceiling_known or not self._plan.units():
+            return
+        arm = next((arm.name for arm in self._plan.arms if arm.name == DEFAULT_ARM), self._plan.arms[0].name)
+        self._display.phase("ceiling", 1)
+        reply = self._crew.ask(arm, MeasureCeiling())
+        if isinstance(reply, Ceiling):
+            self._keep(reply)
+        elif isinstance(reply, Failure):
+            self._display.note(f"the ceilings could not be measured: {reply.reason}")
+        self._display.step(arm)
+
+    def _time_all(self) -> None:
+        units = [(cases, load) for cases, load in self._plan.units() if not self._is_timed(cases, load)]
+        if not units:
+            return
+        self._display.phase("time", len(units))
+        for cases, load in units:
+            self._time(cases, load)
+            tokens = "" if load.length is None else f" of {load.length} tokens"
+            self._display.step(f"{cases[0].without_arm} M={load.m}{tokens}")
+
+    def _is_timed(self, cases: Iterable[Case], load: Load) -> bool:
+        return all(f"{case.key}/{load.token}" in self._timed for case in cases)
+
+    def _time(self, cases: Sequence[Case], load: Load) -> None:
+        """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
+        replies: dict[str, Reply] = {case.arm: failure for case in cases if (failure := self._no_timing(case))}
+        willing = {case.arm: prepare_timing(self._plan, case, load) for case in cases if case.arm not in replies}
+        replies |= self._crew.ask_all(willing)
+        turning = [case for case in cases if isinstance(replies[case.arm], Turned)]
+        while turning:
+            for case in list(turning):
+                reply = self._crew.ask(case.arm, TakeTurn())
+                if isinstance(reply, Turned) and not reply.done:
+                    continue
+                turning.remove(case)
+                replies[case.arm] = self._crew.ask(case.arm, FinishTiming()) if isinstance(reply, Turned) else reply
+        for case in cases:
+            self._keep(_timing(case, load, replies[case.arm]))
+
+    def _no_timing(self, case: Case) -> Failure | None:
+        """Why a case has no speed: one is given only to a kernel whose results were looked at and are right."""
+        verification = self._verified[case.key]
+        if verification.status != "measured":
+            status = verification.status if verification.status == "unsupported" else "skipped"
+            return Failure(status=status, reason=verification.reason)
+        if verification.wrong:
+            return Failure(status="skipped", reason="the result is wrong, so its speed means nothing")
+        return None
+
+
+def prepare_timing(plan: Plan, case: Case, load: Load, calls: int | None = None) -> PrepareTiming:
+    """What has a worker prepare to time a case under a load, with data that serve its larger loads too."""
+    largest = max(known.m for known in plan.loads(case) if known.length == load.length)
+    return PrepareTiming(case=case, seed=plan.seed, load=load, largest_m=largest, calls=calls)
+
+
+def _status(failure: Failure) -> Status:
+    return "unsupported" if failure.status == "unsupported" else "skipped" if failure.status == "skipped" else "failed"
+
+
+def _verification(case: Case, reply: Reply) -> Verification:
+    if isinstance(reply, Verification):
+        return reply
+    assert isinstance(reply, Failure)
+    return Verification(case=case, status=_status(reply), reason=reply.reason)
+
+
+def _timing(case: Case, load: Load, reply: Reply) -> Timing:
+    if isinstance(reply, Timing):
+        return reply
+    assert isinstance(reply, Failure)
+    return Timing(case=case, m=load.m, length=load.length, status=_status(reply), reason=reply.reason)

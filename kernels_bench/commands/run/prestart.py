@@ -1,0 +1,96 @@
+"""A head start for the workers: they are started while a process of its own still finds out what could be run here.
+
+That process imports torch and asks CUDA for the device, which takes seconds from a cold disk. What it will say can be
+foreseen from what the driver tells of the GPU; where it says otherwise, it is right.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+from typing import Self
+
+from kernels_bench.commands.workload import UsageError, make_plan
+from kernels_bench.console.mistakes import PluginError
+from kernels_bench.records.cases import Device
+from kernels_bench.records.manifest import Selection
+from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.workers.pool import Crew
+from profiles.instruments.telemetry import TelemetryUnavailable, open_telemetry
+
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
+
+
+class HeadStart:
+    """Workers of the arms that a run is expected to have; those that it was not handed over end with this context.
+
+    Args:
+        selection: what the user asked for.
+        logs: directory for what the workers print; if it is made for that, it is removed in the end.
+    """
+
+    def __init__(self, selection: Selection, logs: Path) -> None:
+        self._selection, self._logs = selection, logs
+        self._made = False
+        self._crew: Crew | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def start(self, device: Device | None) -> None:
+        """Start the workers of a run on a device; nothing is waited for, and what cannot be started is left out.
+
+        Where there is no device, or arms come from plugins, which the workers alone import, nothing is started.
+        """
+        if device is None or self._selection.plugin:
+            return
+        try:
+            plan = make_plan(catalogue(device), self._selection)
+            if not self._logs.is_dir():
+                self._logs.mkdir()
+                self._made = True
+            self._crew = Crew(plan.arms, self._logs, self._selection.timeout_s, helpers=plan.helpers)
+            self._crew.start()
+        except (UsageError, PluginError):  # it is told of what can really be run
+            return
+        except OSError:  # no room for logs, say, of which the run itself will tell
+            self._end()
+
+    def hand_over(self, crew: Crew) -> None:
+        """Give a crew the workers of its arms, and end all others."""
+        if self._crew is not None:
+            crew.adopt(self._crew)
+        self._end()
+
+    def _end(self) -> None:
+        if self._crew is not None:
+            self._crew.kill()
+            self._crew = None
+        if self._made:
+            shutil.rmtree(self._logs, ignore_errors=True)
+            self._made = False
+
+
+def hidden_beside(path: Path) -> Path:
+    """A new name for a directory, on the file system on which ``path`` would be made."""
+    parents = Path(os.path.abspath(path)).parents
+    return next(parent for parent in parents if os.path.isdir(parent)) / f".samebits-{secrets.token_hex(4)}"
+
+
+def expected_gpu() -> Device | None:
+    """The first GPU that CUDA would show, as its driver tells of it; None where that cannot be said."""
+    if not any(map(os.path.exists, _DRIVERS)):  # then NVML need not be asked, nor loaded
+        return None
+    try:
+        with open_telemetry() as telemetry:
+            facts, capability = telemetry.facts(), telemetry.capability()
+    except TelemetryUnavailable:
+        return None
+    if capability is None:
+        return None
+    return Device(type="cuda", name=facts.name, capability=capability, uuid=facts.uuid.removeprefix("GPU-"))

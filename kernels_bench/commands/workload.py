@@ -1,0 +1,333 @@
+"""From what the user asked for to the list of what is to be done.  Pure; works on the catalogue alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from kernels_bench.records.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Record, Shape, suggestion
+from kernels_bench.records.manifest import Selection
+from kernels_bench.relations.base import sweep
+from kernels_bench.workers.messages import ArmInfo, Catalogue, OperatorInfo
+
+# M at which the results of arms are compared with each other.
+DIGESTED = (1, 16, 256, 2048)
+CPU_SHAPES = ("small",)
+# fp16 products on a CPU without native fp16 take seconds to be generated for every new M, and torch has no fp32
+# results of 16-bit inputs there to compare with.
+CPU_PRECISIONS = ("bf16", "fp32")
+# Beside the first shape: 8-aligned shapes alone would hide most of what varies.
+TELLING = ("unaligned/0", "unaligned/entry", "unaligned/heads", "small/unaligned")
+# Families with so much to measure that on a GPU they are measured only when they are asked for.
+BY_REQUEST = ("attention",)
+# Sequences whose KV caches together are larger are not timed: every arm holds its own.
+MOST_CACHE = 2 << 30
+# Further processes, over all arms whose kernels are compiled while they are verified and that have so many cases.
+HELPERS, WORTH_HELP = 6, 10
+# A day; what can be waited for ends at some 24 of them.
+LONGEST_S = 86400
+
+
+T = TypeVar("T")
+
+
+class UsageError(Exception):
+    """What the user typed cannot be done; the message says why and what can."""
+
+
+def timeout_of(seconds: float) -> float:
+    """What ``--timeout`` may be.
+
+    Raises:
+        UsageError: so long cannot be waited.
+    """
+    if not 0 < seconds <= LONGEST_S:
+        raise UsageError(f"--timeout {seconds:g}: expected a number of seconds above 0, at most {LONGEST_S}")
+    return seconds
+
+
+class Sweep(Record):
+    """Every M at which something is done with one operator's cases.
+
+    Attributes:
+        universe: number of rows.
+        sizes: those of the relations.
+        asked: those of them that the user named.
+        timed: the batches that are timed; none where speed is not measured.
+        digested: those at which the arms' bits are compared with each other.
+    """
+
+    universe: int
+    sizes: tuple[int, ...]
+    asked: tuple[int, ...]
+    timed: tuple[Load, ...]
+    digested: tuple[int, ...]
+
+
+class Plan(Record):
+    """Everything that a run does.
+
+    Attributes:
+        arms: those that can run here and were not left out.
+        left_out: arms that were asked for, or would be run, and cannot be.
+        cases: to be verified, and then timed at every load that their operator is timed at and they have room for.
+        relations: names, in order.
+        quick: a short run.
+        untimed: cases, arms apart, that are verified only.
+        sweeps: for each operator, every M.
+        seed: of all data.
+    """
+
+    arms: tuple[ArmInfo, ...]
+    left_out: tuple[ArmInfo, ...]
+    cases: tuple[Case, ...]
+    relations: tuple[str, ...]
+    quick: bool
+    untimed: frozenset[str]
+    sweeps: dict[str, Sweep]
+    seed: int
+
+    @property
+    def planned(self) -> int:
+        """How many verifications and timings there are to do."""
+        return sum(1 + len(self.loads(case)) for case in self.cases)
+
+    def loads(self, case: Case) -> list[Load]:
+        """What a case is timed at."""
+        if case.without_arm in self.untimed:
+            return []
+        return [load for load in self.sweeps[case.operator].timed if _cache_bytes(case, load) <= MOST_CACHE]
+
+    @property
+    def helpers(self) -> dict[str, int]:
+        """Further processes for arms that compile their kernels and have many cases."""
+        counts = Counter(case.arm for case in self.cases)
+        helped = [arm.name for arm in self.arms if arm.compiles and counts[arm.name] >= WORTH_HELP]
+        return dict.fromkeys(helped, max(1, HELPERS // max(1, len(helped))))
+
+    def units(self) -> list[tuple[tuple[Case, ...], Load]]:
+        """What is timed turn by turn: the cases of all arms at one operator, shape, precision and load."""
+        groups: dict[str, list[Case]] = {}
+        for case in self.cases:
+            groups.setdefault(case.without_arm, []).append(case)
+        return [(tuple(group), load) for group in groups.values() for load in self.loads(group[0])]
+
+
+def _untimed(operators: Iterable[OperatorInfo], cases: Iterable[Case], selection: Selection) -> Iterator[str]:
+    """Cases whose speed would take more time than it tells, unless they were asked for.
+
+    Of sequences, which have so many loads, other shapes and dtypes than tell most; in a short run all shapes of an
+    operator but the first.
+    """
+    chosen = {operator.name: operator for operator in operators}
+    first: dict[str, Shape] = {}
+    for case in cases:
+        operator, shape = chosen[case.operator], case.shape
+        sequences, usual = any(operator.lengths.values()), selection.shapes is None
+        other_shape = usual and sequences and not {shape.label, _set_name(shape)} & {*operator.timed_shapes}
+        other_dtype = sequences and selection.dtype is None and str(case.precision) != operator.precisions[0]
+        later = usual and selection.quick and first.setdefault(operator.name, shape) != shape
+        if other_shape or other_dtype or later:
+            yield case.without_arm
+
+
+def _cache_bytes(case: Case, load: Load) -> int:
+    """Keys and values of a load's sequences."""
+    shape = case.shape
+    return 2 * (shape.kv_heads or 0) * shape.k * load.m * (load.length or 0) * ITEM_SIZE[case.precision.input]
+
+
+def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
+    """Choose arms, shapes, precisions, sizes and relations.
+
+    Raises:
+        UsageError: an unknown name or a value that makes no sense.
+    """
+    device = catalogue.device.type
+    operators = _operators(catalogue.operators, selection, device)
+    chosen = _concerned(_pick("arm", selection.arm, {arm.name: arm for arm in catalogue.arms}), operators, selection)
+    usable = tuple(arm for arm in chosen if not arm.unavailable)
+    if not usable:
+        raise UsageError("; ".join(f"{arm.name} cannot run here: {arm.unavailable}" for arm in chosen))
+    relations = _pick("relation", selection.relation, {r.name: r for r in catalogue.relations})
+    if selection.shapes is not None:
+        _check_shape_names(catalogue.operators, selection.shapes)
+    cases = tuple(_cases(operators, usable, selection, device))
+    with_cases = {case.arm for case in cases}
+    return Plan(
+        arms=tuple(arm for arm in usable if arm.name in with_cases),
+        left_out=tuple(arm for arm in chosen if arm.unavailable),
+        cases=cases,
+        relations=tuple(relation.name for relation in relations),
+        quick=selection.quick,
+        untimed=frozenset(_untimed(operators, cases, selection)),
+        sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
+        seed=selection.seed,
+    )
+
+
+def _operators(known: Sequence[OperatorInfo], selection: Selection, device: str) -> list[OperatorInfo]:
+    """Operators by their names or their families'; by default all that a short run has time for."""
+    by_name = {operator.name: [operator] for operator in known}
+    families = dict.fromkeys(operator.family for operator in known)
+    short = selection.quick and device != "cpu" and selection.shapes is None
+    by_name |= {
+        family: [o for o in known if o.family == family and (o.quick or not short)] for family in families
+    }  # fmt: skip
+    wanted: Sequence[str] | None = selection.op
+    if wanted is None:
+        wanted = [family for family in families if device == "cpu" or family not in BY_REQUEST]
+    return list({o.name: o for found in _pick("op", wanted, by_name) for o in found}.values())
+
+
+def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selection: Selection) -> list[ArmInfo]:
+    """The arms that have some of the operators; to ask by name for one that has none, or to bring it, is an error."""
+    names = {operator.name for operator in operators}
+    found = [arm for arm in arms if arm.offers is None or names & {*arm.offers}]
+    for arm in arms:
+        if (selection.arm is not None or arm.plugin) and arm not in found:
+            offers = ", ".join(arm.offers or ()) or "none at all"
+            option = f"--arm {arm.name}" if selection.arm is not None else f"--plugin {arm.plugin}"
+            raise UsageError(f"{option}: has none of the chosen operators; it has {offers}")
+    return found
+
+
+def _sweep(operator: OperatorInfo, selection: Selection, device: str) -> Sweep:
+    asked = _positive(selection.batch or ())
+    universe = max((operator.universe[device], *asked))
+    return Sweep(
+        universe=universe,
+        sizes=tuple(sorted({*sweep(universe), *asked})),
+        asked=asked,
+        timed=_loads(operator, selection, device),
+        digested=tuple(sorted({m for m in (*DIGESTED, *asked, universe) if m <= universe})),
+    )
+
+
+def _loads(operator: OperatorInfo, selection: Selection, device: str) -> tuple[Load, ...]:
+    if not operator.timed[device]:
+        return ()
+    rows = _positive(selection.batch) if selection.batch else operator.timed[device]
+    lengths: tuple[int | None, ...] = operator.lengths[device] or (None,)
+    if operator.lengths[device] and selection.length:
+        lengths = _lengths(selection.length)
+    elif selection.quick and operator.lengths[device]:
+        lengths = lengths[len(lengths) // 2 :][:1]
+        rows = rows if selection.batch else tuple(dict.fromkeys((rows[0], rows[-1])))
+    return tuple(Load(m=m, length=length) for m in rows for length in lengths)
+
+
+def _lengths(wanted: Sequence[int]) -> tuple[int, ...]:
+    wrong = [n for n in wanted if not 1 <= n <= 1 << 20]
+    if wrong:
+        raise UsageError(f"--length {wrong[0]}: a sequence has between 1 and {1 << 20} tokens")
+    return tuple(sorted(set(wanted)))
+
+
+def _positive(batch: Sequence[int]) -> tuple[int, ...]:
+    wrong = [m for m in batch if not 1 <= m <= 1 << 20]
+    if wrong:
+        raise UsageError(f"--batch {wrong[0]}: a batch has between 1 and {1 << 20} rows")
+    return tuple(sorted(set(batch)))
+
+
+def _pick(option: str, wanted: Sequence[str] | None, known: dict[str, T]) -> list[T]:
+    if wanted is None:
+        return list(known.values())
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"--{option} {name}: unknown{suggestion(name, known)}")
+    return [known[name] for name in dict.fromkeys(wanted)]
+
+
+def _cases(
+    operators: Sequence[OperatorInfo], arms: Sequence[ArmInfo], selection: Selection, device: str
+) -> Iterable[Case]:
+    found, asked = False, selection.shapes is not None
+    patient = selection.arm is not None or not selection.quick or device == "cpu"
+    for operator in operators:
+        first = True
+        shapes = _shapes(operator, selection, device)
+        for position, shape in enumerate(shapes):
+            for precision in _precisions(operator, shape, position, selection, device):
+                for arm in (arm for arm in arms if arm.offers is None or operator.name in arm.offers):
+                    found = True
+                    if operator.name in arm.brief and not (asked or (first and patient)):
+                        continue
+                    yield Case(arm=arm.name, operator=operator.name, shape=shape, precision=precision)
+                first = False
+    if not found:
+        raise UsageError(f"--shapes {','.join(selection.shapes or ())}: fits none of the chosen operators")
+
+
+def _precisions(
+    operator: OperatorInfo, shape: Shape, position: int, selection: Selection, device: str
+) -> list[Precision]:
+    """All that were asked for; else the first at every shape, the others at two that tell most."""
+    if selection.dtype is not None:
+        unknown = next((name for name in selection.dtype if name not in PRECISIONS), None)
+        if unknown is not None:
+            raise UsageError(f"--dtype {unknown}: unknown{suggestion(unknown, PRECISIONS)}")
+        return [Precision.parse(name) for name in dict.fromkeys(selection.dtype)]
+    usual = [p for p in operator.precisions if device != "cpu" or p in CPU_PRECISIONS]
+    telling = position == 0 or shape.label in TELLING
+    return [Precision.parse(name) for name in (usual if telling and not selection.quick else usual[:1])]
+
+
+def _shapes(operator: OperatorInfo, selection: Selection, device: str) -> list[Shape]:
+    wanted: Sequence[str] | None = selection.shapes
+    if wanted is None:
+        wanted = CPU_SHAPES if device == "cpu" else _usual_shapes(operator, selection.quick)
+    named = [shape for word in wanted for shape in operator.shapes if shape.label == word or _set_name(shape) == word]
+    sized = [shape for sizes in _sizes_typed(wanted) if (shape := _shape_of(operator, sizes)) is not None]
+    return list({shape.token: shape for shape in [*named, *sized]}.values())
+
+
+def _usual_shapes(operator: OperatorInfo, quick: bool) -> Sequence[str]:
+    """Names of a run's shapes; of an operator that short runs leave out, and that was asked for by name, the first."""
+    return (operator.quick or operator.usual[:1]) if quick else operator.usual
+
+
+def _set_name(shape: Shape) -> str:
+    return shape.label.partition("/")[0]
+
+
+def _sizes_typed(words: Sequence[str]) -> list[tuple[int, ...]]:
+    """Sizes among the words: ``NxK`` (``BxNxK``) stands alone, bare numbers pair up as N,K."""
+    bare = [int(word) for word in words if word.isdecimal()]
+    if len(bare) % 2 and len(bare) > 1:
+        raise UsageError(f"--shapes {','.join(words)}: bare numbers are read in pairs N,K, and one is left over")
+    joined = [tuple(int(size) for size in word.split("x")) for word in words if _is_sizes(word)]
+    pairs = [tuple(bare[i : i + 2]) for i in range(0, len(bare), 2)]
+    for sizes in [*pairs, *joined]:
+        if not all(1 <= size <= 1 << 20 for size in sizes):
+            raise UsageError(f"--shapes {'x'.join(map(str, sizes))}: sizes must be between 1 and {1 << 20}")
+    return [*pairs, *joined]
+
+
+def _is_sizes(word: str) -> bool:
+    return "x" in word and all(part.isdecimal() for part in word.split("x"))
+
+
+def _shape_of(operator: OperatorInfo, sizes: tuple[int, ...]) -> Shape | None:
+    """A shape of the typed sizes; a row operator takes K of N,K; None where they do not fit."""
+    dims = operator.dims
+    if dims == ("k",) and len(sizes) == 2:
+        sizes = sizes[1:]
+    if len(sizes) != len(dims):
+        return None
+    named = dict(zip(dims, sizes, strict=True))
+    if named.get("heads", 1) % named.get("kv_heads", 1):
+        raise UsageError(f"--shapes {'x'.join(map(str, sizes))}: heads must be a multiple of those for keys and values")
+    return Shape.model_validate({"label": "x".join(map(str, sizes)), **named})
+
+
+def _check_shape_names(operators: Sequence[OperatorInfo], words: Sequence[str]) -> None:
+    shapes = [shape for operator in operators for shape in operator.shapes]
+    known = dict.fromkeys([*(_set_name(shape) for shape in shapes), *(shape.label for shape in shapes)])
+    for word in words:
+        if word not in known and not word.isdecimal() and not _is_sizes(word):
+            sets = dict.fromkeys(_set_name(shape) for shape in shapes)
+            hint = suggestion(word, known)
+            raise UsageError(f"--shapes {word}: unknown{hint if 'did you' in hint else suggestion(word, sets)}")

@@ -1,0 +1,1 @@
+"""Talking to a terminal: one line of error, progress, text that can be printed."""

@@ -1,0 +1,1 @@
+"""torch and the GPU, without a word about operators or arms.  Takes torch from `lazy_torch` only."""

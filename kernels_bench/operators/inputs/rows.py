@@ -1,0 +1,133 @@
+"""Data that can be made again anywhere: every element is a pure function of (seed, stream, row, column).
+
+Only integer arithmetic and exact scalings are used, so that the same row has the same bits on every device
+and in every process, however many rows are made.  The generator is SplitMix64 (Steele, Lea, Flood, *Fast
+splittable pseudorandom number generators*, OOPSLA 2014) over a counter; four 16-bit fields are added for
+a bell shape (Irwin-Hall), since logarithms and cosines differ between devices.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from kernels_bench.device.lazy_torch import torch
+
+KINDS = ("cancelling", "normal", "wide", "small")
+"""What row `i` holds is ``KINDS[i % 4]``: see `row_table`."""
+
+HOSTILE = ("huge", "inf", "nan", "zero")
+"""Neighbours that no model should meet, and that no kernel may let into another row."""
+
+_CHUNK = 1 << 24
+_GOLDEN, _MIX_1, _MIX_2 = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+
+
+def _signed(value: int) -> int:
+    value &= (1 << 64) - 1
+    return value - (1 << 64) if value >> 63 else value
+
+
+def _shift_xor(z: torch.Tensor, shift: int) -> torch.Tensor:
+    # torch shifts int64 arithmetically; the mask makes it the logical shift that SplitMix64 asks for.
+    return z.bitwise_xor_((z >> shift).bitwise_and_((1 << (64 - shift)) - 1))
+
+
+def mix(z: torch.Tensor) -> torch.Tensor:
+    """SplitMix64's finaliser over an int64 tensor, in place."""
+    _shift_xor(z, 30).mul_(_signed(_MIX_1))
+    _shift_xor(z, 27).mul_(_signed(_MIX_2))
+    return _shift_xor(z, 31)
+
+
+def hashed(seed: int, stream: str, first: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
+    """64 random bits for each of ``rows`` rows from ``first`` on: int64 of shape (rows, columns)."""
+    return hashed_at(seed, stream, torch.arange(first, first + rows, device=device, dtype=torch.int64), columns)
+
+
+def hashed_at(seed: int, stream: str, rows: torch.Tensor, columns: int) -> torch.Tensor:
+    """64 random bits for each of some rows, given by their numbers: int64 of shape (rows, columns)."""
+    key = _signed(seed * _MIX_1 + zlib.crc32(stream.encode()) * _MIX_2)
+    row = rows.mul(_signed(_GOLDEN)).add_(key)
+    column = torch.arange(columns, device=rows.device, dtype=torch.int64).mul_(_signed(_MIX_1))
+    return mix(mix(row)[:, None] + column[None, :])
+
+
+def _bell(bits: torch.Tensor) -> torch.Tensor:
+    """Four 16-bit fields added and centred: mean 0, standard deviation 1.15, at most 4 in size; exact fp32."""
+    total = (bits & 0xFFFF).add_((bits >> 16) & 0xFFFF).add_((bits >> 32) & 0xFFFF).add_((bits >> 48) & 0xFFFF)
+    return total.sub_(2 * 0xFFFF).to(torch.float32).mul_(2.0**-15)
+
+
+def bell(seed: int, stream: str, first: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
+    """Bell-shaped fp32 numbers of shape (rows, columns), the same bits on every device."""
+    return _bell(hashed(seed, stream, first, rows, columns, device))
+
+
+def bell_at(seed: int, stream: str, rows: torch.Tensor, columns: int, wide: torch.Tensor | None = None) -> torch.Tensor:
+    """Bell-shaped fp32 numbers for some rows, given by their numbers; those marked ``wide`` span twelve binades."""
+    bits = hashed_at(seed, stream, rows, columns)
+    values = _bell(bits)
+    return values if wide is None else torch.where(wide[:, None], values * _powers(bits), values)
+
+
+def _powers(bits: torch.Tensor) -> torch.Tensor:
+    # Made of their own bits (an exponent and no fraction): a device's own power function need not be exact.
+    exponents = torch.arange(127 - 6, 127 + 7, dtype=torch.int32, device=bits.device)
+    table = (exponents << 23).view(torch.float32)
+    return table[(bits >> 7) % len(table)]
+
+
+def _spans(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    step = max(1, _CHUNK // max(1, columns) // len(KINDS) * len(KINDS))
+    return ((start, min(rows, start + step)) for start in range(0, rows, step))
+
+
+def row_table(
+    seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device
+) -> torch.Tensor:
+    """The universe: rows 0 … ``rows`` - 1, shape (rows, columns).
+
+    Four kinds of rows take turns, since each lets another fault show: ``normal`` ones are bell-shaped; ``wide``
+    ones span twelve binades; ``small`` ones are a thousand times smaller, so that a norm's epsilon matters;
+    ``cancelling`` ones hold every value
+    twice with opposite signs, so that against `paired` weights the exact sum is zero and what comes out is
+    the rounding error itself, which even a 16-bit result cannot hide.
+    """
+    table = torch.empty(rows, columns, dtype=dtype, device=device)
+    half = columns // 2
+    for start, stop in _spans(rows, columns):
+        bits = hashed(seed, stream, start, stop - start, columns, device)
+        values = _bell(bits)
+        kind = torch.arange(start, stop, device=device) % len(KINDS)
+        cancelling = kind == KINDS.index("cancelling")
+        values[cancelling, half : 2 * half] = -values[cancelling, :half]
+        values[cancelling, 2 * half :] = 0
+        values[kind == KINDS.index("small")] *= 2.0**-10
+        wide = kind == KINDS.index("wide")
+        values[wide] *= _powers(bits[wide])
+        table[start:stop] = values
+    return table
+
+
+def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """One row of each kind in `HOSTILE`, shape (4, columns)."""
+    signs = torch.ones(columns, dtype=dtype)
+    signs[1::2] = -1
+    values = {"huge": torch.finfo(dtype).max, "inf": torch.inf, "nan": torch.nan, "zero": 0.0}
+    return torch.stack([signs * values[kind] for kind in HOSTILE]).to(device)
+
+
+def paired(seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    """Weights of shape (rows, columns) whose second half of columns repeats the first, scaled by 1/sqrt(columns).
+
+    The repetition is what makes the universe's ``cancelling`` rows cancel in every column of a GEMM's result.
+    """
+    table = torch.empty(rows, columns, dtype=dtype, device=device)
+    half = columns // 2
+    scale = 2.0 ** -round(torch.tensor(float(columns)).log2().item() / 2)
+    for start, stop in _spans(rows, columns):
+        values = bell(seed, stream, start, stop - start, columns, device).mul_(scale)
+        values[:, half : 2 * half] = values[:, :half]
+        table[start:stop] = values
+    return table

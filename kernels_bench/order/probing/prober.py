@@ -1,0 +1,216 @@
+"""What asks a kernel about its order of addition, whatever the question is."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from kernels_bench.arms import Unsupported
+from kernels_bench.operators import Operator, RowTensors
+from kernels_bench.order.probing.launches import EAGER, REPLAYED_FASTER, launched_in_turn
+from kernels_bench.order.probing.prepared_questions import Posed
+from kernels_bench.order.reconstruct.cancellation import Inconsistent
+from kernels_bench.order.trees.by_column import Layout
+from kernels_bench.records.cases import Precision, Shape
+
+Launch = Callable[[RowTensors, tuple[torch.Tensor, ...]], RowTensors]
+"""Rows and weights to a kernel's results, see `Operator.by_row`."""
+
+OUT_OF_TIME = "not reached in the time given to it"
+
+MOST_COLUMNS = 1 << 13
+"""Columns that are asked in one launch; of a model's vocabulary each launch draws so many."""
+
+
+class Asker(ABC):
+    """Asks one kernel at one number of rows.
+
+    Args:
+        operator: the kernel's.
+        shape: its sizes.
+        precision: of inputs and result.
+        launch: calls the kernel.
+        m: rows.
+        device: where.
+        seed: of which question is asked in which column.
+
+    Attributes:
+        operator: the kernel's.
+        m: rows.
+        terms: how many a sum has, K.
+        sums: how many a launch has.
+        input: dtype of the inputs, by its short name.
+        output: likewise of the result.
+        dtype: of the inputs, as torch has it.
+        device: where.
+        draw: chooses columns.
+        launches: how many there were.
+
+    Raises:
+        Unsupported: the order cannot be read off this operator's results.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        shape: Shape,
+        precision: Precision,
+        launch: Launch,
+        *,
+        m: int,
+        device: torch.device,
+        seed: int = 0,
+    ) -> None:
+        self.operator, self.m, self.terms, self.device = operator, m, operator.terms_of(shape), device
+        self.input, self.output, self.dtype = precision.input, precision.output, precision.torch_input
+        self.launches = 0
+        self.sums = operator.sums_of(shape, m)
+        self.draw = np.random.default_rng([seed, m])
+        self._shape, self._launch = shape, launch
+        self._deadline = math.inf
+        if self.sums == 0:
+            raise Unsupported(f"the order of {operator.name} cannot be read off its result")
+        self.prepare()
+
+    @property
+    def width(self) -> int:
+        """Questions that a launch answers, about."""
+        return self.sums
+
+    @property
+    def fewest_launches(self) -> int:
+        """What a proof takes at least: as many questions as a tree of additions of two has nodes."""
+        return self._launches_for(max(0, self.terms - 1))
+
+    @contextmanager
+    def until(self, deadline: float) -> Iterator[None]:
+        """Refuse questions from a point of `time.monotonic` on."""
+        self._deadline = deadline
+        try:
+            yield
+        finally:
+            self._deadline = math.inf
+
+    def launched(self, terms: torch.Tensor) -> torch.Tensor:
+        """Sums of some terms (sums, K), as `Operator.added` gives them.
+
+        Raises:
+            Inconsistent: time is over.
+        """
+        self._see_time()
+        rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, self.m)
+        outputs = self._launch(rows, weights)
+        self.launches += 1
+        return self.operator.added(outputs, self._shape, self.m)
+
+    def _see_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise Inconsistent(OUT_OF_TIME)
+
+    def gives(self, posed: Posed) -> torch.Tensor:
+        """Whether every row answers as is foretold, in columns drawn anew: one boolean, on the device.
+
+        Raises:
+            Inconsistent: time is over.
+        """
+        if not len(posed):
+            return torch.ones((), dtype=torch.bool, device=self.device)
+        if self.operator.sums_are_rows:
+            chosen = posed.drawn(self.sums, self.draw).flatten()
+            return posed.agrees(self._launched_by_row(posed.terms[chosen]), chosen)
+        width = min(self.sums, MOST_COLUMNS)
+        agree = []
+        for chosen in posed.drawn(width, self.draw):
+            at = int(self.draw.integers(self.sums - width + 1))
+            terms = posed.terms[chosen]
+            if width < self.sums:
+                terms = torch.nn.functional.pad(terms, (0, 0, at, self.sums - width - at))
+            agree.append(posed.agrees(self.launched(terms)[:, at : at + width], chosen))
+        return torch.stack(agree).all()
+
+    def _launched_by_row(self, terms: torch.Tensor) -> torch.Tensor:
+        """Sums of terms (launches * M, K), M of them a launch: inputs are made, and results read, for all at once."""
+        rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, len(terms))
+        outputs = launched_in_turn(lambda given: self._launch(given, weights), rows, self.m, self._see_time)
+        self.launches += len(terms) // self.m
+        return self.operator.added(outputs, self._shape, len(terms))
+
+    def effort(self, questions: int) -> float:
+        """Launches that so many posed questions take, each as long as one by itself, about."""
+        launches = self._launches_for(questions)
+        replayed = self.device.type == "cuda" and self.operator.sums_are_rows and launches > EAGER
+        return launches / REPLAYED_FASTER if replayed else launches
+
+    def _launches_for(self, questions: int) -> int:
+        return -(-questions // min(self.sums, MOST_COLUMNS))
+
+    @abstractmethod
+    def posed(self, known: Layout, seed: int) -> Iterator[Posed]:
+        """Questions that one order alone answers as foretold: `FRESH` random pieces, and then its certificate.
+
+        Raises:
+            ValueError: columns add in several orders, or the order is none that these questions tell.
+        """
+
+    @abstractmethod
+    def certified_by(self, known: Layout) -> int:
+        """How many questions its certificate has.
+
+        Raises:
+            ValueError: see `posed`.
+        """
+
+    def read(self, seed: int) -> Layout:
+        """Every column's order, which fresh random probes are foretold by.
+
+        Raises:
+            Inconsistent: the answers are no tree's, a prediction fails, or the kernel is not repeatable.
+        """
+        found = self.revealed(seed)
+        self.check(found, seed)
+        return found
+
+    def has(self, known: Layout, seed: int) -> bool:
+        """Whether the order is a known one, which a certificate proves.
+
+        Raises:
+            Inconsistent: a prediction fails, or the kernel is not repeatable.
+        """
+        if not self.confirmed(known):
+            return False
+        self.check(known, seed)
+        return True
+
+    @abstractmethod
+    def revealed(self, seed: int) -> Layout:
+        """Every column's order, read out.
+
+        Raises:
+            Inconsistent: the answers are no tree's.
+        """
+
+    @abstractmethod
+    def confirmed(self, known: Layout) -> bool:
+        """Whether the order is a known one, by its certificate."""
+
+    @abstractmethod
+    def check(self, layout: Layout, seed: int) -> None:
+        """Predict what fresh random probes give.
+
+        Raises:
+            Inconsistent: a prediction fails, or the kernel is not repeatable.
+        """
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make ready to ask; called once.
+
+        Raises:
+            Unsupported: these dtypes do not tell.
+        """

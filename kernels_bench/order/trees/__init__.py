@@ -1,0 +1,1 @@
+"""The order of a sum as a tree: described, drawn and expected.  Pure."""

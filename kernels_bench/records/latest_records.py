@@ -1,0 +1,73 @@
+"""The records of a run, sorted: the last one of each key counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kernels_bench.records.results import AnyRecord, ArmStart, Ceiling, Timing, Verification
+from kernels_bench.records.results import Summary as Measured
+
+State = Literal["warm", "cold"]
+"""What the L2 held before a call: its data as far as they fit, or other data."""
+
+
+@dataclass
+class Found:
+    """The last record of each key."""
+
+    verifications: dict[str, Verification] = field(default_factory=dict)
+    timings: dict[str, Timing] = field(default_factory=dict)
+    starts: dict[str, ArmStart] = field(default_factory=dict)
+    ceiling: Ceiling | None = None
+
+    def cases(self) -> Iterator[Verification | Timing]:
+        """All that has a case."""
+        yield from self.verifications.values()
+        yield from self.timings.values()
+
+    def follows(self, record: Verification | Timing) -> bool:
+        """Whether a case was not timed for what its verification says already."""
+        verification = self.verifications.get(record.case.key)
+        if record.kind == "verification" or record.status != "skipped" or verification is None:
+            return False
+        return verification.status != "measured" or bool(verification.wrong)
+
+    def of_operator(self, name: str) -> Found:
+        """The same for one operator alone."""
+        return Found(
+            {key: v for key, v in self.verifications.items() if v.case.operator == name},
+            {key: t for key, t in self.timings.items() if t.case.operator == name},
+            self.starts,
+            self.ceiling,
+        )
+
+
+def gather(records: Iterable[AnyRecord]) -> Found:
+    """Sort records as they come; raw samples are let go of."""
+    found = Found()
+    for record in records:
+        if isinstance(record, Verification):
+            found.verifications[record.case.key] = record
+        elif isinstance(record, Timing):
+            # The samples are nearly all of a timing's size, and the parent's memory must not grow with them.
+            found.timings[record.key] = record.model_copy(update={"warm_samples": None, "cold_samples": None})
+        elif isinstance(record, Ceiling):
+            found.ceiling = record
+        elif isinstance(record, ArmStart):
+            found.starts[record.arm] = record
+    return found
+
+
+def usable(measured: Measured | None) -> float | None:
+    """The median in µs, or None where there is none to divide by."""
+    if measured is None or not math.isfinite(measured.median_us) or measured.median_us <= 0:
+        return None
+    return measured.median_us
+
+
+def median_us(timing: Timing, state: State) -> float | None:
+    """A timing's median with a warm or a cold L2, in µs, or None where there is none to divide by."""
+    return usable(timing.warm if state == "warm" else timing.cold)

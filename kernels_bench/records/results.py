@@ -1,0 +1,368 @@
+"""What is found out, as immutable records; the schema of a run directory's ``records.jsonl``.
+
+Raise `SCHEMA_VERSION` with every change that an older reader would misread.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from kernels_bench.records.cases import Case, Claims, Load, Record
+
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (2, SCHEMA_VERSION)
+"""Of schema 2 a relation's ``sizes`` are empty, and ``--batch`` and ``--quick`` chose what was verified, too."""
+
+Status = Literal["measured", "skipped", "unsupported", "failed"]
+
+
+class CompanyRef(Record):
+    """A company and how it was launched.
+
+    Attributes:
+        spec: see `kernels_bench.relations.company`.
+        size: M.
+        launch: ``eager`` or ``graph``.
+        position: where the counterexample's line stands in its result; of most operators a line is a row.
+    """
+
+    spec: str
+    size: int
+    launch: Literal["eager", "graph"]
+    position: int
+
+
+class Counterexample(Record):
+    """One row whose output has different bits in two companies.
+
+    Attributes:
+        relation: the relation that chose the companies.
+        reference: the company that gave the expected bits.
+        company: the company under test.
+        row: the row's identity in the universe.
+        output: which of the operator's results (0 for most).
+        index: index of the first differing element within the row's flattened output.
+        expected: that element in the reference company.
+        got: that element in the company under test.
+        expected_bits: the same, as hexadecimal text.
+        got_bits: the same, as hexadecimal text.
+        ulp: distance of the two in units in the last place; None where one is NaN.
+        max_ulp: the largest distance over all elements that differ.
+        elements: how many elements differ between the two companies.
+        rows: how many rows differ.
+        rows_compared: how many rows the companies have in common.
+        command: reproduces this alone, in a few seconds.
+        token: where rows are sequences, the place in its sequence of the token that differs.
+    """
+
+    relation: str
+    reference: CompanyRef
+    company: CompanyRef
+    row: int
+    output: int
+    index: int
+    expected: float
+    got: float
+    expected_bits: str
+    got_bits: str
+    ulp: int | None
+    max_ulp: int | None
+    elements: int
+    rows: int
+    rows_compared: int
+    command: str
+    token: int | None = None
+
+
+class RelationResult(Record):
+    """What one relation found.
+
+    Attributes:
+        relation: its name.
+        status: ``held``: no difference; ``broken``: a counterexample; ``inconclusive``: a difference that need
+            not be this relation's, since the kernel is not even repeatable; ``unsupported`` and ``failed``:
+            see ``reason``.
+        reason: for every status but ``held`` and ``broken``; of the latter, why it ended early, if it did.
+        companies: how many companies were compared with a reference.
+        rows: how many rows' outputs were compared, over all companies.
+        sizes: numbers of rows, M, of these companies, ascending; empty in records of schema 2.
+        broken: specs of the companies in which some row differed, in the order they were tried: where a threshold
+            lies can be read off them.
+        counterexample: the first one.
+    """
+
+    relation: str
+    status: Literal["held", "broken", "inconclusive", "unsupported", "failed"]
+    reason: str = ""
+    companies: int = 0
+    rows: int = 0
+    sizes: tuple[int, ...] = ()
+    broken: tuple[str, ...] = ()
+    counterexample: Counterexample | None = None
+
+
+class Accuracy(Record):
+    """Distance from the float64 reference.
+
+    Attributes:
+        worst: largest error as a share of what the operator allows; above 1 the kernel is wrong.
+        row: the row's identity where it was found.
+        company: spec of the company where it was found.
+        index: index within the row's flattened output.
+        expected: the reference there.
+        got: the kernel's result there.
+        rows: how many rows were compared with the reference.
+        token: where rows are sequences, the place in its sequence of the token found.
+    """
+
+    worst: float
+    row: int
+    company: str
+    index: int
+    expected: float
+    got: float
+    rows: int
+    token: int | None = None
+
+
+class FoundOrder(Record):
+    """An order in which a kernel adds.
+
+    Attributes:
+        digest: equal for equal orders.
+        words: the order in a sentence.
+        sizes: numbers of rows, M, at which it is this one, ascending.
+    """
+
+    digest: str
+    words: str
+    sizes: tuple[int, ...]
+
+
+class Order(Record):
+    """What was read of the order in which one case's terms are added, see `kernels_bench.order`.
+
+    Attributes:
+        status: ``proven``: the same at every M; ``variant``: not the same, or not in all rows of a launch;
+            ``unknown``: not read at some M, see ``reason``; ``unsupported``: it cannot be read off this operator's
+            results.
+        reason: for ``unknown`` and ``unsupported``.
+        found: every order, that of the smallest M first.
+        witness: for ``variant``, two terms that meet elsewhere, in words.
+        terms: how many are added.
+        columns: sums a row whose terms were chosen.
+        launches: how many there were.
+        seconds: wall time.
+    """
+
+    status: Literal["proven", "variant", "unknown", "unsupported"]
+    reason: str = ""
+    found: tuple[FoundOrder, ...] = ()
+    witness: str = ""
+    terms: int = 0
+    columns: int = 0
+    launches: int = 0
+    seconds: float = 0.0
+
+
+class Verification(Record):
+    """The bits of one case.
+
+    Attributes:
+        case: what was verified.
+        status: how it ended.
+        reason: for every status but ``measured``.
+        wrong: why the kernel is wrong, invariant or not; empty if it is right.
+        relations: what each relation found.
+        accuracy: distance from the reference; None if the kernel never returned.
+        digests: digest of the first M rows' outputs, by M; equal digests of two arms mean the same bits.
+        universe: number of rows.
+        seconds: wall time.
+        order: of addition; None where it was not to be read.
+    """
+
+    kind: Literal["verification"] = "verification"
+    case: Case
+    status: Status
+    reason: str = ""
+    wrong: str = ""
+    relations: tuple[RelationResult, ...] = ()
+    accuracy: Accuracy | None = None
+    digests: dict[int, str] = Field(default_factory=dict)
+    universe: int = 0
+    seconds: float = 0.0
+    order: Order | None = None
+
+    @property
+    def key(self) -> str:
+        """What identifies the verification in a run."""
+        return self.case.key
+
+    @property
+    def verdict(
+        self,
+    ) -> Literal["variant", "sampled", "proven", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
+        """The case's verdict in a word.
+
+        Orders that differ with the batch make it ``variant`` though no sample showed it; the same order at every M
+        makes ``proven`` of ``sampled``.
+        """
+        if self.status != "measured":
+            return self.status
+        if self.wrong:
+            return "wrong"
+        statuses = {result.status for result in self.relations}
+        if "broken" in statuses:
+            return "variant"
+        if "failed" in statuses:
+            return "failed"
+        order = self.order.status if self.order is not None else "unknown"
+        if order == "variant" or "held" not in statuses:
+            return "variant" if order == "variant" else "inconclusive"
+        return "proven" if order == "proven" else "sampled"
+
+    @property
+    def counterexample(self) -> Counterexample | None:
+        """The first relation's first counterexample."""
+        return next((r.counterexample for r in self.relations if r.counterexample is not None), None)
+
+
+class Samples(Record):
+    """Timings of one case at one M with a warm or a cold L2.
+
+    Attributes:
+        us: every sample, in microseconds a call, in the order they were taken.
+        clock_mhz: SM clock during each sample, or empty on a CPU.
+        calls: calls that one sample is the mean of.
+        method: ``graph``: bracketed by events inside a CUDA graph; ``stream``: launched eagerly behind a kernel
+            that holds the stream until the host has queued them; ``host``: the CPU's clock.
+        overhead_us: already subtracted from each sample, at the last turn: what the method adds to a call.
+    """
+
+    us: tuple[float, ...]
+    clock_mhz: tuple[float, ...] = ()
+    calls: int
+    method: Literal["graph", "stream", "host"]
+    overhead_us: float = 0.0
+
+
+class Summary(Record):
+    """What the samples say.
+
+    Attributes:
+        median_us: median over the samples taken at full clock (over all of them, if too few were).
+        p10_us: tenth percentile.
+        p90_us: ninetieth percentile.
+        error: half the width of the median's 95 % interval, as a share of the median.
+        samples: how many samples were used.
+        slowed: how many were set aside because the clock had fallen.
+        warnings: what a reader must know, each naming its remedy.
+    """
+
+    median_us: float
+    p10_us: float
+    p90_us: float
+    error: float
+    samples: int
+    slowed: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+class Timing(Record):
+    """The speed of one case at one M.
+
+    Attributes:
+        case: what was timed.
+        m: number of rows.
+        length: tokens of every sequence, where rows are sequences; None elsewhere.
+        status: how it ended.
+        reason: for every status but ``measured``.
+        warm: with inputs and weights in L2 as far as they fit.
+        cold: with L2 filled with other data before each call.
+        warm_samples: the raw samples.
+        cold_samples: the raw samples.
+        bytes_moved: fewest bytes that must cross the memory bus.
+        operations: floating-point operations asked for.
+        throttle_reasons: that slow a kernel and were seen during the samples.
+        power_w: card's power draw afterwards.
+        temperature_c: card's temperature afterwards.
+        wall_ms: wall time of the whole measurement in its worker, compilation apart.
+        compile_ms: first call, with compilation, capture and data.
+    """
+
+    kind: Literal["timing"] = "timing"
+    case: Case
+    m: int
+    length: int | None = None
+    status: Status
+    reason: str = ""
+    warm: Summary | None = None
+    cold: Summary | None = None
+    warm_samples: Samples | None = None
+    cold_samples: Samples | None = None
+    bytes_moved: int = 0
+    operations: int = 0
+    throttle_reasons: tuple[str, ...] = ()
+    power_w: float | None = None
+    temperature_c: float | None = None
+    wall_ms: float = 0.0
+    compile_ms: float = 0.0
+
+    @property
+    def key(self) -> str:
+        """What identifies the timing in a run."""
+        return f"{self.case.key}/{self.load.token}"
+
+    @property
+    def load(self) -> Load:
+        """What was timed of the case."""
+        return Load(m=self.m, length=self.length)
+
+
+class Ceiling(Record):
+    """What the device can do at most, measured in the same run by the default arm.
+
+    Attributes:
+        bandwidth_gb_s: the faster of reading a large buffer and of copying it (bytes read plus bytes written), in
+            10^9 bytes a second.
+        tflop_s: a large matrix product, by input dtype, in 10^12 operations a second.
+    """
+
+    kind: Literal["ceiling"] = "ceiling"
+    bandwidth_gb_s: float
+    tflop_s: dict[str, float]
+
+
+class ArmStart(Record):
+    """An arm's process, once it is up.
+
+    Attributes:
+        arm: its name.
+        claims: the relations that the arm says of itself it keeps.
+        provenance: which version and path it uses.
+        pid: the worker's.
+        seconds: from start to ready.
+    """
+
+    kind: Literal["arm"] = "arm"
+    arm: str
+    claims: Claims
+    provenance: str
+    pid: int
+    seconds: float
+
+
+class Finished(Record):
+    """The end of a command that wrote to the run; a resumed run has several.
+
+    Attributes:
+        seconds: wall time of the command, from its start.
+    """
+
+    kind: Literal["finished"] = "finished"
+    seconds: float
+
+
+AnyRecord = Annotated[Verification | Timing | Ceiling | ArmStart | Finished, Field(discriminator="kind")]

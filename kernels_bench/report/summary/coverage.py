@@ -1,0 +1,44 @@
+"""What a run tried, and what of a whole run it left out: a verdict is worth what was tried for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from kernels_bench.operators import operators
+from kernels_bench.records.cases import Device
+from kernels_bench.records.results import Verification
+from kernels_bench.relations import relations
+from kernels_bench.report.summary.schema import Tried
+
+
+def relations_left_out(asked: Collection[str] | None, of_operators: Iterable[str], device: Device) -> tuple[str, ...]:
+    """Relations that have a meaning for some of these operators on this device, and were not asked for.
+
+    Args:
+        asked: the relations that the user named; None for all.
+        of_operators: names of operators; those of other versions of samebits say nothing.
+        device: what the kernels ran on.
+    """
+    if asked is None:
+        return ()
+    known = operators()
+    kinds = {known[name].rows_are for name in of_operators if name in known}
+    return tuple(
+        relation.name
+        for relation in relations().values()
+        if relation.name not in asked
+        and (device.type == "cuda" or not relation.needs_cuda)
+        and any(relation.applies_to(kind) for kind in kinds)
+    )
+
+
+def tried(verifications: Iterable[Verification]) -> tuple[Tried, ...]:
+    """Each relation that was examined to its end, and the M at which it was in every such case."""
+    found: dict[str, frozenset[int]] = {}
+    for verification in verifications:
+        for result in verification.relations:
+            # What broke and then failed was not examined to its end.
+            if result.status == "held" or (result.status == "broken" and not result.reason):
+                sizes = frozenset(result.sizes)
+                found[result.relation] = found.get(result.relation, sizes) & sizes
+    return tuple(Tried(relation=name, sizes=tuple(sorted(sizes))) for name, sizes in found.items())

@@ -1,0 +1,129 @@
+"""Words for a counterexample, and the command that measures a case alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+from kernels_bench.records.cases import Case, at_token
+from kernels_bench.records.rerun_commands import command_line
+from kernels_bench.records.results import CompanyRef, Counterexample, Order, RelationResult
+from kernels_bench.report.summary.schema import RunFacts
+
+MOST_ULP = 4096
+"""Of more ULPs the number tells little but that zero is near."""
+
+
+def rerun_command(case: Case, plugin: str | None = None) -> str:
+    """The command that measures one case alone."""
+    return command_line(options=_alone(case) | {"plugin": plugin})
+
+
+def order_command(case: Case, order: Order, plugin: str | None = None) -> str:
+    """The command that reads a case's orders at the M between which they change, or at all if rows of one M differ."""
+    batch = ",".join(str(one.sizes[0]) for one in order.found) if len(order.found) > 1 else None
+    return command_line("order", options=_alone(case) | {"batch": batch, "plugin": plugin})
+
+
+def _alone(case: Case) -> dict[str, str | None]:
+    """What chooses a case."""
+    return {"op": case.operator, "arm": case.arm, "shapes": case.shape.token, "dtype": str(case.precision)}
+
+
+def describe_order(order: Order) -> str:
+    """How orders differ with M, in one sentence."""
+    told = [f"{sizes_text(one.sizes)}: {one.words}" for one in order.found[:3]]
+    return "; ".join(told if len(order.found) > 1 else [order.witness, *told])
+
+
+def sizes_text(sizes: Sequence[int]) -> str:
+    """Some M, ascending, such as ``M=1`` or ``M=16 to 257``."""
+    return f"M={sizes[0]}" if len(sizes) == 1 else f"M={sizes[0]} to {sizes[-1]} ({len(sizes)})"
+
+
+def describe(found: Counterexample) -> str:
+    """A counterexample in one sentence, without its case."""
+    rows = "" if found.rows_compared == 1 else f" in {found.rows:,} of {found.rows_compared:,} rows"
+    return (
+        f"{found.relation}: row {found.row}{at_token(found.token)} differs {_between(found)}: "
+        f"{_many(found.elements, 'element')}{rows}, the first by {apart(found)}{_others(found)}: "
+        f"{_number(found.expected)} became {_number(found.got)}"
+    )
+
+
+def _between(found: Counterexample) -> str:
+    here, there = found.company, found.reference
+    if here.launch != there.launch:
+        return f"at M={here.size} replayed from a CUDA graph vs launched eagerly"
+    if here.spec == there.spec:
+        return f"from one call to the next at M={here.size}"
+    return f"at {_place(here)} vs {_place(there)}"
+
+
+def _place(company: CompanyRef) -> str:
+    # ``first:M`` is what anybody expects of M rows; the others are told apart by words or by their specs.
+    kind, _, *arguments = company.spec.split(":")
+    if kind == "first":
+        return f"M={company.size}"
+    words = _COMPANIES.get(kind, "{spec}").format(*arguments, spec=company.spec)
+    return f"M={company.size} ({words})"
+
+
+_COMPANIES = {
+    "decoding": "neighbours decode at KV length {0}",
+    "prefilling": "neighbours prefill {0} tokens",
+    "chunks": "in chunks of {0}",
+    "tails": "by decode",
+    "placed": "pages elsewhere",
+}
+
+
+def apart(found: Counterexample) -> str:
+    """How far the first differing element's two values are apart, in ULPs only where their number tells something."""
+    if found.ulp is None or not isfinite(found.expected) or not isfinite(found.got):
+        return "NaN" if found.ulp is None else "infinity"
+    if found.ulp == 0:
+        return "the sign of zero"
+    # Across zero, or many binades, there lie millions of numbers, however near the two values are.
+    return _ulp(found.ulp) if found.ulp <= MOST_ULP else f"{abs(found.got - found.expected):.2g}"
+
+
+def most_apart(found: Counterexample) -> str:
+    """How far any element's two values are apart at most, in ULPs as far as these tell something."""
+    if found.max_ulp is None:
+        return "NaN"
+    return _ulp(found.max_ulp) if found.max_ulp <= MOST_ULP else f"more than {_ulp(MOST_ULP)}"
+
+
+def _others(found: Counterexample) -> str:
+    """How far the other elements differ, where that is more and can be told."""
+    told = found.ulp is None or found.ulp <= MOST_ULP
+    if found.max_ulp is None or found.max_ulp == found.ulp or not told:
+        return ""
+    return f", {'at most' if found.max_ulp <= MOST_ULP else 'others'} by {most_apart(found)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.9g}"
+
+
+def _ulp(count: int) -> str:
+    return f"{count:,} ulp"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def extent(result: RelationResult) -> str:
+    """How far a relation is broken, such as ``; 36 of 49 companies differ, of 1 to 255 rows``."""
+    sizes = [int(spec.split(":")[1]) for spec in result.broken]
+    if len(sizes) < 2:
+        return ""
+    rows = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
+    return f"; {len(sizes)} of {result.companies} companies differ, of {rows} rows"
+
+
+def plugin_of(arm: str, facts: RunFacts) -> str | None:
+    """Path of the user's file that an arm comes from, if any."""
+    return next((known.plugin for known in facts.arms if known.name == arm), None)

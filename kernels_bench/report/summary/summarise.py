@@ -1,0 +1,339 @@
+"""From a run's records to what they say: verdicts, speeds, shared bits and the exit status; no torch."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from kernels_bench.operators import operators
+from kernels_bench.records.cases import Claims, Load, claimed
+from kernels_bench.records.latest_records import Found, State, gather, median_us
+from kernels_bench.records.results import AnyRecord, Ceiling, Timing, Verification
+from kernels_bench.report.summary.broken_relations import breakages
+from kernels_bench.report.summary.coverage import tried
+from kernels_bench.report.summary.findings_text import (
+    describe,
+    describe_order,
+    extent,
+    order_command,
+    plugin_of,
+    rerun_command,
+)
+from kernels_bench.report.summary.schema import (
+    HEADLINE_SIZES,
+    VERDICTS,
+    ArmSummary,
+    CeilingShare,
+    Finding,
+    OperatorSummary,
+    RunFacts,
+    RunSummary,
+    SameBits,
+    Speed,
+)
+from kernels_bench.report.summary.warnings import notices
+
+
+def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
+    """Everything a run found out; of several records of one case (and M) the last counts.
+
+    Records may be a generator: raw samples are let go of, one record after the other.
+    """
+    found = gather(records)
+    arms = _known_arms(found, facts)
+    cases = [record.case for record in found.cases()]
+    names = _in_order({case.operator for case in cases})
+    defaults = {name: _default_arm(found.of_operator(name), name, facts) for name in names}
+    summaries = []
+    for name in names:
+        part = found.of_operator(name)
+        distinct = {case.without_arm for case in cases if case.operator == name}
+        timed = [timing for timing in part.timings.values() if timing.status == "measured"]
+        summaries.append(
+            OperatorSummary(
+                operator=name,
+                cases=len(distinct),
+                default_arm=defaults[name],
+                sizes=_table_sizes(timed),
+                lengths=tuple(sorted({timing.length for timing in timed if timing.length is not None})),
+                tried=tried(part.verifications.values()),
+                arms=_arms(part, arms, defaults, facts),
+            )
+        )
+    return RunSummary(
+        facts=facts,
+        operators=tuple(summaries),
+        arms=_arms(found, arms, defaults, facts),
+        ceiling=found.ceiling,
+        provenance=_provenance(found, facts),
+        notices=tuple(notices(found, facts, arms)),
+    )
+
+
+def exit_status(summary: RunSummary) -> int:
+    """The status with which the command ends.
+
+    1: an arm that claims batch invariance is variant, or any arm is wrong.  3: else, something failed, was
+    skipped or not reached, an arm that claims batch invariance is inconclusive, a plugin's arm had nothing to
+    examine, or something that an arm claims was left out and the user did not say that this is meant.  0: else.
+    ``unsupported`` is an honest answer, and so is the variance of an arm that claims nothing.
+    """
+    if broken_promises(summary) or any("wrong" in arm.verdicts for arm in summary.arms):
+        return 1
+    unmeant = summary.partial and not summary.facts.partial_accepted
+    return 3 if unmeant or unmeasured(summary) else 0
+
+
+def unmeasured(summary: RunSummary) -> bool:
+    """Whether something failed, was skipped or not reached, or a claim of invariance stays undecided."""
+    undecided = any(arm.claims and "inconclusive" in arm.verdicts for arm in summary.arms)
+    undecided |= any(arm.undecided_claims for arm in summary.arms)
+    plugged = {arm.name for arm in summary.facts.arms if arm.plugin}
+    # What a user brought to be looked at, and nothing of it was.
+    undecided |= any(arm.arm in plugged and arm.verdicts.keys() == {"unsupported"} for arm in summary.arms)
+    return undecided or summary.facts.missing > 0 or any(arm.failed or arm.skipped for arm in summary.arms)
+
+
+def broken_promises(summary: RunSummary) -> tuple[str, ...]:
+    """The arms that broke a relation which they claim to keep."""
+    return tuple(arm.arm for arm in summary.arms if arm.broken_claims)
+
+
+def geometric_mean(ratios: Sequence[float]) -> float:
+    """The geometric mean; exactly 1 for ratios that are all exactly 1.
+
+    Raises:
+        ValueError: no ratio, or one that is not positive.
+    """
+    if not ratios:
+        raise ValueError("no ratio to average")
+    return math.exp(math.fsum(math.log(ratio) for ratio in ratios) / len(ratios))
+
+
+def _in_order(names: Collection[str]) -> list[str]:
+    """Operators as ``--list`` has them, whatever order their records came in; those of other versions last."""
+    known = [name for name in operators() if name in names]
+    return [*known, *sorted(set(names) - {*known})]
+
+
+def _default_arm(found: Found, operator: str, facts: RunFacts) -> str:
+    """The arm that the others' speeds are compared with: the operator's own default where it was measured."""
+    present = {record.case.arm for record in found.cases()}
+    own = (arm.name for arm in facts.arms if operator in arm.default_for and arm.name in present)
+    return next(own, facts.default_arm)
+
+
+def _known_arms(found: Found, facts: RunFacts) -> dict[str, Claims]:
+    """Every arm and what it claims; one that nobody introduced is held to everything."""
+    arms = {arm.name: arm.claims for arm in facts.arms if not arm.unavailable}
+    for start in found.starts.values():
+        arms.setdefault(start.arm, start.claims)
+    for record in found.cases():
+        arms.setdefault(record.case.arm, record.case.arm != facts.default_arm)
+    return arms
+
+
+def _provenance(found: Found, facts: RunFacts) -> dict[str, str]:
+    told = {arm.name: arm.provenance for arm in facts.arms}
+    told |= {start.arm: start.provenance for start in found.starts.values()}
+    return {name: text for name, text in told.items() if text}
+
+
+def _table_sizes(timings: Iterable[Timing]) -> tuple[int, ...]:
+    timed = sorted({timing.m for timing in timings})
+    usual = tuple(m for m in HEADLINE_SIZES if m in timed)
+    if usual or not timed:
+        return usual
+    steps = min(len(HEADLINE_SIZES), len(timed))
+    return tuple(dict.fromkeys(timed[i * (len(timed) - 1) // max(1, steps - 1)] for i in range(steps)))
+
+
+# --- one arm -----------------------------------------------------------------------------------------------
+
+
+def _arms(
+    found: Found, claims: Mapping[str, Claims], defaults: Mapping[str, str], facts: RunFacts
+) -> tuple[ArmSummary, ...]:
+    seen = {record.case.arm for record in found.cases()}
+    digests = _digests(found)
+    base = [t for t in found.timings.values() if t.case.arm == defaults[t.case.operator] and t.status == "measured"]
+    return tuple(
+        _arm(name, claims[name], found, base, digests, plugin_of(name, facts)) for name in claims if name in seen
+    )
+
+
+def _arm(
+    name: str,
+    claims: Claims,
+    found: Found,
+    base: Sequence[Timing],
+    digests: Mapping[str, _Digests],
+    plugin: str | None,
+) -> ArmSummary:
+    verified = [v for v in found.verifications.values() if v.case.arm == name]
+    timed = [t for t in found.timings.values() if t.case.arm == name]
+    counts = Counter(v.verdict for v in verified)
+    verdicts = {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+    relations = [result for v in verified for result in v.relations]
+    records: list[Verification | Timing] = [*verified, *timed]
+    statuses = Counter(record.status for record in records if not found.follows(record))
+    errors = [v.accuracy.worst for v in verified if v.accuracy is not None]
+    reasons = [record.reason for record in records if record.status != "measured"]
+    measured = [t for t in timed if t.status == "measured"]
+    return ArmSummary(
+        arm=name,
+        claims=claims,
+        verdict=next(iter(verdicts), None),
+        verdicts=verdicts,
+        cases=len(verified),
+        companies=sum(result.companies for result in relations),
+        rows=sum(result.rows for result in relations),
+        worst_error=max(errors, default=None),
+        broken_claims=sum(_breaks_a_claim(verification, claims) for verification in verified),
+        undecided_claims=sum(_leaves_a_claim_open(verification, claims) for verification in verified),
+        breakages=breakages(verified),
+        findings=tuple(_findings(verified, plugin)),
+        warm=_speed(measured, base, "warm"),
+        cold=_speed(measured, base, "cold"),
+        ceiling=_ceiling_share(measured, found.ceiling),
+        same_bits=tuple(_same_bits(name, digests)),
+        timed=len(measured),
+        failed=statuses["failed"] + sum(result.status == "failed" for result in relations),
+        skipped=statuses["skipped"],
+        reasons=tuple(dict.fromkeys(reasons)),
+    )
+
+
+def _breaks_a_claim(verification: Verification, claims: Claims) -> bool:
+    """Whether a case broke a relation that its arm claims; what is wrong altogether is judged apart."""
+    if verification.verdict != "variant":
+        return False
+    if any(result.status == "broken" and claimed(claims, result.relation) for result in verification.relations):
+        return True
+    order = verification.order
+    return order is not None and order.status == "variant" and claimed(claims, "batch_size")
+
+
+def _leaves_a_claim_open(verification: Verification, claims: Claims) -> bool:
+    return any(
+        result.status == "inconclusive" and claimed(claims, result.relation) for result in verification.relations
+    )
+
+
+def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[Finding]:
+    """The first wrong case, and the counterexample that is easiest to look into."""
+    for verification in verified:
+        if verification.verdict == "wrong":
+            case, why = verification.case, verification.wrong
+            yield Finding(kind="wrong", case=case, text=why, command=rerun_command(case, plugin))
+            break
+    broken = [
+        (result.counterexample, verification.case, result)
+        for verification in verified
+        for result in verification.relations
+        if result.status == "broken" and result.counterexample is not None
+    ]
+    if broken:
+        found, case, result = min(broken, key=lambda one: (one[0].company.size, one[0].reference.size))
+        text = describe(found) + extent(result)
+        yield Finding(kind="variant", case=case, text=text, command=found.command, counterexample=found)
+    unlike = [one for one in verified if one.order is not None and one.order.status == "variant"]
+    for verification in unlike[:1]:
+        assert verification.order is not None
+        command = order_command(verification.case, verification.order, plugin)
+        yield Finding(kind="order", case=verification.case, text=describe_order(verification.order), command=command)
+
+
+# --- speed -------------------------------------------------------------------------------------------------
+
+
+def _speed(timed: Sequence[Timing], base: Sequence[Timing], state: State) -> Speed | None:
+    def medians(timings: Sequence[Timing]) -> dict[tuple[str, Load], float]:
+        values = {(t.case.without_arm, t.load): median_us(t, state) for t in timings}
+        return {key: us for key, us in values.items() if us is not None}
+
+    ours, default = medians(timed), medians(base)
+    ratios = {key: default[key] / us for key, us in ours.items() if key in default}
+    if not ratios:
+        return None
+    by_m: dict[int, list[float]] = {}
+    by_length: dict[int, list[float]] = {}
+    for (_, load), ratio in ratios.items():
+        by_m.setdefault(load.m, []).append(ratio)
+        if load.length is not None:
+            by_length.setdefault(load.length, []).append(ratio)
+    return Speed(
+        ratio=geometric_mean(list(ratios.values())),
+        by_m={m: geometric_mean(by_m[m]) for m in sorted(by_m)},
+        by_length={length: geometric_mean(by_length[length]) for length in sorted(by_length)},
+        cases=len({case for case, _ in ratios}),
+        timings=len(ratios),
+    )
+
+
+def _ceiling_share(timed: Iterable[Timing], ceiling: Ceiling | None) -> CeilingShare | None:
+    if ceiling is None:
+        return None
+    known = [(timing.length, share) for timing in timed if (share := ceiling_share(timing, ceiling)) is not None]
+    if not known:
+        return None
+    shares = [share for _, share in known]
+    by_length: dict[int, list[float]] = {}
+    for length, share in known:
+        if length is not None:
+            by_length.setdefault(length, []).append(share)
+    return CeilingShare(
+        median=statistics.median(shares),
+        best=max(shares),
+        timings=len(shares),
+        by_length={length: statistics.median(by_length[length]) for length in sorted(by_length)},
+    )
+
+
+def ceiling_share(timing: Timing, ceiling: Ceiling) -> float | None:
+    """The least time that the device needs for one timing, as a share of the time taken; None if unknown.
+
+    What is bound by bandwidth is judged by its cold time, since warm data may come from L2 and beat the bus.
+    """
+    peak = ceiling.tflop_s.get(timing.case.precision.input, 0.0)
+    if not ceiling.bandwidth_gb_s > 0 or not peak > 0:
+        return None
+    moving_us = timing.bytes_moved / ceiling.bandwidth_gb_s / 1e3
+    computing_us = timing.operations / peak / 1e6
+    taken_us = median_us(timing, "cold" if moving_us >= computing_us else "warm")
+    least_us = max(moving_us, computing_us)
+    return least_us / taken_us if taken_us is not None and least_us > 0 else None
+
+
+# --- same bits ---------------------------------------------------------------------------------------------
+
+_Digests = dict[tuple[str, int], str]
+
+
+def _digests(found: Found) -> dict[str, _Digests]:
+    """Each arm's digests by case and M."""
+    digests: dict[str, _Digests] = {}
+    for verification in found.verifications.values():
+        if verification.status == "measured":
+            mine = digests.setdefault(verification.case.arm, {})
+            mine |= {(verification.case.without_arm, m): text for m, text in verification.digests.items()}
+    return digests
+
+
+def _same_bits(arm: str, digests: Mapping[str, _Digests]) -> Iterator[SameBits]:
+    mine = digests.get(arm, {})
+    for other, theirs in digests.items():
+        equal = {key: text == theirs[key] for key, text in mine.items() if key in theirs}
+        if other == arm or not any(equal.values()):
+            continue
+        sizes = sorted({m for _, m in equal})
+        unequal = {m for (_, m), same in equal.items() if not same}
+        yield SameBits(
+            arm=other,
+            equal=sum(equal.values()),
+            compared=len(equal),
+            sizes=tuple(m for m in sizes if m not in unequal),
+            sizes_compared=len(sizes),
+        )

@@ -1,0 +1,172 @@
+"""Warnings, each naming its remedy; those that differ only in their numbers are said once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal
+
+from kernels_bench.records.cases import Claims, claimed
+from kernels_bench.records.latest_records import Found, usable
+from kernels_bench.records.results import RelationResult, Timing, Verification
+from kernels_bench.report.summary.findings_text import plugin_of, rerun_command
+from kernels_bench.report.summary.schema import NOTICE_KINDS, Notice, NoticeKind, RunFacts
+
+_THROTTLE_REMEDIES = {
+    "sw_power_cap": "the card is at its power limit; trust ratios rather than times, or give it more room",
+    "sw_thermal_slowdown": "the card is hot; let it cool down, or cool it better, and run again",
+    "hw_thermal_slowdown": "the card is too hot; let it cool down, or cool it better, and run again",
+    "hw_power_brake_slowdown": "the power supply asked for it; see to the machine's power and run again",
+    "hw_slowdown": "heat or power supply; see to the machine's cooling and power and run again",
+    "sync_boost": "the card's clock is tied to another card's; leave its sync boost group and run again",
+    "display_clock": "a display holds the clock; use a card without one",
+}
+_NO_REASON = "no reason was given"
+_RELATION_REMEDIES = {
+    "needs a CUDA device": "the verdicts do not cover it; run on a machine with an NVIDIA GPU",
+}
+_NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\w)")
+
+
+@dataclass(frozen=True)
+class _Remark:
+    """One thing to say of one record; those of equal ``group`` are said together."""
+
+    kind: NoticeKind
+    text: str
+    remedy: str
+    arm: str
+    place: str
+    unit: Literal["timing", "case"]
+    command: str = ""
+
+    @property
+    def group(self) -> tuple[str, ...]:
+        # Every arm has its own reasons to fail, while clocks and spreads are the machine's.
+        own = self.arm if self.kind in ("failed", "unsupported", "skipped") else ""
+        return self.kind, own, _NUMBER.sub("#", self.text)
+
+
+def notices(found: Found, facts: RunFacts, claims: Mapping[str, Claims]) -> Iterator[Notice]:
+    """Every warning, the gravest kind first; arms' claims say which relations ask for an answer."""
+    remarks = [*_status_remarks(found, facts), *_relation_remarks(found, claims), *_timing_remarks(found)]
+    groups: dict[tuple[str, ...], list[_Remark]] = {}
+    for remark in remarks:
+        groups.setdefault(remark.group, []).append(remark)
+    all_notices = [*_absent_arms(facts), *(_fold(group) for group in groups.values())]
+    yield from sorted(all_notices, key=lambda notice: NOTICE_KINDS.index(notice.kind))
+
+
+def _absent_arms(facts: RunFacts) -> Iterator[Notice]:
+    by_reason: dict[str, list[str]] = {}
+    for arm in facts.arms:
+        if arm.unavailable:
+            by_reason.setdefault(arm.unavailable, []).append(arm.name)
+    for reason, names in by_reason.items():
+        yield Notice(
+            kind="arm",
+            text=f"cannot run here: {reason}",
+            remedy=f"leave {'it' if len(names) == 1 else 'them'} out with --arm; --list says what each arm needs",
+            arms=tuple(names),
+            count=len(names),
+            unit="arm",
+            example=names[0],
+        )
+
+
+def _fold(group: Sequence[_Remark]) -> Notice:
+    first = group[0]
+    return Notice(
+        kind=first.kind,
+        text=_ranges([remark.text for remark in group]),
+        remedy=first.remedy,
+        arms=tuple(dict.fromkeys(remark.arm for remark in group)),
+        count=len({remark.place for remark in group}),
+        unit=first.unit,
+        example=first.place,
+        command=first.command,
+    )
+
+
+def _ranges(texts: Sequence[str]) -> str:
+    """Texts that differ in numbers only as one text, ``±2.1 to 7.5 %``."""
+    columns = list(zip(*(_NUMBER.findall(text) for text in texts), strict=True))
+    spans = []
+    for column in columns:
+        low, high = min(column, key=float), max(column, key=float)
+        spans.append(low if float(low) == float(high) else f"{low} to {high}")
+    replacement = iter(spans)
+    return _NUMBER.sub(lambda _: next(replacement), texts[0])
+
+
+def _status_remarks(found: Found, facts: RunFacts) -> Iterator[_Remark]:
+    """What ended otherwise than measured, arms that do not offer an operator at all apart."""
+    not_offered = _not_offered(found)
+    for record in found.cases():
+        case, status = record.case, record.status
+        if status == "measured" or (case.arm, case.operator) in not_offered or found.follows(record):
+            continue
+        remedy, command = _remedy(record, facts)
+        yield _Remark(status, record.reason or _NO_REASON, remedy, case.arm, case.key, "case", command)
+
+
+def _not_offered(found: Found) -> set[tuple[str, str]]:
+    """Pairs of arm and operator of which nothing is supported: tables say so themselves."""
+    statuses: dict[tuple[str, str], set[str]] = {}
+    for record in found.cases():
+        statuses.setdefault((record.case.arm, record.case.operator), set()).add(record.status)
+    return {pair for pair, seen in statuses.items() if seen == {"unsupported"}}
+
+
+def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
+    """What to do about a case that was not measured, and the command that shows more, if any."""
+    reason = record.reason.lower()
+    if record.status == "unsupported":
+        return "no fault; leave such cases out with --arm, --shapes or --dtype", ""
+    if "out of memory" in reason:
+        return "free the device's memory, or choose smaller --shapes and --batch", ""
+    batch = f" --batch {record.m}" if isinstance(record, Timing) else ""
+    batch += f" --length {record.length}" if isinstance(record, Timing) and record.length is not None else ""
+    alone = rerun_command(record.case, plugin_of(record.case.arm, facts)) + batch
+    if "no answer" in reason or "timed out" in reason:
+        return "raise --timeout if the kernel is slow, else it hangs; one alone:", alone
+    logs = PurePath(facts.directory) / "logs" / f"{record.case.arm}.log"
+    return f"its worker's own words are in {logs}; one alone:", alone
+
+
+def _relation_remarks(found: Found, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
+    for verification in found.verifications.values():
+        case = verification.case
+        for result in verification.relations:
+            said = _setback(result, claims[case.arm])
+            if said is not None:
+                remedy = _RELATION_REMEDIES.get(result.reason, "the verdicts do not cover it")
+                text = f"relation {result.relation} {said}: {result.reason or _NO_REASON}"
+                yield _Remark("relation", text, remedy, case.arm, case.key, "case")
+
+
+def _setback(result: RelationResult, claims: Claims) -> str | None:
+    """What kept a relation from its answer; None where nobody asked for one, or it has it."""
+    if result.status in ("unsupported", "failed"):
+        return "could not be examined" if not result.companies else "could not be examined to its end"
+    if result.status == "inconclusive" and claimed(claims, result.relation):
+        return "is claimed and stays undecided"
+    return "broke, and was not examined to its end" if result.status == "broken" and result.reason else None
+
+
+def _timing_remarks(found: Found) -> Iterator[_Remark]:
+    for timing in found.timings.values():
+        if timing.status != "measured":
+            continue
+        arm, key = timing.case.arm, timing.key
+        for state, measured in (("warm", timing.warm), ("cold", timing.cold)):
+            for text in measured.warnings if measured is not None else ():
+                yield _Remark("timing", text, "", arm, key, "timing")
+            if measured is not None and usable(measured) is None:
+                text = f"{state} median is not a positive time and is left out"
+                yield _Remark("timing", text, "choose a larger M or shape", arm, key, "timing")
+        for reason in timing.throttle_reasons:
+            remedy = _THROTTLE_REMEDIES.get(reason, "leave the card idle and alone, and run again")
+            yield _Remark("throttle", f"the clock was held down by {reason}", remedy, arm, key, "timing")

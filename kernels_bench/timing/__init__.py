@@ -1,0 +1,1 @@
+"""How long a call takes: many samples, a median with its interval."""

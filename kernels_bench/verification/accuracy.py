@@ -1,0 +1,131 @@
+"""How far a kernel's results are from the float64 reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+
+from kernels_bench.operators import RowTensors
+from kernels_bench.records.cases import at_token
+from kernels_bench.records.results import Accuracy
+from kernels_bench.verification.kernel_under_test import Subject
+
+# Float64 elements of a reference computed at once, and of one that is kept.
+_CHUNK, _KEPT = 1 << 25, 1 << 24
+
+
+@dataclass(frozen=True, eq=False)
+class _Expected:
+    """What is right for some lines.
+
+    Attributes:
+        ids: the lines' identities, ascending.
+        exact: each of the operator's results.
+        allowed: how far from it an honest kernel may be.
+    """
+
+    ids: torch.Tensor
+    exact: RowTensors
+    allowed: RowTensors
+
+    def of(self, lines: torch.Tensor) -> tuple[RowTensors, RowTensors] | None:
+        """The same for other lines, or None if some are not among these; waits for the device."""
+        place = torch.searchsorted(self.ids, lines).clamp_(max=len(self.ids) - 1)
+        if not bool((self.ids[place] == lines).all()):
+            return None
+        return tuple(t[place] for t in self.exact), tuple(t[place] for t in self.allowed)
+
+
+class Referee:
+    """Compares outputs with the reference and remembers the worst of them.
+
+    Attributes:
+        accuracy: the worst distance seen so far, None before the first.
+    """
+
+    def __init__(self, subject: Subject) -> None:
+        self.accuracy: Accuracy | None = None
+        self._subject = subject
+        self._kept: _Expected | None = None
+
+    def check(self, ids: torch.Tensor, outputs: RowTensors, company_of: Callable[[int], str]) -> None:
+        """Compare some rows' outputs.
+
+        Args:
+            ids: identity of each line, of shape (lines,), on the subject's device.
+            outputs: the kernel's results for these lines, each of shape (lines, …).
+            company_of: spec of the company that a position belongs to.
+        """
+        for found in self._errors(ids, outputs, company_of):
+            if self.accuracy is None:
+                self.accuracy = found
+            else:
+                worse = found if found.worst > self.accuracy.worst else self.accuracy
+                self.accuracy = worse.model_copy(update={"rows": self.accuracy.rows + found.rows})
+
+    def _errors(self, ids: torch.Tensor, outputs: RowTensors, company_of: Callable[[int], str]) -> Iterator[Accuracy]:
+        operator = self._subject.operator
+        width = max(output[0].numel() for output in outputs)
+        size = max(1, _CHUNK // width)
+        for first in range(0, len(ids), size):
+            rows = ids[first : first + size]
+            exact, allowed = self._expected(rows)
+            for right, bound, output in zip(exact, allowed, outputs, strict=True):
+                position, found = _worst(rows, right, bound, output[first : first + size])
+                row, token = operator.place_of(found.row)
+                yield found.model_copy(update={"company": company_of(first + position), "row": row, "token": token})
+
+    def _expected(self, lines: torch.Tensor) -> tuple[RowTensors, RowTensors]:
+        """The reference and the allowance of some lines; the first lines', if they are not many, are kept.
+
+        A universe is checked before the companies drawn from it, so that these find theirs.
+        """
+        known = self._kept.of(lines) if self._kept is not None else None
+        if known is not None:
+            return known
+        subject, operator = self._subject, self._subject.operator
+        inputs = operator.inputs_of(lines, subject.tables)
+        exact, allowed = operator.judged(inputs, subject.weights, subject.case.precision.torch_output)
+        if self._kept is None and sum(tensor.numel() for tensor in exact) <= _KEPT:
+            ids, order = lines.sort()
+            self._kept = _Expected(ids, tuple(t[order] for t in exact), tuple(t[order] for t in allowed))
+        return exact, allowed
+
+    def inaccuracy(self) -> str:
+        """Why the kernel is wrong, or nothing."""
+        found = self.accuracy
+        if found is None or found.worst <= 1:
+            return ""
+        return (
+            f"row {found.row}{at_token(found.token)} of company {found.company}, element {found.index}: "
+            f"{found.got:.9g} where float64 gives {found.expected:.9g}"
+        )
+
+
+def _worst(
+    ids: torch.Tensor,
+    exact: torch.Tensor,
+    bound: torch.Tensor,
+    got: torch.Tensor,
+) -> tuple[int, Accuracy]:
+    """The worst element's row and what is wrong with it; the company is for the caller to name."""
+    share = (got.double() - exact).abs_().div_(bound)
+    # NaN never passes: the universe's ordinary rows are finite, and so are their exact results.
+    share = share.nan_to_num_(nan=torch.inf, posinf=torch.inf).reshape(-1)
+    place = share.argmax()
+    width = len(share) // len(ids)
+    # float64 holds row ids and places exactly; in one tensor they are waited for once.
+    answer = (share[place], exact.reshape(-1)[place], got.reshape(-1)[place], ids[place // width], place)
+    worst, expected, value, row, flat = torch.stack([number.double() for number in answer]).tolist()
+    position, index = divmod(int(flat), width)
+    return position, Accuracy(
+        worst=worst,
+        row=int(row),
+        company="",
+        index=index,
+        expected=expected,
+        got=value,
+        rows=len(ids),
+    )

@@ -1,0 +1,143 @@
+"""Bitwise comparison, on the device, of every element of every row.
+
+``torch.equal`` takes -0.0 for 0.0 and a NaN for unlike itself, so outputs are compared as integers.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+
+import torch
+
+from kernels_bench.operators.inputs.rows import mix
+
+_INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+POISON = -91
+"""0x…ffa5 as an integer: a NaN whose payload no arithmetic unit produces, so it marks what was never written."""
+
+
+def bits(values: torch.Tensor) -> torch.Tensor:
+    """The same memory as integers of the same width."""
+    return values.view(_INTEGER[values.element_size()])
+
+
+def poison(values: torch.Tensor) -> None:
+    """Overwrite with `POISON`, in place."""
+    bits(values).fill_(POISON)
+
+
+def unwritten(values: torch.Tensor) -> torch.Tensor:
+    """How many elements still hold the poison: a scalar on the device."""
+    return (bits(values) == POISON).sum()
+
+
+def same_bits(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Whether all bits agree: a boolean scalar on the device, so that the caller chooses when to wait for it."""
+    return (bits(a) == bits(b)).all()
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs between two tensors of the same rows.
+
+    Attributes:
+        elements: how many elements differ.
+        rows: how many rows differ.
+        row: position, in the tensors given, of the first row that differs.
+        index: index within that row, flattened, of its first differing element.
+        values: both elements, converted to Python floats.
+        patterns: both elements' bits, as hexadecimal text.
+        ulp: distance of the two in units in the last place; None where one is NaN.
+        max_ulp: the largest such distance over all elements that differ.
+        differing_rows: positions of the rows that differ, on the host, ascending.
+    """
+
+    elements: int
+    rows: int
+    row: int
+    index: int
+    values: tuple[float, float]
+    patterns: tuple[str, str]
+    ulp: int | None
+    max_ulp: int | None
+    differing_rows: tuple[int, ...]
+
+
+def difference(reference: torch.Tensor, other: torch.Tensor) -> Difference | None:
+    """Compare two tensors of shape (rows, …) bit for bit; None if they agree.
+
+    Waits for the device once where they agree.
+    """
+    width = reference.element_size() * 8
+    left, right = (bits(t).reshape(t.shape[0], -1) for t in (reference, other))
+    unequal = left != right
+    if not bool(unequal.any()):
+        return None
+    by_row = unequal.any(1).nonzero().flatten()
+    row = int(by_row[0])
+    index = int(unequal[row].nonzero()[0])
+    pair = (int(left[row, index]), int(right[row, index]))
+    first, second = (t.reshape(t.shape[0], -1)[row, index] for t in (reference, other))
+    return Difference(
+        elements=int(unequal.sum()),
+        rows=len(by_row),
+        row=row,
+        index=index,
+        values=(float(first), float(second)),
+        patterns=(_pattern(pair[0], width), _pattern(pair[1], width)),
+        ulp=None if first.isnan() or second.isnan() else abs(ordered(pair[0], width) - ordered(pair[1], width)),
+        max_ulp=_max_ulp(reference, other, unequal),
+        differing_rows=tuple(by_row.tolist()),
+    )
+
+
+def _pattern(value: int, width: int) -> str:
+    return f"0x{value & ((1 << width) - 1):0{width // 4}x}"
+
+
+def ordered(value: int, width: int) -> int:
+    """Map a float's bits, read as a signed integer, to an integer that grows with the float.
+
+    Neighbouring floats map to neighbouring integers, and both zeros to 0, so that the difference counts ULPs.
+    """
+    return value if value >= 0 else -(value + (1 << (width - 1)))
+
+
+def _max_ulp(reference: torch.Tensor, other: torch.Tensor, unequal: torch.Tensor) -> int | None:
+    pairs = [t.reshape(t.shape[0], -1)[unequal] for t in (reference, other)]
+    finite = ~(pairs[0].isnan() | pairs[1].isnan())
+    if not bool(finite.any()):
+        return None
+    width = reference.element_size() * 8
+    left, right = (_ordered_tensor(bits(t[finite]).long(), width) for t in pairs)
+    return int((left - right).abs().max())
+
+
+def _ordered_tensor(values: torch.Tensor, width: int) -> torch.Tensor:
+    return torch.where(values >= 0, values, -(values + (1 << (width - 1))))
+
+
+_DIGEST_CHUNK = 1 << 22
+_DIGEST_KEYS = (0x5851F42D4C957F2D, 0x14057B7EF767814F)
+
+
+def digest(outputs: tuple[torch.Tensor, ...]) -> str:
+    """128 bits that stand for shapes, dtypes and every bit of some tensors; the same on every device.
+
+    Each element is mixed with its place (SplitMix64) under two keys and the results are added modulo 2^64, an
+    addition whose order cannot matter.
+    """
+    form = str([(tuple(output.shape), str(output.dtype)) for output in outputs])
+    device = outputs[0].device
+    offset = zlib.crc32(form.encode())
+    # Filled on the device: a copy from the host would wait for all other processes' turns on a GPU.
+    keys = torch.stack([torch.full((1,), key + offset, dtype=torch.int64, device=device) for key in _DIGEST_KEYS])
+    total = torch.zeros(len(_DIGEST_KEYS), dtype=torch.int64, device=device)
+    for output in outputs:
+        for chunk in bits(output).reshape(-1).split(_DIGEST_CHUNK):
+            place = keys + torch.arange(len(chunk), dtype=torch.int64, device=device)
+            total += mix(mix(place).add_(chunk)).sum(1)
+            keys += len(chunk)
+    return "".join(f"{value & ((1 << 64) - 1):016x}" for value in total.tolist())

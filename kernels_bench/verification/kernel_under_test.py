@@ -1,0 +1,241 @@
+"""A kernel bound to its data: what relations run and timing times."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from kernels_bench.arms import Kernel, Unsupported
+from kernels_bench.device.cuda_graph import capture_graph
+from kernels_bench.operators import Lines, Operator, RowTensors, Tensors
+from kernels_bench.records.cases import Case
+from kernels_bench.relations import Company
+from kernels_bench.relations.base import Launch
+from kernels_bench.verification.bitwise import poison, same_bits
+from profiles.instruments.ranges import Ranges
+
+
+class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, not an error of ours
+    """What a kernel did that no correct kernel does; the message says what."""
+
+
+class MalformedResult(KernelFault):
+    """A result whose number, shape, dtype or device is wrong, so that there is nothing to compare."""
+
+
+def bind(case: Case, kernels: Mapping[str, Kernel]) -> Kernel:
+    """The arm's kernel for a case, its result's dtype settled.
+
+    Raises:
+        Unsupported: the arm has no such kernel, or it cannot give a result of another dtype than its inputs'.
+    """
+    kernel = kernels.get(case.operator)
+    if kernel is None:
+        raise Unsupported(f"the arm has no {case.operator}")
+    try:
+        parameters = set(inspect.signature(kernel).parameters)
+    except ValueError:  # a builtin, such as torch.mm
+        parameters = set()
+    if "out_dtype" in parameters:
+        out_dtype = case.precision.torch_output
+        return lambda *arguments: kernel(*arguments, out_dtype=out_dtype)
+    if case.precision.input != case.precision.output:
+        raise Unsupported(f"its {case.operator} cannot give {case.precision.output} of {case.precision.input}")
+    return kernel
+
+
+@dataclass(frozen=True, eq=False)
+class Launched:
+    """One company's launch.
+
+    Attributes:
+        company: what was launched.
+        outputs: copies of what the kernel returned.
+        intact: for each tensor of rows, the place of its argument and whether it is unchanged: booleans on the device.
+    """
+
+    company: Company
+    outputs: RowTensors
+    intact: list[tuple[int, torch.Tensor]]
+
+
+class Subject:
+    """One kernel, its universe of rows and its weights, on one device.
+
+    Attributes:
+        case: what is measured.
+        operator: the case's operator.
+        universe: number of ordinary rows; the hostile ones follow them.
+        tables: the row tensors of the whole universe.
+        weights: what all rows share.
+
+    ``watched`` keeps a second copy of the weights, without which `run` cannot tell whether they were changed.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        operator: Operator,
+        kernel: Kernel,
+        *,
+        seed: int,
+        universe: int,
+        device: torch.device,
+        watched: bool = True,
+    ) -> None:
+        self.case, self.operator, self.kernel = case, operator, kernel
+        self.universe, self.device = universe, device
+        self._ranges: Ranges | None = None
+        dtype = case.precision.torch_input
+        self.tables = operator.rows(case.shape, universe, dtype, seed, device)
+        self.weights = operator.shared(case.shape, universe, dtype, seed, device)
+        self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
+
+    def gather(self, company: Company) -> RowTensors:
+        """The company's inputs, in new tensors."""
+        return self.operator.gather(company, self.universe, self.case.shape, self.tables, self.weights)
+
+    def lines(self, company: Company) -> Lines:
+        """What the lines of the company's result are."""
+        return self.operator.lines(company, self.universe, self.case.shape)
+
+    def announce_in(self, ranges: Ranges) -> None:
+        """From now on, have a range around the kernels of every company."""
+        self._ranges = ranges
+
+    def announced(self, company: Company, launch: Launch) -> AbstractContextManager[None]:
+        """A range around the kernels of one company, which tells a profiler's reader what ran for it."""
+        if self._ranges is None:
+            return nullcontext()
+        message = f"company/{self.case.key}/{company.spec}/{launch}"
+        return self._ranges.range(message, category="company", payload=company.size)
+
+    def launch(self, inputs: RowTensors) -> RowTensors:
+        """Call the kernel once and check the form of what it returns.
+
+        Raises:
+            MalformedResult: the result's number, shape, dtype or device is wrong.
+        """
+        result = self.operator.by_row(self.kernel(*self.operator.arguments(inputs, self.weights)))
+        self._check_form(result, len(inputs[0]))
+        return result
+
+    def _check_form(self, result: RowTensors, m: int) -> None:
+        shapes = self.operator.result_shapes(self.case.shape, m)
+        if len(result) != len(shapes):
+            raise MalformedResult(f"returns {len(result)} results instead of {len(shapes)}")
+        expected = self.case.precision.torch_output
+        for got, shape in zip(result, shapes, strict=True):
+            if not isinstance(got, torch.Tensor):
+                raise MalformedResult(f"returns {type(got).__name__} instead of a tensor")
+            if tuple(got.shape) != shape:
+                raise MalformedResult(f"returns shape {tuple(got.shape)} instead of {shape} for {m} rows")
+            if got.dtype is not expected:
+                raise MalformedResult(f"returns {got.dtype} instead of {expected}")
+            if got.device.type != self.device.type:
+                raise MalformedResult(f"returns a tensor on {got.device} instead of {self.device}")
+
+    def run(self, company: Company) -> RowTensors:
+        """The outputs for a company, as copies; waits for the device.
+
+        Raises:
+            KernelFault: the result has a wrong form, or the kernel wrote into its inputs.
+        """
+        launched = self.start(company)
+        self.check_inputs([launched])
+        return launched.outputs
+
+    def start(self, company: Company) -> Launched:
+        """Launch one company and wait for nothing.
+
+        The memory that the outputs will land in is poisoned before, and the outputs that the kernel returned are
+        poisoned after they were copied: a kernel that leaves elements out, or returns what it once computed,
+        returns poison.
+
+        Raises:
+            MalformedResult: the result has a wrong form.
+        """
+        inputs = self.gather(company)
+        self._poison_free_memory(len(self.lines(company).ids))
+        with self.announced(company, "eager"):
+            returned = self.launch(inputs)
+        now = self.operator.arguments(inputs, self.weights)
+        then = self.operator.arguments(self.gather(company), self.weights)
+        watched = zip(_tensors(now), _tensors(then), self._watched(now, inputs), strict=True)
+        intact = [(place, same_bits(tensor, before)) for (place, tensor), (_, before), watch in watched if watch]
+        outputs = tuple(output.clone() for output in returned)
+        for output in returned:
+            poison(output)
+        return Launched(company, outputs, intact)
+
+    def _watched(self, arguments: tuple[object, ...], inputs: RowTensors) -> list[bool]:
+        """Which of the arguments' tensors hold rows and must not be written."""
+        rows = {tensor.data_ptr() for tensor in inputs}
+        return [
+            tensor.device.type == self.device.type
+            and tensor.data_ptr() in rows
+            and place not in self.operator.overwrites
+            for place, tensor in _tensors(arguments)
+        ]
+
+    def _poison_free_memory(self, m: int) -> None:
+        """Leave poison in freed blocks of the results' sizes, which is where allocators put the results."""
+        dtype = self.case.precision.torch_output
+        shapes = self.operator.result_shapes(self.case.shape, m)
+        for block in [torch.empty(shape, dtype=dtype, device=self.device) for shape in shapes]:
+            poison(block)
+
+    def check_inputs(self, launches: Sequence[Launched]) -> None:
+        """Wait for some launches, and see whether they left rows and weights alone.
+
+        Raises:
+            KernelFault: they did not.
+        """
+        flags = [flag for launched in launches for _, flag in launched.intact]
+        flags += [same_bits(a, b) for a, b in zip(self.weights, self._pristine, strict=True)]
+        if not flags or bool(torch.stack(flags).all()):
+            return
+        for launched in launches:
+            for place, intact in launched.intact:
+                if not bool(intact):
+                    raise KernelFault(f"writes into its rows: argument {place} changed in {launched.company.spec}")
+        between = " … ".join(dict.fromkeys((launches[0].company.spec, launches[-1].company.spec)))
+        raise KernelFault(f"writes into its weights, in company {between}")
+
+    def capture(self, company: Company) -> Replay:
+        """Capture one launch in a CUDA graph.
+
+        Raises:
+            NotCapturable: the kernel does something that a graph cannot hold.
+        """
+        inputs = self.gather(company)
+        graph, outputs = capture_graph(lambda: self.launch(inputs))
+        return Replay(self, graph, inputs, outputs)
+
+
+class Replay:
+    """A captured launch, whose inputs are exchanged before each replay."""
+
+    def __init__(self, subject: Subject, graph: torch.cuda.CUDAGraph, inputs: RowTensors, outputs: RowTensors) -> None:
+        self._subject, self._graph, self._inputs, self._outputs = subject, graph, inputs, outputs
+
+    def start(self, company: Company) -> Launched:
+        """Replay for a company of the size that was captured, and wait for nothing."""
+        # Poison first: a kernel that works in place returns its inputs.
+        for output in self._outputs:
+            poison(output)
+        for held, rows in zip(self._inputs, self._subject.gather(company), strict=True):
+            held.copy_(rows)
+        with self._subject.announced(company, "graph"):
+            self._graph.replay()
+        return Launched(company, tuple(output.clone() for output in self._outputs), [])
+
+
+def _tensors(arguments: tuple[object, ...]) -> list[tuple[int, torch.Tensor]]:
+    """All tensors among some arguments and within their tuples, each with its argument's place."""
+    within = ((place, a if isinstance(a, tuple) else (a,)) for place, a in enumerate(arguments))
+    return [(place, tensor) for place, group in within for tensor in group if isinstance(tensor, torch.Tensor)]

@@ -1,0 +1,1 @@
+"""Where it runs: one process an arm, started, asked, timed out and ended."""

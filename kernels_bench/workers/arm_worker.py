@@ -1,0 +1,354 @@
+"""The process of one arm, started by `kernels_bench.workers.process` through `kernels_bench.workers`.
+
+It answers one request at a time until its parent closes the connection or dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+
+from kernels_bench.arms import (
+    Arm,
+    Device,
+    Kernel,
+    PluginError,
+    Unsupported,
+    arms,
+    claims_of,
+    kernels_of,
+    load_plugin,
+    said_by,
+)
+from kernels_bench.console.mistakes import told
+from kernels_bench.device.host_to_device import device_lost
+from kernels_bench.operators import operators
+from kernels_bench.order.batch_sweep import Reading, Task
+from kernels_bench.order.case_order import order_of
+from kernels_bench.order.trees.description import outline
+from kernels_bench.order.trees.expected import usual_orders
+from kernels_bench.order.trees.svg import picture
+from kernels_bench.order.trees.tree import Tree
+from kernels_bench.records.cases import Case, first_line
+from kernels_bench.records.results import ArmStart, Ceiling, Order, Timing, Verification
+from kernels_bench.relations import Comparison, Setting, relations
+from kernels_bench.timing.ceiling import measure_ceiling
+from kernels_bench.timing.timed_case import Stopwatch, TimedCase, let_go, stopwatch_for
+from kernels_bench.verification.kernel_under_test import KernelFault, MalformedResult, Subject, bind
+from kernels_bench.verification.poison import poisoned_allocations, ran_out_of_memory
+from kernels_bench.verification.verifier import Verifier
+from kernels_bench.workers.__main__ import requests
+from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.workers.messages import (
+    AskCatalogue,
+    Catalogue,
+    Failure,
+    FinishTiming,
+    LoadArm,
+    MeasureCeiling,
+    OrderRead,
+    PrepareTiming,
+    ReadOrder,
+    Release,
+    Released,
+    Reply,
+    Reproduce,
+    Reproduced,
+    Request,
+    TakeTurn,
+    Turned,
+    Verify,
+)
+from profiles.instruments.environment import read_environment
+from profiles.instruments.ranges import Ranges
+from profiles.instruments.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
+
+REPEATED_S = 3.0
+"""How long a company that is compared with itself is launched again and again, until it differs."""
+
+_MOST_GUESSES = 8
+"""Trees of earlier cases that are tried: a kernel of another N or dtype often adds as many terms in the same order."""
+
+
+def find_device() -> Device:
+    """The first CUDA device, or the CPU."""
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        capability = (properties.major, properties.minor)
+        return Device(type="cuda", name=properties.name, capability=capability, uuid=str(properties.uuid))
+    return Device(type="cpu", name=read_environment().cpu_model or platform.machine())
+
+
+def everything(request: AskCatalogue) -> Catalogue:
+    """Everything that could be run here.
+
+    Raises:
+        PluginError: a plugin cannot be used, or its arm's name is taken.
+    """
+    device = find_device()
+    plugged = [(load_plugin(path), path) for path in request.plugins]
+    taken = {*arms()}
+    for arm, path in plugged:
+        if arm.name in taken:
+            raise PluginError(f"plugin {path}: there is an arm {arm.name!r} already; choose another name")
+        taken.add(arm.name)
+    return catalogue(device, plugged)
+
+
+class Worker:
+    """One arm's kernels, and the subject that is at hand."""
+
+    def __init__(self) -> None:
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._ranges = Ranges("kernels_bench")
+        self._kernels: Mapping[str, Kernel] = {}
+        self._plugin: str | None = None
+        self._trees: dict[tuple[bool, int], list[Tree]] = {}
+        self._subject: Subject | None = None
+        self._timed: TimedCase | None = None
+        self._kept_stopwatch: Stopwatch | None = None
+        self._kept_telemetry: Telemetry | None = None
+
+    def answer(self, request: Request) -> Reply:
+        """Do what is asked; exceptions are left to `serve`."""
+        handlers: dict[type, Callable[[Any], Reply]] = {
+            AskCatalogue: everything,
+            LoadArm: self._load,
+            Verify: self._verify,
+            ReadOrder: self._read_order,
+            Reproduce: self._reproduce,
+            PrepareTiming: self._prepare,
+            TakeTurn: lambda _: Turned(done=self._timing().turn(self._stopwatch())),
+            FinishTiming: self._finish,
+            MeasureCeiling: lambda _: self._ceiling(),
+            Release: lambda _: self._release(),
+        }
+        return handlers[type(request)](request)
+
+    def _load(self, request: LoadArm) -> ArmStart:
+        start = time.perf_counter()
+        arm = load_plugin(request.plugin) if request.plugin else arms()[request.arm]
+        self._plugin = request.plugin
+        self._kernels = self._kernels_of(arm)
+        if self._device.type == "cuda":
+            self._kept_telemetry = _telemetry()
+        return ArmStart(
+            arm=arm.name,
+            claims=claims_of(arm),
+            provenance=said_by(arm, "provenance"),
+            pid=os.getpid(),
+            seconds=time.perf_counter() - start,
+        )
+
+    def _kernels_of(self, arm: Arm) -> Mapping[str, Kernel]:
+        """An arm's kernels; a plugin that cannot give any is told the line of it."""
+        try:
+            return kernels_of(arm)
+        except PluginError as error:
+            raise PluginError(f"plugin {self._plugin}: {error}" if self._plugin else str(error)) from error
+        except Exception as error:
+            if self._plugin is None or isinstance(error, Unsupported) or ran_out_of_memory(error):
+                raise
+            raise PluginError(f"plugin {self._plugin}: kernels() raises {told(error, self._plugin)}") from error
+
+    def _verify(self, request: Verify) -> Verification:
+        self._forget()
+        try:
+            return self._verified(request)
+        finally:
+            self.free()  # here, where nothing of the case is held any more
+
+    def _verified(self, request: Verify) -> Verification:
+        case = request.case
+        chosen = [relations()[name] for name in request.relations]
+        try:
+            with self._ranges.range(f"verify/{case.key}", category="verification"):
+                verifier = Verifier(
+                    self._make(case, request.seed, request.universe, watched=True), request.seed, self._plugin
+                )
+                setting = Setting(request.universe, request.sizes, case.shape.tokens or 0, request.asked)
+                found = verifier.verify(chosen, setting, request.digest_sizes)
+                return found if found.wrong else self._with_order(found, request)
+        except MalformedResult:
+            raise
+        except KernelFault as fault:
+            return Verification(case=case, status="measured", wrong=str(fault), universe=request.universe)
+
+    def _with_order(self, found: Verification, request: Verify) -> Verification:
+        """The same with the order of addition; that it cannot be read is no fault of the kernel's."""
+        if not request.order_s or not operators()[request.case.operator].sums_of(request.case.shape, 1):
+            return found
+        try:
+            order, _ = self._orders(ReadOrder(
+                case=request.case,
+                seed=request.seed,
+                sizes=request.sizes,
+                budget_s=request.order_s,
+                every=False,
+            ))  # fmt: skip
+        except Exception as error:  # whatever a kernel has against probes is no fault of it
+            self._survive(error)
+            reason = "there was no memory left to read it" if ran_out_of_memory(error) else first_line(error)
+            order = Order(status="unknown", reason=reason)
+        return found.model_copy(update={"order": order})
+
+    def _survive(self, error: Exception) -> None:
+        """Raise an error again that the device did not survive."""
+        if device_lost(self._device):
+            raise error
+
+    def _orders(self, request: ReadOrder) -> tuple[Order, Reading]:
+        """A case's orders, for which a usual one and the trees of earlier cases with as many terms are tried."""
+        operator = operators()[request.case.operator].probed(request.length, request.logits)
+        seen = self._trees.setdefault((operator.signed, operator.terms_of(request.case.shape)), [])
+        guesses = (*usual_orders(operator, request.case), *seen)
+        task = Task(request.sizes, request.seed, request.budget_s, guesses, request.every)
+        with self._ranges.range(f"order/{request.case.key}", category="order"):
+            order, reading = order_of(request.case, operator, bind(request.case, self._kernels), task, self._device)
+        if self._device.type == "cuda":
+            let_go()
+        new = {tree.digest: tree for tree in [*seen, *reading.trees.values()]}
+        seen[:] = list(new.values())[-_MOST_GUESSES:]
+        return order, reading
+
+    def _read_order(self, request: ReadOrder) -> OrderRead:
+        self._forget()
+        order, reading = self._orders(request)
+        layouts = {layout.digest: layout for layout in reading.distinct}
+        # Of columns in several orders the first one's is shown.
+        found = [layouts[one.digest].parts[0].tree for one in order.found]
+        pictures = tuple(picture(tree) for tree in found) if request.drawn else ()
+        return OrderRead(order=order, outlines=tuple(tuple(outline(tree)) for tree in found), pictures=pictures)
+
+    def _reproduce(self, request: Reproduce) -> Reproduced:
+        try:
+            return self._reproduced(request)
+        finally:
+            self.free()
+
+    def _reproduced(self, request: Reproduce) -> Reproduced:
+        subject = self._make(request.case, request.seed, request.universe, watched=True)
+        launch = "graph" if request.launch == "graph" else "eager"
+        comparison = Comparison(request.reference, request.company, launch)  # type: ignore[arg-type]
+        verifier = Verifier(subject, request.seed, self._plugin)
+        # What is not repeatable may deviate in one launch of hundreds.
+        until = time.perf_counter() + (REPEATED_S if request.reference == request.company else 0)
+        with poisoned_allocations(self._device):
+            found = verifier.compare(comparison, request.relation)
+            while found is None and time.perf_counter() < until:
+                found = verifier.compare(comparison, request.relation)
+        return Reproduced(counterexample=found)
+
+    def _make(self, case: Case, seed: int, universe: int, watched: bool, length: int | None = None) -> Subject:
+        kernel = bind(case, self._kernels)
+        subject = Subject(
+            case,
+            operators()[case.operator].at(length),
+            kernel,
+            seed=seed,
+            universe=universe,
+            device=self._device,
+            watched=watched,
+        )
+        subject.announce_in(self._ranges)
+        return subject
+
+    def _prepare(self, request: PrepareTiming) -> Turned:
+        self._timed = None
+        load, subject = request.load, self._subject
+        # Rows of one batch are the first ones of a larger one; of sequences the cache must not be larger than needed.
+        if (
+            subject is None
+            or (subject.case, subject.operator.length) != (request.case, load.length)
+            or subject.universe < load.m
+        ):
+            self._forget()
+            universe = request.largest_m if load.length is None else load.m
+            subject = self._make(request.case, request.seed, universe, watched=False, length=load.length)
+            self._subject = subject
+        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry, request.calls)
+        return Turned(done=False)
+
+    def _timing(self) -> TimedCase:
+        if self._timed is None:
+            raise RuntimeError("no timing was prepared")
+        return self._timed
+
+    def _finish(self, _: FinishTiming) -> Timing:
+        result = self._timing().result()
+        self._timed = None
+        if self._device.type == "cuda":
+            let_go()
+        return result
+
+    def _stopwatch(self) -> Stopwatch:
+        """Calibrated when it is first used, which is while no other arm is at work."""
+        if self._kept_stopwatch is None:
+            self._kept_stopwatch = stopwatch_for(self._device)
+        return self._kept_stopwatch
+
+    def _ceiling(self) -> Ceiling:
+        with self._ranges.range("ceiling", category="ceiling"):
+            found = measure_ceiling(self._stopwatch(), self._device)
+        self.free()
+        return found
+
+    def _release(self) -> Released:
+        self._forget()
+        self.free()
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated() if self._device.type == "cuda" else 0
+        return Released(kept=unused)
+
+    def _forget(self) -> None:
+        self._timed = self._subject = None
+
+    def free(self) -> None:
+        """Give back the device's memory that nothing uses."""
+        if self._device.type == "cuda":
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+
+    def failure(self, error: BaseException) -> Failure:
+        """An error as an answer; finds out whether the device survived it."""
+        if isinstance(error, Unsupported):
+            return Failure(status="unsupported", reason=first_line(error))
+        self._forget()
+        if ran_out_of_memory(error):
+            reason = f"out of memory: {first_line(error)}"
+            return Failure(status="failed", reason=reason, out_of_memory=True, lost=device_lost(self._device))
+        name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
+        return Failure(status="failed", reason=name + first_line(error), lost=device_lost(self._device))
+
+
+def _telemetry() -> Telemetry | None:
+    uuid = find_device().uuid
+    try:
+        return open_telemetry(uuid=uuid)
+    except TelemetryUnavailable as unavailable:
+        print(f"no telemetry: {unavailable}", file=sys.stderr)
+        return None
+
+
+def serve(connection: Connection) -> None:
+    """Answer requests until the parent hangs up or the device is lost."""
+    worker = Worker()
+    for request in requests(connection):
+        try:
+            reply = worker.answer(request)
+        except Exception as error:
+            if not isinstance(error, (Unsupported, KernelFault, PluginError)) or error.__cause__ is not None:
+                sys.excepthook(type(error), error, error.__traceback__)
+            reply = worker.failure(error)
+        if isinstance(reply, Failure):
+            worker.free()  # here, where no error holds what the case had any more
+        connection.send(reply)
+        if isinstance(reply, Failure) and reply.lost:
+            return

@@ -1,0 +1,83 @@
+"""What could be run on a device; needs no torch, so that the parent process can say it too."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+
+from kernels_bench.arms import Arm, PluginError, arms, claims_of, said_by
+from kernels_bench.console.mistakes import told
+from kernels_bench.operators import Operator, operators
+from kernels_bench.records.cases import Device
+from kernels_bench.relations import relations
+from kernels_bench.workers.messages import ArmInfo, Catalogue, OperatorInfo, RelationInfo
+
+
+def catalogue(device: Device, plugged: Sequence[tuple[Arm, str]] = ()) -> Catalogue:
+    """Everything that could be run on a device, with the arms of some plugins and the files they come from.
+
+    Raises:
+        PluginError: a plugin's arm cannot say whether it runs on the device, or an operator is not described.
+    """
+    return Catalogue(
+        device=device,
+        arms=(
+            *(_arm_info(arm, None, device) for arm in arms().values()),
+            *(_plugged_info(arm, path, device) for arm, path in plugged),
+        ),
+        operators=tuple(_operator_info(operator) for operator in operators().values()),
+        relations=tuple(
+            RelationInfo(name=r.name, summary=r.summary, needs_cuda=r.needs_cuda) for r in relations().values()
+        ),
+    )
+
+
+def _operator_info(operator: Operator) -> OperatorInfo:
+    try:
+        return _described(operator)
+    except (AttributeError, TypeError, ValueError) as error:  # fields that nobody has checked
+        file = inspect.getfile(type(operator))
+        raise PluginError(f"{file}: operator {operator.name}: {told(error, file)}") from error
+
+
+def _described(operator: Operator) -> OperatorInfo:
+    return OperatorInfo(
+        name=operator.name,
+        summary=operator.summary,
+        dims=operator.dims,
+        shapes=operator.shapes,
+        usual=operator.usual,
+        quick=operator.quick,
+        precisions=operator.precisions,
+        universe=dict(operator.universe),
+        family=operator.family or type(operator).__module__.rpartition(".")[2],
+        timed=dict(operator.timed),
+        lengths=dict(operator.lengths),
+        timed_shapes=operator.timed_shapes,
+    )
+
+
+def _plugged_info(arm: Arm, path: str, device: Device) -> ArmInfo:
+    try:
+        return _arm_info(arm, path, device)
+    except PluginError as error:
+        raise PluginError(f"plugin {path}: {error}") from error
+
+
+def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
+    return ArmInfo(
+        name=arm.name,
+        claims=claims_of(arm),
+        summary=arm.summary,
+        environment=dict(arm.environment),
+        unavailable=said_by(arm, "unavailable", device),
+        caveat=said_by(arm, "caveat", device),
+        compiles=arm.compiles and device.type == "cuda",
+        offers=None if arm.offers is None else tuple(arm.offers),
+        default_for=tuple(arm.default_for),
+        brief=tuple(arm.brief),
+        plugin=plugin,
+        digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
+    )

@@ -1,0 +1,286 @@
+"""All arms' processes together: what is asked of which, how much at once, and who is given up."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import TypeVar
+
+from kernels_bench.records.results import ArmStart
+from kernels_bench.workers.messages import (
+    ArmInfo,
+    Failure,
+    LoadArm,
+    Release,
+    Released,
+    Reply,
+    Reproduce,
+    Request,
+    Verify,
+)
+from kernels_bench.workers.process import START_TIMEOUT_S, Worker, end
+
+DEATHS_IN_A_ROW = 3
+"""After so many deaths with no answer between them an arm's remaining cases are skipped."""
+
+HELPER = " (helper {})"
+"""Ends the names of an arm's further processes; no arm's own name has a space."""
+
+MOST_KEPT = 1 << 30
+"""Bytes of the device's memory that an idle process may keep; after a capture that failed, torch gives none back."""
+
+R = TypeVar("R", bound=Request)
+C = TypeVar("C", Verify, Reproduce)
+
+
+@dataclass
+class _Pace:
+    """How long an arm's requests take."""
+
+    requests: int = 0
+    seconds: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.requests += 1
+        self.seconds += seconds
+
+    @property
+    def mean_s(self) -> float:
+        """Infinite as long as nothing is known, so that every arm is soon tried."""
+        return self.seconds / self.requests if self.requests else math.inf
+
+
+def _queues(requests: Iterable[C]) -> dict[str, list[C]]:
+    """Requests by arm."""
+    queues: dict[str, list[C]] = {}
+    for request in requests:
+        queues.setdefault(request.case.arm, []).append(request)
+    return queues
+
+
+class Crew:
+    """The workers of all arms of a run.
+
+    Args:
+        arms: those to run.
+        logs: directory for what the workers print.
+        timeout_s: longest that one request may take.
+        announce: told of every arm that came up.
+        helpers: how many further processes an arm gets for `work`, until `release`.
+        memory: bytes of the device's that all of them may take together, about; None where nobody knows.
+    """
+
+    def __init__(
+        self,
+        arms: Sequence[ArmInfo],
+        logs: Path,
+        timeout_s: float,
+        announce: Callable[[ArmStart], None] = lambda _: None,
+        helpers: Mapping[str, int] | None = None,
+        memory: int | None = None,
+    ) -> None:
+        # A worker has the name of its arm, or of its arm and HELPER.
+        self._arms = {arm.name: arm for arm in arms}
+        for arm in arms:
+            numbers = range(1, 1 + (helpers or {}).get(arm.name, 0))
+            self._arms |= {arm.name + HELPER.format(number): arm for number in numbers}
+        self._paces = {arm.name: _Pace() for arm in arms}
+        self._logs, self._timeout_s, self._announce, self._memory = logs, timeout_s, announce, memory
+        self._workers: dict[str, Worker] = {}
+        self._deaths = dict.fromkeys(self._arms, 0)
+        self._loading: set[str] = set()
+        self._given_up: dict[str, Failure] = {}
+
+    def __enter__(self) -> Crew:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        end(self._workers.values())
+
+    def kill(self) -> None:
+        """End all processes."""
+        for worker in self._workers.values():
+            worker.kill()
+
+    def start(self) -> None:
+        """Start all processes that are not there yet and have them load; nothing is waited for."""
+        for name in self._arms:
+            if name not in self._workers:
+                self._spawn(name)
+
+    def adopt(self, early: Crew) -> None:
+        """Take over the workers of the same arms from another crew, which has started them and asked nothing else.
+
+        A worker whose log cannot be moved is left with it.
+        """
+        for name, arm in self._arms.items():
+            worker = early._workers.get(name)
+            if worker is None or early._arms[name] != arm or not worker.move_log(self._log(name)):
+                continue
+            self._workers[name] = worker
+            self._loading.add(name)
+            del early._workers[name]
+
+    def _log(self, name: str) -> Path:
+        return self._logs / f"{name}.log"
+
+    def _spawn(self, name: str) -> Worker:
+        arm = self._arms[name]
+        worker = Worker(name, arm.environment, self._log(name))
+        worker.post(LoadArm(arm=arm.name, plugin=arm.plugin), START_TIMEOUT_S)
+        self._workers[name] = worker
+        self._loading.add(name)
+        return worker
+
+    def _settle(self, name: str, reply: Reply) -> None:
+        """Take note of the answer to `LoadArm`."""
+        self._loading.discard(name)
+        if isinstance(reply, ArmStart) and not self._helps(name):
+            self._announce(reply)
+        elif isinstance(reply, Failure):
+            self._given_up[name] = Failure(status="failed", reason=f"{name} did not start: {reply.reason}")
+
+    def _ready(self, name: str) -> Worker | Failure:
+        """The arm's worker, loaded, and started again if it died."""
+        worker = self._workers[name]
+        if name not in self._given_up and name not in self._loading and not worker.alive:
+            worker = self._spawn(name)
+        if name in self._loading:
+            self._settle(name, worker.wait(START_TIMEOUT_S))
+        if name in self._given_up:
+            return self._given_up[name]
+        return worker
+
+    def _note(self, name: str, reply: Reply) -> Reply:
+        died = isinstance(reply, Failure) and reply.lost
+        self._deaths[name] = self._deaths[name] + 1 if died else 0
+        if self._deaths[name] >= DEATHS_IN_A_ROW and isinstance(reply, Failure):
+            reason = f"skipped after {DEATHS_IN_A_ROW} deaths in a row; the last: {reply.reason}"
+            self._given_up[name] = Failure(status="failed", reason=reason, out_of_memory=reply.out_of_memory)
+        return reply
+
+    def ask(self, name: str, request: Request) -> Reply:
+        """One request to one arm."""
+        worker = self._ready(name)
+        return worker if isinstance(worker, Failure) else self._note(name, worker.ask(request, self._timeout_s))
+
+    def ask_all(self, requests: Mapping[str, Request]) -> dict[str, Reply]:
+        """One request to each of some arms, all at once; their answers by arm."""
+        workers = {name: self._ready(name) for name in requests}
+        for name, worker in workers.items():
+            if isinstance(worker, Worker):
+                worker.post(requests[name], self._timeout_s)
+        return {
+            name: worker if isinstance(worker, Failure) else self._note(name, worker.wait(self._timeout_s))
+            for name, worker in workers.items()
+        }
+
+    def release(self) -> None:
+        """Have every arm give its memory back, and let the helpers go."""
+        for name in [name for name in self._workers if self._helps(name)]:
+            self._workers.pop(name).kill()
+            self._loading.discard(name)
+            del self._arms[name]
+        for name, worker in self._workers.items():
+            if worker.alive and name not in self._loading:
+                reply = self.ask(name, Release())
+                if isinstance(reply, Released) and reply.kept > MOST_KEPT:
+                    worker.kill()  # another one is started once it is needed
+
+    def _helps(self, name: str) -> bool:
+        return name != self._arms[name].name
+
+    def work_through(self, requests: Iterable[C], width: int) -> Iterator[tuple[C, Reply]]:
+        """Answers to all requests about cases; what runs out of memory beside others is asked again, alone."""
+        again = []
+        for request, reply in self.work(_queues(requests), width):
+            if width > 1 and isinstance(reply, Failure) and reply.out_of_memory:
+                again.append(request)
+            else:
+                yield request, reply
+        if again:
+            self.release()
+            self._forgive()
+            yield from self.work(_queues(again), 1)
+
+    def _forgive(self) -> None:
+        """Processes that died for want of memory may try again."""
+        for name in [name for name, reply in self._given_up.items() if reply.out_of_memory]:
+            del self._given_up[name]
+            self._deaths[name] = 0
+
+    def work(self, queues: Mapping[str, Sequence[R]], width: int) -> Iterator[tuple[R, Reply]]:
+        """Answers to each arm's requests, at most ``width`` workers at work at a time, as they come.
+
+        Arms that are still loading do not keep the others waiting.
+        """
+        waiting = {name: list(requests) for name, requests in queues.items()}
+        busy: dict[str, tuple[R, float]] = {}
+        while busy or any(waiting.values()):
+            while len(busy) < width and (found := self._next(waiting, busy)) is not None:
+                name, place = found
+                request = waiting[self._arms[name].name].pop(place)
+                worker = self._ready(name)
+                if isinstance(worker, Failure):
+                    yield request, worker
+                else:
+                    worker.post(request, self._timeout_s)
+                    busy[name] = request, time.monotonic()
+            loading = {name for name in self._loading if waiting.get(self._arms[name].name)}
+            for name, reply in self._answers({*busy, *loading}):
+                if name in busy:
+                    request, began = busy.pop(name)
+                    self._paces[self._arms[name].name].add(time.monotonic() - began)
+                    yield request, self._note(name, reply)
+                else:
+                    self._settle(name, reply)
+
+    def _fits(self, request: Request, busy: Mapping[str, tuple[Request, float]]) -> bool:
+        """Whether the device has room for a request beside those that are under way."""
+        beside = (under_way for under_way, _ in busy.values())
+        taken = sum(one.memory for one in (request, *beside) if isinstance(one, Verify))
+        return not busy or self._memory is None or taken <= self._memory
+
+    def _next(self, waiting: Mapping[str, Sequence[R]], busy: Mapping[str, tuple[R, float]]) -> tuple[str, int] | None:
+        """An idle worker that is loaded, of the arm that has the longest way to go, as far as is known.
+
+        Returns:
+            Its name, and the place of the first of its arm's requests for which the device has room; None where no
+            worker has any.
+        """
+        room = {
+            arm: next((place for place, request in enumerate(requests) if self._fits(request, busy)), None)
+            for arm, requests in waiting.items()
+        }
+        idle = [
+            (name, place)
+            for name, arm in self._arms.items()
+            if (place := room.get(arm.name)) is not None
+            and name not in busy
+            and name not in self._loading
+            and not (self._helps(name) and name in self._given_up)
+        ]
+        return max(idle, key=lambda one: self._seconds_left(self._arms[one[0]].name, waiting), default=None)
+
+    def _seconds_left(self, arm: str, waiting: Mapping[str, Sequence[object]]) -> tuple[float, int]:
+        left = len(waiting[arm])
+        return left * self._paces[arm].mean_s, left
+
+    def _answers(self, names: set[str]) -> list[tuple[str, Reply]]:
+        """Wait for at least one of some workers to answer or to run out of time."""
+        workers = {name: self._workers[name] for name in names}
+        if not workers:
+            return []
+        patience = max(0.0, min(worker.deadline for worker in workers.values()) - time.monotonic())
+        ready = wait([worker.connection for worker in workers.values()], patience)
+        answers: list[tuple[str, Reply]] = []
+        for name, worker in workers.items():
+            if worker.connection in ready:
+                answers.append((name, worker.receive()))
+            elif worker.deadline <= time.monotonic():
+                answers.append((name, worker.expire(START_TIMEOUT_S if name in self._loading else self._timeout_s)))
+        return answers

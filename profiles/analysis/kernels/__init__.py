@@ -1,0 +1,1 @@
+"""Which kernels ran: their families, which ran at which M, and why bits changed with them."""

@@ -1,0 +1,1 @@
+"""Starts a program under a recorder, and says why no report came."""

@@ -1,0 +1,1 @@
+"""A run's directory, written and read: lines of JSON that are there whole or not at all."""

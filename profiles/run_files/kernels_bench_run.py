@@ -1,0 +1,289 @@
+"""A run of kernels_bench, read as files: what was timed, and which verdicts are variant."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from profiles.trace.model import ReportError
+
+MANIFEST, RECORDS = "run.json", "records.jsonl"
+SCHEMA_VERSIONS = (2, 3)
+
+# In this order sizes stand in a range's message.
+_SIZES = ("b", "n", "heads", "kv_heads", "k", "page", "tokens")
+
+
+class _Part(BaseModel):
+    """What is read of a record; the rest is none of ours."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class _Precision(_Part):
+    input: str
+    output: str
+
+
+class _Case(_Part):
+    arm: str
+    operator: str
+    shape: dict[str, int | str | None]
+    precision: _Precision
+
+
+class _Median(_Part):
+    median_us: float
+
+
+class _Samples(_Part):
+    calls: int
+    method: Literal["graph", "stream", "host"]
+
+
+class _Timing(_Part):
+    case: _Case
+    m: int
+    length: int | None = None
+    status: str
+    warm: _Median | None = None
+    cold: _Median | None = None
+    warm_samples: _Samples | None = None
+
+
+class _Company(_Part):
+    spec: str
+    size: int
+    launch: str
+
+
+class _Counterexample(_Part):
+    relation: str
+    reference: _Company
+    company: _Company
+
+
+class _Relation(_Part):
+    status: str
+    counterexample: _Counterexample | None = None
+
+
+class _Verification(_Part):
+    case: _Case
+    status: str
+    wrong: str = ""
+    relations: tuple[_Relation, ...] = ()
+
+
+class _ArmStart(_Part):
+    arm: str
+    pid: int
+
+
+@dataclass(frozen=True)
+class CaseName:
+    """One arm's implementation of one operator at one shape and precision.
+
+    Attributes:
+        arm: who computes it.
+        operator: what is computed.
+        shape: its sizes, such as ``4096x12288``.
+        precision: such as ``bf16`` or ``bf16:fp32``.
+    """
+
+    arm: str
+    operator: str
+    shape: str
+    precision: str
+
+    @property
+    def key(self) -> str:
+        """As the run's own tables write it."""
+        return f"{self.arm}/{self.operator}/{self.shape}/{self.precision}"
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A timed case.
+
+    Attributes:
+        case: what was timed.
+        m: number of rows.
+        length: tokens of every sequence, where rows are sequences.
+        warm_us: median, warm.
+        cold_us: median, cold.
+        calls: calls that one warm sample is the mean of; 0 where the samples were not kept.
+        method: how samples were taken: ``graph``, ``stream`` or ``host``.
+    """
+
+    case: CaseName
+    m: int
+    length: int | None
+    warm_us: float
+    cold_us: float
+    calls: int
+    method: str
+
+    @property
+    def load(self) -> str:
+        """``M``, or ``MxLENGTH``."""
+        return str(self.m) if self.length is None else f"{self.m}x{self.length}"
+
+    @property
+    def key(self) -> str:
+        """What identifies the timing in a run."""
+        return f"{self.case.key}/{self.load}"
+
+    @property
+    def message(self) -> str:
+        """What its ranges are called."""
+        case = self.case
+        return f"{case.arm}/{case.operator}/{case.shape},{case.precision}/{self.load}"
+
+
+@dataclass(frozen=True)
+class Company:
+    """One side of a counterexample: its spec, its M, and ``eager`` or ``graph``."""
+
+    spec: str
+    size: int
+    launch: str
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A case whose bits changed, by its first counterexample."""
+
+    case: CaseName
+    relation: str
+    reference: Company
+    company: Company
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is read of a run.
+
+    Attributes:
+        path: its directory.
+        timed: what was timed, in the order of the records.
+        variants: verdicts that are variant.
+        workers: process ids of the workers, by arm.
+    """
+
+    path: Path
+    timed: tuple[Timed, ...]
+    variants: tuple[Variant, ...]
+    workers: dict[str, frozenset[int]]
+
+
+def read_run(path: Path) -> Run:
+    """A run directory; half a line at the end, of a run that was killed, is left out.
+
+    Raises:
+        ReportError: this is no run of kernels_bench, or it is damaged or of another schema.
+    """
+    _check_manifest(path)
+    timed: dict[str, Timed] = {}
+    variants: dict[str, Variant] = {}
+    workers: dict[str, frozenset[int]] = {}
+    for number, record in _records(path):
+        try:
+            if record.get("kind") == "timing" and (timing := _timed(_Timing.model_validate(record))):
+                timed[timing.key] = timing
+            elif record.get("kind") == "verification" and (variant := _variant(_Verification.model_validate(record))):
+                variants[variant.case.key] = variant
+            elif record.get("kind") == "arm":
+                start = _ArmStart.model_validate(record)
+                workers[start.arm] = workers.get(start.arm, frozenset()) | {start.pid}
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise ReportError(
+                f"{path / RECORDS} line {number} is damaged: {where}: {error.errors()[0]['msg']}"
+            ) from error
+    return Run(path, tuple(timed.values()), tuple(variants.values()), workers)
+
+
+def _check_manifest(path: Path) -> None:
+    try:
+        manifest = json.loads((path / MANIFEST).read_text())
+        version = manifest.get("schema_version")
+        ours = "selection" in manifest
+    except (FileNotFoundError, NotADirectoryError):
+        raise ReportError(f"{path} is not a run directory: it has no {MANIFEST}") from None
+    except (OSError, ValueError, AttributeError) as error:
+        raise ReportError(f"{path / MANIFEST} is damaged: {error}") from error
+    if not ours:
+        raise ReportError(f"{path} is no run of kernels_bench: --run takes the directory that its --out named")
+    if version not in SCHEMA_VERSIONS:
+        known = " and ".join(map(str, SCHEMA_VERSIONS))
+        raise ReportError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {known}")
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Every whole record, with the number of its line."""
+    packed = path / f"{RECORDS}.gz"
+    try:
+        with gzip.open(packed) if packed.exists() else (path / RECORDS).open("rb") as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.endswith(b"\n"):
+                    yield number, _object(path, number, line)
+    except FileNotFoundError:
+        return
+    except (OSError, EOFError) as error:
+        raise ReportError(f"{path / RECORDS} cannot be read: {error}") from error
+
+
+def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise ReportError(f"{path / RECORDS} line {number} is damaged: {error}") from error
+    if not isinstance(record, dict):
+        raise ReportError(f"{path / RECORDS} line {number} is damaged: it is no record")
+    return record
+
+
+def _name(case: _Case) -> CaseName:
+    sizes = (case.shape.get(size) for size in _SIZES)
+    precision = case.precision
+    same = precision.input == precision.output
+    return CaseName(
+        arm=case.arm,
+        operator=case.operator,
+        shape="x".join(str(size) for size in sizes if size is not None),
+        precision=precision.input if same else f"{precision.input}:{precision.output}",
+    )
+
+
+def _timed(record: _Timing) -> Timed | None:
+    if record.status != "measured" or record.warm is None or record.cold is None:
+        return None
+    samples = record.warm_samples
+    return Timed(
+        case=_name(record.case),
+        m=record.m,
+        length=record.length,
+        warm_us=record.warm.median_us,
+        cold_us=record.cold.median_us,
+        calls=samples.calls if samples else 0,
+        method=samples.method if samples else "",
+    )
+
+
+def _variant(record: _Verification) -> Variant | None:
+    """Its first counterexample, if the case is variant and its results are not wrong anyway."""
+    if record.status != "measured" or record.wrong:
+        return None
+    shown = (one.counterexample for one in record.relations if one.status == "broken" and one.counterexample)
+    found = next(shown, None)
+    if found is None:
+        return None
+    sides = (Company(side.spec, side.size, side.launch) for side in (found.reference, found.company))
+    return Variant(_name(record.case), found.relation, *sides)

@@ -1,0 +1,1 @@
+"""A report as columns of numbers, whatever recorded it.  Knows no benchmark."""
