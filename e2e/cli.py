@@ -33,10 +33,11 @@ from e2e.workload.options import (
     read_options,
 )
 from e2e.workload.trials import arms_with, trial_name, trial_named, trials_of
-from kernels_bench.commands.workload import UsageError, timeout_of
+from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
-from kernels_bench.records.cases import Device, suggestion
+from kernels_bench.console.text import suggestion
+from kernels_bench.records.cases import Device
 from kernels_bench.workers.process import WorkerError
 from profiles.instruments.environment import differences, read_environment_with
 from profiles.invocation import called, note_call

@@ -13,8 +13,9 @@ from pydantic import Field, TypeAdapter
 
 from e2e.workload.options import ArmName, Options
 from e2e.workload.trials import has_trial, trials_of
-from kernels_bench.records.cases import Device, Record
+from kernels_bench.records.cases import Device
 from profiles.instruments.environment import Environment
+from profiles.run_files.record import Record
 from profiles.run_files.run_directory import Format, StoredRun
 
 SCHEMA_VERSION = 1

@@ -21,15 +21,19 @@ from kernels_bench.commands.order import in_words as order_words
 from kernels_bench.commands.recheck import exit_status as recheck_status
 from kernels_bench.commands.recheck import in_words as recheck_words
 from kernels_bench.commands.recheck import recheck
-from kernels_bench.commands.run.command import Outputs, begin, catalogue_of, go_on, report, reproduce_one, write
-from kernels_bench.commands.workload import UsageError, timeout_of
+from kernels_bench.commands.report import Outputs, report, write
+from kernels_bench.commands.reproduce import reproduce_one
+from kernels_bench.commands.run.command import begin, go_on
+from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.console.mistakes import PluginError
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
 from kernels_bench.device.triton_interpreter import treat_rows_alike
-from kernels_bench.records.manifest import ResultsError, Selection, schema
+from kernels_bench.records.manifest import ResultsError, schema
+from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison, Launch
 from kernels_bench.report.catalogue_table import print_catalogue
+from kernels_bench.workers.pool import catalogue_of
 from kernels_bench.workers.process import WorkerError
 from profiles.invocation import called, note_call
 

@@ -19,11 +19,11 @@ from profiles.capture.recorder import (
     capture_with_torch,
     default_directory,
 )
+from profiles.errors import ReportError
 from profiles.invocation import called, note_call
 from profiles.output.csv_table import write_csv
 from profiles.output.text import in_words
 from profiles.trace.cut import cut
-from profiles.trace.model import ReportError
 
 USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kernels_bench.commands.compare import LEAST_US, Agreement, agreement, all_changes
 from kernels_bench.commands.gate import KINDS, USUALLY, Gate, exit_status, failures, in_words, read_gate
-from kernels_bench.commands.workload import UsageError
+from kernels_bench.console.errors import UsageError
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.latest_records import Found
 from kernels_bench.records.results import Summary, Timing

@@ -27,7 +27,8 @@ from kernels_bench.operators.inputs.sequences import KINDS, census, entries, kv_
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, company, relations
-from kernels_bench.relations.base import HOSTILE, STRANGER, sweep
+from kernels_bench.relations.base import sweep
+from kernels_bench.relations.batch import HOSTILE, STRANGER
 from kernels_bench.report.summary.findings_text import describe
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.kernel_under_test import KernelFault, Subject

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kernels_bench.device.cuda_graph import NotCapturable, capture_graph
-from kernels_bench.verification.poison import ran_out_of_memory
+from kernels_bench.device.errors import ran_out_of_memory
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 

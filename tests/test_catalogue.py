@@ -11,10 +11,10 @@ import pytest
 import torch
 from test_cli import ROOT, environment
 
-from kernels_bench.commands.run.command import catalogue_of
 from kernels_bench.device import lazy_torch as deferred
-from kernels_bench.records.manifest import Selection
+from kernels_bench.records.selection import Selection
 from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.workers.pool import catalogue_of
 
 WITHOUT_TORCH = """
 import sys

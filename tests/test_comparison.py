@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels_bench.verification import bitwise as comparison
-from kernels_bench.verification.bitwise import bits, difference, digest, ordered, poison, same_bits, unwritten
+from kernels_bench.verification.bitwise import bits, difference, digest, ordered, same_bits
+from kernels_bench.verification.poison import poison, unwritten
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 WIDTH = {torch.bfloat16: 16, torch.float16: 16, torch.float32: 32}

@@ -13,11 +13,11 @@ from kernels_bench.records.cases import Device
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import RelationResult, Verification
 from kernels_bench.relations import relations
+from kernels_bench.report.markdown import markdown
 from kernels_bench.report.sentences import outcome, tried_text
 from kernels_bench.report.summary.coverage import relations_left_out, tried
 from kernels_bench.report.summary.schema import ArmFact, RunSummary, Tried
 from kernels_bench.report.summary.summarise import exit_status, summarise_run
-from kernels_bench.report.terminal import markdown
 
 CPU, GPU = Device(type="cpu", name="here"), Device(type="cuda", name="NVIDIA H100", capability=(9, 0))
 SPLIT = ("--op", "mm", "--shapes", "8,16", "--dtype", "fp32", "--batch", "16,64")

@@ -51,8 +51,9 @@ from e2e.workload.trials import (
     trial_named,
     trials_of,
 )
-from kernels_bench.records.cases import Device, Record
+from kernels_bench.records.cases import Device
 from profiles.instruments.environment import read_environment
+from profiles.run_files.record import Record
 from profiles.run_files.run_directory import timestamp
 
 CPU = Device(type="cpu", name="a CPU")

@@ -29,7 +29,7 @@ from e2e_runs import (
 )
 from test_cli import environment, wait_until
 
-from e2e.engine.online.client import arguments, free_port
+from e2e.engine.online.server import arguments, free_port
 from e2e.records import FORMAT, Trial
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options

@@ -13,16 +13,21 @@ from test_cli import PLUGINS, workers_of
 from test_telemetry import FakeCard
 from test_workers import just_started, plugged, verify
 
+from kernels_bench.commands.report import Outputs
 from kernels_bench.commands.run import command as session
 from kernels_bench.commands.run import prestart as head_start
-from kernels_bench.commands.run.command import Outputs, begin, go_on
-from kernels_bench.commands.run.prestart import HeadStart, expected_gpu, hidden_beside
-from kernels_bench.commands.workload import HELPERS, Plan, UsageError, make_plan
+from kernels_bench.commands.run.command import begin, go_on
+from kernels_bench.commands.run.prestart import HeadStart, hidden_beside
+from kernels_bench.commands.workload import HELPERS, Plan, make_plan
+from kernels_bench.console.errors import UsageError
+from kernels_bench.device.detect import expected_gpu
 from kernels_bench.records.cases import Device
-from kernels_bench.records.manifest import RECORDS, ResultsError, Selection, read_records
+from kernels_bench.records.catalogue import ArmInfo, Catalogue
+from kernels_bench.records.manifest import RECORDS, ResultsError, read_records
 from kernels_bench.records.results import ArmStart, Verification
+from kernels_bench.records.selection import Selection
 from kernels_bench.workers.catalogue import catalogue
-from kernels_bench.workers.messages import ArmInfo, Catalogue, Failure
+from kernels_bench.workers.messages import Failure
 from kernels_bench.workers.pool import Crew
 
 CPU = Device(type="cpu", name="here")

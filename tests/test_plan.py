@@ -6,11 +6,13 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kernels_bench.commands.run.command import catalogue_of
-from kernels_bench.commands.workload import BY_REQUEST, Plan, UsageError, make_plan
-from kernels_bench.records.cases import PRECISIONS, Device, Load, suggestion
-from kernels_bench.records.manifest import Selection
-from kernels_bench.workers.messages import Catalogue
+from kernels_bench.commands.workload import BY_REQUEST, Plan, make_plan
+from kernels_bench.console.errors import UsageError
+from kernels_bench.console.text import suggestion
+from kernels_bench.records.cases import PRECISIONS, Device, Load
+from kernels_bench.records.catalogue import Catalogue
+from kernels_bench.records.selection import Selection
+from kernels_bench.workers.pool import catalogue_of
 
 H100 = Device(type="cuda", name="NVIDIA H100", capability=(9, 0))
 

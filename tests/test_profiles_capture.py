@@ -21,7 +21,7 @@ from profiles.analysis.analyse import analyse
 from profiles.capture.nsys import HIDING_PLACES, exported, find_nsys, nvtx_is_deaf, profile_command, what_is_missing
 from profiles.capture.recorder import Capture
 from profiles.capture.torch_program import recorded_command
-from profiles.trace.model import ReportError
+from profiles.errors import ReportError
 from profiles.trace.torch_json import read_torch_trace
 
 # What nsys does with its arguments and files, and nothing else; NSYS_DOES says which trap it springs.

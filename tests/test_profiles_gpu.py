@@ -18,8 +18,8 @@ from profiles.analysis.cross_check import agreement
 from profiles.analysis.kernels.families import OTHER
 from profiles.analysis.range_summaries import kernel_uses, summarise
 from profiles.capture.nsys import find_nsys
+from profiles.errors import ReportError
 from profiles.trace.attribution import instances
-from profiles.trace.model import ReportError
 from profiles.trace.nsight_sqlite import read_sqlite
 
 

@@ -17,9 +17,10 @@ from profile_reports import DATA, GLOBAL_PID, H100, TABLES, Launch, Span, h100_r
 from profiles.analysis.analyse import analyse
 from profiles.analysis.range_summaries import kernel_uses, summarise
 from profiles.analysis.schema import KernelUse, RangeSummary, Spread
+from profiles.errors import ReportError
 from profiles.trace.attribution import instances
 from profiles.trace.cut import cut
-from profiles.trace.model import ReportError, Trace
+from profiles.trace.model import Trace
 from profiles.trace.nsight_sqlite import EXPORT_FACTS, read_sqlite
 
 

@@ -16,8 +16,8 @@ from kernels_bench.records.results import Timing
 from profiles.analysis.analyse import analyse
 from profiles.analysis.cross_check import agreement, cross_check, timed_calls
 from profiles.analysis.schema import Analysis
+from profiles.errors import ReportError
 from profiles.run_files.kernels_bench_run import read_run
-from profiles.trace.model import ReportError
 from profiles.trace.nsight_sqlite import read_sqlite
 
 

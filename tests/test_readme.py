@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels_bench.commands.run.command import summary_of
+from kernels_bench.commands.report import summary_of
 from kernels_bench.records.manifest import read_manifest, read_records, schema
 from kernels_bench.records.results import Ceiling, Timing, Verification
 from kernels_bench.report.readme_table import overview, write_between

@@ -11,7 +11,7 @@ from rich.console import Console
 from test_cli import PLUGINS, kernels_bench
 
 from kernels_bench.commands.recheck import exit_status, in_words, recheck
-from kernels_bench.commands.workload import UsageError
+from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import PlainDisplay
 from kernels_bench.records.manifest import RECORDS
 from profiles.run_files.run_directory import MANIFEST

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from kernels_bench.operators.inputs import rows
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company, relations
-from kernels_bench.relations.base import FEW, HOSTILE, PHASES, sweep
+from kernels_bench.relations.base import FEW, sweep
+from kernels_bench.relations.batch import HOSTILE, PHASES
 from kernels_bench.relations.position import EDGES
 from kernels_bench.relations.repeat import TIMES
 

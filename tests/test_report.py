@@ -33,10 +33,11 @@ from test_summary import (
 )
 
 from kernels_bench.records.results import AnyRecord, RelationResult, Timing
+from kernels_bench.report.markdown import markdown
 from kernels_bench.report.sentences import NOTHING, outcome, ratio_text, sentences
 from kernels_bench.report.summary.schema import SIGNS, RunSummary
 from kernels_bench.report.summary.summarise import summarise_run
-from kernels_bench.report.terminal import markdown, render, to_json
+from kernels_bench.report.terminal import render, to_json
 
 # µs at M = 1, 16, 256, 2048: an H100's, N = K = 4096.
 TIMES = {

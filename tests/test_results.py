@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from kernels_bench.records.cases import Case, Device, Precision, Shape
+from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.manifest import (
     MANIFEST,
     RECORDS,
     Manifest,
     ResultsError,
     RunDirectory,
-    Selection,
     default_directory,
     read_manifest,
     read_records,
@@ -43,7 +43,7 @@ from kernels_bench.records.results import (
     Timing,
     Verification,
 )
-from kernels_bench.workers.messages import ArmInfo
+from kernels_bench.records.selection import Selection
 from profiles.instruments.environment import read_environment
 
 CASE = Case(

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from kernels_bench.faults.planted.sums import backwards, in_parts, products
 from kernels_bench.operators.inputs import rows
-from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, bell, hashed, hostile_rows, paired, row_table
+from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, bell, hostile_rows, paired, row_table
+from kernels_bench.operators.inputs.splitmix64 import hashed
 
 CPU = torch.device("cpu")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)

@@ -28,13 +28,8 @@ from kernels_bench.records.results import (
 from kernels_bench.report.sentences import sentences
 from kernels_bench.report.summary.findings_text import describe
 from kernels_bench.report.summary.schema import VERDICTS, ArmFact, ArmSummary, RunFacts, RunSummary
-from kernels_bench.report.summary.summarise import (
-    broken_promises,
-    ceiling_share,
-    exit_status,
-    geometric_mean,
-    summarise_run,
-)
+from kernels_bench.report.summary.speed import ceiling_share, geometric_mean
+from kernels_bench.report.summary.summarise import broken_promises, exit_status, summarise_run
 from profiles.instruments.environment import Environment
 from profiles.instruments.telemetry import DeviceFacts
 

@@ -14,17 +14,12 @@ from kernels_bench.operators import operators
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Summary, Timing
-from kernels_bench.timing.timed_case import (
-    TURNS,
-    Effort,
-    HostMeter,
-    HostStopwatch,
-    Sampler,
-    Stopwatch,
-    TimedCase,
-    stopwatch_for,
-)
+from kernels_bench.timing.host_clock import HostMeter, HostStopwatch
+from kernels_bench.timing.meter import Stopwatch
+from kernels_bench.timing.sampler import TURNS, Effort, Sampler
+from kernels_bench.timing.timed_case import TimedCase
 from kernels_bench.verification.kernel_under_test import KernelFault, Subject, bind
+from kernels_bench.workers.arm_worker import stopwatch_for
 from profiles.instruments.ranges import Ranges
 
 Call = Callable[[], object]

@@ -18,13 +18,16 @@ import psutil
 import pytest
 from test_cli import CONTROLS, LOOKED_AT, PLUGINS, Ended, environment, finish, start, wait_until, workers_of
 
-from kernels_bench.records.cases import Case, Precision, Record, Shape
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import AnyRecord, ArmStart, Timing, Verification
 from kernels_bench.workers import process as workers
-from kernels_bench.workers.messages import ArmInfo, AskCatalogue, Failure, LoadArm, Release, Released, Verify
-from kernels_bench.workers.pool import DEATHS_IN_A_ROW, Crew
-from kernels_bench.workers.process import ENDING_S, Worker, WorkerError, read_catalogue
+from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm, Release, Released, Verify
+from kernels_bench.workers.orphan_guard import ENDING_S
+from kernels_bench.workers.pool import DEATHS_IN_A_ROW, Crew, read_catalogue
+from kernels_bench.workers.process import Worker, WorkerError
+from profiles.run_files.record import Record
 
 DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 

@@ -1,6 +1,6 @@
 """Entry of an engine's process: ``python -m e2e.engine FD PARENT``; see `kernels_bench.workers`."""
 
-from kernels_bench.workers.__main__ import attach
+from kernels_bench.workers.lifetime import attach
 
 
 def main() -> None:

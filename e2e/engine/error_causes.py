@@ -11,7 +11,7 @@ import re
 import stat
 from pathlib import Path
 
-from kernels_bench.records.cases import printable
+from kernels_bench.console.text import printable
 
 _LOG = Path("/proc/self/fd/2")
 _READ, _SHOWN = 1 << 16, 400

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
+from e2e.engine.backend import Output, Prompt, has_tokenizer, sampling
 from e2e.engine.step_ranges import OnStep, watch
-from e2e.engine.worker import Output, Prompt
 from e2e.workload.messages import StartEngine
-from e2e.workload.options import Options
 from e2e.workload.prompts import NEEDLE_TEXT
 
 
@@ -74,17 +72,6 @@ class Offline:
         how.output_kind = self._streamed  # LLM.generate has them tell of whole answers only
         self._llm.llm_engine.add_request(name, given, how)
         return name
-
-
-def sampling(options: Options) -> dict[str, Any]:
-    """How tokens are chosen, as upstream has it."""
-    chosen = {"temperature": options.temperature, "max_tokens": options.max_tokens, "ignore_eos": options.ignore_eos}
-    return chosen | {"top_p": 0.95, "seed": 20240919} if options.temperature > 0 else chosen
-
-
-def has_tokenizer(model: str) -> bool:
-    """Whether a checkpoint has one; of a name that is no directory vLLM finds out for itself."""
-    return not Path(model).is_dir() or any(Path(model).glob("tokenizer*"))
 
 
 def _arguments(request: StartEngine) -> dict[str, Any]:

@@ -5,74 +5,25 @@ from __future__ import annotations
 import struct
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
 from statistics import median
-from typing import NamedTuple, Protocol
 
+from e2e.engine.backend import Backend, Output
 from e2e.engine.error_causes import Printed, cause
-from e2e.engine.step_ranges import OnStep, StepRanges
+from e2e.engine.step_ranges import StepRanges
 from e2e.records import Alone, Answer, Speeds, Started, Trial
 from e2e.workload.messages import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
 from e2e.workload.options import ArmName, Mode, Options
 from e2e.workload.prompts import Batch, batch, needles, watched
 from e2e.workload.trials import STAGGERED, WARM_UP
-from kernels_bench.records.cases import Record
-from kernels_bench.workers.__main__ import requests
+from kernels_bench.workers.lifetime import requests
 from kernels_bench.workers.messages import Failure
 from profiles.instruments.ranges import Ranges
-
-Prompt = tuple[int, ...]
-
+from profiles.run_files.record import Record
 
 _CATEGORIES = {WARM_UP: "warm-up", STAGGERED: "staggered"}
-
-
-class Output(NamedTuple):
-    """What came back for one prompt.
-
-    Attributes:
-        tokens: ids of the tokens generated.
-        logprobs: of each.
-        first_token_s: seconds to the first token; None where nobody measured it.
-        later_tokens_s: seconds from the first to the last.
-        prompt_logprobs: of the prompt's own tokens from its second on, where the prompt was watched.
-    """
-
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    first_token_s: float | None = None
-    later_tokens_s: float = 0.0
-    prompt_logprobs: tuple[float, ...] = ()
-
-
-class Backend(Protocol):
-    """A way of asking an engine.
-
-    Attributes:
-        provenance: its version and what was decided for it.
-        vocabulary: how many token ids there are.
-        text: the upstream script's needle as token ids; None where there is no tokenizer.
-    """
-
-    provenance: str
-    vocabulary: int
-    text: list[int] | None
-
-    def on_step(self, begin: OnStep) -> None:
-        """Announce every step before it runs, where the engine is in this process."""
-
-    def generate(self, prompts: Sequence[Prompt], watched: Collection[int] = ()) -> list[Output]:
-        """Answer all prompts at once; ``watched`` are the numbers of those whose own log probabilities are wanted."""
-
-    def generate_staggered(
-        self, prompts: Sequence[Prompt], at_once: int, watched: Collection[int] = ()
-    ) -> list[Output]:
-        """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
-
-    def close(self) -> None:
-        """End what does not end with this process, or ends too suddenly with it."""
 
 
 class Engine:
@@ -209,7 +160,7 @@ def _starter(request: StartEngine) -> Callable[[], Backend]:
         assert request.options.server is not None
         return partial(Client, request.options.server, None, request.options)
     if request.options.mode == "online":
-        from e2e.engine.online.client import Server
+        from e2e.engine.online.server import Server
 
         return partial(Server, request)
     from e2e.engine.offline import Offline
@@ -219,9 +170,7 @@ def _starter(request: StartEngine) -> Callable[[], Backend]:
 
 def _reply(engine: Engine | None, request: Record) -> Record:
     if isinstance(request, Describe):
-        from kernels_bench.workers.arm_worker import (
-            find_device,  # it brings torch, which an engine's process leaves to vLLM
-        )
+        from kernels_bench.device.detect import find_device
 
         return find_device()
     if isinstance(request, Load):

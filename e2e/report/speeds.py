@@ -11,7 +11,7 @@ from e2e.records import Ledger, Started, Trial
 from e2e.report.verdict import ArmVerdict, judge
 from e2e.workload.options import ArmName
 from e2e.workload.trials import STAGGERED
-from kernels_bench.records.cases import Record
+from profiles.run_files.record import Record
 
 
 class Speed(Record):

@@ -10,7 +10,7 @@ from typing import Literal
 from e2e.records import Alone, Answer, Trial
 from e2e.workload.arms import CLAIMING
 from e2e.workload.options import ArmName
-from kernels_bench.records.cases import Record
+from profiles.run_files.record import Record
 
 Verdict = Literal["invariant", "variant", "inconclusive"]
 

@@ -14,10 +14,11 @@ from e2e.workload.arms import environment, unsupported
 from e2e.workload.messages import Describe, Load, RunAlone, RunTrial, StartEngine
 from e2e.workload.options import ArmName, Options
 from e2e.workload.trials import WARM_UP, trial_in_words
-from kernels_bench.records.cases import Device, Record
+from kernels_bench.records.cases import Device
 from kernels_bench.workers.messages import Failure
 from kernels_bench.workers.process import Worker, WorkerError, end
 from profiles.instruments.ranges import under_nsys
+from profiles.run_files.record import Record
 
 PROGRAM = "e2e.engine"
 START_TIMEOUT_S = 1800.0

@@ -14,7 +14,7 @@ from e2e.workload.arms import TITLES
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED
 from kernels_bench.console.progress import Display
-from kernels_bench.records.cases import Record
+from profiles.run_files.record import Record
 from profiles.run_files.run_directory import ResultsError
 
 

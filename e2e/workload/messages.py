@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from e2e.workload.options import ArmName, Mode, Options
-from kernels_bench.records.cases import Record
+from profiles.run_files.record import Record
 
 
 class Load(Record):

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
-from kernels_bench.records.cases import Record
+from profiles.run_files.record import Record
 
 PREFIX = "VLLM_BENCH_"
 ArmName = Literal["baseline", "batch-invariant", "serial", "server"]

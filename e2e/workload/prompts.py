@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED, WARM_UP
-from kernels_bench.records.cases import Record
+from profiles.run_files.record import Record
 
 NEEDLE_TEXT = "There once was a "  # the upstream script's
 

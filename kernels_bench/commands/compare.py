@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from kernels_bench.records.cases import Claims, Record, claimed
+from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.latest_records import Found, State, gather, median_us
-from kernels_bench.records.manifest import Manifest, Selection, read_manifest, read_records
+from kernels_bench.records.manifest import Manifest, read_manifest, read_records
 from kernels_bench.records.results import Timing, Verification
+from kernels_bench.records.selection import Selection
 from profiles.instruments.environment import differences
+from profiles.run_files.record import Record
 
 LEAST_US = 5.0
 """Medians below this are left out: a tenth of a microsecond would be a large share of them."""

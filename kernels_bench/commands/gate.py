@@ -9,9 +9,9 @@ from typing import Literal
 import numpy as np
 
 from kernels_bench.commands.compare import LEAST_US, STATES, Agreement, Change
-from kernels_bench.commands.workload import UsageError
-from kernels_bench.records.cases import Record
+from kernels_bench.console.errors import UsageError
 from kernels_bench.records.latest_records import State
+from profiles.run_files.record import Record
 
 Kind = Literal["verdict-worse", "missing", "bits", "slower"]
 KINDS: tuple[Kind, ...] = ("verdict-worse", "missing", "bits", "slower")

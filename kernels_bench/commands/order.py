@@ -7,16 +7,18 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kernels_bench.commands.run.command import catalogue_of
 from kernels_bench.commands.workload import Plan, make_plan
 from kernels_bench.console.progress import Display
 from kernels_bench.order.trees.description import IRREGULAR
-from kernels_bench.records.cases import LOGITS, Case, Logits, Record
-from kernels_bench.records.manifest import ResultsError, Selection
+from kernels_bench.records.cases import LOGITS, Case, Logits
+from kernels_bench.records.catalogue import Catalogue
+from kernels_bench.records.manifest import ResultsError
 from kernels_bench.records.results import Order
+from kernels_bench.records.selection import Selection
 from kernels_bench.report.summary.findings_text import sizes_text
-from kernels_bench.workers.messages import Catalogue, Failure, OrderRead, ReadOrder, Reply
-from kernels_bench.workers.pool import Crew
+from kernels_bench.workers.messages import Failure, OrderRead, ReadOrder, Reply
+from kernels_bench.workers.pool import Crew, catalogue_of
+from profiles.run_files.record import Record
 
 KEYS = {"cuda": (129, 1025), "cpu": (17, 65)}
 """How many keys attention adds by default: one more than tiles have, so that the last one stands alone."""

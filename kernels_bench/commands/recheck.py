@@ -7,14 +7,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kernels_bench.commands.counterexamples import reproductions
-from kernels_bench.commands.run.command import PARALLEL, catalogue_of
-from kernels_bench.commands.workload import UsageError, make_plan
+from kernels_bench.commands.workload import make_plan
+from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import Display
-from kernels_bench.records.cases import Case, Device, Record, suggestion
-from kernels_bench.records.manifest import Selection, read_manifest, read_records
+from kernels_bench.console.text import suggestion
+from kernels_bench.records.cases import Case, Device
+from kernels_bench.records.manifest import read_manifest, read_records
 from kernels_bench.records.results import Counterexample, Verification
+from kernels_bench.records.selection import Selection
 from kernels_bench.workers.messages import Failure, Reply, Reproduce, Reproduced
-from kernels_bench.workers.pool import Crew
+from kernels_bench.workers.pool import PARALLEL, Crew, catalogue_of
+from profiles.run_files.record import Record
 
 REPEAT = "repeat"
 """The relation of a company with itself."""

@@ -6,10 +6,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from kernels_bench.records.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Record, Shape, suggestion
-from kernels_bench.records.manifest import Selection
+from kernels_bench.console.errors import UsageError
+from kernels_bench.console.text import suggestion
+from kernels_bench.records.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Shape
+from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo
+from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import sweep
-from kernels_bench.workers.messages import ArmInfo, Catalogue, OperatorInfo
+from profiles.run_files.record import Record
 
 # M at which the results of arms are compared with each other.
 DIGESTED = (1, 16, 256, 2048)
@@ -25,26 +28,9 @@ BY_REQUEST = ("attention",)
 MOST_CACHE = 2 << 30
 # Further processes, over all arms whose kernels are compiled while they are verified and that have so many cases.
 HELPERS, WORTH_HELP = 6, 10
-# A day; what can be waited for ends at some 24 of them.
-LONGEST_S = 86400
 
 
 T = TypeVar("T")
-
-
-class UsageError(Exception):
-    """What the user typed cannot be done; the message says why and what can."""
-
-
-def timeout_of(seconds: float) -> float:
-    """What ``--timeout`` may be.
-
-    Raises:
-        UsageError: so long cannot be waited.
-    """
-    if not 0 < seconds <= LONGEST_S:
-        raise UsageError(f"--timeout {seconds:g}: expected a number of seconds above 0, at most {LONGEST_S}")
-    return seconds
 
 
 class Sweep(Record):

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kernels_bench.records.cases import first_line, printable
+from kernels_bench.console.text import first_line, printable
 
 
 class PluginError(Exception):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from kernels_bench.records.cases import first_line
-from kernels_bench.verification.poison import ran_out_of_memory
+from kernels_bench.console.text import first_line
+from kernels_bench.device.errors import ran_out_of_memory
 
 if TYPE_CHECKING:
     from torch.cuda import _POOL_HANDLE

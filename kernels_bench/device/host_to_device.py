@@ -18,13 +18,3 @@ def on_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """
     found = torch.from_numpy(np.array(values))
     return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
-
-
-def device_lost(device: torch.device) -> bool:
-    """Whether a device has not survived what it was given, so that nothing works in this process any more."""
-    try:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-    except RuntimeError:
-        return True
-    return False

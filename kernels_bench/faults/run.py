@@ -9,11 +9,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import torch
 
-from kernels_bench.commands.workload import UsageError
+from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import Display
+from kernels_bench.console.text import suggestion
 from kernels_bench.faults.base import faults
 from kernels_bench.faults.score import Score, score
-from kernels_bench.records.cases import suggestion
 
 
 def run_all(names: Sequence[str] | None, seeds: Sequence[int], display: Display) -> list[Score]:

@@ -11,12 +11,13 @@ from kernels_bench.faults.base import Fault
 from kernels_bench.operators import operators
 from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
-from kernels_bench.records.cases import Case, Precision, Record
+from kernels_bench.records.cases import Case, Precision
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, relations
 from kernels_bench.relations.base import sweep
 from kernels_bench.verification.kernel_under_test import KernelFault, Subject
 from kernels_bench.verification.verifier import Verifier
+from profiles.run_files.record import Record
 
 UNIVERSE = 65
 FLAGGED = ("variant", "wrong")

@@ -3,6 +3,7 @@
 To add an operator is to add a file here: `operators` finds it.
 """
 
-from kernels_bench.operators.base import Lines, Operator, RowTensors, Tensors, operators
+from kernels_bench.operators.base import Operator, RowTensors, Tensors, operators
+from kernels_bench.relations.batch import Lines
 
 __all__ = ["Lines", "Operator", "RowTensors", "Tensors", "operators"]

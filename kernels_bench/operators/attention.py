@@ -17,7 +17,7 @@ import numpy as np
 from kernels_bench.device.host_to_device import on_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
-from kernels_bench.operators.base import Lines, Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
+from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
 from kernels_bench.operators.gemm import exact_product
 from kernels_bench.operators.inputs import attention_probes as key_sums
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
@@ -37,7 +37,7 @@ from kernels_bench.operators.inputs.sequences import (
     with_hostile,
 )  # fmt: skip
 from kernels_bench.records.cases import Logits, Precision, Shape
-from kernels_bench.relations.base import Company
+from kernels_bench.relations.batch import Company, Lines
 
 _STALE = 1024.0
 """What slots of a page hold that no token of the sequence was written to: finite, as in a cache that is in use."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any, ClassVar, TypeAlias
@@ -15,7 +14,8 @@ from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
 from kernels_bench.operators.inputs.rows import hostile_rows, row_table
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
-from kernels_bench.relations.base import Company, Ids, Need
+from kernels_bench.relations.base import Need
+from kernels_bench.relations.batch import Company, Lines
 
 Tensors: TypeAlias = "tuple[torch.Tensor, ...]"
 RowTensors: TypeAlias = "tuple[torch.Tensor, ...]"
@@ -38,19 +38,6 @@ def roundoff(dtype: torch.dtype) -> float:
 def smallest(dtype: torch.dtype) -> float:
     """The smallest number above 0 of a dtype."""
     return {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}[dtype]
-
-
-@dataclass(frozen=True, eq=False)
-class Lines:
-    """What the rows of a company's result, its lines, are: of most operators one line a row.
-
-    Attributes:
-        ids: identity of each line in the order of the result; lines with equal ids must have equal bits.
-        compared: places of the lines that are compared.
-    """
-
-    ids: Ids
-    compared: Ids
 
 
 @lru_cache(4096)

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from kernels_bench.order.probing.prepared_questions import FRESH
-from kernels_bench.order.probing.prober import OUT_OF_TIME, Asker
-from kernels_bench.order.reconstruct.cancellation import Inconsistent, RowsDiffer
+from kernels_bench.order.probing.prober import Asker
+from kernels_bench.order.reconstruct.cancellation import Inconsistent, OutOfTime, RowsDiffer
 from kernels_bench.order.trees.by_column import Layout, difference, uniform
 from kernels_bench.order.trees.tree import Tree
 
@@ -187,7 +187,7 @@ class _Reader:
         ahead = next(iter(askers)).certified_by(layout)
         effort, known = (sum(asker.effort(count) for asker in askers) for count in (ahead, questions))
         if time.monotonic() + _HOPE * seconds * effort / max(1.0, known) > self._deadline:
-            raise Inconsistent(OUT_OF_TIME)
+            raise OutOfTime
 
     def _proven_one_by_one(self, layout: Layout) -> list[int]:
         proven = []

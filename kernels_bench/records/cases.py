@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict
+from profiles.run_files.record import Record
 
 if TYPE_CHECKING:
     import torch
@@ -19,13 +17,6 @@ PRECISIONS = ("bf16", "fp16", "fp32", "bf16:fp32", "fp16:fp32")
 Logits = Literal["flat", "rising", "falling"]
 LOGITS: tuple[Logits, ...] = ("flat", "rising", "falling")
 """How the logits of a sequence's keys go, where the order of attention's sum over them is read."""
-
-
-class Record(BaseModel):
-    """Base of everything that is stored or sent between processes: immutable, and closed to unknown fields."""
-
-    # NaN and infinity are findings here; JSON has no numbers for them.
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Precision(Record):
@@ -61,23 +52,6 @@ class Precision(Record):
     def torch_output(self) -> torch.dtype:
         """The result's dtype, for processes that have torch."""
         return torch_dtype(self.output)
-
-
-def printable(text: str) -> str:
-    """Text from a kernel or a plugin, without what could steer a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
-
-
-def first_line(error: BaseException) -> str:
-    """An error's own first line, or its type where it has none."""
-    return next((line for text in str(error).splitlines() if (line := printable(text))), type(error).__name__)
-
-
-def suggestion(name: str, known: Iterable[str], most: int = 3) -> str:
-    """The nearest known names, at most so many, or all of them where none is near, as the end of a sentence."""
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(names)}"
 
 
 def at_token(token: int | None) -> str:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from kernels_bench.records.cases import Device, Record
+from kernels_bench.records.cases import Device
+from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.results import READABLE_VERSIONS, SCHEMA_VERSION, AnyRecord, Timing
-from kernels_bench.workers.messages import ArmInfo
+from kernels_bench.records.selection import Selection
 from profiles.instruments.environment import Environment, differences
+from profiles.run_files.record import Record
 from profiles.run_files.run_directory import (
     MANIFEST,
     RECORDS,
@@ -25,38 +27,6 @@ __all__ = [
     "MANIFEST", "RECORDS", "Manifest", "ResultsError", "RunDirectory", "Selection",
     "default_directory", "read_manifest", "read_records", "schema", "timestamp",
 ]  # fmt: skip
-
-
-class Selection(Record):
-    """What the user asked for; None leaves the choice to samebits.
-
-    Attributes:
-        op: operators.
-        arm: arms.
-        shapes: names or sizes, as typed.
-        batch: values of M to time, which are verified beside all others.
-        length: tokens of the sequences that are timed.
-        dtype: precisions.
-        relation: relations.
-        partial: that relations are left out is the user's will, and no reason to end with another status than 0.
-        quick: a short run.
-        seed: of all data.
-        plugin: paths of users' arms.
-        timeout_s: longest that one request to a worker may take.
-    """
-
-    op: tuple[str, ...] | None = None
-    arm: tuple[str, ...] | None = None
-    shapes: tuple[str, ...] | None = None
-    batch: tuple[int, ...] | None = None
-    length: tuple[int, ...] | None = None
-    dtype: tuple[str, ...] | None = None
-    relation: tuple[str, ...] | None = None
-    partial: bool = False
-    quick: bool = False
-    seed: int = 0
-    plugin: tuple[str, ...] = ()
-    timeout_s: float = 60.0
 
 
 class Manifest(Record):

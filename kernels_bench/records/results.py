@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kernels_bench.records.cases import Case, Claims, Load, Record
+from kernels_bench.records.cases import Case, Claims, Load
+from profiles.run_files.record import Record
 
 SCHEMA_VERSION = 3
 READABLE_VERSIONS = (2, SCHEMA_VERSION)

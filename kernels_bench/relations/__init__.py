@@ -4,6 +4,7 @@ A *company* is an ordered choice of rows from one universe; a kernel is batch-in
 the same bits in every company.  To add a relation is to add a file here.
 """
 
-from kernels_bench.relations.base import Company, Comparison, Relation, Setting, company, relations
+from kernels_bench.relations.base import Comparison, Relation, Setting, relations
+from kernels_bench.relations.batch import Company, company
 
 __all__ = ["Company", "Comparison", "Relation", "Setting", "company", "relations"]

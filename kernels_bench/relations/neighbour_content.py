@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from kernels_bench.relations.base import HOSTILE, PHASES, Comparison, Relation, Setting
+from kernels_bench.relations.base import Comparison, Relation, Setting
+from kernels_bench.relations.batch import HOSTILE, PHASES
 
 # What of them survives a multiplication by zero, and what is larger than all others.
 TELLING_KINDS = ("huge", "nan")

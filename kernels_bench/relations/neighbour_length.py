@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from kernels_bench.relations.base import PHASES, Comparison, Relation, Setting
+from kernels_bench.relations.base import Comparison, Relation, Setting
+from kernels_bench.relations.batch import PHASES
 
 # Around the powers of two at which kernels choose another tile, another number of splits or another path.
 LENGTHS = (*range(1, 6), *(n + d for n in (9, 16, 32, 64, 128, 256, 512) for d in (-1, 0, 1)), 2048)

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kernels_bench.records.cases import Claims, Shape
-from kernels_bench.workers.messages import ArmInfo, Catalogue
+from kernels_bench.records.catalogue import ArmInfo, Catalogue
 
 
 def print_catalogue(catalogue: Catalogue, console: Console) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import textwrap
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from io import StringIO
-from typing import Any, Literal
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from kernels_bench.records.rerun_commands import command_line
+from kernels_bench.report.columns import Column, columns_by_length, columns_of, not_offered, shown_arms
 from kernels_bench.report.sentences import (
     NOTHING,
     TIMES,
@@ -28,16 +27,11 @@ from kernels_bench.report.sentences import (
     legend,
     notice_text,
     outcome,
-    percent,
-    ratio_text,
-    same_bits,
     same_bits_lines,
     sentences,
-    share_text,
     tried_text,
-    verdict_text,
 )
-from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, RunSummary, Speed, Verdict
+from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, RunSummary, Verdict
 from kernels_bench.report.summary.summarise import exit_status
 
 _STYLES: dict[Verdict, str] = {
@@ -85,72 +79,7 @@ def _finite(value: Any) -> Any:
 # --- the table --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Column:
-    heads: tuple[str, str]
-    cells: tuple[str, ...]
-    justify: Literal["left", "right"] = "right"
-
-
-def _columns(operator: OperatorSummary, signs: bool = True) -> list[_Column]:
-    """Everything that is said of an operator's arms, as text."""
-    arms = _offering(operator)
-    columns = [
-        _Column(("", "arm"), tuple(arm.arm for arm in arms), "left"),
-        _Column(("verdict", "(cases)"), tuple(verdict_text(arm, signs) for arm in arms), "left"),
-    ]
-    if any(arm.timed for arm in arms):
-        columns += _speed_columns(operator)
-    return [*columns, _Column(("", "same bits as"), tuple(same_bits(arm) for arm in arms), "left")]
-
-
-def _speed_columns(operator: OperatorSummary) -> list[_Column]:
-    default, arms = operator.default_arm, _offering(operator)
-    columns = [_Column(("vs", default), tuple(_mean(arm, arm.warm, default) for arm in arms))]
-    columns += [
-        _Column(("", f"M={m}"), tuple(_mean(arm, arm.warm, default, m) for arm in arms)) for m in operator.sizes
-    ]
-    columns += [
-        _Column(("", "cold"), tuple(_mean(arm, arm.cold, default) for arm in arms)),
-        _Column(("%", "ceiling"), tuple(share_text(arm) for arm in arms)),
-    ]
-    return columns
-
-
-def _columns_by_length(operator: OperatorSummary) -> list[_Column]:
-    """Speed and share of the ceiling at each length of sequences, as text."""
-    default, arms = operator.default_arm, [arm for arm in operator.arms if arm.timed]
-    columns = [_Column(("", "arm"), tuple(arm.arm for arm in arms), "left")]
-    for number, length in enumerate(operator.lengths):
-        cells = tuple(_mean_at(arm, default, length) for arm in arms)
-        columns.append(_Column((f"vs {default}" if not number else "", f"KV {length:,}"), cells))
-    for number, length in enumerate(operator.lengths):
-        shares = [arm.ceiling.by_length.get(length) if arm.ceiling is not None else None for arm in arms]
-        cells = tuple(NOTHING if share is None else percent(share) for share in shares)
-        columns.append(_Column(("% ceiling" if not number else "", f"{length:,}"), cells))
-    return columns
-
-
-def _mean_at(arm: ArmSummary, default: str, length: int) -> str:
-    ratio = None if arm.warm is None else arm.warm.by_length.get(length)
-    return f"1{TIMES}" if ratio is not None and arm.arm == default else ratio_text(ratio)
-
-
-def _mean(arm: ArmSummary, speed: Speed | None, default: str, m: int | None = None) -> str:
-    ratio = None if speed is None else speed.ratio if m is None else speed.by_m.get(m)
-    # The default arm is what the others are measured by: no result of a measurement.
-    return f"1{TIMES}" if ratio is not None and arm.arm == default else ratio_text(ratio)
-
-
-def _offering(operator: OperatorSummary) -> list[ArmSummary]:
-    return [arm for arm in operator.arms if not _not_offered(arm)]
-
-
-def _not_offered(arm: ArmSummary) -> bool:
-    return arm.verdict == "unsupported" and not arm.timed
-
-
-def _table(columns: Sequence[_Column], arms: Sequence[ArmSummary], gap: int) -> list[Text]:
+def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> list[Text]:
     """Head, rule and rows as lines without trailing blanks; nothing is ever cut off."""
     widths = [max(cell_len(text) for text in (*column.heads, *column.cells)) for column in columns]
     heads = [_line(columns, [column.heads[i] for column in columns], widths, gap) for i in (0, 1)]
@@ -166,7 +95,7 @@ def _table(columns: Sequence[_Column], arms: Sequence[ArmSummary], gap: int) -> 
     return [*(Text(head.plain, style="bold") for head in heads if head.plain), Text(rule, style="dim"), *rows]
 
 
-def _line(columns: Sequence[_Column], cells: Sequence[str], widths: Sequence[int], gap: int) -> Text:
+def _line(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int], gap: int) -> Text:
     padded = []
     for column, cell, width in zip(columns, cells, widths, strict=True):
         blanks = " " * (width - cell_len(cell))
@@ -202,18 +131,18 @@ def _print(summary: RunSummary, console: Console, signs: bool) -> None:
 
 def _print_operator(operator: OperatorSummary, console: Console, signs: bool) -> None:
     _say(console, f"{operator.operator}, {cases(operator.cases)}", style="bold")
-    offering = _offering(operator)
+    offering = shown_arms(operator)
     for text in sentences(offering, operator.default_arm):
         _say(console, text, indent=2)
     if tried := tried_text(operator):
         _say(console, tried, style="dim", indent=2)
     console.print()
-    if not _print_table(_columns(operator, signs), offering, console):
+    if not _print_table(columns_of(operator, signs), offering, console):
         for text in same_bits_lines(offering):
             _say(console, text, indent=2)
     if operator.lengths:
         console.print()
-        for line in _table(_columns_by_length(operator), [arm for arm in operator.arms if arm.timed], gap=2):
+        for line in _table(columns_by_length(operator), [arm for arm in operator.arms if arm.timed], gap=2):
             console.print(line, soft_wrap=True)
         console.print()
     _print_findings(operator, console)
@@ -225,7 +154,7 @@ def _print_findings(operator: OperatorSummary, console: Console) -> None:
         for breakage in arm.breakages:
             _say(console, breakage_text(arm.arm, breakage), indent=2)
     for arm in operator.arms:
-        if _not_offered(arm):
+        if not_offered(arm):
             _say(console, f"{arm.arm} unsupported: {'; '.join(arm.reasons[:2])}", style="dim", indent=2)
         for finding in arm.findings:
             _say(console, finding_text(arm.arm, finding), indent=2)
@@ -233,7 +162,7 @@ def _print_findings(operator: OperatorSummary, console: Console) -> None:
     console.print()
 
 
-def _print_table(columns: list[_Column], arms: Sequence[ArmSummary], console: Console) -> bool:
+def _print_table(columns: list[Column], arms: Sequence[ArmSummary], console: Console) -> bool:
     """Print the table as airy as fits, without its last column if need be; tell whether that was shown."""
     if not arms:
         return True
@@ -281,70 +210,3 @@ def _command(console: Console, command: str) -> None:
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------
-
-
-def markdown(summary: RunSummary) -> str:
-    """The tables for GitHub, with device, versions and the command that made them."""
-    facts = summary.facts
-    lines = [
-        f"**{_escape(device_text(summary))}**",
-        "",
-        f"Ceilings measured in the same run: {ceiling_text(summary)}.",
-        *(f"`{name}`: {_escape(provenance)}.  " for name, provenance in summary.provenance.items()),
-        "",
-        "```sh",
-        facts.command,
-        "```",
-    ]
-    for operator in summary.operators:
-        lines += ["", *_markdown_operator(operator)]
-    lines += ["", *(f"- {_escape(line)}" for line in legend(summary))]
-    if summary.notices:
-        lines += ["", "Warnings:", ""]
-    for notice in summary.notices:
-        command = f" `{notice.command}`" if notice.command else ""
-        lines.append(f"- {_escape(notice_text(notice))}{command}")
-    lines += ["", f"In short: {_escape(outcome(summary))}"]
-    return "\n".join(lines)
-
-
-def _markdown_operator(operator: OperatorSummary) -> Iterator[str]:
-    offering = _offering(operator)
-    yield f"### {operator.operator} ({cases(operator.cases)})"
-    yield ""
-    if offering:
-        yield from _markdown_table(_columns(operator))
-    if operator.lengths:
-        yield from _markdown_table(_columns_by_length(operator))
-    yield from (f"- {_escape(text)}" for text in sentences(offering, operator.default_arm))
-    if tried := tried_text(operator):
-        yield f"- {_escape(tried)}"
-    for arm in offering:
-        for breakage in arm.breakages:
-            yield f"- {_escape(breakage_text(arm.arm, breakage))}"
-            yield from (f"  - {_escape(case)}: {_escape(where)}" for case, where in breakage.by_case.items())
-    for arm in operator.arms:
-        if _not_offered(arm):
-            yield f"- {_escape(arm.arm)} unsupported: {_escape('; '.join(arm.reasons[:2]))}"
-        for finding in arm.findings:
-            yield f"- {_escape(finding_text(arm.arm, finding))}: `{finding.command}`"
-
-
-def _markdown_table(columns: Sequence[_Column]) -> Iterator[str]:
-    yield _row([" ".join(column.heads).strip() for column in columns])
-    yield _row(["---:" if column.justify == "right" else ":---" for column in columns])
-    yield from (_row([_escape(cell) for cell in cells]) for cells in zip(*(c.cells for c in columns), strict=True))
-    yield ""
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return _MARKS.sub(r"\\\g<0>", text)
-
-
-# Underscores within a word mean nothing to GitHub, and would only make the source hard to read.
-_MARKS = re.compile(r"[\\|*<`\[]|(?<!\w)_|_(?!\w)")

@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from kernels_bench.records.results import Ceiling
-from kernels_bench.timing.timed_case import Call, Stopwatch
+from kernels_bench.timing.meter import Call, Stopwatch
 
 _BUFFER_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
 _EDGE = {"cuda": 8192, "cpu": 768}

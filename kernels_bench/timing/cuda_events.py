@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from kernels_bench.device.cuda_graph import NotCapturable, capture_graph
-from kernels_bench.timing.timed_case import Call, Meter, within_turn
+from kernels_bench.timing.meter import Call, Meter, within_turn
 
 # 30 µs at 1980 MHz: long enough to tell the clock to about one per cent.
 SPIN_CYCLES = 60_000

@@ -10,35 +10,25 @@ from __future__ import annotations
 
 import gc
 import math
-import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import torch
 
 from kernels_bench.arms import prepared
+from kernels_bench.device.memory import let_go, synchronise
 from kernels_bench.records.cases import Load
-from kernels_bench.records.results import Samples, Summary, Timing
+from kernels_bench.records.results import Timing
 from kernels_bench.relations import company
-from kernels_bench.timing.median import FULL_CLOCK, known_well_enough, summarise
+from kernels_bench.timing.meter import Call, Stopwatch
+from kernels_bench.timing.sampler import Effort, Sampler
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.kernel_under_test import KernelFault, Subject
 from profiles.instruments.ranges import Ranges
 from profiles.instruments.telemetry import Telemetry
-
-Call = Callable[[], object]
-
-
-TURNS = 4
-"""Turns that a median is taken over at least, each with the data at other addresses.
-
-What a kernel finds in the L2 depends on where its data happen to lie: over one placement alone, medians of two
-processes differed by several per cent on an H100 while each seemed known to a few tenths.
-"""
 
 SMALL_BYTES = 64 << 20
 """Rows, weights and results up to this size are copied for every cold meter; of larger ones a turn has one copy."""
@@ -46,131 +36,8 @@ SMALL_BYTES = 64 << 20
 LARGE_BYTES = 256 << 20
 """Weights above this size do not fit in any cache, and are not copied."""
 
-MOST_RESERVED = 4 << 30
-"""Bytes of GPU memory above which a worker gives back what it does not use after a turn, or a timing."""
 
-_WIPING_BYTES_S = 200e9
 _PREPARED_TRIES = 4
-_MOST_CALLS = 1000
-
-TURN_S = 0.008
-"""After this time a turn takes no more samples than it must."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much to spend on one kind of samples.
-
-    Attributes:
-        fewest: samples without which no median is called known.
-        most: samples at which to stop in any case.
-        budget_s: time after which to stop, once every turn was taken.
-    """
-
-    fewest: int = 16
-    most: int = 160
-    budget_s: float = 0.018
-
-
-class Meter(Protocol):
-    """Takes samples of one call under one state of the cache."""
-
-    calls: int
-    method: str
-    overhead_us: float
-
-    def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """A few samples as (microseconds a call, SM clock in MHz); ``rest`` lets the card cool down first."""
-
-
-class Sampler:
-    """Collects samples of one kind, over several placements of the data, until the median is known."""
-
-    def __init__(self, effort: Effort, full_clock_mhz: float) -> None:
-        self._effort, self._full_clock = effort, full_clock_mhz
-        self._us: list[float] = []
-        self._clocks: list[float] = []
-        self._spent_s = 0.0
-        self._turns = 0
-        self._meter: Meter | None = None
-
-    def turn(self, *make_meters: Callable[[], Meter]) -> None:
-        """Take a few samples with each meter, unless enough is known."""
-        if self.done:
-            return
-        start = time.perf_counter()
-        for make in make_meters:
-            self._take(make())
-        self._turns += 1
-        self._spent_s += time.perf_counter() - start
-
-    def _take(self, meter: Meter) -> None:
-        self._meter = meter
-        for us, clock in meter.take(self._slowed()):
-            self._us.append(us)
-            if clock is not None:
-                self._clocks.append(clock)
-
-    @property
-    def done(self) -> bool:
-        """Whether enough is known, or was spent."""
-        if self._turns < TURNS:
-            return False
-        effort = self._effort
-        spent = self._spent_s >= effort.budget_s or len(self._us) >= effort.most
-        return spent or known_well_enough(self.samples(), self._full_clock, effort.fewest)
-
-    def _slowed(self) -> bool:
-        return bool(self._clocks) and min(self._clocks[-3:]) < FULL_CLOCK * self._full_clock
-
-    def samples(self) -> Samples:
-        """What was taken so far."""
-        assert self._meter is not None, "no turn was taken"
-        return Samples.model_validate(
-            {
-                "us": tuple(self._us),
-                "clock_mhz": tuple(self._clocks),
-                "calls": self._meter.calls,
-                "method": self._meter.method,
-                "overhead_us": self._meter.overhead_us,
-            }
-        )
-
-    def summary(self) -> Summary:
-        """Median and spread."""
-        return summarise(self.samples(), self._full_clock)
-
-
-def within_turn(most: int) -> Iterator[int]:
-    """Count to ``most``, but no further than 2 once `TURN_S` has passed, so that slow kernels take short turns."""
-    start = time.perf_counter()
-    for number in range(most):
-        if number >= 2 and time.perf_counter() - start > TURN_S:
-            return
-        yield number
-
-
-class Stopwatch(Protocol):
-    """A device's way of making meters; keeps what was calibrated once.
-
-    Attributes:
-        full_clock_mhz: SM clock of the device doing next to nothing; 0 where it is not known.
-        cold_meters: how many meters of cold calls a turn has, each with the data at a place of its own.
-        sample_us: what the calls of a warm sample take together, about.
-    """
-
-    full_clock_mhz: float
-    sample_us: float
-    cold_meters: int
-
-    def estimate_us(self, call: Call) -> float:
-        """One call's time, roughly, in microseconds; at least a small positive one."""
-
-    def warm(self, call: Call, estimate_us: float) -> Meter:
-        """A meter of as many back-to-back calls as make a good sample, with whatever fits left in the cache."""
-
-    def cold(self, call: Call, estimate_us: float) -> Meter:
-        """A meter with the cache filled with other data before each call."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -314,24 +181,6 @@ def _same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
     return all(bool(same_bits(a, b)) for a, b in zip(left, right, strict=True))
 
 
-def let_go() -> None:
-    """Give back GPU memory that is not used, if it is much, and wait until nothing of it can disturb the next arm.
-
-    It is left over by graphs that are gone, above all.  The driver wipes what it gets back, at the memory's speed and
-    after the call returned: medians of the arm whose turn was next were up to 18 % too high on an H100.
-    """
-    before = torch.cuda.memory_reserved()
-    if before > MOST_RESERVED:
-        torch.cuda.empty_cache()
-        time.sleep((before - torch.cuda.memory_reserved()) / _WIPING_BYTES_S)
-
-
-def synchronise(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-
-
 @contextmanager
 def no_gc() -> Iterator[None]:
     """No garbage collection in the middle of a sample."""
@@ -342,80 +191,3 @@ def no_gc() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
-
-
-def stopwatch_for(device: torch.device) -> Stopwatch:
-    """The device's stopwatch, calibrated."""
-    if device.type == "cuda":
-        from kernels_bench.timing.cuda_events import CudaStopwatch
-
-        return CudaStopwatch()
-    return HostStopwatch()
-
-
-class HostStopwatch:
-    """The CPU's clock around calls on the CPU."""
-
-    full_clock_mhz = 0.0
-    cold_meters = 1
-    sample_us = 300.0
-    _CACHE_BYTES = 64 << 20
-
-    def __init__(self) -> None:
-        self._other_data = torch.zeros(self._CACHE_BYTES // 8, dtype=torch.int64)
-        # With the data the interpreter goes cold too; what that costs an empty call is no kernel's.
-        empty = HostMeter(_nothing, 1, self._spoil)
-        self._cold_overhead_us = statistics.median(us for _ in range(4) for us, _ in empty.take(rest=False))
-
-    def _spoil(self) -> None:
-        self._other_data.add_(1)
-
-    def estimate_us(self, call: Call) -> float:
-        """The second of two calls."""
-        call()
-        return max(0.5, host_us(call))
-
-    def warm(self, call: Call, estimate_us: float) -> Meter:
-        """The mean over back-to-back calls."""
-        call()
-        return HostMeter(call, max(1, min(_MOST_CALLS, round(self.sample_us / estimate_us))), None)
-
-    def cold(self, call: Call, estimate_us: float) -> Meter:
-        """One call after reading and writing more than the last level of cache holds."""
-        return HostMeter(call, 1, self._spoil, self._cold_overhead_us)
-
-
-def _nothing() -> None:
-    """What a cold sample costs without a kernel."""
-
-
-def host_us(call: Call) -> float:
-    """One call by the CPU's clock, in microseconds."""
-    start = time.perf_counter_ns()
-    call()
-    return (time.perf_counter_ns() - start) / 1e3
-
-
-@dataclass
-class HostMeter:
-    """Samples by the CPU's clock; see `Meter`."""
-
-    call: Call
-    calls: int
-    spoil: Call | None
-    overhead_us: float = 0.0
-    method: str = "host"
-
-    def take(self, rest: bool) -> list[tuple[float, float | None]]:
-        """Up to four warm samples, or two cold ones."""
-        return [(self._sample(), None) for _ in within_turn(4 if self.spoil is None else 2)]
-
-    def _sample(self) -> float:
-        if self.spoil is not None:
-            self.spoil()
-
-        def repeated() -> None:
-            for _ in range(self.calls):
-                self.call()
-
-        return max(0.0, host_us(repeated) / self.calls - self.overhead_us)

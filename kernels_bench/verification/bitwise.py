@@ -10,27 +10,14 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_bench.operators.inputs.rows import mix
+from kernels_bench.operators.inputs.splitmix64 import mix
 
 _INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
-
-POISON = -91
-"""0x…ffa5 as an integer: a NaN whose payload no arithmetic unit produces, so it marks what was never written."""
 
 
 def bits(values: torch.Tensor) -> torch.Tensor:
     """The same memory as integers of the same width."""
     return values.view(_INTEGER[values.element_size()])
-
-
-def poison(values: torch.Tensor) -> None:
-    """Overwrite with `POISON`, in place."""
-    bits(values).fill_(POISON)
-
-
-def unwritten(values: torch.Tensor) -> torch.Tensor:
-    """How many elements still hold the poison: a scalar on the device."""
-    return (bits(values) == POISON).sum()
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,8 @@ from kernels_bench.operators import Lines, Operator, RowTensors, Tensors
 from kernels_bench.records.cases import Case
 from kernels_bench.relations import Company
 from kernels_bench.relations.base import Launch
-from kernels_bench.verification.bitwise import poison, same_bits
+from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.poison import poison
 from profiles.instruments.ranges import Ranges
 
 

@@ -10,7 +10,7 @@ import torch
 
 from kernels_bench.device.host_to_device import on_device
 from kernels_bench.operators import Lines
-from kernels_bench.relations.base import Ids
+from kernels_bench.relations.batch import Ids
 
 _KEPT = 2048  # a whole sweep has some two hundred companies
 Places = slice | torch.Tensor

@@ -13,16 +13,17 @@ from typing import Literal
 import torch
 
 from kernels_bench.arms import Unsupported
+from kernels_bench.console.text import first_line
 from kernels_bench.device.cuda_graph import NotCapturable
-from kernels_bench.device.host_to_device import device_lost, on_device
-from kernels_bench.records.cases import first_line
+from kernels_bench.device.errors import device_lost, ran_out_of_memory
+from kernels_bench.device.host_to_device import on_device
 from kernels_bench.records.rerun_commands import command_line
 from kernels_bench.records.results import CompanyRef, Counterexample, RelationResult, Verification
 from kernels_bench.relations import Company, Comparison, Relation, Setting, company
 from kernels_bench.verification.accuracy import Referee
-from kernels_bench.verification.bitwise import bits, difference, digest, same_bits, unwritten
+from kernels_bench.verification.bitwise import bits, difference, digest, same_bits
 from kernels_bench.verification.kernel_under_test import KernelFault, Launched, Replay, Subject
-from kernels_bench.verification.poison import poisoned_allocations, ran_out_of_memory
+from kernels_bench.verification.poison import poisoned_allocations, unwritten
 from kernels_bench.verification.row_alignment import Pairing, pair, take
 
 # Rows of a deviating company that are compared with the reference too, at most.

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -18,7 +17,6 @@ import torch
 
 from kernels_bench.arms import (
     Arm,
-    Device,
     Kernel,
     PluginError,
     Unsupported,
@@ -29,7 +27,10 @@ from kernels_bench.arms import (
     said_by,
 )
 from kernels_bench.console.mistakes import told
-from kernels_bench.device.host_to_device import device_lost
+from kernels_bench.console.text import first_line
+from kernels_bench.device.detect import find_device
+from kernels_bench.device.errors import device_lost, ran_out_of_memory
+from kernels_bench.device.memory import let_go
 from kernels_bench.operators import operators
 from kernels_bench.order.batch_sweep import Reading, Task
 from kernels_bench.order.case_order import order_of
@@ -37,19 +38,20 @@ from kernels_bench.order.trees.description import outline
 from kernels_bench.order.trees.expected import usual_orders
 from kernels_bench.order.trees.svg import picture
 from kernels_bench.order.trees.tree import Tree
-from kernels_bench.records.cases import Case, first_line
+from kernels_bench.records.cases import Case
 from kernels_bench.records.results import ArmStart, Ceiling, Order, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
 from kernels_bench.timing.ceiling import measure_ceiling
-from kernels_bench.timing.timed_case import Stopwatch, TimedCase, let_go, stopwatch_for
+from kernels_bench.timing.host_clock import HostStopwatch
+from kernels_bench.timing.meter import Stopwatch
+from kernels_bench.timing.timed_case import TimedCase
 from kernels_bench.verification.kernel_under_test import KernelFault, MalformedResult, Subject, bind
-from kernels_bench.verification.poison import poisoned_allocations, ran_out_of_memory
+from kernels_bench.verification.poison import poisoned_allocations
 from kernels_bench.verification.verifier import Verifier
-from kernels_bench.workers.__main__ import requests
-from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.workers.catalogue import everything
+from kernels_bench.workers.lifetime import requests
 from kernels_bench.workers.messages import (
     AskCatalogue,
-    Catalogue,
     Failure,
     FinishTiming,
     LoadArm,
@@ -67,7 +69,6 @@ from kernels_bench.workers.messages import (
     Turned,
     Verify,
 )
-from profiles.instruments.environment import read_environment
 from profiles.instruments.ranges import Ranges
 from profiles.instruments.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
 
@@ -76,31 +77,6 @@ REPEATED_S = 3.0
 
 _MOST_GUESSES = 8
 """Trees of earlier cases that are tried: a kernel of another N or dtype often adds as many terms in the same order."""
-
-
-def find_device() -> Device:
-    """The first CUDA device, or the CPU."""
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        capability = (properties.major, properties.minor)
-        return Device(type="cuda", name=properties.name, capability=capability, uuid=str(properties.uuid))
-    return Device(type="cpu", name=read_environment().cpu_model or platform.machine())
-
-
-def everything(request: AskCatalogue) -> Catalogue:
-    """Everything that could be run here.
-
-    Raises:
-        PluginError: a plugin cannot be used, or its arm's name is taken.
-    """
-    device = find_device()
-    plugged = [(load_plugin(path), path) for path in request.plugins]
-    taken = {*arms()}
-    for arm, path in plugged:
-        if arm.name in taken:
-            raise PluginError(f"plugin {path}: there is an arm {arm.name!r} already; choose another name")
-        taken.add(arm.name)
-    return catalogue(device, plugged)
 
 
 class Worker:
@@ -352,3 +328,12 @@ def serve(connection: Connection) -> None:
         connection.send(reply)
         if isinstance(reply, Failure) and reply.lost:
             return
+
+
+def stopwatch_for(device: torch.device) -> Stopwatch:
+    """The device's stopwatch, calibrated."""
+    if device.type == "cuda":
+        from kernels_bench.timing.cuda_events import CudaStopwatch
+
+        return CudaStopwatch()
+    return HostStopwatch()

@@ -7,12 +7,14 @@ import inspect
 from collections.abc import Sequence
 from pathlib import Path
 
-from kernels_bench.arms import Arm, PluginError, arms, claims_of, said_by
+from kernels_bench.arms import Arm, PluginError, arms, claims_of, load_plugin, said_by
 from kernels_bench.console.mistakes import told
+from kernels_bench.device.detect import find_device
 from kernels_bench.operators import Operator, operators
 from kernels_bench.records.cases import Device
+from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo, RelationInfo
 from kernels_bench.relations import relations
-from kernels_bench.workers.messages import ArmInfo, Catalogue, OperatorInfo, RelationInfo
+from kernels_bench.workers.messages import AskCatalogue
 
 
 def catalogue(device: Device, plugged: Sequence[tuple[Arm, str]] = ()) -> Catalogue:
@@ -81,3 +83,19 @@ def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
         plugin=plugin,
         digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
     )
+
+
+def everything(request: AskCatalogue) -> Catalogue:
+    """Everything that could be run here.
+
+    Raises:
+        PluginError: a plugin cannot be used, or its arm's name is taken.
+    """
+    device = find_device()
+    plugged = [(load_plugin(path), path) for path in request.plugins]
+    taken = {*arms()}
+    for arm, path in plugged:
+        if arm.name in taken:
+            raise PluginError(f"plugin {path}: there is an arm {arm.name!r} already; choose another name")
+        taken.add(arm.name)
+    return catalogue(device, plugged)

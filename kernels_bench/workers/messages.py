@@ -2,89 +2,10 @@
 
 from __future__ import annotations
 
-from kernels_bench.records.cases import Case, Claims, Device, Load, Logits, Record, Shape
+from kernels_bench.records.cases import Case, Load, Logits
+from kernels_bench.records.catalogue import Catalogue
 from kernels_bench.records.results import ArmStart, Ceiling, Counterexample, Order, Timing, Verification
-
-
-class ArmInfo(Record):
-    """An arm as ``--list`` shows it.
-
-    Attributes:
-        name: as users type it.
-        claims: the relations that the arm says of itself it keeps.
-        summary: one line.
-        environment: set in its worker before anything is imported.
-        unavailable: why it cannot run here; empty if it can.
-        caveat: what a reader of its results here must know; empty if nothing.
-        plugin: path of the user's file that it comes from, if any.
-        digest: of that file's bytes.
-        compiles: its kernels are compiled when they are first used here.
-        offers: operators that it has; None where that is known only once it is loaded.
-        default_for: operators of which it is the default kernel.
-        brief: operators over which it takes long, see `kernels_bench.arms.Arm`.
-    """
-
-    name: str
-    claims: Claims
-    summary: str
-    environment: dict[str, str]
-    unavailable: str
-    caveat: str = ""
-    plugin: str | None = None
-    digest: str = ""
-    compiles: bool = False
-    offers: tuple[str, ...] | None = None
-    default_for: tuple[str, ...] = ()
-    brief: tuple[str, ...] = ()
-
-
-class OperatorInfo(Record):
-    """An operator as ``--list`` shows it.
-
-    Attributes:
-        name: as users type it.
-        summary: the mathematics.
-        dims: sizes that its shapes have, in order.
-        shapes: shapes known by name.
-        usual: names of the shapes measured by default on a GPU.
-        quick: names of the shapes of a short run there; none where it leaves the operator out.
-        precisions: dtypes measured by default.
-        universe: rows compared by default, by type of device.
-        family: name of the file it stands in, such as ``gemm``; asked for by that name, all of it is measured.
-        timed: rows of the batches that are timed by default, by type of device; none where speed is not measured.
-        lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
-        timed_shapes: names of the shapes that are timed by default, where rows are sequences.
-    """
-
-    name: str
-    summary: str
-    dims: tuple[str, ...]
-    shapes: tuple[Shape, ...]
-    usual: tuple[str, ...]
-    quick: tuple[str, ...]
-    precisions: tuple[str, ...]
-    universe: dict[str, int]
-    family: str
-    timed: dict[str, tuple[int, ...]]
-    lengths: dict[str, tuple[int, ...]]
-    timed_shapes: tuple[str, ...]
-
-
-class RelationInfo(Record):
-    """A relation as ``--list`` shows it."""
-
-    name: str
-    summary: str
-    needs_cuda: bool
-
-
-class Catalogue(Record):
-    """Everything that could be run here, read by a process of its own so that the parent need not import it."""
-
-    device: Device
-    arms: tuple[ArmInfo, ...]
-    operators: tuple[OperatorInfo, ...]
-    relations: tuple[RelationInfo, ...]
+from profiles.run_files.record import Record
 
 
 class AskCatalogue(Record):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from kernels_bench.records.catalogue import ArmInfo, Catalogue
 from kernels_bench.records.results import ArmStart
+from kernels_bench.records.selection import Selection
 from kernels_bench.workers.messages import (
-    ArmInfo,
+    AskCatalogue,
     Failure,
     LoadArm,
     Release,
@@ -22,7 +25,7 @@ from kernels_bench.workers.messages import (
     Request,
     Verify,
 )
-from kernels_bench.workers.process import START_TIMEOUT_S, Worker, end
+from kernels_bench.workers.process import START_TIMEOUT_S, Worker, WorkerError, end
 
 DEATHS_IN_A_ROW = 3
 """After so many deaths with no answer between them an arm's remaining cases are skipped."""
@@ -284,3 +287,64 @@ class Crew:
             elif worker.deadline <= time.monotonic():
                 answers.append((name, worker.expire(START_TIMEOUT_S if name in self._loading else self._timeout_s)))
         return answers
+
+
+PARALLEL = {"cuda": 6, "cpu": 2}
+"""Workers that verify at once: while one waits, compiles or uses one core only, another computes.
+
+Processes take turns on a GPU, so that more of them give little once all is compiled (180 cases on an H100: 29 s with
+one, 24 s with two, 23 s with three or five).
+"""
+
+
+def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
+    """What could be run here; it takes seconds to find out, in which ``meanwhile`` is called.
+
+    Raises:
+        WorkerError: a plugin cannot be used.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log", meanwhile, selection.timeout_s)
+
+
+PLUGIN_TIMEOUT_S = 60.0
+"""A plugin's import may take this long, or as long as a case where that is longer."""
+
+
+def read_catalogue(
+    plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 0.0
+) -> Catalogue:
+    """Ask a process of its own what could be run here, and call ``meanwhile`` before its answer is waited for.
+
+    Raises:
+        WorkerError: the process cannot say; a plugin that does not import, say.
+    """
+    worker = Worker("catalogue", {}, log)
+    try:
+        worker.post(AskCatalogue(), START_TIMEOUT_S)
+        meanwhile()
+        reply = worker.wait(START_TIMEOUT_S)
+        if plugins and isinstance(reply, Catalogue):  # only now, so that what happens next is the plugins' doing
+            reply = _with_plugins(worker, plugins, max(PLUGIN_TIMEOUT_S, timeout_s))
+    finally:
+        worker.kill()
+    if isinstance(reply, Failure):
+        raise WorkerError(reply.reason)
+    assert isinstance(reply, Catalogue)
+    return reply
+
+
+def _with_plugins(worker: Worker, plugins: Sequence[str], timeout_s: float) -> Any:
+    """The catalogue with some plugins' arms.
+
+    Raises:
+        WorkerError: one of them cannot be used, so that the command line is wrong.
+    """
+    reply = worker.ask(AskCatalogue(plugins=tuple(plugins)), timeout_s)
+    if not isinstance(reply, Failure):
+        return reply
+    if not reply.lost:
+        raise WorkerError(reply.reason, status=2)
+    named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
+    expired = reply.reason.startswith("no answer")
+    raise WorkerError(f"{named}; raise --timeout if it needs longer" if expired else named, status=2)

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import os
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache
+from collections.abc import Collection, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from kernels_bench.records.cases import Record, printable
-from kernels_bench.workers.messages import AskCatalogue, Catalogue, Failure, LoadArm
+from kernels_bench.console.text import printable
+from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm
+from kernels_bench.workers.orphan_guard import ENDING_S, the_guard
 from profiles.instruments.ranges import under_nsys
 from profiles.invocation import import_path, python
+from profiles.run_files.record import Record
 
 START_TIMEOUT_S = 600.0
 """Loading an arm may import vLLM from a cold disk."""
 
-PLUGIN_TIMEOUT_S = 60.0
-"""A plugin's import may take this long, or as long as a case where that is longer."""
-
-ENDING_S = 5.0
-"""A process that hung up has this long to end by itself."""
 
 PROFILED_ENDING_S = 30.0
 """Under a profiler processes have this long, together, to end by themselves."""
@@ -43,45 +38,6 @@ class WorkerError(Exception):
     def __init__(self, message: str, status: int = 3) -> None:
         super().__init__(message)
         self.status = status
-
-
-class Guard:
-    """A process that ends what workers started, once this process is gone, however it ended.
-
-    Workers themselves end with this process, but whom they started never asked for that.
-    """
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            python("-c", "from kernels_bench.workers.__main__ import guard; guard()"),
-            env={**os.environ, **import_path()},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,  # who reads this process's output must not wait for the guard
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # what ends this process must not end it too
-        )
-        atexit.register(self._end)
-
-    def watch(self, leader: int) -> None:
-        """Kill a group of processes in the end."""
-        self._tell(f"+{leader}\n")
-
-    def forget(self, leader: int) -> None:
-        """Leave a group alone, which is gone."""
-        self._tell(f"-{leader}\n")
-
-    def _tell(self, line: str) -> None:
-        assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # somebody killed it
-            os.write(self._process.stdin.fileno(), line.encode())
-
-    def _end(self) -> None:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.communicate(timeout=ENDING_S)
-
-
-the_guard = cache(Guard)
-"""One serves all workers."""
 
 
 class Worker:
@@ -227,42 +183,3 @@ def end(workers: Collection[Worker]) -> None:
 def ended_in_words(code: int) -> str:
     """What became of a process that ended with this return code, as a part of a sentence."""
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-
-
-def read_catalogue(
-    plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 0.0
-) -> Catalogue:
-    """Ask a process of its own what could be run here, and call ``meanwhile`` before its answer is waited for.
-
-    Raises:
-        WorkerError: the process cannot say; a plugin that does not import, say.
-    """
-    worker = Worker("catalogue", {}, log)
-    try:
-        worker.post(AskCatalogue(), START_TIMEOUT_S)
-        meanwhile()
-        reply = worker.wait(START_TIMEOUT_S)
-        if plugins and isinstance(reply, Catalogue):  # only now, so that what happens next is the plugins' doing
-            reply = _with_plugins(worker, plugins, max(PLUGIN_TIMEOUT_S, timeout_s))
-    finally:
-        worker.kill()
-    if isinstance(reply, Failure):
-        raise WorkerError(reply.reason)
-    assert isinstance(reply, Catalogue)
-    return reply
-
-
-def _with_plugins(worker: Worker, plugins: Sequence[str], timeout_s: float) -> Any:
-    """The catalogue with some plugins' arms.
-
-    Raises:
-        WorkerError: one of them cannot be used, so that the command line is wrong.
-    """
-    reply = worker.ask(AskCatalogue(plugins=tuple(plugins)), timeout_s)
-    if not isinstance(reply, Failure):
-        return reply
-    if not reply.lost:
-        raise WorkerError(reply.reason, status=2)
-    named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
-    expired = reply.reason.startswith("no answer")
-    raise WorkerError(f"{named}; raise --timeout if it needs longer" if expired else named, status=2)

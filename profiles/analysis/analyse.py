@@ -13,8 +13,9 @@ from profiles.analysis.origin import origin
 from profiles.analysis.range_summaries import summarise
 from profiles.analysis.schema import Analysis
 from profiles.capture.nsys import exported
+from profiles.errors import ReportError
 from profiles.run_files.kernels_bench_run import Run, read_run
-from profiles.trace.model import ReportError, Trace
+from profiles.trace.model import Trace
 from profiles.trace.nsight_sqlite import read_sqlite
 from profiles.trace.torch_json import is_torch_trace, read_torch_trace
 

@@ -7,20 +7,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from profiles.run_files.record import Record
 from profiles.trace.model import Kernel
 
 SCHEMA_VERSION = 1
 
 Cache = Literal["warm", "cold"]
 Phase = Literal["trial", "prefill", "decode"]
-
-
-class Record(BaseModel):
-    """Base of all findings: immutable, and closed to unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class Spread(Record):

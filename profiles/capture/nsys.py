@@ -13,8 +13,8 @@ from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
+from profiles.errors import ReportError
 from profiles.installing import pip_install
-from profiles.trace.model import ReportError
 
 HIDING_PLACES = (
     "opt/nvidia/nsight-systems*/*/bin/nsys",

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from profiles.analysis.schema import Record
 from profiles.capture.nsys import (
     export,
     find_nsys,
@@ -25,9 +24,10 @@ from profiles.capture.nsys import (
     why_no_report,
 )
 from profiles.capture.torch_program import recorded_command, recording_environment
+from profiles.errors import ReportError
 from profiles.instruments.environment import read_environment
 from profiles.instruments.ranges import REPLAY
-from profiles.trace.model import ReportError
+from profiles.run_files.record import Record
 from profiles.trace.torch_json import together
 
 RECORD, STEM = "capture.json", "report"

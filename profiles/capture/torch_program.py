@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from profiles.errors import ReportError
 from profiles.instruments.torch_ranges import VARIABLE, asked_for, recorder
 from profiles.invocation import foreign, import_path
-from profiles.trace.model import ReportError
 
 WHOLE = "program"
 """The range around a program that is recorded as a whole."""

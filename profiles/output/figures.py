@@ -15,10 +15,10 @@ from unicodedata import east_asian_width
 
 from profiles.analysis.kernels.families import FAMILIES
 from profiles.analysis.schema import ArmFamilies, CrossCheck, KernelMap, MapEntry, RangeSummary
+from profiles.errors import ReportError
 from profiles.installing import pip_install
 from profiles.output.looks import COLOURS, Look
 from profiles.trace.kernel_names import call_in_words, identity
-from profiles.trace.model import ReportError
 
 try:
     import plotly.graph_objects as go

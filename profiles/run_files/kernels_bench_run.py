@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from profiles.trace.model import ReportError
+from profiles.errors import ReportError
 
 MANIFEST, RECORDS = "run.json", "records.jsonl"
 SCHEMA_VERSIONS = (2, 3)

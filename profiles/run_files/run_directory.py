@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from kernels_bench.records.cases import Record
+from profiles.run_files.record import Record
 
 MANIFEST, RECORDS = "run.json", "records.jsonl"
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from profiles.trace.model import ReportError, Trace
+from profiles.errors import ReportError
+from profiles.trace.model import Trace
 from profiles.trace.nsight_sqlite import EXPORT_FACTS, read_sqlite
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {

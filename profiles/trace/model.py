@@ -19,19 +19,6 @@ Style = Literal["PushPop", "StartEnd"]
 _THREAD_BITS = 24
 
 
-class ReportError(Exception):
-    """A report that cannot be read or made; the message says what is wrong, where, and what to do.
-
-    Attributes:
-        status: exit status of a command that it ends: 2 where something else should have been named or installed, 3
-            where nothing was recorded.
-    """
-
-    def __init__(self, message: str, status: int = 2) -> None:
-        super().__init__(message)
-        self.status = status
-
-
 @dataclass(frozen=True)
 class Kernel:
     """What was launched, and in which form; equal ones are the same object within a trace.

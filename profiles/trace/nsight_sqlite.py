@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from profiles.errors import ReportError
 from profiles.trace.model import (
     Array,
     Kernel,
@@ -21,7 +22,6 @@ from profiles.trace.model import (
     Label,
     RawLaunches,
     RawWork,
-    ReportError,
     Spans,
     Style,
     Trace,

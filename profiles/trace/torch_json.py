@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from profiles.errors import ReportError
 from profiles.instruments.torch_ranges import DOMAIN_MARK
 from profiles.trace.model import (
     Array,
@@ -18,7 +19,6 @@ from profiles.trace.model import (
     Label,
     RawLaunches,
     RawWork,
-    ReportError,
     Spans,
     Trace,
     Work,

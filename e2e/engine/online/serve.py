@@ -8,7 +8,7 @@ import signal
 import sys
 from multiprocessing import resource_tracker
 
-from kernels_bench.workers.__main__ import die_with_parent, take_descendants_along
+from kernels_bench.workers.lifetime import die_with_parent, take_descendants_along
 
 
 def main() -> None:

@@ -20,48 +20,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from kernels_bench.arms.samebits.arguments import check_gemm, check_rows, result_dtype
+
 # Rows worked on together by the row operators: for the sake of caches and memory only, no bit depends on it.
 CHUNK_ROWS = 32
 
 # torch allocates on this boundary; matrix libraries may choose another path for a matrix that is off it.
 ALIGNMENT_BYTES = 64
-
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-
-def result_dtype(inputs: tuple[Tensor, ...], out_dtype: torch.dtype | None) -> torch.dtype:
-    """The dtype of a result: the inputs' own, or float32 if asked for.
-
-    Raises:
-        TypeError: the inputs differ in dtype, their dtype is none of `DTYPES`, or `out_dtype` is neither the
-            inputs' dtype nor float32.
-    """
-    dtypes = {tensor.dtype for tensor in inputs}
-    if len(dtypes) != 1 or not dtypes <= set(DTYPES):
-        raise TypeError(f"inputs must share one dtype of {DTYPES}, not {sorted(map(str, dtypes))}")
-    dtype = inputs[0].dtype
-    if out_dtype not in (None, dtype, torch.float32):
-        raise TypeError(f"out_dtype must be {dtype} or torch.float32, not {out_dtype}")
-    return out_dtype or dtype
-
-
-def check_gemm(a: Tensor, b: Tensor, bias: Tensor | None, ndim: int) -> None:
-    """Raise ValueError unless `a` (..., M, K), `b` (..., K, N), `bias` (N,) fit in `ndim` dimensions."""
-    fits = a.ndim == b.ndim == ndim and a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2]
-    if not fits or a.shape[-1] == 0:
-        raise ValueError(f"cannot multiply {tuple(a.shape)} by {tuple(b.shape)}")
-    if bias is not None and bias.shape != b.shape[-1:]:
-        raise ValueError(f"bias must have shape {tuple(b.shape[-1:])}, not {tuple(bias.shape)}")
-
-
-def check_rows(x: Tensor, weight: Tensor | None = None, residual: Tensor | None = None) -> None:
-    """Raise ValueError unless `x` is (M, N) with N >= 1, `weight` (N,) and `residual` (M, N)."""
-    if x.ndim != 2 or x.shape[1] == 0:
-        raise ValueError(f"rows must have shape (M, N) with N >= 1, not {tuple(x.shape)}")
-    if weight is not None and weight.shape != x.shape[1:]:
-        raise ValueError(f"weight must have shape {tuple(x.shape[1:])}, not {tuple(weight.shape)}")
-    if residual is not None and residual.shape != x.shape:
-        raise ValueError(f"residual must have shape {tuple(x.shape)}, not {tuple(residual.shape)}")
 
 
 def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:

@@ -19,7 +19,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels_bench.arms.samebits.cpu import check_gemm, result_dtype
+from kernels_bench.arms.samebits.arguments import check_gemm, result_dtype
 
 
 class Tile(NamedTuple):

@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from kernels_bench.arms.samebits.cpu import check_rows, result_dtype
+from kernels_bench.arms.samebits.arguments import check_rows, result_dtype
 from kernels_bench.arms.samebits.triton_gemm import row_stride, unit_stride_rows
 
 LEVELS = tl.constexpr(10)

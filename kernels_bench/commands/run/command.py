@@ -3,86 +3,40 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
+from kernels_bench.commands.report import Outputs, report
 from kernels_bench.commands.run.measure import Runner
-from kernels_bench.commands.run.prestart import HeadStart, expected_gpu, hidden_beside
+from kernels_bench.commands.run.prestart import HeadStart, hidden_beside
 from kernels_bench.commands.run.replay import replay
-from kernels_bench.commands.workload import Plan, UsageError, make_plan
+from kernels_bench.commands.workload import Plan, make_plan
 from kernels_bench.console import terminal
+from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import Display, display_for
-from kernels_bench.records.cases import Case, at_token
+from kernels_bench.device.detect import expected_gpu
+from kernels_bench.records.catalogue import Catalogue
 from kernels_bench.records.manifest import (
     Manifest,
     ResultsError,
     RunDirectory,
-    Selection,
     default_directory,
-    read_manifest,
     read_records,
     timestamp,
 )
 from kernels_bench.records.rerun_commands import command_line
-from kernels_bench.records.results import AnyRecord, ArmStart, Counterexample, Finished, Timing, Verification
-from kernels_bench.relations.base import Comparison
-from kernels_bench.relations.base import company as make_company
-from kernels_bench.report.readme_table import overview, write_between
-from kernels_bench.report.summary.coverage import relations_left_out
-from kernels_bench.report.summary.findings_text import apart, most_apart
-from kernels_bench.report.summary.schema import ArmFact, RunFacts, RunSummary
-from kernels_bench.report.summary.summarise import exit_status, summarise_run
-from kernels_bench.report.terminal import markdown, render, to_json
-from kernels_bench.workers.messages import Catalogue, Failure, Reproduce, Reproduced
-from kernels_bench.workers.pool import Crew
-from kernels_bench.workers.process import WorkerError, read_catalogue
+from kernels_bench.records.results import ArmStart, Finished
+from kernels_bench.records.selection import Selection
+from kernels_bench.workers.pool import PARALLEL, Crew, catalogue_of
 from profiles.instruments.environment import Environment, read_environment_with
 from profiles.instruments.ranges import RangesNotRecorded
 
 INTERRUPTED_STATUS = 130
 
-PARALLEL = {"cuda": 6, "cpu": 2}
-"""Workers that verify at once: while one waits, compiles or uses one core only, another computes.
-
-Processes take turns on a GPU, so that more of them give little once all is compiled (180 cases on an H100: 29 s with
-one, 24 s with two, 23 s with three or five).
-"""
 
 _ROOM = 0.7
 """Of a GPU's memory, what all cases that are verified at once may take; reading orders and the processes take some."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What to do with a run beside showing it; ``-`` is standard output.
-
-    Attributes:
-        json: for the summary as JSON.
-        markdown: for the tables as Markdown.
-        into: a document between whose markers the overview is drawn anew.
-        replay: whether a profiler is to see parts of it once more, see `kernels_bench.commands.run.replay`.
-    """
-
-    json: str | None = None
-    markdown: str | None = None
-    into: str | None = None
-    replay: bool = False
-
-
-def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
-    """What could be run here; it takes seconds to find out, in which ``meanwhile`` is called.
-
-    Raises:
-        WorkerError: a plugin cannot be used.
-    """
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log", meanwhile, selection.timeout_s)
 
 
 def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs) -> int:
@@ -182,137 +136,3 @@ def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display, aga
         if again:
             with suppress(RangesNotRecorded):  # the workers said so already: without ranges they do not start
                 replay(plan, crew, read_records(run.path, samples=True), display)
-
-
-def report(directory: Path, outputs: Outputs) -> int:
-    """Show a run's tables and write the files asked for; returns the exit status that the run deserves.
-
-    Raises:
-        ResultsError: the directory is no run, or a file cannot be written.
-    """
-    summary = summary_of(directory)
-    texts = ((outputs.json, to_json), (outputs.markdown, markdown))
-    if "-" not in (outputs.json, outputs.markdown):
-        render(summary, terminal.console())
-    for target, text_of in texts:
-        if target is not None:
-            write(target, text_of(summary))
-    if outputs.into is not None:
-        _draw_into(Path(outputs.into), overview(summary), directory.resolve().name)
-    return exit_status(summary)
-
-
-def summary_of(directory: Path) -> RunSummary:
-    """What a run found out.
-
-    Raises:
-        ResultsError: the directory is no run, or is damaged.
-    """
-    records = list(read_records(directory))
-    return summarise_run(records, _facts(directory, read_manifest(directory), records))
-
-
-def _draw_into(document: Path, drawn: str, name: str) -> None:
-    try:
-        document.write_text(write_between(document.read_text(), drawn, name))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"cannot draw into {document}: {error}", status=3) from error
-
-
-def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) -> RunFacts:
-    provenance = {record.arm: record.provenance for record in records if isinstance(record, ArmStart)}
-    measured = [record for record in records if isinstance(record, Verification | Timing)]
-    done = {(record.kind, record.key) for record in measured}
-    selection, of_operators = manifest.selection, {record.case.operator for record in measured}
-    return RunFacts(
-        device=manifest.device,
-        arms=tuple(
-            ArmFact(
-                name=arm.name,
-                claims=arm.claims,
-                provenance=provenance.get(arm.name, ""),
-                unavailable=arm.unavailable,
-                plugin=arm.plugin,
-                default_for=arm.default_for,
-            )
-            for arm in manifest.arms
-        ),
-        directory=str(directory),
-        environment=manifest.environment,
-        seconds=sum(record.seconds for record in records if isinstance(record, Finished)) or None,
-        command=manifest.command,
-        missing=max(0, manifest.planned - len(done)),
-        relations_left_out=relations_left_out(selection.relation, of_operators, manifest.device),
-        sizes_left_out=manifest.schema_version < 3 and (selection.quick or selection.batch is not None),
-        partial_accepted=selection.partial,
-    )
-
-
-def write(target: str, text: str) -> None:
-    """Write a text to a file; ``-`` is standard output.
-
-    Raises:
-        ResultsError: the file cannot be written.
-    """
-    if target == "-":
-        print(text)
-        return
-    try:
-        Path(target).write_text(text + "\n")
-    except OSError as error:
-        raise ResultsError(f"cannot write {target}: {error.strerror}", status=3) from error
-
-
-def reproduce_one(
-    selection: Selection, universe: int, comparison: Comparison, console: Console
-) -> Counterexample | None:
-    """One comparison alone, in a worker of its own.
-
-    Raises:
-        UsageError: an unknown name or company.
-        WorkerError: the arm cannot do it.
-    """
-    plan = make_plan(catalogue_of(selection), selection)
-    for spec in (comparison.reference, comparison.company):
-        try:
-            make_company(spec, universe)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-    case = plan.cases[0]
-    request = Reproduce(
-        case=case,
-        seed=selection.seed,
-        universe=universe,
-        relation=plan.relations[0],
-        reference=comparison.reference,
-        company=comparison.company,
-        launch=comparison.launch,
-    )
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        Crew(plan.arms, Path(scratch), selection.timeout_s) as crew,
-    ):
-        crew.start()
-        reply = crew.ask(case.arm, request)
-    if isinstance(reply, Failure):
-        raise WorkerError(f"{case.key}: {reply.reason}")
-    assert isinstance(reply, Reproduced)
-    _show(case, comparison, reply.counterexample, console)
-    return reply.counterexample
-
-
-def _show(case: Case, comparison: Comparison, found: Counterexample | None, console: Console) -> None:
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    where = f"{case.key}: {comparison.company} ({comparison.launch}) against {comparison.reference}"
-    if found is None:
-        say(f"{where}: all bits agree")
-        return
-    say(f"{where}: {found.rows} of {found.rows_compared} rows differ, in {found.elements} elements")
-    say(
-        f"first: row {found.row}{at_token(found.token)} "
-        f"(position {found.reference.position}, then {found.company.position}), "
-        f"element {found.index}: {found.expected!r} ({found.expected_bits}) became {found.got!r} "
-        f"({found.got_bits}), which differ by {apart(found)}; at most by {most_apart(found)} anywhere"
-    )

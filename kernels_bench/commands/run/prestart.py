@@ -12,15 +12,13 @@ import shutil
 from pathlib import Path
 from typing import Self
 
-from kernels_bench.commands.workload import UsageError, make_plan
+from kernels_bench.commands.workload import make_plan
+from kernels_bench.console.errors import UsageError
 from kernels_bench.console.mistakes import PluginError
 from kernels_bench.records.cases import Device
-from kernels_bench.records.manifest import Selection
+from kernels_bench.records.selection import Selection
 from kernels_bench.workers.catalogue import catalogue
 from kernels_bench.workers.pool import Crew
-from profiles.instruments.telemetry import TelemetryUnavailable, open_telemetry
-
-_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 
 
 class HeadStart:
@@ -80,17 +78,3 @@ def hidden_beside(path: Path) -> Path:
     """A new name for a directory, on the file system on which ``path`` would be made."""
     parents = Path(os.path.abspath(path)).parents
     return next(parent for parent in parents if os.path.isdir(parent)) / f".samebits-{secrets.token_hex(4)}"
-
-
-def expected_gpu() -> Device | None:
-    """The first GPU that CUDA would show, as its driver tells of it; None where that cannot be said."""
-    if not any(map(os.path.exists, _DRIVERS)):  # then NVML need not be asked, nor loaded
-        return None
-    try:
-        with open_telemetry() as telemetry:
-            facts, capability = telemetry.facts(), telemetry.capability()
-    except TelemetryUnavailable:
-        return None
-    if capability is None:
-        return None
-    return Device(type="cuda", name=facts.name, capability=capability, uuid=facts.uuid.removeprefix("GPU-"))

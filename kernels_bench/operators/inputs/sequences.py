@@ -15,10 +15,9 @@ import numpy as np
 
 from kernels_bench.device.host_to_device import on_device
 from kernels_bench.device.lazy_torch import torch
-from kernels_bench.operators.base import Lines
 from kernels_bench.operators.inputs.rows import bell_at, hostile_rows
 from kernels_bench.records.cases import Shape
-from kernels_bench.relations.base import HOSTILE, STRANGER, Company, Ids
+from kernels_bench.relations.batch import HOSTILE, STRANGER, Company, Ids, Lines
 
 Mode = Literal["decode", "prefill", "mixed"]
 

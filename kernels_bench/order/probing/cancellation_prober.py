@@ -14,7 +14,7 @@ from kernels_bench.arms import Unsupported
 from kernels_bench.device.host_to_device import on_device
 from kernels_bench.order.probing.columns import confirm_layout, read_layout
 from kernels_bench.order.probing.prepared_questions import FRESH, Posed, pieces
-from kernels_bench.order.probing.prober import MOST_COLUMNS, Asker
+from kernels_bench.order.probing.prober import MOST_COLUMNS, Asker, Units
 from kernels_bench.order.probing.random_checks import check, fresh_probes
 from kernels_bench.order.reconstruct.cancellation import Inconsistent, RowsDiffer
 from kernels_bench.order.reconstruct.certificate import Questions, certificate, meeting_sizes
@@ -45,7 +45,6 @@ SCALES = {
     "fp16": Scale(2.0**-24, 2.0**15, 1 << 15),
 }
 
-Units = np.ndarray[tuple[int, int], np.dtype[np.int8]]
 """How many units each term of each question is, -1, 0 or 1: (questions, K)."""
 
 UnitsOf = Callable[[torch.Tensor], torch.Tensor]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from kernels_bench.order.probing.prober import OUT_OF_TIME
-from kernels_bench.order.reconstruct.cancellation import Inconsistent, RowsDiffer, reveal
-from kernels_bench.order.reconstruct.certificate import Mismatch, confirm
+from kernels_bench.order.probing.prober import CancellationQuestions
+from kernels_bench.order.reconstruct.cancellation import Inconsistent, OutOfTime, RowsDiffer, reveal
+from kernels_bench.order.reconstruct.certificate import confirm
 from kernels_bench.order.trees.by_column import Layout, Part
-from kernels_bench.order.trees.tree import Ints, Tree
-
-if TYPE_CHECKING:
-    from kernels_bench.order.probing.cancellation_prober import Prober
+from kernels_bench.order.trees.tree import Ints, Mismatch, Tree
 
 MOST_PARTS = 16
 """Orders among the columns of one launch that are told apart; kernels have a few paths for tiles at the
@@ -22,7 +17,7 @@ edge, and on a CPU one for every alignment of a column."""
 _PROBED, _SCREENS = 8, 24
 
 
-def read_layout(prober: Prober, seed: int) -> Layout:
+def read_layout(prober: CancellationQuestions, seed: int) -> Layout:
     """Read out every column's order: as one, or where the answers contradict each other, in parts.
 
     Raises:
@@ -31,17 +26,17 @@ def read_layout(prober: Prober, seed: int) -> Layout:
     try:
         return Layout((Part(prober.columns, _revealed(prober, seed)),))
     except Inconsistent as reason:
-        if str(reason) == OUT_OF_TIME or isinstance(reason, RowsDiffer) or len(prober.columns) < 2:
+        if isinstance(reason, (OutOfTime, RowsDiffer)) or len(prober.columns) < 2:
             raise
         parts = _parts(prober, seed, reason)
     return Layout(tuple(parts))
 
 
-def _revealed(prober: Prober, seed: int) -> Tree:
+def _revealed(prober: CancellationQuestions, seed: int) -> Tree:
     return reveal(prober.terms, prober.left, prober.counted, prober.width, seed)
 
 
-def _parts(prober: Prober, seed: int, reason: Inconsistent) -> list[Part]:
+def _parts(prober: CancellationQuestions, seed: int, reason: Inconsistent) -> list[Part]:
     """Read the order of the first columns, find all that have it, and go on with the others."""
     parts: list[Part] = []
     left = prober.columns
@@ -60,19 +55,19 @@ def _parts(prober: Prober, seed: int, reason: Inconsistent) -> list[Part]:
     return parts
 
 
-def _first_tree(prober: Prober, columns: Ints, seed: int) -> Tree:
+def _first_tree(prober: CancellationQuestions, columns: Ints, seed: int) -> Tree:
     """The order of the first of some columns, read with its neighbours' help if they have the same."""
     for count in (_PROBED, 1):
         try:
             with prober.within(columns[:count]):
                 return _revealed(prober, seed)
         except Inconsistent as reason:
-            if count == 1 or str(reason) == OUT_OF_TIME:
+            if count == 1 or isinstance(reason, OutOfTime):
                 raise
     raise AssertionError  # the loop returns or raises
 
 
-def _screen(prober: Prober, tree: Tree, seed: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _screen(prober: CancellationQuestions, tree: Tree, seed: int) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which of the columns answer as a tree has it, each asked some questions of its own."""
     draw = np.random.default_rng([seed, len(prober.columns)])
     agrees = np.ones(len(prober.columns), dtype=np.bool_)
@@ -85,7 +80,7 @@ def _screen(prober: Prober, tree: Tree, seed: int) -> np.ndarray[tuple[int], np.
     return agrees
 
 
-def confirm_layout(known: Layout, prober: Prober) -> Mismatch | None:
+def confirm_layout(known: Layout, prober: CancellationQuestions) -> Mismatch | None:
     """Whether all columns add in the orders that are known; None if they do."""
     if len(known.parts) == 1:
         return confirm(known.parts[0].tree, prober.left, prober.counted)

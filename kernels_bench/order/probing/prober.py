@@ -6,7 +6,8 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,17 +16,52 @@ from kernels_bench.arms import Unsupported
 from kernels_bench.operators import Operator, RowTensors
 from kernels_bench.order.probing.launches import EAGER, REPLAYED_FASTER, launched_in_turn
 from kernels_bench.order.probing.prepared_questions import Posed
-from kernels_bench.order.reconstruct.cancellation import Inconsistent
+from kernels_bench.order.reconstruct.cancellation import OutOfTime
+from kernels_bench.order.reconstruct.certificate import Left
 from kernels_bench.order.trees.by_column import Layout
+from kernels_bench.order.trees.tree import Ints
 from kernels_bench.records.cases import Precision, Shape
 
 Launch = Callable[[RowTensors, tuple[torch.Tensor, ...]], RowTensors]
 """Rows and weights to a kernel's results, see `Operator.by_row`."""
 
-OUT_OF_TIME = "not reached in the time given to it"
-
 MOST_COLUMNS = 1 << 13
 """Columns that are asked in one launch; of a model's vocabulary each launch draws so many."""
+
+
+Units = np.ndarray[tuple[int, int], np.dtype[np.int8]]
+
+
+class CancellationQuestions(Protocol):
+    """What is asked of a kernel of which two huge terms cancel each other; `cancellation_prober` asks it.
+
+    Attributes:
+        terms: how many a sum has, K.
+        columns: sums in which questions are asked.
+        counted: units that a result tells exactly.
+        left: how many units are left, in columns that are drawn.
+    """
+
+    terms: int
+    columns: Ints
+    counted: int
+
+    @property
+    def width(self) -> int:
+        """Pairs whose meeting a launch tells, about."""
+
+    @property
+    def left(self) -> Left:
+        """See `kernels_bench.order.reconstruct.certificate`."""
+
+    def within(self, columns: Ints) -> AbstractContextManager[None]:
+        """Ask in some columns only."""
+
+    def totals(self, first: Ints, second: Ints, units: Units) -> Ints:
+        """What is left of some units, of which two terms are huge."""
+
+    def each(self, first: Ints, second: Ints) -> Ints:
+        """Sizes of the nodes in which pairs of terms meet, one pair in each of the columns."""
 
 
 class Asker(ABC):
@@ -101,7 +137,7 @@ class Asker(ABC):
         """Sums of some terms (sums, K), as `Operator.added` gives them.
 
         Raises:
-            Inconsistent: time is over.
+            OutOfTime: time is over.
         """
         self._see_time()
         rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, self.m)
@@ -111,13 +147,13 @@ class Asker(ABC):
 
     def _see_time(self) -> None:
         if time.monotonic() > self._deadline:
-            raise Inconsistent(OUT_OF_TIME)
+            raise OutOfTime
 
     def gives(self, posed: Posed) -> torch.Tensor:
         """Whether every row answers as is foretold, in columns drawn anew: one boolean, on the device.
 
         Raises:
-            Inconsistent: time is over.
+            OutOfTime: time is over.
         """
         if not len(posed):
             return torch.ones((), dtype=torch.bool, device=self.device)

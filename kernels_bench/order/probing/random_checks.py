@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kernels_bench.order.probing.prober import CancellationQuestions
 from kernels_bench.order.reconstruct.cancellation import Inconsistent
 from kernels_bench.order.trees.tree import Ints, Tree
-
-if TYPE_CHECKING:
-    from kernels_bench.order.probing.cancellation_prober import Prober
 
 FEWEST = 64
 """Random probes that check every tree at every number of rows, at least."""
@@ -53,12 +50,12 @@ def probes(tree: Tree, count: int, most: int, seed: int) -> Probes:
     return Probes(first, second, units, expected_units.sum(1) - lost)
 
 
-def fresh_probes(prober: Prober, tree: Tree, seed: int) -> Probes:
+def fresh_probes(prober: CancellationQuestions, tree: Tree, seed: int) -> Probes:
     """As many as fit well into a launch."""
     return probes(tree, max(FEWEST, min(prober.width, 4 * FEWEST)), prober.counted, seed)
 
 
-def check(prober: Prober, tree: Tree, seed: int) -> None:
+def check(prober: CancellationQuestions, tree: Tree, seed: int) -> None:
     """Predict what fresh probes give, see `probes`.
 
     Raises:

@@ -14,12 +14,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from kernels_bench.order.reconstruct.certificate import Left, Mismatch, confirm, meeting_sizes
-from kernels_bench.order.trees.tree import Ints, Tree, tree
+from kernels_bench.order.reconstruct.certificate import Left, confirm, meeting_sizes
+from kernels_bench.order.trees.tree import Ints, Mismatch, Tree, tree
 
 
 class Inconsistent(Exception):  # noqa: N818 - a finding about the kernel, not an error of ours
     """Answers that no summation tree gives; the message says what."""
+
+
+class OutOfTime(Inconsistent):
+    """No answer, since the time given to the questions is over."""
+
+    def __init__(self) -> None:
+        super().__init__("not reached in the time given to it")
 
 
 class RowsDiffer(Inconsistent):

@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 
-from kernels_bench.order.trees.tree import Ints, Tree
+from kernels_bench.order.trees.tree import Ints, Mismatch, Tree
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,31 +103,6 @@ def _pairs_of_many(known: Tree) -> Ints:
 
 def _bounds(begin: Ints, end: Ints, nodes: Ints) -> Ints:
     return np.stack([begin[nodes], end[nodes]], 1)
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """A pair of terms that does not meet where the known tree has it.
-
-    Attributes:
-        first: a term.
-        second: another.
-        expected: terms below the node in which they meet, by the known tree.
-        got: by the kernel; the same number where they are other terms.
-    """
-
-    first: int
-    second: int
-    expected: int
-    got: int
-
-    @property
-    def words(self) -> str:
-        """In a sentence."""
-        met = f"terms {self.first} and {self.second} meet in a sum of "
-        if self.got == self.expected:
-            return f"{met}other terms, {self.got} as well"
-        return f"{met}{self.got} terms instead of {self.expected}"
 
 
 def confirm(known: Tree, left: Left, most: int) -> Mismatch | None:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kernels_bench.order.reconstruct.certificate import Mismatch
 from kernels_bench.order.trees.description import sentence
-from kernels_bench.order.trees.tree import Ints, Tree
+from kernels_bench.order.trees.tree import Ints, Mismatch, Tree
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,3 +137,28 @@ def tree(terms: int, groups: Sequence[Sequence[int]]) -> Tree:
     number_of = {**{leaf: leaf for leaf in range(terms)}, **{old: new for new, old in enumerate(ranked, terms)}}
     children = (sorted(groups[old - terms], key=lambda child: firsts[child]) for old in ranked)
     return Tree(terms, tuple(tuple(number_of[child] for child in group) for group in children))
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """A pair of terms that does not meet where the known tree has it.
+
+    Attributes:
+        first: a term.
+        second: another.
+        expected: terms below the node in which they meet, by the known tree.
+        got: by the kernel; the same number where they are other terms.
+    """
+
+    first: int
+    second: int
+    expected: int
+    got: int
+
+    @property
+    def words(self) -> str:
+        """In a sentence."""
+        met = f"terms {self.first} and {self.second} meet in a sum of "
+        if self.got == self.expected:
+            return f"{met}other terms, {self.got} as well"
+        return f"{met}{self.got} terms instead of {self.expected}"

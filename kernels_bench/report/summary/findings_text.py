@@ -5,29 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
-from kernels_bench.records.cases import Case, at_token
-from kernels_bench.records.rerun_commands import command_line
+from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import CompanyRef, Counterexample, Order, RelationResult
-from kernels_bench.report.summary.schema import RunFacts
 
 MOST_ULP = 4096
 """Of more ULPs the number tells little but that zero is near."""
-
-
-def rerun_command(case: Case, plugin: str | None = None) -> str:
-    """The command that measures one case alone."""
-    return command_line(options=_alone(case) | {"plugin": plugin})
-
-
-def order_command(case: Case, order: Order, plugin: str | None = None) -> str:
-    """The command that reads a case's orders at the M between which they change, or at all if rows of one M differ."""
-    batch = ",".join(str(one.sizes[0]) for one in order.found) if len(order.found) > 1 else None
-    return command_line("order", options=_alone(case) | {"batch": batch, "plugin": plugin})
-
-
-def _alone(case: Case) -> dict[str, str | None]:
-    """What chooses a case."""
-    return {"op": case.operator, "arm": case.arm, "shapes": case.shape.token, "dtype": str(case.precision)}
 
 
 def describe_order(order: Order) -> str:
@@ -122,8 +104,3 @@ def extent(result: RelationResult) -> str:
         return ""
     rows = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
     return f"; {len(sizes)} of {result.companies} companies differ, of {rows} rows"
-
-
-def plugin_of(arm: str, facts: RunFacts) -> str | None:
-    """Path of the user's file that an arm comes from, if any."""
-    return next((known.plugin for known in facts.arms if known.name == arm), None)

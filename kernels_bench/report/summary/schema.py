@@ -10,9 +10,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from kernels_bench.records.cases import Case, Claims, Device, Record, claimed
+from kernels_bench.records.cases import Case, Claims, Device, claimed
 from kernels_bench.records.results import Ceiling, Counterexample
 from profiles.instruments.environment import Environment
+from profiles.run_files.record import Record
 
 SUMMARY_SCHEMA_VERSION = 3
 
@@ -335,3 +336,8 @@ class RunSummary(Record):
         claims = [arm.claims for arm in self.arms if arm.claims]
         some_m = self.facts.sizes_left_out and bool(claims)
         return some_m or any(claimed(one, relation) for one in claims for relation in left_out)
+
+
+def plugin_of(arm: str, facts: RunFacts) -> str | None:
+    """Path of the user's file that an arm comes from, if any."""
+    return next((known.plugin for known in facts.arms if known.name == arm), None)

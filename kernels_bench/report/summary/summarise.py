@@ -2,37 +2,29 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kernels_bench.operators import operators
-from kernels_bench.records.cases import Claims, Load, claimed
-from kernels_bench.records.latest_records import Found, State, gather, median_us
-from kernels_bench.records.results import AnyRecord, Ceiling, Timing, Verification
+from kernels_bench.records.cases import Claims, claimed
+from kernels_bench.records.latest_records import Found, gather
+from kernels_bench.records.rerun_commands import order_command, rerun_command
+from kernels_bench.records.results import AnyRecord, Timing, Verification
 from kernels_bench.report.summary.broken_relations import breakages
 from kernels_bench.report.summary.coverage import tried
-from kernels_bench.report.summary.findings_text import (
-    describe,
-    describe_order,
-    extent,
-    order_command,
-    plugin_of,
-    rerun_command,
-)
+from kernels_bench.report.summary.findings_text import describe, describe_order, extent
 from kernels_bench.report.summary.schema import (
     HEADLINE_SIZES,
     VERDICTS,
     ArmSummary,
-    CeilingShare,
     Finding,
     OperatorSummary,
     RunFacts,
     RunSummary,
     SameBits,
-    Speed,
+    plugin_of,
 )
+from kernels_bench.report.summary.speed import share_of_ceiling, speed_over
 from kernels_bench.report.summary.warnings import notices
 
 
@@ -99,17 +91,6 @@ def unmeasured(summary: RunSummary) -> bool:
 def broken_promises(summary: RunSummary) -> tuple[str, ...]:
     """The arms that broke a relation which they claim to keep."""
     return tuple(arm.arm for arm in summary.arms if arm.broken_claims)
-
-
-def geometric_mean(ratios: Sequence[float]) -> float:
-    """The geometric mean; exactly 1 for ratios that are all exactly 1.
-
-    Raises:
-        ValueError: no ratio, or one that is not positive.
-    """
-    if not ratios:
-        raise ValueError("no ratio to average")
-    return math.exp(math.fsum(math.log(ratio) for ratio in ratios) / len(ratios))
 
 
 def _in_order(names: Collection[str]) -> list[str]:
@@ -195,9 +176,9 @@ def _arm(
         undecided_claims=sum(_leaves_a_claim_open(verification, claims) for verification in verified),
         breakages=breakages(verified),
         findings=tuple(_findings(verified, plugin)),
-        warm=_speed(measured, base, "warm"),
-        cold=_speed(measured, base, "cold"),
-        ceiling=_ceiling_share(measured, found.ceiling),
+        warm=speed_over(measured, base, "warm"),
+        cold=speed_over(measured, base, "cold"),
+        ceiling=share_of_ceiling(measured, found.ceiling),
         same_bits=tuple(_same_bits(name, digests)),
         timed=len(measured),
         failed=statuses["failed"] + sum(result.status == "failed" for result in relations),
@@ -247,64 +228,6 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
 
 
 # --- speed -------------------------------------------------------------------------------------------------
-
-
-def _speed(timed: Sequence[Timing], base: Sequence[Timing], state: State) -> Speed | None:
-    def medians(timings: Sequence[Timing]) -> dict[tuple[str, Load], float]:
-        values = {(t.case.without_arm, t.load): median_us(t, state) for t in timings}
-        return {key: us for key, us in values.items() if us is not None}
-
-    ours, default = medians(timed), medians(base)
-    ratios = {key: default[key] / us for key, us in ours.items() if key in default}
-    if not ratios:
-        return None
-    by_m: dict[int, list[float]] = {}
-    by_length: dict[int, list[float]] = {}
-    for (_, load), ratio in ratios.items():
-        by_m.setdefault(load.m, []).append(ratio)
-        if load.length is not None:
-            by_length.setdefault(load.length, []).append(ratio)
-    return Speed(
-        ratio=geometric_mean(list(ratios.values())),
-        by_m={m: geometric_mean(by_m[m]) for m in sorted(by_m)},
-        by_length={length: geometric_mean(by_length[length]) for length in sorted(by_length)},
-        cases=len({case for case, _ in ratios}),
-        timings=len(ratios),
-    )
-
-
-def _ceiling_share(timed: Iterable[Timing], ceiling: Ceiling | None) -> CeilingShare | None:
-    if ceiling is None:
-        return None
-    known = [(timing.length, share) for timing in timed if (share := ceiling_share(timing, ceiling)) is not None]
-    if not known:
-        return None
-    shares = [share for _, share in known]
-    by_length: dict[int, list[float]] = {}
-    for length, share in known:
-        if length is not None:
-            by_length.setdefault(length, []).append(share)
-    return CeilingShare(
-        median=statistics.median(shares),
-        best=max(shares),
-        timings=len(shares),
-        by_length={length: statistics.median(by_length[length]) for length in sorted(by_length)},
-    )
-
-
-def ceiling_share(timing: Timing, ceiling: Ceiling) -> float | None:
-    """The least time that the device needs for one timing, as a share of the time taken; None if unknown.
-
-    What is bound by bandwidth is judged by its cold time, since warm data may come from L2 and beat the bus.
-    """
-    peak = ceiling.tflop_s.get(timing.case.precision.input, 0.0)
-    if not ceiling.bandwidth_gb_s > 0 or not peak > 0:
-        return None
-    moving_us = timing.bytes_moved / ceiling.bandwidth_gb_s / 1e3
-    computing_us = timing.operations / peak / 1e6
-    taken_us = median_us(timing, "cold" if moving_us >= computing_us else "warm")
-    least_us = max(moving_us, computing_us)
-    return least_us / taken_us if taken_us is not None and least_us > 0 else None
 
 
 # --- same bits ---------------------------------------------------------------------------------------------

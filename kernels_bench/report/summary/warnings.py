@@ -10,9 +10,9 @@ from typing import Literal
 
 from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.latest_records import Found, usable
+from kernels_bench.records.rerun_commands import rerun_command
 from kernels_bench.records.results import RelationResult, Timing, Verification
-from kernels_bench.report.summary.findings_text import plugin_of, rerun_command
-from kernels_bench.report.summary.schema import NOTICE_KINDS, Notice, NoticeKind, RunFacts
+from kernels_bench.report.summary.schema import NOTICE_KINDS, Notice, NoticeKind, RunFacts, plugin_of
 
 _THROTTLE_REMEDIES = {
     "sw_power_cap": "the card is at its power limit; trust ratios rather than times, or give it more room",

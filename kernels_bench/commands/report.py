@@ -1,0 +1,113 @@
+"""``report``: show a run's tables again, and write them to files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kernels_bench.console import terminal
+from kernels_bench.records.manifest import Manifest, ResultsError, read_manifest, read_records
+from kernels_bench.records.results import AnyRecord, ArmStart, Finished, Timing, Verification
+from kernels_bench.report.markdown import markdown
+from kernels_bench.report.readme_table import overview, write_between
+from kernels_bench.report.summary.coverage import relations_left_out
+from kernels_bench.report.summary.schema import ArmFact, RunFacts, RunSummary
+from kernels_bench.report.summary.summarise import exit_status, summarise_run
+from kernels_bench.report.terminal import render, to_json
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What to do with a run beside showing it; ``-`` is standard output.
+
+    Attributes:
+        json: for the summary as JSON.
+        markdown: for the tables as Markdown.
+        into: a document between whose markers the overview is drawn anew.
+        replay: whether a profiler is to see parts of it once more, see `kernels_bench.commands.run.replay`.
+    """
+
+    json: str | None = None
+    markdown: str | None = None
+    into: str | None = None
+    replay: bool = False
+
+
+def report(directory: Path, outputs: Outputs) -> int:
+    """Show a run's tables and write the files asked for; returns the exit status that the run deserves.
+
+    Raises:
+        ResultsError: the directory is no run, or a file cannot be written.
+    """
+    summary = summary_of(directory)
+    texts = ((outputs.json, to_json), (outputs.markdown, markdown))
+    if "-" not in (outputs.json, outputs.markdown):
+        render(summary, terminal.console())
+    for target, text_of in texts:
+        if target is not None:
+            write(target, text_of(summary))
+    if outputs.into is not None:
+        _draw_into(Path(outputs.into), overview(summary), directory.resolve().name)
+    return exit_status(summary)
+
+
+def summary_of(directory: Path) -> RunSummary:
+    """What a run found out.
+
+    Raises:
+        ResultsError: the directory is no run, or is damaged.
+    """
+    records = list(read_records(directory))
+    return summarise_run(records, _facts(directory, read_manifest(directory), records))
+
+
+def _draw_into(document: Path, drawn: str, name: str) -> None:
+    try:
+        document.write_text(write_between(document.read_text(), drawn, name))
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"cannot draw into {document}: {error}", status=3) from error
+
+
+def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) -> RunFacts:
+    provenance = {record.arm: record.provenance for record in records if isinstance(record, ArmStart)}
+    measured = [record for record in records if isinstance(record, Verification | Timing)]
+    done = {(record.kind, record.key) for record in measured}
+    selection, of_operators = manifest.selection, {record.case.operator for record in measured}
+    return RunFacts(
+        device=manifest.device,
+        arms=tuple(
+            ArmFact(
+                name=arm.name,
+                claims=arm.claims,
+                provenance=provenance.get(arm.name, ""),
+                unavailable=arm.unavailable,
+                plugin=arm.plugin,
+                default_for=arm.default_for,
+            )
+            for arm in manifest.arms
+        ),
+        directory=str(directory),
+        environment=manifest.environment,
+        seconds=sum(record.seconds for record in records if isinstance(record, Finished)) or None,
+        command=manifest.command,
+        missing=max(0, manifest.planned - len(done)),
+        relations_left_out=relations_left_out(selection.relation, of_operators, manifest.device),
+        sizes_left_out=manifest.schema_version < 3 and (selection.quick or selection.batch is not None),
+        partial_accepted=selection.partial,
+    )
+
+
+def write(target: str, text: str) -> None:
+    """Write a text to a file; ``-`` is standard output.
+
+    Raises:
+        ResultsError: the file cannot be written.
+    """
+    if target == "-":
+        print(text)
+        return
+    try:
+        Path(target).write_text(text + "\n")
+    except OSError as error:
+        raise ResultsError(f"cannot write {target}: {error.strerror}", status=3) from error

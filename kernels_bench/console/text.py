@@ -1,0 +1,23 @@
+"""Text that can be shown: printable, on one line, with the nearest known names."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def printable(text: str) -> str:
+    """Text from a kernel or a plugin, without what could steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text).strip()
+
+
+def first_line(error: BaseException) -> str:
+    """An error's own first line, or its type where it has none."""
+    return next((line for text in str(error).splitlines() if (line := printable(text))), type(error).__name__)
+
+
+def suggestion(name: str, known: Iterable[str], most: int = 3) -> str:
+    """The nearest known names, at most so many, or all of them where none is near, as the end of a sentence."""
+    names = list(known)
+    near = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(names)}"

@@ -1,0 +1,81 @@
+"""Times calls by the host's clock, where there is no GPU."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from kernels_bench.timing.meter import Call, Meter, within_turn
+
+_MOST_CALLS = 1000
+
+
+class HostStopwatch:
+    """The CPU's clock around calls on the CPU."""
+
+    full_clock_mhz = 0.0
+    cold_meters = 1
+    sample_us = 300.0
+    _CACHE_BYTES = 64 << 20
+
+    def __init__(self) -> None:
+        self._other_data = torch.zeros(self._CACHE_BYTES // 8, dtype=torch.int64)
+        # With the data the interpreter goes cold too; what that costs an empty call is no kernel's.
+        empty = HostMeter(_nothing, 1, self._spoil)
+        self._cold_overhead_us = statistics.median(us for _ in range(4) for us, _ in empty.take(rest=False))
+
+    def _spoil(self) -> None:
+        self._other_data.add_(1)
+
+    def estimate_us(self, call: Call) -> float:
+        """The second of two calls."""
+        call()
+        return max(0.5, host_us(call))
+
+    def warm(self, call: Call, estimate_us: float) -> Meter:
+        """The mean over back-to-back calls."""
+        call()
+        return HostMeter(call, max(1, min(_MOST_CALLS, round(self.sample_us / estimate_us))), None)
+
+    def cold(self, call: Call, estimate_us: float) -> Meter:
+        """One call after reading and writing more than the last level of cache holds."""
+        return HostMeter(call, 1, self._spoil, self._cold_overhead_us)
+
+
+def _nothing() -> None:
+    """What a cold sample costs without a kernel."""
+
+
+def host_us(call: Call) -> float:
+    """One call by the CPU's clock, in microseconds."""
+    start = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start) / 1e3
+
+
+@dataclass
+class HostMeter:
+    """Samples by the CPU's clock; see `Meter`."""
+
+    call: Call
+    calls: int
+    spoil: Call | None
+    overhead_us: float = 0.0
+    method: str = "host"
+
+    def take(self, rest: bool) -> list[tuple[float, float | None]]:
+        """Up to four warm samples, or two cold ones."""
+        return [(self._sample(), None) for _ in within_turn(4 if self.spoil is None else 2)]
+
+    def _sample(self) -> float:
+        if self.spoil is not None:
+            self.spoil()
+
+        def repeated() -> None:
+            for _ in range(self.calls):
+                self.call()
+
+        return max(0.0, host_us(repeated) / self.calls - self.overhead_us)

@@ -1,0 +1,65 @@
+"""How long a process lives: no longer than its parent, nor than its parent's requests."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel end this process with its parent, even in the middle of a kernel that hangs."""
+    _told_of_parents_death(signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked
+        sys.exit(0)
+
+
+def _told_of_parents_death(by: signal.Signals) -> bool:
+    """Whether the kernel will send this process a signal when its parent ends; Linux alone can."""
+    with contextlib.suppress(OSError, AttributeError):
+        return bool(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by) == 0)
+    return False
+
+
+def take_descendants_along() -> None:
+    """Have all processes that this one will start end with it, however it ends.
+
+    The kernel tells a process of its parent's death, but who was started by others' code never asked.  So this process
+    becomes the first of a group, and a second one, which does nothing else, kills the group when it is gone.  To be
+    called before there are threads.
+    """
+    os.setpgid(0, 0)
+    leader = os.getpid()
+    if os.fork():
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1, signal.SIGTERM, signal.SIGINT})
+    if not _told_of_parents_death(signal.SIGUSR1):
+        os._exit(0)
+    if os.getppid() == leader:
+        signal.sigwait({signal.SIGUSR1})
+    os.killpg(leader, signal.SIGKILL)  # and itself with it
+
+
+def attach() -> Connection:
+    """The connection whose file descriptor stands on the command line, before the parent's process id."""
+    descriptor, parent = (int(word) for word in sys.argv[1:3])
+    die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    return Connection(descriptor)
+
+
+def requests(connection: Connection) -> Iterator[Any]:
+    """What the parent asks, until it hangs up."""
+    while True:
+        try:
+            request = connection.recv()
+        except (EOFError, OSError):
+            return
+        yield request
