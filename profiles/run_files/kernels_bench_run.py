@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from profiles.errors import ReportError
+from profiles.instruments.range_names import TimedRange
 
 MANIFEST, RECORDS = "run.json", "records.jsonl"
 SCHEMA_VERSIONS = (2, 3)
@@ -144,7 +145,7 @@ class Timed:
     def message(self) -> str:
         """What its ranges are called."""
         case = self.case
-        return f"{case.arm}/{case.operator}/{case.shape},{case.precision}/{self.load}"
+        return TimedRange(case.arm, case.operator, case.shape, case.precision, self.load).message
 
 
 @dataclass(frozen=True)
