@@ -49,7 +49,7 @@ def test_the_messages_are_those_that_reports_hold() -> None:
 
 
 @pytest.mark.parametrize(
-    "message", ["", "company/", "company/a", "trial/", "trial/a", "trial/a/b", "replay", "ceiling"]
+    "message", ["", "company/", "company/a", "trial/", "trial/a", "trial/a/b", "trial/a/07", "replay", "ceiling"]
 )
 def test_what_is_cut_off_is_no_range_of_ours(message: str) -> None:
     assert BatchRange.read(message) is None

@@ -15,7 +15,7 @@ from kernels_bench.records.manifest import RECORDS, read_records
 from kernels_bench.records.results import Timing, Verification
 from profiles.analysis.analyse import analyse
 from profiles.capture.recorder import after_the_run
-from profiles.instruments.ranges import REPLAY
+from profiles.instruments.range_names import REPLAY
 
 VARIES = ("--arm", "varies,samebits", "--plugin", PLUGINS / "varies.py")
 ARGUMENTS = ("--op", "mm", *VARIES, "--shapes", "64,96", "--dtype", "fp32", "--batch", "1,16")
