@@ -18,10 +18,10 @@ from kernels_bench.workers.pool import catalogue_of
 
 WITHOUT_TORCH = """
 import sys
-from kernels_bench.cases import Device
-from kernels_bench.catalogue import catalogue
-from kernels_bench.plan import make_plan
-from kernels_bench.results import Selection
+from kernels_bench.records.cases import Device
+from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.commands.workload import make_plan
+from kernels_bench.records.selection import Selection
 h100 = Device(type="cuda", name="NVIDIA H100 80GB HBM3", capability=(9, 0), uuid="0-1-2")
 for selection in (Selection(), Selection(quick=True), Selection(op=("attention", "gemm"))):
     plan = make_plan(catalogue(h100), selection)
@@ -43,7 +43,7 @@ def test_a_worker_says_what_is_expected_of_its_device() -> None:
 
 OPERATOR = """
 from kernels_bench.operators.base import Operator
-from kernels_bench.cases import Shape
+from kernels_bench.records.cases import Shape
 
 
 class Mine(Operator):

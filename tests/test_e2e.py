@@ -820,7 +820,7 @@ def echo() -> Iterator[int]:
 
 ASK = """
 import sys, urllib.request
-from e2e.online import opened
+from e2e.engine.online.client import opened
 print(opened(urllib.request.Request(sys.argv[1]), 20).read().decode())
 """
 

@@ -105,7 +105,7 @@ def test_lines_after_an_error_do_not_hide_it(after: list[str]) -> None:
 
 PRINTING = """
 import os, sys
-from e2e.causes import Printed
+from e2e.engine.error_causes import Printed
 print("before", file=sys.stderr, flush=True)
 printed = Printed()
 os.system("echo a child >&2")

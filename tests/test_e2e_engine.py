@@ -109,10 +109,10 @@ def test_both_arms_are_given_the_same_batches(both: Done) -> None:
 
 STEPS = """
 import sys
-from e2e.offline import Offline
-from e2e.prompts import batch, needles
-from e2e.protocol import StartEngine
-from e2e.trials import STAGGERED
+from e2e.engine.offline import Offline
+from e2e.workload.prompts import batch, needles
+from e2e.workload.messages import StartEngine
+from e2e.workload.trials import STAGGERED
 
 request = StartEngine.model_validate_json(sys.stdin.read())
 engine = Offline(request)

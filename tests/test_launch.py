@@ -14,7 +14,7 @@ from test_cli import environment, wait_until
 
 STARTS = """
 import subprocess, sys, time
-from kernels_bench.launch import take_descendants_along
+from kernels_bench.workers.lifetime import take_descendants_along
 {first}
 # As libraries do: a process of their own, which starts another one.
 inner = "import subprocess, sys, time; print(subprocess.Popen(['sleep', '600']).pid, flush=True); time.sleep(600)"

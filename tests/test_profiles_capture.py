@@ -275,7 +275,7 @@ def test_the_profile_command_without_a_range() -> None:
 SCRIPT = """
 import sys
 import torch
-from profiles.ranges import Ranges
+from profiles.instruments.ranges import Ranges
 
 ranges = Ranges("mine")
 assert ranges.recorded

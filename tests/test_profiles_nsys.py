@@ -28,7 +28,7 @@ pytestmark = [
 ]
 
 RANGES = """
-from profiles.ranges import Ranges
+from profiles.instruments.ranges import Ranges
 ranges = Ranges("mine")
 assert ranges.recorded
 for m in (1, 16):

@@ -71,8 +71,8 @@ def test_a_million_kernels(tmp_path: Path) -> None:
 PROGRAM = """
 import resource, sys
 from pathlib import Path
-from profiles.analysis import analyse
-from profiles.tables import write_csv
+from profiles.analysis.analyse import analyse
+from profiles.output.csv_table import write_csv
 
 found = analyse(Path(sys.argv[1]))
 with open(sys.argv[2], "w") as file:

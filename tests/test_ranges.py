@@ -61,7 +61,7 @@ int InitializeInjectionNvtx2(const void *(*get_export_table)(uint32_t)) {
 """
 
 PROGRAM = """
-from profiles.ranges import Ranges
+from profiles.instruments.ranges import Ranges
 
 ranges = Ranges("kernels_bench")
 assert ranges.recorded

@@ -230,7 +230,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from test_results import manifest, verification
-from kernels_bench.results import RunDirectory
+from kernels_bench.records.manifest import RunDirectory
 run = RunDirectory.create(Path(sys.argv[1]), manifest())
 print("up", flush=True)
 while True:
@@ -448,7 +448,7 @@ def test_default_directories_do_not_collide(tmp_path: Path, monkeypatch: pytest.
 HOLDER = """
 import sys, time
 from pathlib import Path
-from kernels_bench.results import RunDirectory
+from kernels_bench.records.manifest import RunDirectory
 run = RunDirectory.resume(Path(sys.argv[1]))
 print("holds", flush=True)
 time.sleep(600)
@@ -489,7 +489,7 @@ FILLER = """
 import resource, sys
 from pathlib import Path
 from test_results import timing
-from kernels_bench.results import RECORDS, ResultsError, RunDirectory
+from kernels_bench.records.manifest import RECORDS, ResultsError, RunDirectory
 path = Path(sys.argv[1])
 run = RunDirectory.resume(path)
 room = (path / RECORDS).stat().st_size + int(sys.argv[2])

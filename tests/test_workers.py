@@ -377,7 +377,8 @@ def test_what_a_kernel_started_ends_with_the_command_however_it_ends(tmp_path: P
 ONE_WORKER = """
 import sys, time
 from pathlib import Path
-from kernels_bench.workers import Worker, the_guard
+from kernels_bench.workers.process import Worker
+from kernels_bench.workers.orphan_guard import the_guard
 worker = Worker("any", {}, Path(sys.argv[1]))
 worker.kill()
 print(the_guard()._process.pid, flush=True)
@@ -404,7 +405,7 @@ def test_the_guard_ends_at_once_with_a_command_that_ends_by_itself(tmp_path: Pat
 LONG_LOG = """
 import re, sys
 from pathlib import Path
-from kernels_bench.workers import Worker
+from kernels_bench.workers.process import Worker
 log = Path(sys.argv[1])
 worker = Worker("any", {}, log)
 with log.open("ab") as file:
