@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from profiles.run_files.published_schema import described
 from profiles.run_files.record import Record
 
 MANIFEST, RECORDS = "run.json", "records.jsonl"
@@ -111,8 +112,8 @@ class Format(Generic[M, R]):
         """JSON Schema of ``run.json`` (``manifest``) and of a line of ``records.jsonl`` (``record``)."""
         return {
             "schema_version": self.version,
-            "manifest": self.manifest.model_json_schema(mode="serialization"),
-            "record": self.records.json_schema(mode="serialization"),
+            "manifest": described(self.manifest.model_json_schema(mode="serialization")),
+            "record": described(self.records.json_schema(mode="serialization")),
         }
 
 
