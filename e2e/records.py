@@ -56,6 +56,7 @@ class Started(Record):
     """An engine that is up.
 
     Attributes:
+        kind: tells it from records of other kinds.
         arm: its name.
         init_s: until it was ready to generate.
         provenance: version of vLLM, attention backend and what else was decided for it.
@@ -75,6 +76,7 @@ class Alone(Record):
     """The needles one by one, each the whole batch; twice, since only a repeatable engine can be judged.
 
     Attributes:
+        kind: tells it from records of other kinds.
         arm: its name.
         answers: first of all needles, then of all again.
     """
@@ -88,6 +90,7 @@ class Trial(Record):
     """The needles in a batch.
 
     Attributes:
+        kind: tells it from records of other kinds.
         arm: its name.
         trial: its number; -2 where the sequences came one after another (`e2e.workload.trials.STAGGERED`).
         batch_size: sequences.
@@ -115,6 +118,7 @@ class Lost(Record):
     """An arm that could not go on.
 
     Attributes:
+        kind: tells it from records of other kinds.
         arm: its name.
         status: ``unsupported``: there is no such thing here; ``failed``: it broke.
         reason: one line.
@@ -130,6 +134,7 @@ class Finished(Record):
     """The end of a command that wrote to the run.
 
     Attributes:
+        kind: tells it from records of other kinds.
         seconds: wall time of the command.
     """
 

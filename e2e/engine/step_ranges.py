@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from typing import Any
 
+from profiles.instruments.range_names import EngineRange
 from profiles.instruments.ranges import Ranges
 
 OnStep = Callable[[int, int], None]
@@ -23,26 +25,26 @@ class StepRanges:
 
     def __init__(self, ranges: Ranges) -> None:
         self._ranges = ranges
-        self._trial = ""
+        self._trial: EngineRange | None = None
         self._open: AbstractContextManager[None] | None = None
 
     def begin(self, tokens: int, sequences: int) -> None:
         """A step begins, and with it the last one has ended; outside a trial nothing is recorded."""
         self._end()
         if self._trial and tokens:
-            phase = "prefill" if tokens > sequences else "decode"
-            self._open = self._ranges.range(f"{phase}/{self._trial}", category=phase, payload=tokens)
+            step = replace(self._trial, category="prefill" if tokens > sequences else "decode")
+            self._open = self._ranges.range(step.message, category=step.category, payload=tokens)
             self._open.__enter__()
 
     @contextmanager
-    def of(self, trial: str) -> Iterator[None]:
-        """The steps in this context belong to a trial, ``ARM/TRIAL``."""
+    def of(self, trial: EngineRange | None) -> Iterator[None]:
+        """The steps in this context belong to a trial; those of None are not recorded."""
         self._trial = trial
         try:
             yield
         finally:
             self._end()
-            self._trial = ""
+            self._trial = None
 
     def _end(self) -> None:
         if self._open is not None:

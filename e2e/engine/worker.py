@@ -20,6 +20,7 @@ from e2e.workload.prompts import Batch, batch, needles, watched
 from e2e.workload.trials import STAGGERED, WARM_UP
 from kernels_bench.workers.lifetime import requests
 from kernels_bench.workers.messages import Failure
+from profiles.instruments.range_names import ENGINES, EngineRange, phase
 from profiles.instruments.ranges import Ranges
 from profiles.run_files.record import Record
 
@@ -41,8 +42,8 @@ class Engine:
     def __init__(self, arm: ArmName, options: Options, start: Callable[[], Backend]) -> None:
         began = time.perf_counter()
         self._arm, self._options = arm, options
-        self._ranges = Ranges("e2e")
-        with self._ranges.range(f"start/{arm}", category="phase"):
+        self._ranges = Ranges(ENGINES)
+        with self._ranges.range(phase("start", arm), category="phase"):
             self._backend = start()
         self._steps = StepRanges(self._ranges)
         if self._ranges.recorded:
@@ -62,7 +63,7 @@ class Engine:
 
     def alone(self) -> Alone:
         """Every needle as a batch of its own, and once more."""
-        with self._ranges.range(f"alone/{self._arm}", category="phase"):
+        with self._ranges.range(phase("alone", self._arm), category="phase"):
             answers = [
                 _answer(number, self._backend.generate([needle], (0,) if watched(self._options, needle) else ())[0])
                 for _ in range(2)
@@ -74,8 +75,9 @@ class Engine:
         """One batch; of the arm ``serial`` one sequence at a time."""
         asked = batch(self._options, number, self._needles, self._backend.vocabulary)
         category = _CATEGORIES.get(number, "trial")
-        whole = self._ranges.range(f"{category}/{self._arm}/{number}", category=category, payload=len(asked.prompts))
-        steps = self._steps.of(f"{self._arm}/{number}" if category == "trial" else "")
+        around = EngineRange(category, self._arm, number)
+        whole = self._ranges.range(around.message, category=category, payload=len(asked.prompts))
+        steps = self._steps.of(around if category == "trial" else None)
         with whole, steps:
             started = time.perf_counter()
             outputs = self._outputs(asked)

@@ -23,6 +23,10 @@ class Precision(Record):
     """The dtype of an operator's inputs and that of its result.
 
     Written ``bf16`` where they are the same and ``bf16:fp32`` where a 16-bit input gives an fp32 result.
+
+    Attributes:
+        input: dtype of the inputs, by its short name.
+        output: dtype of the result, likewise.
     """
 
     input: str
@@ -136,7 +140,14 @@ class Load(Record):
 
 
 class Case(Record):
-    """One arm's implementation of one operator at one shape and precision."""
+    """One arm's implementation of one operator at one shape and precision.
+
+    Attributes:
+        arm: who computes it.
+        operator: what is computed.
+        shape: its fixed sizes.
+        precision: the dtypes of its inputs and its result.
+    """
 
     arm: str
     operator: str

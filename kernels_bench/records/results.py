@@ -172,6 +172,7 @@ class Verification(Record):
     """The bits of one case.
 
     Attributes:
+        kind: tells it from records of other kinds.
         case: what was verified.
         status: how it ended.
         reason: for every status but ``measured``.
@@ -275,6 +276,7 @@ class Timing(Record):
     """The speed of one case at one M.
 
     Attributes:
+        kind: tells it from records of other kinds.
         case: what was timed.
         m: number of rows.
         length: tokens of every sequence, where rows are sequences; None elsewhere.
@@ -326,6 +328,7 @@ class Ceiling(Record):
     """What the device can do at most, measured in the same run by the default arm.
 
     Attributes:
+        kind: tells it from records of other kinds.
         bandwidth_gb_s: the faster of reading a large buffer and of copying it (bytes read plus bytes written), in
             10^9 bytes a second.
         tflop_s: a large matrix product, by input dtype, in 10^12 operations a second.
@@ -340,6 +343,7 @@ class ArmStart(Record):
     """An arm's process, once it is up.
 
     Attributes:
+        kind: tells it from records of other kinds.
         arm: its name.
         claims: the relations that the arm says of itself it keeps.
         provenance: which version and path it uses.
@@ -359,6 +363,7 @@ class Finished(Record):
     """The end of a command that wrote to the run; a resumed run has several.
 
     Attributes:
+        kind: tells it from records of other kinds.
         seconds: wall time of the command, from its start.
     """
 

@@ -27,6 +27,7 @@ from kernels_bench.timing.meter import Call, Stopwatch
 from kernels_bench.timing.sampler import Effort, Sampler
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.kernel_under_test import KernelFault, Subject
+from profiles.instruments.range_names import TimedRange
 from profiles.instruments.ranges import Ranges
 from profiles.instruments.telemetry import Telemetry
 
@@ -73,9 +74,9 @@ class TimedCase:
         self._placements: list[Call] = []
         case = subject.case
         self._load, self._company = Load(m=m, length=subject.operator.length), company(f"first:{m}", subject.universe)
-        self._message = f"{case.arm}/{case.operator}/{case.shape.token},{case.precision}/{self._load.token}"
+        self._range = TimedRange(case.arm, case.operator, case.shape.token, str(case.precision), self._load.token)
         self._samplers: _Samplers | None = None
-        with ranges.range(f"warm-up/{self._message}", category="warm-up", payload=m):
+        with ranges.range(self._range.warm_up, category="warm-up", payload=m):
             call = self._place()
             call()
             self._check(call)
@@ -102,7 +103,7 @@ class TimedCase:
         direct, again = bits_of(partial(kernel, *arguments)), bits_of(partial(kernel, *arguments))
         # More than once, since a kernel that is rarely not repeatable is no fault of its preparation.
         if _same(direct, again) and not any(_same(direct, bits_of(call)) for _ in range(_PREPARED_TRIES)):
-            raise KernelFault(f"its prepare() gives other bits than the call itself, at {self._message}")
+            raise KernelFault(f"its prepare() gives other bits than the call itself, at {self._range.message}")
 
     def _bytes(self) -> int:
         """Rows, weights and results together."""
@@ -135,7 +136,7 @@ class TimedCase:
         start = time.perf_counter()
         chosen = self._samplers = self._samplers or self._begin(stopwatch)
         calls = self._next_placements(stopwatch.cold_meters)
-        with self._ranges.range(self._message, category=self._subject.case.operator, payload=self._m), no_gc():
+        with self._ranges.range(self._range.message, category=self._subject.case.operator, payload=self._m), no_gc():
             chosen.warm.turn(partial(stopwatch.warm, calls[0], chosen.estimate_us))
             chosen.cold.turn(*(partial(stopwatch.cold, call, chosen.estimate_us) for call in calls))
         state = self._telemetry.state() if self._telemetry is not None else None
@@ -146,7 +147,7 @@ class TimedCase:
         return chosen.warm.done and chosen.cold.done
 
     def _begin(self, stopwatch: Stopwatch) -> _Samplers:
-        with self._ranges.range(f"warm-up/{self._message}", category="warm-up", payload=self._m):
+        with self._ranges.range(self._range.warm_up, category="warm-up", payload=self._m):
             estimate_us = stopwatch.estimate_us(self._unsampled[0])
         if self._calls is not None:
             estimate_us = stopwatch.sample_us / self._calls

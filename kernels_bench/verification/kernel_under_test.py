@@ -17,6 +17,7 @@ from kernels_bench.relations import Company
 from kernels_bench.relations.base import Launch
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.poison import poison
+from profiles.instruments.range_names import BatchRange
 from profiles.instruments.ranges import Ranges
 
 
@@ -112,7 +113,7 @@ class Subject:
         """A range around the kernels of one company, which tells a profiler's reader what ran for it."""
         if self._ranges is None:
             return nullcontext()
-        message = f"company/{self.case.key}/{company.spec}/{launch}"
+        message = BatchRange(self.case.key, company.spec, launch).message
         return self._ranges.range(message, category="company", payload=company.size)
 
     def launch(self, inputs: RowTensors) -> RowTensors:

@@ -69,6 +69,7 @@ from kernels_bench.workers.messages import (
     Turned,
     Verify,
 )
+from profiles.instruments.range_names import CEILING, KERNELS, reading_order, verifying
 from profiles.instruments.ranges import Ranges
 from profiles.instruments.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
 
@@ -84,7 +85,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._ranges = Ranges("kernels_bench")
+        self._ranges = Ranges(KERNELS)
         self._kernels: Mapping[str, Kernel] = {}
         self._plugin: str | None = None
         self._trees: dict[tuple[bool, int], list[Tree]] = {}
@@ -146,7 +147,7 @@ class Worker:
         case = request.case
         chosen = [relations()[name] for name in request.relations]
         try:
-            with self._ranges.range(f"verify/{case.key}", category="verification"):
+            with self._ranges.range(verifying(case.key), category="verification"):
                 verifier = Verifier(
                     self._make(case, request.seed, request.universe, watched=True), request.seed, self._plugin
                 )
@@ -187,7 +188,7 @@ class Worker:
         seen = self._trees.setdefault((operator.signed, operator.terms_of(request.case.shape)), [])
         guesses = (*usual_orders(operator, request.case), *seen)
         task = Task(request.sizes, request.seed, request.budget_s, guesses, request.every)
-        with self._ranges.range(f"order/{request.case.key}", category="order"):
+        with self._ranges.range(reading_order(request.case.key), category="order"):
             order, reading = order_of(request.case, operator, bind(request.case, self._kernels), task, self._device)
         if self._device.type == "cuda":
             let_go()
@@ -272,7 +273,7 @@ class Worker:
         return self._kept_stopwatch
 
     def _ceiling(self) -> Ceiling:
-        with self._ranges.range("ceiling", category="ceiling"):
+        with self._ranges.range(CEILING, category="ceiling"):
             found = measure_ceiling(self._stopwatch(), self._device)
         self.free()
         return found

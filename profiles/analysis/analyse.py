@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from profiles.analysis.batch_calls import company_calls
-from profiles.analysis.cross_check import DOMAIN, NO_RANGE, TimedCalls, capture_costs, cross_check, timed_calls
+from profiles.analysis.cross_check import NO_RANGE, TimedCalls, capture_costs, cross_check, timed_calls
 from profiles.analysis.kernels.explanations import explanations
 from profiles.analysis.kernels.families import arm_families, differences
 from profiles.analysis.kernels.maps import kernel_maps
@@ -14,6 +14,7 @@ from profiles.analysis.range_summaries import summarise
 from profiles.analysis.schema import Analysis
 from profiles.capture.nsys import exported
 from profiles.errors import ReportError
+from profiles.instruments.range_names import KERNELS
 from profiles.run_files.kernels_bench_run import Run, read_run
 from profiles.trace.model import Trace
 from profiles.trace.nsight_sqlite import read_sqlite
@@ -72,7 +73,7 @@ def analyse(report: Path, run: Path | None = None, uncaptured: Path | None = Non
 def _notes(run: Run, calls: TimedCalls) -> list[str]:
     """What the run's reader must know."""
     if not calls.told and all(one.reason == NO_RANGE for one in calls.untold):
-        return [f"{run.path} and the report have no timed case in common (ranges of domain {DOMAIN})"]
+        return [f"{run.path} and the report have no timed case in common (ranges of domain {KERNELS})"]
     if calls.recorded or not calls.told:
         return []
     return [

@@ -10,12 +10,10 @@ import numpy as np
 
 from profiles.analysis.schema import Cache, CaptureCost, CrossCheck, Untold
 from profiles.analysis.timed_calls import FoundCalls, Sampled, find_calls
-from profiles.instruments.ranges import REPLAY
+from profiles.instruments.range_names import KERNELS, REPLAY, TimedRange
 from profiles.run_files.kernels_bench_run import Run, Timed
 from profiles.trace.attribution import Instances, instances
 from profiles.trace.model import Trace, pid_and_tid
-
-DOMAIN = "kernels_bench"
 
 NO_RANGE = "the report has no range of this case"
 """Why the kernels of a case cannot be told where it was not recorded at all."""
@@ -43,8 +41,8 @@ class TimedCalls:
 
 def timed_calls(trace: Trace, run: Run) -> TimedCalls:
     """Find the calls of every timed case of a run."""
-    ranges = {found.label.message: found for found in instances(trace) if found.label and found.label.domain == DOMAIN}
-    entered = {label.message for label in trace.labels if label.domain == DOMAIN}
+    ranges = {found.label.message: found for found in instances(trace) if found.label and found.label.domain == KERNELS}
+    entered = {label.message for label in trace.labels if label.domain == KERNELS}
     told, untold = [], []
     for timed in run.timed:
         found = _found(trace, timed, ranges.get(timed.message))
@@ -78,15 +76,15 @@ def _recorded(run: Run, ranges: Mapping[str, Instances]) -> bool:
     """Whether every arm's ranges come from processes that the run says were that arm's workers."""
     seen: dict[str, set[int]] = {}
     for message, found in ranges.items():
-        arm = message.removeprefix("warm-up/").split("/")[0]
-        if arm in run.workers:
-            seen.setdefault(arm, set()).update(pid_and_tid(int(thread))[0] for thread in np.unique(found.thread))
+        told = TimedRange.read(message)
+        if told is not None and told.arm in run.workers:
+            seen.setdefault(told.arm, set()).update(pid_and_tid(int(thread))[0] for thread in np.unique(found.thread))
     return bool(seen) and all(pids <= run.workers[arm] for arm, pids in seen.items())
 
 
 def _replayed(trace: Trace, ranges: Mapping[str, Instances]) -> bool:
     """Whether the timed cases in the report are those that were done again after the run, none of them before."""
-    of_it = [number for number, label in enumerate(trace.labels) if (label.domain, label.message) == (DOMAIN, REPLAY)]
+    of_it = [number for number, label in enumerate(trace.labels) if (label.domain, label.message) == (KERNELS, REPLAY)]
     begins = trace.ranges.start_ns[np.isin(trace.ranges.label, of_it)]
     launched = [int(trace.launches.start_ns[found.first].min()) for found in ranges.values()]
     return bool(len(begins)) and min(launched, default=0) >= int(begins.min())

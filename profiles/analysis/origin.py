@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from profiles.analysis.schema import Origin, Told
 from profiles.capture.recorder import RECORD
-from profiles.run_files.kernels_bench_run import MANIFEST
+from profiles.run_files.run_directory import MANIFEST
 
 # Nsight Systems lists the machine's GPUs, and when the recording began; a cut report holds neither.
 _GPUS, _BEGAN = "SELECT DISTINCT name FROM TARGET_INFO_GPU", "SELECT utcEpochNs FROM TARGET_INFO_SESSION_START_TIME"

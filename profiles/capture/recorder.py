@@ -26,7 +26,7 @@ from profiles.capture.nsys import (
 from profiles.capture.torch_program import recorded_command, recording_environment
 from profiles.errors import ReportError
 from profiles.instruments.environment import read_environment
-from profiles.instruments.ranges import REPLAY
+from profiles.instruments.range_names import KERNELS, REPLAY
 from profiles.run_files.record import Record
 from profiles.trace.torch_json import together
 
@@ -101,7 +101,7 @@ def after_the_run(command: Sequence[str]) -> tuple[list[str], str] | None:
     if options is None or "--list" in options or (options and not options[0].startswith("-")):
         return None
     again = [] if "--replay" in options else ["--replay"]
-    return [*words, *again], f"{REPLAY}@kernels_bench"
+    return [*words, *again], f"{REPLAY}@{KERNELS}"
 
 
 def capture_with_nsys(

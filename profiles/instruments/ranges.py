@@ -12,9 +12,6 @@ from typing import Any, Protocol
 from profiles.installing import pip_install
 from profiles.instruments.torch_ranges import TorchDomain, asked_for, recorder
 
-REPLAY = "replay"
-"""The range around what a run of kernels_bench does once more, for a profiler that records nothing before it."""
-
 _NO_RANGE = nullcontext()
 
 

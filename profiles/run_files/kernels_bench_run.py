@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ConfigDict, Discriminator, Tag, TypeAdapter
 
 from profiles.errors import ReportError
+from profiles.instruments.range_names import TimedRange
+from profiles.run_files.record import Record
+from profiles.run_files.run_directory import Format, ResultsError
 
-MANIFEST, RECORDS = "run.json", "records.jsonl"
 SCHEMA_VERSIONS = (2, 3)
 
 # In this order sizes stand in a range's message.
 _SIZES = ("b", "n", "heads", "kv_heads", "k", "page", "tokens")
 
 
-class _Part(BaseModel):
+class _Part(Record):
     """What is read of a record; the rest is none of ours."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
 
 class _Precision(_Part):
@@ -86,6 +85,33 @@ class _ArmStart(_Part):
     pid: int
 
 
+class _Other(_Part):
+    """A record of which nothing is read."""
+
+
+class _Manifest(_Part):
+    schema_version: int
+    selection: dict[str, Any]
+
+
+def _kind(record: Any) -> str:
+    kind = record.get("kind") if isinstance(record, dict) else None
+    return kind if kind in ("timing", "verification", "arm") else "other"
+
+
+_AnyPart = Annotated[
+    Annotated[_Timing, Tag("timing")]
+    | Annotated[_Verification, Tag("verification")]
+    | Annotated[_ArmStart, Tag("arm")]
+    | Annotated[_Other, Tag("other")],
+    Discriminator(_kind),
+]
+
+FORMAT: Format[_Manifest, _AnyPart] = Format(
+    _Manifest, TypeAdapter(_AnyPart), SCHEMA_VERSIONS[-1], readable=SCHEMA_VERSIONS
+)
+
+
 @dataclass(frozen=True)
 class CaseName:
     """One arm's implementation of one operator at one shape and precision.
@@ -144,7 +170,7 @@ class Timed:
     def message(self) -> str:
         """What its ranges are called."""
         case = self.case
-        return f"{case.arm}/{case.operator}/{case.shape},{case.precision}/{self.load}"
+        return TimedRange(case.arm, case.operator, case.shape, case.precision, self.load).message
 
 
 @dataclass(frozen=True)
@@ -189,65 +215,27 @@ def read_run(path: Path) -> Run:
     Raises:
         ReportError: this is no run of kernels_bench, or it is damaged or of another schema.
     """
-    _check_manifest(path)
+    try:
+        return _read(path)
+    except ResultsError as error:
+        raise ReportError(str(error)) from error
+
+
+def _read(path: Path) -> Run:
+    if not FORMAT.is_of(path):
+        raise ReportError(f"{path} is no run of kernels_bench: --run takes the directory that its --out named")
+    FORMAT.read_manifest(path)
     timed: dict[str, Timed] = {}
     variants: dict[str, Variant] = {}
     workers: dict[str, frozenset[int]] = {}
-    for number, record in _records(path):
-        try:
-            if record.get("kind") == "timing" and (timing := _timed(_Timing.model_validate(record))):
-                timed[timing.key] = timing
-            elif record.get("kind") == "verification" and (variant := _variant(_Verification.model_validate(record))):
-                variants[variant.case.key] = variant
-            elif record.get("kind") == "arm":
-                start = _ArmStart.model_validate(record)
-                workers[start.arm] = workers.get(start.arm, frozenset()) | {start.pid}
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise ReportError(
-                f"{path / RECORDS} line {number} is damaged: {where}: {error.errors()[0]['msg']}"
-            ) from error
+    for record in FORMAT.read_records(path):
+        if isinstance(record, _Timing) and (timing := _timed(record)):
+            timed[timing.key] = timing
+        elif isinstance(record, _Verification) and (variant := _variant(record)):
+            variants[variant.case.key] = variant
+        elif isinstance(record, _ArmStart):
+            workers[record.arm] = workers.get(record.arm, frozenset()) | {record.pid}
     return Run(path, tuple(timed.values()), tuple(variants.values()), workers)
-
-
-def _check_manifest(path: Path) -> None:
-    try:
-        manifest = json.loads((path / MANIFEST).read_text())
-        version = manifest.get("schema_version")
-        ours = "selection" in manifest
-    except (FileNotFoundError, NotADirectoryError):
-        raise ReportError(f"{path} is not a run directory: it has no {MANIFEST}") from None
-    except (OSError, ValueError, AttributeError) as error:
-        raise ReportError(f"{path / MANIFEST} is damaged: {error}") from error
-    if not ours:
-        raise ReportError(f"{path} is no run of kernels_bench: --run takes the directory that its --out named")
-    if version not in SCHEMA_VERSIONS:
-        known = " and ".join(map(str, SCHEMA_VERSIONS))
-        raise ReportError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {known}")
-
-
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Every whole record, with the number of its line."""
-    packed = path / f"{RECORDS}.gz"
-    try:
-        with gzip.open(packed) if packed.exists() else (path / RECORDS).open("rb") as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.endswith(b"\n"):
-                    yield number, _object(path, number, line)
-    except FileNotFoundError:
-        return
-    except (OSError, EOFError) as error:
-        raise ReportError(f"{path / RECORDS} cannot be read: {error}") from error
-
-
-def _object(path: Path, number: int, line: bytes) -> dict[str, Any]:
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise ReportError(f"{path / RECORDS} line {number} is damaged: {error}") from error
-    if not isinstance(record, dict):
-        raise ReportError(f"{path / RECORDS} line {number} is damaged: it is no record")
-    return record
 
 
 def _name(case: _Case) -> CaseName:

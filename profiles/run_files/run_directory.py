@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from profiles.run_files.published_schema import described
 from profiles.run_files.record import Record
 
 MANIFEST, RECORDS = "run.json", "records.jsonl"
@@ -61,13 +62,8 @@ class Format(Generic[M, R]):
         Raises:
             ResultsError: this is no run directory, or it is damaged or of a newer samebits.
         """
-        try:
-            data = json.loads((path / MANIFEST).read_text())
-        except (FileNotFoundError, NotADirectoryError):
-            raise ResultsError(f"{path} is not a run directory: it has no {MANIFEST}") from None
-        except (OSError, ValueError) as error:
-            raise ResultsError(f"{path / MANIFEST} is damaged: {error}") from error
-        version = data.get("schema_version") if isinstance(data, dict) else None
+        data = _object_in(path / MANIFEST)
+        version = data.get("schema_version")
         readable = self.readable or (self.version,)
         if version not in readable:
             known = " and ".join(map(str, readable))
@@ -75,8 +71,16 @@ class Format(Generic[M, R]):
         try:
             return self.manifest.model_validate(data)
         except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise ResultsError(f"{path / MANIFEST} is damaged: {where}: {error.errors()[0]['msg']}") from error
+            raise ResultsError(f"{path / MANIFEST} is damaged: {_first(error)}") from error
+
+    def is_of(self, path: Path) -> bool:
+        """Whether a directory holds a run with this manifest's fields, in whatever version of them.
+
+        Raises:
+            ResultsError: this is no run directory, or it is damaged.
+        """
+        required = {name for name, field in self.manifest.model_fields.items() if field.is_required()}
+        return required <= _object_in(path / MANIFEST).keys()
 
     def read_records(self, path: Path) -> Iterator[R]:
         """Every whole record of a run.
@@ -101,16 +105,35 @@ class Format(Generic[M, R]):
             return self.records.validate_json(line)
         except ValidationError as error:
             raise ResultsError(
-                f"{path / RECORDS} line {number} is damaged: {error.errors()[0]['msg']}; delete that line to go on"
+                f"{path / RECORDS} line {number} is damaged: {_first(error)}; delete that line to go on"
             ) from error
 
     def schema(self) -> dict[str, object]:
         """JSON Schema of ``run.json`` (``manifest``) and of a line of ``records.jsonl`` (``record``)."""
         return {
             "schema_version": self.version,
-            "manifest": self.manifest.model_json_schema(mode="serialization"),
-            "record": self.records.json_schema(mode="serialization"),
+            "manifest": described(self.manifest.model_json_schema(mode="serialization")),
+            "record": described(self.records.json_schema(mode="serialization")),
         }
+
+
+def _object_in(file: Path) -> dict[str, Any]:
+    """The JSON object in a file of a run directory."""
+    try:
+        data = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise ResultsError(f"{file.parent} is not a run directory: it has no {file.name}") from None
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"{file} is damaged: {error}") from error
+    if not isinstance(data, dict):
+        raise ResultsError(f"{file} is damaged: it holds no object")
+    return data
+
+
+def _first(error: ValidationError) -> str:
+    """Where the first mistake is, if it is in a field, and what."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
 
 
 class StoredRun(Generic[M, R]):

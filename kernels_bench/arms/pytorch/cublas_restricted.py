@@ -10,11 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.pytorch.default import KERNELS
+from kernels_bench.arms.pytorch.gemm import KERNELS
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
-
-GEMMS = ("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads")
 
 
 def kernels() -> Mapping[str, Kernel]:
@@ -23,7 +21,7 @@ def kernels() -> Mapping[str, Kernel]:
     matmul = torch.backends.cuda.matmul
     matmul.allow_bf16_reduced_precision_reduction = False
     matmul.allow_fp16_reduced_precision_reduction = False
-    return {name: KERNELS[name] for name in GEMMS}
+    return KERNELS
 
 
 def unavailable(device: Device) -> str | None:
@@ -45,5 +43,5 @@ ARM = Arm(
     unavailable=unavailable,
     caveat=caveat,
     provenance=lambda: f"torch {torch.__version__}, CUDA {torch.version.cuda}",
-    offers=GEMMS,
+    offers=tuple(KERNELS),
 )

@@ -11,13 +11,13 @@ import importlib
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm.flash_attention3 import OPERATORS
 from kernels_bench.arms.vllm.installed import below_sm80, environment, missing, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.records.cases import Device
 
 MODULE = "vllm.v1.attention.ops.triton_unified_attention"
+OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
 # MIN_LAUNCH_GRID_SIZE_2D and NUM_PAR_SOFTMAX_SEGMENTS of the backend.
 LEAST_GRID, SEGMENTS = 128, 16
 

@@ -17,7 +17,8 @@ from kernels_bench.console.progress import Display
 from kernels_bench.records.results import AnyRecord, Timing, Verification
 from kernels_bench.workers.messages import Failure, FinishTiming, Reproduce, TakeTurn
 from kernels_bench.workers.pool import Crew
-from profiles.instruments.ranges import REPLAY, Ranges
+from profiles.instruments.range_names import KERNELS, REPLAY
+from profiles.instruments.ranges import Ranges
 
 REPLAYED_TURNS = 2
 """Turns of every timed case, each with the data at other addresses."""
@@ -38,7 +39,7 @@ def replay(plan: Plan, crew: Crew, records: Iterable[AnyRecord], display: Displa
     Raises:
         RangesNotRecorded: nsys runs this process but would receive none of its ranges.
     """
-    ranges = Ranges("kernels_bench")
+    ranges = Ranges(KERNELS)
     timed, again = dict[str, int](), list[Reproduce]()
     for record in records:
         if isinstance(record, Timing) and record.warm_samples is not None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from profiles.analysis.schema import ArmFamilies, FamilyDifference, FamilyTime, Phase
+from profiles.instruments.range_names import ENGINES, EngineRange
 from profiles.trace.attribution import gathered, instances
 from profiles.trace.kernel_names import title
 from profiles.trace.model import Array, Kernel, Trace
 
-DOMAIN = "e2e"
 OTHER = "other"
 
 PATTERNS: tuple[tuple[str, str], ...] = (
@@ -65,10 +65,10 @@ def _shares(trace: Trace) -> Iterator[_Share]:
     """Work launched inside an arm's ranges; where an engine has processes of its own, work that began during them."""
     named: dict[tuple[str, Phase], list[int]] = {}
     for number, label in enumerate(trace.labels):
-        phase, _, rest = label.message.partition("/")
+        told = EngineRange.read(label.message) if label.domain == ENGINES else None
         for known in _PHASES:
-            if label.domain == DOMAIN and phase == known:
-                named.setdefault((rest.split("/")[0], known), []).append(number)
+            if told is not None and told.category == known:
+                named.setdefault((told.arm, known), []).append(number)
     within = {found.label: found for found in instances(trace)}
     for (arm, phase), labels in named.items():
         parts = [within[trace.labels[one]] for one in labels if trace.labels[one] in within]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from e2e.engine.step_ranges import StepRanges, watch
+from profiles.instruments.range_names import EngineRange
 from profiles.instruments.ranges import Ranges
 
 
@@ -47,7 +48,10 @@ class Scheduler:
         return self.steps.pop(0)
 
 
-def recorded(steps: Sequence[dict[str, int]], trial: str = "baseline/0") -> list[tuple[str, Any]]:
+TRIAL = EngineRange("trial", "baseline", 0)
+
+
+def recorded(steps: Sequence[dict[str, int]], trial: EngineRange | None = TRIAL) -> list[tuple[str, Any]]:
     log = Log([])
     ranges = Ranges("e2e")
     ranges._domain = log
@@ -76,4 +80,4 @@ def test_a_step_ends_where_the_next_begins_and_the_last_with_its_trial() -> None
 
 def test_a_step_without_tokens_and_steps_outside_a_trial_have_no_range() -> None:
     assert recorded([{}]) == []
-    assert recorded([{"a": 3}], trial="") == []
+    assert recorded([{"a": 3}], trial=None) == []

@@ -12,7 +12,7 @@ from kernels_bench.records.manifest import RECORDS, read_records
 from kernels_bench.records.results import Timing, Verification
 from profiles.analysis.analyse import analyse
 from profiles.capture.recorder import after_the_run
-from profiles.instruments.ranges import REPLAY
+from profiles.instruments.range_names import REPLAY
 from support import PLUGINS
 from support.processes import kernels_bench
 from support.profiler_reports import MESSAGE, Launch, Span, profiles, timing, write_report, write_run
