@@ -15,26 +15,6 @@ from kernels_bench.records.selection import Selection
 from kernels_bench.workers.catalogue import catalogue
 from kernels_bench.workers.pool import catalogue_of
 from support import ROOT
-from support.processes import environment
-
-WITHOUT_TORCH = """
-import sys
-from kernels_bench.records.cases import Device
-from kernels_bench.workers.catalogue import catalogue
-from kernels_bench.commands.workload import make_plan
-from kernels_bench.records.selection import Selection
-h100 = Device(type="cuda", name="NVIDIA H100 80GB HBM3", capability=(9, 0), uuid="0-1-2")
-for selection in (Selection(), Selection(quick=True), Selection(op=("attention", "gemm"))):
-    plan = make_plan(catalogue(h100), selection)
-    assert plan.cases and {"torch", "samebits", "cublas-restricted"} <= {arm.name for arm in plan.arms}
-print(sorted({"torch", "triton", "vllm", "pynvml"} & set(sys.modules)))
-"""
-
-
-def test_catalogue_and_plan_of_a_gpu_need_no_torch() -> None:
-    command = [sys.executable, "-c", WITHOUT_TORCH]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "[]\n", done.stderr
 
 
 def test_a_worker_says_what_is_expected_of_its_device() -> None:

@@ -1,0 +1,198 @@
+"""The house stays in order: small folders that say what belongs there, no circles, and known private names of others.
+
+That imports point down only is checked by ``lint-imports``.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grimp
+import pytest
+import torch
+
+from support import ROOT
+from support.processes import environment
+
+PACKAGES = ("kernels_bench", "e2e", "profiles")
+FOLDERS = sorted(
+    {path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}, key=str
+)
+MOST_MODULES = 9
+ONE_FILE_AN_ENTRY = re.compile(r"kernels_bench/(relations|faults/planted|arms/\w+)")
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_a_folder_can_be_taken_in_at_a_glance(folder: Path) -> None:
+    modules = {path.stem for path in (ROOT / folder).glob("*.py")} - {"__init__", "__main__"}
+    assert len(modules) <= MOST_MODULES or ONE_FILE_AN_ENTRY.fullmatch(str(folder)), sorted(modules)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=str)
+def test_a_folder_says_what_belongs_there(folder: Path) -> None:
+    said = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text()))
+    assert said, f"{folder}/__init__.py has no docstring"
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Imports inside functions, and those for types alone, count as well."""
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert sum(map(len, imports.values())) > 500
+    assert circles(imports) == []
+
+
+def test_a_circle_is_found() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a", "d"}, "d": set()}) == [["a", "b", "c"]]
+    assert circles({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def circles(imports: dict[str, set[str]]) -> list[list[str]]:
+    """Groups of modules each of which reaches all others of its group."""
+    reached = {module: set(reachable(imports, module)) for module in imports}
+    groups = {
+        tuple(sorted(other for other in reached[module] if module in reached[other]))
+        for module in imports
+        if module in reached[module]
+    }
+    return sorted(map(list, groups))
+
+
+def reachable(imports: dict[str, set[str]], module: str) -> Iterator[str]:
+    """All that a module imports, and those again; itself too if it comes back to it."""
+    seen: set[str] = set()
+    left = [module]
+    while left:
+        for other in imports[left.pop()]:
+            if other not in seen:
+                seen.add(other)
+                left.append(other)
+                yield other
+
+
+# --- what belongs to others --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Private:
+    """A name of another library that may go in any release: who needs it, and why no public one will do."""
+
+    name: str
+    """Its module, then within it: ``package.module:Class.attribute``."""
+    caller: str
+    why: str
+    only_on_cuda: bool = False
+
+    @property
+    def library(self) -> str:
+        return self.name.partition(".")[0]
+
+
+FLEX, GRAPH = "kernels_bench/arms/pytorch/flex_attention.py", "kernels_bench/device/cuda_graph.py"
+FLASH = "kernels_bench/arms/vllm/flash_attention3.py"
+OFFLINE, STEPS = "e2e/engine/offline.py", "e2e/engine/step_ranges.py"
+TOLD = "the engine's own steps are announced by its scheduler, and by nothing public"
+TIMES = "when a sequence's first and last token came"
+PRIVATE = (
+    Private("torch.cuda:_sleep", "kernels_bench/timing/cuda_events.py", "keeps a stream busy for so many cycles"),
+    Private("torch._dynamo.config:recompile_limit", FLEX, "as many sizes are compiled as are asked for"),
+    Private("torch._dynamo.config:fail_on_recompile_limit_hit", FLEX, "an error in place of another kernel"),
+    Private("torch._C:_cuda_endAllocateToPool", GRAPH, "a capture that failed gives memory back", only_on_cuda=True),
+    Private("torch._C:_cuda_releasePool", GRAPH, "a capture that failed gives memory back", only_on_cuda=True),
+    Private("vllm._custom_ops:rms_norm", "kernels_bench/arms/vllm/default_norms.py", "the norm that models call"),
+    Private("vllm._custom_ops:fused_add_rms_norm", "kernels_bench/arms/vllm/default_norms.py", "likewise"),
+    Private(
+        "vllm.v1.attention.ops.triton_unified_attention:unified_attention",
+        "kernels_bench/arms/vllm/triton_attention.py",
+        "the kernel without the engine around it",
+    ),
+    Private(
+        "vllm.v1.attention.ops.triton_decode_attention:decode_attention_fwd",
+        "kernels_bench/arms/vllm/triton_mla.py",
+        "the kernel without the engine around it",
+    ),
+    *(
+        Private(
+            f"vllm.vllm_flash_attn:{name}", "kernels_bench/arms/vllm/flash_attention3.py", "the kernel itself", True
+        )
+        for name in ("flash_attn_varlen_func", "get_scheduler_metadata")
+    ),
+    Private("vllm.v1.engine.llm_engine:LLMEngine.vllm_config", OFFLINE, "what was decided for the engine"),
+    Private("vllm.v1.engine.llm_engine:LLMEngine.engine_core", OFFLINE, TOLD),
+    Private("vllm.v1.engine.core_client:InprocClient.engine_core", OFFLINE, TOLD),
+    Private("vllm.v1.engine.core:EngineCore.scheduler", OFFLINE, TOLD),
+    Private("vllm.v1.core.sched.scheduler:Scheduler.schedule", STEPS, TOLD),
+    Private("vllm.v1.core.sched.output:SchedulerOutput.num_scheduled_tokens", STEPS, TOLD),
+    Private("vllm.v1.core.sched.output:SchedulerOutput.total_num_scheduled_tokens", STEPS, TOLD),
+    *(
+        Private(f"vllm.v1.metrics.stats:RequestStateStats.{name}", OFFLINE, TIMES)
+        for name in ("first_token_ts", "last_token_ts", "first_token_latency")
+    ),
+)
+
+# Which of the names are there; an attribute that is made in __init__ stands in the source of its class.
+LOOKED_FOR = """
+import importlib, inspect, json, sys
+
+def there(name):
+    module, _, path = name.partition(":")
+    found = importlib.import_module(module)
+    for part in path.split("."):
+        if hasattr(found, part):
+            found = getattr(found, part)
+        elif inspect.isclass(found):
+            return part in getattr(found, "__annotations__", {}) or f"self.{part}" in inspect.getsource(found)
+        else:
+            return False
+    return True
+
+found = {}
+for name in json.loads(sys.argv[1]):
+    try:
+        found[name] = "" if there(name) else "is gone"
+    except ImportError as error:
+        found[name] = f"cannot be imported: {error}"
+print("\\n" + json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def gone() -> dict[str, str]:
+    """Of every private name why it cannot be had; asked in a process of its own, for vLLM changes what imports it."""
+    names = [one.name for one in PRIVATE if importlib.util.find_spec(one.library)]
+    command = [sys.executable, "-c", LOOKED_FOR, json.dumps(names)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("one", PRIVATE, ids=lambda one: f"{one.name} for {one.caller}")
+def test_a_private_name_is_still_there(one: Private, gone: dict[str, str]) -> None:
+    if one.name not in gone:
+        pytest.skip(f"needs {one.library}")
+    if one.only_on_cuda and not torch.cuda.is_available():
+        pytest.skip("needs CUDA")
+    assert not gone[one.name], f"{one.name} {gone[one.name]}: {one.caller} needs it ({one.why})"
+
+
+def test_every_private_name_has_a_caller_that_calls_it() -> None:
+    for one in PRIVATE:
+        assert re.search(rf"\b{one.name.rpartition('.')[2].rpartition(':')[2]}\b", (ROOT / one.caller).read_text()), one
+
+
+def test_every_private_name_of_torch_is_known() -> None:
+    known = {one.name.replace(":", ".") for one in PRIVATE}
+    for package in PACKAGES:
+        for path in (ROOT / package).rglob("*.py"):
+            for name in re.findall(r"\btorch(?:\.\w+)*?\._\w+[\w.]*", path.read_text()):
+                private = name != "torch.__version__" and any(part.startswith("_") for part in name.split("."))
+                assert not private or any(one.startswith(name) for one in known), f"{path}: {name} is not in PRIVATE"
