@@ -157,3 +157,11 @@ def runs(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.Error:
         return False
+
+
+def engines_of(command: psutil.Process) -> list[psutil.Process]:
+    return [p for p in command.children() if "e2e.engine" in words_of(p)] if runs(command) else []
+
+
+def records_of(path: Path) -> list[AnyRecord]:
+    return list(FORMAT.read_records(path)) if path.exists() else []

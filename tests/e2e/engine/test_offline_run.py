@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.checkpoints.resolve import cache_directory
-from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
+from e2e.records import FORMAT, Alone, Started, Trial
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED, trial_named
@@ -33,15 +27,12 @@ from support.e2e_runs import (
     asked_as_stated,
     baseline_on_cpu,
     diverged,
-    ended_under_a_profiler,
     finish,
     prompts_are_watched,
-    runs,
     serial_holds_and_the_baseline_is_called_what_it_is,
     start,
-    words_of,
 )
-from support.processes import environment, wait_until
+from support.processes import environment
 
 pytestmark = NEEDS_ENGINE
 
@@ -58,16 +49,6 @@ def test_one_request_at_a_time_does_not_diverge_and_the_baseline_is_called_what_
     differ = max(*found["baseline"].distinct_bits, *found["baseline"].distinct_prompts) > 1
     assert differ == diverged(both, "baseline")
     assert found["serial"].distinct_bits == found["serial"].distinct_tokens == (1, 1)
-
-
-def test_two_commands_that_need_the_same_checkpoint_write_it_once(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "e2e.checkpoints.make", str(os.getpid()), "synthetic:tiny", str(tmp_path / "tiny")]
-    writers = [subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [writer.communicate(timeout=300)[1] for writer in writers]
-    assert [writer.returncode for writer in writers] == [0, 0], said
-    assert sum("Writing" in words for words in said) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.lock"]
-    assert {"config.json", "model.safetensors"} <= {path.name for path in (tmp_path / "tiny").iterdir()}
 
 
 def test_needles_are_what_the_options_make(both: Done) -> None:
@@ -205,65 +186,6 @@ def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path
     assert once.answers == before.answers
 
 
-def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    process = start(path, "--num-trials", 40, "--arms", "baseline")
-
-    def trials() -> int:
-        return sum(isinstance(r, Trial) for r in FORMAT.read_records(path)) if path.exists() else 0
-
-    wait_until(lambda: trials() >= 1 or process.poll() is not None, 300)
-    (engine,) = engines_of(psutil.Process(process.pid))
-    engine.send_signal(signal.SIGKILL)
-    done = finish(process, path)
-    assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
-    assert "killed by SIGKILL" in lost.reason
-    assert "baseline failed" in done.out
-    kept = trials()
-    # The rest of forty trials would take minutes: see that it goes on, and stop it as a user would.
-    going_on = subprocess.Popen(
-        [sys.executable, "-m", "e2e", "--resume", str(path)], env=environment(), stdout=subprocess.PIPE, text=True
-    )
-    wait_until(lambda: trials() > kept, 300)
-    going_on.send_signal(signal.SIGINT)
-    assert going_on.wait(60) == 130
-    numbers = [r.trial for r in FORMAT.read_records(path) if isinstance(r, Trial)]
-    assert numbers == list(range(len(numbers)))
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
-
-
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A directory whose path is short enough to name sockets in."""
-    with tempfile.TemporaryDirectory() as path:
-        yield Path(path)
-
-
-def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(short))
-    path = tmp_path / "run"
-    words = ("--model", "synthetic:tiny", "--num-trials", 1, "--batch-size", 4, "--timeout", 20)
-    process = start(path, *words, "--arms", "baseline,serial")
-    wait_until(lambda: any(isinstance(r, Started) for r in records_of(path)) or process.poll() is not None, 300)
-    found = engines_of(psutil.Process(process.pid))
-    engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
-    assert set(engines) == {"baseline", "serial"}  # the latter has imported vLLM and waits for its turn
-    (scratch,) = short.glob("samebits-*")
-    assert list(scratch.iterdir())  # what it would leave in the temporary directory
-    engines["baseline"].send_signal(signal.SIGSTOP)
-    done = finish(process, path)
-    assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
-    assert (lost.arm, lost.status) == ("baseline", "failed")
-    assert "no answer within 20 s" in lost.reason
-    assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]
-    assert not any(map(runs, engines.values()))
-    assert not [one.name for one in short.iterdir()]
-
-
 def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
     words = ("--num-trials", 3, "--arms", "baseline,serial", "--interleave")
     done = finish(start(tmp_path / "run", *words), tmp_path / "run")
@@ -283,80 +205,6 @@ def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, t
     assert answers(done).items() <= apart.items()
 
 
-def test_an_interleaved_engine_that_dies_leaves_the_others(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    process = start(path, "--num-trials", 6, "--arms", "baseline,serial", "--interleave")
-    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None, 300)
-    found = engines_of(psutil.Process(process.pid))
-    engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
-    engines["baseline"].kill()
-    done = finish(process, path)
-    assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
-    assert lost.arm == "baseline"
-    assert [r.trial for r in done.records if isinstance(r, Trial) and r.arm == "serial"] == list(range(6))
-    assert not any(map(runs, engines.values()))
-
-
-def test_processes_that_wait_for_their_turn_end_with_a_killed_command(tmp_path: Path) -> None:
-    process = start(tmp_path / "run", "--arms", "baseline,serial")
-    command = psutil.Process(process.pid)
-    assert wait_until(lambda: len(engines_of(command)) == 2 or process.poll() is not None, 120)
-    engines = engines_of(command)
-    process.kill()
-    process.communicate()
-    assert len(engines) == 2
-    assert wait_until(lambda: not any(map(runs, engines)), 30)
-
-
-def engines_of(command: psutil.Process) -> list[psutil.Process]:
-    return [p for p in command.children() if "e2e.engine" in words_of(p)] if runs(command) else []
-
-
-def records_of(path: Path) -> list[AnyRecord]:
-    return list(FORMAT.read_records(path)) if path.exists() else []
-
-
-def why_it_does_not_start(path: Path, *words: object, **variables: object) -> str:
-    """The one line that an engine costs which does not come up."""
-    done = subprocess.run(
-        [sys.executable, "-m", "e2e", *WORDS, "--arms", "baseline", *map(str, words), "--out", str(path)],
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 3
-    assert "Traceback" not in done.stdout + done.stderr
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("baseline failed: ")]
-    return line.removeprefix("baseline failed: the engine did not start: ")
-
-
-@pytest.mark.parametrize(
-    ("mode", "before"),
-    [("offline", ""), ("online", "the server ended with status 1; its last words: ")],
-    ids=["offline", "online"],
-)
-def test_an_engine_without_memory_says_so_in_one_line(tmp_path: Path, mode: str, before: str) -> None:
-    """Its cache is to be larger than any machine's memory."""
-    why = why_it_does_not_start(tmp_path / "run", "--mode", mode, VLLM_CPU_KVCACHE_SPACE=100_000)
-    assert why.startswith(f"{before}ValueError: ")
-    assert "is less than requested memory for kv (100000.0 GiB)" in why
-
-
-def test_an_engine_that_refuses_its_options_says_which(tmp_path: Path) -> None:
-    """A server's words, which come from the same place, are taken apart in test_error_causes.py."""
-    why = why_it_does_not_start(tmp_path / "run", "--max-model-len", 100_000)
-    assert why.startswith("ValidationError: User-specified max_model_len (100000) is greater than ")
-
-
-def test_a_model_that_is_none_is_told_with_its_path(tmp_path: Path) -> None:
-    empty = tmp_path / "no-model"
-    empty.mkdir()
-    assert str(empty) in why_it_does_not_start(tmp_path / "run", "--model", empty)
-
-
 def test_the_function_gives_upstreams_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")  # compiling takes a minute
     found = run_benchmark_with_batch_invariant("smollm2", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "FLASH_ATTN", False)
@@ -366,15 +214,6 @@ def test_the_function_gives_upstreams_keys(monkeypatch: pytest.MonkeyPatch) -> N
     } <= set(found)
     assert found["total_tokens"] == 4 * found["total_prompts"]
     assert json.dumps(found)
-
-
-@pytest.mark.skipif(os.environ.get("CUDA_VISIBLE_DEVICES") is None and Path("/dev/nvidia0").exists(), reason="a GPU")
-def test_batch_invariance_is_unsupported_on_a_cpu(tmp_path: Path) -> None:
-    began = time.monotonic()
-    done = finish(start(tmp_path / "run", "--num-trials", 1, "--arms", "batch-invariant"), tmp_path / "run")
-    assert "batch-invariant unsupported: vLLM has no batch-invariant kernels for CPUs" in done.out
-    assert done.status == 3
-    assert time.monotonic() - began < 60
 
 
 @pytest.fixture(scope="module")
@@ -409,12 +248,3 @@ def test_a_profiler_tells_prefill_from_decode(captured: Done) -> None:
     assert 1 <= found["prefill"].ranges <= 3
     assert found["decode"].ranges >= 11
     assert found["prefill"].total_ns + found["decode"].total_ns == pytest.approx(found["trial"].total_ns, rel=0.02)
-
-
-def test_under_a_profiler_an_engine_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nsys has not written yet of a process that is killed is lost."""
-    sizes = Options(
-        model="synthetic:tiny", batch_size=4, min_prompt=8, max_prompt=40, max_tokens=4, max_model_len=64, eager=True
-    )
-    status, said = ended_under_a_profiler(sizes, tmp_path, monkeypatch)
-    assert status == 0, said
