@@ -19,6 +19,24 @@ settings.register_profile("samebits", deadline=None)
 settings.load_profile("samebits")
 
 
+LEFT_OUT = "starts an engine for what other tests show too: pytest -m engine_full"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What is marked `engine_full` runs where it is asked for: before a release, and over another version of vLLM."""
+    if "engine_full" not in config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("engine_full"):
+                item.add_marker(pytest.mark.skip(reason=LEFT_OUT))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many were left out, at the end, where CI's reader looks."""
+    skipped = terminalreporter.getreports("skipped")
+    if left_out := sum(LEFT_OUT in str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(f"{left_out} engine tests were left out: pytest -m engine_full")
+
+
 @pytest.fixture(scope="session")
 def earlier_nvtx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The last nvtx that older versions of nsys listen to."""

@@ -76,6 +76,7 @@ def short() -> Iterator[Path]:
         yield Path(path)
 
 
+@pytest.mark.engine_full  # a dead one leaves the others too, and a worker's patience is tested without an engine
 def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
 ) -> None:

@@ -85,7 +85,9 @@ def answers(url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize("victim", ["e2e.engine.online.serve", "EngineCore"])
+@pytest.mark.parametrize(
+    "victim", [pytest.param("e2e.engine.online.serve", marks=pytest.mark.engine_full), "EngineCore"]
+)
 def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path, victim: str) -> None:
     """Itself, or the engine without which it cannot answer."""
     path = tmp_path / "run"
@@ -129,7 +131,7 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
 def test_under_a_profiler_a_server_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told to, and its engine's process with it."""
     status, said = ended_under_a_profiler(
-        SERVED.model_copy(update={"mode": "online", "min_prompt": 30}), tmp_path, monkeypatch
+        SERVED.model_copy(update={"mode": "online", "min_prompt": 30, "model": "synthetic:tiny"}), tmp_path, monkeypatch
     )
     assert status == 0, said
     assert "Application shutdown complete" in said
