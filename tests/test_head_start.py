@@ -15,11 +15,11 @@ from test_workers import just_started, plugged, verify
 
 from kernels_bench.commands.report import Outputs
 from kernels_bench.commands.run import command as session
-from kernels_bench.commands.run import prestart as head_start
 from kernels_bench.commands.run.command import begin, go_on
 from kernels_bench.commands.run.prestart import HeadStart, hidden_beside
 from kernels_bench.commands.workload import HELPERS, Plan, make_plan
 from kernels_bench.console.errors import UsageError
+from kernels_bench.device import detect
 from kernels_bench.device.detect import expected_gpu
 from kernels_bench.records.cases import Device
 from kernels_bench.records.catalogue import ArmInfo, Catalogue
@@ -313,7 +313,7 @@ def test_a_default_name_is_chosen_when_the_run_begins(tmp_path: Path, monkeypatc
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(head_start, "_DRIVERS", (os.devnull,))
+    monkeypatch.setattr(detect, "_DRIVERS", (os.devnull,))
     return FakeCard(monkeypatch)
 
 
@@ -348,6 +348,6 @@ def test_no_gpu_is_expected_of_a_driver_that_does_not_tell(card: FakeCard, query
 
 
 def test_no_gpu_is_expected_without_a_driver(card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_start, "_DRIVERS", ("/nowhere",))
+    monkeypatch.setattr(detect, "_DRIVERS", ("/nowhere",))
     assert expected_gpu() is None
     assert card.asked_for == []
