@@ -4,7 +4,7 @@
 #     tests/vary_cpu.sh [pytest's words; by default all tests but the engine's]
 # A processor that lacks what is asked for takes the most it has; MKL heeds its variable on Intel's alone.
 [ $# -gt 0 ] || set -- -n 2 --dist loadfile --no-loadscope-reorder \
-    --ignore=tests/test_e2e_engine.py --ignore=tests/test_e2e_online.py
+    --ignore=tests/e2e/engine/test_offline_run.py --ignore=tests/e2e/engine/test_online_run.py
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 status=0

@@ -1,0 +1,420 @@
+"""The needle benchmark over the real engine: vLLM on this machine's device, with the real weights of SmolLM2."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from e2e import run_benchmark_with_batch_invariant
+from e2e.checkpoints.resolve import cache_directory
+from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
+from e2e.workload.arms import environment as arm_environment
+from e2e.workload.options import Options
+from e2e.workload.trials import STAGGERED, trial_named
+from profiles.analysis.analyse import analyse
+from support.e2e_runs import (
+    CPU,
+    NEEDS_ENGINE,
+    WORDS,
+    Done,
+    asked_as_stated,
+    baseline_on_cpu,
+    diverged,
+    ended_under_a_profiler,
+    finish,
+    prompts_are_watched,
+    runs,
+    serial_holds_and_the_baseline_is_called_what_it_is,
+    start,
+    words_of,
+)
+from support.processes import environment, wait_until
+
+pytestmark = NEEDS_ENGINE
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    path = tmp_path_factory.mktemp("e2e") / "run"
+    return finish(start(path, "--num-trials", 3, "--arms", "baseline,serial"), path)
+
+
+def test_one_request_at_a_time_does_not_diverge_and_the_baseline_is_called_what_it_is(both: Done) -> None:
+    serial_holds_and_the_baseline_is_called_what_it_is(both)
+    found = both.verdicts
+    differ = max(*found["baseline"].distinct_bits, *found["baseline"].distinct_prompts) > 1
+    assert differ == diverged(both, "baseline")
+    assert found["serial"].distinct_bits == found["serial"].distinct_tokens == (1, 1)
+
+
+def test_two_commands_that_need_the_same_checkpoint_write_it_once(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "e2e.checkpoints.make", str(os.getpid()), "synthetic:tiny", str(tmp_path / "tiny")]
+    writers = [subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [writer.communicate(timeout=300)[1] for writer in writers]
+    assert [writer.returncode for writer in writers] == [0, 0], said
+    assert sum("Writing" in words for words in said) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.lock"]
+    assert {"config.json", "model.safetensors"} <= {path.name for path in (tmp_path / "tiny").iterdir()}
+
+
+def test_needles_are_what_the_options_make(both: Done) -> None:
+    asked_as_stated(both)
+
+
+def test_every_trial_was_really_run(both: Done) -> None:
+    for arm in ("baseline", "serial"):
+        trials = [r for r in both.records if isinstance(r, Trial) and r.arm == arm]
+        assert [trial.trial for trial in trials] == [0, 1, 2, *([STAGGERED] if arm == "baseline" else [])]
+        for trial in trials:
+            assert trial.tokens == 12 * trial.batch_size
+            assert 30 * (trial.batch_size - 2) < trial.prompt_tokens <= 90 * trial.batch_size
+            assert all(len(answer.tokens) == len(answer.logprobs) == 12 for answer in trial.answers)
+            assert trial.speeds is not None
+            assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
+    assert [r.arm for r in both.records if isinstance(r, Started)] == ["baseline", "serial"]
+    assert [len(r.answers) for r in both.records if isinstance(r, Alone)] == [4, 4]
+
+
+def test_prompts_are_watched_alone_and_where_sequences_are_staggered(both: Done) -> None:
+    prompts_are_watched(both)
+    found = both.verdicts
+    assert min(found["baseline"].distinct_prompts) >= 1  # prefills of a CPU may well add in one order
+    assert found["serial"].distinct_prompts == (1, 1)
+
+
+def test_both_arms_are_given_the_same_batches(both: Done) -> None:
+    batches = {
+        arm: [
+            (trial.batch_size, trial.places, trial.prompt_tokens)
+            for trial in both.records
+            if isinstance(trial, Trial) and trial.arm == arm and trial.trial != STAGGERED
+        ]
+        for arm in ("baseline", "serial")
+    }
+    assert batches["baseline"] == batches["serial"]
+
+
+STEPS = """
+import sys
+from e2e.engine.offline import Offline
+from e2e.workload.prompts import batch, needles
+from e2e.workload.messages import StartEngine
+from e2e.workload.trials import STAGGERED
+
+request = StartEngine.model_validate_json(sys.stdin.read())
+engine = Offline(request)
+asked = batch(request.options, STAGGERED, needles(request.options, engine.text, engine.vocabulary), engine.vocabulary)
+steps = []
+engine.on_step(lambda tokens, sequences: steps.append((tokens, sequences)))
+together = engine.generate(asked.prompts)
+print("together", steps)
+steps.clear()
+staggered = engine.generate_staggered(asked.prompts, asked.at_once)
+print("staggered", steps)
+print("sizes", len(asked.prompts), asked.at_once)
+print("tokens", [len(one.tokens) for one in (*together, *staggered)])
+prompt = asked.prompts[0]
+(answered,) = engine.generate([prompt])
+(watched,) = engine.generate([prompt + answered.tokens], (0,))
+print("watched", len(prompt), watched.prompt_logprobs)
+print("answered", answered.logprobs)
+"""
+
+
+def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Path) -> None:
+    sizes = Options(
+        model="smollm2", batch_size=10, min_prompt=30, max_prompt=90, max_tokens=12, max_model_len=128, eager=True
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", STEPS],
+        input=baseline_on_cpu(sizes).model_dump_json(),
+        env=environment(**arm_environment("baseline", cache_directory(), CPU)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = dict(
+        line.split(" ", 1)
+        for line in done.stdout.splitlines()
+        if line.startswith(("together", "staggered", "sizes", "tokens", "watched", "answered"))
+    )
+    together, staggered = (ast.literal_eval(said[name]) for name in ("together", "staggered"))
+    size, at_once = map(int, said["sizes"].split())
+    assert ast.literal_eval(said["tokens"]) == [12] * (2 * size)
+    # All at once: a step of prefill, or two; then nothing but decoding.
+    prefills = [tokens > sequences for tokens, sequences in together]
+    assert prefills == sorted(prefills, reverse=True)
+    # Staggered: each of the later ones is prefilled in a step of its own, in which the others are decoded.
+    beside = [(tokens, sequences) for tokens, sequences in staggered[1:] if tokens > sequences > 1]
+    assert len(beside) == size - at_once
+    assert beside[0][1] == at_once + 1
+    # What was generated, as part of a prompt, has the log probabilities that it had, up to the order of addition.
+    length, watched = said["watched"].split(" ", 1)
+    assert len(ast.literal_eval(watched)) == int(length) + 12 - 1
+    assert ast.literal_eval(watched)[-12:] == pytest.approx(ast.literal_eval(said["answered"]), abs=0.2)
+
+
+def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) -> None:
+    for label in ("VLLM BATCH INVARIANCE BENCHMARK", "PHASE 1: Running WITHOUT batch invariance (baseline)", "SUMMARY"):
+        assert label in both.out
+    assert re.search(r"Engine initialization time: \d+\.\d\ds", both.out)
+    assert re.search(r"Trial 3/3: batch_size=\d+, time=\d+\.\d\ds", both.out)
+    again = subprocess.run(
+        [sys.executable, "-m", "e2e", "report", str(both.path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0
+    assert again.stdout in both.out
+
+
+def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path: Path) -> None:
+    if not diverged(both, "baseline"):
+        pytest.skip("needs a processor whose libraries add otherwise in a batch (AMD with AVX2 and Intel with AMX do)")
+    command = next(line for line in both.out.splitlines() if "again: " in line).partition("again: ")[2]
+    words = shlex.split(command)[1:]
+    done = subprocess.run(
+        [sys.executable, *words, "--out", str(tmp_path / "again")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    number = trial_named(words[words.index("--trial") + 1])
+    (once,) = [r for r in FORMAT.read_records(tmp_path / "again") if isinstance(r, Trial)]
+    (before,) = [r for r in both.records if isinstance(r, Trial) and r.arm == "baseline" and r.trial == number]
+    assert "baseline: variant" in done.stdout
+    assert once.answers == before.answers
+
+
+def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = start(path, "--num-trials", 40, "--arms", "baseline")
+
+    def trials() -> int:
+        return sum(isinstance(r, Trial) for r in FORMAT.read_records(path)) if path.exists() else 0
+
+    wait_until(lambda: trials() >= 1 or process.poll() is not None, 300)
+    (engine,) = engines_of(psutil.Process(process.pid))
+    engine.send_signal(signal.SIGKILL)
+    done = finish(process, path)
+    assert done.status == 3
+    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    assert "killed by SIGKILL" in lost.reason
+    assert "baseline failed" in done.out
+    kept = trials()
+    # The rest of forty trials would take minutes: see that it goes on, and stop it as a user would.
+    going_on = subprocess.Popen(
+        [sys.executable, "-m", "e2e", "--resume", str(path)], env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: trials() > kept, 300)
+    going_on.send_signal(signal.SIGINT)
+    assert going_on.wait(60) == 130
+    numbers = [r.trial for r in FORMAT.read_records(path) if isinstance(r, Trial)]
+    assert numbers == list(range(len(numbers)))
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A directory whose path is short enough to name sockets in."""
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(short))
+    path = tmp_path / "run"
+    words = ("--model", "synthetic:tiny", "--num-trials", 1, "--batch-size", 4, "--timeout", 20)
+    process = start(path, *words, "--arms", "baseline,serial")
+    wait_until(lambda: any(isinstance(r, Started) for r in records_of(path)) or process.poll() is not None, 300)
+    found = engines_of(psutil.Process(process.pid))
+    engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
+    assert set(engines) == {"baseline", "serial"}  # the latter has imported vLLM and waits for its turn
+    (scratch,) = short.glob("samebits-*")
+    assert list(scratch.iterdir())  # what it would leave in the temporary directory
+    engines["baseline"].send_signal(signal.SIGSTOP)
+    done = finish(process, path)
+    assert done.status == 3
+    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    assert (lost.arm, lost.status) == ("baseline", "failed")
+    assert "no answer within 20 s" in lost.reason
+    assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]
+    assert not any(map(runs, engines.values()))
+    assert not [one.name for one in short.iterdir()]
+
+
+def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
+    words = ("--num-trials", 3, "--arms", "baseline,serial", "--interleave")
+    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
+    serial_holds_and_the_baseline_is_called_what_it_is(done)
+    made = [(r.arm, r.trial) for r in done.records if isinstance(r, Trial)]
+    assert made == [(arm, n) for n in range(3) for arm in ("baseline", "serial")] + [("baseline", STAGGERED)]
+    assert "Trial 2/3: batch_size=" in done.out
+    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/3" in line] == [
+        "(baseline)",
+        "(serial)",
+    ]
+
+    def answers(one: Done) -> dict[tuple[str, int], object]:
+        return {(r.arm, r.trial): r.answers for r in one.records if isinstance(r, Trial) and 0 <= r.trial < 3}
+
+    apart = answers(both)
+    assert answers(done).items() <= apart.items()
+
+
+def test_an_interleaved_engine_that_dies_leaves_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = start(path, "--num-trials", 6, "--arms", "baseline,serial", "--interleave")
+    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None, 300)
+    found = engines_of(psutil.Process(process.pid))
+    engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
+    engines["baseline"].kill()
+    done = finish(process, path)
+    assert done.status == 3
+    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    assert lost.arm == "baseline"
+    assert [r.trial for r in done.records if isinstance(r, Trial) and r.arm == "serial"] == list(range(6))
+    assert not any(map(runs, engines.values()))
+
+
+def test_processes_that_wait_for_their_turn_end_with_a_killed_command(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--arms", "baseline,serial")
+    command = psutil.Process(process.pid)
+    assert wait_until(lambda: len(engines_of(command)) == 2 or process.poll() is not None, 120)
+    engines = engines_of(command)
+    process.kill()
+    process.communicate()
+    assert len(engines) == 2
+    assert wait_until(lambda: not any(map(runs, engines)), 30)
+
+
+def engines_of(command: psutil.Process) -> list[psutil.Process]:
+    return [p for p in command.children() if "e2e.engine" in words_of(p)] if runs(command) else []
+
+
+def records_of(path: Path) -> list[AnyRecord]:
+    return list(FORMAT.read_records(path)) if path.exists() else []
+
+
+def why_it_does_not_start(path: Path, *words: object, **variables: object) -> str:
+    """The one line that an engine costs which does not come up."""
+    done = subprocess.run(
+        [sys.executable, "-m", "e2e", *WORDS, "--arms", "baseline", *map(str, words), "--out", str(path)],
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 3
+    assert "Traceback" not in done.stdout + done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("baseline failed: ")]
+    return line.removeprefix("baseline failed: the engine did not start: ")
+
+
+@pytest.mark.parametrize(
+    ("mode", "before"),
+    [("offline", ""), ("online", "the server ended with status 1; its last words: ")],
+    ids=["offline", "online"],
+)
+def test_an_engine_without_memory_says_so_in_one_line(tmp_path: Path, mode: str, before: str) -> None:
+    """Its cache is to be larger than any machine's memory."""
+    why = why_it_does_not_start(tmp_path / "run", "--mode", mode, VLLM_CPU_KVCACHE_SPACE=100_000)
+    assert why.startswith(f"{before}ValueError: ")
+    assert "is less than requested memory for kv (100000.0 GiB)" in why
+
+
+def test_an_engine_that_refuses_its_options_says_which(tmp_path: Path) -> None:
+    """A server's words, which come from the same place, are taken apart in test_error_causes.py."""
+    why = why_it_does_not_start(tmp_path / "run", "--max-model-len", 100_000)
+    assert why.startswith("ValidationError: User-specified max_model_len (100000) is greater than ")
+
+
+def test_a_model_that_is_none_is_told_with_its_path(tmp_path: Path) -> None:
+    empty = tmp_path / "no-model"
+    empty.mkdir()
+    assert str(empty) in why_it_does_not_start(tmp_path / "run", "--model", empty)
+
+
+def test_the_function_gives_upstreams_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")  # compiling takes a minute
+    found = run_benchmark_with_batch_invariant("smollm2", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "FLASH_ATTN", False)
+    assert {
+        *("init_time", "avg_time", "min_time", "max_time", "total_tokens", "total_prompts", "throughput"),
+        *("prompts_per_sec", "trial_times", "needle"),
+    } <= set(found)
+    assert found["total_tokens"] == 4 * found["total_prompts"]
+    assert json.dumps(found)
+
+
+@pytest.mark.skipif(os.environ.get("CUDA_VISIBLE_DEVICES") is None and Path("/dev/nvidia0").exists(), reason="a GPU")
+def test_batch_invariance_is_unsupported_on_a_cpu(tmp_path: Path) -> None:
+    began = time.monotonic()
+    done = finish(start(tmp_path / "run", "--num-trials", 1, "--arms", "batch-invariant"), tmp_path / "run")
+    assert "batch-invariant unsupported: vLLM has no batch-invariant kernels for CPUs" in done.out
+    assert done.status == 3
+    assert time.monotonic() - began < 60
+
+
+@pytest.fixture(scope="module")
+def captured(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """A model that is too small, recorded by torch's profiler: beside the run there is ``profile``."""
+    path = tmp_path_factory.mktemp("captured") / "run"
+    words = ["--model", "synthetic:tiny", "--num-trials", "1", "--arms", "baseline", "--out", str(path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "profiles", "capture", "--collector", "torch", "--out", str(path.with_name("profile")),
+         "--", sys.executable, "-m", "e2e", *WORDS, *words],
+        env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    return finish(process, path)
+
+
+def test_a_model_that_does_not_diverge_is_inconclusive(captured: Done) -> None:
+    (found,) = captured.verdicts.values()
+    varies = diverged(captured, "baseline")  # it is too small to, on the processors seen
+    assert found.verdict == ("variant" if varies else "inconclusive")
+    assert ("has not the power" in found.reason) != varies
+    (up,) = [r for r in captured.records if isinstance(r, Started)]
+    assert up.vocabulary == 4096
+
+
+def test_a_profiler_tells_prefill_from_decode(captured: Done) -> None:
+    assert captured.status == 0, captured.err
+    trace = captured.path.with_name("profile") / "report.json.gz"
+    found = {arm.phase: arm for arm in analyse(trace).families}
+    assert {arm.arm for arm in found.values()} == {"baseline"}
+    assert found["trial"].ranges == 1
+    # Prompts of all lengths fit into one step or a few; of 12 tokens the first comes with the prompt.
+    assert 1 <= found["prefill"].ranges <= 3
+    assert found["decode"].ranges >= 11
+    assert found["prefill"].total_ns + found["decode"].total_ns == pytest.approx(found["trial"].total_ns, rel=0.02)
+
+
+def test_under_a_profiler_an_engine_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nsys has not written yet of a process that is killed is lost."""
+    sizes = Options(
+        model="synthetic:tiny", batch_size=4, min_prompt=8, max_prompt=40, max_tokens=4, max_model_len=64, eager=True
+    )
+    status, said = ended_under_a_profiler(sizes, tmp_path, monkeypatch)
+    assert status == 0, said

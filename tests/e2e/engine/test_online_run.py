@@ -1,0 +1,173 @@
+"""The needle benchmark over a real server: ``vllm serve`` on loopback, with the real weights of SmolLM2."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from e2e.engine.online.server import arguments, free_port
+from e2e.records import FORMAT, Trial
+from e2e.workload.arms import environment as arm_environment
+from e2e.workload.options import Options
+from e2e.workload.trials import STAGGERED
+from support.e2e_runs import (
+    CPU,
+    NEEDS_ENGINE,
+    Done,
+    asked_as_stated,
+    baseline_on_cpu,
+    diverged,
+    ended_under_a_profiler,
+    finish,
+    prompts_are_watched,
+    runs,
+    serial_holds_and_the_baseline_is_called_what_it_is,
+    start,
+    words_of,
+)
+from support.processes import environment, wait_until
+
+pytestmark = NEEDS_ENGINE
+SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
+
+
+@pytest.fixture(scope="module")
+def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    path = tmp_path_factory.mktemp("online") / "run"
+    return finish(start(path, "--mode", "online", "--num-trials", 2, "--arms", "baseline,serial"), path)
+
+
+def test_a_server_does_not_diverge_with_one_client_and_is_called_what_it_is_with_many(online: Done) -> None:
+    serial_holds_and_the_baseline_is_called_what_it_is(online)
+
+
+def test_a_server_is_given_the_same_prompts_as_a_library(online: Done) -> None:
+    asked_as_stated(online)
+
+
+def test_a_server_tells_of_prompts_too(online: Done) -> None:
+    prompts_are_watched(online)
+
+
+def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None:
+    for trial in (r for r in online.records if isinstance(r, Trial)):
+        assert trial.speeds is not None
+        assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
+        assert 0 < trial.speeds.output_token_ms < 1e3 * trial.seconds
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server that somebody else started."""
+    port = free_port()
+    cache = tmp_path_factory.mktemp("server")
+    variables = arm_environment("baseline", cache, CPU) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    log = (cache / "log").open("w")
+    words = [
+        sys.executable,
+        "-m",
+        "e2e.engine.online.serve",
+        str(os.getpid()),
+        *arguments(baseline_on_cpu(SERVED), port),
+    ]
+    server = subprocess.Popen(words, env=environment(**variables), stdout=log, stderr=log)
+    url = f"http://127.0.0.1:{port}"
+    assert wait_until(lambda: answers(url) or server.poll() is not None, 240)
+    engines = psutil.Process(server.pid).children(recursive=True)
+    yield url
+    server.kill()
+    server.wait()
+    assert len(engines) >= 2
+    assert wait_until(lambda: not any(runs(engine) for engine in engines), 30)
+
+
+def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
+    done = finish(start(tmp_path / "run", "--server", running, "--num-trials", 3), tmp_path / "run")
+    (found,) = done.verdicts.values()
+    varies = diverged(done, "server")
+    assert (found.arm, found.verdict) == ("server", "variant" if varies else "inconclusive")
+    assert done.status == (1 if varies else 3), done.err
+    assert not varies or f"--server {running}" in done.out  # the command that repeats the trial
+    assert answers(running)
+
+
+def test_a_server_that_takes_shorter_prompts_costs_one_line(running: str, tmp_path: Path) -> None:
+    assert wait_until(lambda: answers(running), 240)
+    words = ("--max-prompt", 1000, "--max-model-len", 2000, "--server", running)
+    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
+    assert done.status == 3
+    assert f"{running} takes 128 tokens" in done.out
+
+
+def answers(url: str) -> bool:
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_server_needs_no_tokenizer(tmp_path: Path) -> None:
+    words = ("--model", "synthetic:tiny", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
+    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
+    assert "failed" not in done.out
+    prompts_are_watched(done)
+    assert [r.trial for r in done.records if isinstance(r, Trial)] == [0, STAGGERED]
+
+
+@pytest.mark.parametrize("victim", ["e2e.engine.online.serve", "EngineCore"])
+def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path, victim: str) -> None:
+    """Itself, or the engine without which it cannot answer."""
+    path = tmp_path / "run"
+    process = start(path, "--mode", "online", "--num-trials", 500, "--arms", "baseline")
+
+    def in_a_trial() -> bool:
+        return path.exists() and any(isinstance(r, Trial) for r in FORMAT.read_records(path))
+
+    assert wait_until(in_a_trial, 240)
+    children = psutil.Process(process.pid).children(recursive=True)
+    next(child for child in children if victim in words_of(child)).kill()
+    done = finish(process, path)
+    (line,) = [line for line in done.out.splitlines() if line.startswith("baseline failed: ")]
+    assert line.startswith("baseline failed: in trial ")
+    assert (
+        "the server was killed by SIGKILL" in line
+        if victim == "e2e.engine.online.serve"
+        else "the server ended with" in line
+    )
+    assert "Traceback" not in done.out + done.err
+    assert any(isinstance(record, Trial) for record in done.records)  # nothing measured is lost
+
+
+def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
+    process = start(tmp_path / "run", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
+    children: list[psutil.Process] = []
+
+    def serving() -> bool:
+        children[:] = psutil.Process(process.pid).children(recursive=True)
+        return any("e2e.engine.online.serve" in words_of(child) for child in children)
+
+    wait_until(serving, 120)
+    time.sleep(8)  # its engine is a process of its own by then
+    serving()
+    process.kill()
+    process.communicate()
+    assert len(children) >= 2
+    assert wait_until(lambda: not any(runs(child) for child in children), 30)
+
+
+def test_under_a_profiler_a_server_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told to, and its engine's process with it."""
+    status, said = ended_under_a_profiler(
+        SERVED.model_copy(update={"mode": "online", "min_prompt": 30}), tmp_path, monkeypatch
+    )
+    assert status == 0, said
+    assert "Application shutdown complete" in said

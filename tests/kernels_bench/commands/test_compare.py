@@ -1,0 +1,333 @@
+"""Two runs beside each other: the real baseline against itself and against copies that were changed."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels_bench.commands.compare import LEAST_US, Agreement, agreement, all_changes
+from kernels_bench.commands.gate import KINDS, USUALLY, Gate, Kind, exit_status, failures, in_words, read_gate
+from kernels_bench.console.errors import UsageError
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.latest_records import Found
+from kernels_bench.records.results import Summary, Timing
+from support import BASELINES
+
+BASELINE = sorted(BASELINES.iterdir())[0]
+USUAL = read_gate(USUALLY)
+MM = Case(arm="a", operator="mm", shape=Shape(label="s", n=8, k=8), precision=Precision.parse("bf16"))
+
+
+def changed(to: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Path:
+    """A copy of the baseline with other records."""
+    shutil.copytree(BASELINE, to)
+    lines = gzip.decompress((to / "records.jsonl.gz").read_bytes()).decode().splitlines()
+    (to / "records.jsonl.gz").unlink()
+    kept = change([json.loads(line) for line in lines])
+    (to / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
+    return to
+
+
+def judged(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """A case of a kernel that kept its bits."""
+    return next(
+        r
+        for r in records
+        if r["kind"] == "verification" and r["relations"] and all(one["status"] == "held" for one in r["relations"])
+    )
+
+
+@pytest.fixture
+def slower(tmp_path: Path) -> Path:
+    """The baseline with every warm median 10 % longer, one verdict turned and one digest changed."""
+
+    def change(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for record in records:
+            if record["kind"] == "timing" and record["warm"] is not None:
+                record["warm"]["median_us"] *= 1.1
+        first = judged(records)
+        first["wrong"] = "planted"
+        first["digests"]["1"] = "0" * 32
+        return records
+
+    return changed(tmp_path / "slower", change)
+
+
+def test_a_run_agrees_with_itself() -> None:
+    found = agreement(BASELINE, BASELINE)
+    assert (found.environment, found.selection, found.verdicts) == ((), (), ())
+    assert found.verified[0] > 100
+    assert found.verified[1:] == (0, 0)
+    assert found.digests is not None
+    assert found.digests[0] == found.digests[1] > 1000
+    assert (found.missing, found.slower) == ((), ())
+    assert exit_status(found, USUAL) == exit_status(found, read_gate("bits,slower=0%")) == 0
+    assert len(found.warm) > 100
+    assert all(change.share == 0 for change in (*found.warm, *found.cold))
+
+
+def test_what_was_changed_is_what_differs(slower: Path) -> None:
+    found = agreement(BASELINE, slower)
+    assert np.allclose([change.share for change in found.warm], 0.1)
+    assert all(change.share == 0 for change in found.cold)
+    assert min(change.first_us for change in found.warm) >= LEAST_US
+    assert [(change.second, change.worse) for change in found.verdicts] == [("wrong", True)]
+    assert found.digests is not None
+    assert found.digests[0] - found.digests[1] == 1
+    assert exit_status(found, USUAL) == 1
+    text = "\n".join(in_words(found, USUAL, worst=1))
+    assert "10.00% (median) and 10.00% (95th percentile)" in text
+    assert text.count("+10.0%") == 1
+    assert text.endswith("in short: 1 verdict for the worse; 1 output with other bits (exit status 1)")
+    several = read_gate("slower=9%,verdict-worse")
+    assert len(list(failures(found, several))) == 2
+    assert exit_status(found, read_gate("slower=11%")) == exit_status(found, read_gate("missing")) == 0
+
+
+def worst_case(found: Agreement) -> str:
+    """What the run is refused for, if for one thing."""
+    (text,) = failures(found, USUAL)
+    return text
+
+
+def test_bits_that_changed_are_no_agreement_though_every_verdict_is_the_same(tmp_path: Path) -> None:
+    def change(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        digests = judged(records)["digests"]
+        digests |= dict.fromkeys(digests, "f" * 32)
+        return records
+
+    found = agreement(BASELINE, changed(tmp_path / "other", change))
+    assert found.verdicts == ()
+    assert "with other bits" in worst_case(found)
+    assert exit_status(found, USUAL) == 1
+    assert exit_status(found, read_gate("verdict-worse,missing,slower=1%")) == 0
+
+
+@pytest.mark.parametrize("then", ["gone", "failed", "unsupported", "skipped"])
+def test_a_case_that_is_judged_no_more_is_missing(tmp_path: Path, then: str) -> None:
+    def change(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        case = judged(records)
+        if then == "gone":
+            return [r for r in records if r.get("case") != case["case"]]
+        for record in records:
+            if record.get("case") == case["case"]:
+                record |= {"status": "skipped" if record["kind"] == "timing" else then, "reason": "no memory"}
+        return records
+
+    found = agreement(BASELINE, changed(tmp_path / "other", change))
+    assert worst_case(found) == "1 result missing"
+    assert exit_status(found, USUAL) == 1
+    shown = "\n".join(in_words(found, USUAL))
+    assert ("then not verified" if then == "gone" else f"then {then} (no memory)") in shown
+    back = agreement(tmp_path / "other", BASELINE)
+    assert exit_status(back, USUAL) == 0, "what was gained is no failure"
+
+
+def test_a_relation_an_m_or_a_timing_that_was_left_out_is_missing(tmp_path: Path) -> None:
+    def sized(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for one in judged(records)["relations"]:
+            one["sizes"] = [1, 16, 17]
+        return records
+
+    def fewer(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        case = judged(sized(records))
+        *case["relations"], last = case["relations"]
+        assert last["status"] == "held"
+        case["relations"][0]["sizes"] = [1, 17]
+        lost = next(r for r in records if r["kind"] == "timing" and r["case"] == case["case"])
+        return [record for record in records if record is not lost]
+
+    one, other = changed(tmp_path / "one", sized), changed(tmp_path / "other", fewer)
+    found = agreement(one, other)
+    assert len(found.missing) == 3
+    assert any(line.endswith("was examined at M=16, then not") for line in found.missing)
+    assert any(line.endswith("was examined, then not") for line in found.missing)
+    assert any(line.endswith("timed, then not") for line in found.missing)
+    assert worst_case(found) == "3 results missing"
+    assert list(failures(agreement(other, one), USUAL)) == []
+
+
+def test_what_became_better_is_no_failure(slower: Path) -> None:
+    found = agreement(slower, BASELINE)
+    assert [(change.first, change.worse) for change in found.verdicts] == [("wrong", False)]
+    assert exit_status(found, read_gate("verdict-worse,missing,slower=1%")) == 0
+
+
+@pytest.mark.parametrize(("claims", "status"), [(True, 1), (["graph"], 0)])
+def test_another_claimed_relation_broken_is_worse_though_the_verdict_is_the_same_word(
+    tmp_path: Path, claims: bool | list[str], status: int
+) -> None:
+    def breaking(*names: str) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+        def change(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            for one in judged(records)["relations"]:
+                one["status"] = "broken" if one["relation"] in names else "held"
+            return records
+
+        return change
+
+    one = changed(tmp_path / "one", breaking("position"))
+    other = changed(tmp_path / "other", breaking("position", "batch_size"))
+    for run in (one, other):
+        manifest = json.loads((run / "run.json").read_text())
+        for arm in manifest["arms"]:
+            arm["claims"] = claims
+        (run / "run.json").write_text(json.dumps(manifest))
+    found = agreement(one, other)
+    assert exit_status(found, USUAL) == status
+    assert [change.second for change in found.verdicts] == ["variant in batch_size too"] * status
+    assert exit_status(agreement(other, one), USUAL) == 0
+
+
+@pytest.mark.parametrize(("first_us", "factor", "slow"), [(10.0, 39.2, True), (1.0, 39.2, True), (0.01, 39.2, False)])
+def test_a_median_that_grew_beyond_its_interval_is_slower(
+    tmp_path: Path, first_us: float, factor: float, slow: bool
+) -> None:
+    def taking(us: float) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+        def change(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            timing = next(r for r in records if r["kind"] == "timing" and r["warm"] is not None)
+            timing["warm"]["median_us"] = us
+            return records
+
+        return change
+
+    one, other = changed(tmp_path / "one", taking(first_us)), changed(tmp_path / "other", taking(first_us * factor))
+    found = agreement(one, other)
+    assert exit_status(found, USUAL) == (1 if slow else 0)
+    assert exit_status(agreement(other, one), USUAL) == 0
+    if slow:
+        assert worst_case(found) == "1 median more than 25 % slower"
+        assert "+3820.0%" in "\n".join(in_words(found, USUAL))
+
+
+@given(st.floats(0.01, 3.0), st.floats(0.0, 0.5), st.floats(0.0, 0.5))
+def test_medians_whose_intervals_touch_are_not_slower(growth: float, one: float, other: float) -> None:
+    """`Change.least` is what the intervals leave of the growth, and never more than the growth itself."""
+
+    def run(us: float, error: float) -> Found:
+        measured = Summary(median_us=us, p10_us=us, p90_us=us, error=error, samples=9)
+        timing = Timing(case=MM, m=1, status="measured", warm=measured)
+        return Found(timings={"t": timing})
+
+    (change,) = all_changes(run(100.0, one), run(100.0 * (1 + growth), other), "warm")
+    assert change.least <= change.share + 1e-9
+    touching = 100.0 * (1 + one) >= 100.0 * (1 + growth) * (1 - other)
+    assert (change.least <= 0) == touching
+
+
+@pytest.mark.parametrize("text", ["", ",", "bit", "slower", "slower=3", "slower=-3%", "slower=%", "variant worse"])
+def test_what_is_no_gate_is_refused_with_what_is(text: str) -> None:
+    with pytest.raises(UsageError, match="slower=25%") as caught:
+        read_gate(text)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.lists(st.sampled_from([kind for kind in KINDS if kind != "slower"]), min_size=1), st.floats(0, 999))
+def test_a_gate_is_read_as_it_is_written(kinds: list[Kind], share: float) -> None:
+    text = ",".join([*kinds, f"slower={share:.2f}%"])
+    wanted: list[Kind] = [*kinds, "slower"]
+    assert read_gate(text) == Gate(kinds=tuple(dict.fromkeys(wanted)), slower=float(f"{share:.2f}") / 100)
+    assert read_gate("none") == Gate(kinds=())
+
+
+def test_speed_of_other_devices_is_not_judged(tmp_path: Path) -> None:
+    other = changed(tmp_path / "other", lambda records: records)
+    manifest = json.loads((other / "run.json").read_text())
+    manifest["device"]["name"] = "NVIDIA H200"
+    (other / "run.json").write_text(json.dumps(manifest))
+    found = agreement(BASELINE, other)
+    assert exit_status(found, USUAL) == 3
+    assert list(in_words(found, USUAL))[-1] == (
+        "in short: speed cannot be compared, since the devices differ (exit status 3)"
+    )
+    assert exit_status(found, read_gate("verdict-worse,missing,bits")) == 0
+
+
+def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
+    def read(status: str) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+        def change(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            for record in records:
+                if record["kind"] == "verification" and record["status"] == "measured":
+                    record["order"] = {"status": status}
+            return records
+
+        return change
+
+    assert agreement(BASELINE, changed(tmp_path / "proven", read("proven"))).verdicts == ()
+    verdicts = {
+        (c.first, c.second) for c in agreement(BASELINE, changed(tmp_path / "variant", read("variant"))).verdicts
+    }
+    assert ("sampled", "variant") in verdicts
+    assert verdicts <= {("sampled", "variant"), ("proven", "variant")}
+
+
+def test_the_command_says_so_and_exits_with_1_where_a_verdict_differs(slower: Path) -> None:
+    def compare(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "kernels_bench", "compare", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=BASELINE.parents[2])
+
+    same, other = compare(str(BASELINE), str(BASELINE)), compare(str(BASELINE), str(slower))
+    assert same.returncode == 0, same.stderr
+    assert "verdicts: none differ" in same.stdout
+    assert other.returncode == 1, other.stderr
+    assert ", then wrong" in other.stdout
+    assert compare(str(BASELINE), "/nowhere").returncode == 2
+    assert compare(str(BASELINE), str(slower), "--fail-on", "missing").returncode == 0
+    refused = compare(str(BASELINE), str(BASELINE), "--fail-on", "bit")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def of_arms(arms: set[str], copy: Path, **asked: object) -> Path:
+    """The baseline's records of some arms alone, as if it had been asked for otherwise."""
+    copy.mkdir()
+    manifest = json.loads((BASELINE / "run.json").read_text())
+    manifest["selection"] |= asked
+    (copy / "run.json").write_text(json.dumps(manifest))
+    lines = gzip.decompress((BASELINE / "records.jsonl.gz").read_bytes()).decode().splitlines()
+    kept = [line for line in lines if (json.loads(line).get("case") or {}).get("arm") in arms]
+    (copy / "records.jsonl").write_text("".join(line + "\n" for line in kept))
+    return copy
+
+
+def test_runs_with_nothing_in_common_cannot_be_compared(tmp_path: Path) -> None:
+    found = agreement(of_arms({"torch"}, tmp_path / "torch"), of_arms({"samebits"}, tmp_path / "samebits"))
+    anything = read_gate("verdict-worse,bits,slower=3%")
+    assert exit_status(found, anything) == 3
+    _, first, second = found.verified
+    assert min(first, second) > 50
+    cases, last = in_words(found, anything)
+    assert cases == f"cases: 0 verified in both runs, {first} in the first alone, {second} in the second alone"
+    assert last == "in short: no case was verified in both runs (exit status 3)"
+    assert exit_status(found, USUAL) == 1
+
+
+def test_cases_of_one_run_alone_are_counted(tmp_path: Path) -> None:
+    found = agreement(BASELINE, of_arms({"torch"}, tmp_path / "torch"))
+    assert exit_status(found, USUAL) == 1
+    assert found.verified[0] > 50
+    assert found.verified[1] > 50
+    assert found.verified[2] == 0
+    assert worst_case(found) == f"{len(found.missing)} results missing"
+    assert next(in_words(found, USUAL)).startswith(
+        f"cases: {found.verified[0]} verified in both runs, {found.verified[1]} in"
+    )
+
+
+def test_other_seeds_are_named_and_their_bits_not_compared(tmp_path: Path) -> None:
+    copy = of_arms({"torch"}, tmp_path / "torch", seed=7, op=["mm", "bmm"], timeout_s=3)
+    found = agreement(of_arms({"torch"}, tmp_path / "same"), copy)
+    assert set(found.selection) == {"--op not given, then mm,bmm", "--seed 0, then 7"}
+    assert found.digests is None
+    lines = list(in_words(found, USUAL))
+    assert "the selections differ: --seed 0, then 7" in lines
+    assert "bits: not compared, since seeds that differ make other data" in lines
+    assert exit_status(found, USUAL) == 3
+    assert exit_status(found, read_gate("verdict-worse,missing,slower=3%")) == 0

@@ -1,0 +1,71 @@
+"""The detector's own score: every planted fault is flagged, no control is."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from kernels_bench.faults import Fault, faults, score
+from kernels_bench.faults.base import GEMM
+from kernels_bench.faults.score import in_words
+from support.processes import kernels_bench
+
+CPU = torch.device("cpu")
+SUBTLE = [name for name, fault in faults().items() if fault.subtle]
+
+
+def test_there_are_enough_faults_each_with_a_cause_of_its_own() -> None:
+    assert len(faults()) >= 20
+    assert len({fault.cause for fault in faults().values()}) == len(faults())
+    assert len(SUBTLE) >= 3
+
+
+@pytest.mark.parametrize("name", list(faults()))
+def test_every_fault_is_flagged_and_its_control_is_not(name: str) -> None:
+    found = score(faults()[name], seed=1, device=CPU)
+    assert found.right, found
+    assert found.flagged_by
+    if faults()[name].kind == "variant" and found.verdict == "variant":
+        assert found.companies > 0
+
+
+@pytest.mark.parametrize("name", SUBTLE)
+@pytest.mark.parametrize("seed", [2, 3])
+def test_what_random_inputs_do_not_show_the_order_does(name: str, seed: int) -> None:
+    found = score(faults()[name], seed, CPU)
+    assert (found.by_random, found.by_order, found.verdict) == (False, True, "variant")
+
+
+def test_a_fault_that_is_none_counts_as_missed_and_one_in_the_control_as_a_false_alarm() -> None:
+    """The score itself can fail: a fault without a fault, and a control with one."""
+    real = faults()["split_k_by_rows"]
+    harmless = Fault("harmless", "nothing", "mm", real.control, real.control, shape=GEMM)
+    swapped = Fault("swapped", "the control has it", "mm", real.make, real.make, shape=GEMM)
+    scores = [score(fault, 0, CPU) for fault in (harmless, swapped)]
+    assert [one.right for one in scores] == [False, False]
+    assert next(in_words(scores)) == "2 faults and as many controls, 1 seed: 1 missed, 1 false alarm"
+
+
+def test_the_command_shows_the_score() -> None:
+    done = kernels_bench("faults", "--fault", "split_k_by_rows,tf32_dot", "--seeds", 2)
+    assert done.status == 0, done.err
+    first, *lines = done.out.splitlines()
+    assert first == "2 faults and as many controls, 2 seeds: 0 missed, 0 false alarms"
+    assert [line.split()[0] for line in lines] == ["split_k_by_rows", "tf32_dot"] or len(lines) == 2
+    written = json.loads(kernels_bench("faults", "--fault", "tf32_dot", "--json", "-").out)
+    assert [(one["fault"], one["verdict"], one["control"]) for one in written] == [("tf32_dot", "wrong", "proven")]
+
+
+def test_an_unknown_fault_is_one_line() -> None:
+    done = kernels_bench("faults", "--fault", "split_k_by_row")
+    assert done.status == 2
+    assert done.err.startswith("kernels_bench: --fault split_k_by_row: unknown; did you mean split_k_by_rows")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("name", list(faults()))
+def test_every_fault_is_flagged_on_a_gpu(name: str) -> None:
+    assert score(faults()[name], seed=1, device=torch.device("cuda")).right

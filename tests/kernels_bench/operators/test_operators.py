@@ -1,0 +1,403 @@
+"""Operators: the reference is the mathematics, honest kernels pass it, and wrong ones do not."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+
+from kernels_bench.arms import Kernel
+from kernels_bench.arms.pytorch.default import KERNELS
+from kernels_bench.arms.samebits import cpu
+from kernels_bench.operators import Operator, RowTensors, Tensors, operators
+from kernels_bench.operators.inputs.rows import KINDS
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.verification.kernel_under_test import bind
+
+CPU = torch.device("cpu")
+ROWS = 48
+Array = npt.NDArray[np.float64]
+Change = Callable[[RowTensors, Tensors], tuple[RowTensors, Tensors]]
+
+GEMMS = ("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads")
+REDUCTIONS = ("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean")
+SIZES = {"bmm": {"n": 24, "k": 131}, "bmm_heads": {"b": 3, "n": 33, "k": 193}} | {
+    name: {"k": 1003} for name in REDUCTIONS
+}
+
+
+def shape_of(name: str, **sizes: int) -> Shape:
+    return Shape(label="test", **(SIZES.get(name, {"n": 61, "k": 513}) | sizes))
+
+
+def every_case(names: tuple[str, ...] = GEMMS + REDUCTIONS) -> list[Any]:
+    return [
+        pytest.param(name, precision, id=f"{name}-{precision}")
+        for name in names
+        for precision in operators()[name].precisions
+    ]
+
+
+def data(operator: Operator, shape: Shape, precision: Precision, count: int = ROWS) -> tuple[RowTensors, Tensors]:
+    """Ordinary rows, and the weights."""
+    tables = operator.rows(shape, count, precision.torch_input, 0, CPU)
+    return tuple(table[:count] for table in tables), operator.weights(shape, precision.torch_input, 0, CPU)
+
+
+def kernel_for(name: str, precision: Precision, shape: Shape) -> Kernel:
+    """The torch arm's kernel; for what torch offers on CUDA only, its fp32 kernel on the widened inputs."""
+    if name not in GEMMS or precision.input == precision.output:
+        return bind(Case(arm="torch", operator=name, shape=shape, precision=precision), KERNELS)
+    return lambda *arguments: KERNELS[name](*(a.float() for a in arguments), out_dtype=torch.float32)
+
+
+def share(
+    name: str,
+    text: str,
+    shape: Shape,
+    change: Change | None = None,
+    kernel: Kernel | None = None,
+    count: int = ROWS,
+) -> float:
+    """Worst error of a kernel as a share of the allowance; it alone sees changed inputs."""
+    operator, precision = operators()[name], Precision.parse(text)
+    rows, weights = data(operator, shape, precision, count)
+    exact = operator.reference(rows, weights)
+    allowed = operator.allowance(rows, weights, exact, precision.torch_output)
+    seen = change(*(tuple(t.clone() for t in ts) for ts in (rows, weights))) if change else (rows, weights)
+    results = operator.by_row((kernel or kernel_for(name, precision, shape))(*operator.arguments(*seen)))
+    return max(
+        float(((got.double() - right).abs() / bound).nan_to_num(nan=torch.inf).max())
+        for got, right, bound in zip(results, exact, allowed, strict=True)
+    )
+
+
+def independent(name: str, rows: list[Array], weights: list[Array], dtype: torch.dtype) -> list[Array]:
+    """Each operator in numpy, from its definition."""
+    x = rows[0]
+    if name in ("mm", "addmm", "linear", "linear_bias"):
+        product = np.einsum("mk,nk->mn" if name.startswith("linear") else "mk,kn->mn", x, weights[0])
+        return [product + weights[1] if len(weights) == 2 else product]
+    if name == "bmm":
+        return [np.einsum("mtk,mkn->mtn", x, rows[1])]
+    if name == "bmm_heads":
+        return [np.einsum("mhk,hkn->mhn", x, weights[0])]
+    if name == "mean":
+        return [x.mean(-1)]
+    if name in ("softmax", "log_softmax"):
+        logarithm = x - np.logaddexp.reduce(x, axis=-1, keepdims=True)
+        return [logarithm if name == "log_softmax" else np.exp(logarithm)]
+    total = x + rows[1] if name == "fused_add_rms_norm" else x
+    rounded = torch.from_numpy(total).to(dtype).double().numpy()
+    normed = rounded * weights[0] / np.sqrt(np.square(rounded).mean(-1, keepdims=True) + 1e-6)
+    return [normed, total] if name == "fused_add_rms_norm" else [normed]
+
+
+def test_every_operator_is_tested_here_or_in_test_attention() -> None:
+    elsewhere = {name for name, operator in operators().items() if operator.rows_are != "rows"}
+    assert set(operators()) - elsewhere == set(GEMMS + REDUCTIONS)
+
+
+@pytest.mark.parametrize(("name", "text"), every_case())
+def test_references_agree_with_numpy(name: str, text: str) -> None:
+    operator, precision = operators()[name], Precision.parse(text)
+    rows, weights = data(operator, shape_of(name), precision)
+    first, second = ([t.double().numpy() for t in ts] for ts in (rows, weights))
+    expected = independent(name, first, second, precision.torch_input)
+    for got, right in zip(operator.reference(rows, weights), expected, strict=True):
+        assert got.dtype is torch.float64
+        np.testing.assert_allclose(got.numpy(), right, rtol=1e-11, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "text"), every_case())
+def test_the_forms_of_references_allowances_and_results_are_those_announced(name: str, text: str) -> None:
+    operator, precision, shape = operators()[name], Precision.parse(text), shape_of(name)
+    rows, weights = data(operator, shape, precision)
+    exact = operator.reference(rows, weights)
+    allowed = operator.allowance(rows, weights, exact, precision.torch_output)
+    announced = operator.result_shapes(shape, ROWS)
+    assert tuple(tuple(t.shape) for t in exact) == announced
+    assert tuple(tuple(t.shape) for t in allowed) == announced
+    assert all(bool((bound > 0).all()) and bool(bound.isfinite().all()) for bound in allowed)
+    results = operator.by_row(kernel_for(name, precision, shape)(*operator.arguments(rows, weights)))
+    assert tuple(tuple(t.shape) for t in results) == announced
+    assert {t.dtype for t in results} == {precision.torch_output}
+
+
+@pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
+def test_references_and_allowances_leave_their_inputs_alone(name: str) -> None:
+    operator, precision = operators()[name], Precision.parse("fp32")
+    rows, weights = data(operator, shape_of(name), precision)
+    before = [t.clone() for t in (*rows, *weights)]
+    operator.allowance(rows, weights, operator.reference(rows, weights), torch.float32)
+    assert all(torch.equal(a, b) for a, b in zip(before, (*rows, *weights), strict=True))
+
+
+@pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
+def test_four_hostile_rows_follow_the_ordinary_ones(name: str) -> None:
+    operator, shape = operators()[name], shape_of(name)
+    tables = operator.rows(shape, 6, torch.bfloat16, 0, CPU)
+    assert {len(table) for table in tables} == {10}
+    assert all(table[:6].isfinite().all() for table in tables)
+    huge, inf, nan, zero = tables[0][6:]
+    assert (huge.abs() == torch.finfo(torch.bfloat16).max).all()
+    assert inf.isinf().all()
+    assert nan.isnan().all()
+    assert not zero.any()
+
+
+@pytest.mark.parametrize(("name", "text"), every_case())
+def test_torch_is_within_the_allowance(name: str, text: str) -> None:
+    assert share(name, text, shape_of(name)) <= 1
+
+
+@pytest.mark.parametrize(("name", "text"), every_case())
+def test_samebits_on_the_cpu_is_within_the_allowance(name: str, text: str) -> None:
+    precision, shape = Precision.parse(text), shape_of(name)
+    ours = getattr(cpu, {"linear_bias": "linear", "bmm_heads": "bmm"}.get(name, name))
+    kernel = bind(Case(arm="samebits", operator=name, shape=shape, precision=precision), {name: ours})
+    assert share(name, text, shape, kernel=kernel) <= 1
+
+
+@pytest.mark.parametrize("k", [1, 2, 16, 300, 4099, 18432])
+@pytest.mark.parametrize("text", ["bf16", "fp16", "fp32"])
+def test_torch_is_within_the_allowance_at_any_length(k: int, text: str) -> None:
+    assert share("mm", text, shape_of("mm", k=k, n=32)) <= 1
+    for name in REDUCTIONS:
+        if text in operators()[name].precisions:
+            assert share(name, text, shape_of(name, k=k)) <= 1
+
+
+@pytest.mark.parametrize("k", [1003, 4096])
+def test_norms_may_work_on_the_sum_before_or_after_rounding_it(k: int) -> None:
+    def unrounded(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float) -> Tensors:
+        total = x.float() + residual.float()
+        normed = total * (total.square().mean(-1, keepdim=True) + eps).rsqrt() * weight.float()
+        return normed.to(x.dtype), total.to(x.dtype)
+
+    for text in ("bf16", "fp16", "fp32"):
+        assert share("fused_add_rms_norm", text, shape_of("fused_add_rms_norm", k=k), kernel=unrounded) <= 1
+
+
+# Wrong kernels: an honest one behind a change of its inputs, or one written wrong.
+
+
+def without_the_last(terms: int) -> Change:
+    def change(rows: RowTensors, weights: Tensors) -> tuple[RowTensors, Tensors]:
+        rows[0][..., -terms:] = 0
+        return rows, weights
+
+    return change
+
+
+def truncated(rows: RowTensors, weights: Tensors) -> tuple[RowTensors, Tensors]:
+    """fp32 inputs cut to TF32's ten bits of mantissa."""
+    for values in (*rows, *weights):
+        values.view(torch.int32).bitwise_and_(~0x1FFF)
+    return rows, weights
+
+
+@pytest.mark.parametrize(("name", "text"), every_case(GEMMS))
+def test_dropping_the_last_sixteen_terms_is_wrong(name: str, text: str) -> None:
+    assert share(name, text, shape_of(name), change=without_the_last(16)) > 1
+
+
+@pytest.mark.parametrize("k", [64, 4096, 18432])
+@pytest.mark.parametrize("text", ["bf16", "bf16:fp32", "fp16", "fp32"])
+def test_dropping_the_last_sixteen_terms_is_wrong_at_any_length(k: int, text: str) -> None:
+    assert share("mm", text, shape_of("mm", k=k, n=64), change=without_the_last(16)) > 1
+
+
+@pytest.mark.parametrize(("name", "text"), every_case(REDUCTIONS))
+def test_reductions_that_forget_the_last_sixteen_terms_are_wrong(name: str, text: str) -> None:
+    def short(x: torch.Tensor, *rest: Any) -> Any:
+        out_dtype = Precision.parse(text).torch_output
+        cut = x[:, :-16].float()
+        if name == "mean":
+            return (cut.sum(-1) / x.shape[1]).to(out_dtype)
+        if name.endswith("softmax"):
+            logarithm = x.float() - cut.logsumexp(-1, keepdim=True)
+            return (logarithm if name == "log_softmax" else logarithm.exp()).to(out_dtype)
+        *residual, weight, eps = rest
+        total = x + residual[0] if residual else x
+        mean_square = total[:, :-16].float().square().sum(-1, keepdim=True) / x.shape[1]
+        normed = (total.float() * (mean_square + eps).rsqrt() * weight.float()).to(out_dtype)
+        return (normed, total) if residual else normed
+
+    assert share(name, text, shape_of(name), kernel=short, count=512) > 1
+
+
+@pytest.mark.parametrize("name", GEMMS)
+def test_tf32_inside_an_fp32_product_is_wrong(name: str) -> None:
+    assert share(name, "fp32", shape_of(name), change=truncated) > 1
+
+
+@pytest.mark.parametrize("k", [64, 512, 4096, 18432])
+def test_tf32_is_wrong_at_any_length(k: int) -> None:
+    assert share("mm", "fp32", shape_of("mm", k=k, n=64), change=truncated) > 1
+
+
+@pytest.mark.parametrize("name", GEMMS)
+def test_a_sixteen_bit_result_passed_off_as_fp32_is_wrong(name: str) -> None:
+    shape = shape_of(name)
+    narrow = kernel_for(name, Precision.parse("bf16"), shape)
+    assert share(name, "bf16:fp32", shape, kernel=lambda *arguments: narrow(*arguments).float()) > 1
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16"])
+def test_accumulating_in_sixteen_bits_is_wrong(text: str) -> None:
+    def narrow(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros(len(a), b.shape[1], dtype=a.dtype)
+        for place in range(a.shape[1]):
+            total += torch.outer(a[:, place], b[place])
+        return total
+
+    assert share("mm", text, shape_of("mm"), kernel=narrow) > 1
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("name", ["linear_bias", "addmm"])
+@pytest.mark.parametrize("fault", ["none", "shifted", "twice"])
+def test_a_wrong_bias_is_wrong(name: str, text: str, fault: str) -> None:
+    def change(rows: RowTensors, weights: Tensors) -> tuple[RowTensors, Tensors]:
+        weight, bias = weights
+        return rows, (weight, {"none": 0 * bias, "shifted": bias.roll(1), "twice": bias + bias}[fault])
+
+    assert share(name, text, shape_of(name), change=change) > 1
+
+
+def wrong_eps(value: float) -> Kernel:
+    return lambda x, weight, eps: KERNELS["rms_norm"](x, weight, value)
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("eps", [0.0, 1e-5])
+def test_forgetting_or_mistaking_eps_is_wrong(text: str, eps: float) -> None:
+    assert share("rms_norm", text, shape_of("rms_norm"), kernel=wrong_eps(eps), count=512) > 1
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16", "fp32"])
+def test_a_gross_eps_is_wrong(text: str) -> None:
+    assert share("rms_norm", text, shape_of("rms_norm"), kernel=wrong_eps(0.1)) > 1
+
+
+@pytest.mark.parametrize(("name", "text"), every_case(("softmax", "log_softmax")))
+def test_forgetting_to_subtract_the_maximum_is_wrong(name: str, text: str) -> None:
+    def naive(x: torch.Tensor) -> torch.Tensor:
+        powers = x.float().exp()
+        shares = powers / powers.sum(-1, keepdim=True)
+        return (shares if name == "softmax" else shares.log()).to(Precision.parse(text).torch_output)
+
+    assert share(name, text, shape_of(name), kernel=naive) > 1
+
+
+@pytest.mark.parametrize(("name", "text"), every_case())
+def test_one_wrong_element_is_wrong(name: str, text: str) -> None:
+    operator, precision, shape = operators()[name], Precision.parse(text), shape_of(name)
+    honest = kernel_for(name, precision, shape)
+
+    def nearly(*arguments: Any) -> Any:
+        result = honest(*arguments)
+        for output in operator.by_row(result):
+            # The element of a normal row that is largest: a nearly zero one may well be zero.
+            row = output[KINDS.index("normal")]
+            row[row.abs() == row.abs().max()] = 0 if row.dim() else 9
+        return result
+
+    assert share(name, text, shape, kernel=honest) <= 1
+    assert share(name, text, shape, kernel=nearly) > 1
+
+
+@pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
+def test_nan_is_wrong(name: str) -> None:
+    honest = kernel_for(name, Precision.parse("fp32"), shape_of(name))
+
+    def broken(*arguments: Any) -> Any:
+        result = honest(*arguments)
+        operators()[name].by_row(result)[0][-1] = torch.nan
+        return result
+
+    assert share(name, "fp32", shape_of(name), kernel=broken) == torch.inf
+
+
+# Bytes and operations, counted by hand for 2 rows, K = 5, N = 3, three heads, sixteen rows in a bmm's entry.
+BY_HAND = {
+    ("mm", "bf16"): (2 * (10 + 15 + 6), 60),
+    ("mm", "bf16:fp32"): (2 * (10 + 15) + 4 * 6, 60),
+    ("mm", "fp32"): (4 * (10 + 15 + 6), 60),
+    ("linear", "fp16"): (2 * (10 + 15 + 6), 60),
+    ("linear_bias", "bf16"): (2 * (10 + 15 + 3 + 6), 60),
+    ("addmm", "bf16:fp32"): (2 * (10 + 15 + 3) + 4 * 6, 60),
+    ("bmm", "bf16"): (2 * 2 * (80 + 15 + 48), 960),
+    ("bmm_heads", "fp32"): (4 * 3 * (10 + 15 + 6), 180),
+    ("softmax", "bf16:fp32"): (2 * 10 + 4 * 10, 40),
+    ("log_softmax", "fp32"): (4 * 20, 40),
+    ("mean", "bf16"): (2 * 10 + 2 * 2, 10),
+    ("mean", "bf16:fp32"): (2 * 10 + 4 * 2, 10),
+}
+NORMS_BY_HAND = {
+    ("rms_norm", "bf16"): (2 * (10 + 5 + 10), 40),
+    ("fused_add_rms_norm", "bf16"): (2 * (20 + 5 + 20), 50),
+}
+
+
+def counted(name: str, text: str) -> tuple[int, int]:
+    sizes = {"b": 3, "n": 3, "k": 5}
+    operator = operators()[name]
+    shape = Shape(label="by hand", **{dim: sizes[dim] for dim in operator.dims})
+    return operator.bytes_moved(shape, Precision.parse(text), 2), operator.operations(shape, 2)
+
+
+@pytest.mark.parametrize("case", BY_HAND)
+def test_bytes_and_operations_are_those_counted_by_hand(case: tuple[str, str]) -> None:
+    assert counted(*case) == BY_HAND[case]
+
+
+@pytest.mark.parametrize("case", NORMS_BY_HAND)
+def test_norms_bytes_and_operations_are_those_counted_by_hand(case: tuple[str, str]) -> None:
+    assert counted(*case) == NORMS_BY_HAND[case]
+
+
+@pytest.mark.parametrize(
+    "name",
+    GEMMS + REDUCTIONS,
+)
+def test_bytes_are_those_of_the_tensors(name: str) -> None:
+    operator, precision, shape = operators()[name], Precision.parse("bf16"), shape_of(name)
+    rows, weights = data(operator, shape, precision)
+    results = operator.by_row(kernel_for(name, precision, shape)(*operator.arguments(rows, weights)))
+    assert operator.bytes_moved(shape, precision, ROWS) == sum(
+        t.numel() * t.element_size() for t in (*rows, *weights, *results)
+    )
+
+
+PUBLISHED = {
+    ("linear", "qwen3-8b/qkv_proj"): (6144, 4096),
+    ("linear", "qwen3-1.7b/gate_up_proj"): (12288, 2048),
+    ("linear", "llama-3.1-8b/down_proj"): (4096, 14336),
+    ("linear", "qwen2.5-7b/qkv_proj"): (4608, 3584),
+    ("linear", "qwen2.5-7b/lm_head"): (152064, 3584),
+    ("linear", "deepseek-v3/down_proj"): (7168, 18432),
+    ("rms_norm", "qwen3-8b/qk_norm"): (None, 128),
+    ("softmax", "llama-3.1-8b/logits"): (None, 128256),
+}
+
+
+@pytest.mark.parametrize("case", PUBLISHED, ids="/".join)
+def test_shapes_are_those_of_the_published_configurations(case: tuple[str, str]) -> None:
+    name, label = case
+    found = [(shape.n, shape.k) for shape in operators()[name].shapes if shape.label == label]
+    assert found == [PUBLISHED[case]]
+
+
+@pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
+def test_shapes_have_labels_of_their_own_and_just_the_operators_dimensions(name: str) -> None:
+    operator = operators()[name]
+    labels = [shape.label for shape in operator.shapes]
+    assert len(set(labels)) == len(labels)
+    assert {label.split("/")[0] for label in labels} >= {"small"}
+    for shape in operator.shapes:
+        assert tuple(dim for dim in ("b", "n", "k") if getattr(shape, dim) is not None) == operator.dims
+        assert shape.token == "x".join(str(getattr(shape, dim)) for dim in operator.dims)

@@ -1,0 +1,189 @@
+"""The universe of rows: the same bits wherever, whenever and however many of them are made."""
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels_bench.faults.planted.sums import backwards, in_parts, products
+from kernels_bench.operators.inputs import rows
+from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, bell, hostile_rows, paired, row_table
+from kernels_bench.operators.inputs.splitmix64 import hashed, mix
+
+CPU = torch.device("cpu")
+DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+MASK = (1 << 64) - 1
+
+seeds = st.integers(0, 2**31)
+dtypes = st.sampled_from(DTYPES)
+
+
+def bits(values: torch.Tensor) -> torch.Tensor:
+    return values.contiguous().view({2: torch.int16, 4: torch.int32, 8: torch.int64}[values.element_size()])
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.dtype == b.dtype and a.shape == b.shape and bool((bits(a) == bits(b)).all())
+
+
+def split_mix(z: int) -> int:
+    """SplitMix64's finaliser, as published, over Python's unbounded integers."""
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+@given(st.lists(st.integers(0, MASK), min_size=1, max_size=50))
+def test_mix_is_splitmix64(words: list[int]) -> None:
+    signed = [word - (1 << 64) if word >> 63 else word for word in words]
+    got = [value & MASK for value in mix(torch.tensor(signed)).tolist()]
+    assert got == [split_mix(word) for word in words]
+
+
+@given(seeds, st.integers(0, 2**20), st.integers(1, 40), st.integers(1, 40), st.data())
+def test_any_block_of_the_hash_is_the_same_as_in_the_whole(
+    seed: int, first: int, count: int, columns: int, data: st.DataObject
+) -> None:
+    whole = hashed(seed, "rows", first, count, columns, CPU)
+    start = data.draw(st.integers(0, count - 1))
+    width = data.draw(st.integers(1, columns))
+    part = hashed(seed, "rows", first + start, count - start, width, CPU)
+    assert torch.equal(part, whole[start:, :width])
+
+
+@given(seeds, st.integers(1, 80), st.integers(1, 80), st.integers(1, 90), dtypes)
+def test_rows_do_not_depend_on_how_many_are_made(
+    seed: int, fewer: int, more: int, columns: int, dtype: torch.dtype
+) -> None:
+    few = row_table(seed, "rows", fewer, columns, dtype, CPU)
+    many = row_table(seed, "rows", fewer + more, columns, dtype, CPU)
+    assert same(few, many[:fewer])
+
+
+@settings(max_examples=30)
+@given(seeds, st.integers(1, 60), st.integers(2, 60), st.integers(1, 600), dtypes)
+def test_rows_and_weights_do_not_depend_on_the_chunks_they_are_made_in(
+    seed: int, count: int, columns: int, chunk: int, dtype: torch.dtype
+) -> None:
+    in_one_piece = [make(seed, "s", count, columns, dtype, CPU) for make in (row_table, paired)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "_CHUNK", chunk)
+        in_chunks = [make(seed, "s", count, columns, dtype, CPU) for make in (row_table, paired)]
+    assert all(same(a, b) for a, b in zip(in_one_piece, in_chunks, strict=True))
+
+
+def test_rows_beyond_the_real_chunk_size_agree_with_rows_made_apart() -> None:
+    columns = 1 << 20
+    step = rows._CHUNK // columns
+    table = row_table(3, "rows", step + 5, columns, torch.bfloat16, CPU)
+    alone = bell(3, "rows", step + 1, 1, columns, CPU)[0].to(torch.bfloat16)
+    assert KINDS[(step + 1) % len(KINDS)] == "normal"
+    assert same(table[step + 1], alone)
+
+
+def test_values_are_scaled_integers_so_that_no_device_rounds_them() -> None:
+    table = row_table(7, "rows", 8, 16, torch.float32, CPU)
+    assert table.double().mul(2.0**31).frac().abs().max() == 0  # exact scalings of integers, nothing rounded
+    assert table.abs().max() <= 4 * 64
+
+
+@pytest.mark.parametrize("shift", [1, 2, -1])
+def test_seeds_are_not_shifts_of_each_other(shift: int) -> None:
+    first, second = (hashed(seed, "rows", 8, 32, 8, CPU) for seed in (5, 5 + shift))
+    shared = set(first.flatten().tolist()) & set(second.flatten().tolist())
+    assert not shared
+
+
+def test_seeds_and_streams_give_other_rows() -> None:
+    keys = itertools.product((0, 1, 2), ("rows", "residual"))
+    made = [row_table(seed, stream, 16, 64, torch.float32, CPU) for seed, stream in keys]
+    for a, b in itertools.combinations(made, 2):
+        assert float((a == b).float().mean()) < 0.01
+
+
+def test_no_two_rows_of_a_universe_are_alike() -> None:
+    table = row_table(0, "rows", 4096, 64, torch.bfloat16, CPU)
+    assert len(bits(table).unique(dim=0)) == 4096
+
+
+def test_normal_rows_are_bell_shaped() -> None:
+    values = bell(0, "rows", 0, 512, 512, CPU).double()
+    assert abs(float(values.mean())) < 0.01
+    assert abs(float(values.std()) - (4 / 3) ** 0.5) < 0.01  # four uniforms on [-1, 1]
+    assert float(values.abs().max()) <= 4
+    within = float((values.abs() < 1.155).double().mean())
+    assert 0.64 < within < 0.70
+
+
+def test_wide_rows_span_twelve_binades() -> None:
+    table = row_table(0, "rows", 64, 512, torch.float32, CPU)
+    wide = table[KINDS.index("wide") :: len(KINDS)].abs()
+    normal = table[KINDS.index("normal") :: len(KINDS)].abs()
+    assert float(wide.max()) > 60
+    assert float((wide < 2.0**-5).float().mean()) > 3 * float((normal < 2.0**-5).float().mean())
+
+
+@given(seeds, st.integers(1, 200), st.integers(1, 24), dtypes)
+def test_cancelling_rows_sum_to_exactly_zero_against_paired_weights(
+    seed: int, half: int, count: int, dtype: torch.dtype
+) -> None:
+    table = row_table(seed, "rows", count, 2 * half, dtype, CPU)[KINDS.index("cancelling") :: len(KINDS)]
+    weights = paired(seed, "weight", 16, 2 * half, dtype, CPU)
+    assert not (table.double() @ weights.double().t()).any()
+    assert table.any()
+
+
+@pytest.mark.parametrize("columns", [3, 131, 513])
+def test_cancelling_rows_of_odd_length_cancel_too(columns: int) -> None:
+    table = row_table(0, "rows", 8, columns, torch.float32, CPU)[KINDS.index("cancelling") :: len(KINDS)]
+    weights = paired(0, "weight", 16, columns, torch.float32, CPU)
+    assert not (table.double() @ weights.double().t()).any()
+
+
+def test_cancelling_rows_show_a_changed_order_even_in_bf16() -> None:
+    universe = row_table(0, "rows", 256, 512, torch.bfloat16, CPU)
+    table = universe[KINDS.index("cancelling") :: len(KINDS)].float()
+    weights = paired(0, "weight", 64, 512, torch.bfloat16, CPU).float().t()
+    one, other = (add(products(table, weights)).bfloat16() for add in (backwards, in_parts(2)))
+    assert float((bits(one) != bits(other)).float().mean()) > 0.3
+
+
+def test_weights_are_about_one_over_the_root_of_their_length() -> None:
+    for columns in (64, 500, 4096):
+        spread = float(paired(0, "weight", 32, columns, torch.float32, CPU).double().std())
+        assert 0.7 < spread * columns**0.5 / 1.155 < 1.42
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [1, 2, 7, 64])
+def test_hostile_rows_are_as_hostile_as_they_say(dtype: torch.dtype, columns: int) -> None:
+    table = hostile_rows(columns, dtype, CPU)
+    assert table.dtype is dtype
+    assert table.shape == (len(HOSTILE), columns)
+    by_kind = dict(zip(HOSTILE, table, strict=True))
+    assert (by_kind["huge"].abs() == torch.finfo(dtype).max).all()
+    assert by_kind["inf"].isinf().all()
+    assert by_kind["nan"].isnan().all()
+    assert not by_kind["zero"].any()
+    for kind in ("huge", "inf", "zero"):  # signs alternate: sums meet inf - inf, and both zeros
+        signs = by_kind[kind].signbit()
+        assert not signs[0::2].any()
+        assert signs[1::2].all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_have_the_same_bits_on_a_gpu(dtype: torch.dtype) -> None:
+    gpu = torch.device("cuda")
+    for make in (row_table, paired):
+        assert same(make(11, "s", 67, 515, dtype, CPU), make(11, "s", 67, 515, dtype, gpu).cpu())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_hostile_rows_have_the_same_bits_on_a_gpu(dtype: torch.dtype) -> None:
+    assert same(hostile_rows(33, dtype, CPU), hostile_rows(33, dtype, torch.device("cuda")).cpu())

@@ -1,0 +1,108 @@
+"""What could be run is known without torch, and to the parent just as to a worker."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels_bench.device import lazy_torch as deferred
+from kernels_bench.records.selection import Selection
+from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.workers.pool import catalogue_of
+from support import ROOT
+from support.processes import environment
+
+WITHOUT_TORCH = """
+import sys
+from kernels_bench.records.cases import Device
+from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.commands.workload import make_plan
+from kernels_bench.records.selection import Selection
+h100 = Device(type="cuda", name="NVIDIA H100 80GB HBM3", capability=(9, 0), uuid="0-1-2")
+for selection in (Selection(), Selection(quick=True), Selection(op=("attention", "gemm"))):
+    plan = make_plan(catalogue(h100), selection)
+    assert plan.cases and {"torch", "samebits", "cublas-restricted"} <= {arm.name for arm in plan.arms}
+print(sorted({"torch", "triton", "vllm", "pynvml"} & set(sys.modules)))
+"""
+
+
+def test_catalogue_and_plan_of_a_gpu_need_no_torch() -> None:
+    command = [sys.executable, "-c", WITHOUT_TORCH]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_worker_says_what_is_expected_of_its_device() -> None:
+    found = catalogue_of(Selection())
+    assert found == catalogue(found.device)
+
+
+OPERATOR = """
+from kernels_bench.operators.base import Operator
+from kernels_bench.records.cases import Shape
+
+
+class Mine(Operator):
+    name, summary, dims = "mine", "y = x", ("k",)
+    shapes = {shapes}
+    {further}
+    weights = arguments = result_shapes = reference = allowance = bytes_moved = operations = lambda *_: ()
+
+
+OPERATORS = {offered}
+"""
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"shapes": "(Shape('a', 8),)"},
+            " does not import: TypeError: BaseModel.__init__() takes 1 positional argument but 3 were given, in line 8 "
+            "(shapes = (Shape('a', 8),)); expected Shape(label=…, k=…) and, where wanted, n, b",
+        ),
+        ({"offered": "Mine()"}, ": OPERATORS is <"),
+        (
+            {"offered": "(Mine,)"},
+            ": OPERATORS is (<class 'kernels_bench.operators.of_mine.Mine'>,): expected operators",
+        ),
+        ({"further": "del summary, dims"}, ": operator Mine has no summary and no dims"),
+        ({"further": "timed = 7"}, ": operator mine: TypeError: 'int' object is not iterable"),
+        ({"further": "quick = 'all of them'"}, ": operator mine: OperatorInfo cannot be made: quick: Input should be"),
+    ],
+)
+def test_a_mistake_in_an_operators_file_is_one_line_of_the_command(
+    tmp_path: Path, fields: dict[str, str], said: str
+) -> None:
+    for package in ("kernels_bench", "profiles"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("baselines", "__pycache__"))
+    usual = {"shapes": "(Shape(label='a', k=8),)", "further": "", "offered": "(Mine(),)"}
+    file = tmp_path / "kernels_bench" / "operators" / "of_mine.py"
+    file.write_text(OPERATOR.format(**usual | fields))
+    ended = subprocess.run(
+        [sys.executable, "-m", "kernels_bench", "--list"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr.startswith(f"kernels_bench: {file}{said}")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_deferred_torch_is_torch() -> None:
+    assert deferred.torch.Tensor is torch.Tensor
+    assert deferred.F.linear is torch.nn.functional.linear
+    assert deferred.torch.cuda is torch.cuda
+
+
+def test_what_was_looked_at_once_is_kept() -> None:
+    assert deferred.torch.mm is torch.mm
+    assert vars(deferred.torch)["mm"] is torch.mm
+
+
+def test_what_torch_lacks_the_deferred_one_lacks_too() -> None:
+    with pytest.raises(AttributeError, match="no_such_function"):
+        getattr(deferred.torch, "no_such_function")  # noqa: B009

