@@ -1,12 +1,10 @@
 """samebits: time batch-invariant LLM kernels against the default ones and check them bit for bit.
 
-Run it as ``python -m kernels_bench``.  The rooms, from the ground up:
+Run it as ``python -m kernels_bench``.  The rooms, from the ground up; each imports only those before it:
 
-* `cases`: the vocabulary (precision, shape, case), plain data that every process shares;
-* `operators`: what is computed; `arms`: who computes it; `relations`: how companies of rows are chosen;
-* `subject`, `comparison`, `verification`, `timing`: what happens inside a worker;
-* `protocol`, `worker`, `workers`: one process an arm;
-* `catalogue`: what could be run on a device, known without torch, which `deferred` loads when it is first used;
-* `plan`, `head_start`, `runner`, `results`, `session`, `cli`: the parent process, which never imports torch;
-* `gathered`, `summary`, `conclusions`, `notices`, `report`, `overview`, `agreement`: what the records say.
+* `console`, `records`, `relations`, `device`: the terminal, what is kept, how rows meet, torch and the GPU;
+* `operators`, `report`, `arms`: what is computed, how it is told, who computes it;
+* `verification` and `order`, `timing`: equal bits or a counterexample, the order of a sum, how long a call takes;
+* `faults` and `workers`: what is planted to see whether it is found, and one process an arm;
+* `commands`, `cli`: what a user asks for, in the parent process, which never imports torch.
 """

@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from kernels_bench.commands.compare import agreement
+from kernels_bench.commands.compare import compare_runs
 from kernels_bench.commands.gate import USUALLY, in_words, read_gate
 from kernels_bench.commands.gate import exit_status as gate_status
 from kernels_bench.commands.order import draw, read_cases
@@ -21,9 +21,9 @@ from kernels_bench.commands.order import in_words as order_words
 from kernels_bench.commands.recheck import exit_status as recheck_status
 from kernels_bench.commands.recheck import in_words as recheck_words
 from kernels_bench.commands.recheck import recheck
-from kernels_bench.commands.report import Outputs, report, write
+from kernels_bench.commands.report import ReportTargets, report, write
 from kernels_bench.commands.reproduce import reproduce_one
-from kernels_bench.commands.run.command import begin, go_on
+from kernels_bench.commands.run.command import resume_run, start_run
 from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.console.mistakes import PluginError
 from kernels_bench.console.progress import display_for
@@ -148,7 +148,7 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return
-    outputs = Outputs(json=json, markdown=markdown, replay=replay)
+    outputs = ReportTargets(json=json, markdown=markdown, replay=replay)
     with _reporting():
         selection = Selection(
             op=_words(op),
@@ -173,10 +173,10 @@ def _list(selection: Selection) -> int:
     return 0
 
 
-def _measure(selection: Selection, resume: Path | None, out: Path | None, outputs: Outputs) -> int:
+def _measure(selection: Selection, resume: Path | None, out: Path | None, outputs: ReportTargets) -> int:
     if resume is not None:
-        return go_on(resume, selection, out, outputs)
-    return begin(selection, out, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), outputs)
+        return resume_run(resume, selection, out, outputs)
+    return start_run(selection, out, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), outputs)
 
 
 @app.command()
@@ -334,7 +334,7 @@ def report_command(
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
     with _reporting():
-        status = report(directory, Outputs(json=json, markdown=markdown, into=into))
+        status = report(directory, ReportTargets(json=json, markdown=markdown, into=into))
     raise typer.Exit(status)
 
 
@@ -355,7 +355,7 @@ def compare_command(
     """
     with _reporting():
         gate = read_gate(fail_on)
-        found = agreement(first, second)
+        found = compare_runs(first, second)
     for line in in_words(found, gate, max(0, worst)):
         print(line)
     raise typer.Exit(gate_status(found, gate))

@@ -16,7 +16,7 @@ from e2e.workload.options import ArmName, Options
 from e2e.workload.trials import WARM_UP, trial_in_words
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.messages import Failure
-from kernels_bench.workers.process import Worker, WorkerError, end
+from kernels_bench.workers.process import WorkerError, WorkerProcess, end
 from profiles.instruments.ranges import under_nsys
 from profiles.run_files.record import Record
 
@@ -52,7 +52,7 @@ class Task:
 
 
 @contextmanager
-def engine_process(name: str, variables: dict[str, str], log: Path) -> Iterator[Worker]:
+def engine_process(name: str, variables: dict[str, str], log: Path) -> Iterator[WorkerProcess]:
     """A process that serves `e2e.workload.messages`, for as long as it is needed.
 
     Args:
@@ -60,7 +60,7 @@ def engine_process(name: str, variables: dict[str, str], log: Path) -> Iterator[
         variables: its environment's, see `e2e.workload.arms.environment`.
         log: receives what it prints.
     """
-    worker = Worker(name, variables, log, PROGRAM)
+    worker = WorkerProcess(name, variables, log, PROGRAM)
     try:
         yield worker
     finally:
@@ -81,7 +81,7 @@ def describe_device() -> Device:
     return reply
 
 
-Processes = dict[ArmName, Worker | Lost]
+Processes = dict[ArmName, WorkerProcess | Lost]
 """Of every arm a process that waits for its engine, or why it can have none."""
 
 
@@ -103,12 +103,12 @@ def processes(tasks: Sequence[Task], logs: Path, ready: Callable[[ArmName], None
             for task in tasks:
                 waiting[task.arm] = _begun(task, variables, logs)
             for arm, process in waiting.items():
-                if isinstance(process, Worker):
+                if isinstance(process, WorkerProcess):
                     waiting[arm] = _loaded(arm, process)
                 ready(arm)
             yield waiting
         finally:
-            end([process for process in waiting.values() if isinstance(process, Worker)])
+            end([process for process in waiting.values() if isinstance(process, WorkerProcess)])
 
 
 @contextmanager
@@ -121,18 +121,18 @@ def _scratch() -> Iterator[dict[str, str]]:
         yield {"TMPDIR": path} if len(path) <= LONGEST_DIRECTORY else {}
 
 
-def _begun(task: Task, variables: Mapping[str, str], logs: Path) -> Worker | Lost:
+def _begun(task: Task, variables: Mapping[str, str], logs: Path) -> WorkerProcess | Lost:
     """A process that imports what its engine is made of."""
     reason = unsupported(task.arm, task.device)
     if reason is not None:
         return Lost(arm=task.arm, status="unsupported", reason=reason)
     own = environment(task.arm, cache_directory(), task.device)
-    worker = Worker(task.arm, {**variables, **own}, logs / f"{task.arm}.log", PROGRAM)
+    worker = WorkerProcess(task.arm, {**variables, **own}, logs / f"{task.arm}.log", PROGRAM)
     worker.post(Load(arm=task.arm, mode=task.options.mode), START_TIMEOUT_S)
     return worker
 
 
-def _loaded(arm: ArmName, worker: Worker) -> Worker | Lost:
+def _loaded(arm: ArmName, worker: WorkerProcess) -> WorkerProcess | Lost:
     """The same process once it has imported it; one that cannot is ended."""
     reply = worker.wait(START_TIMEOUT_S)
     if not isinstance(reply, Failure):

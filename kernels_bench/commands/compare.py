@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kernels_bench.records.cases import Claims, claimed
-from kernels_bench.records.latest_records import Found, State, gather, median_us
+from kernels_bench.records.latest_records import LatestRecords, State, latest_records, median_us
 from kernels_bench.records.manifest import Manifest, read_manifest, read_records
 from kernels_bench.records.results import Timing, Verification
 from kernels_bench.records.selection import Selection
@@ -22,7 +22,7 @@ _JUDGED = {"sampled": 0, "proven": 0, "variant": 1, "wrong": 2}
 """Verdicts that say something of a case's bits, from good to bad; that a proof took too long is no difference."""
 
 
-class Change(Record):
+class TimingChange(Record):
     """One timing in both runs.
 
     Attributes:
@@ -62,7 +62,7 @@ class VerdictChange(Record):
     worse: bool
 
 
-class Agreement(Record):
+class RunComparison(Record):
     """Two runs beside each other.
 
     Attributes:
@@ -85,21 +85,21 @@ class Agreement(Record):
     verdicts: tuple[VerdictChange, ...]
     missing: tuple[str, ...]
     digests: tuple[int, int] | None
-    warm: tuple[Change, ...]
-    cold: tuple[Change, ...]
-    slower: tuple[Change, ...] | None
+    warm: tuple[TimingChange, ...]
+    cold: tuple[TimingChange, ...]
+    slower: tuple[TimingChange, ...] | None
 
 
-def agreement(first: Path, second: Path) -> Agreement:
+def compare_runs(first: Path, second: Path) -> RunComparison:
     """Compare two runs.
 
     Raises:
         ResultsError: one of the directories is no run, or is damaged.
     """
     one, other = (read_manifest(path) for path in (first, second))
-    a, b = (gather(read_records(path)) for path in (first, second))
+    a, b = (latest_records(read_records(path)) for path in (first, second))
     both = len(a.verifications.keys() & b.verifications.keys())
-    return Agreement(
+    return RunComparison(
         environment=differences(one.environment, other.environment),
         selection=tuple(_asked_otherwise(one.selection, other.selection)),
         verified=(both, len(a.verifications) - both, len(b.verifications) - both),
@@ -129,7 +129,7 @@ def _claims(manifest: Manifest) -> dict[str, Claims]:
     return {arm.name: arm.claims for arm in manifest.arms}
 
 
-def _verdicts(a: Found, b: Found, claims: dict[str, Claims]) -> Iterator[VerdictChange]:
+def _verdicts(a: LatestRecords, b: LatestRecords, claims: dict[str, Claims]) -> Iterator[VerdictChange]:
     for key in sorted(a.verifications.keys() & b.verifications.keys()):
         one, other = a.verifications[key], b.verifications[key]
         before, after = _JUDGED.get(one.verdict, 0), _JUDGED.get(other.verdict, 0)
@@ -149,7 +149,7 @@ def _broken(verification: Verification) -> set[str]:
     return {result.relation for result in verification.relations if result.status == "broken"}
 
 
-def _missing(a: Found, b: Found) -> Iterator[str]:
+def _missing(a: LatestRecords, b: LatestRecords) -> Iterator[str]:
     """What the first run knew of a case and the second does not: its verdict, relations, M, or times."""
     for key, one in sorted(a.verifications.items()):
         other = b.verifications.get(key)
@@ -184,7 +184,7 @@ def _untried(one: Verification, other: Verification) -> Iterator[str]:
             yield f"{result.relation} was examined at M={', '.join(map(str, gone))}, then not"
 
 
-def _digests(a: Found, b: Found) -> tuple[int, int]:
+def _digests(a: LatestRecords, b: LatestRecords) -> tuple[int, int]:
     pairs = [
         (digest, b.verifications[key].digests[m])
         for key, verification in a.verifications.items()
@@ -195,19 +195,19 @@ def _digests(a: Found, b: Found) -> tuple[int, int]:
     return len(pairs), sum(one == other for one, other in pairs)
 
 
-def _changes(a: Found, b: Found, state: State) -> tuple[Change, ...]:
+def _changes(a: LatestRecords, b: LatestRecords, state: State) -> tuple[TimingChange, ...]:
     changes = (change for change in all_changes(a, b, state) if min(change.first_us, change.second_us) >= LEAST_US)
     return tuple(sorted(changes, key=lambda change: (abs(change.share), change.key)))
 
 
-def _slower(a: Found, b: Found) -> tuple[Change, ...]:
+def _slower(a: LatestRecords, b: LatestRecords) -> tuple[TimingChange, ...]:
     """What grew, also from below `LEAST_US`."""
     changes = (change for state in STATES for change in all_changes(a, b, state))
     grown = (change for change in changes if change.least > 0 and change.second_us >= LEAST_US)
     return tuple(sorted(grown, key=lambda change: (change.share, change.key)))
 
 
-def all_changes(a: Found, b: Found, state: State) -> Iterator[Change]:
+def all_changes(a: LatestRecords, b: LatestRecords, state: State) -> Iterator[TimingChange]:
     """Every timing that both runs have, however short."""
     for key in a.timings.keys() & b.timings.keys():
         one, other = a.timings[key], b.timings[key]
@@ -215,7 +215,7 @@ def all_changes(a: Found, b: Found, state: State) -> Iterator[Change]:
         if first is not None and second is not None:
             # Each interval reaches so far towards the other median.
             least = second * (1 - _error(other, state)) / (first * (1 + _error(one, state))) - 1
-            yield Change(key=key, state=state, first_us=first, second_us=second, least=least)
+            yield TimingChange(key=key, state=state, first_us=first, second_us=second, least=least)
 
 
 def _error(timing: Timing, state: State) -> float:

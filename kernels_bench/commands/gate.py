@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from kernels_bench.commands.compare import LEAST_US, STATES, Agreement, Change
+from kernels_bench.commands.compare import LEAST_US, STATES, RunComparison, TimingChange
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.latest_records import State
 from profiles.run_files.record import Record
@@ -61,12 +61,12 @@ def read_gate(text: str) -> Gate:
     return Gate(kinds=tuple(dict.fromkeys(kinds)), slower=slower)
 
 
-def too_slow(found: Agreement, gate: Gate) -> tuple[Change, ...]:
+def too_slow(found: RunComparison, gate: Gate) -> tuple[TimingChange, ...]:
     """The timings that became slower by more than the gate allows."""
     return tuple(change for change in found.slower or () if change.share > gate.slower)
 
 
-def failures(found: Agreement, gate: Gate) -> Iterator[str]:
+def failures(found: RunComparison, gate: Gate) -> Iterator[str]:
     """What the second run is refused for, a phrase each."""
     digests = found.digests or (0, 0)
     told: dict[Kind, tuple[int, str, str]] = {
@@ -81,7 +81,7 @@ def failures(found: Agreement, gate: Gate) -> Iterator[str]:
             yield f"{count} {noun}{'s' * (count > 1)} {what}"
 
 
-def unjudged(found: Agreement, gate: Gate) -> Iterator[str]:
+def unjudged(found: RunComparison, gate: Gate) -> Iterator[str]:
     """What the gate asks for and these runs do not tell, a phrase each."""
     if not found.verified[0]:
         yield "no case was verified in both runs"
@@ -92,12 +92,12 @@ def unjudged(found: Agreement, gate: Gate) -> Iterator[str]:
         yield "speed cannot be compared, since the devices differ"
 
 
-def exit_status(found: Agreement, gate: Gate) -> int:
+def exit_status(found: RunComparison, gate: Gate) -> int:
     """1: the second run has something that it is refused for; 3: else, something could not be judged; 0: else."""
     return 1 if any(failures(found, gate)) else 3 if any(unjudged(found, gate)) else 0
 
 
-def in_words(found: Agreement, gate: Gate, worst: int = 5) -> Iterator[str]:
+def in_words(found: RunComparison, gate: Gate, worst: int = 5) -> Iterator[str]:
     """The agreement in lines, with the ``worst`` changes of each kind, and what follows from it."""
     yield from (f"the environments differ: {line}" for line in found.environment)
     yield from (f"the selections differ: {line}" for line in found.selection)
@@ -111,7 +111,7 @@ def in_words(found: Agreement, gate: Gate, worst: int = 5) -> Iterator[str]:
     yield f"in short: {answer} (exit status {exit_status(found, gate)})"
 
 
-def _in_detail(found: Agreement, gate: Gate, worst: int) -> Iterator[str]:
+def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:
     if found.digests is None:
         yield "bits: not compared, since seeds that differ make other data"
     else:
@@ -138,12 +138,12 @@ def _in_detail(found: Agreement, gate: Gate, worst: int) -> Iterator[str]:
 _LISTED = 20  # of what is missing, at most
 
 
-def _timing_in_words(change: Change) -> str:
+def _timing_in_words(change: TimingChange) -> str:
     was, now = change.first_us, change.second_us
     return f"  {change.share:+.1%} {change.key} {change.state}: {was:.2f} us, then {now:.2f} us"
 
 
-def _spread(state: State, changes: tuple[Change, ...]) -> str:
+def _spread(state: State, changes: tuple[TimingChange, ...]) -> str:
     if not changes:
         return f"{state} medians: none of at least {LEAST_US:g} us in both runs"
     middle, high = np.percentile([abs(change.share) for change in changes], [50, 95])

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kernels_bench.commands.workload import Plan, make_plan
+from kernels_bench.commands.workload import Workload, make_workload
 from kernels_bench.console.progress import Display
 from kernels_bench.order.trees.description import IRREGULAR
 from kernels_bench.records.cases import LOGITS, Case, Logits
@@ -17,7 +17,7 @@ from kernels_bench.records.results import Order
 from kernels_bench.records.selection import Selection
 from kernels_bench.report.summary.findings_text import sizes_text
 from kernels_bench.workers.messages import Failure, OrderRead, ReadOrder, Reply
-from kernels_bench.workers.pool import Crew, catalogue_of
+from kernels_bench.workers.pool import WorkerPool, catalogue_of
 from profiles.run_files.record import Record
 
 KEYS = {"cuda": (129, 1025), "cpu": (17, 65)}
@@ -64,34 +64,34 @@ def read_cases(selection: Selection, drawn: bool, display: Display) -> tuple[lis
         WorkerError: nothing can be run.
     """
     catalogue = catalogue_of(selection)
-    plan = make_plan(catalogue, selection)
+    workload = make_workload(catalogue, selection)
     scope = [catalogue.device.name]
-    questions = list(_questions(catalogue, plan, selection, drawn))
+    questions = list(_questions(catalogue, workload, selection, drawn))
     display.phase("order", len(questions))
     found: list[CaseOrder] = []
     with (
         tempfile.TemporaryDirectory() as logs,
-        Crew(plan.arms, Path(logs), selection.timeout_s + 30, lambda up: scope.append(up.provenance)) as crew,
+        WorkerPool(workload.arms, Path(logs), selection.timeout_s + 30, lambda up: scope.append(up.provenance)) as pool,
     ):
-        crew.start()
+        pool.start()
         for asked in questions:
-            one = _told(asked, crew.ask(asked.case.arm, asked))
+            one = _told(asked, pool.ask(asked.case.arm, asked))
             display.step(one.name)
             found.append(one)
     return found, ", ".join(dict.fromkeys(scope))
 
 
-def _questions(catalogue: Catalogue, plan: Plan, selection: Selection, drawn: bool) -> Iterator[ReadOrder]:
+def _questions(catalogue: Catalogue, workload: Workload, selection: Selection, drawn: bool) -> Iterator[ReadOrder]:
     """One a case; of attention one a number of keys, and a kind of logits."""
     of_sequences = {one.name: one.precisions[0] for one in catalogue.operators if any(one.lengths.values())}
-    for case in plan.cases:
-        sweep, many = plan.sweeps[case.operator], case.operator in of_sequences
+    for case in workload.cases:
+        sweep, many = workload.sweeps[case.operator], case.operator in of_sequences
         # In fp16 attention's order cannot be read, which is told to who asks for it.
         if many and selection.dtype is None and str(case.precision) != of_sequences[case.operator]:
             continue
         whole = ReadOrder(
             case=case,
-            seed=plan.seed,
+            seed=workload.seed,
             sizes=selection.batch or (sweep.digested if many else sweep.sizes),
             budget_s=selection.timeout_s,
             drawn=drawn,

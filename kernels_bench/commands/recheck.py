@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kernels_bench.commands.counterexamples import reproductions
-from kernels_bench.commands.workload import make_plan
+from kernels_bench.commands.workload import make_workload
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import Display
 from kernels_bench.console.text import suggestion
@@ -16,7 +16,7 @@ from kernels_bench.records.manifest import read_manifest, read_records
 from kernels_bench.records.results import Counterexample, Verification
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.messages import Failure, Reply, Reproduce, Reproduced
-from kernels_bench.workers.pool import PARALLEL, Crew, catalogue_of
+from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
 from profiles.run_files.record import Record
 
 REPEAT = "repeat"
@@ -76,13 +76,13 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
     selection = Selection(op=operators, arm=names, plugin=manifest.selection.plugin, timeout_s=timeout_s)
     catalogue = catalogue_of(selection)
     _refuse_other_device(directory, manifest.device, catalogue.device)
-    plan = make_plan(catalogue, selection)
+    workload = make_workload(catalogue, selection)
     display.phase("recheck", len(known))
-    requests = [request for request, _ in known if request.case.arm in {arm.name for arm in plan.arms}]
-    with tempfile.TemporaryDirectory() as logs, Crew(plan.arms, Path(logs), timeout_s) as crew:
-        crew.start()
+    requests = [request for request, _ in known if request.case.arm in {arm.name for arm in workload.arms}]
+    with tempfile.TemporaryDirectory() as logs, WorkerPool(workload.arms, Path(logs), timeout_s) as pool:
+        pool.start()
         answers: dict[Reproduce, Reply] = {}
-        for request, reply in crew.work_through(requests, PARALLEL[manifest.device.type]):
+        for request, reply in pool.work_through(requests, PARALLEL[manifest.device.type]):
             answers[request] = reply
             display.step(request.case.key)
     return [_rechecked(then, request, answers.get(request)) for request, then in known]

@@ -18,7 +18,7 @@ from kernels_bench.report.terminal import render, to_json
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ReportTargets:
     """What to do with a run beside showing it; ``-`` is standard output.
 
     Attributes:
@@ -34,7 +34,7 @@ class Outputs:
     replay: bool = False
 
 
-def report(directory: Path, outputs: Outputs) -> int:
+def report(directory: Path, outputs: ReportTargets) -> int:
     """Show a run's tables and write the files asked for; returns the exit status that the run deserves.
 
     Raises:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kernels_bench.commands.workload import make_plan
+from kernels_bench.commands.workload import make_workload
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.cases import Case, at_token
 from kernels_bench.records.results import Counterexample
@@ -16,7 +16,7 @@ from kernels_bench.relations.base import Comparison
 from kernels_bench.relations.batch import company as make_company
 from kernels_bench.report.summary.findings_text import apart, most_apart
 from kernels_bench.workers.messages import Failure, Reproduce, Reproduced
-from kernels_bench.workers.pool import Crew, catalogue_of
+from kernels_bench.workers.pool import WorkerPool, catalogue_of
 from kernels_bench.workers.process import WorkerError
 
 
@@ -29,28 +29,28 @@ def reproduce_one(
         UsageError: an unknown name or company.
         WorkerError: the arm cannot do it.
     """
-    plan = make_plan(catalogue_of(selection), selection)
+    workload = make_workload(catalogue_of(selection), selection)
     for spec in (comparison.reference, comparison.company):
         try:
             make_company(spec, universe)
         except ValueError as error:
             raise UsageError(str(error)) from None
-    case = plan.cases[0]
+    case = workload.cases[0]
     request = Reproduce(
         case=case,
         seed=selection.seed,
         universe=universe,
-        relation=plan.relations[0],
+        relation=workload.relations[0],
         reference=comparison.reference,
         company=comparison.company,
         launch=comparison.launch,
     )
     with (
         tempfile.TemporaryDirectory() as scratch,
-        Crew(plan.arms, Path(scratch), selection.timeout_s) as crew,
+        WorkerPool(workload.arms, Path(scratch), selection.timeout_s) as pool,
     ):
-        crew.start()
-        reply = crew.ask(case.arm, request)
+        pool.start()
+        reply = pool.ask(case.arm, request)
     if isinstance(reply, Failure):
         raise WorkerError(f"{case.key}: {reply.reason}")
     assert isinstance(reply, Reproduced)

@@ -51,7 +51,7 @@ class Sweep(Record):
     digested: tuple[int, ...]
 
 
-class Plan(Record):
+class Workload(Record):
     """Everything that a run does.
 
     Attributes:
@@ -86,13 +86,13 @@ class Plan(Record):
         return [load for load in self.sweeps[case.operator].timed if _cache_bytes(case, load) <= MOST_CACHE]
 
     @property
-    def helpers(self) -> dict[str, int]:
+    def extra_workers(self) -> dict[str, int]:
         """Further processes for arms that compile their kernels and have many cases."""
         counts = Counter(case.arm for case in self.cases)
         helped = [arm.name for arm in self.arms if arm.compiles and counts[arm.name] >= WORTH_HELP]
         return dict.fromkeys(helped, max(1, HELPERS // max(1, len(helped))))
 
-    def units(self) -> list[tuple[tuple[Case, ...], Load]]:
+    def timing_groups(self) -> list[tuple[tuple[Case, ...], Load]]:
         """What is timed turn by turn: the cases of all arms at one operator, shape, precision and load."""
         groups: dict[str, list[Case]] = {}
         for case in self.cases:
@@ -124,7 +124,7 @@ def _cache_bytes(case: Case, load: Load) -> int:
     return 2 * (shape.kv_heads or 0) * shape.k * load.m * (load.length or 0) * ITEM_SIZE[case.precision.input]
 
 
-def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
+def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
     """Choose arms, shapes, precisions, sizes and relations.
 
     Raises:
@@ -141,7 +141,7 @@ def make_plan(catalogue: Catalogue, selection: Selection) -> Plan:
         _check_shape_names(catalogue.operators, selection.shapes)
     cases = tuple(_cases(operators, usable, selection, device))
     with_cases = {case.arm for case in cases}
-    return Plan(
+    return Workload(
         arms=tuple(arm for arm in usable if arm.name in with_cases),
         left_out=tuple(arm for arm in chosen if arm.unavailable),
         cases=cases,

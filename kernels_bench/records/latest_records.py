@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kernels_bench.records.results import AnyRecord, ArmStart, Ceiling, Timing, Verification
-from kernels_bench.records.results import Summary as Measured
+from kernels_bench.records.results import SampleSummary as Measured
 
 State = Literal["warm", "cold"]
 """What the L2 held before a call: its data as far as they fit, or other data."""
 
 
 @dataclass
-class Found:
+class LatestRecords:
     """The last record of each key."""
 
     verifications: dict[str, Verification] = field(default_factory=dict)
@@ -35,9 +35,9 @@ class Found:
             return False
         return verification.status != "measured" or bool(verification.wrong)
 
-    def of_operator(self, name: str) -> Found:
+    def of_operator(self, name: str) -> LatestRecords:
         """The same for one operator alone."""
-        return Found(
+        return LatestRecords(
             {key: v for key, v in self.verifications.items() if v.case.operator == name},
             {key: t for key, t in self.timings.items() if t.case.operator == name},
             self.starts,
@@ -45,9 +45,9 @@ class Found:
         )
 
 
-def gather(records: Iterable[AnyRecord]) -> Found:
+def latest_records(records: Iterable[AnyRecord]) -> LatestRecords:
     """Sort records as they come; raw samples are let go of."""
-    found = Found()
+    found = LatestRecords()
     for record in records:
         if isinstance(record, Verification):
             found.verifications[record.case.key] = record

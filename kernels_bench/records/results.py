@@ -250,7 +250,7 @@ class Samples(Record):
     overhead_us: float = 0.0
 
 
-class Summary(Record):
+class SampleSummary(Record):
     """What the samples say.
 
     Attributes:
@@ -301,8 +301,8 @@ class Timing(Record):
     length: int | None = None
     status: Status
     reason: str = ""
-    warm: Summary | None = None
-    cold: Summary | None = None
+    warm: SampleSummary | None = None
+    cold: SampleSummary | None = None
     warm_samples: Samples | None = None
     cold_samples: Samples | None = None
     bytes_moved: int = 0

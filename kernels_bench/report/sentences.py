@@ -10,11 +10,11 @@ from kernels_bench.report.summary.findings_text import sizes_text
 from kernels_bench.report.summary.schema import (
     SIGNS,
     ArmSummary,
-    Breakage,
+    BrokenRelation,
     Finding,
-    Notice,
     OperatorSummary,
     RunSummary,
+    RunWarning,
     Verdict,
 )
 from kernels_bench.report.summary.summarise import broken_promises, exit_status, unmeasured
@@ -160,7 +160,7 @@ def finding_text(arm: str, finding: Finding) -> str:
     return f"{arm}, {kind}: {finding.text} ({_where(finding.case)})"
 
 
-def breakage_text(arm: str, breakage: Breakage) -> str:
+def breakage_text(arm: str, breakage: BrokenRelation) -> str:
     """A relation that an arm broke, on one line: in which cases, and in which companies."""
     cases_of = list(breakage.by_case)
     named = len(cases_of) < breakage.examined and len(cases_of) <= _NAMED
@@ -169,7 +169,7 @@ def breakage_text(arm: str, breakage: Breakage) -> str:
     return f"{arm} breaks {breakage.relation} in {count} ({breakage.where})"
 
 
-def notice_text(notice: Notice) -> str:
+def notice_text(notice: RunWarning) -> str:
     """A warning with its remedy, on one line."""
     kind = f" {notice.kind}" if notice.kind in ("failed", "skipped", "unsupported") else ""
     places = notice.example if notice.count == 1 else f"{notice.count} {notice.unit}s, such as {notice.example}"

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from kernels_bench.records.results import Samples, Summary
+from kernels_bench.records.results import Samples, SampleSummary
 
 FULL_CLOCK = 0.97
 """Samples whose SM clock is below this share of the full clock are set aside."""
@@ -65,7 +65,7 @@ def known_well_enough(samples: Samples, full_clock_mhz: float, fewest: int) -> b
     return len(used) >= fewest and median_error(used) <= GOOD_ENOUGH
 
 
-def summarise(samples: Samples, full_clock_mhz: float = 0.0) -> Summary:
+def summarise(samples: Samples, full_clock_mhz: float = 0.0) -> SampleSummary:
     """Median and spread of the samples at full clock, with what a reader must know of them.
 
     Raises:
@@ -76,7 +76,7 @@ def summarise(samples: Samples, full_clock_mhz: float = 0.0) -> Summary:
     used = at_full_clock(samples, full_clock_mhz)
     p10, median, p90 = (float(v) for v in np.percentile(used, [10, 50, 90]))
     slowed = len(samples.us) - len(used)
-    return Summary(
+    return SampleSummary(
         median_us=median,
         p10_us=p10,
         p90_us=p90,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from kernels_bench.records.results import Samples, Summary
+from kernels_bench.records.results import Samples, SampleSummary
 from kernels_bench.timing.median import FULL_CLOCK, known_well_enough, summarise
 from kernels_bench.timing.meter import Meter
 
@@ -86,6 +86,6 @@ class Sampler:
             }
         )
 
-    def summary(self) -> Summary:
+    def summary(self) -> SampleSummary:
         """Median and spread."""
         return summarise(self.samples(), self._full_clock)

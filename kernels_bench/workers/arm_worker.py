@@ -80,7 +80,7 @@ _MOST_GUESSES = 8
 """Trees of earlier cases that are tried: a kernel of another N or dtype often adds as many terms in the same order."""
 
 
-class Worker:
+class ArmWorker:
     """One arm's kernels, and the subject that is at hand."""
 
     def __init__(self) -> None:
@@ -316,7 +316,7 @@ def _telemetry() -> Telemetry | None:
 
 def serve(connection: Connection) -> None:
     """Answer requests until the parent hangs up or the device is lost."""
-    worker = Worker()
+    worker = ArmWorker()
     for request in requests(connection):
         try:
             reply = worker.answer(request)

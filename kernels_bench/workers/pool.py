@@ -25,7 +25,7 @@ from kernels_bench.workers.messages import (
     Request,
     Verify,
 )
-from kernels_bench.workers.process import START_TIMEOUT_S, Worker, WorkerError, end
+from kernels_bench.workers.process import START_TIMEOUT_S, WorkerError, WorkerProcess, end
 
 DEATHS_IN_A_ROW = 3
 """After so many deaths with no answer between them an arm's remaining cases are skipped."""
@@ -65,7 +65,7 @@ def _queues(requests: Iterable[C]) -> dict[str, list[C]]:
     return queues
 
 
-class Crew:
+class WorkerPool:
     """The workers of all arms of a run.
 
     Args:
@@ -83,22 +83,22 @@ class Crew:
         logs: Path,
         timeout_s: float,
         announce: Callable[[ArmStart], None] = lambda _: None,
-        helpers: Mapping[str, int] | None = None,
+        extra_workers: Mapping[str, int] | None = None,
         memory: int | None = None,
     ) -> None:
         # A worker has the name of its arm, or of its arm and HELPER.
         self._arms = {arm.name: arm for arm in arms}
         for arm in arms:
-            numbers = range(1, 1 + (helpers or {}).get(arm.name, 0))
+            numbers = range(1, 1 + (extra_workers or {}).get(arm.name, 0))
             self._arms |= {arm.name + HELPER.format(number): arm for number in numbers}
         self._paces = {arm.name: _Pace() for arm in arms}
         self._logs, self._timeout_s, self._announce, self._memory = logs, timeout_s, announce, memory
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, WorkerProcess] = {}
         self._deaths = dict.fromkeys(self._arms, 0)
         self._loading: set[str] = set()
         self._given_up: dict[str, Failure] = {}
 
-    def __enter__(self) -> Crew:
+    def __enter__(self) -> WorkerPool:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -115,8 +115,8 @@ class Crew:
             if name not in self._workers:
                 self._spawn(name)
 
-    def adopt(self, early: Crew) -> None:
-        """Take over the workers of the same arms from another crew, which has started them and asked nothing else.
+    def adopt(self, early: WorkerPool) -> None:
+        """Take over the workers of the same arms from another pool, which has started them and asked nothing else.
 
         A worker whose log cannot be moved is left with it.
         """
@@ -131,9 +131,9 @@ class Crew:
     def _log(self, name: str) -> Path:
         return self._logs / f"{name}.log"
 
-    def _spawn(self, name: str) -> Worker:
+    def _spawn(self, name: str) -> WorkerProcess:
         arm = self._arms[name]
-        worker = Worker(name, arm.environment, self._log(name))
+        worker = WorkerProcess(name, arm.environment, self._log(name))
         worker.post(LoadArm(arm=arm.name, plugin=arm.plugin), START_TIMEOUT_S)
         self._workers[name] = worker
         self._loading.add(name)
@@ -147,7 +147,7 @@ class Crew:
         elif isinstance(reply, Failure):
             self._given_up[name] = Failure(status="failed", reason=f"{name} did not start: {reply.reason}")
 
-    def _ready(self, name: str) -> Worker | Failure:
+    def _ready(self, name: str) -> WorkerProcess | Failure:
         """The arm's worker, loaded, and started again if it died."""
         worker = self._workers[name]
         if name not in self._given_up and name not in self._loading and not worker.alive:
@@ -175,7 +175,7 @@ class Crew:
         """One request to each of some arms, all at once; their answers by arm."""
         workers = {name: self._ready(name) for name in requests}
         for name, worker in workers.items():
-            if isinstance(worker, Worker):
+            if isinstance(worker, WorkerProcess):
                 worker.post(requests[name], self._timeout_s)
         return {
             name: worker if isinstance(worker, Failure) else self._note(name, worker.wait(self._timeout_s))
@@ -319,7 +319,7 @@ def read_catalogue(
     Raises:
         WorkerError: the process cannot say; a plugin that does not import, say.
     """
-    worker = Worker("catalogue", {}, log)
+    worker = WorkerProcess("catalogue", {}, log)
     try:
         worker.post(AskCatalogue(), START_TIMEOUT_S)
         meanwhile()
@@ -334,7 +334,7 @@ def read_catalogue(
     return reply
 
 
-def _with_plugins(worker: Worker, plugins: Sequence[str], timeout_s: float) -> Any:
+def _with_plugins(worker: WorkerProcess, plugins: Sequence[str], timeout_s: float) -> Any:
     """The catalogue with some plugins' arms.
 
     Raises:

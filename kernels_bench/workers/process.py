@@ -40,7 +40,7 @@ class WorkerError(Exception):
         self.status = status
 
 
-class Worker:
+class WorkerProcess:
     """One process and the connection to it.
 
     Args:
@@ -168,7 +168,7 @@ class Worker:
         return printable(lines[-1])[:200] if lines else ""
 
 
-def end(workers: Collection[Worker]) -> None:
+def end(workers: Collection[WorkerProcess]) -> None:
     """End processes; under Nsight Systems by themselves, since what it has not written of a process is lost with it."""
     if under_nsys():
         for worker in workers:

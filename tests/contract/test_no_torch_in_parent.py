@@ -12,11 +12,11 @@ WITHOUT_TORCH = """
 import sys
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.catalogue import catalogue
-from kernels_bench.commands.workload import make_plan
+from kernels_bench.commands.workload import make_workload
 from kernels_bench.records.selection import Selection
 h100 = Device(type="cuda", name="NVIDIA H100 80GB HBM3", capability=(9, 0), uuid="0-1-2")
 for selection in (Selection(), Selection(quick=True), Selection(op=("attention", "gemm"))):
-    plan = make_plan(catalogue(h100), selection)
+    plan = make_workload(catalogue(h100), selection)
     assert plan.cases and {"torch", "samebits", "cublas-restricted"} <= {arm.name for arm in plan.arms}
 print(sorted({"torch", "triton", "vllm", "pynvml"} & set(sys.modules)))
 """

@@ -13,7 +13,7 @@ from kernels_bench.records.results import (
     Counterexample,
     RelationResult,
     Samples,
-    Summary,
+    SampleSummary,
     Timing,
     Verification,
 )
@@ -90,8 +90,8 @@ def ended(of: Case, status: str, reason: str = "because") -> Verification:
     return Verification.model_validate({"case": of, "status": status, "reason": reason})
 
 
-def measured(us: float, warnings: Sequence[str] = ()) -> Summary:
-    return Summary(median_us=us, p10_us=us, p90_us=us, error=0.001, samples=12, warnings=tuple(warnings))
+def measured(us: float, warnings: Sequence[str] = ()) -> SampleSummary:
+    return SampleSummary(median_us=us, p10_us=us, p90_us=us, error=0.001, samples=12, warnings=tuple(warnings))
 
 
 def timed(of: Case, m: int, us: float, cold_us: float | None = None, **changes: Any) -> Timing:

@@ -15,7 +15,7 @@ from kernels_bench.records.results import (
     Counterexample,
     RelationResult,
     Samples,
-    Summary,
+    SampleSummary,
     Timing,
     Verification,
 )
@@ -76,7 +76,7 @@ def verification(case: Case = CASE, got: float = math.nan, worst: float = math.i
 
 
 def timing(m: int = 16, case: Case = CASE) -> Timing:
-    summary = Summary(
+    summary = SampleSummary(
         median_us=12.5, p10_us=12.25, p90_us=math.inf, error=math.inf, samples=3, slowed=1, warnings=("throttled",)
     )
     samples = Samples(us=(12.25, 12.5, 1e300), clock_mhz=(1980.0, 1980.0, 1755.0), calls=4, method="graph")

@@ -1,4 +1,4 @@
-"""One command from start to end: find out what is here, plan, run, report."""
+"""One command from start to end: find out what is here, choose, run, report."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from kernels_bench.commands.report import Outputs, report
+from kernels_bench.commands.report import ReportTargets, report
 from kernels_bench.commands.run.measure import Runner
 from kernels_bench.commands.run.prestart import HeadStart, hidden_beside
 from kernels_bench.commands.run.replay import replay
-from kernels_bench.commands.workload import Plan, make_plan
+from kernels_bench.commands.workload import Workload, make_workload
 from kernels_bench.console import terminal
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import Display, display_for
@@ -28,7 +28,7 @@ from kernels_bench.records.manifest import (
 from kernels_bench.records.rerun_commands import command_line
 from kernels_bench.records.results import ArmStart, Finished
 from kernels_bench.records.selection import Selection
-from kernels_bench.workers.pool import PARALLEL, Crew, catalogue_of
+from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
 from profiles.instruments.environment import Environment, read_environment_with
 from profiles.instruments.ranges import RangesNotRecorded
 
@@ -39,7 +39,7 @@ _ROOM = 0.7
 """Of a GPU's memory, what all cases that are verified at once may take; reading orders and the processes take some."""
 
 
-def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs) -> int:
+def start_run(selection: Selection, out: Path | None, command: str, outputs: ReportTargets) -> int:
     """A new run; returns the exit status.
 
     Raises:
@@ -50,22 +50,22 @@ def begin(selection: Selection, out: Path | None, command: str, outputs: Outputs
     started = time.perf_counter()
     with HeadStart(selection, hidden_beside(out or default_directory())) as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
-        plan = make_plan(catalogue, selection)
+        workload = make_workload(catalogue, selection)
         manifest = Manifest(
             created=timestamp(),
             command=command,
             selection=selection,
             device=catalogue.device,
-            arms=(*plan.arms, *plan.left_out),
-            planned=plan.planned,
+            arms=(*workload.arms, *workload.left_out),
+            planned=workload.planned,
             environment=_environment(catalogue),
         )
         # Only now, since another run may have taken a default name meanwhile.
         run = RunDirectory.create(out or default_directory(), manifest)
-        return _run(plan, run, early, outputs, started)
+        return _run(workload, run, early, outputs, started)
 
 
-def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs) -> int:
+def resume_run(directory: Path, typed: Selection, out: Path | None, outputs: ReportTargets) -> int:
     """Go on with a run, with the options it was begun with; returns the exit status.
 
     Raises:
@@ -80,19 +80,19 @@ def go_on(directory: Path, typed: Selection, out: Path | None, outputs: Outputs)
     with HeadStart(selection, run.path / "logs") as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
         run.refuse_other_environment(_environment(catalogue), catalogue.device, catalogue.arms)
-        return _run(make_plan(catalogue, selection), run, early, outputs, started)
+        return _run(make_workload(catalogue, selection), run, early, outputs, started)
 
 
 def _environment(catalogue: Catalogue) -> Environment:
     return read_environment_with(catalogue.device.uuid, lambda line: print(f"kernels_bench: {line}", file=sys.stderr))
 
 
-def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, started: float) -> int:
+def _run(workload: Workload, run: RunDirectory, early: HeadStart, outputs: ReportTargets, started: float) -> int:
     interrupted = False
     try:
         with display_for(terminal.console(stderr=True)) as display:
-            _announce(plan, run, display)
-            _work(plan, run, early, display, outputs.replay)
+            _announce(workload, run, display)
+            _work(workload, run, early, display, outputs.replay)
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -107,20 +107,20 @@ def _run(plan: Plan, run: RunDirectory, early: HeadStart, outputs: Outputs, star
     return status
 
 
-def _announce(plan: Plan, run: RunDirectory, display: Display) -> None:
+def _announce(workload: Workload, run: RunDirectory, display: Display) -> None:
     device = run.manifest.device
-    display.note(f"{device.name}: {', '.join(arm.name for arm in plan.arms)}; results in {run.path}")
+    display.note(f"{device.name}: {', '.join(arm.name for arm in workload.arms)}; results in {run.path}")
     if device.below_sm90:
         display.note("this GPU is older than SM90, for which these kernels were made; everything runs that can")
-    for arm in plan.arms:
+    for arm in workload.arms:
         if arm.caveat:
             display.note(f"{arm.name}: {arm.caveat}")
-    for reason in dict.fromkeys(arm.unavailable for arm in plan.left_out):
-        names = (arm.name for arm in plan.left_out if arm.unavailable == reason)
+    for reason in dict.fromkeys(arm.unavailable for arm in workload.left_out):
+        names = (arm.name for arm in workload.left_out if arm.unavailable == reason)
         display.note(f"without {', '.join(names)}: {reason}")
 
 
-def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display, again: bool) -> None:
+def _work(workload: Workload, run: RunDirectory, early: HeadStart, display: Display, again: bool) -> None:
     def came_up(start: ArmStart) -> None:
         run.append(start)
         display.note(f"{start.arm}: {start.provenance}, loaded in {start.seconds:.1f} s")
@@ -129,10 +129,10 @@ def _work(plan: Plan, run: RunDirectory, early: HeadStart, display: Display, aga
     timeout_s, facts = run.manifest.selection.timeout_s, run.manifest.environment.device
     total = facts.memory_total_bytes if facts is not None else None
     room = None if total is None else int(_ROOM * total)
-    with Crew(plan.arms, run.path / "logs", timeout_s, came_up, plan.helpers, room) as crew:
-        early.hand_over(crew)
-        crew.start()
-        Runner(plan, crew, run, display, parallel=PARALLEL["cpu" if on_cpu else "cuda"]).run()
+    with WorkerPool(workload.arms, run.path / "logs", timeout_s, came_up, workload.extra_workers, room) as pool:
+        early.hand_over(pool)
+        pool.start()
+        Runner(workload, pool, run, display, parallel=PARALLEL["cpu" if on_cpu else "cuda"]).run()
         if again:
             with suppress(RangesNotRecorded):  # the workers said so already: without ranges they do not start
-                replay(plan, crew, read_records(run.path, samples=True), display)
+                replay(workload, pool, read_records(run.path, samples=True), display)

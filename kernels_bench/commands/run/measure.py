@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from kernels_bench.commands.workload import Plan
+from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Case, Load
@@ -20,7 +20,7 @@ from kernels_bench.workers.messages import (
     Turned,
     Verify,
 )
-from kernels_bench.workers.pool import Crew
+from kernels_bench.workers.pool import WorkerPool
 
 DEFAULT_ARM = "torch"
 
@@ -35,15 +35,17 @@ class Runner:
     """One run.
 
     Args:
-        plan: what to do.
-        crew: the arms' workers, started.
+        workload: what to do.
+        pool: the arms' workers, started.
         run: where the records go; what is in it already is not done again.
         display: told of every step.
         parallel: workers that may verify at once.
     """
 
-    def __init__(self, plan: Plan, crew: Crew, run: RunDirectory, display: Display, parallel: int) -> None:
-        self._plan, self._crew, self._run, self._display = plan, crew, run, display
+    def __init__(
+        self, workload: Workload, pool: WorkerPool, run: RunDirectory, display: Display, parallel: int
+    ) -> None:
+        self._workload, self._pool, self._run, self._display = workload, pool, run, display
         self._parallel = parallel
         self._device = run.manifest.device.type
         self._verified: dict[str, Verification] = {}
@@ -71,28 +73,28 @@ class Runner:
             ResultsError: a record cannot be written.
         """
         self._verify_all()
-        self._crew.release()
+        self._pool.release()
         self._measure_ceiling()
         self._time_all()
 
     def _verify_all(self) -> None:
         # A result in fp32 tells most of the order of addition, which then is tried where a result tells little.
-        first = sorted(self._plan.cases, key=lambda case: case.precision.output != "fp32")
+        first = sorted(self._workload.cases, key=lambda case: case.precision.output != "fp32")
         todo = [case for case in first if case.key not in self._verified]
         if not todo:
             return
         self._display.phase("verify", len(todo))
-        for request, reply in self._crew.work_through(map(self._verify_request, todo), self._parallel):
+        for request, reply in self._pool.work_through(map(self._verify_request, todo), self._parallel):
             self._keep(_verification(request.case, reply))
             self._display.step(f"{request.case.key}")
 
     def _verify_request(self, case: Case) -> Verify:
-        sweep = self._plan.sweeps[case.operator]
+        sweep = self._workload.sweeps[case.operator]
         return Verify(
             case=case,
-            seed=self._plan.seed,
+            seed=self._workload.seed,
             universe=sweep.universe,
-            relations=self._plan.relations,
+            relations=self._workload.relations,
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
             asked=sweep.asked,
@@ -103,16 +105,16 @@ class Runner:
     @property
     def _order_s(self) -> float:
         """Seconds for a case's order, which says nothing of relations other than ``batch_size``."""
-        if "batch_size" not in self._plan.relations:
+        if "batch_size" not in self._workload.relations:
             return 0.0
-        return QUICK_ORDER_S if self._plan.quick else ORDER_S[self._device]
+        return QUICK_ORDER_S if self._workload.quick else ORDER_S[self._device]
 
     def _measure_ceiling(self) -> None:
-        if self._ceiling_known or not self._plan.units():
+        if self._ceiling_known or not self._workload.timing_groups():
             return
-        arm = next((arm.name for arm in self._plan.arms if arm.name == DEFAULT_ARM), self._plan.arms[0].name)
+        arm = next((arm.name for arm in self._workload.arms if arm.name == DEFAULT_ARM), self._workload.arms[0].name)
         self._display.phase("ceiling", 1)
-        reply = self._crew.ask(arm, MeasureCeiling())
+        reply = self._pool.ask(arm, MeasureCeiling())
         if isinstance(reply, Ceiling):
             self._keep(reply)
         elif isinstance(reply, Failure):
@@ -120,7 +122,7 @@ class Runner:
         self._display.step(arm)
 
     def _time_all(self) -> None:
-        units = [(cases, load) for cases, load in self._plan.units() if not self._is_timed(cases, load)]
+        units = [(cases, load) for cases, load in self._workload.timing_groups() if not self._is_timed(cases, load)]
         if not units:
             return
         self._display.phase("time", len(units))
@@ -135,16 +137,16 @@ class Runner:
     def _time(self, cases: Sequence[Case], load: Load) -> None:
         """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
         replies: dict[str, Reply] = {case.arm: failure for case in cases if (failure := self._no_timing(case))}
-        willing = {case.arm: prepare_timing(self._plan, case, load) for case in cases if case.arm not in replies}
-        replies |= self._crew.ask_all(willing)
+        willing = {case.arm: prepare_timing(self._workload, case, load) for case in cases if case.arm not in replies}
+        replies |= self._pool.ask_all(willing)
         turning = [case for case in cases if isinstance(replies[case.arm], Turned)]
         while turning:
             for case in list(turning):
-                reply = self._crew.ask(case.arm, TakeTurn())
+                reply = self._pool.ask(case.arm, TakeTurn())
                 if isinstance(reply, Turned) and not reply.done:
                     continue
                 turning.remove(case)
-                replies[case.arm] = self._crew.ask(case.arm, FinishTiming()) if isinstance(reply, Turned) else reply
+                replies[case.arm] = self._pool.ask(case.arm, FinishTiming()) if isinstance(reply, Turned) else reply
         for case in cases:
             self._keep(_timing(case, load, replies[case.arm]))
 
@@ -159,10 +161,10 @@ class Runner:
         return None
 
 
-def prepare_timing(plan: Plan, case: Case, load: Load, calls: int | None = None) -> PrepareTiming:
+def prepare_timing(workload: Workload, case: Case, load: Load, calls: int | None = None) -> PrepareTiming:
     """What has a worker prepare to time a case under a load, with data that serve its larger loads too."""
-    largest = max(known.m for known in plan.loads(case) if known.length == load.length)
-    return PrepareTiming(case=case, seed=plan.seed, load=load, largest_m=largest, calls=calls)
+    largest = max(known.m for known in workload.loads(case) if known.length == load.length)
+    return PrepareTiming(case=case, seed=workload.seed, load=load, largest_m=largest, calls=calls)
 
 
 def _status(failure: Failure) -> Status:

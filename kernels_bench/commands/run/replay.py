@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping
 
 from kernels_bench.commands.counterexamples import reproductions
 from kernels_bench.commands.run.measure import prepare_timing
-from kernels_bench.commands.workload import Plan
+from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.records.results import AnyRecord, Timing, Verification
 from kernels_bench.workers.messages import Failure, FinishTiming, Reproduce, TakeTurn
-from kernels_bench.workers.pool import Crew
+from kernels_bench.workers.pool import WorkerPool
 from profiles.instruments.range_names import KERNELS, REPLAY
 from profiles.instruments.ranges import Ranges
 
@@ -27,12 +27,12 @@ SETTLING_S = 1.0
 """nsys reaches other processes than the one that entered the range a little later: their first kernels were lost."""
 
 
-def replay(plan: Plan, crew: Crew, records: Iterable[AnyRecord], display: Display) -> None:
+def replay(workload: Workload, pool: WorkerPool, records: Iterable[AnyRecord], display: Display) -> None:
     """Do once more what a profiler is to see.
 
     Args:
-        plan: of the run.
-        crew: its workers.
+        workload: of the run.
+        pool: its workers.
         records: what the run holds, with raw samples; what failed, or was never reached, is not tried.
         display: told of every step.
 
@@ -45,27 +45,27 @@ def replay(plan: Plan, crew: Crew, records: Iterable[AnyRecord], display: Displa
         if isinstance(record, Timing) and record.warm_samples is not None:
             timed[record.key] = record.warm_samples.calls
         elif isinstance(record, Verification):
-            again += (request for request, _ in reproductions(record, plan.seed))
+            again += (request for request, _ in reproductions(record, workload.seed))
     display.phase("replay", len(again) + len(timed))
     with ranges.range(REPLAY, category="replay"):
         if ranges.recorded:
             time.sleep(SETTLING_S)
-        for request, _ in crew.work_through(again, 1):
+        for request, _ in pool.work_through(again, 1):
             display.step(request.case.key)
-        crew.release()
-        _replay_timed(plan, crew, timed, display)
+        pool.release()
+        _replay_timed(workload, pool, timed, display)
 
 
-def _replay_timed(plan: Plan, crew: Crew, timed: Mapping[str, int], display: Display) -> None:
-    for cases, load in plan.units():
+def _replay_timed(workload: Workload, pool: WorkerPool, timed: Mapping[str, int], display: Display) -> None:
+    for cases, load in workload.timing_groups():
         for case in cases:
             key = f"{case.key}/{load.token}"
             if key not in timed:
                 continue
-            reply = crew.ask(case.arm, prepare_timing(plan, case, load, timed[key]))
+            reply = pool.ask(case.arm, prepare_timing(workload, case, load, timed[key]))
             for _ in range(REPLAYED_TURNS):
                 if not isinstance(reply, Failure):
-                    reply = crew.ask(case.arm, TakeTurn())
+                    reply = pool.ask(case.arm, TakeTurn())
             if not isinstance(reply, Failure):
-                crew.ask(case.arm, FinishTiming())
+                pool.ask(case.arm, FinishTiming())
             display.step(key)

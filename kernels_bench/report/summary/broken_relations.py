@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kernels_bench.records.results import RelationResult, Verification
-from kernels_bench.report.summary.schema import Breakage
+from kernels_bench.report.summary.schema import BrokenRelation
 
 _NEIGHBOURS = {"decoding": "neighbours decode at KV length", "prefilling": "neighbours prefill"}
 _KINDS = {
@@ -24,7 +24,7 @@ _MEASURED = ("decoding", "prefilling", "chunks")
 _LISTED = 3
 
 
-def breakages(verified: Sequence[Verification]) -> tuple[Breakage, ...]:
+def broken_relations(verified: Sequence[Verification]) -> tuple[BrokenRelation, ...]:
     """One arm's broken relations, in the order of the records."""
     results: dict[str, list[tuple[str, RelationResult]]] = {}
     for verification in verified:
@@ -35,12 +35,12 @@ def breakages(verified: Sequence[Verification]) -> tuple[Breakage, ...]:
     return tuple(found for relation, each in results.items() if (found := _breakage(relation, each)) is not None)
 
 
-def _breakage(relation: str, results: Sequence[tuple[str, RelationResult]]) -> Breakage | None:
+def _breakage(relation: str, results: Sequence[tuple[str, RelationResult]]) -> BrokenRelation | None:
     """One relation over all cases in which it was examined; None where it held."""
     broken = {case: _companies_of(result) for case, result in results if result.status == "broken"}
     if not broken:
         return None
-    return Breakage(
+    return BrokenRelation(
         relation=relation,
         examined=len(results),
         where=where([spec for specs in broken.values() for spec in specs]),

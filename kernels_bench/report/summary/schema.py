@@ -33,8 +33,8 @@ SIGNS: Mapping[Verdict, str] = {
 }
 """A sign for each verdict of a case that was examined; each is two columns wide in every terminal."""
 
-NoticeKind = Literal["failed", "skipped", "relation", "arm", "unsupported", "throttle", "timing"]
-NOTICE_KINDS: tuple[NoticeKind, ...] = (
+WarningKind = Literal["failed", "skipped", "relation", "arm", "unsupported", "throttle", "timing"]
+WARNING_KINDS: tuple[WarningKind, ...] = (
     "failed", "skipped", "relation", "arm", "unsupported", "throttle", "timing"
 )  # fmt: skip
 """Every kind of warning, the gravest first: ``relation`` is one that could not be examined, ``arm`` one that
@@ -169,7 +169,7 @@ class Tried(Record):
     sizes: tuple[int, ...]
 
 
-class Breakage(Record):
+class BrokenRelation(Record):
     """A relation that one arm broke.
 
     Attributes:
@@ -203,11 +203,11 @@ class Finding(Record):
     counterexample: Counterexample | None = None
 
 
-class Notice(Record):
+class RunWarning(Record):
     """A warning, said once however often it applies.
 
     Attributes:
-        kind: one of `NOTICE_KINDS`.
+        kind: one of `WARNING_KINDS`.
         text: what a reader must know; numbers that differ are given as ranges.
         remedy: what to do about it; empty where ``text`` says so itself.
         arms: whom it concerns.
@@ -217,7 +217,7 @@ class Notice(Record):
         command: shows it again; empty where that makes no sense.
     """
 
-    kind: NoticeKind
+    kind: WarningKind
     text: str
     remedy: str
     arms: tuple[str, ...]
@@ -263,7 +263,7 @@ class ArmSummary(Record):
     worst_error: float | None
     broken_claims: int
     undecided_claims: int
-    breakages: tuple[Breakage, ...]
+    breakages: tuple[BrokenRelation, ...]
     findings: tuple[Finding, ...]
     warm: Speed | None
     cold: Speed | None
@@ -321,7 +321,7 @@ class RunSummary(Record):
     arms: tuple[ArmSummary, ...]
     ceiling: Ceiling | None
     provenance: dict[str, str]
-    notices: tuple[Notice, ...]
+    notices: tuple[RunWarning, ...]
 
     @property
     def default_arm(self) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Claims, claimed
-from kernels_bench.records.latest_records import Found, gather
+from kernels_bench.records.latest_records import LatestRecords, latest_records
 from kernels_bench.records.rerun_commands import order_command, rerun_command
 from kernels_bench.records.results import AnyRecord, Timing, Verification
-from kernels_bench.report.summary.broken_relations import breakages
+from kernels_bench.report.summary.broken_relations import broken_relations
 from kernels_bench.report.summary.coverage import tried
 from kernels_bench.report.summary.findings_text import describe, describe_order, extent
 from kernels_bench.report.summary.schema import (
@@ -25,7 +25,7 @@ from kernels_bench.report.summary.schema import (
     plugin_of,
 )
 from kernels_bench.report.summary.speed import share_of_ceiling, speed_over
-from kernels_bench.report.summary.warnings import notices
+from kernels_bench.report.summary.warnings import warnings_of
 
 
 def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
@@ -33,7 +33,7 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
 
     Records may be a generator: raw samples are let go of, one record after the other.
     """
-    found = gather(records)
+    found = latest_records(records)
     arms = _known_arms(found, facts)
     cases = [record.case for record in found.cases()]
     names = _in_order({case.operator for case in cases})
@@ -60,7 +60,7 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
         arms=_arms(found, arms, defaults, facts),
         ceiling=found.ceiling,
         provenance=_provenance(found, facts),
-        notices=tuple(notices(found, facts, arms)),
+        notices=tuple(warnings_of(found, facts, arms)),
     )
 
 
@@ -99,14 +99,14 @@ def _in_order(names: Collection[str]) -> list[str]:
     return [*known, *sorted(set(names) - {*known})]
 
 
-def _default_arm(found: Found, operator: str, facts: RunFacts) -> str:
+def _default_arm(found: LatestRecords, operator: str, facts: RunFacts) -> str:
     """The arm that the others' speeds are compared with: the operator's own default where it was measured."""
     present = {record.case.arm for record in found.cases()}
     own = (arm.name for arm in facts.arms if operator in arm.default_for and arm.name in present)
     return next(own, facts.default_arm)
 
 
-def _known_arms(found: Found, facts: RunFacts) -> dict[str, Claims]:
+def _known_arms(found: LatestRecords, facts: RunFacts) -> dict[str, Claims]:
     """Every arm and what it claims; one that nobody introduced is held to everything."""
     arms = {arm.name: arm.claims for arm in facts.arms if not arm.unavailable}
     for start in found.starts.values():
@@ -116,7 +116,7 @@ def _known_arms(found: Found, facts: RunFacts) -> dict[str, Claims]:
     return arms
 
 
-def _provenance(found: Found, facts: RunFacts) -> dict[str, str]:
+def _provenance(found: LatestRecords, facts: RunFacts) -> dict[str, str]:
     told = {arm.name: arm.provenance for arm in facts.arms}
     told |= {start.arm: start.provenance for start in found.starts.values()}
     return {name: text for name, text in told.items() if text}
@@ -135,7 +135,7 @@ def _table_sizes(timings: Iterable[Timing]) -> tuple[int, ...]:
 
 
 def _arms(
-    found: Found, claims: Mapping[str, Claims], defaults: Mapping[str, str], facts: RunFacts
+    found: LatestRecords, claims: Mapping[str, Claims], defaults: Mapping[str, str], facts: RunFacts
 ) -> tuple[ArmSummary, ...]:
     seen = {record.case.arm for record in found.cases()}
     digests = _digests(found)
@@ -148,7 +148,7 @@ def _arms(
 def _arm(
     name: str,
     claims: Claims,
-    found: Found,
+    found: LatestRecords,
     base: Sequence[Timing],
     digests: Mapping[str, _Digests],
     plugin: str | None,
@@ -174,7 +174,7 @@ def _arm(
         worst_error=max(errors, default=None),
         broken_claims=sum(_breaks_a_claim(verification, claims) for verification in verified),
         undecided_claims=sum(_leaves_a_claim_open(verification, claims) for verification in verified),
-        breakages=breakages(verified),
+        breakages=broken_relations(verified),
         findings=tuple(_findings(verified, plugin)),
         warm=speed_over(measured, base, "warm"),
         cold=speed_over(measured, base, "cold"),
@@ -235,7 +235,7 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
 _Digests = dict[tuple[str, int], str]
 
 
-def _digests(found: Found) -> dict[str, _Digests]:
+def _digests(found: LatestRecords) -> dict[str, _Digests]:
     """Each arm's digests by case and M."""
     digests: dict[str, _Digests] = {}
     for verification in found.verifications.values():

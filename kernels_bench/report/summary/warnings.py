@@ -9,10 +9,10 @@ from pathlib import PurePath
 from typing import Literal
 
 from kernels_bench.records.cases import Claims, claimed
-from kernels_bench.records.latest_records import Found, usable
+from kernels_bench.records.latest_records import LatestRecords, usable
 from kernels_bench.records.rerun_commands import rerun_command
 from kernels_bench.records.results import RelationResult, Timing, Verification
-from kernels_bench.report.summary.schema import NOTICE_KINDS, Notice, NoticeKind, RunFacts, plugin_of
+from kernels_bench.report.summary.schema import WARNING_KINDS, RunFacts, RunWarning, WarningKind, plugin_of
 
 _THROTTLE_REMEDIES = {
     "sw_power_cap": "the card is at its power limit; trust ratios rather than times, or give it more room",
@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\w)")
 class _Remark:
     """One thing to say of one record; those of equal ``group`` are said together."""
 
-    kind: NoticeKind
+    kind: WarningKind
     text: str
     remedy: str
     arm: str
@@ -49,23 +49,23 @@ class _Remark:
         return self.kind, own, _NUMBER.sub("#", self.text)
 
 
-def notices(found: Found, facts: RunFacts, claims: Mapping[str, Claims]) -> Iterator[Notice]:
+def warnings_of(found: LatestRecords, facts: RunFacts, claims: Mapping[str, Claims]) -> Iterator[RunWarning]:
     """Every warning, the gravest kind first; arms' claims say which relations ask for an answer."""
     remarks = [*_status_remarks(found, facts), *_relation_remarks(found, claims), *_timing_remarks(found)]
     groups: dict[tuple[str, ...], list[_Remark]] = {}
     for remark in remarks:
         groups.setdefault(remark.group, []).append(remark)
     all_notices = [*_absent_arms(facts), *(_fold(group) for group in groups.values())]
-    yield from sorted(all_notices, key=lambda notice: NOTICE_KINDS.index(notice.kind))
+    yield from sorted(all_notices, key=lambda notice: WARNING_KINDS.index(notice.kind))
 
 
-def _absent_arms(facts: RunFacts) -> Iterator[Notice]:
+def _absent_arms(facts: RunFacts) -> Iterator[RunWarning]:
     by_reason: dict[str, list[str]] = {}
     for arm in facts.arms:
         if arm.unavailable:
             by_reason.setdefault(arm.unavailable, []).append(arm.name)
     for reason, names in by_reason.items():
-        yield Notice(
+        yield RunWarning(
             kind="arm",
             text=f"cannot run here: {reason}",
             remedy=f"leave {'it' if len(names) == 1 else 'them'} out with --arm; --list says what each arm needs",
@@ -76,9 +76,9 @@ def _absent_arms(facts: RunFacts) -> Iterator[Notice]:
         )
 
 
-def _fold(group: Sequence[_Remark]) -> Notice:
+def _fold(group: Sequence[_Remark]) -> RunWarning:
     first = group[0]
-    return Notice(
+    return RunWarning(
         kind=first.kind,
         text=_ranges([remark.text for remark in group]),
         remedy=first.remedy,
@@ -101,7 +101,7 @@ def _ranges(texts: Sequence[str]) -> str:
     return _NUMBER.sub(lambda _: next(replacement), texts[0])
 
 
-def _status_remarks(found: Found, facts: RunFacts) -> Iterator[_Remark]:
+def _status_remarks(found: LatestRecords, facts: RunFacts) -> Iterator[_Remark]:
     """What ended otherwise than measured, arms that do not offer an operator at all apart."""
     not_offered = _not_offered(found)
     for record in found.cases():
@@ -112,7 +112,7 @@ def _status_remarks(found: Found, facts: RunFacts) -> Iterator[_Remark]:
         yield _Remark(status, record.reason or _NO_REASON, remedy, case.arm, case.key, "case", command)
 
 
-def _not_offered(found: Found) -> set[tuple[str, str]]:
+def _not_offered(found: LatestRecords) -> set[tuple[str, str]]:
     """Pairs of arm and operator of which nothing is supported: tables say so themselves."""
     statuses: dict[tuple[str, str], set[str]] = {}
     for record in found.cases():
@@ -136,7 +136,7 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
     return f"its worker's own words are in {logs}; one alone:", alone
 
 
-def _relation_remarks(found: Found, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
+def _relation_remarks(found: LatestRecords, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
     for verification in found.verifications.values():
         case = verification.case
         for result in verification.relations:
@@ -156,7 +156,7 @@ def _setback(result: RelationResult, claims: Claims) -> str | None:
     return "broke, and was not examined to its end" if result.status == "broken" and result.reason else None
 
 
-def _timing_remarks(found: Found) -> Iterator[_Remark]:
+def _timing_remarks(found: LatestRecords) -> Iterator[_Remark]:
     for timing in found.timings.values():
         if timing.status != "measured":
             continue

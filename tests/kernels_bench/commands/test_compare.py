@@ -14,12 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels_bench.commands.compare import LEAST_US, Agreement, agreement, all_changes
+from kernels_bench.commands.compare import LEAST_US, RunComparison, all_changes, compare_runs
 from kernels_bench.commands.gate import KINDS, USUALLY, Gate, Kind, exit_status, failures, in_words, read_gate
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.cases import Case, Precision, Shape
-from kernels_bench.records.latest_records import Found
-from kernels_bench.records.results import Summary, Timing
+from kernels_bench.records.latest_records import LatestRecords
+from kernels_bench.records.results import SampleSummary, Timing
 from support import BASELINES
 
 BASELINE = sorted(BASELINES.iterdir())[0]
@@ -63,7 +63,7 @@ def slower(tmp_path: Path) -> Path:
 
 
 def test_a_run_agrees_with_itself() -> None:
-    found = agreement(BASELINE, BASELINE)
+    found = compare_runs(BASELINE, BASELINE)
     assert (found.environment, found.selection, found.verdicts) == ((), (), ())
     assert found.verified[0] > 100
     assert found.verified[1:] == (0, 0)
@@ -76,7 +76,7 @@ def test_a_run_agrees_with_itself() -> None:
 
 
 def test_what_was_changed_is_what_differs(slower: Path) -> None:
-    found = agreement(BASELINE, slower)
+    found = compare_runs(BASELINE, slower)
     assert np.allclose([change.share for change in found.warm], 0.1)
     assert all(change.share == 0 for change in found.cold)
     assert min(change.first_us for change in found.warm) >= LEAST_US
@@ -93,7 +93,7 @@ def test_what_was_changed_is_what_differs(slower: Path) -> None:
     assert exit_status(found, read_gate("slower=11%")) == exit_status(found, read_gate("missing")) == 0
 
 
-def worst_case(found: Agreement) -> str:
+def worst_case(found: RunComparison) -> str:
     """What the run is refused for, if for one thing."""
     (text,) = failures(found, USUAL)
     return text
@@ -105,7 +105,7 @@ def test_bits_that_changed_are_no_agreement_though_every_verdict_is_the_same(tmp
         digests |= dict.fromkeys(digests, "f" * 32)
         return records
 
-    found = agreement(BASELINE, changed(tmp_path / "other", change))
+    found = compare_runs(BASELINE, changed(tmp_path / "other", change))
     assert found.verdicts == ()
     assert "with other bits" in worst_case(found)
     assert exit_status(found, USUAL) == 1
@@ -123,12 +123,12 @@ def test_a_case_that_is_judged_no_more_is_missing(tmp_path: Path, then: str) -> 
                 record |= {"status": "skipped" if record["kind"] == "timing" else then, "reason": "no memory"}
         return records
 
-    found = agreement(BASELINE, changed(tmp_path / "other", change))
+    found = compare_runs(BASELINE, changed(tmp_path / "other", change))
     assert worst_case(found) == "1 result missing"
     assert exit_status(found, USUAL) == 1
     shown = "\n".join(in_words(found, USUAL))
     assert ("then not verified" if then == "gone" else f"then {then} (no memory)") in shown
-    back = agreement(tmp_path / "other", BASELINE)
+    back = compare_runs(tmp_path / "other", BASELINE)
     assert exit_status(back, USUAL) == 0, "what was gained is no failure"
 
 
@@ -147,17 +147,17 @@ def test_a_relation_an_m_or_a_timing_that_was_left_out_is_missing(tmp_path: Path
         return [record for record in records if record is not lost]
 
     one, other = changed(tmp_path / "one", sized), changed(tmp_path / "other", fewer)
-    found = agreement(one, other)
+    found = compare_runs(one, other)
     assert len(found.missing) == 3
     assert any(line.endswith("was examined at M=16, then not") for line in found.missing)
     assert any(line.endswith("was examined, then not") for line in found.missing)
     assert any(line.endswith("timed, then not") for line in found.missing)
     assert worst_case(found) == "3 results missing"
-    assert list(failures(agreement(other, one), USUAL)) == []
+    assert list(failures(compare_runs(other, one), USUAL)) == []
 
 
 def test_what_became_better_is_no_failure(slower: Path) -> None:
-    found = agreement(slower, BASELINE)
+    found = compare_runs(slower, BASELINE)
     assert [(change.first, change.worse) for change in found.verdicts] == [("wrong", False)]
     assert exit_status(found, read_gate("verdict-worse,missing,slower=1%")) == 0
 
@@ -181,10 +181,10 @@ def test_another_claimed_relation_broken_is_worse_though_the_verdict_is_the_same
         for arm in manifest["arms"]:
             arm["claims"] = claims
         (run / "run.json").write_text(json.dumps(manifest))
-    found = agreement(one, other)
+    found = compare_runs(one, other)
     assert exit_status(found, USUAL) == status
     assert [change.second for change in found.verdicts] == ["variant in batch_size too"] * status
-    assert exit_status(agreement(other, one), USUAL) == 0
+    assert exit_status(compare_runs(other, one), USUAL) == 0
 
 
 @pytest.mark.parametrize(("first_us", "factor", "slow"), [(10.0, 39.2, True), (1.0, 39.2, True), (0.01, 39.2, False)])
@@ -200,9 +200,9 @@ def test_a_median_that_grew_beyond_its_interval_is_slower(
         return change
 
     one, other = changed(tmp_path / "one", taking(first_us)), changed(tmp_path / "other", taking(first_us * factor))
-    found = agreement(one, other)
+    found = compare_runs(one, other)
     assert exit_status(found, USUAL) == (1 if slow else 0)
-    assert exit_status(agreement(other, one), USUAL) == 0
+    assert exit_status(compare_runs(other, one), USUAL) == 0
     if slow:
         assert worst_case(found) == "1 median more than 25 % slower"
         assert "+3820.0%" in "\n".join(in_words(found, USUAL))
@@ -210,12 +210,12 @@ def test_a_median_that_grew_beyond_its_interval_is_slower(
 
 @given(st.floats(0.01, 3.0), st.floats(0.0, 0.5), st.floats(0.0, 0.5))
 def test_medians_whose_intervals_touch_are_not_slower(growth: float, one: float, other: float) -> None:
-    """`Change.least` is what the intervals leave of the growth, and never more than the growth itself."""
+    """`TimingChange.least` is what the intervals leave of the growth, and never more than the growth itself."""
 
-    def run(us: float, error: float) -> Found:
-        measured = Summary(median_us=us, p10_us=us, p90_us=us, error=error, samples=9)
+    def run(us: float, error: float) -> LatestRecords:
+        measured = SampleSummary(median_us=us, p10_us=us, p90_us=us, error=error, samples=9)
         timing = Timing(case=MM, m=1, status="measured", warm=measured)
-        return Found(timings={"t": timing})
+        return LatestRecords(timings={"t": timing})
 
     (change,) = all_changes(run(100.0, one), run(100.0 * (1 + growth), other), "warm")
     assert change.least <= change.share + 1e-9
@@ -243,7 +243,7 @@ def test_speed_of_other_devices_is_not_judged(tmp_path: Path) -> None:
     manifest = json.loads((other / "run.json").read_text())
     manifest["device"]["name"] = "NVIDIA H200"
     (other / "run.json").write_text(json.dumps(manifest))
-    found = agreement(BASELINE, other)
+    found = compare_runs(BASELINE, other)
     assert exit_status(found, USUAL) == 3
     assert list(in_words(found, USUAL))[-1] == (
         "in short: speed cannot be compared, since the devices differ (exit status 3)"
@@ -261,9 +261,9 @@ def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
 
         return change
 
-    assert agreement(BASELINE, changed(tmp_path / "proven", read("proven"))).verdicts == ()
+    assert compare_runs(BASELINE, changed(tmp_path / "proven", read("proven"))).verdicts == ()
     verdicts = {
-        (c.first, c.second) for c in agreement(BASELINE, changed(tmp_path / "variant", read("variant"))).verdicts
+        (c.first, c.second) for c in compare_runs(BASELINE, changed(tmp_path / "variant", read("variant"))).verdicts
     }
     assert ("sampled", "variant") in verdicts
     assert verdicts <= {("sampled", "variant"), ("proven", "variant")}
@@ -298,7 +298,7 @@ def of_arms(arms: set[str], copy: Path, **asked: object) -> Path:
 
 
 def test_runs_with_nothing_in_common_cannot_be_compared(tmp_path: Path) -> None:
-    found = agreement(of_arms({"torch"}, tmp_path / "torch"), of_arms({"samebits"}, tmp_path / "samebits"))
+    found = compare_runs(of_arms({"torch"}, tmp_path / "torch"), of_arms({"samebits"}, tmp_path / "samebits"))
     anything = read_gate("verdict-worse,bits,slower=3%")
     assert exit_status(found, anything) == 3
     _, first, second = found.verified
@@ -310,7 +310,7 @@ def test_runs_with_nothing_in_common_cannot_be_compared(tmp_path: Path) -> None:
 
 
 def test_cases_of_one_run_alone_are_counted(tmp_path: Path) -> None:
-    found = agreement(BASELINE, of_arms({"torch"}, tmp_path / "torch"))
+    found = compare_runs(BASELINE, of_arms({"torch"}, tmp_path / "torch"))
     assert exit_status(found, USUAL) == 1
     assert found.verified[0] > 50
     assert found.verified[1] > 50
@@ -323,7 +323,7 @@ def test_cases_of_one_run_alone_are_counted(tmp_path: Path) -> None:
 
 def test_other_seeds_are_named_and_their_bits_not_compared(tmp_path: Path) -> None:
     copy = of_arms({"torch"}, tmp_path / "torch", seed=7, op=["mm", "bmm"], timeout_s=3)
-    found = agreement(of_arms({"torch"}, tmp_path / "same"), copy)
+    found = compare_runs(of_arms({"torch"}, tmp_path / "same"), copy)
     assert set(found.selection) == {"--op not given, then mm,bmm", "--seed 0, then 7"}
     assert found.digests is None
     lines = list(in_words(found, USUAL))

@@ -19,7 +19,7 @@ from kernels_bench.verification.kernel_under_test import bind
 CPU = torch.device("cpu")
 ROWS = 48
 Array = npt.NDArray[np.float64]
-Change = Callable[[RowTensors, Tensors], tuple[RowTensors, Tensors]]
+TimingChange = Callable[[RowTensors, Tensors], tuple[RowTensors, Tensors]]
 
 GEMMS = ("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads")
 REDUCTIONS = ("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean")
@@ -57,7 +57,7 @@ def share(
     name: str,
     text: str,
     shape: Shape,
-    change: Change | None = None,
+    change: TimingChange | None = None,
     kernel: Kernel | None = None,
     count: int = ROWS,
 ) -> float:
@@ -184,7 +184,7 @@ def test_norms_may_work_on_the_sum_before_or_after_rounding_it(k: int) -> None:
 # Wrong kernels: an honest one behind a change of its inputs, or one written wrong.
 
 
-def without_the_last(terms: int) -> Change:
+def without_the_last(terms: int) -> TimingChange:
     def change(rows: RowTensors, weights: Tensors) -> tuple[RowTensors, Tensors]:
         rows[0][..., -terms:] = 0
         return rows, weights

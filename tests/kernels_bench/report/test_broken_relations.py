@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kernels_bench.records.cases import Shape
 from kernels_bench.records.results import RelationResult
-from kernels_bench.report.summary.broken_relations import breakages, numbers, where
+from kernels_bench.report.summary.broken_relations import broken_relations, numbers, where
 from support.records import broken, case, held, verified
 
 HEADS = Shape(label="gemma-2-9b/attention", heads=16, kv_heads=8, k=256, page=16, tokens=4097)
@@ -46,7 +46,7 @@ def test_each_relation_is_told_with_its_cases_and_where_it_broke() -> None:
     here = verified(case("a"), at("first:1"), held("position"))
     there = verified(case("a", shape=HEADS), at("first:2", "first:4"), at("tails:2", relation="prefill_decode"))
     whole = verified(case("a", dtype="fp16"), held("batch_size"))
-    batch, decode = breakages([here, there, whole])
+    batch, decode = broken_relations([here, there, whole])
     assert (batch.relation, batch.examined, batch.where) == ("batch_size", 3, "M=1, 2, 4")
     assert batch.by_case == {"qwen3-8b/o_proj bf16": "M=1", "gemma-2-9b/attention bf16": "M=2, 4"}
     assert (decode.relation, decode.examined, decode.where) == ("prefill_decode", 1, "M=2; last token by decode")
@@ -55,8 +55,8 @@ def test_each_relation_is_told_with_its_cases_and_where_it_broke() -> None:
 def test_what_held_or_was_not_examined_is_no_breakage() -> None:
     unsupported = RelationResult(relation="graph", status="unsupported", reason="needs a CUDA device")
     doubtful = at("first:1").model_copy(update={"status": "inconclusive", "reason": "not repeatable"})
-    assert breakages([verified(case("a"), held(), unsupported, doubtful)]) == ()
+    assert broken_relations([verified(case("a"), held(), unsupported, doubtful)]) == ()
 
 
 def test_a_result_that_lists_no_companies_is_told_by_its_counterexample() -> None:
-    assert breakages([verified(case("a"), broken(16))])[0].where == "M=16"
+    assert broken_relations([verified(case("a"), broken(16))])[0].where == "M=16"

@@ -14,7 +14,7 @@ from kernels_bench.arms.samebits import cpu
 from kernels_bench.operators import operators
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.records.cases import Case, Precision, Shape
-from kernels_bench.records.results import Summary, Timing
+from kernels_bench.records.results import SampleSummary, Timing
 from kernels_bench.timing.host_clock import HostMeter, HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
 from kernels_bench.timing.sampler import TURNS, Effort, Sampler
@@ -39,7 +39,7 @@ def taken(stopwatch: Stopwatch, call: Call, kind: str, effort: Effort | None = N
     pytest.fail("the sampler never ends")
 
 
-def measured(stopwatch: Stopwatch, call: Call, kind: str = "warm") -> Summary:
+def measured(stopwatch: Stopwatch, call: Call, kind: str = "warm") -> SampleSummary:
     return taken(stopwatch, call, kind).summary()
 
 

@@ -22,8 +22,8 @@ from kernels_bench.records.results import ArmStart, Verification
 from kernels_bench.workers import process as workers
 from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm, Release, Released, Verify
 from kernels_bench.workers.orphan_guard import ENDING_S
-from kernels_bench.workers.pool import DEATHS_IN_A_ROW, Crew, read_catalogue
-from kernels_bench.workers.process import Worker, WorkerError
+from kernels_bench.workers.pool import DEATHS_IN_A_ROW, WorkerPool, read_catalogue
+from kernels_bench.workers.process import WorkerError, WorkerProcess
 from profiles.run_files.record import Record
 from support import PLUGINS
 from support.processes import (
@@ -78,7 +78,7 @@ def living(pid: int) -> bool:
 class Aboard:
     """A crew of a failing arm and of one that does not start."""
 
-    crew: Crew
+    crew: WorkerPool
     up: list[ArmStart]
 
 
@@ -86,7 +86,7 @@ class Aboard:
 def aboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aboard]:
     up: list[ArmStart] = []
     arms = [plugged("failing", "failing.py"), plugged("stillborn", "does_not_start.py")]
-    with Crew(arms, tmp_path_factory.mktemp("logs"), 60.0, up.append) as crew:
+    with WorkerPool(arms, tmp_path_factory.mktemp("logs"), 60.0, up.append) as crew:
         crew.start()
         yield Aboard(crew, up)
     assert wait_until(lambda: not any(living(start.pid) for start in up), 5)
@@ -144,7 +144,7 @@ def test_a_helper_shares_the_work_until_it_is_let_go(tmp_path: Path) -> None:
     others = set(workers_of(os.getpid()))
     up: list[ArmStart] = []
     hanging, *rest = [verify("failing", k) for k in (75, 64, 64, 64)]
-    with Crew([plugged("failing", "failing.py")], tmp_path, 6.0, up.append, helpers={"failing": 1}) as crew:
+    with WorkerPool([plugged("failing", "failing.py")], tmp_path, 6.0, up.append, extra_workers={"failing": 1}) as crew:
         crew.start()
         just_started(others, 2)
         answers = list(crew.work({"failing": [hanging, *rest]}, width=2))
@@ -159,7 +159,9 @@ def test_a_helper_shares_the_work_until_it_is_let_go(tmp_path: Path) -> None:
 
 def test_a_helper_that_does_not_start_costs_nothing(tmp_path: Path) -> None:
     others = set(workers_of(os.getpid()))
-    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None, helpers={"failing": 1}) as crew:
+    with WorkerPool(
+        [plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None, extra_workers={"failing": 1}
+    ) as crew:
         crew.start()
         max(just_started(others, 2), key=lambda process: process.pid).kill()
         replies = [reply for _, reply in crew.work({"failing": [verify("failing", 64)] * 3}, width=2)]
@@ -168,7 +170,7 @@ def test_a_helper_that_does_not_start_costs_nothing(tmp_path: Path) -> None:
 
 def test_what_a_kernel_started_ends_with_its_worker(tmp_path: Path) -> None:
     up: list[ArmStart] = []
-    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, up.append) as crew:
+    with WorkerPool([plugged("failing", "failing.py")], tmp_path, 60.0, up.append) as crew:
         crew.start()
         assert isinstance(crew.ask("failing", verify("failing", 80)), Verification)
         children = psutil.Process(up[0].pid).children()
@@ -183,22 +185,22 @@ def test_no_more_is_verified_at_once_than_the_device_has_room_for(
 ) -> None:
     at_work: set[str] = set()
     seen: list[int] = []
-    post, receive = Worker.post, Worker.receive
+    post, receive = WorkerProcess.post, WorkerProcess.receive
 
-    def posted(worker: Worker, request: Record, timeout_s: float) -> None:
+    def posted(worker: WorkerProcess, request: Record, timeout_s: float) -> None:
         if isinstance(request, Verify):
             at_work.add(worker.name)
             seen.append(len(at_work))
         post(worker, request, timeout_s)
 
-    def received(worker: Worker) -> object:
+    def received(worker: WorkerProcess) -> object:
         at_work.discard(worker.name)
         return receive(worker)
 
-    monkeypatch.setattr(Worker, "post", posted)
-    monkeypatch.setattr(Worker, "receive", received)
+    monkeypatch.setattr(WorkerProcess, "post", posted)
+    monkeypatch.setattr(WorkerProcess, "receive", received)
     default = ArmInfo(name="torch", claims=False, summary="", environment={}, unavailable="")
-    with Crew([default, plugged("failing", "failing.py")], tmp_path, 60.0, memory=memory) as crew:
+    with WorkerPool([default, plugged("failing", "failing.py")], tmp_path, 60.0, memory=memory) as crew:
         crew.start()
         for arm in ("torch", "failing"):
             assert isinstance(crew.ask(arm, verify(arm, 64)), Verification)
@@ -216,7 +218,7 @@ def test_what_finds_no_room_lets_others_of_its_arm_pass(tmp_path: Path) -> None:
     default = ArmInfo(name="torch", claims=False, summary="", environment={}, unavailable="")
     large, small = sized("torch", 64, 6), sized("torch", 65, 2)
     hanging, *rest = [sized("failing", k, 6) for k in (75, 64, 64)]  # more than torch's, so that it comes first
-    with Crew([default, plugged("failing", "failing.py")], tmp_path, 6.0, memory=8) as crew:
+    with WorkerPool([default, plugged("failing", "failing.py")], tmp_path, 6.0, memory=8) as crew:
         crew.start()
         for arm in ("torch", "failing"):
             assert isinstance(crew.ask(arm, verify(arm, 64)), Verification)
@@ -230,7 +232,7 @@ def test_under_a_profiler_workers_end_by_themselves(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("NSYS_PROFILING_SESSION_ID", "1")
     monkeypatch.setenv("NVTX_DISABLE", "1")
     up: list[ArmStart] = []
-    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, up.append) as crew:
+    with WorkerPool([plugged("failing", "failing.py")], tmp_path, 60.0, up.append) as crew:
         crew.start()
         assert isinstance(crew.ask("failing", verify("failing", 64)), Verification)
         (worker,) = crew._workers.values()
@@ -238,7 +240,7 @@ def test_under_a_profiler_workers_end_by_themselves(tmp_path: Path, monkeypatch:
 
 
 def test_elsewhere_they_are_killed(tmp_path: Path) -> None:
-    with Crew([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None) as crew:
+    with WorkerPool([plugged("failing", "failing.py")], tmp_path, 60.0, lambda _: None) as crew:
         crew.start()
         assert isinstance(crew.ask("failing", verify("failing", 64)), Verification)
         (worker,) = crew._workers.values()
@@ -289,7 +291,7 @@ def test_a_plugin_that_hangs_is_not_waited_for_as_long_as_torch(
 
 @pytest.mark.parametrize("first", [AskCatalogue(), LoadArm(arm="any")])
 def test_a_limit_that_is_not_the_commands_is_not_called_so(tmp_path: Path, first: Record) -> None:
-    worker = Worker("any", {}, tmp_path / "log")
+    worker = WorkerProcess("any", {}, tmp_path / "log")
     for request, limit in ((first, ""), (verify("any", 64), " (--timeout)")):
         worker.post(request, 0.0)
         reason = worker.expire(2.5).reason
@@ -301,7 +303,7 @@ def test_a_limit_that_is_not_the_commands_is_not_called_so(tmp_path: Path, first
 
 def test_last_words_are_this_processs_own(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("what another process said\n")
-    worker = Worker("any", {}, tmp_path / "log")
+    worker = WorkerProcess("any", {}, tmp_path / "log")
     os.kill(worker.process.pid, signal.SIGKILL)
     reply = worker.receive()
     assert isinstance(reply, Failure)
@@ -340,8 +342,8 @@ ONE_WORKER = """
 import sys, time
 from pathlib import Path
 from kernels_bench.workers.orphan_guard import the_guard
-from kernels_bench.workers.process import Worker
-worker = Worker("any", {}, Path(sys.argv[1]))
+from kernels_bench.workers.process import WorkerProcess
+worker = WorkerProcess("any", {}, Path(sys.argv[1]))
 worker.kill()
 print(the_guard()._process.pid, flush=True)
 began = time.monotonic()
@@ -367,9 +369,9 @@ def test_the_guard_ends_at_once_with_a_command_that_ends_by_itself(tmp_path: Pat
 LONG_LOG = """
 import re, sys
 from pathlib import Path
-from kernels_bench.workers.process import Worker
+from kernels_bench.workers.process import WorkerProcess
 log = Path(sys.argv[1])
-worker = Worker("any", {}, log)
+worker = WorkerProcess("any", {}, log)
 with log.open("ab") as file:
     for _ in range(300):
         file.write(b"chatter " * (1 << 17))

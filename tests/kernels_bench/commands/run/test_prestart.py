@@ -10,13 +10,13 @@ import psutil
 import pynvml
 import pytest
 
-from kernels_bench.commands.report import Outputs
+from kernels_bench.commands.report import ReportTargets
 from kernels_bench.commands.run import command as session
-from kernels_bench.commands.run import prestart as head_start
-from kernels_bench.commands.run.command import begin, go_on
+from kernels_bench.commands.run.command import resume_run, start_run
 from kernels_bench.commands.run.prestart import HeadStart, hidden_beside
-from kernels_bench.commands.workload import HELPERS, Plan, make_plan
+from kernels_bench.commands.workload import HELPERS, Workload, make_workload
 from kernels_bench.console.errors import UsageError
+from kernels_bench.device import detect
 from kernels_bench.device.detect import expected_gpu
 from kernels_bench.records.cases import Device
 from kernels_bench.records.catalogue import ArmInfo, Catalogue
@@ -25,7 +25,7 @@ from kernels_bench.records.results import ArmStart, Verification
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.catalogue import catalogue
 from kernels_bench.workers.messages import Failure
-from kernels_bench.workers.pool import Crew
+from kernels_bench.workers.pool import WorkerPool
 from support import PLUGINS
 from support.fake_nvml import FakeCard
 from support.processes import just_started, plugged, verify, workers_of
@@ -80,7 +80,7 @@ def logs_of(place: Path) -> Path:
 
 def test_workers_as_expected_are_adopted_with_their_logs(tmp_path: Path, others: set[psutil.Process]) -> None:
     logs, hidden, up = logs_of(tmp_path), hidden_beside(tmp_path / "run"), list[ArmStart]()
-    with HeadStart(BOTH, hidden) as early, Crew(infos("torch", "samebits"), logs, 60.0, up.append) as crew:
+    with HeadStart(BOTH, hidden) as early, WorkerPool(infos("torch", "samebits"), logs, 60.0, up.append) as crew:
         early.start(CPU)
         before = started(others, 2)
         files = {log.name: log.stat().st_ino for log in hidden.iterdir()}
@@ -100,7 +100,7 @@ def test_others_are_killed_and_the_missing_ones_started(tmp_path: Path, others: 
     torch, samebits = infos("torch", "samebits")
     changed = samebits.model_copy(update={"environment": {"SAMEBITS_TEST": "1"}})
     arms = [torch, changed, plugged("failing", "failing.py")]
-    with HeadStart(BOTH, tmp_path / ".samebits-early") as early, Crew(arms, tmp_path, 60.0, up.append) as crew:
+    with HeadStart(BOTH, tmp_path / ".samebits-early") as early, WorkerPool(arms, tmp_path, 60.0, up.append) as crew:
         early.start(CPU)
         before = started(others, 2)
         early.hand_over(crew)
@@ -115,12 +115,12 @@ def test_others_are_killed_and_the_missing_ones_started(tmp_path: Path, others: 
 
 def test_helpers_are_adopted_too(tmp_path: Path, others: set[psutil.Process]) -> None:
     selection = BOTH.model_copy(update={"shapes": tuple(f"1x{k}" for k in range(64, 74))})
-    plan = make_plan(catalogue(H100), selection)
-    assert plan.helpers == {"samebits": HELPERS}
+    workload = make_workload(catalogue(H100), selection)
+    assert workload.extra_workers == {"samebits": HELPERS}
     up: list[ArmStart] = []
     with (
         HeadStart(selection, tmp_path / ".samebits-early") as early,
-        Crew(plan.arms, tmp_path, 60.0, up.append, plan.helpers) as crew,
+        WorkerPool(workload.arms, tmp_path, 60.0, up.append, workload.extra_workers) as crew,
     ):
         early.start(H100)
         before = started(others, 2 + HELPERS)
@@ -134,7 +134,7 @@ def test_helpers_are_adopted_too(tmp_path: Path, others: set[psutil.Process]) ->
 
 
 def test_one_that_died_meanwhile_did_not_start(tmp_path: Path, others: set[psutil.Process]) -> None:
-    with HeadStart(BOTH, tmp_path / ".samebits-early") as early, Crew(infos("torch"), tmp_path, 60.0) as crew:
+    with HeadStart(BOTH, tmp_path / ".samebits-early") as early, WorkerPool(infos("torch"), tmp_path, 60.0) as crew:
         early.start(CPU)
         for pid in started(others, 2):
             psutil.Process(pid).kill()
@@ -146,7 +146,7 @@ def test_one_that_died_meanwhile_did_not_start(tmp_path: Path, others: set[psuti
 
 
 def test_one_whose_log_cannot_be_moved_is_started_anew(tmp_path: Path, others: set[psutil.Process]) -> None:
-    with HeadStart(BOTH, tmp_path / ".samebits-early") as early, Crew(infos("torch"), tmp_path, 60.0) as crew:
+    with HeadStart(BOTH, tmp_path / ".samebits-early") as early, WorkerPool(infos("torch"), tmp_path, 60.0) as crew:
         early.start(CPU)
         before = started(others, 2)
         (tmp_path / ".samebits-early" / "torch.log").unlink()
@@ -175,7 +175,7 @@ def test_where_little_is_known_nothing_is_started(
         early.start(device)
         assert mine(others) == set()
         assert list(tmp_path.iterdir()) == []
-        early.hand_over(Crew(infos("torch"), tmp_path, 60.0))
+        early.hand_over(WorkerPool(infos("torch"), tmp_path, 60.0))
 
 
 def test_where_logs_cannot_be_written_nothing_is_started(tmp_path: Path, others: set[psutil.Process]) -> None:
@@ -212,11 +212,11 @@ class Watched:
         self.early: set[int] = set()
         self._others = others
         monkeypatch.setattr(session, "expected_gpu", lambda: H100)
-        monkeypatch.setattr(session, "make_plan", self._plan)
+        monkeypatch.setattr(session, "make_workload", self._workload)
 
-    def _plan(self, found: Catalogue, selection: Selection) -> Plan:
+    def _workload(self, found: Catalogue, selection: Selection) -> Workload:
         self.early = mine(self._others)
-        return make_plan(found, selection)
+        return make_workload(found, selection)
 
 
 @pytest.fixture
@@ -238,9 +238,9 @@ def found_out(run: Path) -> dict[str, object]:
 def test_a_run_with_a_head_start_finds_out_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, others: set[psutil.Process], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert begin(BOTH, tmp_path / "without", "", Outputs()) == 0
+    assert start_run(BOTH, tmp_path / "without", "", ReportTargets()) == 0
     watched = Watched(monkeypatch, others)
-    assert begin(BOTH, tmp_path / "new" / "with", "", Outputs()) == 0
+    assert start_run(BOTH, tmp_path / "new" / "with", "", ReportTargets()) == 0
     runs = [tmp_path / "without", tmp_path / "new" / "with"]
     first, second = (found_out(run) for run in runs)
     assert first == second
@@ -255,10 +255,10 @@ def test_a_run_with_a_head_start_finds_out_the_same(
 
 def test_a_run_goes_on_with_a_head_start(tmp_path: Path, watched: Watched) -> None:
     run = tmp_path / "run"
-    begin(SMALL.model_copy(update={"arm": ("torch",)}), run, "", Outputs())
+    start_run(SMALL.model_copy(update={"arm": ("torch",)}), run, "", ReportTargets())
     (run / RECORDS).write_text("")  # as if it had been ended before its first record
     (run / "logs" / "torch.log").write_text("said before\n")
-    assert go_on(run, Selection(), None, Outputs()) == 0
+    assert resume_run(run, Selection(), None, ReportTargets()) == 0
     assert starts(run)["torch"] in watched.early
     assert (run / "logs" / "torch.log").read_text().startswith("said before\n")
 
@@ -266,7 +266,7 @@ def test_a_run_goes_on_with_a_head_start(tmp_path: Path, watched: Watched) -> No
 def test_what_only_a_gpu_could_run_leaves_nothing(tmp_path: Path, watched: Watched) -> None:
     selection = Selection(op=("mm",), arm=("cublas-restricted",), quick=True)
     with pytest.raises(UsageError, match="cublas-restricted cannot run here"):
-        begin(selection, tmp_path / "run", "", Outputs())
+        start_run(selection, tmp_path / "run", "", ReportTargets())
     assert len(watched.early) == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -275,7 +275,7 @@ def test_a_run_that_cannot_be_written_leaves_nothing(tmp_path: Path, watched: Wa
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "mine").touch()
     with pytest.raises(ResultsError, match="is not empty"):
-        begin(BOTH, tmp_path / "run", "", Outputs())
+        start_run(BOTH, tmp_path / "run", "", ReportTargets())
     assert len(watched.early) == 2
     assert [path.name for path in tmp_path.rglob("*")] == ["run", "mine"]
 
@@ -288,7 +288,7 @@ def test_the_catalogue_is_asked_first(tmp_path: Path, monkeypatch: pytest.Monkey
 
     before = set(workers_of(os.getpid()))
     monkeypatch.setattr(session, "expected_gpu", look)
-    begin(SMALL.model_copy(update={"arm": ("torch",)}), tmp_path / "run", "", Outputs())
+    start_run(SMALL.model_copy(update={"arm": ("torch",)}), tmp_path / "run", "", ReportTargets())
     assert running == [1]
 
 
@@ -303,7 +303,7 @@ def test_a_default_name_is_chosen_when_the_run_begins(tmp_path: Path, monkeypatc
     monkeypatch.setattr(
         session, "default_directory", lambda: tmp_path / ("free" if (tmp_path / "taken").exists() else "taken")
     )
-    assert begin(SMALL.model_copy(update={"arm": ("torch",)}), None, "", Outputs()) == 0
+    assert start_run(SMALL.model_copy(update={"arm": ("torch",)}), None, "", ReportTargets()) == 0
     assert (tmp_path / "free" / "run.json").is_file()
 
 
@@ -313,7 +313,7 @@ def test_a_default_name_is_chosen_when_the_run_begins(tmp_path: Path, monkeypatc
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(head_start, "_DRIVERS", (os.devnull,))
+    monkeypatch.setattr(detect, "_DRIVERS", (os.devnull,))
     return FakeCard(monkeypatch)
 
 
@@ -348,6 +348,6 @@ def test_no_gpu_is_expected_of_a_driver_that_does_not_tell(card: FakeCard, query
 
 
 def test_no_gpu_is_expected_without_a_driver(card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_start, "_DRIVERS", ("/nowhere",))
+    monkeypatch.setattr(detect, "_DRIVERS", ("/nowhere",))
     assert expected_gpu() is None
     assert card.asked_for == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kernels_bench.commands.workload import BY_REQUEST, Plan, make_plan
+from kernels_bench.commands.workload import BY_REQUEST, Workload, make_workload
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import PRECISIONS, Device, Load
@@ -35,15 +35,15 @@ def on_gpu(here: Catalogue) -> Catalogue:
 
 def refusal(catalogue: Catalogue, selection: Selection) -> str:
     with pytest.raises(UsageError) as caught:
-        make_plan(catalogue, selection)
+        make_workload(catalogue, selection)
     message = str(caught.value)
     assert message
     assert "\n" not in message
     return message
 
 
-def tokens(plan: Plan) -> list[str]:
-    return list(dict.fromkeys(case.shape.token for case in plan.cases))
+def tokens(workload: Workload) -> list[str]:
+    return list(dict.fromkeys(case.shape.token for case in workload.cases))
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,11 @@ def test_suggestions_are_ordered_by_likeness() -> None:
 
 
 def test_an_arm_that_cannot_run_here_is_left_out_with_its_reason(here: Catalogue) -> None:
-    plan = make_plan(here, Selection())
-    left_out = {arm.name: arm.unavailable for arm in plan.left_out}
+    workload = make_workload(here, Selection())
+    left_out = {arm.name: arm.unavailable for arm in workload.left_out}
     assert {"cublas-restricted", "vllm"} <= set(left_out)
     assert all(left_out.values())
-    assert {case.arm for case in plan.cases} == {"torch", "samebits", "torch-flex"}
+    assert {case.arm for case in workload.cases} == {"torch", "samebits", "torch-flex"}
 
 
 def test_an_arm_that_alone_was_asked_for_and_cannot_run_here_is_refused_with_its_reason(here: Catalogue) -> None:
@@ -118,44 +118,44 @@ def test_sizes_that_fit_no_chosen_operator_are_refused(here: Catalogue) -> None:
 
 
 def test_a_models_name_stands_for_all_of_its_shapes(here: Catalogue) -> None:
-    plan = make_plan(here, Selection(op=("mm",), arm=("torch",), shapes=("qwen3-8b",)))
-    labels = {case.shape.label for case in plan.cases}
+    workload = make_workload(here, Selection(op=("mm",), arm=("torch",), shapes=("qwen3-8b",)))
+    labels = {case.shape.label for case in workload.cases}
     assert {"qwen3-8b/o_proj", "qwen3-8b/qkv_proj", "qwen3-8b/gate_up_proj", "qwen3-8b/down_proj"} <= labels
     assert all(label.startswith("qwen3-8b/") for label in labels)
 
 
 def test_one_projection_of_a_model(here: Catalogue) -> None:
-    plan = make_plan(here, Selection(op=("mm",), arm=("torch",), shapes=("qwen3-8b/o_proj",), dtype=("fp32",)))
-    assert [case.key for case in plan.cases] == ["torch/mm/4096x4096/fp32"]
+    workload = make_workload(here, Selection(op=("mm",), arm=("torch",), shapes=("qwen3-8b/o_proj",), dtype=("fp32",)))
+    assert [case.key for case in workload.cases] == ["torch/mm/4096x4096/fp32"]
 
 
 @pytest.mark.parametrize("typed", [("96", "64"), ("96x64",)])
 def test_sizes_are_n_then_k_however_they_are_typed(here: Catalogue, typed: tuple[str, ...]) -> None:
-    plan = make_plan(here, Selection(op=("mm", "rms_norm"), arm=("torch",), shapes=typed, dtype=("fp32",)))
-    of = {case.operator: case.shape for case in plan.cases}
+    workload = make_workload(here, Selection(op=("mm", "rms_norm"), arm=("torch",), shapes=typed, dtype=("fp32",)))
+    of = {case.operator: case.shape for case in workload.cases}
     assert (of["mm"].n, of["mm"].k) == (96, 64)
     assert (of["rms_norm"].n, of["rms_norm"].k) == (None, 64)
 
 
 def test_several_pairs_names_and_repetitions_in_one_list(here: Catalogue) -> None:
     shapes = ("16", "32", "qwen3-8b/o_proj", "48", "64", "16x32", "4096x4096")
-    plan = make_plan(here, Selection(op=("mm",), arm=("torch", "torch"), shapes=shapes, dtype=("fp32", "fp32")))
-    assert sorted(tokens(plan)) == ["16x32", "4096x4096", "48x64"]
-    assert len(plan.cases) == 3
+    workload = make_workload(here, Selection(op=("mm",), arm=("torch", "torch"), shapes=shapes, dtype=("fp32", "fp32")))
+    assert sorted(tokens(workload)) == ["16x32", "4096x4096", "48x64"]
+    assert len(workload.cases) == 3
 
 
 def test_a_shape_known_to_one_operator_leaves_the_others_out(here: Catalogue) -> None:
-    plan = make_plan(here, Selection(op=("mm", "softmax"), arm=("torch",), shapes=("qwen3-8b/o_proj",)))
-    assert {case.operator for case in plan.cases} == {"mm"}
+    workload = make_workload(here, Selection(op=("mm", "softmax"), arm=("torch",), shapes=("qwen3-8b/o_proj",)))
+    assert {case.operator for case in workload.cases} == {"mm"}
 
 
 def test_the_default_run_covers_every_operator(here: Catalogue, on_gpu: Catalogue) -> None:
     for catalogue in (here, on_gpu):
         for quick in (False, True):
-            plan = make_plan(catalogue, Selection(quick=quick))
+            workload = make_workload(catalogue, Selection(quick=quick))
             left_out = BY_REQUEST if catalogue is on_gpu else ()
             expected = {operator.name for operator in catalogue.operators if operator.family not in left_out}
-            assert {case.operator for case in plan.cases} == expected
+            assert {case.operator for case in workload.cases} == expected
 
 
 @pytest.mark.parametrize("offers", [("mm", "softmax"), ()])
@@ -166,17 +166,17 @@ def test_a_plugin_without_any_chosen_operator_is_refused(here: Catalogue, offers
     chosen = Selection(op=("rms_norm",), plugin=("my.py",))
     assert refusal(catalogue, chosen) == f"--plugin my.py: {said}"
     assert refusal(catalogue, chosen.model_copy(update={"arm": ("mine",)})) == f"--arm mine: {said}"
-    left_out = make_plan(catalogue, chosen.model_copy(update={"arm": ("torch",)}))
+    left_out = make_workload(catalogue, chosen.model_copy(update={"arm": ("torch",)}))
     assert [arm.name for arm in left_out.arms] == ["torch"]
 
 
 def test_an_arm_is_asked_only_for_what_it_has(on_gpu: Catalogue) -> None:
-    plan = make_plan(on_gpu, Selection())
+    workload = make_workload(on_gpu, Selection())
     offers = {arm.name: arm.offers for arm in on_gpu.arms}
     assert offers["vllm-default"] == ("rms_norm", "fused_add_rms_norm")
-    for case in plan.cases:
+    for case in workload.cases:
         assert case.operator in (offers[case.arm] or (case.operator,))
-    assert [arm.name for arm in make_plan(on_gpu, Selection(op=("mean",))).arms] == ["torch", "samebits", "vllm"]
+    assert [arm.name for arm in make_workload(on_gpu, Selection(op=("mean",))).arms] == ["torch", "samebits", "vllm"]
     message = refusal(on_gpu, Selection(op=("mm", "mean"), arm=("torch", "vllm-default")))
     assert "--arm vllm-default" in message
     assert "rms_norm" in message
@@ -184,30 +184,30 @@ def test_an_arm_is_asked_only_for_what_it_has(on_gpu: Catalogue) -> None:
 
 def test_heads_that_do_not_divide_are_refused(here: Catalogue) -> None:
     attention = Selection(op=("attention_decode",), arm=("torch",))
-    chosen = make_plan(here, attention.model_copy(update={"shapes": ("8x2x64x16x100",)})).cases[0].shape
+    chosen = make_workload(here, attention.model_copy(update={"shapes": ("8x2x64x16x100",)})).cases[0].shape
     assert (chosen.heads, chosen.kv_heads, chosen.k, chosen.page, chosen.tokens) == (8, 2, 64, 16, 100)
     assert "multiple" in refusal(here, attention.model_copy(update={"shapes": ("8x3x64x16x100",)}))
 
 
 def test_a_family_of_operators_is_asked_for_by_its_name(on_gpu: Catalogue) -> None:
-    plan = make_plan(on_gpu, Selection(op=("attention", "mean", "attention_decode")))
-    assert [*plan.sweeps] == ["attention_decode", "attention_prefill", "attention_mixed", "mla_decode", "mean"]
-    assert {case.operator for case in plan.cases} == {*plan.sweeps}
+    workload = make_workload(on_gpu, Selection(op=("attention", "mean", "attention_decode")))
+    assert [*workload.sweeps] == ["attention_decode", "attention_prefill", "attention_mixed", "mla_decode", "mean"]
+    assert {case.operator for case in workload.cases} == {*workload.sweeps}
 
 
 def test_a_short_run_times_the_first_shape_of_each_operator(on_gpu: Catalogue) -> None:
-    plan = make_plan(on_gpu, Selection(quick=True))
-    timed = {(case.operator, case.shape.label) for case in plan.cases if plan.loads(case)}
-    assert len(timed) == len({operator for operator, _ in timed}) == len({case.operator for case in plan.cases})
+    workload = make_workload(on_gpu, Selection(quick=True))
+    timed = {(case.operator, case.shape.label) for case in workload.cases if workload.loads(case)}
+    assert len(timed) == len({operator for operator, _ in timed}) == len({case.operator for case in workload.cases})
     assert ("mm", "qwen3-8b/o_proj") in timed
-    assert any(case.operator == "mm" and case.shape.label == "unaligned/0" for case in plan.cases)
-    asked = make_plan(on_gpu, Selection(quick=True, op=("mm",), shapes=("unaligned",)))
+    assert any(case.operator == "mm" and case.shape.label == "unaligned/0" for case in workload.cases)
+    asked = make_workload(on_gpu, Selection(quick=True, op=("mm",), shapes=("unaligned",)))
     assert all(asked.loads(case) for case in asked.cases)
 
 
 def test_a_short_run_leaves_latent_attention_to_who_asks_for_it(on_gpu: Catalogue) -> None:
     def names(**chosen: object) -> set[str]:
-        return {case.operator for case in make_plan(on_gpu, Selection.model_validate(chosen)).cases}
+        return {case.operator for case in make_workload(on_gpu, Selection.model_validate(chosen)).cases}
 
     assert "mla_decode" not in names(op=("attention",), quick=True)
     assert names(op=("mla_decode",), quick=True) == {"mla_decode"}
@@ -215,7 +215,7 @@ def test_a_short_run_leaves_latent_attention_to_who_asks_for_it(on_gpu: Catalogu
 
 
 def test_quick_is_a_part_of_the_whole_and_much_smaller(on_gpu: Catalogue) -> None:
-    whole, quick = make_plan(on_gpu, Selection()), make_plan(on_gpu, Selection(quick=True))
+    whole, quick = make_workload(on_gpu, Selection()), make_workload(on_gpu, Selection(quick=True))
     assert {case.key for case in quick.cases} < {case.key for case in whole.cases}
     assert quick.planned * 2 < whole.planned
     assert quick.sweeps["mm"].sizes == whole.sweeps["mm"].sizes
@@ -224,23 +224,23 @@ def test_quick_is_a_part_of_the_whole_and_much_smaller(on_gpu: Catalogue) -> Non
 
 
 def test_a_gpu_run_covers_every_arm_and_the_issues_batches(on_gpu: Catalogue) -> None:
-    plan = make_plan(on_gpu, Selection())
+    workload = make_workload(on_gpu, Selection())
     issues = tuple(Load(m=m) for m in (1, 16, 256, 2048))
-    assert all(sweep.timed == issues and sweep.universe >= 4096 for sweep in plan.sweeps.values())
-    assert plan.left_out == ()
+    assert all(sweep.timed == issues and sweep.universe >= 4096 for sweep in workload.sweeps.values())
+    assert workload.left_out == ()
     by_request = {o.name for o in on_gpu.operators if o.family in BY_REQUEST}
     usual = {arm.name for arm in on_gpu.arms if not set(arm.offers or ("mm",)) <= by_request}
-    assert {case.arm for case in plan.cases} == {arm.name for arm in plan.arms} == usual
-    attention = make_plan(on_gpu, Selection(op=BY_REQUEST))
-    assert {case.arm for case in [*plan.cases, *attention.cases]} == {arm.name for arm in on_gpu.arms}
+    assert {case.arm for case in workload.cases} == {arm.name for arm in workload.arms} == usual
+    attention = make_workload(on_gpu, Selection(op=BY_REQUEST))
+    assert {case.arm for case in [*workload.cases, *attention.cases]} == {arm.name for arm in on_gpu.arms}
 
 
 def test_the_cpu_measures_small_shapes_only_unless_asked(here: Catalogue) -> None:
-    assert all(case.shape.label.startswith("small/") for case in make_plan(here, Selection()).cases)
+    assert all(case.shape.label.startswith("small/") for case in make_workload(here, Selection()).cases)
 
 
 def test_a_batch_beyond_the_universe_makes_it_larger(on_gpu: Catalogue) -> None:
-    sweep = make_plan(on_gpu, Selection(batch=(7, 5000))).sweeps["mm"]
+    sweep = make_workload(on_gpu, Selection(batch=(7, 5000))).sweeps["mm"]
     assert sweep.timed == (Load(m=7), Load(m=5000))
     assert (sweep.universe, sweep.asked) == (5000, (7, 5000))
     assert set(sweep.digested) == {1, 7, 16, 256, 2048, 5000}
@@ -248,52 +248,56 @@ def test_a_batch_beyond_the_universe_makes_it_larger(on_gpu: Catalogue) -> None:
 
 def test_a_batch_adds_to_what_is_verified_and_takes_nothing_away(here: Catalogue) -> None:
     """Else a kernel that splits K below M = 8 would be called kept by ``--batch 16,64``."""
-    usual = make_plan(here, Selection(op=("mm",))).sweeps["mm"]
-    asked = make_plan(here, Selection(op=("mm",), batch=(16, 64, 99))).sweeps["mm"]
+    usual = make_workload(here, Selection(op=("mm",))).sweeps["mm"]
+    asked = make_workload(here, Selection(op=("mm",), batch=(16, 64, 99))).sweeps["mm"]
     assert {*usual.sizes, 99} == {*asked.sizes}
     assert asked.timed == (Load(m=16), Load(m=64), Load(m=99))
 
 
 def test_attention_is_timed_at_batches_and_lengths_whose_caches_fit(on_gpu: Catalogue) -> None:
-    plan = make_plan(on_gpu, Selection(op=("attention",), arm=("samebits",)))
+    workload = make_workload(on_gpu, Selection(op=("attention",), arm=("samebits",)))
     decode = {
-        case.shape.label: plan.loads(case)
-        for case in plan.cases
+        case.shape.label: workload.loads(case)
+        for case in workload.cases
         if case.operator == "attention_decode" and case.precision.input == "bf16"
     }
     for load in (Load(m=1, length=128), Load(m=256, length=128), Load(m=1, length=32768)):
         assert all(load in loads for loads in decode.values() if loads)
     timed_layouts = {label.partition("/")[0] for label, loads in decode.items() if loads}
     assert timed_layouts == {"qwen3-8b", "gpt-oss-20b", "gemma-2-9b", "llama-2-7b"}
-    timed = [case.precision.input for case in plan.cases if plan.loads(case) and case.operator == "attention_decode"]
+    timed = [
+        case.precision.input for case in workload.cases if workload.loads(case) and case.operator == "attention_decode"
+    ]
     assert set(timed) == {"bf16"}
     # 2 GiB of keys and values: 2^19 tokens of 8 heads of 128 in 16 bits, a quarter of them of 32 heads.
     assert Load(m=16, length=32768) in decode["qwen3-8b/attention"]
     assert Load(m=256, length=32768) not in decode["qwen3-8b/attention"]
     assert Load(m=16, length=32768) not in decode["llama-2-7b/attention"]
-    assert plan.sweeps["attention_mixed"].timed == ()
+    assert workload.sweeps["attention_mixed"].timed == ()
 
 
 def test_what_is_asked_for_is_timed(on_gpu: Catalogue) -> None:
     asked = Selection(op=("attention_decode",), arm=("samebits",), shapes=("long", "pages/64"), dtype=("fp16",))
-    plan = make_plan(on_gpu, asked)
-    assert len(plan.cases) == 2
-    assert all(plan.loads(case) for case in plan.cases)
+    workload = make_workload(on_gpu, asked)
+    assert len(workload.cases) == 2
+    assert all(workload.loads(case) for case in workload.cases)
 
 
 def test_lengths_are_chosen_as_asked_and_few_in_a_short_run(on_gpu: Catalogue) -> None:
     one = Selection(op=("attention_decode",), arm=("samebits",), shapes=("qwen3-8b",), batch=(4,))
-    asked = make_plan(on_gpu, one.model_copy(update={"length": (512, 100)})).sweeps["attention_decode"].timed
+    asked = make_workload(on_gpu, one.model_copy(update={"length": (512, 100)})).sweeps["attention_decode"].timed
     assert asked == (Load(m=4, length=100), Load(m=4, length=512))
-    short = make_plan(on_gpu, one.model_copy(update={"quick": True})).sweeps["attention_decode"].timed
+    short = make_workload(on_gpu, one.model_copy(update={"quick": True})).sweeps["attention_decode"].timed
     assert short == (Load(m=4, length=2048),)
     assert "--length 0" in refusal(on_gpu, one.model_copy(update={"length": (0,)}))
 
 
 def test_an_arm_that_takes_long_is_measured_at_the_first_shape_unless_shapes_are_asked_for(on_gpu: Catalogue) -> None:
     def layouts(arm: str, **more: object) -> set[str]:
-        plan = make_plan(on_gpu, Selection.model_validate({"op": ("attention_decode",), "arm": ("torch", arm), **more}))
-        return {case.shape.label for case in plan.cases if case.arm == arm}
+        workload = make_workload(
+            on_gpu, Selection.model_validate({"op": ("attention_decode",), "arm": ("torch", arm), **more})
+        )
+        return {case.shape.label for case in workload.cases if case.arm == arm}
 
     assert layouts("torch") == {"qwen3-8b/attention"} < layouts("samebits")
     assert layouts("torch", shapes=("gemma-2-9b",)) == {"gemma-2-9b/attention"}
@@ -329,18 +333,18 @@ def names(option: str) -> st.SearchStrategy[tuple[str, ...] | None]:
 def test_every_plan_can_be_carried_out(here: Catalogue, on_gpu: Catalogue, selection: Selection, gpu: bool) -> None:
     catalogue = on_gpu if gpu else here
     try:
-        plan = make_plan(catalogue, selection)
+        workload = make_workload(catalogue, selection)
     except UsageError:
         event("refused")  # no arm that runs here, one that has none of the operators, or sizes that fit none
         assert "vllm" in (selection.arm or ()) or selection.shapes is not None
         return
     usable = {arm.name for arm in catalogue.arms if not arm.unavailable}
-    assert plan.cases
-    assert {case.arm for case in plan.cases} == {arm.name for arm in plan.arms}
-    assert {arm.name for arm in plan.arms} <= usable
-    assert not {arm.name for arm in plan.left_out} & usable
-    assert len({case.key for case in plan.cases}) == len(plan.cases)
-    for name, sweep in plan.sweeps.items():
+    assert workload.cases
+    assert {case.arm for case in workload.cases} == {arm.name for arm in workload.arms}
+    assert {arm.name for arm in workload.arms} <= usable
+    assert not {arm.name for arm in workload.left_out} & usable
+    assert len({case.key for case in workload.cases}) == len(workload.cases)
+    for name, sweep in workload.sweeps.items():
         rows = {load.m for load in sweep.timed}
         attention, timed = "attention" in name or name == "mla_decode", name != "attention_mixed"
         assert sweep.universe >= max(4096 if gpu and not attention else 1, *sweep.sizes)
@@ -350,11 +354,11 @@ def test_every_plan_can_be_carried_out(here: Catalogue, on_gpu: Catalogue, selec
         assert list(sweep.sizes) == sorted(set(sweep.sizes))
         assert max(sweep.sizes) == max(sweep.digested) == sweep.universe
         assert timed == (sweep.timed != ())
-    units = [(case.key, load.token) for cases, load in plan.units() for case in cases]
-    assert sorted(units) == sorted((case.key, load.token) for case in plan.cases for load in plan.loads(case))
-    assert plan.planned == len(plan.cases) + len(units)
+    units = [(case.key, load.token) for cases, load in workload.timing_groups() for case in cases]
+    assert sorted(units) == sorted((case.key, load.token) for case in workload.cases for load in workload.loads(case))
+    assert workload.planned == len(workload.cases) + len(units)
 
 
 def test_a_plan_is_a_function_of_the_selection(here: Catalogue) -> None:
-    assert make_plan(here, Selection(seed=3)) == make_plan(here, Selection(seed=3))
-    assert make_plan(here, Selection(seed=3)).seed == 3
+    assert make_workload(here, Selection(seed=3)) == make_workload(here, Selection(seed=3))
+    assert make_workload(here, Selection(seed=3)).seed == 3
