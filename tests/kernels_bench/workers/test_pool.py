@@ -19,7 +19,7 @@ import pytest
 
 from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.results import ArmStart, Verification
-from kernels_bench.workers import process as workers
+from kernels_bench.workers import pool
 from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm, Release, Released, Verify
 from kernels_bench.workers.orphan_guard import ENDING_S
 from kernels_bench.workers.pool import DEATHS_IN_A_ROW, WorkerPool, read_catalogue
@@ -282,7 +282,7 @@ def test_a_plugin_that_hangs_is_not_waited_for_as_long_as_torch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine.py").write_text("import time; time.sleep(10**6)")
-    monkeypatch.setattr(workers, "PLUGIN_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(pool, "PLUGIN_TIMEOUT_S", 0.5)
     with pytest.raises(WorkerError) as caught:
         read_catalogue([str(tmp_path / "mine.py")], tmp_path / "log", timeout_s=1)
     said = "does not import: no answer within 1 s; raise --timeout if it needs longer"
