@@ -34,7 +34,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many were left out, at the end, where CI's reader looks."""
     skipped = terminalreporter.getreports("skipped")
     if left_out := sum(LEFT_OUT in str(report.longrepr) for report in skipped):
-        terminalreporter.write_line(f"{left_out} engine tests were left out: pytest -m engine_full")
+        terminalreporter.write_line(f"engine tests left out: {left_out} (pytest -m engine_full)")
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,23 @@ def test_of_a_refused_configuration_the_reason_is_told_not_the_count() -> None:
     assert last_error(f"pydantic_core._pydantic_core.ValidationError: {VALIDATION}\n") == found
 
 
+NO_MODEL = """1 validation error for ModelConfig
+  Value error, Invalid repository ID or local directory specified: '/tmp/no-model'.
+Please verify the following requirements:
+1. Provide a valid Hugging Face repository ID.
+2. Specify a local directory that contains a recognized configuration file.
+   - For Hugging Face models: ensure the presence of a 'config.json'.
+   - For Mistral models: ensure the presence of a 'params.json'.
+ [type=value_error, input_value=ArgsKwargs((), {'model': ...nderer_num_workers': 1}), input_type=ArgsKwargs]
+    For further information visit https://errors.pydantic.dev/2.14/v/value_error"""
+
+
+def test_of_a_model_that_is_none_its_path_is_told_and_not_what_a_model_is() -> None:
+    """As vLLM 0.32 refuses an empty directory."""
+    found = "ValidationError: Invalid repository ID or local directory specified: '/tmp/no-model'."
+    assert cause(ValidationError(NO_MODEL), "") == found
+
+
 def test_pydantics_own_words_are_understood() -> None:
     def positive(value: int) -> int:
         if value <= 0:
