@@ -6,9 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -69,13 +67,6 @@ def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> 
     assert not [p for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
 
 
-@pytest.fixture
-def short() -> Iterator[Path]:
-    """A directory whose path is short enough to name sockets in."""
-    with tempfile.TemporaryDirectory() as path:
-        yield Path(path)
-
-
 @pytest.mark.engine_full  # a dead one leaves the others too, and a worker's patience is tested without an engine
 def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
@@ -101,22 +92,12 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
     assert not [one.name for one in short.iterdir()]
 
 
-def test_an_interleaved_engine_that_dies_leaves_the_others(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    process = start(path, "--num-trials", 6, "--arms", "baseline,serial", "--interleave")
-    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None, 300)
-    found = engines_of(psutil.Process(process.pid))
-    engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
-    engines["baseline"].kill()
-    done = finish(process, path)
-    assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
-    assert lost.arm == "baseline"
-    assert [r.trial for r in done.records if isinstance(r, Trial) and r.arm == "serial"] == list(range(6))
-    assert not any(map(runs, engines.values()))
-
-
-def test_processes_that_wait_for_their_turn_end_with_a_killed_command(tmp_path: Path) -> None:
+def test_processes_that_wait_for_their_turn_end_with_a_killed_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the command's waiting that is seen, so that a vLLM will do which does nothing for ten minutes."""
+    (tmp_path / "vllm.py").write_text("import time\n\nLLM = SamplingParams = None\ntime.sleep(600)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
     process = start(tmp_path / "run", "--arms", "baseline,serial")
     command = psutil.Process(process.pid)
     assert wait_until(lambda: len(engines_of(command)) == 2 or process.poll() is not None, 120)
@@ -155,12 +136,14 @@ def test_an_engine_without_memory_says_so_in_one_line(tmp_path: Path, mode: str,
     assert "is less than requested memory for kv (100000.0 GiB)" in why
 
 
+@pytest.mark.engine_full  # its recorded words are taken apart in test_error_causes.py
 def test_an_engine_that_refuses_its_options_says_which(tmp_path: Path) -> None:
     """A server's words, which come from the same place, are taken apart in test_error_causes.py."""
     why = why_it_does_not_start(tmp_path / "run", "--max-model-len", 100_000)
     assert why.startswith("ValidationError: User-specified max_model_len (100000) is greater than ")
 
 
+@pytest.mark.engine_full  # likewise
 def test_a_model_that_is_none_is_told_with_its_path(tmp_path: Path) -> None:
     empty = tmp_path / "no-model"
     empty.mkdir()

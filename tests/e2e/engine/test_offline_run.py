@@ -10,11 +10,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.checkpoints.resolve import cache_directory
-from e2e.records import FORMAT, Alone, Started, Trial
+from e2e.records import FORMAT, Alone, Lost, Started, Trial
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED, trial_named
@@ -27,12 +28,15 @@ from support.e2e_runs import (
     asked_as_stated,
     baseline_on_cpu,
     diverged,
+    engines_of,
     finish,
     prompts_are_watched,
+    records_of,
+    runs,
     serial_holds_and_the_baseline_is_called_what_it_is,
     start,
 )
-from support.processes import environment
+from support.processes import environment, wait_until
 
 pytestmark = NEEDS_ENGINE
 
@@ -186,6 +190,44 @@ def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path
     assert once.answers == before.answers
 
 
+def answers_by_trial(done: Done) -> dict[tuple[str, int], object]:
+    """Of the first three trials of each arm."""
+    return {(r.arm, r.trial): r.answers for r in done.records if isinstance(r, Trial) and 0 <= r.trial < 3}
+
+
+def test_an_interleaved_engine_that_dies_leaves_the_others(
+    both: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
+) -> None:
+    """And until it dies each trial is run in turn, with the answers of arms that run one after the other."""
+    monkeypatch.setenv("TMPDIR", str(short))
+    path = tmp_path / "run"
+    process = start(path, "--num-trials", 8, "--arms", "baseline,serial", "--interleave")
+
+    def trials() -> list[Trial]:
+        return [record for record in records_of(path) if isinstance(record, Trial)]
+
+    assert wait_until(lambda: len(trials()) >= 6 or process.poll() is not None, 300)
+    found = engines_of(psutil.Process(process.pid))
+    engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
+    (scratch,) = short.glob("samebits-*")
+    assert list(scratch.iterdir())  # what engines would leave in the temporary directory
+    engines["baseline"].kill()
+    done = finish(process, path)
+    assert done.status == 3
+    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    assert lost.arm == "baseline"
+    assert [(r.arm, r.trial) for r in trials()][:6] == [(arm, n) for n in range(3) for arm in ("baseline", "serial")]
+    assert [r.trial for r in trials() if r.arm == "serial"] == list(range(8))
+    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/8: batch_size=" in line] == [
+        "(baseline)",
+        "(serial)",
+    ]
+    assert answers_by_trial(done).items() == answers_by_trial(both).items()
+    assert not any(map(runs, engines.values()))
+    assert not [one.name for one in short.iterdir()]
+
+
+@pytest.mark.engine_full  # one of its arms may as well die after these trials, see above
 def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
     words = ("--num-trials", 3, "--arms", "baseline,serial", "--interleave")
     done = finish(start(tmp_path / "run", *words), tmp_path / "run")
@@ -198,11 +240,7 @@ def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, t
         "(serial)",
     ]
 
-    def answers(one: Done) -> dict[tuple[str, int], object]:
-        return {(r.arm, r.trial): r.answers for r in one.records if isinstance(r, Trial) and 0 <= r.trial < 3}
-
-    apart = answers(both)
-    assert answers(done).items() <= apart.items()
+    assert answers_by_trial(done).items() <= answers_by_trial(both).items()
 
 
 def test_the_function_gives_upstreams_keys(monkeypatch: pytest.MonkeyPatch) -> None:
