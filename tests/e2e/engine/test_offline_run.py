@@ -20,7 +20,7 @@ import pytest
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.checkpoints.resolve import cache_directory
-from e2e.records import FORMAT, Alone, AnyRecord, Lost, Started, Trial
+from e2e.records import FORMAT, AnyRecord, ArmLost, SoloAnswers, Started, Trial
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED, trial_named
@@ -85,7 +85,7 @@ def test_every_trial_was_really_run(both: Done) -> None:
             assert trial.speeds is not None
             assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
     assert [r.arm for r in both.records if isinstance(r, Started)] == ["baseline", "serial"]
-    assert [len(r.answers) for r in both.records if isinstance(r, Alone)] == [4, 4]
+    assert [len(r.answers) for r in both.records if isinstance(r, SoloAnswers)] == [4, 4]
 
 
 def test_prompts_are_watched_alone_and_where_sequences_are_staggered(both: Done) -> None:
@@ -217,7 +217,7 @@ def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> 
     engine.send_signal(signal.SIGKILL)
     done = finish(process, path)
     assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    (lost,) = [r for r in done.records if isinstance(r, ArmLost)]
     assert "killed by SIGKILL" in lost.reason
     assert "baseline failed" in done.out
     kept = trials()
@@ -256,7 +256,7 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
     engines["baseline"].send_signal(signal.SIGSTOP)
     done = finish(process, path)
     assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    (lost,) = [r for r in done.records if isinstance(r, ArmLost)]
     assert (lost.arm, lost.status) == ("baseline", "failed")
     assert "no answer within 20 s" in lost.reason
     assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]
@@ -292,7 +292,7 @@ def test_an_interleaved_engine_that_dies_leaves_the_others(tmp_path: Path) -> No
     engines["baseline"].kill()
     done = finish(process, path)
     assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    (lost,) = [r for r in done.records if isinstance(r, ArmLost)]
     assert lost.arm == "baseline"
     assert [r.trial for r in done.records if isinstance(r, Trial) and r.arm == "serial"] == list(range(6))
     assert not any(map(runs, engines.values()))
