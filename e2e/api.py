@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.checkpoints.resolve import cache_directory, checkpoint
-from e2e.records import Ledger, read_ledger
+from e2e.records import RunState, read_state
 from e2e.report.speeds import overhead, speeds, verdicts
 from e2e.run.processes import Task, describe_device, processes, run_arm
 from e2e.run.run_arms import warn
@@ -67,14 +67,14 @@ def run_benchmark_with_batch_invariant(  # noqa: PLR0913, PLR0917 - upstream's s
     return found[arm].model_dump() | {"needle": verdicts(ledger, lambda _: trials_of(options))[arm].model_dump()}
 
 
-def _run(arm: ArmName, options: Options) -> Ledger:
+def _run(arm: ArmName, options: Options) -> RunState:
     check_backend(options.backend, known_backends())
     device = describe_device()
     check_engine(device)
     path = checkpoint(options.model, cache_directory(), warn)
     task = Task(arm, path, options, device, trials_of(options))
     with tempfile.TemporaryDirectory() as scratch, processes([task], Path(scratch), lambda _: None) as waiting:
-        return read_ledger(run_arm(task, waiting, timeout_s=3600.0))  # type: ignore[arg-type]
+        return read_state(run_arm(task, waiting, timeout_s=3600.0))  # type: ignore[arg-type]
 
 
 def comparison_metrics(baseline: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:

@@ -14,8 +14,8 @@ from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from e2e.checkpoints.resolve import DEFAULT, EMBEDDED, ModelError, cache_directory, checkpoint, usual_model
-from e2e.records import FORMAT, Manifest, RunDirectory, read_ledger
+from e2e.checkpoints.resolve import DEFAULT, EMBEDDED, ModelError, cache_directory, checkpoint, default_model
+from e2e.records import FORMAT, Manifest, RunDirectory, read_state
 from e2e.report.speeds import exit_status, verdicts
 from e2e.report.text import header, report
 from e2e.run.processes import describe_device
@@ -237,7 +237,7 @@ def _settled(options: Options, device: Device) -> tuple[Options, str]:
     """The options as this machine can have them, and what a reader must know of it."""
     note = ""
     if "model" not in options.model_fields_set:  # neither a flag nor a variable names one
-        model, note = usual_model()
+        model, note = default_model()
         options = options.model_copy(update={"model": model})
     if device.type != "cuda":
         return options.model_copy(update={"backend": None}), note
@@ -273,7 +273,7 @@ def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
 
 
 def _report(directory: Path) -> int:
-    manifest, ledger = FORMAT.read_manifest(directory), read_ledger(FORMAT.read_records(directory))
+    manifest, ledger = FORMAT.read_manifest(directory), read_state(FORMAT.read_records(directory))
     for line in report(manifest, ledger, str(directory)):
         print(line)
     return exit_status(manifest.arms, ledger, verdicts(ledger, manifest.asked))

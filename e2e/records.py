@@ -72,7 +72,7 @@ class Started(Record):
     needles: tuple[tuple[int, ...], ...]
 
 
-class Alone(Record):
+class SoloAnswers(Record):
     """The needles one by one, each the whole batch; twice, since only a repeatable engine can be judged.
 
     Attributes:
@@ -114,7 +114,7 @@ class Trial(Record):
     speeds: Speeds | None = None
 
 
-class Lost(Record):
+class ArmLost(Record):
     """An arm that could not go on.
 
     Attributes:
@@ -142,7 +142,7 @@ class Finished(Record):
     seconds: float
 
 
-AnyRecord = Annotated[Started | Alone | Trial | Lost | Finished, Field(discriminator="kind")]
+AnyRecord = Annotated[Started | SoloAnswers | Trial | ArmLost | Finished, Field(discriminator="kind")]
 
 
 class Manifest(Record):
@@ -186,30 +186,30 @@ class RunDirectory(StoredRun[Manifest, AnyRecord]):
 
 
 @dataclass
-class Ledger:
+class RunState:
     """What is known of a run so far."""
 
     started: dict[ArmName, Started]
-    alone: dict[ArmName, Alone]
+    alone: dict[ArmName, SoloAnswers]
     trials: dict[ArmName, list[Trial]]
-    lost: dict[ArmName, Lost]
+    lost: dict[ArmName, ArmLost]
 
     def take(self, record: AnyRecord) -> None:
         """Another record; of an arm that was lost and went on, what it did since counts."""
         if isinstance(record, Started):
             self.started[record.arm] = record
             self.lost.pop(record.arm, None)
-        elif isinstance(record, Alone):
+        elif isinstance(record, SoloAnswers):
             self.alone[record.arm] = record
         elif isinstance(record, Trial):
             self.trials.setdefault(record.arm, []).append(record)
-        elif isinstance(record, Lost):
+        elif isinstance(record, ArmLost):
             self.lost[record.arm] = record
 
 
-def read_ledger(records: Iterable[AnyRecord]) -> Ledger:
+def read_state(records: Iterable[AnyRecord]) -> RunState:
     """A run's records, sorted."""
-    ledger = Ledger({}, {}, {}, {})
+    ledger = RunState({}, {}, {}, {})
     for record in records:
         ledger.take(record)
     return ledger

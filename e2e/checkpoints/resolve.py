@@ -31,7 +31,7 @@ def cache_directory() -> Path:
     return Path(root) / "samebits" / "e2e"
 
 
-def usual_model() -> tuple[str, str]:
+def default_model() -> tuple[str, str]:
     """The model of a run that names none, and why it is not upstream's; nothing if it is."""
     if _reachable(DEFAULT):
         return DEFAULT, ""

@@ -44,7 +44,7 @@ class Printed:
             return log.read().decode(errors="replace")
 
 
-def cause(error: BaseException, printed: str) -> str:
+def root_cause(error: BaseException, printed: str) -> str:
     """Why, in one line.
 
     Args:

@@ -11,12 +11,12 @@ from multiprocessing.connection import Connection
 from statistics import median
 
 from e2e.engine.backend import Backend, Output
-from e2e.engine.error_causes import Printed, cause
+from e2e.engine.error_causes import Printed, root_cause
 from e2e.engine.step_ranges import StepRanges
-from e2e.records import Alone, Answer, Speeds, Started, Trial
+from e2e.records import Answer, SoloAnswers, Speeds, Started, Trial
 from e2e.workload.messages import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
 from e2e.workload.options import ArmName, Mode, Options
-from e2e.workload.prompts import Batch, batch, needles, watched
+from e2e.workload.prompts import Batch, batch, needles, with_prompt_logprobs
 from e2e.workload.trials import STAGGERED, WARM_UP
 from kernels_bench.workers.lifetime import requests
 from kernels_bench.workers.messages import Failure
@@ -61,15 +61,18 @@ class Engine:
             needles=self._needles,
         )
 
-    def alone(self) -> Alone:
+    def alone(self) -> SoloAnswers:
         """Every needle as a batch of its own, and once more."""
         with self._ranges.range(phase("alone", self._arm), category="phase"):
             answers = [
-                _answer(number, self._backend.generate([needle], (0,) if watched(self._options, needle) else ())[0])
+                _answer(
+                    number,
+                    self._backend.generate([needle], (0,) if with_prompt_logprobs(self._options, needle) else ())[0],
+                )
                 for _ in range(2)
                 for number, needle in enumerate(self._needles)
             ]
-        return Alone(arm=self._arm, answers=tuple(answers))
+        return SoloAnswers(arm=self._arm, answers=tuple(answers))
 
     def trial(self, number: int) -> Trial:
         """One batch; of the arm ``serial`` one sequence at a time."""
@@ -140,7 +143,7 @@ def serve(connection: Connection) -> None:
                 engine = Engine(request.arm, request.options, _starter(request))
             reply = _reply(engine, request)
         except Exception as error:
-            reply = Failure(status="failed", reason=cause(error, printed.text()))
+            reply = Failure(status="failed", reason=root_cause(error, printed.text()))
             sys.excepthook(type(error), error, error.__traceback__)
         connection.send(reply)
     if engine is not None:

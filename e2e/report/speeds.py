@@ -7,7 +7,7 @@ from statistics import mean, median
 
 import numpy as np
 
-from e2e.records import Ledger, Started, Trial
+from e2e.records import RunState, Started, Trial
 from e2e.report.verdict import ArmVerdict, judge
 from e2e.workload.options import ArmName
 from e2e.workload.trials import STAGGERED
@@ -77,7 +77,7 @@ def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
     )
 
 
-def beside_baseline(ledger: Ledger, arm: ArmName) -> tuple[Speed, Speed] | None:
+def beside_baseline(ledger: RunState, arm: ArmName) -> tuple[Speed, Speed] | None:
     """The baseline's numbers and an arm's over the trials that both have run; None without any."""
     base, other = ledger.trials.get("baseline", []), ledger.trials.get(arm, [])
     both = {trial.trial for trial in base} & {trial.trial for trial in other}
@@ -88,13 +88,13 @@ def beside_baseline(ledger: Ledger, arm: ArmName) -> tuple[Speed, Speed] | None:
     return None if usual is None or own is None else (usual, own)
 
 
-def speeds(ledger: Ledger) -> dict[ArmName, Speed]:
+def speeds(ledger: RunState) -> dict[ArmName, Speed]:
     """Every arm's numbers that has any."""
     found = ((arm, speed(started, ledger.trials.get(arm, []))) for arm, started in ledger.started.items())
     return {arm: numbers for arm, numbers in found if numbers is not None}
 
 
-def verdicts(ledger: Ledger, asked: Callable[[ArmName], Collection[int] | None]) -> dict[ArmName, ArmVerdict]:
+def verdicts(ledger: RunState, asked: Callable[[ArmName], Collection[int] | None]) -> dict[ArmName, ArmVerdict]:
     """Every arm's verdict whose needles answered alone.
 
     Args:
@@ -128,7 +128,7 @@ def overhead(base: float, other: float) -> float:
     return 100 * (other / base - 1)
 
 
-def exit_status(arms: Sequence[ArmName], ledger: Ledger, found: dict[ArmName, ArmVerdict]) -> int:
+def exit_status(arms: Sequence[ArmName], ledger: RunState, found: dict[ArmName, ArmVerdict]) -> int:
     """1: an arm that claims to keep the needles' bits did not; 3: something is lost, or undecided; else 0.
 
     The baseline claims nothing: that it diverges is what is expected, and that it does not leaves the others undecided.

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from math import isnan
 
-from e2e.records import Ledger, Lost, Manifest
+from e2e.records import ArmLost, Manifest, RunState
 from e2e.report.speeds import Speed, beside_baseline, exit_status, overhead, paired_overheads, speeds, verdicts
-from e2e.report.verdict import ArmVerdict, Divergence, gravest
+from e2e.report.verdict import ArmVerdict, Divergence, worst_of
 from e2e.workload.options import PREFIX, VARIABLES, ArmName, Options
 from e2e.workload.trials import trial_in_words, trial_name
 from profiles.invocation import called
@@ -40,7 +40,7 @@ def header(manifest: Manifest, note: str) -> Iterator[str]:
     yield f"Temperature: {options.temperature:g}; needles: {options.needles}; arms: {', '.join(manifest.arms)}"
 
 
-def report(manifest: Manifest, ledger: Ledger, directory: str) -> Iterator[str]:
+def report(manifest: Manifest, ledger: RunState, directory: str) -> Iterator[str]:
     """What was found out."""
     times, found = speeds(ledger), verdicts(ledger, manifest.asked)
     for arm in _LABELS:
@@ -94,7 +94,7 @@ def _latencies(label: str, base: Speed, other: Speed) -> Iterator[str]:
             yield f"  Overhead:         {overhead(a, b):+.2f}%"
 
 
-def _needles(arm: ArmName, manifest: Manifest, verdict: ArmVerdict | None, lost: Lost | None) -> Iterator[str]:
+def _needles(arm: ArmName, manifest: Manifest, verdict: ArmVerdict | None, lost: ArmLost | None) -> Iterator[str]:
     if verdict is None:
         status, reason = (lost.status, lost.reason) if lost is not None else ("failed", "it was not reached")
         yield f"{arm}: {status} ({reason})"
@@ -108,7 +108,7 @@ def _needles(arm: ArmName, manifest: Manifest, verdict: ArmVerdict | None, lost:
     if any(verdict.distinct_prompts):
         yield f"  by bits of its prompt's log probabilities, alone and staggered: {_numbers(verdict.distinct_prompts)}"
     if verdict.divergences:
-        worst = gravest(verdict.divergences)
+        worst = worst_of(verdict.divergences)
         yield f"  {divergence_in_words(worst)}; {len(verdict.divergences)} of {needles} needles differ"
         if verdict.widest is not None and verdict.widest != worst:
             yield f"  most: {divergence_in_words(verdict.widest)}"
@@ -169,7 +169,7 @@ def repeat_command(options: Options, arm: ArmName, trial: int, environment: Mapp
 
 
 def _summary(
-    manifest: Manifest, ledger: Ledger, times: Mapping[ArmName, Speed], found: Mapping[ArmName, ArmVerdict]
+    manifest: Manifest, ledger: RunState, times: Mapping[ArmName, Speed], found: Mapping[ArmName, ArmVerdict]
 ) -> Iterator[str]:
     for arm in manifest.arms:
         words = [_outcome(arm, ledger, found)]
@@ -181,14 +181,14 @@ def _summary(
     yield f"exit status {exit_status(manifest.arms, ledger, dict(found))}"
 
 
-def _extra_time(base: Speed, other: Speed, ledger: Ledger, arm: ArmName) -> str:
+def _extra_time(base: Speed, other: Speed, ledger: RunState, arm: ArmName) -> str:
     """How much more time a trial takes on average, and in which of them least and most."""
     words = f"{overhead(base.avg_time, other.avg_time):+.1f}% time a trial"
     each = paired_overheads(ledger.trials["baseline"], ledger.trials[arm])
     return words + (f" ({each[0]:+.1f}% to {each[-1]:+.1f}% trial by trial)" if len(each) > 1 else "")
 
 
-def _outcome(arm: ArmName, ledger: Ledger, found: Mapping[ArmName, ArmVerdict]) -> str:
+def _outcome(arm: ArmName, ledger: RunState, found: Mapping[ArmName, ArmVerdict]) -> str:
     if arm in found:
         return found[arm].verdict
     return ledger.lost[arm].status if arm in ledger.lost else "failed"

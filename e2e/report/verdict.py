@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from math import inf, isnan, nan
 from typing import Literal
 
-from e2e.records import Alone, Answer, Trial
+from e2e.records import Answer, SoloAnswers, Trial
 from e2e.workload.arms import CLAIMING
 from e2e.workload.options import ArmName
 from profiles.run_files.record import Record
@@ -50,7 +50,7 @@ class ArmVerdict(Record):
         distinct_bits: for each needle, how many different sequences of log probabilities' bits.
         distinct_prompts: likewise of the needle's own tokens; 0 where they were not asked for.
         missing: how many of the trials that were asked for have not been run.
-        divergences: for each needle that differs, the `gravest`.
+        divergences: for each needle that differs, the `worst_of` them.
         widest: the answer whose log probabilities differ by most, of whichever needle.
     """
 
@@ -67,7 +67,7 @@ class ArmVerdict(Record):
 
 
 def judge(
-    alone: Alone, trials: Sequence[Trial], baseline: ArmVerdict | None, asked: Collection[int] | None = None
+    alone: SoloAnswers, trials: Sequence[Trial], baseline: ArmVerdict | None, asked: Collection[int] | None = None
 ) -> ArmVerdict:
     """One arm's verdict.
 
@@ -92,12 +92,12 @@ def judge(
         distinct_bits=tuple(len({(answer.tokens, answer.logprobs) for answer in answers}) for answers in seen),
         distinct_prompts=tuple(len({answer.prompt for answer in answers if answer.prompt}) for answers in seen),
         missing=len(missing),
-        divergences=tuple(gravest(each) for n in range(count) if (each := [d for d in every if d.needle == n])),
+        divergences=tuple(worst_of(each) for n in range(count) if (each := [d for d in every if d.needle == n])),
         widest=max(every, key=_width, default=None),
     )
 
 
-def _doubt(alone: Alone, trials: Sequence[Trial], missing: int, baseline: ArmVerdict | None) -> str:
+def _doubt(alone: SoloAnswers, trials: Sequence[Trial], missing: int, baseline: ArmVerdict | None) -> str:
     """Why an arm that did not diverge may still not be called invariant; nothing if it may."""
     if not trials:
         return "no trial was completed"
@@ -120,7 +120,7 @@ def _blindness(arm: ArmName, baseline: ArmVerdict | None) -> str:
     return ""
 
 
-def gravest(divergences: Sequence[Divergence]) -> Divergence:
+def worst_of(divergences: Sequence[Divergence]) -> Divergence:
     """The one that tells most: alone, from one run to the next; in token ids; by most; of equals the first."""
     return max(divergences, key=lambda one: (one.trial is None, one.tokens_differ, _width(one)))
 

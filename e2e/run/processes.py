@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.checkpoints.resolve import cache_directory
-from e2e.records import Lost, Trial
+from e2e.records import ArmLost, Trial
 from e2e.workload.arms import environment, unsupported
 from e2e.workload.messages import Describe, Load, RunAlone, RunTrial, StartEngine
 from e2e.workload.options import ArmName, Options
@@ -81,7 +81,7 @@ def describe_device() -> Device:
     return reply
 
 
-Processes = dict[ArmName, WorkerProcess | Lost]
+Processes = dict[ArmName, WorkerProcess | ArmLost]
 """Of every arm a process that waits for its engine, or why it can have none."""
 
 
@@ -121,37 +121,37 @@ def _scratch() -> Iterator[dict[str, str]]:
         yield {"TMPDIR": path} if len(path) <= LONGEST_DIRECTORY else {}
 
 
-def _begun(task: Task, variables: Mapping[str, str], logs: Path) -> WorkerProcess | Lost:
+def _begun(task: Task, variables: Mapping[str, str], logs: Path) -> WorkerProcess | ArmLost:
     """A process that imports what its engine is made of."""
     reason = unsupported(task.arm, task.device)
     if reason is not None:
-        return Lost(arm=task.arm, status="unsupported", reason=reason)
+        return ArmLost(arm=task.arm, status="unsupported", reason=reason)
     own = environment(task.arm, cache_directory(), task.device)
     worker = WorkerProcess(task.arm, {**variables, **own}, logs / f"{task.arm}.log", PROGRAM)
     worker.post(Load(arm=task.arm, mode=task.options.mode), START_TIMEOUT_S)
     return worker
 
 
-def _loaded(arm: ArmName, worker: WorkerProcess) -> WorkerProcess | Lost:
+def _loaded(arm: ArmName, worker: WorkerProcess) -> WorkerProcess | ArmLost:
     """The same process once it has imported it; one that cannot is ended."""
     reply = worker.wait(START_TIMEOUT_S)
     if not isinstance(reply, Failure):
         return worker
     end([worker])
-    return Lost(arm=arm, status="failed", reason=_NOT_STARTED + reply.reason)
+    return ArmLost(arm=arm, status="failed", reason=_NOT_STARTED + reply.reason)
 
 
 def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Generator[Record]:
     """The arm's records, as they are made; a lost arm's last one says why.  Its process ends with it."""
     worker = waiting.pop(task.arm)
-    if isinstance(worker, Lost):
+    if isinstance(worker, ArmLost):
         yield worker
         return
     try:
         for request, patience in _requests(task, timeout_s):
             reply = worker.ask(request, patience)
             if isinstance(reply, Failure):
-                yield Lost(arm=task.arm, status="failed", reason=_explained(request, reply.reason))
+                yield ArmLost(arm=task.arm, status="failed", reason=_explained(request, reply.reason))
                 return
             if not (isinstance(reply, Trial) and reply.trial == WARM_UP):
                 yield reply

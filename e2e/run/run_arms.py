@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import Any
 
-from e2e.records import Alone, Finished, Ledger, Lost, Manifest, RunDirectory, Started, Trial, read_ledger
+from e2e.records import ArmLost, Finished, Manifest, RunDirectory, RunState, SoloAnswers, Started, Trial, read_state
 from e2e.run.processes import Processes, Task, processes, run_arm
 from e2e.workload.arms import TITLES
 from e2e.workload.options import Options
@@ -18,14 +18,14 @@ from profiles.run_files.record import Record
 from profiles.run_files.run_directory import ResultsError
 
 
-def run_all(run: RunDirectory, model: str, timeout_s: float, display: Display, say: Callable[[str], None]) -> Ledger:
+def run_all(run: RunDirectory, model: str, timeout_s: float, display: Display, say: Callable[[str], None]) -> RunState:
     """Every arm of a run in turn, without what is in its directory already.
 
     Raises:
         ResultsError: a record cannot be written.
     """
     started = time.perf_counter()
-    ledger = read_ledger(run.records())
+    ledger = read_state(run.records())
     tasks = list(_tasks(run.manifest, model, ledger))
     try:
         display.phase("starting", len(tasks))
@@ -43,7 +43,7 @@ def run_all(run: RunDirectory, model: str, timeout_s: float, display: Display, s
     return ledger
 
 
-def _tasks(manifest: Manifest, model: str, ledger: Ledger) -> Iterator[Task]:
+def _tasks(manifest: Manifest, model: str, ledger: RunState) -> Iterator[Task]:
     """What is left of every arm that is not done."""
     for arm in manifest.arms:
         done = {trial.trial for trial in ledger.trials.get(arm, [])}
@@ -88,7 +88,7 @@ def _tell(record: Any, options: Options, display: Display, say: Callable[[str], 
     if isinstance(record, Started):
         say(f"Engine initialization time: {record.init_s:.2f}s ({record.provenance}){whose}")
         display.step(f"the engine is up; warming up{whose}")
-    elif isinstance(record, Alone):
+    elif isinstance(record, SoloAnswers):
         display.step(f"the needles alone{whose}", steps=2)
     elif isinstance(record, Trial):
         staggered = record.trial == STAGGERED
@@ -96,7 +96,7 @@ def _tell(record: Any, options: Options, display: Display, say: Callable[[str], 
         not_timed = " (one sequence after another, not counted)" if staggered else ""
         say(f"  {number}: batch_size={record.batch_size}, time={record.seconds:.2f}s{not_timed}{whose}")
         display.step(f"{number}{whose}")
-    elif isinstance(record, Lost):
+    elif isinstance(record, ArmLost):
         say(f"{record.arm} {record.status}: {record.reason}")
 
 

@@ -39,7 +39,7 @@ class StartEngine(Record):
 
 
 class RunAlone(Record):
-    """Request: the needles one by one; answered with `e2e.records.Alone`."""
+    """Request: the needles one by one; answered with `e2e.records.SoloAnswers`."""
 
 
 class RunTrial(Record):

@@ -26,7 +26,7 @@ class Batch(Record):
         prompts: token ids of every sequence.
         places: where each needle stands among them.
         at_once: how many of them are there from the start; see `e2e.engine.worker.Backend.generate_staggered`.
-        watched: places of the needles that are `watched`; none where the trial is timed.
+        watched: places of the needles that are `with_prompt_logprobs`; none where the trial is timed.
     """
 
     trial: int
@@ -36,7 +36,7 @@ class Batch(Record):
     watched: tuple[int, ...]
 
 
-def watched(options: Options, needle: Sequence[int]) -> bool:
+def with_prompt_logprobs(options: Options, needle: Sequence[int]) -> bool:
     """Whether a needle's own tokens have their log probabilities compared too, where nothing is timed.
 
     Of a prefill the first generated token tells one row, the last; what a kernel's order changes is often rounded away
@@ -79,7 +79,7 @@ def batch(options: Options, trial: int, hidden: Sequence[tuple[int, ...]], vocab
         hidden = [_tokens(draw, len(needle), vocabulary) for needle in hidden]
     for place, needle in zip(places, hidden, strict=True):
         prompts[place] = needle
-    seen = (p for p in places if trial == STAGGERED and watched(options, prompts[p]))
+    seen = (p for p in places if trial == STAGGERED and with_prompt_logprobs(options, prompts[p]))
     return Batch(trial=trial, prompts=tuple(prompts), places=places, at_once=at_once, watched=tuple(seen))
 
 

@@ -13,7 +13,7 @@ from kernels_bench.records.cases import Case, at_token
 from kernels_bench.records.results import Counterexample
 from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison
-from kernels_bench.relations.batch import company as make_company
+from kernels_bench.relations.batch import make_batch as make_company
 from kernels_bench.report.summary.findings_text import apart, most_apart
 from kernels_bench.workers.messages import Failure, Reproduce, Reproduced
 from kernels_bench.workers.pool import WorkerPool, catalogue_of

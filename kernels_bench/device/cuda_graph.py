@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from kernels_bench.console.text import first_line
-from kernels_bench.device.errors import ran_out_of_memory
+from kernels_bench.device.errors import is_out_of_memory
 
 if TYPE_CHECKING:
     from torch.cuda import _POOL_HANDLE
@@ -42,7 +42,7 @@ def capture_graph(body: Callable[[], T], warm_up: Callable[[], object] | None = 
             return graph, _captured(body, graph, pool)
     except BaseException as error:
         _end_recording(pool)
-        if not isinstance(error, RuntimeError) or ran_out_of_memory(error):
+        if not isinstance(error, RuntimeError) or is_out_of_memory(error):
             raise
         torch.cuda.synchronize()  # raises again if the device itself is lost
         raise NotCapturable(first_line(error)) from error

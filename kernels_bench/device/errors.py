@@ -17,7 +17,7 @@ def device_lost(device: torch.device) -> bool:
     return False
 
 
-def ran_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was too little memory; CUDA, cuBLAS, Triton and torch on a CPU say so in words of their own."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True

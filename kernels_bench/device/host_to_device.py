@@ -10,7 +10,7 @@ import numpy.typing as npt
 from kernels_bench.device.lazy_torch import torch
 
 
-def on_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
+def copy_to_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tensor:
     """A copy on a device, in the order of what is launched there.
 
     From ordinary memory a copy waits until it is done, and with other processes on the GPU for all of their turns (up

@@ -11,7 +11,7 @@ MOST_RESERVED = 4 << 30
 _WIPING_BYTES_S = 200e9
 
 
-def let_go() -> None:
+def release_cached_memory() -> None:
     """Give back GPU memory that is not used, if it is much, and wait until nothing of it can disturb the next arm.
 
     It is left over by graphs that are gone, above all.  The driver wipes what it gets back, at the memory's speed and

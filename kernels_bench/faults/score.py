@@ -15,7 +15,7 @@ from kernels_bench.records.cases import Case, Precision
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.verification.kernel_under_test import KernelFault, Subject
+from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from profiles.run_files.record import Record
 
@@ -79,13 +79,13 @@ def _case(fault: Fault) -> Case:
 def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device) -> Verification:
     """Everything that a run does with a case, but its speed."""
     case, operator = _case(fault), operators()[fault.operator]
-    subject = Subject(case, operator, kernel, seed=seed, universe=UNIVERSE, device=device)
+    subject = KernelUnderTest(case, operator, kernel, seed=seed, universe=UNIVERSE, device=device)
     sizes = sweep(UNIVERSE)
     try:
         found = Verifier(subject, seed).verify(list(relations().values()), Setting(UNIVERSE, sizes), sizes)
     except KernelFault as reason:
         return Verification(case=case, status="measured", wrong=str(reason), universe=UNIVERSE)
-    if found.wrong or not operator.sums_of(case.shape, 1):
+    if found.wrong or not operator.probe_sum_count(case.shape, 1):
         return found
     order, _ = order_of(case, operator, kernel, Task(sizes, seed, 60.0), device)
     return found.model_copy(update={"order": order})
@@ -116,14 +116,14 @@ def random_inputs_differ(fault: Fault, seed: int, device: torch.device) -> bool:
     )
     weights = tuple(
         torch.randn(weight.shape, generator=draw, device=device).to(dtype)
-        for weight in operator.shared(case.shape, UNIVERSE, dtype, seed, device)
+        for weight in operator.shared_inputs(case.shape, UNIVERSE, dtype, seed, device)
     )
     kernel = fault.make()
 
     def first(m: int) -> torch.Tensor:
         rows = tuple(table[:m].clone() for table in tables)
         result = kernel(*operator.arguments(rows, tuple(weight.clone() for weight in weights)))
-        return operator.by_row(result)[0].clone()
+        return operator.split_result(result)[0].clone()
 
     everything = first(UNIVERSE)
     return any(not torch.equal(first(m), everything[:m]) for m in sweep(UNIVERSE))

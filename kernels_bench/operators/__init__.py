@@ -4,6 +4,6 @@ To add an operator is to add a file here: `operators` finds it.
 """
 
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, operators
-from kernels_bench.relations.batch import Lines
+from kernels_bench.relations.batch import ResultRows
 
-__all__ = ["Lines", "Operator", "RowTensors", "Tensors", "operators"]
+__all__ = ["Operator", "ResultRows", "RowTensors", "Tensors", "operators"]

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kernels_bench.device.host_to_device import on_device
+from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
@@ -37,7 +37,7 @@ from kernels_bench.operators.inputs.sequences import (
     with_hostile,
 )  # fmt: skip
 from kernels_bench.records.cases import Logits, Precision, Shape
-from kernels_bench.relations.batch import Company, Lines
+from kernels_bench.relations.batch import Batch, ResultRows
 
 _STALE = 1024.0
 """What slots of a page hold that no token of the sequence was written to: finite, as in a cache that is in use."""
@@ -67,10 +67,10 @@ def _on_device(known: Census, batch: Entries, device: torch.device) -> _OnDevice
     counts = batch.stop - batch.start
     ids = batch.lines.ids
     return _OnDevice(
-        queries=on_device(known.offset[ids // TOKENS] + ids % TOKENS, device),
-        rows=on_device(batch.row, device),
-        cu_seqlens=on_device(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), device),
-        seqused=on_device(batch.stop.astype(np.int32), device),
+        queries=copy_to_device(known.offset[ids // TOKENS] + ids % TOKENS, device),
+        rows=copy_to_device(batch.row, device),
+        cu_seqlens=copy_to_device(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32), device),
+        seqused=copy_to_device(batch.stop.astype(np.int32), device),
         lengths=torch.tensor(np.stack([counts, batch.stop], 1)),
     )
 
@@ -93,7 +93,7 @@ class Attention(Operator):
     logits: Logits = "flat"
     timed_shapes: ClassVar[tuple[str, ...]] = (*models.TELLING_HEAD_LAYOUTS, "llama-2-7b", "small")
 
-    def at(self, length: int | None) -> Attention:
+    def for_length(self, length: int | None) -> Attention:
         """The same with sequences of ``length`` tokens, whose data are drawn at once and not one by one."""
         if length is None:
             return self
@@ -101,7 +101,7 @@ class Attention(Operator):
         timed.length = length
         return timed
 
-    def probed(self, length: int | None, logits: Logits) -> Attention:
+    def for_probing(self, length: int | None, logits: Logits) -> Attention:
         """The same with sums over ``length`` keys to be read."""
         found = copy(self)
         found.length, found.logits = length, logits
@@ -111,7 +111,7 @@ class Attention(Operator):
         """The sequences of a universe of ``count``."""
         return census(self.mode, shape, count, self.length)
 
-    def entries(self, company: Company, shape: Shape, count: int) -> Entries:
+    def entries(self, company: Batch, shape: Shape, count: int) -> Entries:
         """How a company's sequences are served."""
         return entries(self.mode, company, shape, count, self.length)
 
@@ -135,7 +135,7 @@ class Attention(Operator):
         """None: what all sequences share is the cache, see `shared`."""
         return ()
 
-    def shared(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
+    def shared_inputs(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The key and the value cache, each (pages, page, kv_heads, d)."""
         known = self.census(shape, count)
         slots = int(known.pages.sum()) * known.page
@@ -189,15 +189,15 @@ class Attention(Operator):
             for cache, values in zip(caches, self.cached(seed, tokens, kv[tokens.row], shape), strict=True):
                 cache[slot] = with_hostile(values, tokens, count, dtype)
 
-    def lines(self, company: Company, count: int, shape: Shape) -> Lines:
+    def lines(self, company: Batch, count: int, shape: Shape) -> ResultRows:
         """A line a query."""
         return self.entries(company, shape, count).lines
 
-    def place_of(self, line: int) -> tuple[int, int | None]:
+    def locate_row(self, line: int) -> tuple[int, int | None]:
         """The sequence, and the token's place in it."""
         return divmod(line, TOKENS)
 
-    def gather(self, company: Company, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
+    def gather(self, company: Batch, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
         """q, cu_seqlens_q, seqused_k, the block table and the lengths; caches of their own where pages moved."""
         known = self.census(shape, count)
         batch = _on_device(known, self.entries(company, shape, count), tables[0].device)
@@ -211,8 +211,8 @@ class Attention(Operator):
         if not company.serving.placement:
             return inputs
         order = np.random.default_rng([company.serving.placement, len(weights[0])]).permutation(len(weights[0]))
-        there = on_device(np.argsort(order).astype(np.int32), tables[0].device)
-        moved = on_device(order, tables[0].device)
+        there = copy_to_device(np.argsort(order).astype(np.int32), tables[0].device)
+        moved = copy_to_device(order, tables[0].device)
         placed = there[inputs[3].long()]
         return (*inputs[:3], placed, inputs[4], *(cache.index_select(0, moved) for cache in weights))
 
@@ -235,11 +235,13 @@ class Attention(Operator):
         """In float64, sequence by sequence."""
         return (self._attend(rows, weights, lambda values: values),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Kernels round each probability to the inputs' dtype before it meets its value, and the result."""
         return (_allowed(rows[0], self._attend(rows, weights, torch.abs), exact[0], out),)
 
-    def judged(self, rows: RowTensors, weights: Tensors, out: torch.dtype) -> tuple[RowTensors, RowTensors]:
+    def reference_and_tolerance(
+        self, rows: RowTensors, weights: Tensors, out: torch.dtype
+    ) -> tuple[RowTensors, RowTensors]:
         """Values and their sizes, side by side, have the same probabilities."""
         both = self._attend(rows, weights, lambda values: torch.cat([values, values.abs()], -1))
         exact, size = both.chunk(2, -1)
@@ -264,17 +266,17 @@ class Attention(Operator):
         in_order[torch.cat(places)] = joined
         return in_order
 
-    def terms_of(self, shape: Shape) -> int:
+    def probe_terms(self, shape: Shape) -> int:
         """The keys."""
         return self.length or 0
 
-    def sums_of(self, shape: Shape, m: int) -> int:
+    def probe_sum_count(self, shape: Shape, m: int) -> int:
         """Every component of every head's value, where the keys are counted."""
         return 0 if self.length is None else (shape.kv_heads or 1) * self.value_size(shape)
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Sequences over the same pages, whose values are ``terms`` over their keys' weights."""
-        keys, device = self.terms_of(shape), terms.device
+        keys, device = self.probe_terms(shape), terms.device
         probe = key_sums.batch(self.mode, keys, shape.page or 1, m, device)
         weight = key_sums.weights(self.logits, keys).to(device)
         values = (terms.double() / weight).to(terms.dtype).T.reshape(keys, shape.kv_heads or 1, -1)
@@ -292,18 +294,18 @@ class Attention(Operator):
         keys[..., self.telling] = level[..., 0]
         return keys, values
 
-    def probing(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+    def probe_arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """With the scale that makes every weight a power of two."""
         *tensors, batch = self.arguments(rows, weights)
         return (*tensors, batch._replace(scale=key_sums.SCALE))
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(sequences times heads of a group, sums): what each last query's result is times all weights."""
-        keys, found = self.terms_of(shape), outputs[0]
+        keys, found = self.probe_terms(shape), outputs[0]
         last = key_sums.batch(self.mode, keys, shape.page or 1, m, found.device).last_queries
         grouped = found[last].double().view(m, shape.kv_heads or 1, -1, found.shape[-1])
         total = float(key_sums.weights(self.logits, keys).sum())
-        return grouped.transpose(1, 2).reshape(-1, self.sums_of(shape, m)) * total
+        return grouped.transpose(1, 2).reshape(-1, self.probe_sum_count(shape, m)) * total
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """Keys and values of the universe's first m sequences read, queries read and results written."""
@@ -313,7 +315,7 @@ class Attention(Operator):
         read, written = item_sizes(precision)
         return (cached + queries * shape.k) * read + queries * self.value_size(shape) * written
 
-    def held(self, shape: Shape, precision: Precision, universe: int) -> int:
+    def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
         """Queries, results and five times the caches.
 
         These are kept, compared with a second copy, twice copied where pages move, and torch's allocator keeps more.
@@ -344,7 +346,7 @@ def _by_sequence(rows: torch.Tensor, tokens: torch.Tensor) -> Iterator[tuple[int
     """Each sequence, how many of its keys are seen by some line, and the places of its lines; waits once for all."""
     row, token = torch.stack([rows, tokens]).cpu().numpy()
     order = np.argsort(row, kind="stable")
-    places = on_device(order, rows.device)
+    places = copy_to_device(order, rows.device)
     ends = np.append(np.flatnonzero(np.diff(row[order])) + 1, len(row))
     for begin, end in zip([0, *ends[:-1]], ends, strict=True):
         mine = order[begin:end]

@@ -9,13 +9,13 @@ from types import ModuleType
 from typing import Any, ClassVar, TypeAlias
 
 from kernels_bench.console.mistakes import PluginError
-from kernels_bench.device.host_to_device import on_device
+from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
 from kernels_bench.operators.inputs.rows import hostile_rows, row_table
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
-from kernels_bench.relations.base import Need
-from kernels_bench.relations.batch import Company, Lines
+from kernels_bench.relations.base import RowKind
+from kernels_bench.relations.batch import Batch, ResultRows
 
 Tensors: TypeAlias = "tuple[torch.Tensor, ...]"
 RowTensors: TypeAlias = "tuple[torch.Tensor, ...]"
@@ -41,8 +41,8 @@ def smallest(dtype: torch.dtype) -> float:
 
 
 @lru_cache(4096)
-def _a_line_a_row(company: Company) -> Lines:
-    return Lines(company.rows, company.compared)
+def _a_line_a_row(company: Batch) -> ResultRows:
+    return ResultRows(company.rows, company.compared)
 
 
 class Operator(ABC):
@@ -78,7 +78,7 @@ class Operator(ABC):
     quick: ClassVar[tuple[str, ...]] = ("qwen3-8b",)
     precisions: ClassVar[tuple[str, ...]] = ("bf16", "fp16", "fp32")
     overwrites: ClassVar[tuple[int, ...]] = ()
-    rows_are: ClassVar[Need] = "rows"
+    rows_are: ClassVar[RowKind] = "rows"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 4096, "cpu": 256}
     timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 2048), "cpu": (1, 16, 256)}
     lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (), "cpu": ()}
@@ -90,7 +90,7 @@ class Operator(ABC):
     signed: ClassVar[bool] = True
     readable: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
 
-    def at(self, length: int | None) -> Operator:
+    def for_length(self, length: int | None) -> Operator:
         """The operator as it is timed: where rows are sequences, with universes of sequences of one length."""
         return self
 
@@ -103,19 +103,19 @@ class Operator(ABC):
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """What all rows share."""
 
-    def shared(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
+    def shared_inputs(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """What all rows of a universe of ``count`` share: the weights."""
         return self.weights(shape, dtype, seed, device)
 
-    def lines(self, company: Company, count: int, shape: Shape) -> Lines:
+    def lines(self, company: Batch, count: int, shape: Shape) -> ResultRows:
         """The lines of a company's result, in a universe of ``count`` rows; the same object every time."""
         return _a_line_a_row(company)
 
-    def place_of(self, line: int) -> tuple[int, int | None]:
+    def locate_row(self, line: int) -> tuple[int, int | None]:
         """The row that a line belongs to and, where rows are sequences, its token's place in the sequence."""
         return line, None
 
-    def gather(self, company: Company, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
+    def gather(self, company: Batch, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
         """The company's inputs, in new tensors; dimension 0 of the first counts lines."""
         rows = row_ids(company, tables[0].device)
         return tuple(table.index_select(0, rows) for table in tables)
@@ -128,7 +128,7 @@ class Operator(ABC):
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """A kernel's positional arguments."""
 
-    def by_row(self, result: Any) -> RowTensors:
+    def split_result(self, result: Any) -> RowTensors:
         """A kernel's result as tensors whose dimension 0 counts rows."""
         return tuple(result) if isinstance(result, Sequence) else (result,)
 
@@ -141,38 +141,40 @@ class Operator(ABC):
         """The exact result, computed in float64 from inputs of any dtype, on their device."""
 
     @abstractmethod
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """How far from `reference` an honest kernel may be, element by element, in float64."""
 
-    def judged(self, rows: RowTensors, weights: Tensors, out: torch.dtype) -> tuple[RowTensors, RowTensors]:
+    def reference_and_tolerance(
+        self, rows: RowTensors, weights: Tensors, out: torch.dtype
+    ) -> tuple[RowTensors, RowTensors]:
         """`reference` and `allowance` of a result of dtype ``out``, where both at once cost less."""
         exact = self.reference(rows, weights)
-        return exact, self.allowance(rows, weights, exact, out)
+        return exact, self.tolerance(rows, weights, exact, out)
 
-    def probed(self, length: int | None, logits: Logits) -> Operator:
+    def for_probing(self, length: int | None, logits: Logits) -> Operator:
         """The operator as its order is read: where rows are sequences, of one length and with logits of one kind."""
         return self
 
-    def terms_of(self, shape: Shape) -> int:
+    def probe_terms(self, shape: Shape) -> int:
         """How many terms each of `sums_of` has."""
         return shape.k
 
-    def sums_of(self, shape: Shape, m: int) -> int:
+    def probe_sum_count(self, shape: Shape, m: int) -> int:
         """How many sums, each of terms of its own, a launch of ``m`` rows can be made to compute.
 
         Not any, where the order of an addition cannot be read off the result.
         """
         return m if self.sums_are_rows else 0
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Rows and weights of which a launch of ``m`` rows adds ``terms``, (sums, K)."""
         raise NotImplementedError(f"{self.name} adds nothing that can be chosen")
 
-    def probing(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+    def probe_arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """`arguments` for a launch of what `adding` gave."""
         return self.arguments(rows, weights)
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """The sums in that launch's results, (rows that add the same, sums)."""
         raise NotImplementedError(f"{self.name} adds nothing that can be chosen")
 
@@ -180,7 +182,7 @@ class Operator(ABC):
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """The fewest bytes that must cross the memory bus: each input read once, each output written once."""
 
-    def held(self, shape: Shape, precision: Precision, universe: int) -> int:
+    def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
         """Bytes of the device's memory that a verification takes at most, about."""
         return _TIMES_HELD * self.bytes_moved(shape, precision, universe)
 
@@ -195,9 +197,9 @@ def item_sizes(precision: Precision) -> tuple[int, int]:
 
 
 @lru_cache(2048)
-def row_ids(company: Company, device: torch.device) -> torch.Tensor:
+def row_ids(company: Batch, device: torch.device) -> torch.Tensor:
     """Identities of a company's rows, as an index on a device."""
-    return on_device(company.rows, device)
+    return copy_to_device(company.rows, device)
 
 
 @cache

@@ -7,7 +7,7 @@ from typing import Any
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff
-from kernels_bench.operators.inputs.rows import bell, hostile_rows, paired, row_table
+from kernels_bench.operators.inputs.rows import bell_shaped, hostile_rows, paired, row_table
 from kernels_bench.records.cases import Precision, Shape
 
 
@@ -56,7 +56,7 @@ class Gemm(Operator):
         return (weight.t().contiguous(), *self._bias(shape, dtype, seed, device))
 
     def _bias(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
-        return (bell(seed, "bias", 0, 1, shape.columns, device)[0].to(dtype),) if self.bias else ()
+        return (bell_shaped(seed, "bias", 0, 1, shape.columns, device)[0].to(dtype),) if self.bias else ()
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(A, B)."""
@@ -75,7 +75,7 @@ class Gemm(Operator):
         product = exact_product(rows[0], self.matrix(weights))
         return (product + weights[1].double() if self.bias else product,)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """See `accumulation_allowance`; a kernel may start from the bias, which every partial sum then holds."""
         bound = accumulation_allowance(rows[0], self.matrix(weights), exact[0], out)
         if not self.bias:
@@ -84,11 +84,11 @@ class Gemm(Operator):
         unit = narrow + 16 * roundoff(torch.float32) * rows[0].shape[-1] ** 0.5
         return (bound + weights[1].double().abs() * unit,)
 
-    def sums_of(self, shape: Shape, m: int) -> int:
+    def probe_sum_count(self, shape: Shape, m: int) -> int:
         """Every column of B is a sum of its own, and all rows of A, which are ones, add the same."""
         return shape.columns
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Ones (M, K), and ``terms`` as B's columns; the bias is zero."""
         bias = (terms.new_zeros(shape.columns),) if self.bias else ()
         return (terms.new_ones(m, shape.k),), (self.stored(terms), *bias)
@@ -97,7 +97,7 @@ class Gemm(Operator):
         """B's columns (N, K) as the operator's callers hold B."""
         return columns.t().contiguous()
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(M, N)."""
         return outputs[0]
 
@@ -205,20 +205,20 @@ class Bmm(Operator):
         """A B, entry by entry."""
         return (exact_product(rows[0], rows[1]),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """See `accumulation_allowance`."""
         return (accumulation_allowance(rows[0], rows[1], exact[0], out),)
 
-    def sums_of(self, shape: Shape, m: int) -> int:
+    def probe_sum_count(self, shape: Shape, m: int) -> int:
         """Every column of an entry's B; all entries are alike."""
         return shape.columns
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Ones (M, T, K), and ``terms`` as the columns of every entry's B, which lies in memory as gathered ones do."""
         right = terms.t().expand(m, -1, -1).contiguous()
         return (terms.new_ones(m, self.tall, shape.k), right), ()
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(M T, N)."""
         return outputs[0].flatten(0, 1)
 
@@ -260,9 +260,9 @@ class BmmHeads(Operator):
         """(A as a transposed view, W)."""
         return rows[0].transpose(0, 1), weights[0]
 
-    def by_row(self, result: Any) -> RowTensors:
+    def split_result(self, result: Any) -> RowTensors:
         """(M, H, N)."""
-        results = super().by_row(result)
+        results = super().split_result(result)
         return tuple(r.transpose(0, 1) if isinstance(r, torch.Tensor) and r.dim() == 3 else r for r in results)
 
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
@@ -273,23 +273,23 @@ class BmmHeads(Operator):
         """A W, head by head."""
         return (exact_product(rows[0].transpose(0, 1), weights[0]).transpose(0, 1),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """See `accumulation_allowance`."""
         by_head = exact[0].transpose(0, 1)
         bound = accumulation_allowance(rows[0].transpose(0, 1), weights[0], by_head, out)
         return (bound.transpose(0, 1),)
 
-    def sums_of(self, shape: Shape, m: int) -> int:
+    def probe_sum_count(self, shape: Shape, m: int) -> int:
         """Every column of a head's W; all heads are alike."""
         return shape.columns
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Ones (M, H, K), and ``terms`` as the columns of every head's W."""
         heads = shape.b or 1
         weight = terms.expand(heads, -1, -1).contiguous().transpose(1, 2)
         return (terms.new_ones(m, heads, shape.k),), (weight,)
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(M H, N)."""
         return outputs[0].flatten(0, 1)
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
-from kernels_bench.operators.inputs.rows import bell, hostile_rows, row_table
+from kernels_bench.operators.inputs.rows import bell_shaped, hostile_rows, row_table
 from kernels_bench.records.cases import ITEM_SIZE, Precision, Shape
 
 EPSILON = 1e-6
@@ -60,7 +60,7 @@ class RmsNorm(RowOperator):
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The weight (K,), around 1."""
-        return ((1 + bell(seed, "weight", 0, 1, shape.k, device)[0] / 8).to(dtype),)
+        return ((1 + bell_shaped(seed, "weight", 0, 1, shape.k, device)[0] / 8).to(dtype),)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """x and the weight read, the result written."""
@@ -70,16 +70,16 @@ class RmsNorm(RowOperator):
         """(x, weight, eps)."""
         return (*rows, *weights, EPSILON)
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Roots of ``terms``; the weight keeps results within every dtype."""
         weight = torch.full((shape.k,), 2.0**-8, dtype=terms.dtype, device=terms.device)
         return (terms.float().sqrt().to(terms.dtype),), (weight,)
 
-    def probing(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
+    def probe_arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """With an epsilon that takes the mean of 1 away, so that what is left is what exceeds it."""
         return (*self.arguments(rows, weights)[:-1], -float(1 / torch.tensor(float(rows[0].shape[-1]))))
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): over the root of nothing a row's 1 is infinite, and its zeros are NaN."""
         infinite = outputs[0].isinf().any(1)
         return _told(~infinite, outputs[0].masked_fill(infinite[:, None], 0))
@@ -88,7 +88,7 @@ class RmsNorm(RowOperator):
         """In float64."""
         return (_rms_norm(rows[0].double(), weights[0].double()),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Rounding of the statistic, of the normalised value and of its product with the weight."""
         relative = _row_unit(exact[0].shape[-1]) + 4 * roundoff(out)
         return (exact[0].abs() * relative + 2 * smallest(out),)
@@ -130,9 +130,9 @@ class FusedAddRmsNorm(RmsNorm):
             for name in ("rows", "residual")
         )
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """The same beside a residual of zeros."""
-        (x,), weights = super().adding(terms, shape, m)
+        (x,), weights = super().probe_inputs(terms, shape, m)
         return (x, torch.zeros_like(x)), weights
 
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
@@ -145,7 +145,7 @@ class FusedAddRmsNorm(RmsNorm):
         rounded = total.to(rows[0].dtype).double()
         return _rms_norm(rounded, weights[0].double()), total
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """A kernel may norm the sum before or after rounding it; the sum itself is rounded once."""
         normed, total = exact
         relative = _row_unit(total.shape[-1]) + 6 * roundoff(out)
@@ -169,11 +169,11 @@ class Softmax(RowOperator):
     signed = False
     readable = ("fp32",)
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Logarithms of ``terms``."""
         return (_logits(terms),), ()
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): where the sum exceeds 1, 1 over it is less than 1."""
         return _told(outputs[0].amax(1) < 1, outputs[0])
 
@@ -183,7 +183,7 @@ class Softmax(RowOperator):
         raised = shifted.exp()
         return (raised / raised.sum(-1, keepdim=True),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """The exponential magnifies its argument's rounding by the argument's size."""
         k = exact[0].shape[-1]
         size = _shifted(rows[0]).abs_()
@@ -213,11 +213,11 @@ class LogSoftmax(RowOperator):
     passes = 4
     signed = False
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Logarithms of ``terms``."""
         return (_logits(terms),), ()
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): where the sum exceeds 1, its logarithm is not 0."""
         return _told(outputs[0].amax(1) < 0, outputs[0])
 
@@ -226,7 +226,7 @@ class LogSoftmax(RowOperator):
         shifted = _shifted(rows[0])
         return (shifted - shifted.exp().sum(-1, keepdim=True).log(),)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Relative to the larger of the logarithm and the shift, which are subtracted, and of x itself."""
         size = exact[0].abs() + rows[0].double().abs() + 16
         relative = roundoff(torch.float32) * 8 + roundoff(out) * 2
@@ -251,7 +251,7 @@ class Mean(RowOperator):
         """In float64, without torch.mean, which vLLM's batch-invariant mode replaces."""
         return (rows[0].double().sum(-1) / rows[0].shape[-1],)
 
-    def allowance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """As for a GEMM: relative to the root of the sum of squares, about as far as partial sums go."""
         k = rows[0].shape[-1]
         size = (rows[0].double() ** 2).sum(-1).sqrt() / k
@@ -260,11 +260,11 @@ class Mean(RowOperator):
             bound = bound + 2 * roundoff(out) * size
         return (bound + 2 * roundoff(out) * exact[0].abs() + smallest(out),)
 
-    def adding(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """``terms`` themselves."""
         return (terms,), ()
 
-    def added(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): the means times K."""
         return outputs[0].double()[None] * shape.k
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from kernels_bench.order.probing.prepared_questions import FRESH
-from kernels_bench.order.probing.prober import Asker
+from kernels_bench.order.probing.prober import Prober
 from kernels_bench.order.reconstruct.cancellation import Inconsistent, OutOfTime, RowsDiffer
-from kernels_bench.order.trees.by_column import Layout, difference, uniform
+from kernels_bench.order.trees.by_column import ColumnOrders, difference, uniform
 from kernels_bench.order.trees.tree import Tree
 
 FASTEST_LAUNCH_S = {"cuda": 8e-6, "cpu": 3e-5}
@@ -45,7 +45,7 @@ class Task:
 
 
 @dataclass(frozen=True, eq=False)
-class Reading:
+class OrderSweep:
     """What is known of a kernel's orders.
 
     Attributes:
@@ -56,14 +56,14 @@ class Reading:
         launches: how many there were.
     """
 
-    layouts: dict[int, Layout] = field(default_factory=dict)
+    layouts: dict[int, ColumnOrders] = field(default_factory=dict)
     mismatch: tuple[int, str] | None = None
     uneven: dict[int, str] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     launches: int = 0
 
     @property
-    def distinct(self) -> list[Layout]:
+    def distinct(self) -> list[ColumnOrders]:
         """All that were found, in the order of reading."""
         return list({layout.digest: layout for layout in self.layouts.values()}.values())
 
@@ -73,7 +73,7 @@ class Reading:
         return {m: layout.parts[0].tree for m, layout in self.layouts.items() if len(layout.parts) == 1}
 
 
-def read_orders(asker_of: Callable[[int], Asker], task: Task) -> Reading:
+def read_orders(asker_of: Callable[[int], Prober], task: Task) -> OrderSweep:
     """The order at every number of rows, as far as time allows.
 
     A certificate proves at which of them it is one of the guesses.  Of those that are left it is read out where a
@@ -84,14 +84,14 @@ def read_orders(asker_of: Callable[[int], Asker], task: Task) -> Reading:
         task: at which, and how.
 
     Raises:
-        Unsupported: see `Asker`.
+        Unsupported: see `Prober`.
     """
     deadline = time.monotonic() + task.budget_s
     askers = {m: asker_of(m) for m in task.sizes}
     fewest = sum(asker.fewest_launches for asker in askers.values())
     if any(fewest * FASTEST_LAUNCH_S[asker.device.type] > task.budget_s for asker in askers.values()):
         why = f"it takes {fewest} launches at least, which `order` has time for"
-        return Reading(refused=dict.fromkeys(task.sizes, why))
+        return OrderSweep(refused=dict.fromkeys(task.sizes, why))
     widest = sorted(askers, key=lambda m: (-askers[m].width, m))
     with ExitStack() as stack:
         for asker in askers.values():
@@ -111,10 +111,10 @@ class _Reader:
         deadline: when its time is over, as `time.monotonic` counts.
     """
 
-    def __init__(self, askers: Mapping[int, Asker], task: Task, deadline: float) -> None:
+    def __init__(self, askers: Mapping[int, Prober], task: Task, deadline: float) -> None:
         self._askers, self._task, self._seed, self._deadline = askers, task, task.seed, deadline
         self._open = dict(askers)
-        self._layouts: dict[int, Layout] = {}
+        self._layouts: dict[int, ColumnOrders] = {}
         self._denied: dict[int, set[str]] = {m: set() for m in askers}
         self._uneven: dict[int, str] = {}
         self._refused: dict[int, str] = {}
@@ -137,7 +137,7 @@ class _Reader:
         several = len({layout.digest for layout in self._layouts.values()}) > 1
         return bool(self._open) and (self._task.every or not several)
 
-    def _settle(self, m: int, found: Layout) -> None:
+    def _settle(self, m: int, found: ColumnOrders) -> None:
         """An M's order is known.
 
         Raises:
@@ -148,14 +148,14 @@ class _Reader:
         self._layouts[m] = found
         del self._open[m]
 
-    def _give(self, layout: Layout) -> None:
+    def _give(self, layout: ColumnOrders) -> None:
         """An order to every M that is proven to have it."""
         of_several = len(layout.parts) > 1
         for m in self._proven_one_by_one(layout) if of_several else self._proven_together(layout):
             self._layouts[m] = layout
             del self._open[m]
 
-    def _proven_together(self, layout: Layout) -> list[int]:
+    def _proven_together(self, layout: ColumnOrders) -> list[int]:
         if not self._open:
             return []
         left = dict(self._open)
@@ -177,7 +177,7 @@ class _Reader:
         return list(left)
 
     def _see_whether_time_suffices(
-        self, askers: Collection[Asker], layout: Layout, questions: int, seconds: float
+        self, askers: Collection[Prober], layout: ColumnOrders, questions: int, seconds: float
     ) -> None:
         """What cannot be done in time is not begun: fresh questions tell how long a certificate's will take.
 
@@ -189,7 +189,7 @@ class _Reader:
         if time.monotonic() + _HOPE * seconds * effort / max(1.0, known) > self._deadline:
             raise OutOfTime
 
-    def _proven_one_by_one(self, layout: Layout) -> list[int]:
+    def _proven_one_by_one(self, layout: ColumnOrders) -> list[int]:
         proven = []
         for m, asker in list(self._open.items()):
             with self._refusing(m):
@@ -206,10 +206,10 @@ class _Reader:
             (self._uneven if isinstance(reason, RowsDiffer) else self._refused)[m] = str(reason)
             self._open.pop(m, None)
 
-    def reading(self) -> Reading:
+    def reading(self) -> OrderSweep:
         """All that was found, and where the first order that differs from the first M's differs."""
         layouts = {m: self._layouts[m] for m in self._askers if m in self._layouts}
         first = next(iter(layouts.values()), None)
         other = next((m for m, one in layouts.items() if first is not None and one.digest != first.digest), None)
         mismatch = (other, difference(first, layouts[other])) if first is not None and other is not None else None
-        return Reading(layouts, mismatch, self._uneven, self._refused)
+        return OrderSweep(layouts, mismatch, self._uneven, self._refused)

@@ -19,7 +19,7 @@ READABLE_VERSIONS = (2, SCHEMA_VERSION)
 Status = Literal["measured", "skipped", "unsupported", "failed"]
 
 
-class CompanyRef(Record):
+class BatchRef(Record):
     """A company and how it was launched.
 
     Attributes:
@@ -59,8 +59,8 @@ class Counterexample(Record):
     """
 
     relation: str
-    reference: CompanyRef
-    company: CompanyRef
+    reference: BatchRef
+    company: BatchRef
     row: int
     output: int
     index: int

@@ -5,6 +5,6 @@ the same bits in every company.  To add a relation is to add a file here.
 """
 
 from kernels_bench.relations.base import Comparison, Relation, Setting, relations
-from kernels_bench.relations.batch import Company, company
+from kernels_bench.relations.batch import Batch, make_batch
 
-__all__ = ["Company", "Comparison", "Relation", "Setting", "company", "relations"]
+__all__ = ["Batch", "Comparison", "Relation", "Setting", "make_batch", "relations"]

@@ -13,11 +13,11 @@ from kernels_bench.discovery import offering
 
 # Sizes at which costlier relations look, the most telling first: one in every range of the powers of two, since kernels
 # choose a path for each, beside whole tiles of several sizes.
-TELLING = (5, 16, 65, 257, 33, 2, 64, 1025, 129, 17, 8, 513, 3, 2049)
+REVEALING_SIZES = (5, 16, 65, 257, 33, 2, 64, 1025, 129, 17, 8, 513, 3, 2049)
 FEW = 6
 
 Launch = Literal["eager", "graph"]
-Need = Literal["rows", "sequences", "prefills"]
+RowKind = Literal["rows", "sequences", "prefills"]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Setting:
     def _by_worth(self) -> tuple[int, ...]:
         """The ends, and the sizes between them that tell most."""
         known = set(self.sizes)
-        return (self.sizes[0], self.sizes[-1], *(m for m in TELLING if m in known))
+        return (self.sizes[0], self.sizes[-1], *(m for m in REVEALING_SIZES if m in known))
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,11 @@ class Relation:
     comparisons: Callable[[Setting], Iterator[Comparison]]
     order: int
     needs_cuda: bool = False
-    needs: Need = "rows"
+    needs: RowKind = "rows"
 
-    def applies_to(self, rows_are: Need) -> bool:
+    def applies_to(self, rows_are: RowKind) -> bool:
         """Whether it has a meaning for an operator whose rows are so."""
-        kinds: tuple[Need, ...] = ("rows", "sequences", "prefills")
+        kinds: tuple[RowKind, ...] = ("rows", "sequences", "prefills")
         return kinds.index(self.needs) <= kinds.index(rows_are)
 
 

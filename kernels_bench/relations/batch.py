@@ -14,7 +14,7 @@ HOSTILE = ("huge", "inf", "nan", "zero")
 # Those beside which a row that is not kept apart overflows or becomes NaN.
 CONTAGIOUS = ("huge", "inf", "nan")
 # Counted from the universe's size, like the hostile rows: a sequence as long as any neighbour needs to be.
-STRANGER = len(HOSTILE)
+LONG_NEIGHBOUR = len(HOSTILE)
 # Patterns of the rows that stay where others are exchanged: every fourth from one of so many on, or a random half.
 PHASES = 4
 Ids = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ class Serving:
 
 
 @dataclass(frozen=True, eq=False)
-class Company:
+class Batch:
     """An ordered choice of rows.
 
     Attributes:
@@ -74,7 +74,7 @@ class Company:
 
 
 @lru_cache(4096)
-def company(spec: str, universe: int) -> Company:
+def make_batch(spec: str, universe: int) -> Batch:
     """The company of a spec, always the same object; M and the other arguments are whole numbers.
 
     ============================  ====================================================================
@@ -106,17 +106,17 @@ def company(spec: str, universe: int) -> Company:
     rows = np.arange(size, dtype=np.int64)
     if kind in ("first", "last", "reverse") and not arguments:
         chosen = {"first": rows, "last": rows + universe - size, "reverse": rows[::-1].copy()}[kind]
-        return Company(spec, chosen, rows)
+        return Batch(spec, chosen, rows)
     if kind in ("rotate", "shuffle") and len(arguments) == 1:
         chosen = np.roll(rows, arguments[0]) if kind == "rotate" else _shuffled(size, arguments[0])
-        return Company(spec, chosen, rows)
+        return Batch(spec, chosen, rows)
     if kind in ("others", *HOSTILE) and len(arguments) == 1:
-        return _among_strangers(spec, kind, rows, arguments[0], universe)
+        return _with_other_neighbours(spec, kind, rows, arguments[0], universe)
     if kind in ("decoding", "prefilling") and len(arguments) == 2 and arguments[0] > 0:
-        found = _among_strangers(spec, kind, rows, arguments[1], universe)
+        found = _with_other_neighbours(spec, kind, rows, arguments[1], universe)
         return replace(found, serving=Serving(stranger=arguments[0], prefilling=kind == "prefilling"))
     if (serving := _serving(kind, arguments)) is not None:
-        return Company(spec, rows, rows, serving)
+        return Batch(spec, rows, rows, serving)
     raise ValueError(f"company {spec!r}: unknown kind, or the wrong number of arguments")
 
 
@@ -132,20 +132,20 @@ def _serving(kind: str, arguments: Sequence[int]) -> Serving | None:
     return None
 
 
-def _among_strangers(spec: str, kind: str, rows: Ids, phase: int, universe: int) -> Company:
+def _with_other_neighbours(spec: str, kind: str, rows: Ids, phase: int, universe: int) -> Batch:
     stays = rows % PHASES == phase if phase < PHASES else np.isin(rows, _shuffled(len(rows), phase)[::2])
     # Far from the rows they replace, and of other kinds in turn (rows.KINDS has period four).
     if kind == "others":
         strangers = (rows + universe // 2 + 1) % universe
     else:
-        strangers = np.full_like(rows, universe + (HOSTILE.index(kind) if kind in HOSTILE else STRANGER))
+        strangers = np.full_like(rows, universe + (HOSTILE.index(kind) if kind in HOSTILE else LONG_NEIGHBOUR))
     if not stays.any():
         raise ValueError(f"company {spec!r} compares no row: T must be below M")
-    return Company(spec, np.where(stays, rows, strangers), rows[stays])
+    return Batch(spec, np.where(stays, rows, strangers), rows[stays])
 
 
 @dataclass(frozen=True, eq=False)
-class Lines:
+class ResultRows:
     """What the rows of a company's result, its lines, are: of most operators one line a row.
 
     Attributes:

@@ -126,7 +126,7 @@ class CudaStopwatch:
         self.full_clock_mhz = self.empty_us = self.bracket_us = 0.0
         self._calibrate()
 
-    def spoil(self) -> None:
+    def flush_cache(self) -> None:
         """Fill the L2 with other data by reading them.
 
         Lines that were written would be written back during the call, which no neighbouring layer's weights are.
@@ -147,14 +147,18 @@ class CudaStopwatch:
         """The mean over back-to-back calls."""
         calls = max(1, min(_MOST_CALLS, round(self.sample_us / estimate_us)))
         regions = [Region("unread", call), Region("call", repeated(call, calls)), *GAUGES]
-        return self._captured(regions, HeldStream(self, call, calls, before=call), calls)
+        return self._captured(regions, StreamMeter(self, call, calls, before=call), calls)
 
     def cold(self, call: Call, estimate_us: float) -> Meter:
-        """One call a sample, after `spoil`."""
+        """One call a sample, after `flush_cache`."""
         rounds = max(_FEWEST_ROUNDS, min(_MOST_ROUNDS, round(_COLD_US / estimate_us)))
         # The first round of a graph starts later than the others.
-        regions = [Region("unread", call, self.spoil), *[Region("call", call, self.spoil)] * rounds, *GAUGES]
-        return self._captured(regions, HeldStream(self, call, 1, before=self.spoil), 1)
+        regions = [
+            Region("unread", call, self.flush_cache),
+            *[Region("call", call, self.flush_cache)] * rounds,
+            *GAUGES,
+        ]
+        return self._captured(regions, StreamMeter(self, call, 1, before=self.flush_cache), 1)
 
     def _captured(self, regions: Sequence[Region], otherwise: Meter, calls: int) -> Meter:
         try:
@@ -211,7 +215,7 @@ class GraphMeter:
         ]
 
 
-class HeldStream:
+class StreamMeter:
     """For what a graph cannot hold: eager calls behind a spin that lasts until the host has queued them."""
 
     method = "stream"

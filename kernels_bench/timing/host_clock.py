@@ -24,10 +24,10 @@ class HostStopwatch:
     def __init__(self) -> None:
         self._other_data = torch.zeros(self._CACHE_BYTES // 8, dtype=torch.int64)
         # With the data the interpreter goes cold too; what that costs an empty call is no kernel's.
-        empty = HostMeter(_nothing, 1, self._spoil)
+        empty = HostMeter(_nothing, 1, self._flush_cache)
         self._cold_overhead_us = statistics.median(us for _ in range(4) for us, _ in empty.take(rest=False))
 
-    def _spoil(self) -> None:
+    def _flush_cache(self) -> None:
         self._other_data.add_(1)
 
     def estimate_us(self, call: Call) -> float:
@@ -42,7 +42,7 @@ class HostStopwatch:
 
     def cold(self, call: Call, estimate_us: float) -> Meter:
         """One call after reading and writing more than the last level of cache holds."""
-        return HostMeter(call, 1, self._spoil, self._cold_overhead_us)
+        return HostMeter(call, 1, self._flush_cache, self._cold_overhead_us)
 
 
 def _nothing() -> None:
@@ -62,17 +62,17 @@ class HostMeter:
 
     call: Call
     calls: int
-    spoil: Call | None
+    flush_cache: Call | None
     overhead_us: float = 0.0
     method: str = "host"
 
     def take(self, rest: bool) -> list[tuple[float, float | None]]:
         """Up to four warm samples, or two cold ones."""
-        return [(self._sample(), None) for _ in within_turn(4 if self.spoil is None else 2)]
+        return [(self._sample(), None) for _ in within_turn(4 if self.flush_cache is None else 2)]
 
     def _sample(self) -> float:
-        if self.spoil is not None:
-            self.spoil()
+        if self.flush_cache is not None:
+            self.flush_cache()
 
         def repeated() -> None:
             for _ in range(self.calls):

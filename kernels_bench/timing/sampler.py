@@ -19,7 +19,7 @@ processes differed by several per cent on an H100 while each seemed known to a f
 
 
 @dataclass(frozen=True)
-class Effort:
+class SamplingBudget:
     """How much to spend on one kind of samples.
 
     Attributes:
@@ -36,7 +36,7 @@ class Effort:
 class Sampler:
     """Collects samples of one kind, over several placements of the data, until the median is known."""
 
-    def __init__(self, effort: Effort, full_clock_mhz: float) -> None:
+    def __init__(self, effort: SamplingBudget, full_clock_mhz: float) -> None:
         self._effort, self._full_clock = effort, full_clock_mhz
         self._us: list[float] = []
         self._clocks: list[float] = []

@@ -19,14 +19,14 @@ from functools import partial
 import torch
 
 from kernels_bench.arms import prepared
-from kernels_bench.device.memory import let_go, synchronise
+from kernels_bench.device.memory import release_cached_memory, synchronise
 from kernels_bench.records.cases import Load
 from kernels_bench.records.results import Timing
-from kernels_bench.relations import company
+from kernels_bench.relations import make_batch
 from kernels_bench.timing.meter import Call, Stopwatch
-from kernels_bench.timing.sampler import Effort, Sampler
+from kernels_bench.timing.sampler import Sampler, SamplingBudget
 from kernels_bench.verification.bitwise import same_bits
-from kernels_bench.verification.kernel_under_test import KernelFault, Subject
+from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
 from profiles.instruments.range_names import TimedRange
 from profiles.instruments.ranges import Ranges
 from profiles.instruments.telemetry import Telemetry
@@ -64,7 +64,7 @@ class TimedCase:
     """
 
     def __init__(
-        self, subject: Subject, m: int, ranges: Ranges, telemetry: Telemetry | None, calls: int | None = None
+        self, subject: KernelUnderTest, m: int, ranges: Ranges, telemetry: Telemetry | None, calls: int | None = None
     ) -> None:
         start = time.perf_counter()
         self._subject, self._m, self._calls = subject, m, calls
@@ -73,7 +73,10 @@ class TimedCase:
         # Held until the end: an allocator gives freed memory out again, and the placement would not change.
         self._placements: list[Call] = []
         case = subject.case
-        self._load, self._company = Load(m=m, length=subject.operator.length), company(f"first:{m}", subject.universe)
+        self._load, self._company = (
+            Load(m=m, length=subject.operator.length),
+            make_batch(f"first:{m}", subject.universe),
+        )
         self._range = TimedRange(case.arm, case.operator, case.shape.token, str(case.precision), self._load.token)
         self._samplers: _Samplers | None = None
         with ranges.range(self._range.warm_up, category="warm-up", payload=m):
@@ -98,7 +101,7 @@ class TimedCase:
         arguments = operator.arguments(self._subject.gather(self._company), self._subject.weights)
 
         def bits_of(call: Call) -> tuple[torch.Tensor, ...]:
-            return tuple(output.clone() for output in operator.by_row(call()))
+            return tuple(output.clone() for output in operator.split_result(call()))
 
         direct, again = bits_of(partial(kernel, *arguments)), bits_of(partial(kernel, *arguments))
         # More than once, since a kernel that is rarely not repeatable is no fault of its preparation.
@@ -142,7 +145,7 @@ class TimedCase:
         state = self._telemetry.state() if self._telemetry is not None else None
         self._throttled |= set(state.slowed or ()) if state is not None else set()
         if not self._small and self._subject.device.type == "cuda":
-            let_go()
+            release_cached_memory()
         self._wall_s += time.perf_counter() - start
         return chosen.warm.done and chosen.cold.done
 
@@ -152,7 +155,7 @@ class TimedCase:
         if self._calls is not None:
             estimate_us = stopwatch.sample_us / self._calls
         clock = stopwatch.full_clock_mhz
-        return _Samplers(Sampler(Effort(), clock), Sampler(Effort(), clock), estimate_us)
+        return _Samplers(Sampler(SamplingBudget(), clock), Sampler(SamplingBudget(), clock), estimate_us)
 
     def result(self) -> Timing:
         """Everything that was measured, after a turn at least."""

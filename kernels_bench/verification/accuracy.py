@@ -10,7 +10,7 @@ import torch
 from kernels_bench.operators import RowTensors
 from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import Accuracy
-from kernels_bench.verification.kernel_under_test import Subject
+from kernels_bench.verification.kernel_under_test import KernelUnderTest
 
 # Float64 elements of a reference computed at once, and of one that is kept.
 _CHUNK, _KEPT = 1 << 25, 1 << 24
@@ -38,14 +38,14 @@ class _Expected:
         return tuple(t[place] for t in self.exact), tuple(t[place] for t in self.allowed)
 
 
-class Referee:
+class AccuracyChecker:
     """Compares outputs with the reference and remembers the worst of them.
 
     Attributes:
         accuracy: the worst distance seen so far, None before the first.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: KernelUnderTest) -> None:
         self.accuracy: Accuracy | None = None
         self._subject = subject
         self._kept: _Expected | None = None
@@ -74,7 +74,7 @@ class Referee:
             exact, allowed = self._expected(rows)
             for right, bound, output in zip(exact, allowed, outputs, strict=True):
                 position, found = _worst(rows, right, bound, output[first : first + size])
-                row, token = operator.place_of(found.row)
+                row, token = operator.locate_row(found.row)
                 yield found.model_copy(update={"company": company_of(first + position), "row": row, "token": token})
 
     def _expected(self, lines: torch.Tensor) -> tuple[RowTensors, RowTensors]:
@@ -87,7 +87,7 @@ class Referee:
             return known
         subject, operator = self._subject, self._subject.operator
         inputs = operator.inputs_of(lines, subject.tables)
-        exact, allowed = operator.judged(inputs, subject.weights, subject.case.precision.torch_output)
+        exact, allowed = operator.reference_and_tolerance(inputs, subject.weights, subject.case.precision.torch_output)
         if self._kept is None and sum(tensor.numel() for tensor in exact) <= _KEPT:
             ids, order = lines.sort()
             self._kept = _Expected(ids, tuple(t[order] for t in exact), tuple(t[order] for t in allowed))

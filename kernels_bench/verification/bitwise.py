@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels_bench.operators.inputs.splitmix64 import mix
+from kernels_bench.operators.inputs.splitmix64 import splitmix64_mix
 
 _INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -74,7 +74,7 @@ def difference(reference: torch.Tensor, other: torch.Tensor) -> Difference | Non
         index=index,
         values=(float(first), float(second)),
         patterns=(_pattern(pair[0], width), _pattern(pair[1], width)),
-        ulp=None if first.isnan() or second.isnan() else abs(ordered(pair[0], width) - ordered(pair[1], width)),
+        ulp=None if first.isnan() or second.isnan() else abs(ulp_key(pair[0], width) - ulp_key(pair[1], width)),
         max_ulp=_max_ulp(reference, other, unequal),
         differing_rows=tuple(by_row.tolist()),
     )
@@ -84,7 +84,7 @@ def _pattern(value: int, width: int) -> str:
     return f"0x{value & ((1 << width) - 1):0{width // 4}x}"
 
 
-def ordered(value: int, width: int) -> int:
+def ulp_key(value: int, width: int) -> int:
     """Map a float's bits, read as a signed integer, to an integer that grows with the float.
 
     Neighbouring floats map to neighbouring integers, and both zeros to 0, so that the difference counts ULPs.
@@ -125,6 +125,6 @@ def digest(outputs: tuple[torch.Tensor, ...]) -> str:
     for output in outputs:
         for chunk in bits(output).reshape(-1).split(_DIGEST_CHUNK):
             place = keys + torch.arange(len(chunk), dtype=torch.int64, device=device)
-            total += mix(mix(place).add_(chunk)).sum(1)
+            total += splitmix64_mix(splitmix64_mix(place).add_(chunk)).sum(1)
             keys += len(chunk)
     return "".join(f"{value & ((1 << 64) - 1):016x}" for value in total.tolist())

@@ -11,9 +11,9 @@ import torch
 
 from kernels_bench.arms import Kernel, Unsupported
 from kernels_bench.device.cuda_graph import capture_graph
-from kernels_bench.operators import Lines, Operator, RowTensors, Tensors
+from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
 from kernels_bench.records.cases import Case
-from kernels_bench.relations import Company
+from kernels_bench.relations import Batch
 from kernels_bench.relations.base import Launch
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.poison import poison
@@ -51,7 +51,7 @@ def bind(case: Case, kernels: Mapping[str, Kernel]) -> Kernel:
 
 
 @dataclass(frozen=True, eq=False)
-class Launched:
+class LaunchResult:
     """One company's launch.
 
     Attributes:
@@ -60,12 +60,12 @@ class Launched:
         intact: for each tensor of rows, the place of its argument and whether it is unchanged: booleans on the device.
     """
 
-    company: Company
+    company: Batch
     outputs: RowTensors
     intact: list[tuple[int, torch.Tensor]]
 
 
-class Subject:
+class KernelUnderTest:
     """One kernel, its universe of rows and its weights, on one device.
 
     Attributes:
@@ -94,14 +94,14 @@ class Subject:
         self._ranges: Ranges | None = None
         dtype = case.precision.torch_input
         self.tables = operator.rows(case.shape, universe, dtype, seed, device)
-        self.weights = operator.shared(case.shape, universe, dtype, seed, device)
+        self.weights = operator.shared_inputs(case.shape, universe, dtype, seed, device)
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
 
-    def gather(self, company: Company) -> RowTensors:
+    def gather(self, company: Batch) -> RowTensors:
         """The company's inputs, in new tensors."""
         return self.operator.gather(company, self.universe, self.case.shape, self.tables, self.weights)
 
-    def lines(self, company: Company) -> Lines:
+    def lines(self, company: Batch) -> ResultRows:
         """What the lines of the company's result are."""
         return self.operator.lines(company, self.universe, self.case.shape)
 
@@ -109,7 +109,7 @@ class Subject:
         """From now on, have a range around the kernels of every company."""
         self._ranges = ranges
 
-    def announced(self, company: Company, launch: Launch) -> AbstractContextManager[None]:
+    def announced(self, company: Batch, launch: Launch) -> AbstractContextManager[None]:
         """A range around the kernels of one company, which tells a profiler's reader what ran for it."""
         if self._ranges is None:
             return nullcontext()
@@ -122,7 +122,7 @@ class Subject:
         Raises:
             MalformedResult: the result's number, shape, dtype or device is wrong.
         """
-        result = self.operator.by_row(self.kernel(*self.operator.arguments(inputs, self.weights)))
+        result = self.operator.split_result(self.kernel(*self.operator.arguments(inputs, self.weights)))
         self._check_form(result, len(inputs[0]))
         return result
 
@@ -141,7 +141,7 @@ class Subject:
             if got.device.type != self.device.type:
                 raise MalformedResult(f"returns a tensor on {got.device} instead of {self.device}")
 
-    def run(self, company: Company) -> RowTensors:
+    def run(self, company: Batch) -> RowTensors:
         """The outputs for a company, as copies; waits for the device.
 
         Raises:
@@ -151,7 +151,7 @@ class Subject:
         self.check_inputs([launched])
         return launched.outputs
 
-    def start(self, company: Company) -> Launched:
+    def start(self, company: Batch) -> LaunchResult:
         """Launch one company and wait for nothing.
 
         The memory that the outputs will land in is poisoned before, and the outputs that the kernel returned are
@@ -172,7 +172,7 @@ class Subject:
         outputs = tuple(output.clone() for output in returned)
         for output in returned:
             poison(output)
-        return Launched(company, outputs, intact)
+        return LaunchResult(company, outputs, intact)
 
     def _watched(self, arguments: tuple[object, ...], inputs: RowTensors) -> list[bool]:
         """Which of the arguments' tensors hold rows and must not be written."""
@@ -191,7 +191,7 @@ class Subject:
         for block in [torch.empty(shape, dtype=dtype, device=self.device) for shape in shapes]:
             poison(block)
 
-    def check_inputs(self, launches: Sequence[Launched]) -> None:
+    def check_inputs(self, launches: Sequence[LaunchResult]) -> None:
         """Wait for some launches, and see whether they left rows and weights alone.
 
         Raises:
@@ -208,7 +208,7 @@ class Subject:
         between = " … ".join(dict.fromkeys((launches[0].company.spec, launches[-1].company.spec)))
         raise KernelFault(f"writes into its weights, in company {between}")
 
-    def capture(self, company: Company) -> Replay:
+    def capture(self, company: Batch) -> CapturedLaunch:
         """Capture one launch in a CUDA graph.
 
         Raises:
@@ -216,16 +216,18 @@ class Subject:
         """
         inputs = self.gather(company)
         graph, outputs = capture_graph(lambda: self.launch(inputs))
-        return Replay(self, graph, inputs, outputs)
+        return CapturedLaunch(self, graph, inputs, outputs)
 
 
-class Replay:
+class CapturedLaunch:
     """A captured launch, whose inputs are exchanged before each replay."""
 
-    def __init__(self, subject: Subject, graph: torch.cuda.CUDAGraph, inputs: RowTensors, outputs: RowTensors) -> None:
+    def __init__(
+        self, subject: KernelUnderTest, graph: torch.cuda.CUDAGraph, inputs: RowTensors, outputs: RowTensors
+    ) -> None:
         self._subject, self._graph, self._inputs, self._outputs = subject, graph, inputs, outputs
 
-    def start(self, company: Company) -> Launched:
+    def start(self, company: Batch) -> LaunchResult:
         """Replay for a company of the size that was captured, and wait for nothing."""
         # Poison first: a kernel that works in place returns its inputs.
         for output in self._outputs:
@@ -234,7 +236,7 @@ class Replay:
             held.copy_(rows)
         with self._subject.announced(company, "graph"):
             self._graph.replay()
-        return Launched(company, tuple(output.clone() for output in self._outputs), [])
+        return LaunchResult(company, tuple(output.clone() for output in self._outputs), [])
 
 
 def _tensors(arguments: tuple[object, ...]) -> list[tuple[int, torch.Tensor]]:

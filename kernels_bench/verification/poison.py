@@ -17,7 +17,7 @@ _M_PERTURB = -6  # glibc's malloc.h
 def poisoned_allocations(device: torch.device) -> Iterator[None]:
     """On a CPU, have malloc hand out memory that is filled with 0x7f, which is huge or NaN in every dtype.
 
-    On CUDA `Subject.run` leaves poison in the caching allocator's free blocks instead.  Without glibc this does
+    On CUDA `KernelUnderTest.run` leaves poison in the caching allocator's free blocks instead.  Without glibc this does
     nothing, and an unwritten result is still found by the comparison with the reference.
     """
     libc = ctypes.CDLL(None) if device.type == "cpu" else None

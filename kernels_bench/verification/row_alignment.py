@@ -8,8 +8,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from kernels_bench.device.host_to_device import on_device
-from kernels_bench.operators import Lines
+from kernels_bench.device.host_to_device import copy_to_device
+from kernels_bench.operators import ResultRows
 from kernels_bench.relations.batch import Ids
 
 _KEPT = 2048  # a whole sweep has some two hundred companies
@@ -17,7 +17,7 @@ Places = slice | torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
-class Pairing:
+class RowAlignment:
     """The lines that one company compares, in its result and in its reference's.
 
     Attributes:
@@ -26,7 +26,7 @@ class Pairing:
         got_at: where each stands in the company's own.
         left: ``expected_at``, to take lines by.
         right: ``got_at``, to take lines by.
-        on_device: ``ids`` on the device.
+        ids_on_device: ``ids`` on the device.
     """
 
     ids: Ids
@@ -34,11 +34,11 @@ class Pairing:
     got_at: Ids
     left: Places
     right: Places
-    on_device: torch.Tensor
+    ids_on_device: torch.Tensor
 
 
 @lru_cache(_KEPT)
-def pair(reference: Lines, other: Lines, device: torch.device) -> Pairing:
+def align_rows(reference: ResultRows, other: ResultRows, device: torch.device) -> RowAlignment:
     """Pair the lines that ``other`` compares with those of the same identity in ``reference``.
 
     Raises:
@@ -50,13 +50,13 @@ def pair(reference: Lines, other: Lines, device: torch.device) -> Pairing:
     if (known[place] != wanted).any():
         raise ValueError("a company compares lines that its reference does not have")
     found: Ids = first[place].astype(np.int64)
-    return Pairing(
+    return RowAlignment(
         ids=wanted,
         expected_at=found,
         got_at=other.compared,
         left=_places(found, device),
         right=_places(other.compared, device),
-        on_device=on_device(wanted, device),
+        ids_on_device=copy_to_device(wanted, device),
     )
 
 
@@ -69,4 +69,4 @@ def _places(positions: Ids, device: torch.device) -> Places:
     first, count = int(positions[0]), len(positions)
     if np.array_equal(positions, np.arange(first, first + count)):
         return slice(first, first + count)
-    return on_device(positions, device)
+    return copy_to_device(positions, device)

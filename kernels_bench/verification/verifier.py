@@ -15,16 +15,16 @@ import torch
 from kernels_bench.arms import Unsupported
 from kernels_bench.console.text import first_line
 from kernels_bench.device.cuda_graph import NotCapturable
-from kernels_bench.device.errors import device_lost, ran_out_of_memory
-from kernels_bench.device.host_to_device import on_device
+from kernels_bench.device.errors import device_lost, is_out_of_memory
+from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.records.rerun_commands import command_line
-from kernels_bench.records.results import CompanyRef, Counterexample, RelationResult, Verification
-from kernels_bench.relations import Company, Comparison, Relation, Setting, company
-from kernels_bench.verification.accuracy import Referee
+from kernels_bench.records.results import BatchRef, Counterexample, RelationResult, Verification
+from kernels_bench.relations import Batch, Comparison, Relation, Setting, make_batch
+from kernels_bench.verification.accuracy import AccuracyChecker
 from kernels_bench.verification.bitwise import bits, difference, digest, same_bits
-from kernels_bench.verification.kernel_under_test import KernelFault, Launched, Replay, Subject
+from kernels_bench.verification.kernel_under_test import CapturedLaunch, KernelFault, KernelUnderTest, LaunchResult
 from kernels_bench.verification.poison import poisoned_allocations, unwritten
-from kernels_bench.verification.row_alignment import Pairing, pair, take
+from kernels_bench.verification.row_alignment import RowAlignment, align_rows, take
 
 # Rows of a deviating company that are compared with the reference too, at most.
 _DEVIANTS_CHECKED = 32
@@ -33,7 +33,7 @@ _HELD_TRIALS, _HELD_BYTES = 32, 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class PendingComparison:
     """A comparison that was launched.
 
     Attributes:
@@ -45,8 +45,8 @@ class Trial:
     """
 
     comparison: Comparison
-    launched: Launched
-    pairing: Pairing
+    launched: LaunchResult
+    pairing: RowAlignment
     pairs: list[tuple[torch.Tensor, torch.Tensor]]
     same: list[torch.Tensor]
 
@@ -56,7 +56,7 @@ class Trial:
         return sum(expected.nbytes + got.untyped_storage().nbytes() for expected, got in self.pairs)
 
 
-Broken = tuple[Trial, int]
+Broken = tuple[PendingComparison, int]
 """A trial that failed, and the number of the first of the operator's results in which some row differs."""
 
 
@@ -67,14 +67,14 @@ class Verifier:
         subject: the kernel and its data.
     """
 
-    def __init__(self, subject: Subject, seed: int, plugin: str | None = None) -> None:
+    def __init__(self, subject: KernelUnderTest, seed: int, plugin: str | None = None) -> None:
         self.subject = subject
         self._seed, self._plugin = seed, plugin
-        self._referee = Referee(subject)
+        self._referee = AccuracyChecker(subject)
         self._unwritten = ""
-        self._reference: Launched | None = None
-        self._fresh: list[tuple[Launched, torch.Tensor]] = []
-        self._replays: dict[int, Replay] = {}
+        self._reference: LaunchResult | None = None
+        self._fresh: list[tuple[LaunchResult, torch.Tensor]] = []
+        self._replays: dict[int, CapturedLaunch] = {}
 
     def verify(self, relations: Sequence[Relation], setting: Setting, digest_sizes: Sequence[int]) -> Verification:
         """Accuracy over the whole universe, digests of the first M rows, and every relation.
@@ -87,7 +87,7 @@ class Verifier:
         with poisoned_allocations(self.subject.device):
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
-            results = attribute([self._examine(relation, setting) for relation in chosen])
+            results = discount_if_not_repeatable([self._examine(relation, setting) for relation in chosen])
             digests = self._digests(digest_sizes, results)
             self._check_launches([])
         return Verification(
@@ -105,7 +105,7 @@ class Verifier:
         """Compare all rows that two companies have in common.
 
         Raises:
-            KernelFault: see `Subject.run`.
+            KernelFault: see `KernelUnderTest.run`.
         """
         broken = self._judge([self._try(comparison)])
         return self._counterexample(*broken[0], relation) if broken else None
@@ -122,21 +122,21 @@ class Verifier:
                     raise
         return found
 
-    def _try(self, comparison: Comparison) -> Trial:
+    def _try(self, comparison: Comparison) -> PendingComparison:
         """Launch a comparison and have the device compare it; waits for nothing unless the reference is new."""
         reference = self._reference_launch(comparison.reference)
-        wanted = company(comparison.company, self.subject.universe)
+        wanted = make_batch(comparison.company, self.subject.universe)
         launched = self._replayed(wanted) if comparison.launch == "graph" else self.subject.start(wanted)
         lines = self.subject.lines
-        pairing = pair(lines(reference.company), lines(wanted), self.subject.device)
+        pairing = align_rows(lines(reference.company), lines(wanted), self.subject.device)
         pairs = [
             (take(left, pairing.left), take(right, pairing.right))
             for left, right in zip(reference.outputs, launched.outputs, strict=True)
         ]
         same = [same_bits(left, right) for left, right in pairs]
-        return Trial(comparison, replace(launched, outputs=()), pairing, pairs, same)
+        return PendingComparison(comparison, replace(launched, outputs=()), pairing, pairs, same)
 
-    def _judge(self, trials: Sequence[Trial]) -> list[Broken]:
+    def _judge(self, trials: Sequence[PendingComparison]) -> list[Broken]:
         """Wait for some trials together, and compare rows that differ with float64."""
         self._check_launches([trial.launched for trial in trials])
         same = torch.stack([flag for trial in trials for flag in trial.same]).tolist()
@@ -148,7 +148,7 @@ class Verifier:
         self._check_deviants(broken)
         return broken
 
-    def _check_launches(self, launches: Sequence[Launched]) -> None:
+    def _check_launches(self, launches: Sequence[LaunchResult]) -> None:
         """Inputs of these launches and of those that gave no trial; what the latter left unwritten."""
         fresh, self._fresh = self._fresh, []
         self.subject.check_inputs([*(launched for launched, _ in fresh), *launches])
@@ -169,7 +169,7 @@ class Verifier:
         if not broken:
             return
         chosen = [_deviants(*trial.pairs[output]) for trial, output in broken]
-        ids = [trial.pairing.on_device[rows] for (trial, _), rows in zip(broken, chosen, strict=True)]
+        ids = [trial.pairing.ids_on_device[rows] for (trial, _), rows in zip(broken, chosen, strict=True)]
         outputs = [
             tuple(actual[rows] for _, actual in trial.pairs) for (trial, _), rows in zip(broken, chosen, strict=True)
         ]
@@ -180,23 +180,23 @@ class Verifier:
             lambda position: broken[bisect_right(ends, position)][0].launched.company.spec,
         )
 
-    def _reference_launch(self, spec: str) -> Launched:
+    def _reference_launch(self, spec: str) -> LaunchResult:
         if self._reference is None or self._reference.company.spec != spec:
             self._reference = None  # let go of the old outputs before the new ones are made
             self._reference = self._start(spec)
         return self._reference
 
-    def _start(self, spec: str) -> Launched:
+    def _start(self, spec: str) -> LaunchResult:
         """Launch a company that is in no trial of its own; what is to be seen of it waits for the next trials."""
-        launched = self.subject.start(company(spec, self.subject.universe))
+        launched = self.subject.start(make_batch(spec, self.subject.universe))
         missing = torch.stack([unwritten(output) for output in launched.outputs]).sum()
         self._fresh.append((replace(launched, outputs=()), missing))
         return launched
 
-    def _replayed(self, wanted: Company) -> Launched:
+    def _replayed(self, wanted: Batch) -> LaunchResult:
         if wanted.size not in self._replays:
             self._replays.clear()
-            self._replays[wanted.size] = self.subject.capture(company(f"first:{wanted.size}", self.subject.universe))
+            self._replays[wanted.size] = self.subject.capture(make_batch(f"first:{wanted.size}", self.subject.universe))
         return self._replays[wanted.size].start(wanted)
 
     def _examine(self, relation: Relation, setting: Setting) -> RelationResult:
@@ -241,16 +241,16 @@ class Verifier:
         """What an error in a company makes of its relation; raised again if it concerns the whole case."""
         if isinstance(error, NotCapturable):
             return "unsupported", first_line(error)
-        if isinstance(error, (KernelFault, Unsupported)) or ran_out_of_memory(error):
+        if isinstance(error, (KernelFault, Unsupported)) or is_out_of_memory(error):
             raise error
         if device_lost(self.subject.device):
             raise error
         sys.excepthook(type(error), error, error.__traceback__)
         return "failed", f"{type(error).__name__}: {first_line(error)}"
 
-    def _batches(self, comparisons: Iterable[Comparison]) -> Iterator[list[Trial]]:
+    def _batches(self, comparisons: Iterable[Comparison]) -> Iterator[list[PendingComparison]]:
         """Trials to wait for together: as many as a bounded amount of memory holds."""
-        trials: list[Trial] = []
+        trials: list[PendingComparison] = []
         held = 0
         for comparison in comparisons:
             try:
@@ -269,24 +269,24 @@ class Verifier:
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
         launched = self._reference_launch(f"first:{self.subject.universe}")
-        ids = on_device(self.subject.lines(launched.company).ids, self.subject.device)
+        ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
         self._referee.check(ids, launched.outputs, lambda _: launched.company.spec)
 
-    def _counterexample(self, trial: Trial, output: int, relation: str) -> Counterexample:
+    def _counterexample(self, trial: PendingComparison, output: int, relation: str) -> Counterexample:
         found = difference(*trial.pairs[output])
         assert found is not None
         comparison, actual_in = trial.comparison, trial.launched.company
-        expected_in = company(comparison.reference, self.subject.universe)
-        row, token = self.subject.operator.place_of(int(trial.pairing.ids[found.row]))
+        expected_in = make_batch(comparison.reference, self.subject.universe)
+        row, token = self.subject.operator.locate_row(int(trial.pairing.ids[found.row]))
         return Counterexample(
             relation=relation,
-            reference=CompanyRef(
+            reference=BatchRef(
                 spec=expected_in.spec,
                 size=expected_in.size,
                 launch="eager",
                 position=int(trial.pairing.expected_at[found.row]),
             ),
-            company=CompanyRef(
+            company=BatchRef(
                 spec=actual_in.spec,
                 size=actual_in.size,
                 launch=comparison.launch,
@@ -326,7 +326,7 @@ class Verifier:
         return command_line("reproduce", options=options)
 
 
-def attribute(results: Sequence[RelationResult]) -> list[RelationResult]:
+def discount_if_not_repeatable(results: Sequence[RelationResult]) -> list[RelationResult]:
     """Where a kernel is not even repeatable, a difference cannot be laid at another relation's door."""
     repeatable = all(result.relation != "repeat" or result.status != "broken" for result in results)
     if repeatable:

@@ -29,10 +29,10 @@ from kernels_bench.arms import (
 from kernels_bench.console.mistakes import told
 from kernels_bench.console.text import first_line
 from kernels_bench.device.detect import find_device
-from kernels_bench.device.errors import device_lost, ran_out_of_memory
-from kernels_bench.device.memory import let_go
+from kernels_bench.device.errors import device_lost, is_out_of_memory
+from kernels_bench.device.memory import release_cached_memory
 from kernels_bench.operators import operators
-from kernels_bench.order.batch_sweep import Reading, Task
+from kernels_bench.order.batch_sweep import OrderSweep, Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.order.trees.description import outline
 from kernels_bench.order.trees.expected import usual_orders
@@ -45,7 +45,7 @@ from kernels_bench.timing.ceiling import measure_ceiling
 from kernels_bench.timing.host_clock import HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
 from kernels_bench.timing.timed_case import TimedCase
-from kernels_bench.verification.kernel_under_test import KernelFault, MalformedResult, Subject, bind
+from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
 from kernels_bench.verification.poison import poisoned_allocations
 from kernels_bench.verification.verifier import Verifier
 from kernels_bench.workers.catalogue import everything
@@ -89,7 +89,7 @@ class ArmWorker:
         self._kernels: Mapping[str, Kernel] = {}
         self._plugin: str | None = None
         self._trees: dict[tuple[bool, int], list[Tree]] = {}
-        self._subject: Subject | None = None
+        self._subject: KernelUnderTest | None = None
         self._timed: TimedCase | None = None
         self._kept_stopwatch: Stopwatch | None = None
         self._kept_telemetry: Telemetry | None = None
@@ -132,7 +132,7 @@ class ArmWorker:
         except PluginError as error:
             raise PluginError(f"plugin {self._plugin}: {error}" if self._plugin else str(error)) from error
         except Exception as error:
-            if self._plugin is None or isinstance(error, Unsupported) or ran_out_of_memory(error):
+            if self._plugin is None or isinstance(error, Unsupported) or is_out_of_memory(error):
                 raise
             raise PluginError(f"plugin {self._plugin}: kernels() raises {told(error, self._plugin)}") from error
 
@@ -161,7 +161,7 @@ class ArmWorker:
 
     def _with_order(self, found: Verification, request: Verify) -> Verification:
         """The same with the order of addition; that it cannot be read is no fault of the kernel's."""
-        if not request.order_s or not operators()[request.case.operator].sums_of(request.case.shape, 1):
+        if not request.order_s or not operators()[request.case.operator].probe_sum_count(request.case.shape, 1):
             return found
         try:
             order, _ = self._orders(ReadOrder(
@@ -173,7 +173,7 @@ class ArmWorker:
             ))  # fmt: skip
         except Exception as error:  # whatever a kernel has against probes is no fault of it
             self._survive(error)
-            reason = "there was no memory left to read it" if ran_out_of_memory(error) else first_line(error)
+            reason = "there was no memory left to read it" if is_out_of_memory(error) else first_line(error)
             order = Order(status="unknown", reason=reason)
         return found.model_copy(update={"order": order})
 
@@ -182,16 +182,16 @@ class ArmWorker:
         if device_lost(self._device):
             raise error
 
-    def _orders(self, request: ReadOrder) -> tuple[Order, Reading]:
+    def _orders(self, request: ReadOrder) -> tuple[Order, OrderSweep]:
         """A case's orders, for which a usual one and the trees of earlier cases with as many terms are tried."""
-        operator = operators()[request.case.operator].probed(request.length, request.logits)
-        seen = self._trees.setdefault((operator.signed, operator.terms_of(request.case.shape)), [])
+        operator = operators()[request.case.operator].for_probing(request.length, request.logits)
+        seen = self._trees.setdefault((operator.signed, operator.probe_terms(request.case.shape)), [])
         guesses = (*usual_orders(operator, request.case), *seen)
         task = Task(request.sizes, request.seed, request.budget_s, guesses, request.every)
         with self._ranges.range(reading_order(request.case.key), category="order"):
             order, reading = order_of(request.case, operator, bind(request.case, self._kernels), task, self._device)
         if self._device.type == "cuda":
-            let_go()
+            release_cached_memory()
         new = {tree.digest: tree for tree in [*seen, *reading.trees.values()]}
         seen[:] = list(new.values())[-_MOST_GUESSES:]
         return order, reading
@@ -224,11 +224,11 @@ class ArmWorker:
                 found = verifier.compare(comparison, request.relation)
         return Reproduced(counterexample=found)
 
-    def _make(self, case: Case, seed: int, universe: int, watched: bool, length: int | None = None) -> Subject:
+    def _make(self, case: Case, seed: int, universe: int, watched: bool, length: int | None = None) -> KernelUnderTest:
         kernel = bind(case, self._kernels)
-        subject = Subject(
+        subject = KernelUnderTest(
             case,
-            operators()[case.operator].at(length),
+            operators()[case.operator].for_length(length),
             kernel,
             seed=seed,
             universe=universe,
@@ -263,7 +263,7 @@ class ArmWorker:
         result = self._timing().result()
         self._timed = None
         if self._device.type == "cuda":
-            let_go()
+            release_cached_memory()
         return result
 
     def _stopwatch(self) -> Stopwatch:
@@ -298,7 +298,7 @@ class ArmWorker:
         if isinstance(error, Unsupported):
             return Failure(status="unsupported", reason=first_line(error))
         self._forget()
-        if ran_out_of_memory(error):
+        if is_out_of_memory(error):
             reason = f"out of memory: {first_line(error)}"
             return Failure(status="failed", reason=reason, out_of_memory=True, lost=device_lost(self._device))
         name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "

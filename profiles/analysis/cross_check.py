@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from profiles.analysis.schema import Cache, CaptureCost, CrossCheck, Untold
+from profiles.analysis.schema import Cache, CaptureCost, CrossCheck, UnmatchedCase
 from profiles.analysis.timed_calls import FoundCalls, Sampled, find_calls
 from profiles.instruments.range_names import KERNELS, REPLAY, TimedRange
 from profiles.run_files.kernels_bench_run import Run, Timed
-from profiles.trace.attribution import Instances, instances
+from profiles.trace.attribution import RangeInstances, instances
 from profiles.trace.model import Trace, pid_and_tid
 
 NO_RANGE = "the report has no range of this case"
@@ -34,7 +34,7 @@ class TimedCalls:
     """
 
     told: tuple[tuple[Timed, FoundCalls], ...] = ()
-    untold: tuple[Untold, ...] = ()
+    untold: tuple[UnmatchedCase, ...] = ()
     recorded: bool = False
     captured: bool = False
 
@@ -49,12 +49,12 @@ def timed_calls(trace: Trace, run: Run) -> TimedCalls:
         if found is not None:
             told.append((timed, found))
         else:
-            untold.append(Untold(case=timed.key, reason=_reason(timed, timed.message in ranges, entered)))
+            untold.append(UnmatchedCase(case=timed.key, reason=_reason(timed, timed.message in ranges, entered)))
     recorded = _recorded(run, ranges)
     return TimedCalls(tuple(told), tuple(untold), recorded, captured=recorded and not _replayed(trace, ranges))
 
 
-def _found(trace: Trace, timed: Timed, ranges: Instances | None) -> FoundCalls | None:
+def _found(trace: Trace, timed: Timed, ranges: RangeInstances | None) -> FoundCalls | None:
     if ranges is None or timed.calls == 0 or timed.method == "host":
         return None
     return find_calls(trace, ranges, timed.calls, timed.method == "stream")
@@ -72,7 +72,7 @@ def _reason(timed: Timed, launched: bool, entered: set[str]) -> str:
     return f"no kernels of its ranges repeat {timed.calls + 1} times in a row"
 
 
-def _recorded(run: Run, ranges: Mapping[str, Instances]) -> bool:
+def _recorded(run: Run, ranges: Mapping[str, RangeInstances]) -> bool:
     """Whether every arm's ranges come from processes that the run says were that arm's workers."""
     seen: dict[str, set[int]] = {}
     for message, found in ranges.items():
@@ -82,7 +82,7 @@ def _recorded(run: Run, ranges: Mapping[str, Instances]) -> bool:
     return bool(seen) and all(pids <= run.workers[arm] for arm, pids in seen.items())
 
 
-def _replayed(trace: Trace, ranges: Mapping[str, Instances]) -> bool:
+def _replayed(trace: Trace, ranges: Mapping[str, RangeInstances]) -> bool:
     """Whether the timed cases in the report are those that were done again after the run, none of them before."""
     of_it = [number for number, label in enumerate(trace.labels) if (label.domain, label.message) == (KERNELS, REPLAY)]
     begins = trace.ranges.start_ns[np.isin(trace.ranges.label, of_it)]
@@ -132,7 +132,7 @@ def _row(timed: Timed, found: FoundCalls, cache: Cache, captured: bool, uncaptur
 
 
 @dataclass(frozen=True)
-class Agreement:
+class TimeAgreement:
     """How far medians are from kernel times.
 
     Attributes:
@@ -148,7 +148,7 @@ class Agreement:
     short_us: float
 
 
-def agreement(rows: Sequence[CrossCheck], uncaptured: bool = False) -> Agreement:
+def agreement(rows: Sequence[CrossCheck], uncaptured: bool = False) -> TimeAgreement:
     """How well kernel times agree with the run's medians, or with those of a run that was not recorded."""
     pairs = [
         (row.kernel_us, row.uncaptured_difference_us if uncaptured else row.difference_us)
@@ -157,7 +157,7 @@ def agreement(rows: Sequence[CrossCheck], uncaptured: bool = False) -> Agreement
     ]
     long = [abs(off or 0.0) / kernel for kernel, off in pairs if kernel > LONG_US]
     short = [abs(off or 0.0) for kernel, off in pairs if kernel <= LONG_US]
-    return Agreement(len(long), _median(long), len(short), _median(short))
+    return TimeAgreement(len(long), _median(long), len(short), _median(short))
 
 
 def _median(values: Sequence[float]) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from profiles.analysis.schema import KernelUse, RangeSummary, Spread
-from profiles.trace.attribution import Instances, gathered, instances, outside
+from profiles.trace.attribution import RangeInstances, gathered, instances, outside
 from profiles.trace.intervals import coverage
 from profiles.trace.model import Array, Label, Trace, pid_and_tid
 
@@ -34,7 +34,7 @@ def spread(values: Array) -> Spread:
     )
 
 
-def _summary(trace: Trace, parts: Sequence[Instances]) -> RangeSummary:
+def _summary(trace: Trace, parts: Sequence[RangeInstances]) -> RangeSummary:
     """Of one label, or of what is outside of all, a part for each thread."""
     label = parts[0].label or NO_RANGE
     places, bounds = _concatenated([gathered(trace, part) for part in parts])
@@ -68,7 +68,7 @@ def _concatenated(parts: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
     return places, np.concatenate([[0], np.cumsum(sizes)])
 
 
-def kernel_uses(trace: Trace, found: Instances, group: Array) -> Iterator[KernelUse]:
+def kernel_uses(trace: Trace, found: RangeInstances, group: Array) -> Iterator[KernelUse]:
     """Each thread's kernels.
 
     Args:

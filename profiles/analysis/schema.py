@@ -157,7 +157,7 @@ class CaptureCost(Record):
     share: float
 
 
-class Untold(Record):
+class UnmatchedCase(Record):
     """A timed case whose kernels could not be told.
 
     Attributes:
@@ -205,7 +205,7 @@ class KernelMap(Record):
     edges: tuple[str, ...]
 
 
-class Side(Record):
+class ComparedBatch(Record):
     """One company of a counterexample and what is known of its kernels.
 
     Attributes:
@@ -241,8 +241,8 @@ class Explanation(Record):
 
     case: str
     relation: str
-    reference: Side
-    company: Side
+    reference: ComparedBatch
+    company: ComparedBatch
     found: Literal["changed", "nothing visible", "untold"]
     changes: tuple[str, ...]
     basis: str
@@ -356,7 +356,7 @@ class Analysis(Record):
     notes: tuple[str, ...]
     ranges: tuple[RangeSummary, ...]
     cross_check: tuple[CrossCheck, ...] = ()
-    untold: tuple[Untold, ...] = ()
+    untold: tuple[UnmatchedCase, ...] = ()
     capture_costs: tuple[CaptureCost, ...] = ()
     kernel_maps: tuple[KernelMap, ...] = ()
     explanations: tuple[Explanation, ...] = ()

@@ -16,7 +16,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from profiles.trace.attribution import Instances, works
+from profiles.trace.attribution import RangeInstances, works
 from profiles.trace.intervals import coverage
 from profiles.trace.model import Array, Trace
 
@@ -32,7 +32,7 @@ Sequence = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
+class ReplaySegment:
     """What ran in one replay, or between two spins on a stream, gauges left out.
 
     Attributes:
@@ -76,7 +76,7 @@ class FoundCalls:
     cold: Sampled
 
 
-def find_calls(trace: Trace, found: Instances, calls: int, eager: bool) -> FoundCalls | None:
+def find_calls(trace: Trace, found: RangeInstances, calls: int, eager: bool) -> FoundCalls | None:
     """The calls in the ranges of a timed case, None where they cannot be told.
 
     Args:
@@ -98,7 +98,7 @@ def find_calls(trace: Trace, found: Instances, calls: int, eager: bool) -> Found
     return FoundCalls(call, _sampled(trace, of_warm, calls), _sampled(trace, of_cold, 1))
 
 
-def _replays(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[Stretch]:
+def _replays(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[ReplaySegment]:
     """Every graph's replay, by launch."""
     bounds = trace.launches.first
     first, last = np.searchsorted(bounds, [part.start, part.stop])
@@ -110,7 +110,7 @@ def _replays(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[Stretch]:
                 yield _stretch(trace, places[~gauges], places[gauges])
 
 
-def _eager(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[Stretch]:
+def _eager(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[ReplaySegment]:
     """What was launched on a stream between two gauges."""
     places = np.arange(part.start, part.stop)
     places = places[~trace.work.in_graph[places]]
@@ -121,13 +121,13 @@ def _eager(trace: Trace, part: slice, is_gauge: Mask) -> Iterator[Stretch]:
             yield _stretch(trace, places[begin + 1 : end], places[:0])
 
 
-def _stretch(trace: Trace, places: Array, gauges: Array) -> Stretch:
+def _stretch(trace: Trace, places: Array, gauges: Array) -> ReplaySegment:
     gaps = trace.work.start_ns[gauges[1:]] - trace.work.end_ns[gauges[:-1]]
     kernels = tuple(trace.work.kernel[places].tolist())
-    return Stretch(places, kernels, float(np.median(gaps)) if len(gaps) else 0.0)
+    return ReplaySegment(places, kernels, float(np.median(gaps)) if len(gaps) else 0.0)
 
 
-def _warm_form(stretches: list[Stretch], times: int) -> Sequence | None:
+def _warm_form(stretches: list[ReplaySegment], times: int) -> Sequence | None:
     """The form of a warm sample: of those that are one sequence so many times over, the shortest.
 
     A cold one may be that too, but holds the reads of other data besides the calls.
@@ -150,7 +150,7 @@ def _rounds(kernels: Sequence, call: Sequence, unread: int) -> list[tuple[int, i
     return []
 
 
-def _sampled(trace: Trace, found: list[tuple[Stretch, list[tuple[int, int]]]], calls: int) -> Sampled:
+def _sampled(trace: Trace, found: list[tuple[ReplaySegment, list[tuple[int, int]]]], calls: int) -> Sampled:
     """Samples that lie at some places of some stretches."""
     work = trace.work
     samples = [(one, begin, end) for one, places in found for begin, end in places]

@@ -16,7 +16,7 @@ from pathlib import Path
 from profiles.errors import ReportError
 from profiles.installing import pip_install
 
-HIDING_PLACES = (
+NSYS_LOCATIONS = (
     "opt/nvidia/nsight-systems*/*/bin/nsys",
     "opt/nvidia/nsight-systems*/*/target-linux-*/nsys",
     "opt/nvidia/nsight-compute*/*/host/target-linux-*/nsys",
@@ -59,7 +59,7 @@ def find_nsys(root: Path = Path("/")) -> Path:
     in_path = shutil.which("nsys")
     if in_path is not None:
         return Path(in_path)
-    hidden = [path for pattern in HIDING_PLACES for path in root.glob(pattern) if path.is_file()]
+    hidden = [path for pattern in NSYS_LOCATIONS for path in root.glob(pattern) if path.is_file()]
     if not hidden:
         raise ReportError(_ABSENT)
     return max(hidden, key=lambda path: (_numbers(str(path.parent)), str(path)))
@@ -88,7 +88,7 @@ def nsys_version(nsys: Path) -> str:
     return found[1]
 
 
-def nvtx_is_deaf(version: str) -> str:
+def nvtx_incompatibility(version: str) -> str:
     """A warning if the nvtx installed here would record nothing under this nsys; else empty."""
     try:
         nvtx = metadata.version("nvtx")

@@ -18,7 +18,7 @@ from profiles.capture.nsys import (
     has_kernels,
     has_ranges,
     nsys_version,
-    nvtx_is_deaf,
+    nvtx_incompatibility,
     profile_command,
     what_is_missing,
     why_no_report,
@@ -121,7 +121,7 @@ def capture_with_nsys(
     """
     nsys = find_nsys()
     version = nsys_version(nsys)
-    deaf = nvtx_is_deaf(version)
+    deaf = nvtx_incompatibility(version)
     if deaf:
         warn(deaf)
     prepare(out)

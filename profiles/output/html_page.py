@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from html import escape
 from importlib.resources import files
 
-from profiles.analysis.schema import Analysis, Explanation, FamilyDifference, KernelMap, Origin, Side, Told
+from profiles.analysis.schema import Analysis, ComparedBatch, Explanation, FamilyDifference, KernelMap, Origin, Told
 from profiles.output.figures import (
     RANGES_KEY,
     Identity,
@@ -203,7 +203,7 @@ def _explanation(one: Explanation) -> str:
     )
 
 
-def _side(side: Side) -> str:
+def _side(side: ComparedBatch) -> str:
     kernels = escape(call_in_words(side.kernels)) if side.kernels else "not in the report"
     return f"<td>M={side.size} <small>{escape(side.company)}</small><span class='kernel'>{kernels}</span></td>"
 

@@ -174,7 +174,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Company:
+class Batch:
     """One side of a counterexample: its spec, its M, and ``eager`` or ``graph``."""
 
     spec: str
@@ -188,8 +188,8 @@ class Variant:
 
     case: CaseName
     relation: str
-    reference: Company
-    company: Company
+    reference: Batch
+    company: Batch
 
 
 @dataclass(frozen=True)
@@ -273,5 +273,5 @@ def _variant(record: _Verification) -> Variant | None:
     found = next(shown, None)
     if found is None:
         return None
-    sides = (Company(side.spec, side.size, side.launch) for side in (found.reference, found.company))
+    sides = (Batch(side.spec, side.size, side.launch) for side in (found.reference, found.company))
     return Variant(_name(record.case), found.relation, *sides)

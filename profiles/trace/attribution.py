@@ -15,7 +15,7 @@ from profiles.trace.model import Array, Label, Trace
 
 
 @dataclass(frozen=True, eq=False)
-class Instances:
+class RangeInstances:
     """The ranges of one label that launched something, by start; all arrays are ``(n,)``.
 
     Attributes:
@@ -37,7 +37,7 @@ class Instances:
 
 
 @lru_cache(1)
-def instances(trace: Trace) -> tuple[Instances, ...]:
+def instances(trace: Trace) -> tuple[RangeInstances, ...]:
     """For each label, its ranges that launched something, in the order of the trace's labels.
 
     Each part of an analysis asks for them, so those of the last report are kept.
@@ -51,11 +51,11 @@ def instances(trace: Trace) -> tuple[Instances, ...]:
         chosen = by_label[bounds[number] : bounds[number + 1]]
         lengths = trace.ranges.end_ns[chosen] - trace.ranges.start_ns[chosen]
         if len(chosen):
-            found.append(Instances(label, lengths, trace.ranges.thread[chosen], first[chosen], last[chosen]))
+            found.append(RangeInstances(label, lengths, trace.ranges.thread[chosen], first[chosen], last[chosen]))
     return tuple(found)
 
 
-def outside(trace: Trace) -> list[Instances]:
+def outside(trace: Trace) -> list[RangeInstances]:
     """What no range encloses, for each thread: every launch is an instance of its own."""
     first, last = _launches_within(trace)
     steps = np.zeros(len(trace.launches) + 1, dtype=np.int64)
@@ -64,7 +64,7 @@ def outside(trace: Trace) -> list[Instances]:
     alone = np.flatnonzero(np.cumsum(steps)[:-1] == 0)
     threads = trace.launches.thread[alone]
     return [
-        Instances(None, np.zeros(len(places), dtype=np.int64), trace.launches.thread[places], places, places + 1)
+        RangeInstances(None, np.zeros(len(places), dtype=np.int64), trace.launches.thread[places], places, places + 1)
         for thread in np.unique(threads)
         for places in [alone[threads == thread]]
     ]
@@ -84,14 +84,14 @@ def _launches_within(trace: Trace) -> tuple[Array, Array]:
     return first, np.maximum(first, last)
 
 
-def works(trace: Trace, found: Instances) -> Iterator[slice]:
+def works(trace: Trace, found: RangeInstances) -> Iterator[slice]:
     """The work of each instance, as places in the trace's."""
     bounds = trace.launches.first
     for first, last in zip(bounds[found.first], bounds[found.last], strict=True):
         yield slice(int(first), int(last))
 
 
-def gathered(trace: Trace, found: Instances) -> tuple[Array, Array]:
+def gathered(trace: Trace, found: RangeInstances) -> tuple[Array, Array]:
     """Places of all work, instance after instance, ``(n,)``, and where each instance begins, ``(instances + 1,)``."""
     begins, ends = trace.launches.first[found.first], trace.launches.first[found.last]
     bounds = np.concatenate([[0], np.cumsum(ends - begins)])

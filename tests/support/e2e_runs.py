@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from e2e.checkpoints.resolve import cache_directory, checkpoint
-from e2e.records import FORMAT, Alone, AnyRecord, Started, Trial, read_ledger
+from e2e.records import FORMAT, AnyRecord, SoloAnswers, Started, Trial, read_state
 from e2e.report.speeds import verdicts
 from e2e.report.verdict import ArmVerdict
 from e2e.run.processes import engine_process
@@ -55,7 +55,7 @@ class Done:
 
     @property
     def verdicts(self) -> dict[ArmName, ArmVerdict]:
-        return verdicts(read_ledger(self.records), FORMAT.read_manifest(self.path).asked)
+        return verdicts(read_state(self.records), FORMAT.read_manifest(self.path).asked)
 
     @property
     def records(self) -> list[AnyRecord]:
@@ -67,7 +67,7 @@ def diverged(done: Done, arm: ArmName) -> bool:
 
     An engine's default kernels add as the processor's libraries do, in a batch otherwise or not.
     """
-    (alone,) = [one for one in done.records if isinstance(one, Alone) and one.arm == arm]
+    (alone,) = [one for one in done.records if isinstance(one, SoloAnswers) and one.arm == arm]
     trials = [one for one in done.records if isinstance(one, Trial) and one.arm == arm]
     own = alone.answers[: len(alone.answers) // 2]
     for answer in (*alone.answers, *(answer for trial in trials for answer in trial.answers)):
@@ -126,7 +126,7 @@ def prompts_are_watched(done: Done) -> None:
     for record in done.records:
         if isinstance(record, Started):
             lengths = [len(needle) - 1 for needle in record.needles]
-        elif isinstance(record, Alone):
+        elif isinstance(record, SoloAnswers):
             assert [len(answer.prompt) for answer in record.answers] == 2 * lengths
         elif isinstance(record, Trial):
             wanted = lengths if record.trial == STAGGERED else [0] * len(lengths)

@@ -8,8 +8,8 @@ from typing import Any
 from kernels_bench.records.cases import Case, Device, Precision, Shape
 from kernels_bench.records.results import (
     Accuracy,
+    BatchRef,
     Ceiling,
-    CompanyRef,
     Counterexample,
     RelationResult,
     Samples,
@@ -30,8 +30,8 @@ def case(arm: str = "torch", operator: str = "mm", shape: Shape = O_PROJ, dtype:
     return Case(arm=arm, operator=operator, shape=shape, precision=Precision.parse(dtype))
 
 
-def company(m: int, spec: str = "", launch: str = "eager") -> CompanyRef:
-    return CompanyRef.model_validate({"spec": spec or f"first:{m}", "size": m, "launch": launch, "position": 0})
+def company(m: int, spec: str = "", launch: str = "eager") -> BatchRef:
+    return BatchRef.model_validate({"spec": spec or f"first:{m}", "size": m, "launch": launch, "position": 0})
 
 
 def counterexample(m: int = 1, relation: str = "batch_size", **changes: Any) -> Counterexample:

@@ -11,7 +11,7 @@ from kernels_bench.records.manifest import (
 )
 from kernels_bench.records.results import (
     Accuracy,
-    CompanyRef,
+    BatchRef,
     Counterexample,
     RelationResult,
     Samples,
@@ -33,8 +33,8 @@ CASE = Case(
 def counterexample(expected: float, got: float) -> Counterexample:
     return Counterexample(
         relation="neighbour_content",
-        reference=CompanyRef(spec="first:512", size=512, launch="eager", position=3),
-        company=CompanyRef(spec="nan:16:1", size=16, launch="graph", position=5),
+        reference=BatchRef(spec="first:512", size=512, launch="eager", position=3),
+        company=BatchRef(spec="nan:16:1", size=16, launch="graph", position=5),
         row=3,
         output=0,
         index=17,

@@ -99,7 +99,7 @@ class Runner:
             digest_sizes=sweep.digested,
             asked=sweep.asked,
             order_s=self._order_s,
-            memory=operators()[case.operator].held(case.shape, case.precision, sweep.universe),
+            memory=operators()[case.operator].verification_bytes(case.shape, case.precision, sweep.universe),
         )
 
     @property

@@ -28,7 +28,7 @@ def _bell(bits: torch.Tensor) -> torch.Tensor:
     return total.sub_(2 * 0xFFFF).to(torch.float32).mul_(2.0**-15)
 
 
-def bell(seed: int, stream: str, first: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
+def bell_shaped(seed: int, stream: str, first: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """Bell-shaped fp32 numbers of shape (rows, columns), the same bits on every device."""
     return _bell(hashed(seed, stream, first, rows, columns, device))
 
@@ -96,7 +96,7 @@ def paired(seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, 
     half = columns // 2
     scale = 2.0 ** -round(torch.tensor(float(columns)).log2().item() / 2)
     for start, stop in _spans(rows, columns):
-        values = bell(seed, stream, start, stop - start, columns, device).mul_(scale)
+        values = bell_shaped(seed, stream, start, stop - start, columns, device).mul_(scale)
         values[:, half : 2 * half] = values[:, :half]
         table[start:stop] = values
     return table

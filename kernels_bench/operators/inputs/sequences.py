@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kernels_bench.device.host_to_device import on_device
+from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.rows import bell_at, hostile_rows
 from kernels_bench.records.cases import Shape
-from kernels_bench.relations.batch import HOSTILE, STRANGER, Company, Ids, Lines
+from kernels_bench.relations.batch import HOSTILE, LONG_NEIGHBOUR, Batch, Ids, ResultRows
 
 Mode = Literal["decode", "prefill", "mixed"]
 
@@ -103,7 +103,7 @@ def census(mode: Mode, shape: Shape, count: int, length: int | None = None) -> C
     ordinary = lengths[(of_kind * step + kind * 3 + 3) % len(lengths)]
     kv = np.concatenate([ordinary, np.full(len(HOSTILE), min(_HOSTILE_LENGTH, lengths[-1])), lengths[-1:]])
     start = starts(mode, kv)
-    start[count + STRANGER] = 0
+    start[count + LONG_NEIGHBOUR] = 0
     return Census(kv, start, shape.page or 1)
 
 
@@ -124,16 +124,16 @@ class Entries:
     compared: np.ndarray[Any, np.dtype[np.bool_]]
 
     @cached_property
-    def lines(self) -> Lines:
+    def lines(self) -> ResultRows:
         """Every query of every entry."""
         counts = self.stop - self.start
         first = np.repeat(self.start - np.concatenate([[0], np.cumsum(counts)[:-1]]), counts)
         ids = np.repeat(self.row, counts) * TOKENS + first + np.arange(int(counts.sum()))
-        return Lines(ids, np.repeat(self.compared, counts).nonzero()[0])
+        return ResultRows(ids, np.repeat(self.compared, counts).nonzero()[0])
 
 
 @lru_cache(KEPT)
-def entries(mode: Mode, company: Company, shape: Shape, count: int, length: int | None = None) -> Entries:
+def entries(mode: Mode, company: Batch, shape: Shape, count: int, length: int | None = None) -> Entries:
     """How a company's sequences are served."""
     known, serving = census(mode, shape, count, length), company.serving
     compared = np.isin(np.arange(company.size), company.compared)
@@ -191,7 +191,7 @@ def tokens_of(start: Ids, stop: Ids, width: int, device: torch.device) -> Iterat
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - start, counts)
     for first in range(0, len(row), step):
         part = slice(first, min(len(row), first + step))
-        yield Tokens(part, on_device(row[part], device), on_device(place[part], device), int(row[part][-1]))
+        yield Tokens(part, copy_to_device(row[part], device), copy_to_device(place[part], device), int(row[part][-1]))
 
 
 def queries_of(seed: int, tokens: Tokens, width: int) -> torch.Tensor:

@@ -19,7 +19,7 @@ def _shift_xor(z: torch.Tensor, shift: int) -> torch.Tensor:
     return z.bitwise_xor_((z >> shift).bitwise_and_((1 << (64 - shift)) - 1))
 
 
-def mix(z: torch.Tensor) -> torch.Tensor:
+def splitmix64_mix(z: torch.Tensor) -> torch.Tensor:
     """SplitMix64's finaliser over an int64 tensor, in place."""
     _shift_xor(z, 30).mul_(_signed(_MIX_1))
     _shift_xor(z, 27).mul_(_signed(_MIX_2))
@@ -36,4 +36,4 @@ def hashed_at(seed: int, stream: str, rows: torch.Tensor, columns: int) -> torch
     key = _signed(seed * _MIX_1 + zlib.crc32(stream.encode()) * _MIX_2)
     row = rows.mul(_signed(_GOLDEN)).add_(key)
     column = torch.arange(columns, device=rows.device, dtype=torch.int64).mul_(_signed(_MIX_1))
-    return mix(mix(row)[:, None] + column[None, :])
+    return splitmix64_mix(splitmix64_mix(row)[:, None] + column[None, :])

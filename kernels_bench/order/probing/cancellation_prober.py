@@ -11,14 +11,14 @@ import numpy as np
 import torch
 
 from kernels_bench.arms import Unsupported
-from kernels_bench.device.host_to_device import on_device
+from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.order.probing.columns import confirm_layout, read_layout
-from kernels_bench.order.probing.prepared_questions import FRESH, Posed, pieces
-from kernels_bench.order.probing.prober import MOST_COLUMNS, Asker, Units
+from kernels_bench.order.probing.prepared_questions import FRESH, PreparedQuestions, pieces
+from kernels_bench.order.probing.prober import MOST_COLUMNS, Prober, Units
 from kernels_bench.order.probing.random_checks import check, fresh_probes
 from kernels_bench.order.reconstruct.cancellation import Inconsistent, RowsDiffer
 from kernels_bench.order.reconstruct.certificate import Questions, certificate, meeting_sizes
-from kernels_bench.order.trees.by_column import Layout
+from kernels_bench.order.trees.by_column import ColumnOrders
 from kernels_bench.order.trees.tree import Ints
 
 
@@ -54,7 +54,7 @@ COUNTED = {"fp32": 1 << 24, "fp16": 1 << 10, "bf16": 1 << 8}
 """Units that a result of each dtype counts exactly."""
 
 
-class Prober(Asker):
+class CancellationProber(Prober):
     """Asks one kernel at one number of rows, each of whose columns is a sum of terms of either sign.
 
     Questions are made on the device, and nothing is waited for before all launches of a call are on their way.
@@ -95,7 +95,7 @@ class Prober(Asker):
     def within(self, columns: Ints) -> Iterator[None]:
         """Ask in some columns only."""
         before = self.columns, self._place
-        self.columns, self._place = columns, on_device(columns, self.device)
+        self.columns, self._place = columns, copy_to_device(columns, self.device)
         try:
             yield
         finally:
@@ -123,7 +123,7 @@ class Prober(Asker):
             RowsDiffer: see `left`.
             Inconsistent: see `left`.
         """
-        huge, minus, there = (on_device(array, self.device) for array in (first, second, units))
+        huge, minus, there = (copy_to_device(array, self.device) for array in (first, second, units))
         return self._asked(_Pairs(huge, minus, huge == minus), lambda chosen: there[chosen])
 
     def each(self, first: Ints, second: Ints) -> Ints:
@@ -135,7 +135,7 @@ class Prober(Asker):
         count, width = len(pairs.huge), len(self.columns)
         # No question is asked in the same column at every M: their orders could differ.
         order = self.draw.permutation(count) if drawn else np.arange(count)
-        numbers = on_device(order, self.device)
+        numbers = copy_to_device(order, self.device)
         told: list[Ints] = []
         answers: list[_Answer] = []
         begin = 0
@@ -196,43 +196,45 @@ class Prober(Asker):
         told: Ints = whole.astype(np.int64)
         return told
 
-    def revealed(self, seed: int) -> Layout:
+    def revealed(self, seed: int) -> ColumnOrders:
         """See `read_layout`."""
         return read_layout(self, seed)
 
-    def confirmed(self, known: Layout) -> bool:
+    def confirmed(self, known: ColumnOrders) -> bool:
         """See `confirm_layout`."""
         return confirm_layout(known, self) is None
 
-    def check(self, layout: Layout, seed: int) -> None:
+    def check(self, layout: ColumnOrders, seed: int) -> None:
         """See `kernels_bench.order.probing.random_checks.check`, for each part of the columns."""
         for part in layout.parts:
             with self.within(part.columns if len(layout.parts) > 1 else self.columns):
                 check(self, part.tree, seed)
 
-    def posed(self, known: Layout, seed: int) -> Iterator[Posed]:
-        """See `Asker.posed`."""
+    def posed(self, known: ColumnOrders, seed: int) -> Iterator[PreparedQuestions]:
+        """See `Prober.posed`."""
         (part,) = known.parts
         fresh = fresh_probes(self, part.tree, seed)
-        first, second, units = (on_device(array, self.device) for array in (fresh.first, fresh.second, fresh.units))
+        first, second, units = (
+            copy_to_device(array, self.device) for array in (fresh.first, fresh.second, fresh.units)
+        )
         for _ in range(FRESH):
             yield self._foretold(_Pairs(first, second, first == second), units, fresh.expected)
         asked, expected = certificate(part.tree, self.counted)
         there = _on_device(asked, self.device)
         for numbers in pieces(len(asked), self.terms, self.dtype.itemsize, seed):
-            chosen = on_device(numbers, self.device)
+            chosen = copy_to_device(numbers, self.device)
             pairs = _Pairs(there.first[chosen], there.second[chosen], None)
             yield self._foretold(pairs, _units(there, chosen), expected[numbers])
 
-    def certified_by(self, known: Layout) -> int:
-        """See `Asker.certified_by`."""
+    def certified_by(self, known: ColumnOrders) -> int:
+        """See `Prober.certified_by`."""
         (part,) = known.parts
         return len(certificate(part.tree, self.counted)[0])
 
-    def _foretold(self, pairs: _Pairs, units: torch.Tensor, expected: Ints) -> Posed:
+    def _foretold(self, pairs: _Pairs, units: torch.Tensor, expected: Ints) -> PreparedQuestions:
         terms, exact = self._terms(pairs, units), self.operator.sums_are_exact
-        answers = on_device(expected * self._scale.unit, self.device)
-        return Posed(terms, answers, 0.0 if exact else _MOST_OFF * self._scale.unit)
+        answers = copy_to_device(expected * self._scale.unit, self.device)
+        return PreparedQuestions(terms, answers, 0.0 if exact else _MOST_OFF * self._scale.unit)
 
 
 _MOST_OFF = 0.25
@@ -275,8 +277,10 @@ class _There:
 
 
 def _on_device(asked: Questions, device: torch.device) -> _There:
-    place, among, but = (on_device(array.astype(np.int32), device) for array in (asked.place, asked.among, asked.but))
-    first, second = (on_device(array, device) for array in (asked.first, asked.second))
+    place, among, but = (
+        copy_to_device(array.astype(np.int32), device) for array in (asked.place, asked.among, asked.but)
+    )
+    first, second = (copy_to_device(array, device) for array in (asked.first, asked.second))
     return _There(place, first, second, among, but)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from kernels_bench.order.probing.prober import CancellationQuestions
 from kernels_bench.order.reconstruct.cancellation import Inconsistent, OutOfTime, RowsDiffer, reveal
 from kernels_bench.order.reconstruct.certificate import confirm
-from kernels_bench.order.trees.by_column import Layout, Part
+from kernels_bench.order.trees.by_column import ColumnGroup, ColumnOrders
 from kernels_bench.order.trees.tree import Ints, Mismatch, Tree
 
 MOST_PARTS = 16
@@ -17,28 +17,28 @@ edge, and on a CPU one for every alignment of a column."""
 _PROBED, _SCREENS = 8, 24
 
 
-def read_layout(prober: CancellationQuestions, seed: int) -> Layout:
+def read_layout(prober: CancellationQuestions, seed: int) -> ColumnOrders:
     """Read out every column's order: as one, or where the answers contradict each other, in parts.
 
     Raises:
         Inconsistent: no few trees give these answers.
     """
     try:
-        return Layout((Part(prober.columns, _revealed(prober, seed)),))
+        return ColumnOrders((ColumnGroup(prober.columns, _revealed(prober, seed)),))
     except Inconsistent as reason:
         if isinstance(reason, (OutOfTime, RowsDiffer)) or len(prober.columns) < 2:
             raise
         parts = _parts(prober, seed, reason)
-    return Layout(tuple(parts))
+    return ColumnOrders(tuple(parts))
 
 
 def _revealed(prober: CancellationQuestions, seed: int) -> Tree:
     return reveal(prober.terms, prober.left, prober.counted, prober.width, seed)
 
 
-def _parts(prober: CancellationQuestions, seed: int, reason: Inconsistent) -> list[Part]:
+def _parts(prober: CancellationQuestions, seed: int, reason: Inconsistent) -> list[ColumnGroup]:
     """Read the order of the first columns, find all that have it, and go on with the others."""
-    parts: list[Part] = []
+    parts: list[ColumnGroup] = []
     left = prober.columns
     while len(left):
         if len(parts) == MOST_PARTS:
@@ -48,7 +48,7 @@ def _parts(prober: CancellationQuestions, seed: int, reason: Inconsistent) -> li
             agrees = _screen(prober, tree, seed)
         if not agrees[0]:
             raise reason
-        parts.append(Part(left[agrees], tree))
+        parts.append(ColumnGroup(left[agrees], tree))
         left = left[~agrees]
     if len(parts) < 2:
         raise reason
@@ -80,7 +80,7 @@ def _screen(prober: CancellationQuestions, tree: Tree, seed: int) -> np.ndarray[
     return agrees
 
 
-def confirm_layout(known: Layout, prober: CancellationQuestions) -> Mismatch | None:
+def confirm_layout(known: ColumnOrders, prober: CancellationQuestions) -> Mismatch | None:
     """Whether all columns add in the orders that are known; None if they do."""
     if len(known.parts) == 1:
         return confirm(known.parts[0].tree, prober.left, prober.counted)

@@ -18,7 +18,7 @@ FRESH = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Posed:
+class PreparedQuestions:
     """Some questions, and what one order answers.
 
     Attributes:

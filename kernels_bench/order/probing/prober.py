@@ -15,10 +15,10 @@ import torch
 from kernels_bench.arms import Unsupported
 from kernels_bench.operators import Operator, RowTensors
 from kernels_bench.order.probing.launches import EAGER, REPLAYED_FASTER, launched_in_turn
-from kernels_bench.order.probing.prepared_questions import Posed
+from kernels_bench.order.probing.prepared_questions import PreparedQuestions
 from kernels_bench.order.reconstruct.cancellation import OutOfTime
 from kernels_bench.order.reconstruct.certificate import Left
-from kernels_bench.order.trees.by_column import Layout
+from kernels_bench.order.trees.by_column import ColumnOrders
 from kernels_bench.order.trees.tree import Ints
 from kernels_bench.records.cases import Precision, Shape
 
@@ -64,7 +64,7 @@ class CancellationQuestions(Protocol):
         """Sizes of the nodes in which pairs of terms meet, one pair in each of the columns."""
 
 
-class Asker(ABC):
+class Prober(ABC):
     """Asks one kernel at one number of rows.
 
     Args:
@@ -103,10 +103,10 @@ class Asker(ABC):
         device: torch.device,
         seed: int = 0,
     ) -> None:
-        self.operator, self.m, self.terms, self.device = operator, m, operator.terms_of(shape), device
+        self.operator, self.m, self.terms, self.device = operator, m, operator.probe_terms(shape), device
         self.input, self.output, self.dtype = precision.input, precision.output, precision.torch_input
         self.launches = 0
-        self.sums = operator.sums_of(shape, m)
+        self.sums = operator.probe_sum_count(shape, m)
         self.draw = np.random.default_rng([seed, m])
         self._shape, self._launch = shape, launch
         self._deadline = math.inf
@@ -140,16 +140,16 @@ class Asker(ABC):
             OutOfTime: time is over.
         """
         self._see_time()
-        rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, self.m)
+        rows, weights = self.operator.probe_inputs(terms.to(self.dtype), self._shape, self.m)
         outputs = self._launch(rows, weights)
         self.launches += 1
-        return self.operator.added(outputs, self._shape, self.m)
+        return self.operator.probe_sums(outputs, self._shape, self.m)
 
     def _see_time(self) -> None:
         if time.monotonic() > self._deadline:
             raise OutOfTime
 
-    def gives(self, posed: Posed) -> torch.Tensor:
+    def gives(self, posed: PreparedQuestions) -> torch.Tensor:
         """Whether every row answers as is foretold, in columns drawn anew: one boolean, on the device.
 
         Raises:
@@ -172,10 +172,10 @@ class Asker(ABC):
 
     def _launched_by_row(self, terms: torch.Tensor) -> torch.Tensor:
         """Sums of terms (launches * M, K), M of them a launch: inputs are made, and results read, for all at once."""
-        rows, weights = self.operator.adding(terms.to(self.dtype), self._shape, len(terms))
+        rows, weights = self.operator.probe_inputs(terms.to(self.dtype), self._shape, len(terms))
         outputs = launched_in_turn(lambda given: self._launch(given, weights), rows, self.m, self._see_time)
         self.launches += len(terms) // self.m
-        return self.operator.added(outputs, self._shape, len(terms))
+        return self.operator.probe_sums(outputs, self._shape, len(terms))
 
     def effort(self, questions: int) -> float:
         """Launches that so many posed questions take, each as long as one by itself, about."""
@@ -187,7 +187,7 @@ class Asker(ABC):
         return -(-questions // min(self.sums, MOST_COLUMNS))
 
     @abstractmethod
-    def posed(self, known: Layout, seed: int) -> Iterator[Posed]:
+    def posed(self, known: ColumnOrders, seed: int) -> Iterator[PreparedQuestions]:
         """Questions that one order alone answers as foretold: `FRESH` random pieces, and then its certificate.
 
         Raises:
@@ -195,14 +195,14 @@ class Asker(ABC):
         """
 
     @abstractmethod
-    def certified_by(self, known: Layout) -> int:
+    def certified_by(self, known: ColumnOrders) -> int:
         """How many questions its certificate has.
 
         Raises:
             ValueError: see `posed`.
         """
 
-    def read(self, seed: int) -> Layout:
+    def read(self, seed: int) -> ColumnOrders:
         """Every column's order, which fresh random probes are foretold by.
 
         Raises:
@@ -212,7 +212,7 @@ class Asker(ABC):
         self.check(found, seed)
         return found
 
-    def has(self, known: Layout, seed: int) -> bool:
+    def has(self, known: ColumnOrders, seed: int) -> bool:
         """Whether the order is a known one, which a certificate proves.
 
         Raises:
@@ -224,7 +224,7 @@ class Asker(ABC):
         return True
 
     @abstractmethod
-    def revealed(self, seed: int) -> Layout:
+    def revealed(self, seed: int) -> ColumnOrders:
         """Every column's order, read out.
 
         Raises:
@@ -232,11 +232,11 @@ class Asker(ABC):
         """
 
     @abstractmethod
-    def confirmed(self, known: Layout) -> bool:
+    def confirmed(self, known: ColumnOrders) -> bool:
         """Whether the order is a known one, by its certificate."""
 
     @abstractmethod
-    def check(self, layout: Layout, seed: int) -> None:
+    def check(self, layout: ColumnOrders, seed: int) -> None:
         """Predict what fresh random probes give.
 
         Raises:

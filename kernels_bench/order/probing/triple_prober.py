@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 
 from kernels_bench.arms import Unsupported
-from kernels_bench.device.host_to_device import on_device
-from kernels_bench.order.probing.prepared_questions import FRESH, Posed, pieces
-from kernels_bench.order.probing.prober import Asker
+from kernels_bench.device.host_to_device import copy_to_device
+from kernels_bench.order.probing.prepared_questions import FRESH, PreparedQuestions, pieces
+from kernels_bench.order.probing.prober import Prober
 from kernels_bench.order.reconstruct.cancellation import Inconsistent
 from kernels_bench.order.reconstruct.triples import confirm_triples, meets_first, reveal_triples, triples_certificate
-from kernels_bench.order.trees.by_column import Layout, uniform
+from kernels_bench.order.trees.by_column import ColumnOrders, uniform
 from kernels_bench.order.trees.tree import Ints
 
 SMALL = 0.75 * 2.0**-24
@@ -26,7 +26,7 @@ _RANDOM = 128
 Triples = tuple[Ints, Ints, Ints]
 
 
-class TripleProber(Asker):
+class TripleProber(Prober):
     """Asks one row operator at one number of rows; a row is a sum of terms that are all positive.
 
     Raises:
@@ -38,16 +38,16 @@ class TripleProber(Asker):
         if self.output not in self.operator.readable:
             raise Unsupported(f"a result in {self.output} does not show the order of {self.operator.name}")
 
-    def revealed(self, seed: int) -> Layout:
+    def revealed(self, seed: int) -> ColumnOrders:
         """The tree, as every row has it."""
         return uniform(reveal_triples(self.terms, self.ask, seed), self.sums)
 
-    def confirmed(self, known: Layout) -> bool:
+    def confirmed(self, known: ColumnOrders) -> bool:
         """See `confirm_triples`."""
         (part,) = known.parts
         return confirm_triples(part.tree, self.ask) is None
 
-    def check(self, layout: Layout, seed: int) -> None:
+    def check(self, layout: ColumnOrders, seed: int) -> None:
         """Predict what random triples give, twice over."""
         (part,) = layout.parts
         triples = _random_triples(self.terms, seed)
@@ -57,8 +57,8 @@ class TripleProber(Asker):
         if (again[0] != meets_first(part.tree, *triples)).any():
             raise Inconsistent("its order depends on its data: a random triple is not as the tree has it")
 
-    def posed(self, known: Layout, seed: int) -> Iterator[Posed]:
-        """See `Asker.posed`."""
+    def posed(self, known: ColumnOrders, seed: int) -> Iterator[PreparedQuestions]:
+        """See `Prober.posed`."""
         (part,) = known.parts
         triples = _random_triples(self.terms, seed)
         for _ in range(FRESH):
@@ -69,13 +69,13 @@ class TripleProber(Asker):
             first, second, third = (terms[chosen] for terms in certificate)
             yield self._foretold((first, second, third), held[chosen])
 
-    def certified_by(self, known: Layout) -> int:
-        """See `Asker.certified_by`."""
+    def certified_by(self, known: ColumnOrders) -> int:
+        """See `Prober.certified_by`."""
         (part,) = known.parts
         return len(triples_certificate(part.tree)[0])
 
-    def _foretold(self, triples: Triples, answers: NDArray[np.bool_]) -> Posed:
-        return Posed(self._terms(triples), on_device(answers, self.device))
+    def _foretold(self, triples: Triples, answers: NDArray[np.bool_]) -> PreparedQuestions:
+        return PreparedQuestions(self._terms(triples), copy_to_device(answers, self.device))
 
     def ask(self, first: Ints, second: Ints, third: Ints) -> NDArray[np.bool_]:
         """See `kernels_bench.order.reconstruct.triples.AskTriples`."""
@@ -92,7 +92,7 @@ class TripleProber(Asker):
 
     def _terms(self, triples: Triples) -> torch.Tensor:
         """A triple each in rows of zeros."""
-        first, second, third = on_device(np.stack(triples), self.device)
+        first, second, third = copy_to_device(np.stack(triples), self.device)
         terms = torch.zeros(len(first), self.terms, device=self.device)
         rows = torch.arange(len(first), device=self.device)
         for chosen, value in ((second, SMALL), (third, SMALL), (first, 1.0)):

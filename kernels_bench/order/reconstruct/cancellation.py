@@ -50,7 +50,7 @@ class _Spine:
     joins: list[_Group]
 
 
-class _Reading:
+class _TreeInference:
     """Trees are read by splitting groups of terms at one of them, all groups side by side."""
 
     def __init__(self, terms: int, seed: int) -> None:
@@ -133,7 +133,7 @@ def reveal(terms: int, left: Left, most: int, width: int, seed: int = 0) -> Tree
     Raises:
         Inconsistent: the answers are no tree's.
     """
-    reading = _Reading(terms, seed)
+    reading = _TreeInference(terms, seed)
     while reading.split():
         asked = reading.questions(width)
         first = np.concatenate([np.full(len(others), pivot) for pivot, others in asked])

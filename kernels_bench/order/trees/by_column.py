@@ -12,7 +12,7 @@ from kernels_bench.order.trees.tree import Ints, Mismatch, Tree
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class ColumnGroup:
     """Columns that add in one order.
 
     Attributes:
@@ -25,14 +25,14 @@ class Part:
 
 
 @dataclass(frozen=True, eq=False)
-class Layout:
+class ColumnOrders:
     """Every column's order.
 
     Attributes:
         parts: columns by order; of the first column's first.
     """
 
-    parts: tuple[Part, ...]
+    parts: tuple[ColumnGroup, ...]
 
     @property
     def digest(self) -> str:
@@ -50,12 +50,12 @@ class Layout:
         return "; ".join(f"{_columns(part.columns)}: {sentence(part.tree)}" for part in self.parts)
 
 
-def uniform(tree: Tree, columns: int) -> Layout:
+def uniform(tree: Tree, columns: int) -> ColumnOrders:
     """One order for all columns."""
-    return Layout((Part(np.arange(columns), tree),))
+    return ColumnOrders((ColumnGroup(np.arange(columns), tree),))
 
 
-def difference(known: Layout, found: Layout) -> str:
+def difference(known: ColumnOrders, found: ColumnOrders) -> str:
     """Two terms that do not meet in the same sum in two layouts that differ, in words."""
     for part in known.parts:
         for other in found.parts:

@@ -16,7 +16,7 @@ def usual_orders(operator: Operator, case: Case) -> tuple[Tree, ...]:
     """What may well be the order of a case; nothing of operators that are no matrix products."""
     if operator.sums_are_rows or not operator.signed:
         return ()
-    return (usual_order(operator.terms_of(case.shape), AT_ONCE[case.precision.input]),)
+    return (usual_order(operator.probe_terms(case.shape), AT_ONCE[case.precision.input]),)
 
 
 @lru_cache(16)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isfinite
 
 from kernels_bench.records.cases import at_token
-from kernels_bench.records.results import CompanyRef, Counterexample, Order, RelationResult
+from kernels_bench.records.results import BatchRef, Counterexample, Order, RelationResult
 
 MOST_ULP = 4096
 """Of more ULPs the number tells little but that zero is near."""
@@ -42,7 +42,7 @@ def _between(found: Counterexample) -> str:
     return f"at {_place(here)} vs {_place(there)}"
 
 
-def _place(company: CompanyRef) -> str:
+def _place(company: BatchRef) -> str:
     # ``first:M`` is what anybody expects of M rows; the others are told apart by words or by their specs.
     kind, _, *arguments = company.spec.split(":")
     if kind == "first":

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from profiles.analysis.batch_calls import Asked
-from profiles.analysis.schema import Explanation, KernelMap, MapEntry, Side
-from profiles.run_files.kernels_bench_run import Company, Run, Variant
+from profiles.analysis.schema import ComparedBatch, Explanation, KernelMap, MapEntry
+from profiles.run_files.kernels_bench_run import Batch, Run, Variant
 from profiles.trace.kernel_names import changes
 from profiles.trace.model import Kernel
 
@@ -52,13 +52,15 @@ def _explanation(
     )
 
 
-def _own_side(company: Company, kernels: tuple[Kernel, ...]) -> Side:
-    return Side(company=company.spec, size=company.size, launch=company.launch, own=True, timed="", kernels=kernels)
+def _own_side(company: Batch, kernels: tuple[Kernel, ...]) -> ComparedBatch:
+    return ComparedBatch(
+        company=company.spec, size=company.size, launch=company.launch, own=True, timed="", kernels=kernels
+    )
 
 
-def _side(company: Company, entries: Sequence[MapEntry]) -> Side:
+def _side(company: Batch, entries: Sequence[MapEntry]) -> ComparedBatch:
     entry = min(entries, key=lambda one: (abs(math.log(one.m / company.size)), one.m), default=None)
-    return Side(
+    return ComparedBatch(
         company=company.spec,
         size=company.size,
         launch=company.launch,
@@ -68,19 +70,21 @@ def _side(company: Company, entries: Sequence[MapEntry]) -> Side:
     )
 
 
-def _judged(reference: Side, company: Side) -> tuple[Literal["changed", "nothing visible", "untold"], tuple[str, ...]]:
+def _judged(
+    reference: ComparedBatch, company: ComparedBatch
+) -> tuple[Literal["changed", "nothing visible", "untold"], tuple[str, ...]]:
     if not (reference.own or (reference.timed and company.timed)) or _undecided(reference, company):
         return "untold", ()
     found = changes(reference.kernels, company.kernels)
     return ("changed" if found else "nothing visible"), found
 
 
-def _undecided(reference: Side, company: Side) -> bool:
+def _undecided(reference: ComparedBatch, company: ComparedBatch) -> bool:
     """Whether one timed call stands for companies of two sizes."""
     return not reference.own and reference.size != company.size and reference.timed == company.timed
 
 
-def _basis(reference: Side, company: Side) -> str:
+def _basis(reference: ComparedBatch, company: ComparedBatch) -> str:
     """Which kernels were compared."""
     if reference.own:
         return "what ran for the two companies themselves"
@@ -95,7 +99,7 @@ def _basis(reference: Side, company: Side) -> str:
     return "; ".join(dict.fromkeys(sides))
 
 
-def _stands_for(side: Side) -> str:
+def _stands_for(side: ComparedBatch) -> str:
     timed = int(side.timed.split("x")[0])
     if timed == side.size:
         return f"M={side.size} as timed"

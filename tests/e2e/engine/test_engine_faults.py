@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from e2e.records import FORMAT, Lost, Started, Trial
+from e2e.records import FORMAT, ArmLost, Started, Trial
 from e2e.workload.options import Options
 from support.e2e_runs import (
     NEEDS_ENGINE,
@@ -51,7 +51,7 @@ def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> 
     engine.send_signal(signal.SIGKILL)
     done = finish(process, path)
     assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    (lost,) = [r for r in done.records if isinstance(r, ArmLost)]
     assert "killed by SIGKILL" in lost.reason
     assert "baseline failed" in done.out
     kept = trials()
@@ -84,7 +84,7 @@ def test_an_engine_that_hangs_costs_its_arm_and_the_next_one_runs(
     engines["baseline"].send_signal(signal.SIGSTOP)
     done = finish(process, path)
     assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    (lost,) = [r for r in done.records if isinstance(r, ArmLost)]
     assert (lost.arm, lost.status) == ("baseline", "failed")
     assert "no answer within 20 s" in lost.reason
     assert [r.arm for r in done.records if isinstance(r, Trial)] == ["serial"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from e2e.engine.error_causes import ServerError, cause, last_error, last_words
+from e2e.engine.error_causes import ServerError, last_error, last_words, root_cause
 
 CORE = "(EngineCore pid=10111) ERROR 11-23 08:58:29 [core.py:1510] "
 ASKED = "Traceback (most recent call last):\nRuntimeError: Engine core initialization failed. See root cause above. "
@@ -37,13 +37,13 @@ def test_who_only_points_elsewhere_is_passed_over() -> None:
     )
     found = "ValueError: Available memory on node 0 (16.85/18.84 GiB) is less than requested."
     assert last_words(printed) == found
-    assert cause(RuntimeError("Engine core initialization failed. See root cause above."), printed) == found
-    assert cause(RuntimeError("another one"), printed) == "RuntimeError: another one"
+    assert root_cause(RuntimeError("Engine core initialization failed. See root cause above."), printed) == found
+    assert root_cause(RuntimeError("another one"), printed) == "RuntimeError: another one"
 
 
 def test_an_error_that_points_where_nothing_is_keeps_its_own_words() -> None:
     error = RuntimeError("Engine core initialization failed. See root cause above.")
-    assert cause(error, ASKED) == f"RuntimeError: {error}"
+    assert root_cause(error, ASKED) == f"RuntimeError: {error}"
 
 
 VALIDATION = """1 validation error for ModelConfig
@@ -57,7 +57,7 @@ class ValidationError(ValueError):
 
 def test_of_a_refused_configuration_the_reason_is_told_not_the_count() -> None:
     found = "ValidationError: User-specified max_model_len (100000) is greater than 8192."
-    assert cause(ValidationError(VALIDATION), "") == found
+    assert root_cause(ValidationError(VALIDATION), "") == found
     assert last_error(f"pydantic_core._pydantic_core.ValidationError: {VALIDATION}\n") == found
 
 
@@ -75,7 +75,7 @@ Please verify the following requirements:
 def test_of_a_model_that_is_none_its_path_is_told_and_not_what_a_model_is() -> None:
     """As vLLM 0.32 refuses an empty directory."""
     found = "ValidationError: Invalid repository ID or local directory specified: '/tmp/no-model'."
-    assert cause(ValidationError(NO_MODEL), "") == found
+    assert root_cause(ValidationError(NO_MODEL), "") == found
 
 
 def test_pydantics_own_words_are_understood() -> None:
@@ -90,11 +90,11 @@ def test_pydantics_own_words_are_understood() -> None:
 
     with pytest.raises(pydantic.ValidationError) as caught:
         Config(size=0)
-    assert cause(caught.value, "") == "ValidationError: size: it must be positive"
+    assert root_cause(caught.value, "") == "ValidationError: size: it must be positive"
 
 
 def test_an_error_of_our_own_needs_no_name() -> None:
-    assert cause(ServerError("the server was killed by SIGKILL"), "") == "the server was killed by SIGKILL"
+    assert root_cause(ServerError("the server was killed by SIGKILL"), "") == "the server was killed by SIGKILL"
 
 
 def test_who_printed_no_error_has_a_last_line_at_least() -> None:
@@ -108,7 +108,11 @@ def test_an_error_without_words_does_not_take_those_of_the_next_line() -> None:
 
 @given(st.text(), st.text())
 def test_a_cause_is_one_line_that_can_be_printed_whatever_was_said(message: str, printed: str) -> None:
-    for found in (cause(ValueError(message), printed), cause(RuntimeError("root cause"), printed), last_words(printed)):
+    for found in (
+        root_cause(ValueError(message), printed),
+        root_cause(RuntimeError("root cause"), printed),
+        last_words(printed),
+    ):
         assert found is None or (found.isprintable() and 0 < len(found) <= 400)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.checkpoints.resolve import cache_directory
-from e2e.records import FORMAT, Alone, Lost, Started, Trial
+from e2e.records import FORMAT, ArmLost, SoloAnswers, Started, Trial
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED, trial_named
@@ -70,7 +70,7 @@ def test_every_trial_was_really_run(both: Done) -> None:
             assert trial.speeds is not None
             assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
     assert [r.arm for r in both.records if isinstance(r, Started)] == ["baseline", "serial"]
-    assert [len(r.answers) for r in both.records if isinstance(r, Alone)] == [4, 4]
+    assert [len(r.answers) for r in both.records if isinstance(r, SoloAnswers)] == [4, 4]
 
 
 def test_prompts_are_watched_alone_and_where_sequences_are_staggered(both: Done) -> None:
@@ -214,7 +214,7 @@ def test_an_interleaved_engine_that_dies_leaves_the_others(
     engines["baseline"].kill()
     done = finish(process, path)
     assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, Lost)]
+    (lost,) = [r for r in done.records if isinstance(r, ArmLost)]
     assert lost.arm == "baseline"
     assert [(r.arm, r.trial) for r in trials()][:6] == [(arm, n) for n in range(3) for arm in ("baseline", "serial")]
     assert [r.trial for r in trials() if r.arm == "serial"] == list(range(8))

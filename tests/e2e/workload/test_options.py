@@ -30,7 +30,7 @@ from e2e.checkpoints.presets import PRESETS, configuration
 from e2e.checkpoints.resolve import DEFAULT, ModelError, checkpoint
 from e2e.engine.online.client import is_loopback
 from e2e.engine.worker import fp32_bits
-from e2e.records import FORMAT, Alone, Answer, Ledger, Lost, Manifest, Speeds, Started, Trial, read_ledger
+from e2e.records import FORMAT, Answer, ArmLost, Manifest, RunState, SoloAnswers, Speeds, Started, Trial, read_state
 from e2e.report.speeds import beside_baseline, exit_status, overhead, paired_overheads, speed, speeds, verdicts
 from e2e.report.text import divergence_in_words, header, repeat_command, report
 from e2e.report.verdict import difference, judge, same
@@ -38,7 +38,7 @@ from e2e.run.run_arms import in_turn
 from e2e.workload.arms import CLAIMING, check_room, default_arms
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends, read_options
-from e2e.workload.prompts import batch, needles, watched
+from e2e.workload.prompts import batch, needles, with_prompt_logprobs
 from e2e.workload.trials import (
     STAGGERED,
     WARM_UP,
@@ -254,7 +254,7 @@ def test_of_staggered_sequences_every_other_needle_comes_later(count: int, size:
 def test_short_needles_are_watched_where_nothing_is_timed() -> None:
     options = Options(batch_size=24, needles=5, max_prompt=1024)
     hidden = needles(options, [1, 2, 3], 5000)
-    assert [watched(options, needle) for needle in hidden] == [True, False, False, True, True]
+    assert [with_prompt_logprobs(options, needle) for needle in hidden] == [True, False, False, True, True]
     made = batch(options, STAGGERED, hidden, 5000)
     assert [len(made.prompts[place]) for place in made.watched] == [3, 255, 127]
     assert not batch(options, 0, hidden, 5000).watched
@@ -298,8 +298,8 @@ def trial(number: int, *answers: Answer, arm: str = "baseline", **changes: Any) 
     return Trial(**(values | changes))
 
 
-def alone(arm: str, *answers: Answer) -> Alone:
-    return Alone.model_validate({"arm": arm, "answers": [a.model_dump() for a in (*answers, *answers)]})
+def alone(arm: str, *answers: Answer) -> SoloAnswers:
+    return SoloAnswers.model_validate({"arm": arm, "answers": [a.model_dump() for a in (*answers, *answers)]})
 
 
 OTHER_BITS = answer(logprobs=(-1.0, -2.5, -3.0))
@@ -341,7 +341,7 @@ def test_of_each_needle_the_gravest_answer_is_told_and_of_all_the_largest_differ
     assert "needle 1 differs in trial 2 from step 2 on: token ids part" in text
     assert "most: needle 1 differs in trial 1 from step 2 on: token ids agree" in text
     assert "--trial 2 " in text
-    unstable = judge(Alone(arm="baseline", answers=(answer(), OTHER_BITS)), trials, None)
+    unstable = judge(SoloAnswers(arm="baseline", answers=(answer(), OTHER_BITS)), trials, None)
     assert unstable.divergences[0].trial is None
 
 
@@ -422,7 +422,7 @@ def test_the_report_tells_of_prompts_where_any_was_watched() -> None:
 
 
 def test_an_engine_that_is_not_repeatable_alone_is_variant() -> None:
-    answers = Alone(arm="serial", answers=(answer(), OTHER_BITS))
+    answers = SoloAnswers(arm="serial", answers=(answer(), OTHER_BITS))
     found = judge(answers, [trial(0, answer(), arm="serial")], None)
     assert found.verdict == "variant"
     assert found.divergences[0].trial is None
@@ -457,10 +457,10 @@ def started(arm: str, init_s: float = 10.0) -> Started:
     )
 
 
-def ledger(baseline: Answer, other: Answer, arm: str = "batch-invariant") -> Ledger:
+def ledger(baseline: Answer, other: Answer, arm: str = "batch-invariant") -> RunState:
     slow: dict[str, Any] = {"seconds": 3.0, "speeds": Speeds(first_token_ms=20.0, output_token_ms=5.0)}
     fast: dict[str, Any] = {"speeds": Speeds(first_token_ms=10.0, output_token_ms=4.0)}
-    return Ledger(
+    return RunState(
         started={"baseline": started("baseline"), arm: started(arm, 12.0)},  # type: ignore[dict-item]
         alone={"baseline": alone("baseline", answer()), arm: alone(arm, answer())},  # type: ignore[dict-item]
         trials={
@@ -604,7 +604,7 @@ def test_exit_status(baseline: Answer, other: Answer, status: int) -> None:
         assert status_of(manifest("baseline", arm), known) == status
 
 
-def status_of(asked: Manifest, known: Ledger) -> int:
+def status_of(asked: Manifest, known: RunState) -> int:
     return exit_status(asked.arms, known, verdicts(known, asked.asked))
 
 
@@ -644,7 +644,7 @@ def test_times_are_compared_over_the_trials_that_both_have_run() -> None:
 
 def test_a_lost_arm_costs_itself_alone() -> None:
     known = ledger(OTHER_BITS, answer())
-    known.lost["serial"] = Lost(arm="serial", status="failed", reason="the worker of serial was killed by SIGKILL")
+    known.lost["serial"] = ArmLost(arm="serial", status="failed", reason="the worker of serial was killed by SIGKILL")
     arms = ("baseline", "batch-invariant", "serial")
     text = "\n".join(report(manifest(*arms), known, "d"))
     assert "serial: failed (the worker of serial was killed by SIGKILL)" in text
@@ -885,7 +885,7 @@ def test_what_looks_for_the_usual_model_ends_with_the_command(tmp_path: Path) ->
     (tmp_path / "huggingface_hub.py").write_text("import time; time.sleep(600)")
     path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
     assert ends_with_its_parent(
-        "import e2e.checkpoints.resolve as m; m.usual_model()", "huggingface_hub", PYTHONPATH=path
+        "import e2e.checkpoints.resolve as m; m.default_model()", "huggingface_hub", PYTHONPATH=path
     )
 
 
@@ -953,7 +953,7 @@ def test_every_kept_run_can_be_recorded_again() -> None:
 
 @pytest.mark.parametrize("kept", sorted(KEPT.iterdir()), ids=lambda path: path.name)
 def test_kept_runs_are_whole_and_the_readme_says_what_they_say(kept: Path) -> None:
-    options, ledger = FORMAT.read_manifest(kept).options, read_ledger(FORMAT.read_records(kept))
+    options, ledger = FORMAT.read_manifest(kept).options, read_state(FORMAT.read_records(kept))
     mode = "eager" if options.eager else "compiled"
     (line,) = [
         one for one in README.splitlines() if one.startswith(f"| `{options.model}` | {options.backend}, {mode} |")

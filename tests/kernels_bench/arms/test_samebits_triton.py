@@ -21,7 +21,7 @@ from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.verification.kernel_under_test import Subject
+from kernels_bench.verification.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from support.samebits_contracts import GemmContract, RowsContract
 
@@ -86,7 +86,7 @@ class TestTritonAttention:
         shape = Shape(label="test", heads=query_heads, kv_heads=kv_heads, k=size, page=16, tokens=tokens)
         case = Case(arm="samebits", operator=name, shape=shape, precision=Precision.parse(text))
         count = 5 if INTERPRETED else 40  # the interpreter takes a second for what a GPU does in microseconds
-        subject = Subject(
+        subject = KernelUnderTest(
             case, operators()[name], triton_attention.attention, seed=0, universe=count, device=self.device
         )
         sizes = (1, count) if INTERPRETED else sweep(count)

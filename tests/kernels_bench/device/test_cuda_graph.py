@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kernels_bench.device.cuda_graph import NotCapturable, capture_graph
-from kernels_bench.device.errors import ran_out_of_memory
+from kernels_bench.device.errors import is_out_of_memory
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
@@ -31,7 +31,7 @@ GIB = 1 << 30
     ],
 )
 def test_too_little_memory_is_told_from_other_errors(error: Exception, expected: bool) -> None:
-    assert ran_out_of_memory(error) is expected
+    assert is_out_of_memory(error) is expected
 
 
 def held_by_torch() -> int:

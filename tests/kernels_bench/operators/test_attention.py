@@ -26,12 +26,12 @@ from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.operators.inputs.sequences import KINDS, census, entries, kv_lengths
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
-from kernels_bench.relations import Setting, company, relations
+from kernels_bench.relations import Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.relations.batch import HOSTILE, STRANGER
+from kernels_bench.relations.batch import HOSTILE, LONG_NEIGHBOUR
 from kernels_bench.report.summary.findings_text import describe
 from kernels_bench.verification.bitwise import same_bits
-from kernels_bench.verification.kernel_under_test import KernelFault, Subject
+from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 
 CPU = torch.device("cpu")
@@ -41,9 +41,9 @@ COUNT = 9
 TOKENS = 1 << 20
 
 
-def subject(name: str, kernel: Kernel, shape: Shape = SHAPE, text: str = "bf16", count: int = COUNT) -> Subject:
+def subject(name: str, kernel: Kernel, shape: Shape = SHAPE, text: str = "bf16", count: int = COUNT) -> KernelUnderTest:
     case = Case(arm="planted", operator=name, shape=shape, precision=Precision.parse(text))
-    return Subject(case, operators()[name], kernel, seed=0, universe=count, device=CPU)
+    return KernelUnderTest(case, operators()[name], kernel, seed=0, universe=count, device=CPU)
 
 
 def verify(name: str, kernel: Kernel, *chosen: str, shape: Shape = SHAPE, text: str = "bf16") -> Verification:
@@ -71,7 +71,7 @@ def test_the_first_sequences_do_not_depend_on_how_many_there_are(mode: Any) -> N
     few, many = census(mode, SHAPE, 5), census(mode, SHAPE, 40)
     assert few.kv[:5].tolist() == many.kv[:5].tolist()
     assert few.start[:5].tolist() == many.start[:5].tolist()
-    assert few.kv[5 + STRANGER] == many.kv[40 + STRANGER] == SHAPE.tokens
+    assert few.kv[5 + LONG_NEIGHBOUR] == many.kv[40 + LONG_NEIGHBOUR] == SHAPE.tokens
     assert (few.start < few.kv).all()
 
 
@@ -96,7 +96,7 @@ SPECS = ("first:9", "shuffle:7:1", "rotate:5:2", "others:6:1", "nan:5:0", "chunk
 def test_the_lines_are_those_of_the_batch(name: str, spec: str) -> None:
     operator = operators()[name]
     assert isinstance(operator, Attention)
-    made = company(spec, COUNT)
+    made = make_batch(spec, COUNT)
     batch = entries(operator.mode, made, SHAPE, COUNT)
     lines = operator.lines(made, COUNT, SHAPE)
     assert operator.lines(made, COUNT, SHAPE) is lines
@@ -105,7 +105,7 @@ def test_the_lines_are_those_of_the_batch(name: str, spec: str) -> None:
         for row, start, stop in zip(batch.row, batch.start, batch.stop, strict=True)
         for token in range(start, stop)
     ]
-    assert [operator.place_of(int(line)) for line in lines.ids] == listed
+    assert [operator.locate_row(int(line)) for line in lines.ids] == listed
     rows = [listed[place][0] for place in lines.compared]
     assert rows
     assert max(rows) < COUNT
@@ -116,7 +116,7 @@ def test_the_lines_are_those_of_the_batch(name: str, spec: str) -> None:
 def test_chunks_cover_the_whole_and_tails_are_its_last_tokens(chunk: int, size: int) -> None:
     for mode in ("prefill", "mixed"):
         whole, cut, tails = (
-            entries(mode, company(spec, COUNT), SHAPE, COUNT)
+            entries(mode, make_batch(spec, COUNT), SHAPE, COUNT)
             for spec in (f"first:{size}", f"chunks:{size}:{chunk}", f"tails:{size}")
         )
         assert cut.lines.ids.tolist() == whole.lines.ids.tolist()
@@ -126,16 +126,16 @@ def test_chunks_cover_the_whole_and_tails_are_its_last_tokens(chunk: int, size: 
 
 def test_neighbours_have_the_length_asked_for() -> None:
     for spec, start in (("decoding:7:33:1", 32), ("prefilling:7:33:1", 0)):
-        batch = entries("prefill", company(spec, COUNT), SHAPE, COUNT)
+        batch = entries("prefill", make_batch(spec, COUNT), SHAPE, COUNT)
         strangers = ~batch.compared
-        assert set(batch.row[strangers]) == {COUNT + STRANGER}
+        assert set(batch.row[strangers]) == {COUNT + LONG_NEIGHBOUR}
         assert set(batch.stop[strangers]) == {33}
         assert set(batch.start[strangers]) == {start}
 
 
-def logical_keys(made: Subject, spec: str) -> list[torch.Tensor]:
+def logical_keys(made: KernelUnderTest, spec: str) -> list[torch.Tensor]:
     """Each entry's keys in order, read through the block table."""
-    _, keys, _, batch = made.operator.arguments(made.gather(company(spec, COUNT)), made.weights)
+    _, keys, _, batch = made.operator.arguments(made.gather(make_batch(spec, COUNT)), made.weights)
     return [keys[batch.block_table[entry].long()].flatten(0, 1)[:n] for entry, n in enumerate(batch.seqused_k.tolist())]
 
 
@@ -143,7 +143,7 @@ def test_pages_move_and_what_they_hold_does_not() -> None:
     made = subject("attention_decode", padded_attention)
     here, there = (logical_keys(made, spec) for spec in ("first:9", "placed:9:1"))
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
-    tables = [made.gather(company(spec, COUNT))[3] for spec in ("first:9", "placed:9:1", "placed:9:2")]
+    tables = [made.gather(make_batch(spec, COUNT))[3] for spec in ("first:9", "placed:9:1", "placed:9:2")]
     assert not torch.equal(tables[0], tables[1])
     assert not torch.equal(tables[1], tables[2])
 
@@ -183,20 +183,20 @@ def test_hostile_sequences_are_hostile(text: str) -> None:
 @pytest.mark.parametrize("name", OPERATORS)
 def test_what_is_judged_by_is_the_reference_and_its_allowance(name: str) -> None:
     made = subject(name, padded_attention)
-    lines = torch.tensor(made.lines(company(f"first:{COUNT}", COUNT)).ids).flip(0)
+    lines = torch.tensor(made.lines(make_batch(f"first:{COUNT}", COUNT)).ids).flip(0)
     inputs = made.operator.inputs_of(lines, made.tables)
-    (exact,), (allowed,) = made.operator.judged(inputs, made.weights, torch.float16)
+    (exact,), (allowed,) = made.operator.reference_and_tolerance(inputs, made.weights, torch.float16)
     alone = made.operator.reference(inputs, made.weights)
     torch.testing.assert_close(exact, alone[0], rtol=1e-12, atol=1e-15)
     torch.testing.assert_close(
-        allowed, made.operator.allowance(inputs, made.weights, alone, torch.float16)[0], rtol=1e-12, atol=0
+        allowed, made.operator.tolerance(inputs, made.weights, alone, torch.float16)[0], rtol=1e-12, atol=0
     )
 
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_the_reference_is_causal_attention_over_each_sequences_own_keys(name: str) -> None:
     made = subject(name, padded_attention)
-    everyone = company(f"first:{COUNT}", COUNT)
+    everyone = make_batch(f"first:{COUNT}", COUNT)
     q, keys, values, batch = made.operator.arguments(made.gather(everyone), made.weights)
     ids = torch.tensor(made.lines(everyone).ids)
     exact = made.operator.reference(made.operator.inputs_of(ids, made.tables), made.weights)[0]
@@ -289,20 +289,20 @@ def test_tiles_by_the_longest_vary_and_the_counterexample_can_be_made_again(name
     assert f"row {shown.row}, token {shown.token}, differs" in describe(shown)
     assert "neighbours " in describe(shown)
     made = subject(name, tiles_by_the_longest, text="fp16")
-    outputs = [made.run(company(ref.spec, COUNT))[0] for ref in (shown.reference, shown.company)]
+    outputs = [made.run(make_batch(ref.spec, COUNT))[0] for ref in (shown.reference, shown.company)]
     expected, got = (
         out[ref.position].flatten()[shown.index]
         for out, ref in zip(outputs, (shown.reference, shown.company), strict=True)
     )
     assert (float(expected), float(got)) == (shown.expected, shown.got)
     for ref in (shown.reference, shown.company):
-        line = made.lines(company(ref.spec, COUNT)).ids[ref.position]
-        assert made.operator.place_of(int(line)) == (shown.row, shown.token)
+        line = made.lines(make_batch(ref.spec, COUNT)).ids[ref.position]
+        assert made.operator.locate_row(int(line)) == (shown.row, shown.token)
 
 
 def test_a_batch_too_large_to_pad_is_served_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     made = subject("attention_mixed", padded_attention)
-    arguments = made.operator.arguments(made.gather(company("first:9", COUNT)), made.weights)
+    arguments = made.operator.arguments(made.gather(make_batch("first:9", COUNT)), made.weights)
     whole = padded_attention(*arguments)
     monkeypatch.setattr(torch_attention, "PADDED_BYTES", 40_000)
     token_bytes = made.weights[0][0, 0].numel() * 2
@@ -315,7 +315,7 @@ def test_a_batch_too_large_to_pad_is_served_in_parts(monkeypatch: pytest.MonkeyP
 
 def test_a_graph_is_refused_where_it_could_not_follow_the_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     made = subject("attention_mixed", padded_attention)
-    arguments = made.operator.arguments(made.gather(company("first:9", COUNT)), made.weights)
+    arguments = made.operator.arguments(made.gather(make_batch("first:9", COUNT)), made.weights)
     monkeypatch.setattr(torch_attention, "_capturing", lambda batch: True)
     padded_attention(*arguments)
     monkeypatch.setattr(torch_attention, "PADDED_BYTES", 40_000)
@@ -418,7 +418,7 @@ def test_flex_attention_is_right_and_says_which_blocks_are_seen(name: str) -> No
     found = verify(name, flex, "repeat", "page_placement")
     assert (found.wrong, broken(found)) == ("", set())
     made = subject(name, flex)
-    arguments = made.operator.arguments(made.gather(company(f"first:{COUNT}", COUNT)), made.weights)
+    arguments = made.operator.arguments(made.gather(make_batch(f"first:{COUNT}", COUNT)), made.weights)
     (part,) = torch_attention.parts(arguments[3], 1)
     mask = torch_flex.block_mask(part)
     counts, used = arguments[3].lengths.unbind(1)
@@ -466,10 +466,10 @@ def test_a_verification_holds_about_as_much_memory_as_is_said_before(name: str, 
 
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
-    made = Subject(case, operator, zeros, seed=0, universe=count, device=torch.device("cuda"))
+    made = KernelUnderTest(case, operator, zeros, seed=0, universe=count, device=torch.device("cuda"))
     setting = Setting(count, sweep(count), longest=shape.tokens or 0)
     Verifier(made, 0).verify([relations()[name] for name in ("neighbour_length", "page_placement")], setting, [])
-    expected = operator.held(shape, case.precision, count)
+    expected = operator.verification_bytes(shape, case.precision, count)
     assert expected / 4 < torch.cuda.max_memory_allocated() < expected
 
 
@@ -489,7 +489,7 @@ def latent_tiles_by_the_longest(q: Tensor, cache: Tensor, batch: PagedBatch) -> 
 
 def test_the_reference_of_latent_attention_is_attention_over_one_head() -> None:
     made = subject("mla_decode", latent, LATENT)
-    everyone = company(f"first:{COUNT}", COUNT)
+    everyone = make_batch(f"first:{COUNT}", COUNT)
     q, cache, batch = made.operator.arguments(made.gather(everyone), made.weights)
     assert batch.scale == pytest.approx(192**-0.5)
     exact = made.operator.reference(
@@ -521,7 +521,7 @@ def test_torchs_latent_attention_is_right(text: str) -> None:
 
 def test_latent_logits_stay_where_an_order_can_show() -> None:
     made = subject("mla_decode", latent, LATENT)
-    q, cache, batch = made.operator.arguments(made.gather(company(f"first:{COUNT}", COUNT)), made.weights)
+    q, cache, batch = made.operator.arguments(made.gather(make_batch(f"first:{COUNT}", COUNT)), made.weights)
     for entry, (_, seen) in enumerate(batch.lengths.tolist()):
         vectors = cache[batch.block_table[entry].long()].flatten(0, 1)[:seen].double()
         logits = torch.einsum("hd,nd->hn", q[entry].double(), vectors) * batch.scale
@@ -529,7 +529,7 @@ def test_latent_logits_stay_where_an_order_can_show() -> None:
 
 
 def test_latent_bytes_are_one_vector_a_token() -> None:
-    operator = operators()["mla_decode"].at(100)
+    operator = operators()["mla_decode"].for_length(100)
     found = operator.bytes_moved(LATENT, Precision.parse("bf16"), 3)
     assert found == 2 * 3 * (100 * 576 + 2 * 576 + 2 * 512)
     assert operator.operations(LATENT, 3) == 2 * 3 * 100 * 2 * (576 + 512)

@@ -65,9 +65,9 @@ def share(
     operator, precision = operators()[name], Precision.parse(text)
     rows, weights = data(operator, shape, precision, count)
     exact = operator.reference(rows, weights)
-    allowed = operator.allowance(rows, weights, exact, precision.torch_output)
+    allowed = operator.tolerance(rows, weights, exact, precision.torch_output)
     seen = change(*(tuple(t.clone() for t in ts) for ts in (rows, weights))) if change else (rows, weights)
-    results = operator.by_row((kernel or kernel_for(name, precision, shape))(*operator.arguments(*seen)))
+    results = operator.split_result((kernel or kernel_for(name, precision, shape))(*operator.arguments(*seen)))
     return max(
         float(((got.double() - right).abs() / bound).nan_to_num(nan=torch.inf).max())
         for got, right, bound in zip(results, exact, allowed, strict=True)
@@ -116,12 +116,12 @@ def test_the_forms_of_references_allowances_and_results_are_those_announced(name
     operator, precision, shape = operators()[name], Precision.parse(text), shape_of(name)
     rows, weights = data(operator, shape, precision)
     exact = operator.reference(rows, weights)
-    allowed = operator.allowance(rows, weights, exact, precision.torch_output)
+    allowed = operator.tolerance(rows, weights, exact, precision.torch_output)
     announced = operator.result_shapes(shape, ROWS)
     assert tuple(tuple(t.shape) for t in exact) == announced
     assert tuple(tuple(t.shape) for t in allowed) == announced
     assert all(bool((bound > 0).all()) and bool(bound.isfinite().all()) for bound in allowed)
-    results = operator.by_row(kernel_for(name, precision, shape)(*operator.arguments(rows, weights)))
+    results = operator.split_result(kernel_for(name, precision, shape)(*operator.arguments(rows, weights)))
     assert tuple(tuple(t.shape) for t in results) == announced
     assert {t.dtype for t in results} == {precision.torch_output}
 
@@ -131,7 +131,7 @@ def test_references_and_allowances_leave_their_inputs_alone(name: str) -> None:
     operator, precision = operators()[name], Precision.parse("fp32")
     rows, weights = data(operator, shape_of(name), precision)
     before = [t.clone() for t in (*rows, *weights)]
-    operator.allowance(rows, weights, operator.reference(rows, weights), torch.float32)
+    operator.tolerance(rows, weights, operator.reference(rows, weights), torch.float32)
     assert all(torch.equal(a, b) for a, b in zip(before, (*rows, *weights), strict=True))
 
 
@@ -300,7 +300,7 @@ def test_one_wrong_element_is_wrong(name: str, text: str) -> None:
 
     def nearly(*arguments: Any) -> Any:
         result = honest(*arguments)
-        for output in operator.by_row(result):
+        for output in operator.split_result(result):
             # The element of a normal row that is largest: a nearly zero one may well be zero.
             row = output[KINDS.index("normal")]
             row[row.abs() == row.abs().max()] = 0 if row.dim() else 9
@@ -316,7 +316,7 @@ def test_nan_is_wrong(name: str) -> None:
 
     def broken(*arguments: Any) -> Any:
         result = honest(*arguments)
-        operators()[name].by_row(result)[0][-1] = torch.nan
+        operators()[name].split_result(result)[0][-1] = torch.nan
         return result
 
     assert share(name, "fp32", shape_of(name), kernel=broken) == torch.inf
@@ -367,7 +367,7 @@ def test_norms_bytes_and_operations_are_those_counted_by_hand(case: tuple[str, s
 def test_bytes_are_those_of_the_tensors(name: str) -> None:
     operator, precision, shape = operators()[name], Precision.parse("bf16"), shape_of(name)
     rows, weights = data(operator, shape, precision)
-    results = operator.by_row(kernel_for(name, precision, shape)(*operator.arguments(rows, weights)))
+    results = operator.split_result(kernel_for(name, precision, shape)(*operator.arguments(rows, weights)))
     assert operator.bytes_moved(shape, precision, ROWS) == sum(
         t.numel() * t.element_size() for t in (*rows, *weights, *results)
     )

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from kernels_bench.faults.planted.sums import backwards, in_parts, products
 from kernels_bench.operators.inputs import rows
-from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, bell, hostile_rows, paired, row_table
-from kernels_bench.operators.inputs.splitmix64 import hashed, mix
+from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, bell_shaped, hostile_rows, paired, row_table
+from kernels_bench.operators.inputs.splitmix64 import hashed, splitmix64_mix
 
 CPU = torch.device("cpu")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -38,7 +38,7 @@ def split_mix(z: int) -> int:
 @given(st.lists(st.integers(0, MASK), min_size=1, max_size=50))
 def test_mix_is_splitmix64(words: list[int]) -> None:
     signed = [word - (1 << 64) if word >> 63 else word for word in words]
-    got = [value & MASK for value in mix(torch.tensor(signed)).tolist()]
+    got = [value & MASK for value in splitmix64_mix(torch.tensor(signed)).tolist()]
     assert got == [split_mix(word) for word in words]
 
 
@@ -78,7 +78,7 @@ def test_rows_beyond_the_real_chunk_size_agree_with_rows_made_apart() -> None:
     columns = 1 << 20
     step = rows._CHUNK // columns
     table = row_table(3, "rows", step + 5, columns, torch.bfloat16, CPU)
-    alone = bell(3, "rows", step + 1, 1, columns, CPU)[0].to(torch.bfloat16)
+    alone = bell_shaped(3, "rows", step + 1, 1, columns, CPU)[0].to(torch.bfloat16)
     assert KINDS[(step + 1) % len(KINDS)] == "normal"
     assert same(table[step + 1], alone)
 
@@ -109,7 +109,7 @@ def test_no_two_rows_of_a_universe_are_alike() -> None:
 
 
 def test_normal_rows_are_bell_shaped() -> None:
-    values = bell(0, "rows", 0, 512, 512, CPU).double()
+    values = bell_shaped(0, "rows", 0, 512, 512, CPU).double()
     assert abs(float(values.mean())) < 0.01
     assert abs(float(values.std()) - (4 / 3) ** 0.5) < 0.01  # four uniforms on [-1, 1]
     assert float(values.abs().max()) <= 4

@@ -18,9 +18,9 @@ from kernels_bench.arms import Kernel, Unsupported, arms
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.order import Tree
-from kernels_bench.order.batch_sweep import Reading, Task, read_orders
+from kernels_bench.order.batch_sweep import OrderSweep, Task, read_orders
 from kernels_bench.order.case_order import order_of
-from kernels_bench.order.probing.cancellation_prober import Prober
+from kernels_bench.order.probing.cancellation_prober import CancellationProber
 from kernels_bench.records.cases import LOGITS, Case, Logits, Precision, Shape
 from kernels_bench.records.results import Order
 from support.known_orders import Nested, added, built, known_orders, nests, one_after_the_other, split
@@ -37,17 +37,17 @@ Weigh = Callable[[NDArray[np.float32], NDArray[np.float32]], tuple[NDArray[np.fl
 
 
 def probed(name: str, keys: int, logits: Logits = "flat") -> Operator:
-    return operators()[name].probed(keys, logits)
+    return operators()[name].for_probing(keys, logits)
 
 
-def read(name: str, kernel: Kernel, keys: int, logits: Logits, sizes: tuple[int, ...] = (1, 2, 5)) -> Reading:
+def read(name: str, kernel: Kernel, keys: int, logits: Logits, sizes: tuple[int, ...] = (1, 2, 5)) -> OrderSweep:
     operator, shape = probed(name, keys, logits), LATENT if name == "mla_decode" else SHAPE
 
     def launch(rows: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return operator.by_row(kernel(*operator.probing(rows, weights)))
+        return operator.split_result(kernel(*operator.probe_arguments(rows, weights)))
 
     return read_orders(
-        lambda m: Prober(operator, shape, Precision.parse("bf16"), launch, m=m, device=CPU), Task(sizes)
+        lambda m: CancellationProber(operator, shape, Precision.parse("bf16"), launch, m=m, device=CPU), Task(sizes)
     )  # fmt: skip
 
 
@@ -132,20 +132,20 @@ def test_a_probes_result_is_the_sum_of_its_terms(
     operator = probed(name, keys, logits)
     shape = (LATENT if name == "mla_decode" else SHAPE).model_copy(update={"page": page})
     draw = torch.Generator().manual_seed(seed)
-    terms = torch.randint(-3, 4, (operator.sums_of(shape, m), keys), generator=draw).to(torch.bfloat16)
-    *tensors, batch = operator.probing(*operator.adding(terms, shape, m))
+    terms = torch.randint(-3, 4, (operator.probe_sum_count(shape, m), keys), generator=draw).to(torch.bfloat16)
+    *tensors, batch = operator.probe_arguments(*operator.probe_inputs(terms, shape, m))
     assert batch.most_keys == keys
     wide = [tensor.double() for tensor in tensors]
     kernel = arms()["torch"].kernels()[name]
-    found = operator.added(operator.by_row(kernel(*wide, batch)), shape, m)
+    found = operator.probe_sums(operator.split_result(kernel(*wide, batch)), shape, m)
     assert found.shape == (m * (4 if name == "mla_decode" else 2), len(terms))
     torch.testing.assert_close(found, terms.double().sum(1).expand_as(found), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("logits", LOGITS)
 def test_logits_go_as_they_are_called(logits: Logits) -> None:
-    (q, keys, _, batch) = probed("attention_decode", 65, logits).probing(
-        *probed("attention_decode", 65, logits).adding(torch.ones(64, 65, dtype=torch.bfloat16), SHAPE, 1)
+    (q, keys, _, batch) = probed("attention_decode", 65, logits).probe_arguments(
+        *probed("attention_decode", 65, logits).probe_inputs(torch.ones(64, 65, dtype=torch.bfloat16), SHAPE, 1)
     )
     pages = keys[batch.block_table[0].long()].flatten(0, 1)[:65, 0].float()
     steps = (pages @ q[0, 0].float()).diff()
@@ -157,12 +157,12 @@ def test_logits_go_as_they_are_called(logits: Logits) -> None:
 
 
 def test_nothing_is_read_of_attention_unless_its_keys_are_counted() -> None:
-    assert operators()["attention_decode"].sums_of(SHAPE, 5) == 0
+    assert operators()["attention_decode"].probe_sum_count(SHAPE, 5) == 0
 
 
 def test_fp16_has_no_room_for_what_is_lost() -> None:
     with pytest.raises(Unsupported, match="fp16 does not show the order of attention_decode"):
-        Prober(
+        CancellationProber(
             probed("attention_decode", 17), SHAPE, Precision.parse("fp16"), lambda rows, weights: rows, m=1, device=CPU
         )
 

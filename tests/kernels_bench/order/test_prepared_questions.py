@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from kernels_bench.operators import RowTensors, operators
 from kernels_bench.order import Tree
-from kernels_bench.order.batch_sweep import NOT_ASKED, Reading, Task, read_orders
-from kernels_bench.order.probing.cancellation_prober import Prober
+from kernels_bench.order.batch_sweep import NOT_ASKED, OrderSweep, Task, read_orders
+from kernels_bench.order.probing.cancellation_prober import CancellationProber
 from kernels_bench.order.probing.launches import GROUPED, launched_in_turn
-from kernels_bench.order.probing.prober import Asker
+from kernels_bench.order.probing.prober import Prober
 from kernels_bench.order.probing.triple_prober import TripleProber
 from kernels_bench.order.trees.by_column import difference, uniform
 from kernels_bench.order.trees.expected import AT_ONCE, usual_order
@@ -43,18 +43,20 @@ Launch = Callable[[RowTensors, tuple[torch.Tensor, ...]], RowTensors]
 N = 40
 
 
-def asker(operator: str, launch: Launch, k: int, m: int, dtype: str = "fp32") -> Asker:
+def asker(operator: str, launch: Launch, k: int, m: int, dtype: str = "fp32") -> Prober:
     of = operators()[operator]
     shape = Shape(label="test", k=k, n=N if operator == "mm" else None)
-    return (Prober if of.signed else TripleProber)(of, shape, Precision.parse(dtype), launch, m=m, device=CPU)
+    return (CancellationProber if of.signed else TripleProber)(
+        of, shape, Precision.parse(dtype), launch, m=m, device=CPU
+    )
 
 
-def agrees(asks: Asker, order: Tree, seed: int = 0) -> bool:
+def agrees(asks: Prober, order: Tree, seed: int = 0) -> bool:
     """Whether a kernel gives all that an order foretells."""
     return all(bool(asks.gives(posed)) for posed in asks.posed(uniform(order, asks.sums), seed))
 
 
-def read(launch: Launch, k: int, guesses: tuple[Tree, ...] = (), operator: str = "mm") -> Reading:
+def read(launch: Launch, k: int, guesses: tuple[Tree, ...] = (), operator: str = "mm") -> OrderSweep:
     return read_orders(lambda m: asker(operator, launch, k, m), Task([1, 3, 8], guesses=guesses))
 
 

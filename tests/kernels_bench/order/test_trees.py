@@ -17,17 +17,17 @@ from kernels_bench.arms import Unsupported
 from kernels_bench.faults.planted.sums import in_sequence, products
 from kernels_bench.operators import operators
 from kernels_bench.order import Inconsistent, Questions, Tree, confirm
-from kernels_bench.order.batch_sweep import Reading, Task, read_orders
+from kernels_bench.order.batch_sweep import OrderSweep, Task, read_orders
 from kernels_bench.order.probing import cancellation_prober as counting
-from kernels_bench.order.probing.cancellation_prober import Prober
+from kernels_bench.order.probing.cancellation_prober import CancellationProber
 from kernels_bench.order.reconstruct.cancellation import reveal
 from kernels_bench.order.reconstruct.certificate import Left, certificate
 from kernels_bench.order.reconstruct.certificate import meeting_sizes as sizes_met
 from kernels_bench.order.trees.description import outline, sentence
 from kernels_bench.order.trees.tree import Ints, tree
 from kernels_bench.records.cases import Case, Precision, Shape
-from kernels_bench.relations import company
-from kernels_bench.verification.kernel_under_test import Subject
+from kernels_bench.relations import make_batch
+from kernels_bench.verification.kernel_under_test import KernelUnderTest
 from support.known_orders import (
     Nested,
     always,
@@ -100,13 +100,13 @@ def test_units_counted_in_parts_tell_the_size_of_the_node_in_which_two_terms_mee
     assert [meeting_sizes(nested)[frozenset(pair)] for pair in pairs] == found.tolist()
 
 
-def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int, dtype: str = "fp32") -> Reading:
+def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int, dtype: str = "fp32") -> OrderSweep:
     """Orders of a launch at 1, 3 and 8 rows."""
     shape = Shape(label="test", k=k, n=None if operator == "mean" else 40)
     precision = Precision.parse(dtype)
 
-    def prober(m: int) -> Prober:
-        return Prober(operators()[operator], shape, precision, launch, m=m, device=CPU)
+    def prober(m: int) -> CancellationProber:
+        return CancellationProber(operators()[operator], shape, precision, launch, m=m, device=CPU)
 
     return read_orders(prober, Task([1, 3, 8]))
 
@@ -439,7 +439,7 @@ def test_a_result_rounded_in_between_is_no_proof() -> None:
 def test_what_cannot_be_read_is_unsupported() -> None:
     shape = Shape(label="test", k=64)
     with pytest.raises(Unsupported, match="attention_decode"):
-        Prober(
+        CancellationProber(
             operators()["attention_decode"],
             shape,
             Precision.parse("fp32"),
@@ -449,7 +449,9 @@ def test_what_cannot_be_read_is_unsupported() -> None:
         )
     long = Shape(label="test", k=1 << 16, n=8)
     with pytest.raises(Unsupported, match="fp16 has no numbers"):
-        Prober(operators()["mm"], long, Precision.parse("fp16"), mean_kernel(always(built(0))), m=1, device=CPU)
+        CancellationProber(
+            operators()["mm"], long, Precision.parse("fp16"), mean_kernel(always(built(0))), m=1, device=CPU
+        )
 
 
 @pytest.mark.parametrize("operator", ["mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads"])
@@ -462,10 +464,11 @@ def test_the_cpu_arm_is_proven_over_the_batch(operator: str, dtype: str) -> None
     shape = Shape(label="test", k=33, n=16, b=2 if operator == "bmm_heads" else None)
 
     def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return chosen.by_row(kernel(*chosen.arguments(rows, weights)))
+        return chosen.split_result(kernel(*chosen.arguments(rows, weights)))
 
     found = read_orders(
-        lambda m: Prober(chosen, shape, Precision.parse(dtype), launch, m=m, device=CPU), Task([1, 2, 3, 5, 9, 17])
+        lambda m: CancellationProber(chosen, shape, Precision.parse(dtype), launch, m=m, device=CPU),
+        Task([1, 2, 3, 5, 9, 17]),
     )
     assert found.refused == found.uneven == {}
     # Columns may have orders of their own, as the library gives its last tile, but the same ones at every M.
@@ -583,7 +586,8 @@ def test_what_cannot_be_done_in_time_is_not_begun() -> None:
         return (rows[0].mean(1),)
 
     found = read_orders(
-        lambda m: Prober(operators()["mean"], shape, precision, launch, m=m, device=CPU), Task([1, 2], budget_s=0.1)
+        lambda m: CancellationProber(operators()["mean"], shape, precision, launch, m=m, device=CPU),
+        Task([1, 2], budget_s=0.1),
     )
     assert calls == 0
     assert found.refused.keys() == {1, 2}
@@ -629,13 +633,13 @@ def test_what_is_asked_has_the_form_of_what_is_verified(name: str, m: int) -> No
     operator = operators()[name]
     length = 129 if operator.rows_are != "rows" else None
     shape = min(operator.shapes, key=lambda one: one.k * (one.n or 1))
-    operator = operator.at(length)
+    operator = operator.for_length(length)
     case = Case(arm="planted", operator=name, shape=shape, precision=Precision.parse("bf16"))
-    subject = Subject(case, operator, looks, seed=0, universe=32, device=torch.device("cpu"))
+    subject = KernelUnderTest(case, operator, looks, seed=0, universe=32, device=torch.device("cpu"))
     with pytest.raises(Seen) as verified:
-        subject.run(company(f"first:{m}", 32))
-    asked = operators()[name].probed(length, "flat")
-    terms = torch.ones(asked.sums_of(shape, m), asked.terms_of(shape), dtype=torch.bfloat16)
+        subject.run(make_batch(f"first:{m}", 32))
+    asked = operators()[name].for_probing(length, "flat")
+    terms = torch.ones(asked.probe_sum_count(shape, m), asked.probe_terms(shape), dtype=torch.bfloat16)
     with pytest.raises(Seen) as probed:
-        looks(*asked.probing(*asked.adding(terms, shape, m)))
+        looks(*asked.probe_arguments(*asked.probe_inputs(terms, shape, m)))
     assert probed.value.args == verified.value.args

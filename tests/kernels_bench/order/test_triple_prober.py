@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from kernels_bench.arms import Unsupported, arms
 from kernels_bench.operators import operators
 from kernels_bench.order import Inconsistent, Tree
-from kernels_bench.order.batch_sweep import Reading, Task, read_orders
+from kernels_bench.order.batch_sweep import OrderSweep, Task, read_orders
 from kernels_bench.order.probing.triple_prober import TripleProber
 from kernels_bench.order.reconstruct.triples import confirm_triples, meets_first, reveal_triples, triples_certificate
 from kernels_bench.order.trees.tree import Ints
@@ -37,7 +37,7 @@ def oracle(order: Tree) -> Callable[[Ints, Ints, Ints], NDArray[np.bool_]]:
     return lambda first, second, third: meets_first(order, first, second, third)
 
 
-def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int, dtype: str = "fp32") -> Reading:
+def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int, dtype: str = "fp32") -> OrderSweep:
     def asking(m: int) -> TripleProber:
         shape = Shape(label="test", k=k)
         return TripleProber(operators()[operator], shape, Precision.parse(dtype), launch, m=m, device=CPU)
@@ -124,7 +124,7 @@ def test_the_cpu_arm_is_proven_over_the_batch(operator: str, k: int) -> None:
     kernel, chosen = arms()["samebits"].kernels()[operator], operators()[operator]
 
     def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-        return chosen.by_row(kernel(*chosen.probing(rows, weights)))
+        return chosen.split_result(kernel(*chosen.probe_arguments(rows, weights)))
 
     found = read(launch, operator, k)
     assert found.refused == {}

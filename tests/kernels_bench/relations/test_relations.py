@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels_bench.operators.inputs import rows
-from kernels_bench.relations import Company, Comparison, Relation, Setting, company, relations
+from kernels_bench.relations import Batch, Comparison, Relation, Setting, make_batch, relations
 from kernels_bench.relations.base import FEW, sweep
 from kernels_bench.relations.batch import HOSTILE, PHASES
 from kernels_bench.relations.position import EDGES
@@ -26,9 +26,9 @@ def setting(universe: int) -> Setting:
     return Setting(universe, sweep(universe), longest=2048)
 
 
-def pairs(name: str, universe: int) -> list[tuple[Comparison, Company, Company]]:
+def pairs(name: str, universe: int) -> list[tuple[Comparison, Batch, Batch]]:
     chosen = list(relations()[name].comparisons(setting(universe)))
-    return [(c, company(c.reference, universe), company(c.company, universe)) for c in chosen]
+    return [(c, make_batch(c.reference, universe), make_batch(c.company, universe)) for c in chosen]
 
 
 @st.composite
@@ -61,7 +61,7 @@ def test_relations_come_in_order_with_repeat_first() -> None:
 @given(specs())
 def test_every_spec_makes_the_same_company_again(given_spec: tuple[str, int]) -> None:
     spec, universe = given_spec
-    made, again = company(spec, universe), company(spec, universe)
+    made, again = make_batch(spec, universe), make_batch(spec, universe)
     assert made.spec == spec
     assert made.size == int(spec.split(":")[1])
     assert np.array_equal(made.rows, again.rows)
@@ -71,7 +71,7 @@ def test_every_spec_makes_the_same_company_again(given_spec: tuple[str, int]) ->
 @given(specs())
 def test_companies_hold_rows_of_the_universe_and_compare_ordinary_ones(made_of: tuple[str, int]) -> None:
     spec, universe = made_of
-    made = company(spec, universe)
+    made = make_batch(spec, universe)
     assert made.rows.min() >= 0
     assert made.rows.max() < universe + len(HOSTILE)
     assert (made.rows[made.compared] < universe).all()
@@ -86,16 +86,16 @@ def test_permutations_hold_each_row_once_and_compare_them_all(universe: int, dat
     argument = data.draw(st.integers(0, size))
     for kind in ("reverse", "rotate", "shuffle", "first"):
         end = f":{argument}" if kind in ("rotate", "shuffle") else ""
-        made = company(f"{kind}:{size}{end}", universe)
+        made = make_batch(f"{kind}:{size}{end}", universe)
         assert sorted(made.rows.tolist()) == list(range(size))
         assert made.compared.tolist() == list(range(size))
-    assert company(f"last:{size}", universe).rows.tolist() == list(range(universe - size, universe))
-    assert company(f"rotate:{size}:{argument}", universe).rows[argument % size] == 0
-    assert company(f"reverse:{size}", universe).rows[-1] == 0
+    assert make_batch(f"last:{size}", universe).rows.tolist() == list(range(universe - size, universe))
+    assert make_batch(f"rotate:{size}:{argument}", universe).rows[argument % size] == 0
+    assert make_batch(f"reverse:{size}", universe).rows[-1] == 0
 
 
 def test_shuffles_differ_by_seed_and_really_shuffle() -> None:
-    orders = [company(f"shuffle:64:{seed}", 64).rows.tolist() for seed in range(3)]
+    orders = [make_batch(f"shuffle:64:{seed}", 64).rows.tolist() for seed in range(3)]
     assert len({tuple(order) for order in orders}) == 3
     for order in orders:
         assert sum(row == place for place, row in enumerate(order)) < 8
@@ -106,7 +106,7 @@ def test_neighbours_are_exchanged_and_the_compared_rows_keep_their_places(univer
     size = data.draw(st.integers(2, universe))
     phase = data.draw(st.integers(0, min(3, size - 1)))
     for kind in ("others", *HOSTILE):
-        made = company(f"{kind}:{size}:{phase}", universe)
+        made = make_batch(f"{kind}:{size}:{phase}", universe)
         stays = np.arange(size) % 4 == phase
         assert made.compared.tolist() == np.flatnonzero(stays).tolist()
         assert np.array_equal(made.rows[stays], np.arange(size)[stays])
@@ -195,7 +195,7 @@ def test_some_row_has_such_a_neighbour_at_every_small_distance(universe: int, ki
 
 @given(st.integers(2, 5000), st.integers(PHASES, 100))
 def test_of_later_patterns_half_of_the_rows_stay(size: int, pattern: int) -> None:
-    made = company(f"nan:{size}:{pattern}", 5000)
+    made = make_batch(f"nan:{size}:{pattern}", 5000)
     assert len(made.compared) == (size + 1) // 2
     assert made.rows[made.compared].tolist() == made.compared.tolist()
     assert (np.delete(made.rows, made.compared) >= 5000).all()
@@ -207,7 +207,7 @@ def test_sizes_that_the_user_named_are_tried_by_costlier_relations_too(universe:
     chosen = Setting(universe, tuple(sorted({*sweep(universe), *asked})), asked=asked)
     assert set(asked) <= set(chosen.telling)
     for name in ("repeat", "position", "neighbour_content"):
-        tried = {company(c.company, universe).size for c in relations()[name].comparisons(chosen)}
+        tried = {make_batch(c.company, universe).size for c in relations()[name].comparisons(chosen)}
         assert {m for m in asked if m > 1} <= tried
 
 
@@ -263,10 +263,10 @@ def test_few_sizes_span_the_sweep(universe: int) -> None:
 )
 def test_bad_specs_are_refused(spec: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
-        company(spec, 64)
+        make_batch(spec, 64)
 
 
 @pytest.mark.parametrize("spec", ["others:1:1", "nan:2:3", "zero:3:3"])
 def test_companies_that_compare_nothing_are_refused(spec: str) -> None:
     with pytest.raises(ValueError, match="compare"):
-        company(spec, 64)
+        make_batch(spec, 64)

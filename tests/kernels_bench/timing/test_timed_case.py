@@ -17,9 +17,9 @@ from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import SampleSummary, Timing
 from kernels_bench.timing.host_clock import HostMeter, HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
-from kernels_bench.timing.sampler import TURNS, Effort, Sampler
+from kernels_bench.timing.sampler import TURNS, Sampler, SamplingBudget
 from kernels_bench.timing.timed_case import TimedCase
-from kernels_bench.verification.kernel_under_test import KernelFault, Subject, bind
+from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest, bind
 from kernels_bench.workers.arm_worker import stopwatch_for
 from profiles.instruments.ranges import Ranges
 
@@ -28,8 +28,8 @@ CPU = torch.device("cpu")
 RANGES = Ranges("tests")
 
 
-def taken(stopwatch: Stopwatch, call: Call, kind: str, effort: Effort | None = None) -> Sampler:
-    effort = effort or Effort()
+def taken(stopwatch: Stopwatch, call: Call, kind: str, effort: SamplingBudget | None = None) -> Sampler:
+    effort = effort or SamplingBudget()
     estimate = stopwatch.estimate_us(call)
     sampler = Sampler(effort, stopwatch.full_clock_mhz)
     for _ in range(1000):
@@ -114,7 +114,7 @@ def test_a_cold_call_is_slower_than_a_warm_one_where_memory_is_the_limit() -> No
     for _ in range(10):
         warm, cold = (measured(stopwatch, lambda: x.add_(1), kind).median_us for kind in ("warm", "cold"))
         # One call a sample, as the cold ones are, and nothing between them that would spoil the cache.
-        alone = Sampler(Effort(), 0.0)
+        alone = Sampler(SamplingBudget(), 0.0)
         while not alone.done:
             alone.turn(lambda: HostMeter(lambda: x.add_(1), 1, None))
         found.append((warm, alone.summary().median_us, cold))
@@ -143,11 +143,11 @@ def test_every_sample_makes_as_many_calls_as_it_says() -> None:
 
 def test_sampling_stops_at_a_known_median_or_when_its_budget_is_spent() -> None:
     stopwatch = HostStopwatch()
-    long = taken(stopwatch, busy(20_000), "warm", Effort(budget_s=0.02)).samples()
+    long = taken(stopwatch, busy(20_000), "warm", SamplingBudget(budget_s=0.02)).samples()
     assert len(long.us) == 2 * TURNS  # the budget went with the first samples; every turn has two
-    most = taken(stopwatch, busy(10), "warm", Effort(fewest=10**6, most=16, budget_s=1e3)).samples()
+    most = taken(stopwatch, busy(10), "warm", SamplingBudget(fewest=10**6, most=16, budget_s=1e3)).samples()
     assert 16 <= len(most.us) < 20
-    first = taken(stopwatch, busy(1000), "warm", Effort(fewest=12, most=10**6, budget_s=10)).samples()
+    first = taken(stopwatch, busy(1000), "warm", SamplingBudget(fewest=12, most=10**6, budget_s=10)).samples()
     assert len(first.us) >= 12
 
 
@@ -167,7 +167,7 @@ SHAPES = {
 
 def timed(operator: str, kernel: Kernel, m: int, device: torch.device = CPU) -> Timing:
     case = Case(arm="planted", operator=operator, shape=SHAPES[operator], precision=Precision.parse("fp32"))
-    subject = Subject(
+    subject = KernelUnderTest(
         case,
         operators()[operator],
         bind(case, {operator: kernel}),
@@ -297,7 +297,9 @@ def test_sequences_are_timed_at_one_length(operator: str) -> None:
 
     shape = Shape(label="test", heads=4, kv_heads=2, k=16, page=16, tokens=33)
     case = Case(arm="torch", operator=operator, shape=shape, precision=Precision.parse("fp16"))
-    subject = Subject(case, operators()[operator].at(40), kernel, seed=0, universe=3, device=CPU, watched=False)
+    subject = KernelUnderTest(
+        case, operators()[operator].for_length(40), kernel, seed=0, universe=3, device=CPU, watched=False
+    )
     found = run(TimedCase(subject, 3, RANGES, None), HostStopwatch())
     queries = 1 if operator == "attention_decode" else 40
     assert lengths

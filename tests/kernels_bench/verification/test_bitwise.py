@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels_bench.verification import bitwise as comparison
-from kernels_bench.verification.bitwise import bits, difference, digest, ordered, same_bits
+from kernels_bench.verification.bitwise import bits, difference, digest, same_bits, ulp_key
 from kernels_bench.verification.poison import poison, unwritten
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -187,7 +187,7 @@ def test_ordered_integers_grow_with_the_floats(first: int, second: int) -> None:
     values = [float(value) for value in pair]
     if any(math.isnan(value) for value in values):
         return
-    places = [ordered(int(bits(value)), 32) for value in pair]
+    places = [ulp_key(int(bits(value)), 32) for value in pair]
     assert (places[0] < places[1]) == (values[0] < values[1])
     assert (places[0] == places[1]) == (values[0] == values[1])
 

@@ -13,12 +13,12 @@ from kernels_bench.arms import Kernel, Unsupported
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Counterexample, RelationResult, Verification
-from kernels_bench.relations import Comparison, Setting, company, relations
+from kernels_bench.relations import Comparison, Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
 from kernels_bench.report.summary.findings_text import extent
 from kernels_bench.verification import verifier as verification
-from kernels_bench.verification.kernel_under_test import KernelFault, MalformedResult, Subject, bind
-from kernels_bench.verification.verifier import Verifier, attribute
+from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
+from kernels_bench.verification.verifier import Verifier, discount_if_not_repeatable
 
 Tensor = torch.Tensor
 CPU = torch.device("cpu")
@@ -64,11 +64,11 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def subject(
     kernel: Kernel, operator: str = "mm", precision: str = "fp32", universe: int = UNIVERSE, **options: Any
-) -> Subject:
+) -> KernelUnderTest:
     shape = options.pop("shape", SHAPES[operator])
     case = Case(arm="planted", operator=operator, shape=shape, precision=Precision.parse(precision))
     settings: dict[str, Any] = {"seed": 0, "universe": universe, "device": CPU} | options
-    return Subject(case, operators()[operator], bind(case, {operator: kernel}), **settings)
+    return KernelUnderTest(case, operators()[operator], bind(case, {operator: kernel}), **settings)
 
 
 def verify(kernel: Kernel, operator: str = "mm", precision: str = "fp32", **options: Any) -> Verification:
@@ -211,7 +211,7 @@ def assert_true(shown: Counterexample, kernel: Kernel) -> None:
         (shown.reference, shown.expected, shown.expected_bits),
         (shown.company, shown.got, shown.got_bits),
     ):
-        made = company(ref.spec, UNIVERSE)
+        made = make_batch(ref.spec, UNIVERSE)
         assert (made.size, made.rows[ref.position], ref.launch) == (ref.size, shown.row, "eager")
         row = again.run(made)[shown.output][ref.position].flatten()
         assert f"0x{int(row.view(torch.int32)[shown.index]) & 0xFFFFFFFF:08x}" == pattern
@@ -254,7 +254,7 @@ def test_counterexamples_among_strangers_are_true(spec: str) -> None:
 @pytest.mark.parametrize("spec", ["reverse:32", "shuffle:31:5", "rotate:32:7", "first:9"])
 def test_counterexamples_in_another_order_are_true(spec: str) -> None:
     shown = Verifier(subject(split_by_m), seed=0).compare(Comparison(f"first:{UNIVERSE}", spec), "position")
-    assert (shown is None) == (company(spec, UNIVERSE).size >= 32)
+    assert (shown is None) == (make_batch(spec, UNIVERSE).size >= 32)
     if shown is not None:
         assert_true(shown, split_by_m)
     apart = Verifier(subject(last_row_apart), seed=0).compare(Comparison(f"first:{UNIVERSE}", spec), "position")
@@ -343,7 +343,7 @@ def test_only_broken_relations_become_inconclusive() -> None:
         return RelationResult.model_validate({"relation": relation, "status": status})
 
     mixed = [("repeat", "broken"), ("a", "held"), ("b", "broken"), ("c", "unsupported"), ("d", "failed")]
-    assert [r.status for r in attribute([result(*pair) for pair in mixed])] == [
+    assert [r.status for r in discount_if_not_repeatable([result(*pair) for pair in mixed])] == [
         "broken",
         "held",
         "inconclusive",
@@ -351,8 +351,8 @@ def test_only_broken_relations_become_inconclusive() -> None:
         "failed",
     ]
     repeatable = [result("repeat", "held"), result("b", "broken")]
-    assert attribute(repeatable) == repeatable
-    assert attribute([result("b", "broken")])[0].status == "broken"
+    assert discount_if_not_repeatable(repeatable) == repeatable
+    assert discount_if_not_repeatable([result("b", "broken")])[0].status == "broken"
 
 
 # Results that are stale, or not wholly written.
@@ -461,7 +461,7 @@ def test_writing_the_other_zero_into_the_inputs_is_a_fault() -> None:
         return out
 
     with pytest.raises(KernelFault, match="argument 0"):
-        subject(kernel).run(company("zero:4:1", UNIVERSE))
+        subject(kernel).run(make_batch("zero:4:1", UNIVERSE))
 
 
 def test_a_kernel_that_may_overwrite_its_rows_may_not_overwrite_its_weight() -> None:
@@ -566,12 +566,12 @@ def test_a_kernel_that_takes_out_dtype_is_given_it() -> None:
         return product(a.float(), b.float()).to(out_dtype)
 
     for precision in ("bf16", "bf16:fp32", "fp32"):
-        subject(kernel, precision=precision).run(company("first:2", UNIVERSE))
+        subject(kernel, precision=precision).run(make_batch("first:2", UNIVERSE))
     assert seen == [torch.bfloat16, torch.float32, torch.float32]
 
 
 def test_a_builtin_function_of_torch_is_a_kernel() -> None:
-    got = subject(torch.mm).run(company("first:3", UNIVERSE))
+    got = subject(torch.mm).run(make_batch("first:3", UNIVERSE))
     assert got[0].shape == (3, 48)
 
 
@@ -701,7 +701,7 @@ def test_the_companies_that_differ_are_named_so_that_the_threshold_shows() -> No
         return row_sum(x if len(x) >= 32 else x.flip(1)) / x.shape[1]
 
     case = Case(arm="planted", operator="mean", shape=Shape(label="test", k=257), precision=Precision.parse("fp32"))
-    subject = Subject(case, operators()["mean"], by_size, seed=0, universe=128, device=torch.device("cpu"))
+    subject = KernelUnderTest(case, operators()["mean"], by_size, seed=0, universe=128, device=torch.device("cpu"))
     setting = Setting(128, sweep(128))
     found = Verifier(subject, 0).verify([relations()["batch_size"]], setting, []).relations[0]
     sizes = {int(spec.split(":")[1]) for spec in found.broken}

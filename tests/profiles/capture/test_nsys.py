@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from profiles.analysis.analyse import analyse
-from profiles.capture.nsys import find_nsys, nsys_version, nvtx_is_deaf
+from profiles.capture.nsys import find_nsys, nsys_version, nvtx_incompatibility
 from profiles.trace.nsight_sqlite import read_sqlite
 from support import ROOT
 from support.profiler_reports import Ended, profiles
@@ -39,7 +39,7 @@ for m in (1, 16):
 
 
 def deaf() -> str:
-    return nvtx_is_deaf(nsys_version(find_nsys()))
+    return nvtx_incompatibility(nsys_version(find_nsys()))
 
 
 @pytest.fixture

@@ -17,7 +17,14 @@ from pathlib import Path
 import pytest
 
 from profiles.analysis.analyse import analyse
-from profiles.capture.nsys import HIDING_PLACES, exported, find_nsys, nvtx_is_deaf, profile_command, what_is_missing
+from profiles.capture.nsys import (
+    NSYS_LOCATIONS,
+    exported,
+    find_nsys,
+    nvtx_incompatibility,
+    profile_command,
+    what_is_missing,
+)
 from profiles.capture.recorder import Capture
 from profiles.capture.torch_program import recorded_command
 from profiles.errors import ReportError
@@ -52,7 +59,7 @@ elif sys.argv[1] == "export":
 """
 
 
-HIDDEN = [found for pattern in HIDING_PLACES for found in Path("/").glob(pattern)]
+HIDDEN = [found for pattern in NSYS_LOCATIONS for found in Path("/").glob(pattern)]
 
 
 @pytest.fixture
@@ -199,7 +206,7 @@ def test_a_report_without_kernels_is_said(nsys: Path) -> None:
     ("version", "deaf"), [("2022.3.9", False), ("2022.4", True), ("2024.2.1", True), ("2025.3", False)]
 )
 def test_which_nsys_is_deaf_to_nvtx(version: str, deaf: bool) -> None:
-    assert bool(nvtx_is_deaf(version)) == deaf
+    assert bool(nvtx_incompatibility(version)) == deaf
 
 
 def test_no_permission_for_counters(tmp_path: Path) -> None:
