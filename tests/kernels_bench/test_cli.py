@@ -340,11 +340,15 @@ def test_without_a_terminal_no_line_is_broken_unless_columns_says_so(answers: di
     assert not any("the same with" in line or "the same," in line for line in listed)
     assert not any(line.startswith(" ") or line.endswith(" ") for line in listed)
     assert any(len(line) > 120 for line in listed)
-    inherited = {name: value for name, value in environment().items() if name != "COLUMNS"}
     command = [sys.executable, "-m", "kernels_bench", "report", str(KEPT)]
     texts = {
         columns: subprocess.run(
-            command, env=inherited | variables, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+            command,
+            env=environment() | variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         ).stdout
         for columns, variables in (("none", {}), ("ci", {"FORCE_COLOR": "1"}), ("100", {"COLUMNS": "100"}))
     }

@@ -55,7 +55,9 @@ def start(*arguments: object, **variables: object) -> subprocess.Popen[str]:
 
 def environment(**variables: object) -> dict[str, str]:
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
-    return {**os.environ, "PYTHONPATH": path, **{name: str(value) for name, value in variables.items()}}
+    # Where tests run side by side, each has been told of a terminal of 80 columns that is not there.
+    inherited = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    return {**inherited, "PYTHONPATH": path, **{name: str(value) for name, value in variables.items()}}
 
 
 def finish(process: subprocess.Popen[str]) -> Ended:

@@ -1,6 +1,7 @@
 """NVTX ranges: free without a profiler, complete with one, loud when nsys would record nothing."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from profiles.installing import pip_install
 from profiles.instruments.ranges import Ranges, RangesNotRecorded
 from support import ROOT
 
@@ -168,7 +170,7 @@ def test_without_the_package_ranges_are_no_ops_but_not_under_nsys(monkeypatch: p
     monkeypatch.setitem(sys.modules, "nvtx", None)
     assert not Ranges("samebits-test").recorded
     monkeypatch.setenv("NSYS_PROFILING_SESSION_ID", "1")
-    with pytest.raises(RangesNotRecorded, match=f"nvtx is missing: {sys.executable} -m pip install nvtx"):
+    with pytest.raises(RangesNotRecorded, match=re.escape(f"nvtx is missing: {pip_install('nvtx')}")):
         Ranges("samebits-test")
 
 

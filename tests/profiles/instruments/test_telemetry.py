@@ -1,5 +1,6 @@
 """Telemetry: decoding is exact, absence is told, and what a card does not give is None."""
 
+import re
 import sys
 import timeit
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from profiles.installing import pip_install
 from profiles.instruments.telemetry import (
     DeviceFacts,
     DeviceState,
@@ -217,7 +219,7 @@ def test_driver_that_does_not_open_is_told(card: FakeCard, code: int, reason: st
 def test_missing_package_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    with pytest.raises(TelemetryUnavailable, match=f"pynvml is missing: {sys.executable} -m pip install nvidia-ml-py"):
+    with pytest.raises(TelemetryUnavailable, match=re.escape(f"pynvml is missing: {pip_install('nvidia-ml-py')}")):
         open_telemetry()
 
 

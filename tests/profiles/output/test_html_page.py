@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from html import escape, unescape
 from pathlib import Path
@@ -27,6 +26,7 @@ from profiles.analysis.schema import (
     Spread,
     Told,
 )
+from profiles.installing import pip_install
 from profiles.output.html_page import page
 from profiles.trace.model import Kernel
 from support import ROOT
@@ -401,5 +401,5 @@ def test_without_plotly_the_error_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "plotly.py").write_text("raise ImportError('no plotly')\n")
     report = write_report(tmp_path / "a.sqlite", [Span("r", 0, 9)], [])
     ended = profiles("analyze", report, "--html", tmp_path / "a.html", env={"PYTHONPATH": f"{tmp_path}:{ROOT}"})
-    assert (ended.status, ended.error) == (2, f"--html needs plotly: {sys.executable} -m pip install plotly")
+    assert (ended.status, ended.error) == (2, f"--html needs plotly: {pip_install('plotly')}")
     assert not (tmp_path / "a.html").exists()
