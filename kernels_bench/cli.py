@@ -148,7 +148,7 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return
-    outputs = ReportTargets(json=json, markdown=markdown, replay=replay)
+    targets = ReportTargets(json=json, markdown=markdown)
     with _reporting():
         selection = Selection(
             op=_words(op),
@@ -164,7 +164,7 @@ def run(
             plugin=tuple(plugin or ()),
             timeout_s=timeout_of(timeout),
         )
-        status = _list(selection) if list_ else _measure(selection, resume, out, outputs)
+        status = _list(selection) if list_ else _measure(selection, resume, out, targets, replay)
     raise typer.Exit(status)
 
 
@@ -173,10 +173,10 @@ def _list(selection: Selection) -> int:
     return 0
 
 
-def _measure(selection: Selection, resume: Path | None, out: Path | None, outputs: ReportTargets) -> int:
+def _measure(selection: Selection, resume: Path | None, out: Path | None, targets: ReportTargets, again: bool) -> int:
     if resume is not None:
-        return resume_run(resume, selection, out, outputs)
-    return start_run(selection, out, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), outputs)
+        return resume_run(resume, selection, out, targets, again)
+    return start_run(selection, out, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), targets, again)
 
 
 @app.command()

@@ -25,30 +25,28 @@ class ReportTargets:
         json: for the summary as JSON.
         markdown: for the tables as Markdown.
         into: a document between whose markers the overview is drawn anew.
-        replay: whether a profiler is to see parts of it once more, see `kernels_bench.commands.run.replay`.
     """
 
     json: str | None = None
     markdown: str | None = None
     into: str | None = None
-    replay: bool = False
 
 
-def report(directory: Path, outputs: ReportTargets) -> int:
+def report(directory: Path, targets: ReportTargets) -> int:
     """Show a run's tables and write the files asked for; returns the exit status that the run deserves.
 
     Raises:
         ResultsError: the directory is no run, or a file cannot be written.
     """
     summary = summary_of(directory)
-    texts = ((outputs.json, to_json), (outputs.markdown, markdown))
-    if "-" not in (outputs.json, outputs.markdown):
+    texts = ((targets.json, to_json), (targets.markdown, markdown))
+    if "-" not in (targets.json, targets.markdown):
         render(summary, terminal.console())
     for target, text_of in texts:
         if target is not None:
             write(target, text_of(summary))
-    if outputs.into is not None:
-        _draw_into(Path(outputs.into), overview(summary), directory.resolve().name)
+    if targets.into is not None:
+        _draw_into(Path(targets.into), overview(summary), directory.resolve().name)
     return exit_status(summary)
 
 

@@ -39,8 +39,15 @@ _ROOM = 0.7
 """Of a GPU's memory, what all cases that are verified at once may take; reading orders and the processes take some."""
 
 
-def start_run(selection: Selection, out: Path | None, command: str, outputs: ReportTargets) -> int:
+def start_run(selection: Selection, out: Path | None, command: str, targets: ReportTargets, again: bool = False) -> int:
     """A new run; returns the exit status.
+
+    Args:
+        selection: what the user asked for.
+        out: a new directory for the results; None for one of this minute's name.
+        command: as typed, to run the same again.
+        targets: where the report goes beside the terminal.
+        again: whether a profiler is to see parts of it once more, see `kernels_bench.commands.run.replay`.
 
     Raises:
         UsageError: the selection makes no sense.
@@ -62,10 +69,10 @@ def start_run(selection: Selection, out: Path | None, command: str, outputs: Rep
         )
         # Only now, since another run may have taken a default name meanwhile.
         run = RunDirectory.create(out or default_directory(), manifest)
-        return _run(workload, run, early, outputs, started)
+        return _run(workload, run, early, targets, again, started)
 
 
-def resume_run(directory: Path, typed: Selection, out: Path | None, outputs: ReportTargets) -> int:
+def resume_run(directory: Path, typed: Selection, out: Path | None, targets: ReportTargets, again: bool = False) -> int:
     """Go on with a run, with the options it was begun with; returns the exit status.
 
     Raises:
@@ -80,29 +87,31 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, outputs: Rep
     with HeadStart(selection, run.path / "logs") as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
         run.refuse_other_environment(_environment(catalogue), catalogue.device, catalogue.arms)
-        return _run(make_workload(catalogue, selection), run, early, outputs, started)
+        return _run(make_workload(catalogue, selection), run, early, targets, again, started)
 
 
 def _environment(catalogue: Catalogue) -> Environment:
     return read_environment_with(catalogue.device.uuid, lambda line: print(f"kernels_bench: {line}", file=sys.stderr))
 
 
-def _run(workload: Workload, run: RunDirectory, early: HeadStart, outputs: ReportTargets, started: float) -> int:
+def _run(
+    workload: Workload, run: RunDirectory, early: HeadStart, targets: ReportTargets, again: bool, started: float
+) -> int:
     interrupted = False
     try:
         with display_for(terminal.console(stderr=True)) as display:
             _announce(workload, run, display)
-            _work(workload, run, early, display, outputs.replay)
+            _work(workload, run, early, display, again)
     except KeyboardInterrupt:
         interrupted = True
     finally:
         with suppress(ResultsError):  # the disk may be what failed
             run.append(Finished(seconds=time.perf_counter() - started))
         run.close()
-    status = report(run.path, outputs)
+    status = report(run.path, targets)
     if interrupted:
-        again = command_line(options={"resume": str(run.path)})
-        print(f"kernels_bench: interrupted; go on with {again}", file=sys.stderr)
+        on = command_line(options={"resume": str(run.path)})
+        print(f"kernels_bench: interrupted; go on with {on}", file=sys.stderr)
         return INTERRUPTED_STATUS
     return status
 
