@@ -67,17 +67,17 @@ def fail(message: str, status: int) -> NoReturn:
     raise typer.Exit(status)
 
 
-def _words(text: str | None) -> tuple[str, ...] | None:
+def _words(option: str, text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
     words = tuple(word.strip() for word in text.split(",") if word.strip())
     if not words:
-        raise UsageError("an option that takes a comma list was given an empty one")
+        raise UsageError(f"--{option}: a comma list was expected, and it is empty")
     return words
 
 
 def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
-    words = _words(text)
+    words = _words(option, text)
     wrong = next((word for word in words or () if not word.removeprefix("-").isdecimal()), None)
     if wrong is not None:
         raise UsageError(f"--{option} {wrong}: expected whole numbers, such as --{option} 1,16,256")
@@ -151,13 +151,13 @@ def run(
     targets = ReportTargets(json=json, markdown=markdown)
     with _reporting():
         selection = Selection(
-            op=_words(op),
-            arm=_words(arm),
-            shapes=_words(shapes),
+            op=_words("op", op),
+            arm=_words("arm", arm),
+            shapes=_words("shapes", shapes),
             batch=_numbers("batch", batch),
             length=_numbers("length", length),
-            dtype=_words(dtype),
-            relation=_words(relation),
+            dtype=_words("dtype", dtype),
+            relation=_words("relation", relation),
             partial=partial,
             quick=quick,
             seed=_sown(seed),
@@ -257,12 +257,12 @@ def order_command(
     """
     with _reporting():
         selection = Selection(
-            op=_words(op),
-            arm=_words(arm),
-            shapes=_words(shapes),
+            op=_words("op", op),
+            arm=_words("arm", arm),
+            shapes=_words("shapes", shapes),
             batch=_numbers("batch", batch),
             length=_numbers("length", length),
-            dtype=_words(dtype),
+            dtype=_words("dtype", dtype),
             seed=_sown(seed),
             plugin=tuple(plugin or ()),
             timeout_s=timeout_of(timeout),
@@ -302,7 +302,7 @@ def faults_command(
 
     with _reporting():
         with display_for(console(stderr=True)) as display:
-            scores = run_all(_words(fault), range(_sown(seed), seed + seeds), display)
+            scores = run_all(_words("fault", fault), range(_sown(seed), seed + seeds), display)
         if json is not None:
             write(json, json_module.dumps([one.model_dump() for one in scores]))
         if json != "-":
@@ -377,7 +377,7 @@ def recheck_command(
     """
     with _reporting():
         with display_for(console(stderr=True)) as display:
-            found = recheck(directory, _words(arm), timeout_of(timeout), display)
+            found = recheck(directory, _words("arm", arm), timeout_of(timeout), display)
         for line in recheck_words(found):
             print(line)
     raise typer.Exit(recheck_status(found))

@@ -10,6 +10,7 @@ from kernels_bench.records.latest_records import LatestRecords, State, latest_re
 from kernels_bench.records.manifest import Manifest, read_manifest, read_records
 from kernels_bench.records.results import Timing, Verification
 from kernels_bench.records.selection import Selection
+from kernels_bench.relations.base import relations
 from profiles.instruments.environment import differences
 from profiles.run_files.record import Record
 
@@ -104,7 +105,7 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
         selection=tuple(_asked_otherwise(one.selection, other.selection)),
         verified=(both, len(a.verifications) - both, len(b.verifications) - both),
         verdicts=tuple(_verdicts(a, b, _claims(one))),
-        missing=tuple(_missing(a, b)),
+        missing=(*_withdrawn(one, other), *_missing(a, b)),
         digests=_digests(a, b) if one.selection.seed == other.selection.seed else None,
         warm=_changes(a, b, "warm"),
         cold=_changes(a, b, "cold"),
@@ -165,8 +166,24 @@ def _missing(a: LatestRecords, b: LatestRecords) -> Iterator[str]:
     still = {key for key, other in b.verifications.items() if other.verdict in _JUDGED and not other.wrong}
     for name, timing in sorted(a.timings.items()):
         then = b.timings.get(name)
-        if timing.status == "measured" and timing.case.key in still and (then is None or then.status != "measured"):
+        if timing.status != "measured" or timing.case.key not in still:
+            continue
+        if then is None or then.status != "measured":
             yield f"{name}: timed, then {'not' if then is None else then.status}"
+            continue
+        for state in STATES:
+            if median_us(timing, state) is not None and median_us(then, state) is None:
+                yield f"{name}: timed {state}, then not"
+
+
+def _withdrawn(one: Manifest, other: Manifest) -> Iterator[str]:
+    """Arms that claim less than they did."""
+    then = _claims(other)
+    for arm, claims in _claims(one).items():
+        named = claims if isinstance(claims, tuple) else tuple(relations()) if claims else ()
+        gone = [relation for relation in named if arm in then and not claimed(then[arm], relation)]
+        if gone:
+            yield f"{arm}: claimed {', '.join(gone)}, then not"
 
 
 def _untried(one: Verification, other: Verification) -> Iterator[str]:
@@ -179,9 +196,11 @@ def _untried(one: Verification, other: Verification) -> Iterator[str]:
             continue
         if result.relation not in then:
             yield f"{result.relation} was examined, then not"
-        # Records of schema 2 do not tell their M.
-        elif (sizes := then[result.relation].sizes) and (gone := sorted({*result.sizes} - {*sizes})):
-            yield f"{result.relation} was examined at M={', '.join(map(str, gone))}, then not"
+        elif gone := sorted({*result.sizes} - {*then[result.relation].sizes}):
+            where = f"M={', '.join(map(str, gone))}" if then[result.relation].sizes else "M that are not told"
+            yield f"{result.relation} was examined at {where}, then not"
+    if gone := sorted(one.digests.keys() - other.digests.keys()):
+        yield f"its output was digested at M={', '.join(map(str, gone))}, then not"
 
 
 def _digests(a: LatestRecords, b: LatestRecords) -> tuple[int, int]:

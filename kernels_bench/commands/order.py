@@ -78,7 +78,7 @@ def read_cases(selection: Selection, drawn: bool, display: Display) -> tuple[lis
             one = _told(asked, pool.ask(asked.case.arm, asked))
             display.step(one.name)
             found.append(one)
-    return found, ", ".join(dict.fromkeys(scope))
+    return found, ", ".join(dict.fromkeys(filter(None, scope)))
 
 
 def _questions(catalogue: Catalogue, workload: Workload, selection: Selection, drawn: bool) -> Iterator[ReadOrder]:

@@ -1,4 +1,4 @@
-"""From what the user asked for to the list of what is to be done.  Pure; works on the catalogue alone."""
+"""From what the user asked for to the list of what is to be done.  Pure."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.text import suggestion
+from kernels_bench.operators import operators as all_operators
 from kernels_bench.records.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Shape
-from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo
+from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo, RelationInfo
 from kernels_bench.records.selection import Selection
+from kernels_bench.relations.base import relations as all_relations
 from kernels_bench.relations.base import sweep
 from profiles.run_files.record import Record
 
@@ -137,6 +139,7 @@ def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
     if not usable:
         raise UsageError("; ".join(f"{arm.name} cannot run here: {arm.unavailable}" for arm in chosen))
     relations = _pick("relation", selection.relation, {r.name: r for r in catalogue.relations})
+    _check_meaning(relations, operators, selection)
     if selection.shapes is not None:
         _check_shape_names(catalogue.operators, selection.shapes)
     cases = tuple(_cases(operators, usable, selection, device))
@@ -177,6 +180,18 @@ def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selec
             option = f"--arm {arm.name}" if selection.arm is not None else f"--plugin {arm.plugin}"
             raise UsageError(f"{option}: has none of the chosen operators; it has {offers}")
     return found
+
+
+def _check_meaning(chosen: Sequence[RelationInfo], of_operators: Sequence[OperatorInfo], selection: Selection) -> None:
+    """Refuse relations none of which has a meaning for the chosen operators: nothing would be examined."""
+    known, kinds = all_relations(), {all_operators()[operator.name].rows_are for operator in of_operators}
+    if selection.relation is None or any(known[one.name].applies_to(kind) for one in chosen for kind in kinds):
+        return
+    names = ", ".join(operator.name for operator in of_operators)
+    meant = [one.name for one in known.values() if any(one.applies_to(kind) for kind in kinds)]
+    raise UsageError(
+        f"--relation {','.join(selection.relation)}: has no meaning for {names}; these have: {', '.join(meant)}"
+    )
 
 
 def _sweep(operator: OperatorInfo, selection: Selection, device: str) -> Sweep:

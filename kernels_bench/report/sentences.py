@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kernels_bench.records.cases import Case
-from kernels_bench.report.summary.findings_text import sizes_text
 from kernels_bench.report.summary.schema import (
     SIGNS,
     ArmSummary,
@@ -39,7 +38,7 @@ _CLAUSES: dict[Verdict, tuple[str, str]] = {
     "failed": ("could not be verified", "could not be verified"),
     "inconclusive": ("could not be judged", "could not be judged"),
     "sampled": ("kept its bits", "kept their bits"),
-    "proven": ("provably kept its bits", "provably kept their bits"),
+    "proven": ("kept its bits, in one order of addition,", "kept their bits, each in one order of addition,"),
     "unsupported": ("offers nothing", "offer nothing"),
     "skipped": ("was not verified", "were not verified"),
 }
@@ -187,10 +186,11 @@ def outcome(summary: RunSummary) -> str:
         parts.append(f"{_and(broken)} claim{'s' if len(broken) == 1 else ''} batch invariance and did not keep it")
     if wrong:
         parts.append(f"{_and(wrong)} gave wrong results")
-    kept = tuple(arm.arm for arm in summary.arms if arm.claims and arm.verdict in ("sampled", "proven"))
+    kept = tuple(_claiming(arm) for arm in summary.arms if _kept_its_claim(arm))
     incomplete = unmeasured(summary)
     if kept and (parts or incomplete):
-        parts.append(f"{_and(kept)} kept {'it' if broken else 'batch invariance'}")
+        what = "what was tried of it" if summary.partial else "it" if broken else "batch invariance"
+        parts.append(f"{_and(kept)} kept {what}")
     if incomplete:
         parts.append("something could not be measured, see above" if not summary.facts.missing else _UNREACHED)
     if not parts:
@@ -201,6 +201,17 @@ def outcome(summary: RunSummary) -> str:
 
 _NAMED = 4  # cases that are told by name, at most
 _UNREACHED = "the run is not complete"
+
+
+def _kept_its_claim(arm: ArmSummary) -> bool:
+    """Whether all that an arm claims was examined and held; what it does not claim may have changed its bits."""
+    judged = arm.verdict in ("variant", "sampled", "proven")
+    return bool(arm.claims) and judged and not arm.broken_claims and not arm.undecided_claims
+
+
+def _claiming(arm: ArmSummary) -> str:
+    """An arm's name, with what it claims where that is not everything."""
+    return arm.arm if isinstance(arm.claims, bool) else f"{arm.arm} ({', '.join(arm.claims)} alone)"
 
 
 def _good_news(summary: RunSummary, kept: Sequence[str]) -> str:
@@ -228,8 +239,17 @@ def tried_text(operator: OperatorSummary) -> str:
     at: dict[tuple[int, ...], list[str]] = {}
     for one in operator.tried:
         at.setdefault(one.sizes, []).append(one.relation)
-    told = (f"{_and(names)} at {sizes_text(sizes) if sizes else 'M not recorded'}" for sizes, names in at.items())
+    told = (f"{_and(names)} at {_sizes(sizes)}" for sizes, names in at.items())
     return f"tried: {'; '.join(told)}" if at else ""
+
+
+def _sizes(sizes: Sequence[int]) -> str:
+    """Some M: a few each; of many only how many they are between their ends, which are no range."""
+    if not sizes:
+        return "M not recorded"
+    if len(sizes) <= _NAMED:
+        return f"M={', '.join(map(str, sizes))}"
+    return f"{len(sizes)} M from {sizes[0]} to {sizes[-1]}"
 
 
 def _and(names: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from kernels_bench.operators import operators
-from kernels_bench.records.cases import Device
+from kernels_bench.records.cases import Claims, Device, claimed
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import relations
 from kernels_bench.report.summary.schema import Tried
@@ -30,6 +30,15 @@ def relations_left_out(asked: Collection[str] | None, of_operators: Iterable[str
         and (device.type == "cuda" or not relation.needs_cuda)
         and any(relation.applies_to(kind) for kind in kinds)
     )
+
+
+def nothing_claimed_examined(verification: Verification, claims: Claims) -> bool:
+    """Whether a case was verified, and no relation that its arm claims was: then its claim is as open as before."""
+    if not claims or verification.status != "measured" or verification.wrong:
+        return False
+    # What failed or stays undecided is told of by itself.
+    examined = {result.relation for result in verification.relations if result.status != "unsupported"}
+    return not any(claimed(claims, relation) for relation in examined)
 
 
 def tried(verifications: Iterable[Verification]) -> tuple[Tried, ...]:

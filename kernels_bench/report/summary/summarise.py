@@ -11,7 +11,7 @@ from kernels_bench.records.latest_records import LatestRecords, latest_records
 from kernels_bench.records.rerun_commands import order_command, rerun_command
 from kernels_bench.records.results import AnyRecord, Timing, Verification
 from kernels_bench.report.summary.broken_relations import broken_relations
-from kernels_bench.report.summary.coverage import tried
+from kernels_bench.report.summary.coverage import nothing_claimed_examined, tried
 from kernels_bench.report.summary.findings_text import describe, describe_order, extent
 from kernels_bench.report.summary.schema import (
     HEADLINE_SIZES,
@@ -198,6 +198,9 @@ def _breaks_a_claim(verification: Verification, claims: Claims) -> bool:
 
 
 def _leaves_a_claim_open(verification: Verification, claims: Claims) -> bool:
+    """Whether a claim stays undecided in a case, or nothing of what is claimed was examined there."""
+    if nothing_claimed_examined(verification, claims):
+        return True
     return any(
         result.status == "inconclusive" and claimed(claims, result.relation) for result in verification.relations
     )

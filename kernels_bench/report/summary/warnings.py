@@ -12,6 +12,7 @@ from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.latest_records import LatestRecords, usable
 from kernels_bench.records.rerun_commands import rerun_command
 from kernels_bench.records.results import RelationResult, Timing, Verification
+from kernels_bench.report.summary.coverage import nothing_claimed_examined
 from kernels_bench.report.summary.schema import WARNING_KINDS, RunFacts, RunWarning, WarningKind, plugin_of
 
 _THROTTLE_REMEDIES = {
@@ -139,6 +140,11 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
 def _relation_remarks(found: LatestRecords, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
     for verification in found.verifications.values():
         case = verification.case
+        if nothing_claimed_examined(verification, claims[case.arm]):
+            claim = claims[case.arm]
+            what = "batch invariance" if isinstance(claim, bool) else ", ".join(claim)
+            text = f"what it claims ({what}) was not examined"
+            yield _Remark("relation", text, "the verdicts do not cover it", case.arm, case.key, "case")
         for result in verification.relations:
             said = _setback(result, claims[case.arm])
             if said is not None:

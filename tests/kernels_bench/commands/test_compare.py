@@ -156,6 +156,41 @@ def test_a_relation_an_m_or_a_timing_that_was_left_out_is_missing(tmp_path: Path
     assert list(failures(compare_runs(other, one), USUAL)) == []
 
 
+@pytest.mark.parametrize("lost", ["cold", "digest", "sizes"])
+def test_a_part_of_a_result_that_is_gone_is_missing(tmp_path: Path, lost: str) -> None:
+    def sized(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for one in judged(records)["relations"]:
+            one["sizes"] = [1, 16, 17]
+        return records
+
+    def without(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        case = judged(sized(records))
+        if lost == "digest":
+            del case["digests"]["1"]
+        elif lost == "sizes":
+            case["relations"][0]["sizes"] = []
+        else:
+            timing = next(r for r in records if r["kind"] == "timing" and r["cold"] and r["case"] == case["case"])
+            timing["cold"] = None
+        return records
+
+    one, other = changed(tmp_path / "one", sized), changed(tmp_path / "other", without)
+    assert worst_case(agreed := compare_runs(one, other)) == "1 result missing"
+    assert agreed.verdicts == ()
+    assert exit_status(compare_runs(other, one), USUAL) == 0
+
+
+def test_a_claim_that_was_withdrawn_is_missing(tmp_path: Path) -> None:
+    other = changed(tmp_path / "other", lambda records: records)
+    manifest = json.loads((other / "run.json").read_text())
+    claiming = next(arm for arm in manifest["arms"] if arm["claims"] is True)
+    claiming["claims"] = ["repeat"]
+    (other / "run.json").write_text(json.dumps(manifest))
+    (line,) = compare_runs(BASELINE, other).missing
+    assert line.startswith(f"{claiming['name']}: claimed batch_size, position")
+    assert compare_runs(other, BASELINE).missing == ()
+
+
 def test_what_became_better_is_no_failure(slower: Path) -> None:
     found = compare_runs(slower, BASELINE)
     assert [(change.first, change.worse) for change in found.verdicts] == [("wrong", False)]

@@ -108,6 +108,13 @@ def test_sizes_that_are_no_sizes_are_unknown_names(here: Catalogue, shapes: tupl
     assert "unknown" in refusal(here, Selection(op=("mm",), shapes=shapes))
 
 
+def test_relations_without_a_meaning_for_what_was_chosen_are_refused(here: Catalogue) -> None:
+    message = refusal(here, Selection(op=("mm", "mean"), relation=("chunking", "prefill_decode")))
+    assert message.startswith("--relation chunking,prefill_decode: has no meaning for mm, mean; these have: repeat,")
+    both = make_workload(here, Selection(op=("mm", "attention_prefill"), relation=("chunking",)))
+    assert {case.operator for case in both.cases} == {"mm", "attention_prefill"}
+
+
 def test_an_odd_number_of_sizes_is_refused(here: Catalogue) -> None:
     assert "left over" in refusal(here, Selection(op=("mm",), shapes=("64", "64", "64")))
 

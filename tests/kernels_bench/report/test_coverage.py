@@ -1,5 +1,6 @@
 """What a verdict rests on: a run that was narrowed says so, and does not end as one that tried all."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kernels_bench.report.summary.schema import ArmFact, RunSummary, Tried
 from kernels_bench.report.summary.summarise import exit_status, summarise_run
 from support import PLUGINS
 from support.processes import Ended, together
-from support.records import case, facts, held, verified
+from support.records import broken, case, facts, held, verified
 
 CPU, GPU = Device(type="cpu", name="here"), Device(type="cuda", name="NVIDIA H100", capability=(9, 0))
 SPLIT = ("--op", "mm", "--shapes", "8,16", "--dtype", "fp32", "--batch", "16,64")
@@ -63,7 +64,7 @@ def test_relations_that_were_left_out_are_named_and_keep_the_status_from_0(narro
     assert "invariance kept it" not in said
     assert "kept what was tried of it: split-below-8; left out: relations batch_size, position and" in said
     assert "if that is meant, say so with --partial (exit status 3)" in said
-    assert "tried: repeat at M=1 to 256" in said
+    assert re.search(r"tried: repeat at \d+ M from 1 to 256", said)
 
 
 def test_records_tell_the_m_that_were_really_compared(narrowed: Narrowed) -> None:
@@ -138,5 +139,35 @@ def test_relations_at_the_same_m_are_told_together() -> None:
     sized = [held(name).model_copy(update={"sizes": (1, 16)}) for name in ("repeat", "position")]
     sized.append(held("batch_size").model_copy(update={"sizes": (1, 2, 16)}))
     (operator,) = summarise_run([verified(case("mine"), *sized)], facts()).operators
-    assert tried_text(operator) == "tried: repeat and position at M=1 to 16 (2); batch_size at M=1 to 16 (3)"
+    assert tried_text(operator) == "tried: repeat and position at M=1, 16; batch_size at M=1, 2, 16"
     assert tried_text(operator.model_copy(update={"tried": ()})) == ""
+
+
+def test_many_m_are_counted_and_are_no_range() -> None:
+    sized = held("batch_size").model_copy(update={"sizes": (1, 2, 3, 5, 256)})
+    (operator,) = summarise_run([verified(case("mine"), sized)], facts()).operators
+    assert tried_text(operator) == "tried: batch_size at 5 M from 1 to 256"
+
+
+UNSUPPORTED = RelationResult(relation="graph", status="unsupported", reason="needs a CUDA device")
+
+
+@pytest.mark.parametrize(
+    ("claims", "results", "status", "said"),
+    [
+        (("graph",), (held("repeat"), UNSUPPORTED), 3, "something could not be measured, see above"),
+        (("batch_size",), (held("repeat"),), 3, "something could not be measured, see above"),
+        (("repeat",), (held("repeat"), broken()), 0, "kept it: mine (repeat alone)"),
+        (("repeat", "graph"), (held("repeat"), UNSUPPORTED), 0, "kept it: mine (repeat, graph alone)"),
+        (True, (held("repeat"), UNSUPPORTED), 0, "kept it: mine"),
+    ],
+)
+def test_a_claim_of_which_nothing_was_examined_is_open_and_one_that_held_is_kept(
+    claims: bool | tuple[str, ...], results: tuple[RelationResult, ...], status: int, said: str
+) -> None:
+    arms = (ArmFact(name="mine", claims=claims),)
+    for meant in (False, True):
+        summary = summarise_run([verified(case("mine"), *results)], facts(arms=arms, partial_accepted=meant))
+        assert exit_status(summary) == status
+        assert said in outcome(summary)
+        assert any("was not examined" in notice.text for notice in summary.notices) == (status == 3)
