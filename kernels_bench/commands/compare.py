@@ -74,6 +74,7 @@ class RunComparison(Record):
         missing: what the first run judged or timed and the second did not, a line each.
         digests: how many outputs were digested in both runs, and how many of them have the same bits; None where the
             runs' data differ, since their seeds do.
+        other_bits: the outputs whose bits are not the same.
         warm: every timing of at least `LEAST_US` in both runs, the largest change last.
         cold: likewise.
         slower: the timings, warm or cold, whose median grew beyond both intervals, the largest change last; None
@@ -86,6 +87,7 @@ class RunComparison(Record):
     verdicts: tuple[VerdictChange, ...]
     missing: tuple[str, ...]
     digests: tuple[int, int] | None
+    other_bits: tuple[str, ...]
     warm: tuple[TimingChange, ...]
     cold: tuple[TimingChange, ...]
     slower: tuple[TimingChange, ...] | None
@@ -100,13 +102,15 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
     one, other = (read_manifest(path) for path in (first, second))
     a, b = (latest_records(read_records(path)) for path in (first, second))
     both = len(a.verifications.keys() & b.verifications.keys())
+    digested, same_data = _digested(a, b), one.selection.seed == other.selection.seed
     return RunComparison(
         environment=differences(one.environment, other.environment),
         selection=tuple(_asked_otherwise(one.selection, other.selection)),
         verified=(both, len(a.verifications) - both, len(b.verifications) - both),
         verdicts=tuple(_verdicts(a, b, _claims(one))),
         missing=(*_withdrawn(one, other), *_missing(a, b)),
-        digests=_digests(a, b) if one.selection.seed == other.selection.seed else None,
+        digests=(len(digested), sum(digested.values())) if same_data else None,
+        other_bits=tuple(sorted(name for name, same in digested.items() if same_data and not same)),
         warm=_changes(a, b, "warm"),
         cold=_changes(a, b, "cold"),
         slower=_slower(a, b) if one.device.name == other.device.name else None,
@@ -203,15 +207,15 @@ def _untried(one: Verification, other: Verification) -> Iterator[str]:
         yield f"its output was digested at M={', '.join(map(str, gone))}, then not"
 
 
-def _digests(a: LatestRecords, b: LatestRecords) -> tuple[int, int]:
-    pairs = [
-        (digest, b.verifications[key].digests[m])
+def _digested(a: LatestRecords, b: LatestRecords) -> dict[str, bool]:
+    """Whether the bits are equal, of every output that both runs digested, such as ``torch/mm/4096x4096/bf16 M=16``."""
+    return {
+        f"{key} M={m}": digest == b.verifications[key].digests[m]
         for key, verification in a.verifications.items()
         if key in b.verifications
         for m, digest in verification.digests.items()
         if m in b.verifications[key].digests
-    ]
-    return len(pairs), sum(one == other for one, other in pairs)
+    }
 
 
 def _changes(a: LatestRecords, b: LatestRecords, state: State) -> tuple[TimingChange, ...]:

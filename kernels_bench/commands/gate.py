@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -68,11 +68,10 @@ def too_slow(found: RunComparison, gate: Gate) -> tuple[TimingChange, ...]:
 
 def failures(found: RunComparison, gate: Gate) -> Iterator[str]:
     """What the second run is refused for, a phrase each."""
-    digests = found.digests or (0, 0)
     told: dict[Kind, tuple[int, str, str]] = {
         "verdict-worse": (sum(change.worse for change in found.verdicts), "verdict", "for the worse"),
         "missing": (len(found.missing), "result", "missing"),
-        "bits": (digests[0] - digests[1], "output", "with other bits"),
+        "bits": (len(found.other_bits), "output", "with other bits"),
         "slower": (len(too_slow(found, gate)), "median", f"more than {100 * gate.slower:.4g} % slower"),
     }
     for kind in gate.kinds:
@@ -116,15 +115,14 @@ def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:
         yield "bits: not compared, since seeds that differ make other data"
     else:
         yield f"bits: {found.digests[1]} of {found.digests[0]} digested outputs are the same in both runs"
+        yield from _listed(found.other_bits)
     worse = sum(change.worse for change in found.verdicts)
     yield f"verdicts: {len(found.verdicts) or 'none'} differ" + (f", {worse} of them for the worse" if worse else "")
     for change in sorted(found.verdicts, key=lambda change: not change.worse):
         yield f"  {change.key}: {change.first}, then {change.second}"
     if found.missing:
         yield f"missing: {len(found.missing)}"
-        yield from (f"  {line}" for line in found.missing[:_LISTED])
-        if len(found.missing) > _LISTED:
-            yield f"  and {len(found.missing) - _LISTED} more"
+        yield from _listed(found.missing)
     for state in STATES:
         changes = found.warm if state == "warm" else found.cold
         yield _spread(state, changes)
@@ -135,7 +133,10 @@ def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:
         yield from map(_timing_in_words, reversed(slow[-max(worst, 1) :]))
 
 
-_LISTED = 20  # of what is missing, at most
+def _listed(lines: Sequence[str], most: int = 20) -> Iterator[str]:
+    yield from (f"  {line}" for line in lines[:most])
+    if len(lines) > most:
+        yield f"  and {len(lines) - most} more"
 
 
 def _timing_in_words(change: TimingChange) -> str:

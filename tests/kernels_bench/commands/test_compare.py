@@ -18,7 +18,8 @@ from kernels_bench.commands.compare import LEAST_US, RunComparison, all_changes,
 from kernels_bench.commands.gate import KINDS, USUALLY, Gate, Kind, exit_status, failures, in_words, read_gate
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.cases import Case, Precision, Shape
-from kernels_bench.records.latest_records import LatestRecords
+from kernels_bench.records.latest_records import LatestRecords, latest_records
+from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import SampleSummary, Timing
 from support import BASELINES
 
@@ -44,6 +45,12 @@ def judged(records: list[dict[str, Any]]) -> dict[str, Any]:
         for r in records
         if r["kind"] == "verification" and r["relations"] and all(one["status"] == "held" for one in r["relations"])
     )
+
+
+def judged_key() -> str:
+    """The key of that case."""
+    found = latest_records(read_records(BASELINE)).verifications.values()
+    return next(v.case.key for v in found if v.relations and all(r.status == "held" for r in v.relations))
 
 
 @pytest.fixture
@@ -108,6 +115,9 @@ def test_bits_that_changed_are_no_agreement_though_every_verdict_is_the_same(tmp
     found = compare_runs(BASELINE, changed(tmp_path / "other", change))
     assert found.verdicts == ()
     assert "with other bits" in worst_case(found)
+    changed_key = judged_key()
+    assert all(name.startswith(f"{changed_key} M=") for name in found.other_bits)
+    assert f"  {found.other_bits[0]}" in list(in_words(found, USUAL))
     assert exit_status(found, USUAL) == 1
     assert exit_status(found, read_gate("verdict-worse,missing,slower=1%")) == 0
 
