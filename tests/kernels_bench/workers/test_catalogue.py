@@ -31,7 +31,7 @@ class Mine(Operator):
     name, summary, dims = "mine", "y = x", ("k",)
     shapes = {shapes}
     {further}
-    weights = arguments = result_shapes = reference = allowance = bytes_moved = operations = lambda *_: ()
+    weights = arguments = result_shapes = reference = tolerance = bytes_moved = operations = lambda *_: ()
 
 
 OPERATORS = {offered}
