@@ -138,7 +138,7 @@ def _verdicts(a: LatestRecords, b: LatestRecords, claims: dict[str, Claims]) -> 
     for key in sorted(a.verifications.keys() & b.verifications.keys()):
         one, other = a.verifications[key], b.verifications[key]
         before, after = _JUDGED.get(one.verdict, 0), _JUDGED.get(other.verdict, 0)
-        newly = sorted(_held(one) & _broken(other))
+        newly = sorted(_relations(one, "held") & _relations(other, "broken"))
         if one.verdict != other.verdict and not {one.verdict, other.verdict} <= {"sampled", "proven"}:
             yield VerdictChange(key=key, first=one.verdict, second=other.verdict, worse=after > before)
         elif newly and any(claimed(claims.get(one.case.arm, True), relation) for relation in newly):
@@ -146,12 +146,9 @@ def _verdicts(a: LatestRecords, b: LatestRecords, claims: dict[str, Claims]) -> 
             yield VerdictChange(key=key, first=one.verdict, second=second, worse=True)
 
 
-def _held(verification: Verification) -> set[str]:
-    return {result.relation for result in verification.relations if result.status == "held"}
-
-
-def _broken(verification: Verification) -> set[str]:
-    return {result.relation for result in verification.relations if result.status == "broken"}
+def _relations(verification: Verification, status: str) -> set[str]:
+    """The relations that ended so."""
+    return {result.relation for result in verification.relations if result.status == status}
 
 
 def _missing(a: LatestRecords, b: LatestRecords) -> Iterator[str]:
