@@ -13,7 +13,7 @@ from kernels_bench.records.cases import Case, at_token
 from kernels_bench.records.results import Counterexample
 from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison
-from kernels_bench.relations.batch import make_batch as make_company
+from kernels_bench.relations.batch_kinds import make_batch
 from kernels_bench.report.summary.findings_text import apart, most_apart
 from kernels_bench.workers.messages import Failure, Reproduce, Reproduced
 from kernels_bench.workers.pool import WorkerPool, catalogue_of
@@ -32,7 +32,7 @@ def reproduce_one(
     workload = make_workload(catalogue_of(selection), selection)
     for spec in (comparison.reference, comparison.company):
         try:
-            make_company(spec, universe)
+            make_batch(spec, universe)
         except ValueError as error:
             raise UsageError(str(error)) from None
     case = workload.cases[0]

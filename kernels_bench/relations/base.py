@@ -1,11 +1,11 @@
-"""Companies, the comparisons between two of them, and the relations that choose the comparisons."""
+"""Batches, the comparisons between two of them, and the relations that choose the comparisons."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -15,24 +15,37 @@ from kernels_bench.discovery import offering
 # choose a path for each, beside whole tiles of several sizes.
 REVEALING_SIZES = (5, 16, 65, 257, 33, 2, 64, 1025, 129, 17, 8, 513, 3, 2049)
 FEW = 6
+EVERY = 320
+"""Every M up to this one is tried: kernels are chosen by tables, windows and remainders without any power of two."""
+TILES = (16, 24, 32, 48, 64, 80, 96, 112, 128, 176, 192, 256)
+"""Heights of tiles, and numbers of processors, on whose multiples batches begin a new wave."""
+FURTHER = 48
+"""So many M beyond `EVERY` that are no multiples of anything in particular."""
 
-Launch = Literal["eager", "graph"]
+Launch = Literal["eager", "graph", "view", "offset", "padded", "concurrent", "updated"]
+"""How a batch is launched: eagerly; from a CUDA graph; with rows that are a view of a wider tensor; that begin at an
+odd address; with NaN before and after them in memory; beside another launch at the same time; with other weights, which
+were written over those of an earlier call."""
+LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 RowKind = Literal["rows", "sequences", "prefills"]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two companies whose common rows must have the same bits.
+    """Two batches whose common rows must have the same bits.
 
     Attributes:
-        reference: spec of the company that gives the expected bits, launched eagerly.
-        company: spec of the company under test.
-        launch: how the company under test is launched.
+        reference: spec of the batch that gives the expected bits, launched eagerly.
+        company: spec of the batch under test.
+        launch: how the batch under test is launched.
+        before: specs of batches that are launched right before the batch under test, which comes before its reference
+            then; None where nothing depends on what came before.
     """
 
     reference: str
     company: str
     launch: Launch = "eager"
+    before: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,15 +54,21 @@ class Setting:
 
     Attributes:
         universe: number of rows.
-        sizes: every M of the sweep, ascending.
+        sizes: M around every threshold, ascending: those of every run, whatever time there is.
         longest: KV length of the longest neighbour there can be, where rows are sequences.
         asked: those of the sizes that the user named: costlier relations look there too.
+        page: tokens a page of the KV cache, likewise.
+        huge: so many rows that their results have more than 2^31 elements, where memory allows; else 0.
+        far: whether a KV cache of more than 2^31 elements can be had.
     """
 
     universe: int
     sizes: tuple[int, ...]
     longest: int = 0
     asked: tuple[int, ...] = ()
+    page: int = 0
+    huge: int = 0
+    far: bool = False
 
     @property
     def few(self) -> tuple[int, ...]:
@@ -65,21 +84,33 @@ class Setting:
         return tuple(sorted({*self.few, *self.asked, *self._by_worth}))
 
     @property
+    def dense(self) -> tuple[int, ...]:
+        """Every M up to some hundreds; beyond them the sweep's, multiples of tiles, and others that are of nothing."""
+        return tuple(sorted({*self.sizes, *dense_sweep(self.universe)}))
+
+    @property
     def _by_worth(self) -> tuple[int, ...]:
         """The ends, and the sizes between them that tell most."""
         known = set(self.sizes)
         return (self.sizes[0], self.sizes[-1], *(m for m in REVEALING_SIZES if m in known))
 
 
+def nothing_more(_: Setting) -> Iterator[Comparison]:
+    """No further comparisons."""
+    return iter(())
+
+
 @dataclass(frozen=True)
 class Relation:
-    """One way of choosing companies.
+    """One way of choosing batches.
 
     Attributes:
         name: as users type it.
         summary: one line for ``--list``.
         comparisons: the pairs to compare, those of one reference together.
         order: relations run in ascending order.
+        more: further pairs, the most telling first, which are compared as far as there is time.
+        optional: of an arm that does not claim it, it makes no verdict: what a kernel may leave to its callers.
         needs_cuda: it has no meaning on a CPU.
         needs: what an operator's rows must be for it to have a meaning: anything, sequences, or sequences with many
             queries.
@@ -89,6 +120,8 @@ class Relation:
     summary: str
     comparisons: Callable[[Setting], Iterator[Comparison]]
     order: int
+    more: Callable[[Setting], Iterator[Comparison]] = nothing_more
+    optional: bool = False
     needs_cuda: bool = False
     needs: RowKind = "rows"
 
@@ -110,3 +143,22 @@ def sweep(universe: int) -> tuple[int, ...]:
     powers = [1 << exponent for exponent in range(13)]
     around = {m for power in powers for m in (power - 1, power, power + 1)} | {5, universe}
     return tuple(sorted(m for m in around if 1 <= m <= universe))
+
+
+def dense_sweep(universe: int) -> tuple[int, ...]:
+    """Every M up to `EVERY`; beyond it some multiples of each of `TILES`, one more than each, and `FURTHER` others.
+
+    The others are a low-discrepancy choice: the multiples of the golden ratio, modulo 1, over the logarithm of M.
+    """
+    multiples = (tile * (EVERY // tile << octave) for tile in TILES for octave in range(1, 5))
+    golden = (5**0.5 - 1) / 2
+    spread = (round(EVERY * (universe / EVERY) ** (number * golden % 1)) for number in range(1, FURTHER + 1))
+    further = {m + more for m in multiples for more in (0, 1)} | ({*spread} if universe > EVERY else set())
+    return tuple(sorted({*range(1, min(EVERY, universe) + 1), *(m for m in further if m <= universe)}))
+
+
+def spread(count: int, wanted: int) -> tuple[int, ...]:
+    """At most so many of the numbers 0 … ``count`` - 1, near to none of each other however few are taken."""
+    golden = (5**0.5 - 1) / 2
+    picks = [0, count - 1, *(int(number * golden % 1 * count) for number in range(1, 4 * wanted))]
+    return tuple([*dict.fromkeys(picks)][:wanted]) if wanted < count else tuple(range(count))

@@ -1,21 +1,50 @@
-"""``batch_size``: the first (and the last) M rows, for M around every threshold, against the whole universe."""
+"""``batch_size``: every M up to some hundreds against the whole universe, and rows alone and in pairs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from kernels_bench.relations.base import Comparison, Relation, Setting
+from kernels_bench.relations.base import Comparison, Relation, Setting, spread
 
-# Small companies show few rows, so they are drawn from both ends of the universe.
+# Small batches show few rows, so they are drawn from both ends of the universe.
 SMALL = 64
+# Rows that are looked at alone and in pairs in every run.
+ALONE, PAIRS = 512, 32
+# How far apart in the universe the two rows of a pair are: with rows of four kinds in turn, every two kinds meet.
+DISTANCES = (1, 2, 3, 4)
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Every size of the sweep."""
+    """Every size of the sweep; many rows alone, as in the commonest complaint, and some in pairs."""
     whole = f"first:{setting.universe}"
     for m in setting.sizes:
         if m < setting.universe:
             yield Comparison(whole, f"first:{m}")
             if m <= SMALL:
                 yield Comparison(whole, f"last:{m}")
+    if setting.universe > 1:
+        yield from _few_rows(setting, spread(setting.universe, ALONE), spread(setting.universe, PAIRS))
 
 
-RELATION = Relation("batch_size", "M rows for M around every power of two, against all rows", comparisons, order=1)
+def more(setting: Setting) -> Iterator[Comparison]:
+    """Every M up to some hundreds and many beyond; the small ones of the last rows too; every row alone, in pairs."""
+    whole, universe = f"first:{setting.universe}", setting.universe
+    for m in setting.dense:
+        if m < universe and m not in setting.sizes:
+            yield Comparison(whole, f"first:{m}")
+            if m <= SMALL:
+                yield Comparison(whole, f"last:{m}")
+    if universe > 1:
+        known = {*spread(universe, ALONE)}
+        yield from _few_rows(setting, [row for row in range(universe) if row not in known], range(universe))
+
+
+def _few_rows(setting: Setting, alone: Iterable[int], pairs: Iterable[int]) -> Iterator[Comparison]:
+    whole = f"first:{setting.universe}"
+    for row in alone:
+        yield Comparison(whole, f"from:1:{row}")
+    for distance in DISTANCES:
+        if distance < setting.universe:
+            for row in pairs:
+                yield Comparison(whole, f"pair:2:{row}:{distance}")
+
+
+RELATION = Relation("batch_size", "every M up to some hundreds, and rows alone, against all rows", comparisons, 1, more)

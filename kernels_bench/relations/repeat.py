@@ -1,17 +1,29 @@
-"""``repeat``: the same company again."""
+"""``repeat``: the same batch again."""
 
 from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
 TIMES = 3
+CALLS = 3300
+"""What shows, with 99 %, a difference that comes in one call of 700."""
+OFTEN = (16, 1, 64, 5)
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Each telling size, run again; of these a few `TIMES` times."""
+    """The universe, whose first launch was the first of all, and each telling size; a few `TIMES` times."""
     few = setting.few
+    whole = f"first:{setting.universe}"
+    yield Comparison(whole, whole)
     for m in setting.telling:
         yield from [Comparison(f"first:{m}", f"first:{m}")] * (TIMES if m in few else 1)
 
 
-RELATION = Relation("repeat", "the same company again", comparisons, order=0)
+def more(setting: Setting) -> Iterator[Comparison]:
+    """A small batch thousands of times, then others and the universe."""
+    often = [m for m in OFTEN if m <= setting.universe]
+    for m in (*often[:1], setting.universe, *often[1:]):
+        yield from [Comparison(f"first:{m}", f"first:{m}")] * (CALLS if m == often[0] else CALLS // 10)
+
+
+RELATION = Relation("repeat", "the same batch again, thousands of times", comparisons, 0, more)

@@ -5,22 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from kernels_bench.records.results import RelationResult, Verification
+from kernels_bench.relations.batch_kinds import batch_kinds
+from kernels_bench.relations.spec import BatchSpec
 from kernels_bench.report.summary.schema import BrokenRelation
 
-_NEIGHBOURS = {"decoding": "neighbours decode at KV length", "prefilling": "neighbours prefill"}
-_KINDS = {
-    **_NEIGHBOURS,
-    "chunks": "chunks of",
-    "tails": "last token by decode",
-    "placed": "pages elsewhere",
-    "last": "other rows first",
-    "reverse": "reversed",
-    "rotate": "rotated",
-    "shuffle": "shuffled",
-    "others": "other neighbours",
-}
-# Of these kinds the argument after M is a length; of the others it is a seed or a phase, which tells nobody anything.
-_MEASURED = ("decoding", "prefilling", "chunks")
 _LISTED = 3
 
 
@@ -55,20 +43,21 @@ def _companies_of(result: RelationResult) -> tuple[str, ...]:
 
 
 def where(companies: Sequence[str]) -> str:
-    """Which companies these are, such as ``M=2 to 17; neighbours prefill 1 to 2,048``."""
-    specs = [spec.split(":") for spec in companies]
-    sizes = sorted({int(size) for _, size, *_ in specs})
+    """Which batches these are, such as ``M=2 to 17; neighbours prefill 1 to 2,048``."""
+    specs = [BatchSpec.parse(text) for text in companies]
+    sizes = sorted({spec.size for spec in specs})
     return "; ".join([f"M={numbers(sizes)}", *_neighbourhoods(specs)])
 
 
-def _neighbourhoods(specs: Sequence[list[str]]) -> Iterator[str]:
-    kinds: dict[str, set[int]] = {}
-    for kind, _, *arguments in specs:
-        kinds.setdefault(kind, set()).update([int(arguments[0])] if kind in _MEASURED else ())
-    for kind, lengths in kinds.items():
-        if kind != "first":
-            words = _KINDS.get(kind, f"{kind} neighbours")
-            yield f"{words} {numbers(sorted(lengths))}" if lengths else words
+def _neighbourhoods(specs: Sequence[BatchSpec]) -> Iterator[str]:
+    """How these batches differ from the first M rows, each way once, with the lengths that tell something."""
+    lengths: dict[str, set[int]] = {}
+    for spec in specs:
+        kind = batch_kinds()[spec.kind]
+        if kind.where:
+            lengths.setdefault(kind.where, set()).update(spec.arguments[:1] if kind.told else ())
+    for words, told in lengths.items():
+        yield f"{words} {numbers(sorted(told))}" if told else words
 
 
 def numbers(ascending: Sequence[int]) -> str:

@@ -7,6 +7,8 @@ from math import isfinite
 
 from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import BatchRef, Counterexample, Order, RelationResult
+from kernels_bench.relations.batch_kinds import batch_kinds
+from kernels_bench.relations.spec import BatchSpec
 
 MOST_ULP = 4096
 """Of more ULPs the number tells little but that zero is near."""
@@ -43,21 +45,12 @@ def _between(found: Counterexample) -> str:
 
 
 def _place(company: BatchRef) -> str:
-    # ``first:M`` is what anybody expects of M rows; the others are told apart by words or by their specs.
-    kind, _, *arguments = company.spec.split(":")
-    if kind == "first":
+    spec = BatchSpec.parse(company.spec)
+    kind = batch_kinds()[spec.kind]
+    # The first M rows are what anybody expects of M rows; the others are told apart by words or by their specs.
+    if not kind.where:
         return f"M={company.size}"
-    words = _COMPANIES.get(kind, "{spec}").format(*arguments, spec=company.spec)
-    return f"M={company.size} ({words})"
-
-
-_COMPANIES = {
-    "decoding": "neighbours decode at KV length {0}",
-    "prefilling": "neighbours prefill {0} tokens",
-    "chunks": "in chunks of {0}",
-    "tails": "by decode",
-    "placed": "pages elsewhere",
-}
+    return f"M={company.size} ({kind.place.format(*spec.arguments) or company.spec})"
 
 
 def apart(found: Counterexample) -> str:
@@ -99,7 +92,7 @@ def _many(count: int, noun: str) -> str:
 
 def extent(result: RelationResult) -> str:
     """How far a relation is broken, such as ``; 36 of 49 companies differ, of 1 to 255 rows``."""
-    sizes = [int(spec.split(":")[1]) for spec in result.broken]
+    sizes = [BatchSpec.parse(spec).size for spec in result.broken]
     if len(sizes) < 2:
         return ""
     rows = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"

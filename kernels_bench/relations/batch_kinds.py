@@ -1,0 +1,248 @@
+"""The kinds of batches: how each chooses its rows, and how a sentence tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels_bench.relations.batch import (
+    FIRST_SPECIAL,
+    HOSTILE,
+    LONG_NEIGHBOUR,
+    PHASES,
+    SPECIAL,
+    UNUSED,
+    Batch,
+    Ids,
+    Serving,
+)  # fmt: skip
+from kernels_bench.relations.spec import BatchSpec
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class BatchKind:
+    """One way of choosing rows.
+
+    Attributes:
+        arguments: what stands after M in its specs.
+        make: the batch of a spec, in a universe of so many rows; raises ValueError for what cannot be.
+        where: what tells such batches from the first M rows in a list of places; empty where nothing need be said.
+        told: whether the first argument is a length that the list tells.
+        place: the same of one batch, in a sentence about it; the spec itself where it is empty.
+        beyond: whether M may exceed the universe.
+    """
+
+    arguments: tuple[str, ...]
+    make: Callable[[BatchSpec, int], Batch]
+    where: str
+    told: bool = False
+    place: str = ""
+    beyond: bool = False
+
+
+@lru_cache(1 << 15)
+def make_batch(spec: str, universe: int) -> Batch:
+    """The batch of a spec, always the same object; M and the other arguments are whole numbers.
+
+    ============================  ====================================================================
+    ``first:M``                   rows 0 … M-1 in order
+    ``last:M``                    the universe's last M rows in order
+    ``from:M:S``                  rows S … S+M-1, after the last one the first
+    ``pair:2:R:D``                rows R and R+D
+    ``copies:M:R``                row R at every position
+    ``cycled:M``                  rows 0 … M-1, beginning anew after the last; M may exceed the universe
+    ``reverse:M``                 rows M-1 … 0
+    ``rotate:M:P``                rows 0 … M-1 moved on by P positions, so that row 0 stands at P
+    ``shuffle:M:S``               rows 0 … M-1 in the random order S
+    ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere; from T=4 on a
+                                  random half stays, for neighbours at every distance
+    ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
+    ``special:M:P``               rows of special values from position P on, spread among rows 0 … M-1
+    ``decoding:M:L:T``            likewise as ``others``, the rest replaced by sequences that decode at KV length L
+    ``prefilling:M:L:T``          likewise, by sequences that prefill L tokens
+    ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S
+    ``unused:M:U``                rows 0 … M-1, the cache's unused slots filled with the U-th of `UNUSED`
+    ``apart:M:P``                 rows 0 … M-1, the first P pages of each a copy of the longest one's
+    ``shared:M:P``                likewise, and all of them the longest one's own pages
+    ``far:M``                     rows 0 … M-1, their pages at the end of a cache of more than 2^31 elements
+    ``chunks:M:C``                rows 0 … M-1, their queries in chunks of C, all in one batch
+    ``tails:M``                   rows 0 … M-1, of each the last query alone
+    ============================  ====================================================================
+
+    Raises:
+        ValueError: an unknown or impossible spec.
+    """
+    name = BatchSpec.parse(spec)
+    kind = batch_kinds().get(name.kind)
+    if kind is None or len(name.arguments) != len(kind.arguments):
+        raise ValueError(f"company {spec!r}: unknown kind, or the wrong number of arguments")
+    if name.size < 1 or (name.size > universe and not kind.beyond):
+        raise ValueError(f"company {spec!r}: M must be between 1 and the universe's {universe} rows")
+    try:
+        return kind.make(name, universe)
+    except _ImpossibleError as why:
+        raise ValueError(f"company {spec!r} {why}") from None
+
+
+class _ImpossibleError(ValueError):
+    """Why there is no such batch, as the end of a sentence about its spec."""
+
+
+def _in_order(name: BatchSpec, _: int) -> Batch:
+    return _all(name, np.arange(name.size, dtype=np.int64))
+
+
+def _all(name: BatchSpec, rows: Ids, serving: Serving = Serving()) -> Batch:  # noqa: B008 - immutable
+    return Batch(name, rows, np.arange(len(rows), dtype=np.int64), serving)
+
+
+def _reordered(order: Callable[[Ids, BatchSpec, int], Ids]) -> Callable[[BatchSpec, int], Batch]:
+    """All rows are compared, in the order that a function of 0 … M-1, the spec and the universe gives."""
+
+    def make(name: BatchSpec, universe: int) -> Batch:
+        return _all(name, order(np.arange(name.size, dtype=np.int64), name, universe))
+
+    return make
+
+
+def _served(serving: Callable[..., Serving]) -> Callable[[BatchSpec, int], Batch]:
+    """Rows 0 … M-1, served as a function of the spec's arguments says."""
+
+    def make(name: BatchSpec, _: int) -> Batch:
+        if any(argument < 1 for argument in name.arguments):
+            raise _ImpossibleError("has an argument below 1")
+        return _all(name, np.arange(name.size, dtype=np.int64), serving(*name.arguments))
+
+    return make
+
+
+def _shuffled(size: int, seed: int) -> Ids:
+    return np.random.default_rng([seed, size]).permutation(size).astype(np.int64)
+
+
+def _pair(rows: Ids, name: BatchSpec, universe: int) -> Ids:
+    if name.size != len(("R", "R+D")):
+        raise _ImpossibleError("is of two rows")
+    first, distance = name.arguments
+    return np.array([first % universe, (first + distance) % universe], dtype=np.int64)
+
+
+def _unused(what: int) -> Serving:
+    if what >= len(UNUSED):
+        raise _ImpossibleError(f"fills unused slots with one of {len(UNUSED) - 1} things")
+    return Serving(unused=what)
+
+
+def _staying(name: BatchSpec, phase: int) -> Flags:
+    """Which positions keep their rows."""
+    rows = np.arange(name.size)
+    stays = rows % PHASES == phase if phase < PHASES else np.isin(rows, _shuffled(name.size, phase)[::2])
+    if not stays.any():
+        raise _ImpossibleError("compares no row: T must be below M")
+    return stays
+
+
+def _with_others(name: BatchSpec, universe: int) -> Batch:
+    rows = np.arange(name.size, dtype=np.int64)
+    stays = _staying(name, name.arguments[0])
+    # Far from the rows they replace, and of other kinds in turn (rows.KINDS has period four).
+    return Batch(name, np.where(stays, rows, (rows + universe // 2 + 1) % universe), rows[stays])
+
+
+def _with_strangers(stranger: int) -> Callable[[BatchSpec, int], Batch]:
+    """The other rows are all one row, whose identity is counted from the universe's size."""
+
+    def make(name: BatchSpec, universe: int) -> Batch:
+        rows = np.arange(name.size, dtype=np.int64)
+        stays = _staying(name, name.arguments[-1])
+        return Batch(name, np.where(stays, rows, universe + stranger), rows[stays])
+
+    return make
+
+
+def _beside_sequences(prefilling: bool) -> Callable[[BatchSpec, int], Batch]:
+    def make(name: BatchSpec, universe: int) -> Batch:
+        if name.arguments[0] < 1:
+            raise _ImpossibleError("has neighbours without tokens")
+        found = _with_strangers(LONG_NEIGHBOUR)(name, universe)
+        return replace(found, serving=Serving(stranger=name.arguments[0], prefilling=prefilling))
+
+    return make
+
+
+def _with_special(name: BatchSpec, universe: int) -> Batch:
+    """The special rows, as many as there is room for, spread over the batch; which come first goes round with P."""
+    count, first = min(len(SPECIAL), name.size), name.arguments[0]
+    numbers = np.arange(count, dtype=np.int64)
+    positions = (first + numbers * (name.size // count)) % name.size
+    rows = np.arange(name.size, dtype=np.int64)
+    rows[positions] = universe + FIRST_SPECIAL + (first + numbers) % len(SPECIAL)
+    return Batch(name, rows, np.sort(positions))
+
+
+def batch_kinds() -> Mapping[str, BatchKind]:
+    """Every kind by name."""
+    return _KINDS
+
+
+def _hostile(kind: str) -> BatchKind:
+    return BatchKind(("T",), _with_strangers(HOSTILE.index(kind)), f"{kind} neighbours")
+
+
+_KINDS: Mapping[str, BatchKind] = MappingProxyType({
+    "first": BatchKind((), _in_order, ""),
+    "last": BatchKind((), _reordered(lambda rows, name, universe: rows + universe - name.size), "other rows first"),
+    "from": BatchKind(
+        ("S",), _reordered(lambda rows, name, universe: (rows + name.arguments[0]) % universe), "other rows first"
+    ),
+    "pair": BatchKind(("R", "D"), _reordered(_pair), "two rows"),
+    "copies": BatchKind(
+        ("R",), _reordered(lambda rows, name, universe: 0 * rows + name.arguments[0] % universe), "one row repeated"
+    ),
+    "cycled": BatchKind(
+        (), _reordered(lambda rows, _, universe: rows % universe), "rows repeated", place="rows repeated", beyond=True
+    ),
+    "reverse": BatchKind((), _reordered(lambda rows, *_: rows[::-1].copy()), "reversed"),
+    "rotate": BatchKind(("P",), _reordered(lambda rows, name, _: np.roll(rows, name.arguments[0])), "rotated"),
+    "shuffle": BatchKind(("S",), _reordered(lambda _, name, __: _shuffled(name.size, name.arguments[0])), "shuffled"),
+    "others": BatchKind(("T",), _with_others, "other neighbours"),
+    **{kind: _hostile(kind) for kind in HOSTILE},
+    "special": BatchKind(("P",), _with_special, "among other rows", place="among other rows"),
+    "decoding": BatchKind(
+        ("L", "T"),
+        _beside_sequences(prefilling=False),
+        "neighbours decode at KV length",
+        told=True,
+        place="neighbours decode at KV length {0}",
+    ),
+    "prefilling": BatchKind(
+        ("L", "T"),
+        _beside_sequences(prefilling=True),
+        "neighbours prefill",
+        told=True,
+        place="neighbours prefill {0} tokens",
+    ),
+    "placed": BatchKind(
+        ("S",), _served(lambda order: Serving(placement=order)), "pages elsewhere", place="pages elsewhere"
+    ),
+    "unused": BatchKind(("U",), _served(_unused), "unused slots hold something else", place="unused slots refilled"),
+    "apart": BatchKind(("P",), _served(lambda pages: Serving(prefix=pages)), "pages copied"),
+    "shared": BatchKind(
+        ("P",),
+        _served(lambda pages: Serving(prefix=pages, shared=True)),
+        "pages shared",
+        place="the first {0} pages shared",
+    ),
+    "far": BatchKind((), _served(lambda: Serving(far=True)), "pages far away", place="pages far away"),
+    "chunks": BatchKind(
+        ("C",), _served(lambda size: Serving(chunk=size)), "chunks of", told=True, place="in chunks of {0}"
+    ),
+    "tails": BatchKind((), _served(lambda: Serving(tail=1)), "last token by decode", place="by decode"),
+})  # fmt: skip

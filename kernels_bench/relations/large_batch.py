@@ -1,0 +1,27 @@
+"""``large_batch``: more rows than the universe has, until offsets pass what few bits hold."""
+
+from collections.abc import Iterator
+
+from kernels_bench.relations.base import Comparison, Relation, Setting
+
+# One more than the largest numbers of 9 to 16 bits, and some between.
+SIZES = (513, 1025, 2049, 4097, 8193, 16385, 32769, 65537)
+
+
+def comparisons(setting: Setting) -> Iterator[Comparison]:
+    """The universe's rows over and over, half again as many."""
+    m = setting.universe + setting.universe // 2 + 1
+    yield Comparison(f"first:{setting.universe}", f"cycled:{m}")
+
+
+def more(setting: Setting) -> Iterator[Comparison]:
+    """Up to 65,537 rows; where memory allows, so many that the result has more than 2^31 elements."""
+    whole = f"first:{setting.universe}"
+    sizes = {m for m in SIZES if m > 2 * setting.universe}
+    for m in sorted(sizes | ({setting.huge} if setting.huge else set())):
+        yield Comparison(whole, f"cycled:{m}")
+    if setting.far:
+        yield Comparison(whole, f"far:{setting.universe}")
+
+
+RELATION = Relation("large_batch", "more rows than 16 bits count, and more elements than 31", comparisons, 12, more)

@@ -1,0 +1,19 @@
+"""``layout``: rows that are a view of a wider tensor, or that begin at another address."""
+
+from collections.abc import Iterator
+
+from kernels_bench.relations.base import Comparison, Launch, Relation, Setting
+
+LAUNCHES: tuple[Launch, ...] = ("view", "offset")
+
+
+def comparisons(setting: Setting) -> Iterator[Comparison]:
+    """Both at each telling size."""
+    for m in setting.telling:
+        for launch in LAUNCHES:
+            yield Comparison(f"first:{m}", f"first:{m}", launch=launch)
+
+
+RELATION = Relation(
+    "layout", "rows that are a view of a wider tensor, or at odd addresses", comparisons, 14, optional=True
+)

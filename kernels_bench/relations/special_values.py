@@ -1,0 +1,39 @@
+"""``special_values``: rows of subnormal numbers, signed zeros, infinities, NaN, masks and outliers are compared too."""
+
+from collections.abc import Iterator
+
+from kernels_bench.relations.base import Comparison, Relation, Setting
+from kernels_bench.relations.batch import SPECIAL
+
+# How far the special rows are moved on, so that each stands beside others and in another place.
+MOVED = (0, 3)
+
+
+def comparisons(setting: Setting) -> Iterator[Comparison]:
+    """Among ordinary rows at every size of the sweep, and each alone, against all of them by themselves."""
+    count = len(SPECIAL)
+    if setting.universe < count:
+        return
+    together = f"special:{count}:0"
+    for number in range(count):
+        yield Comparison(together, f"special:1:{number}")
+    for m in setting.sizes:
+        if m > 1:
+            for moved in MOVED:
+                yield Comparison(together, f"special:{m}:{moved}")
+
+
+def more(setting: Setting) -> Iterator[Comparison]:
+    """At every M up to some hundreds, and at many beyond."""
+    for m in setting.dense:
+        if m not in setting.sizes and setting.universe >= len(SPECIAL):
+            yield Comparison(f"special:{len(SPECIAL)}:0", f"special:{m}:{m}")
+
+
+RELATION = Relation(
+    "special_values",
+    "rows of subnormal numbers, signed zeros, infinities, NaN, masks and outliers, at every M",
+    comparisons,
+    9,
+    more,
+)
