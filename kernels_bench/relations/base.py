@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from kernels_bench.discovery import offering
+from kernels_bench.records.cases import Launch
 
 # Sizes at which costlier relations look, the most telling first: one in every range of the powers of two, since kernels
 # choose a path for each, beside whole tiles of several sizes.
@@ -22,11 +23,6 @@ TILES = (16, 24, 32, 48, 64, 80, 96, 112, 128, 176, 192, 256)
 FURTHER = 48
 """So many M beyond `EVERY` that are no multiples of anything in particular."""
 
-Launch = Literal["eager", "graph", "view", "offset", "padded", "concurrent", "updated"]
-"""How a batch is launched: eagerly; from a CUDA graph; with rows that are a view of a wider tensor; that begin at an
-odd address; with NaN before and after them in memory; beside another launch at the same time; with other weights, which
-were written over those of an earlier call."""
-LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 RowKind = Literal["rows", "sequences", "prefills"]
 
 

@@ -38,7 +38,7 @@ from kernels_bench.order.trees.description import outline
 from kernels_bench.order.trees.expected import usual_orders
 from kernels_bench.order.trees.svg import picture
 from kernels_bench.order.trees.tree import Tree
-from kernels_bench.records.cases import Case
+from kernels_bench.records.cases import Case, Claims
 from kernels_bench.records.results import ArmStart, Ceiling, Order, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
 from kernels_bench.timing.ceiling import measure_ceiling
@@ -88,6 +88,7 @@ class ArmWorker:
         self._ranges = Ranges(KERNELS)
         self._kernels: Mapping[str, Kernel] = {}
         self._plugin: str | None = None
+        self._claims: Claims = True
         self._trees: dict[tuple[bool, int], list[Tree]] = {}
         self._subject: KernelUnderTest | None = None
         self._timed: TimedCase | None = None
@@ -114,12 +115,13 @@ class ArmWorker:
         start = time.perf_counter()
         arm = load_plugin(request.plugin) if request.plugin else arms()[request.arm]
         self._plugin = request.plugin
+        self._claims = claims_of(arm)
         self._kernels = self._kernels_of(arm)
         if self._device.type == "cuda":
             self._kept_telemetry = _telemetry()
         return ArmStart(
             arm=arm.name,
-            claims=claims_of(arm),
+            claims=self._claims,
             provenance=said_by(arm, "provenance"),
             pid=os.getpid(),
             seconds=time.perf_counter() - start,
@@ -148,11 +150,16 @@ class ArmWorker:
         chosen = [relations()[name] for name in request.relations]
         try:
             with self._ranges.range(verifying(case.key), category="verification"):
-                verifier = Verifier(
-                    self._make(case, request.seed, request.universe, watched=True), request.seed, self._plugin
+                subject = self._make(case, request.seed, request.universe, watched=True)
+                verifier = Verifier(subject, request.seed, self._plugin, self._claims)
+                setting = Setting(
+                    universe=request.universe,
+                    sizes=request.sizes,
+                    longest=case.shape.tokens or 0,
+                    asked=request.asked,
+                    page=case.shape.page or 0,
                 )
-                setting = Setting(request.universe, request.sizes, case.shape.tokens or 0, request.asked)
-                found = verifier.verify(chosen, setting, request.digest_sizes)
+                found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s)
                 return found if found.wrong else self._with_order(found, request)
         except MalformedResult:
             raise
@@ -213,11 +220,11 @@ class ArmWorker:
 
     def _reproduced(self, request: Reproduce) -> Reproduced:
         subject = self._make(request.case, request.seed, request.universe, watched=True)
-        launch = "graph" if request.launch == "graph" else "eager"
-        comparison = Comparison(request.reference, request.company, launch)  # type: ignore[arg-type]
+        comparison = Comparison(request.reference, request.company, request.launch, request.before)
         verifier = Verifier(subject, request.seed, self._plugin)
         # What is not repeatable may deviate in one launch of hundreds.
-        until = time.perf_counter() + (REPEATED_S if request.reference == request.company else 0)
+        again = request.reference == request.company and request.before is None
+        until = time.perf_counter() + (REPEATED_S if again else 0)
         with poisoned_allocations(self._device):
             found = verifier.compare(comparison, request.relation)
             while found is None and time.perf_counter() < until:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels_bench.records.cases import Case, Load, Logits
+from kernels_bench.records.cases import Case, Launch, Load, Logits
 from kernels_bench.records.catalogue import Catalogue
 from kernels_bench.records.results import ArmStart, Ceiling, Counterexample, Order, Timing, Verification
 from profiles.run_files.record import Record
@@ -30,6 +30,7 @@ class Verify(Record):
         universe: number of rows.
         digest_sizes: M's whose outputs are digested.
         asked: those of the sweep that the user named.
+        more_s: seconds for the relations' further comparisons.
         order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
         memory: bytes of the device's that it takes, about.
     """
@@ -41,6 +42,7 @@ class Verify(Record):
     sizes: tuple[int, ...]
     digest_sizes: tuple[int, ...]
     asked: tuple[int, ...] = ()
+    more_s: float = 0.0
     order_s: float = 0.0
     memory: int = 0
 
@@ -90,7 +92,8 @@ class Reproduce(Record):
     relation: str
     reference: str
     company: str
-    launch: str
+    launch: Launch
+    before: tuple[str, ...] | None = None
 
 
 class Reproduced(Record):

@@ -27,6 +27,9 @@ DEFAULT_ARM = "torch"
 ORDER_S: Mapping[str, float] = {"cuda": 0.8, "cpu": 0.5}
 """Seconds a case for reading its order of addition; where they are not enough, its verdict is ``sampled``."""
 
+MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.2, 10.0, 60.0), "cpu": (0.2, 8.0, 24.0)}
+"""Seconds for relations' further comparisons: at least a case, at most a case, and of all cases together."""
+
 QUICK_ORDER_S = 0.2
 """The same in a short run."""
 
@@ -98,9 +101,16 @@ class Runner:
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
             asked=sweep.asked,
+            more_s=self._more_s,
             order_s=self._order_s,
             memory=operators()[case.operator].verification_bytes(case.shape, case.precision, sweep.universe),
         )
+
+    @property
+    def _more_s(self) -> float:
+        """Seconds a case for what relations try beyond what every run tries: much where few cases were asked for."""
+        least, most, all_s = MORE_S[self._device]
+        return max(least, min(most, all_s / max(1, len(self._workload.cases))))
 
     @property
     def _order_s(self) -> float:
