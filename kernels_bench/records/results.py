@@ -318,6 +318,8 @@ class Timing(Record):
         temperature_c: card's temperature afterwards.
         wall_ms: wall time of the whole measurement in its worker, compilation apart.
         compile_ms: first call, with compilation, capture and data.
+        other_bits: why what was timed is not what was verified: the last results of the timed calls are compared with
+            the first call's, and these with the verified; empty where all bits agree.
     """
 
     kind: Literal["timing"] = "timing"
@@ -337,6 +339,7 @@ class Timing(Record):
     temperature_c: float | None = None
     wall_ms: float = 0.0
     compile_ms: float = 0.0
+    other_bits: str = ""
 
     @property
     def key(self) -> str:

@@ -258,7 +258,7 @@ class ArmWorker:
             universe = request.largest_m if load.length is None else load.m
             subject = self._make(request.case, request.seed, universe, watched=False, length=load.length)
             self._subject = subject
-        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry, request.calls)
+        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry, request.calls, request.verified)
         return Turned(done=False)
 
     def _timing(self) -> TimedCase:

@@ -109,6 +109,7 @@ class PrepareTiming(Record):
         load: the batch.
         largest_m: rows of the largest batch of this case.
         calls: of a warm sample, to take as many as before; None to find out how many make a good one.
+        verified: digest of the same rows' results as they were verified; empty if there is none.
     """
 
     case: Case
@@ -116,6 +117,7 @@ class PrepareTiming(Record):
     load: Load
     largest_m: int
     calls: int | None = None
+    verified: str = ""
 
 
 class TakeTurn(Record):

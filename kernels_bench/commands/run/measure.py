@@ -147,7 +147,11 @@ class Runner:
     def _time(self, cases: Sequence[Case], load: Load) -> None:
         """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
         replies: dict[str, Reply] = {case.arm: failure for case in cases if (failure := self._no_timing(case))}
-        willing = {case.arm: prepare_timing(self._workload, case, load) for case in cases if case.arm not in replies}
+        willing = {
+            case.arm: prepare_timing(self._workload, case, load, verified=self._digest(case, load))
+            for case in cases
+            if case.arm not in replies
+        }
         replies |= self._pool.ask_all(willing)
         turning = [case for case in cases if isinstance(replies[case.arm], Turned)]
         while turning:
@@ -160,6 +164,10 @@ class Runner:
         for case in cases:
             self._keep(_timing(case, load, replies[case.arm]))
 
+    def _digest(self, case: Case, load: Load) -> str:
+        """Of the verified results of the rows that are timed; empty of sequences, which are others when timed."""
+        return "" if load.length is not None else self._verified[case.key].digests.get(load.m, "")
+
     def _no_timing(self, case: Case) -> Failure | None:
         """Why a case has no speed: one is given only to a kernel whose results were looked at and are right."""
         verification = self._verified[case.key]
@@ -171,10 +179,12 @@ class Runner:
         return None
 
 
-def prepare_timing(workload: Workload, case: Case, load: Load, calls: int | None = None) -> PrepareTiming:
+def prepare_timing(
+    workload: Workload, case: Case, load: Load, calls: int | None = None, verified: str = ""
+) -> PrepareTiming:
     """What has a worker prepare to time a case under a load, with data that serve its larger loads too."""
     largest = max(known.m for known in workload.loads(case) if known.length == load.length)
-    return PrepareTiming(case=case, seed=workload.seed, load=load, largest_m=largest, calls=calls)
+    return PrepareTiming(case=case, seed=workload.seed, load=load, largest_m=largest, calls=calls, verified=verified)
 
 
 def _status(failure: Failure) -> Status:
