@@ -12,7 +12,7 @@ from kernels_bench.console.mistakes import PluginError
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
-from kernels_bench.operators.inputs.rows import hostile_rows, row_table
+from kernels_bench.operators.inputs.rows import further_rows, row_table
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.base import RowKind
 from kernels_bench.relations.batch import Batch, ResultRows
@@ -95,9 +95,9 @@ class Operator(ABC):
         return self
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
-        """The universe of ``count`` rows followed by one row of each kind in `rows.HOSTILE`."""
+        """The universe of ``count`` rows followed by `rows.further_rows`."""
         ordinary = row_table(seed, "rows", count, shape.k, dtype, device)
-        return (torch.cat([ordinary, hostile_rows(shape.k, dtype, device)]),)
+        return (torch.cat([ordinary, further_rows(shape.k, dtype, device)]),)
 
     @abstractmethod
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
