@@ -216,6 +216,14 @@ class Attention(Operator):
         placed = there[inputs[3].long()]
         return (*inputs[:3], placed, inputs[4], *(cache.index_select(0, moved) for cache in weights))
 
+    def view(self, company: Batch, tables: RowTensors) -> RowTensors | None:
+        """None: a batch's metadata are its own."""
+        return None
+
+    def huge_rows(self, shape: Shape) -> int:
+        """0: see `far_bytes`."""
+        return 0
+
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(q, key_cache, value_cache, batch)."""
         queries, cu_seqlens, seqused, table, lengths, *caches = rows

@@ -224,6 +224,10 @@ class Bmm(Operator):
         """(M T, N)."""
         return outputs[0].flatten(0, 1)
 
+    def row_sizes(self, shape: Shape) -> tuple[int, ...]:
+        """T K and K N."""
+        return self.tall * shape.k, shape.k * shape.columns
+
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, B and C."""
         wide, out = item_sizes(precision)
@@ -294,6 +298,10 @@ class BmmHeads(Operator):
     def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(M H, N)."""
         return outputs[0].flatten(0, 1)
+
+    def row_sizes(self, shape: Shape) -> tuple[int, ...]:
+        """H K."""
+        return ((shape.b or 1) * shape.k,)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, W and C."""

@@ -153,6 +153,10 @@ class FusedAddRmsNorm(RmsNorm):
         relative = _row_unit(total.shape[-1]) + 6 * roundoff(out)
         return normed.abs() * relative + 2 * smallest(out), total.abs() * roundoff(out) + smallest(out)
 
+    def row_sizes(self, shape: Shape) -> tuple[int, ...]:
+        """K twice."""
+        return (shape.k,) * 2
+
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """x and the residual read, the norm and the sum written."""
         wide, out = item_sizes(precision)

@@ -12,6 +12,7 @@ from kernels_bench.arms import Kernel
 from kernels_bench.arms.pytorch.default import KERNELS
 from kernels_bench.arms.samebits import cpu
 from kernels_bench.operators import Operator, RowTensors, Tensors, operators
+from kernels_bench.operators.base import item_sizes
 from kernels_bench.operators.inputs.rows import KINDS
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.relations import make_batch
@@ -209,6 +210,52 @@ def test_samebits_on_the_cpu_keeps_special_rows_in_every_batch(name: str, text: 
                     spec,
                     SPECIAL[int(made.rows[place]) - count - FIRST_SPECIAL],
                 )
+
+
+VIEWED = ("first:9", "from:7:4", "last:5", "first:1")
+COPIED = ("reverse:5", "rotate:5:2", "from:7:13", "copies:2:1", "cycled:20", "shuffle:6:0", "nan:6:1")
+
+
+@pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
+def test_a_view_is_what_would_be_gathered(name: str) -> None:
+    operator, shape = operators()[name], shape_of(name, k=128)  # so that any four rows take a multiple of 256 bytes
+    tables = operator.rows(shape, 16, torch.float32, 0, CPU)
+    weights = operator.weights(shape, torch.float32, 0, CPU)
+    for spec in VIEWED:
+        made = make_batch(spec, 16)
+        found, gathered = operator.view(made, tables), operator.gather(made, 16, shape, tables, weights)
+        # Matrices that lie transposed in the universe are gathered as they are not; others are written into.
+        if name in {"bmm", "fused_add_rms_norm"}:
+            assert found is None
+            continue
+        assert found is not None
+        for view, copy, table in zip(found, gathered, tables, strict=True):
+            assert (view.shape, view.stride()) == (copy.shape, copy.stride())
+            assert torch.equal(view, copy)
+            assert view.untyped_storage().data_ptr() == table.untyped_storage().data_ptr()
+    assert all(operator.view(make_batch(spec, 16), tables) is None for spec in COPIED)
+
+
+def test_a_view_begins_where_new_tensors_would() -> None:
+    operator, shape = operators()["mm"], shape_of("mm", k=33)  # 66 bytes a row
+    tables = operator.rows(shape, 256, torch.bfloat16, 0, CPU)
+    viewed = [first for first in range(250) if operator.view(make_batch(f"from:3:{first}", 256), tables) is not None]
+    assert viewed == [0, 128]
+
+
+@pytest.mark.parametrize(("name", "text"), every_case())
+def test_a_huge_batch_has_more_elements_than_31_bits_count(name: str, text: str) -> None:
+    operator, precision = operators()[name], Precision.parse(text)
+    for shape in (shape_of(name), *operator.shapes):
+        rows = operator.huge_rows(shape)
+        tables = operator.rows(shape_of(name), 1, torch.bfloat16, 0, CPU)
+        assert operator.row_sizes(shape_of(name)) == tuple(table[0].numel() for table in tables)
+        results = [int(np.prod(sizes)) for sizes in operator.result_shapes(shape, rows)]
+        largest = max(*results, *(rows * size for size in operator.row_sizes(shape)))
+        assert largest > 2**31 + largest // rows
+        assert largest - 4 * largest // rows < 2**31
+        assert operator.huge_bytes(shape, precision) >= largest * min(item_sizes(precision))
+        assert operator.far_bytes(shape, precision, 256) == 0
 
 
 @pytest.mark.parametrize(("name", "text"), every_case())
