@@ -54,7 +54,9 @@ class Setting:
         longest: KV length of the longest neighbour there can be, where rows are sequences.
         asked: those of the sizes that the user named: costlier relations look there too.
         page: tokens a page of the KV cache, likewise.
-        huge: so many rows that their results have more than 2^31 elements, where memory allows; else 0.
+        every: every M up to this one is looked at in every run: where launches are short, some hundreds.
+        most: rows of the largest batch that memory has room for.
+        huge: so many rows that their results have more than 2^31 elements, where they are to be tried; else 0.
         far: whether a KV cache of more than 2^31 elements can be had.
     """
 
@@ -63,6 +65,8 @@ class Setting:
     longest: int = 0
     asked: tuple[int, ...] = ()
     page: int = 0
+    every: int = 0
+    most: int = 0
     huge: int = 0
     far: bool = False
 

@@ -7,6 +7,9 @@ from kernels_bench.records.catalogue import Catalogue
 from kernels_bench.records.results import ArmStart, Ceiling, Counterexample, Order, Timing, Verification
 from profiles.run_files.record import Record
 
+LARGE_COPIES = 5
+"""How often rows and results of a large batch lie in memory at once: gathered, returned, kept, expected, compared."""
+
 
 class AskCatalogue(Record):
     """Request: the catalogue, with the arms of some plugins."""
@@ -30,6 +33,7 @@ class Verify(Record):
         universe: number of rows.
         digest_sizes: M's whose outputs are digested.
         asked: those of the sweep that the user named.
+        beyond: whether a batch of more than 2^31 elements is to be tried, where memory allows.
         more_s: seconds for the relations' further comparisons.
         order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
         memory: bytes of the device's that it takes, about.
@@ -42,6 +46,7 @@ class Verify(Record):
     sizes: tuple[int, ...]
     digest_sizes: tuple[int, ...]
     asked: tuple[int, ...] = ()
+    beyond: bool = False
     more_s: float = 0.0
     order_s: float = 0.0
     memory: int = 0

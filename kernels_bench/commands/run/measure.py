@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.operators import operators
-from kernels_bench.records.cases import Case, Load
+from kernels_bench.records.cases import ITEM_SIZE, Case, Load
 from kernels_bench.records.manifest import RunDirectory
 from kernels_bench.records.results import AnyRecord, Ceiling, Status, Timing, Verification
 from kernels_bench.workers.messages import (
+    LARGE_COPIES,
     Failure,
     FinishTiming,
     MeasureCeiling,
@@ -93,6 +95,12 @@ class Runner:
 
     def _verify_request(self, case: Case) -> Verify:
         sweep = self._workload.sweeps[case.operator]
+        operator = operators()[case.operator]
+        memory = operator.verification_bytes(case.shape, case.precision, sweep.universe)
+        beyond = case.key in self._beyond
+        if beyond:
+            memory += LARGE_COPIES * operator.huge_bytes(case.shape, case.precision)
+            memory += operator.far_bytes(case.shape, case.precision, sweep.universe)
         return Verify(
             case=case,
             seed=self._workload.seed,
@@ -101,10 +109,21 @@ class Runner:
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
             asked=sweep.asked,
+            beyond=beyond,
             more_s=self._more_s,
             order_s=self._order_s,
-            memory=operators()[case.operator].verification_bytes(case.shape, case.precision, sweep.universe),
+            memory=memory,
         )
+
+    @cached_property
+    def _beyond(self) -> set[str]:
+        """Cases that are tried with more than 2^31 elements on a GPU: of each arm and operator one, of 16 bits if any."""
+        if self._device != "cuda" or self._workload.quick:
+            return set()
+        first: dict[tuple[str, str], Case] = {}
+        for case in sorted(self._workload.cases, key=lambda case: ITEM_SIZE[case.precision.input]):
+            first.setdefault((case.arm, case.operator), case)
+        return {case.key for case in first.values()}
 
     @property
     def _more_s(self) -> float:
