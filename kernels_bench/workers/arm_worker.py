@@ -213,8 +213,7 @@ class ArmWorker:
 
     def _reproduced(self, request: Reproduce) -> Reproduced:
         subject = self._make(request.case, request.seed, request.universe, watched=True)
-        launch = "graph" if request.launch == "graph" else "eager"
-        comparison = Comparison(request.reference, request.company, launch)  # type: ignore[arg-type]
+        comparison = Comparison(request.reference, request.company, request.launch)
         verifier = Verifier(subject, request.seed, self._plugin)
         # What is not repeatable may deviate in one launch of hundreds.
         until = time.perf_counter() + (REPEATED_S if request.reference == request.company else 0)
@@ -300,7 +299,7 @@ class ArmWorker:
         self._forget()
         if is_out_of_memory(error):
             reason = f"out of memory: {first_line(error)}"
-            return Failure(status="failed", reason=reason, out_of_memory=True, lost=device_lost(self._device))
+            return Failure(status="failed", reason=reason, cause="out_of_memory", lost=device_lost(self._device))
         name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
         return Failure(status="failed", reason=name + first_line(error), lost=device_lost(self._device))
 
