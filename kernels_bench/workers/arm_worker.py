@@ -303,7 +303,7 @@ class ArmWorker:
         self._forget()
         if is_out_of_memory(error):
             reason = f"out of memory: {first_line(error)}"
-            return Failure(status="failed", reason=reason, out_of_memory=True, lost=device_lost(self._device))
+            return Failure(status="failed", reason=reason, cause="out_of_memory", lost=device_lost(self._device))
         name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
         return Failure(status="failed", reason=name + first_line(error), lost=device_lost(self._device))
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kernels_bench.records.cases import Case, Launch, Load, Logits
 from kernels_bench.records.catalogue import Catalogue
-from kernels_bench.records.results import ArmStart, Ceiling, Counterexample, Order, Timing, Verification
+from kernels_bench.records.results import ArmStart, Cause, Ceiling, Counterexample, Order, Timing, Verification
 from profiles.run_files.record import Record
 
 LARGE_COPIES = 5
@@ -161,15 +163,15 @@ class Failure(Record):
     """Answer to any request that could not be fulfilled.
 
     Attributes:
-        status: ``unsupported`` where the arm does not offer it, else ``failed``.
+        status: ``unsupported`` where the arm does not offer it, ``skipped`` where it was not asked, else ``failed``.
         reason: one line.
-        out_of_memory: another try, with the device to itself, may succeed.
+        cause: after ``out_of_memory`` another try, with the device to itself, may succeed.
         lost: the process can do no more (an illegal memory access, say) and ends now.
     """
 
-    status: str
+    status: Literal["skipped", "unsupported", "failed"]
     reason: str
-    out_of_memory: bool = False
+    cause: Cause = "other"
     lost: bool = False
 
 

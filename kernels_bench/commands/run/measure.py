@@ -9,8 +9,9 @@ from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import ITEM_SIZE, Case, Load
+from kernels_bench.records.causes import cause_of
 from kernels_bench.records.manifest import RunDirectory
-from kernels_bench.records.results import AnyRecord, Ceiling, Status, Timing, Verification
+from kernels_bench.records.results import AnyRecord, Ceiling, Timing, Verification
 from kernels_bench.workers.messages import (
     LARGE_COPIES,
     Failure,
@@ -117,7 +118,7 @@ class Runner:
 
     @cached_property
     def _beyond(self) -> set[str]:
-        """Cases that are tried with more than 2^31 elements on a GPU: of each arm and operator one, of 16 bits if any."""
+        """Cases tried with more than 2^31 elements on a GPU: of each arm and operator one, of 16 bits if there is any."""
         if self._device != "cuda" or self._workload.quick:
             return set()
         first: dict[tuple[str, str], Case] = {}
@@ -191,8 +192,11 @@ class Runner:
         """Why a case has no speed: one is given only to a kernel whose results were looked at and are right."""
         verification = self._verified[case.key]
         if verification.status != "measured":
-            status = verification.status if verification.status == "unsupported" else "skipped"
-            return Failure(status=status, reason=verification.reason)
+            return Failure(
+                status="unsupported" if verification.status == "unsupported" else "skipped",
+                reason=verification.reason,
+                cause=cause_of(verification),
+            )
         if verification.wrong:
             return Failure(status="skipped", reason="the result is wrong, so its speed means nothing")
         return None
@@ -206,19 +210,15 @@ def prepare_timing(
     return PrepareTiming(case=case, seed=workload.seed, load=load, largest_m=largest, calls=calls, verified=verified)
 
 
-def _status(failure: Failure) -> Status:
-    return "unsupported" if failure.status == "unsupported" else "skipped" if failure.status == "skipped" else "failed"
-
-
 def _verification(case: Case, reply: Reply) -> Verification:
     if isinstance(reply, Verification):
         return reply
     assert isinstance(reply, Failure)
-    return Verification(case=case, status=_status(reply), reason=reply.reason)
+    return Verification(case=case, status=reply.status, reason=reply.reason, cause=reply.cause)
 
 
 def _timing(case: Case, load: Load, reply: Reply) -> Timing:
     if isinstance(reply, Timing):
         return reply
     assert isinstance(reply, Failure)
-    return Timing(case=case, m=load.m, length=load.length, status=_status(reply), reason=reply.reason)
+    return Timing(case=case, m=load.m, length=load.length, status=reply.status, reason=reply.reason, cause=reply.cause)
