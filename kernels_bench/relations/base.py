@@ -114,6 +114,7 @@ class Relation:
         needs_cuda: it has no meaning on a CPU.
         needs: what an operator's rows must be for it to have a meaning: anything, sequences, or sequences with many
             queries.
+        only_rows: it has no meaning where rows are sequences.
     """
 
     name: str
@@ -124,10 +125,13 @@ class Relation:
     optional: bool = False
     needs_cuda: bool = False
     needs: RowKind = "rows"
+    only_rows: bool = False
 
     def applies_to(self, rows_are: RowKind) -> bool:
         """Whether it has a meaning for an operator whose rows are so."""
         kinds: tuple[RowKind, ...] = ("rows", "sequences", "prefills")
+        if self.only_rows and rows_are != "rows":
+            return False
         return kinds.index(self.needs) <= kinds.index(rows_are)
 
 

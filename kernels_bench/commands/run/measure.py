@@ -27,8 +27,8 @@ from kernels_bench.workers.pool import WorkerPool
 
 DEFAULT_ARM = "torch"
 
-ORDER_S: Mapping[str, float] = {"cuda": 0.8, "cpu": 0.5}
-"""Seconds a case for reading its order of addition; where they are not enough, its verdict is ``sampled``."""
+ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.8, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
+"""Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
 MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.2, 10.0, 60.0), "cpu": (0.2, 8.0, 24.0)}
 """Seconds for relations' further comparisons: at least a case, at most a case, and of all cases together."""
@@ -118,7 +118,7 @@ class Runner:
 
     @cached_property
     def _beyond(self) -> set[str]:
-        """Cases tried with more than 2^31 elements on a GPU: of each arm and operator one, of 16 bits if there is any."""
+        """Cases tried with more than 2^31 elements on a GPU: one of each arm and operator, of 16 bits if any."""
         if self._device != "cuda" or self._workload.quick:
             return set()
         first: dict[tuple[str, str], Case] = {}
@@ -129,15 +129,19 @@ class Runner:
     @property
     def _more_s(self) -> float:
         """Seconds a case for what relations try beyond what every run tries: much where few cases were asked for."""
-        least, most, all_s = MORE_S[self._device]
-        return max(least, min(most, all_s / max(1, len(self._workload.cases))))
+        return self._share_of(MORE_S)
 
     @property
     def _order_s(self) -> float:
         """Seconds for a case's order, which says nothing of relations other than ``batch_size``."""
         if "batch_size" not in self._workload.relations:
             return 0.0
-        return QUICK_ORDER_S if self._workload.quick else ORDER_S[self._device]
+        return QUICK_ORDER_S if self._workload.quick else self._share_of(ORDER_S)
+
+    def _share_of(self, seconds: Mapping[str, tuple[float, float, float]]) -> float:
+        """A case's seconds: the more, the fewer cases there are."""
+        least, most, together = seconds[self._device]
+        return max(least, min(most, together / max(1, len(self._workload.cases))))
 
     def _measure_ceiling(self) -> None:
         if self._ceiling_known or not self._workload.timing_groups():
