@@ -68,6 +68,7 @@ class Counterexample(Record):
         token: where rows are sequences, the place in its sequence of the token that differs.
         before: where the difference depends on earlier calls, specs of the batches launched before the company
             under test, in this order; its reference was launched after it. None where it does not.
+        seed: of the rows, where it is not the run's.
     """
 
     relation: str
@@ -88,6 +89,7 @@ class Counterexample(Record):
     command: str
     token: int | None = None
     before: tuple[str, ...] | None = None
+    seed: int | None = None
 
 
 class RelationResult(Record):
