@@ -149,6 +149,7 @@ def run(
         plugin=tuple(plugin or ()),
         timeout_s=timeout_of(timeout),
     )
+    targets.refuse_unwritable()
     if list_:
         print_catalogue(catalogue_of(selection), console())
         return ExitStatus.GOOD

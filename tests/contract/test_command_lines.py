@@ -242,3 +242,45 @@ def test_ctrl_c_is_one_line_and_status_130(tmp_path: Path, monkeypatch: pytest.M
     out, err = process.communicate(timeout=LIMIT_S)
     os.close(*writers)
     assert (process.returncode, out, err) == (130, "", f"{words.split(maxsplit=1)[0]}: interrupted\n")
+
+
+# --- what a report says, and how it ends -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--into", "cannot draw into nowhere/file: No such file or directory"),
+        ("--json", "cannot write nowhere/file: No such file or directory"),
+        ("--markdown", "cannot write nowhere/file: No such file or directory"),
+    ],
+)
+def test_a_report_that_cannot_be_kept_claims_no_other_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("kernels_bench", "report", H100, option, "nowhere/file")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", f"kernels_bench: {said}\n")
+
+
+SMALL = shlex.split("--op rms_norm --arm torch --dtype fp32 --shapes 64 --batch 1 --relation repeat --partial")
+
+
+@pytest.mark.parametrize(("file", "reason"), [("nowhere/file", "No such file or directory"), (".", "Is a directory")])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("kernels_bench", *SMALL, "--out", "run", "--json", file)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"kernels_bench: cannot write {file}: {reason}\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_no_room_was_left_for_is_told_with_where_the_results_are(tmp_path: Path) -> None:
+    done = run("kernels_bench", *SMALL, "--out", tmp_path / "run", "--json", "/dev/full")
+    assert (done.returncode, done.stdout) == (3, "")
+    kept = f"python -m kernels_bench report {tmp_path / 'run'}"
+    said = f"cannot write /dev/full: No space left on device; what was measured is kept, see {kept}"
+    assert done.stderr.splitlines()[-1] == f"kernels_bench: {said}"
+    assert run("kernels_bench", "report", tmp_path / "run").returncode == 0

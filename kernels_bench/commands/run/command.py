@@ -107,11 +107,19 @@ def _run(
         with suppress(ResultsError):  # the disk may be what failed
             run.append(Finished(seconds=time.perf_counter() - started))
         run.close()
-    status = report(run.path, targets)
+    status = _report(run.path, targets)
     if interrupted:
         warn("kernels_bench", f"interrupted; go on with {command_line(options={'resume': str(run.path)})}")
         return ExitStatus.INTERRUPTED
     return status
+
+
+def _report(directory: Path, targets: ReportTargets) -> int:
+    try:
+        return report(directory, targets)
+    except ResultsError as error:
+        kept = command_line("report", str(directory), options={})
+        raise ResultsError(f"{error}; what was measured is kept, see {kept}", error.status) from error
 
 
 def _announce(workload: Workload, run: RunDirectory, display: Display) -> None:
