@@ -232,11 +232,12 @@ class Verification(Record):
     @property
     def verdict(
         self,
-    ) -> Literal["variant", "sampled", "proven", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
-        """The case's verdict in a word.
+    ) -> Literal["variant", "sampled", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
+        """What is known of the case's bits, in a word.
 
-        Orders that differ with the batch make it ``variant`` though no sample showed it; the same order at every M
-        makes ``proven`` of ``sampled``.
+        ``sampled``: they were the same in every batch tried.  Orders of addition that differ with the batch make it
+        ``variant`` though no sample showed it, since there are values whose sums differ.  The same order at every M
+        makes nothing of it: bits depend on more than the order, see `order`.
         """
         if self.status != "measured":
             return self.status
@@ -247,10 +248,9 @@ class Verification(Record):
             return "variant"
         if "failed" in statuses:
             return "failed"
-        order = self.order.status if self.order is not None else "unknown"
-        if order == "variant" or "held" not in statuses:
-            return "variant" if order == "variant" else "inconclusive"
-        return "proven" if order == "proven" else "sampled"
+        if self.order is not None and self.order.status == "variant":
+            return "variant"
+        return "sampled" if "held" in statuses else "inconclusive"
 
     @property
     def counterexample(self) -> Counterexample | None:
