@@ -13,7 +13,7 @@ from kernels_bench.console.mistakes import PluginError
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
-from kernels_bench.operators.inputs.rows import further_rows, row_table
+from kernels_bench.operators.inputs.rows import OFFSETS, further_rows, row_table
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.base import RowKind
 from kernels_bench.relations.batch import Batch, ResultRows
@@ -27,9 +27,6 @@ _TIMES_HELD = 6
 
 On an H100 processes had 4 to 5 times as much with rows of 151936 elements.
 """
-
-OFFSETS = 1 << 31
-"""More elements than this are more than a signed integer of 32 bits counts."""
 
 _BEYOND = 3  # rows that lie wholly beyond such a number of elements
 _ALIGNMENT = 256  # bytes on which allocators begin a tensor on a GPU, and more than kernels ask for
