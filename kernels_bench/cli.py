@@ -29,9 +29,10 @@ from kernels_bench.console.mistakes import PluginError
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
 from kernels_bench.device.triton_interpreter import treat_rows_alike
+from kernels_bench.records.cases import LAUNCHES, Launch
 from kernels_bench.records.manifest import ResultsError, schema
 from kernels_bench.records.selection import Selection
-from kernels_bench.relations.base import Comparison, Launch
+from kernels_bench.relations.base import Comparison
 from kernels_bench.report.catalogue_table import print_catalogue
 from kernels_bench.workers.pool import catalogue_of
 from kernels_bench.workers.process import WorkerError
@@ -179,6 +180,9 @@ def _measure(selection: Selection, resume: Path | None, out: Path | None, target
     return start_run(selection, out, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), targets, again)
 
 
+_LAUNCH_NAMES = f"{', '.join(LAUNCHES[:-1])} or {LAUNCHES[-1]}"
+
+
 @app.command()
 def reproduce(
     op: Annotated[str, typer.Option(help="The operator.")],
@@ -187,7 +191,15 @@ def reproduce(
     reference: Annotated[str, typer.Option(help="The company that gives the expected bits, such as first:4096.")],
     company: Annotated[str, typer.Option(help="The company under test, such as first:16.")],
     dtype: Annotated[str, typer.Option(help="bf16, fp16, fp32, bf16:fp32 or fp16:fp32.")] = "bf16",
-    launch: Annotated[str, typer.Option(help="How the company under test is launched: eager or graph.")] = "eager",
+    launch: Annotated[str, typer.Option(help=f"How the company under test is launched: {_LAUNCH_NAMES}.")] = "eager",
+    before: Annotated[
+        str | None,
+        typer.Option(
+            help="Companies to launch first, in a fresh process, such as first:4096,first:16, or nothing: then the one "
+            "under test comes before its reference.  [default: the reference comes first]",
+            metavar="COMPANIES",
+        ),
+    ] = None,
     relation: Annotated[str, typer.Option(help="The relation, for the record.")] = "batch_size",
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
     universe: Annotated[int, typer.Option(help="Number of rows that companies are chosen from.")] = 4096,
@@ -210,14 +222,22 @@ def reproduce(
             plugin=(plugin,) if plugin else (),
             timeout_s=timeout_of(timeout),
         )
-        found = reproduce_one(selection, universe, Comparison(reference, company, _launch(launch)), console())
+        found = reproduce_one(
+            selection, universe, Comparison(reference, company, _launch(launch), _before(before)), console()
+        )
     raise typer.Exit(1 if found else 0)
 
 
 def _launch(text: str) -> Launch:
-    if text not in ("eager", "graph"):
-        raise UsageError(f"--launch {text}: expected eager or graph")
-    return "graph" if text == "graph" else "eager"
+    found = next((launch for launch in LAUNCHES if launch == text), None)
+    if found is None:
+        raise UsageError(f"--launch {text}: expected {_LAUNCH_NAMES}")
+    return found
+
+
+def _before(text: str | None) -> tuple[str, ...] | None:
+    """Specs of the batches to launch first; none of them where ``nothing`` is to come before, None where no matter."""
+    return None if text is None else () if text == "nothing" else tuple(text.split(","))
 
 
 @app.command("order")

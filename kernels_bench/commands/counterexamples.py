@@ -21,5 +21,6 @@ def reproductions(record: Verification, seed: int) -> Iterator[tuple[Reproduce, 
                 reference=then.reference.spec,
                 company=then.company.spec,
                 launch=then.company.launch,
+                before=then.before,
             )
             yield request, then

@@ -30,7 +30,7 @@ def reproduce_one(
         WorkerError: the arm cannot do it.
     """
     workload = make_workload(catalogue_of(selection), selection)
-    for spec in (comparison.reference, comparison.company):
+    for spec in (comparison.reference, comparison.company, *(comparison.before or ())):
         try:
             make_batch(spec, universe)
         except ValueError as error:
@@ -44,6 +44,7 @@ def reproduce_one(
         reference=comparison.reference,
         company=comparison.company,
         launch=comparison.launch,
+        before=comparison.before,
     )
     with (
         tempfile.TemporaryDirectory() as scratch,

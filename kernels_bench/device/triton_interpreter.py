@@ -8,6 +8,11 @@ ROWS_ALIKE = {"OPENBLAS_CORETYPE": "Sandybridge"}
 """See `treat_rows_alike`."""
 
 
+def interpreting() -> bool:
+    """Whether Triton kernels run under its interpreter in this process and in those that it starts."""
+    return os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}
+
+
 def treat_rows_alike() -> None:
     """Have the interpreter's matrix products treat all rows of a tile alike.
 
@@ -15,5 +20,5 @@ def treat_rows_alike() -> None:
     depend on its place in the tile, as they do not on an H100: a kernel would be called variant for what is NumPy's.
     In those for Sandy Bridge they do not either.  Processes started after this inherit it, and a run records it.
     """
-    if os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}:
+    if interpreting():
         os.environ.update(ROWS_ALIKE)

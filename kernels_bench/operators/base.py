@@ -44,7 +44,7 @@ def smallest(dtype: torch.dtype) -> float:
     return {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}[dtype]
 
 
-@lru_cache(4096)
+@lru_cache(1 << 15)
 def _a_line_a_row(company: Batch) -> ResultRows:
     return ResultRows(company.rows, company.compared)
 
@@ -235,7 +235,7 @@ def item_sizes(precision: Precision) -> tuple[int, int]:
     return ITEM_SIZE[precision.input], ITEM_SIZE[precision.output]
 
 
-@lru_cache(2048)
+@lru_cache(1 << 15)
 def row_ids(company: Batch, device: torch.device) -> torch.Tensor:
     """Identities of a company's rows, as an index on a device."""
     return copy_to_device(company.rows, device)

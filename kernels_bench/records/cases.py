@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from profiles.run_files.record import Record
 
@@ -17,6 +17,12 @@ PRECISIONS = ("bf16", "fp16", "fp32", "bf16:fp32", "fp16:fp32")
 Logits = Literal["flat", "rising", "falling"]
 LOGITS: tuple[Logits, ...] = ("flat", "rising", "falling")
 """How the logits of a sequence's keys go, where the order of attention's sum over them is read."""
+
+Launch = Literal["eager", "graph", "view", "offset", "padded", "concurrent", "updated"]
+"""How a batch is launched: eagerly; from a CUDA graph; with rows that are a view of a wider tensor; that begin at an
+odd address; with NaN before and after them in memory; beside another launch at the same time; with other weights, which
+were written over those of an earlier call."""
+LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 
 
 class Precision(Record):

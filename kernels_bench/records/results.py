@@ -9,14 +9,24 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from kernels_bench.records.cases import Case, Claims, Load
+from kernels_bench.records.cases import Case, Claims, Launch, Load
 from profiles.run_files.record import Record
 
-SCHEMA_VERSION = 3
-READABLE_VERSIONS = (2, SCHEMA_VERSION)
-"""Of schema 2 a relation's ``sizes`` are empty, and ``--batch`` and ``--quick`` chose what was verified, too."""
+SCHEMA_VERSION = 4
+READABLE_VERSIONS = (2, 3, SCHEMA_VERSION)
+"""Of schema 2 a relation's ``sizes`` are empty, and ``--batch`` and ``--quick`` chose what was verified, too.
+
+Up to schema 3 few M were tried and no ``power`` was given, and a kernel whose order of addition is the same at every M
+was called ``proven``.
+"""
+
+SURE = 0.99
+"""The probability with which what a relation's ``power`` names would have been seen."""
 
 Status = Literal["measured", "skipped", "unsupported", "failed"]
+
+Cause = Literal["out_of_memory", "no_answer", "other"]
+"""Why something was not measured, as far as it matters for what to do; ``no_answer``: not within the time given."""
 
 
 class BatchRef(Record):
@@ -25,13 +35,13 @@ class BatchRef(Record):
     Attributes:
         spec: see `kernels_bench.relations.company`.
         size: M.
-        launch: ``eager`` or ``graph``.
+        launch: how, see `kernels_bench.records.cases.Launch`.
         position: where the counterexample's line stands in its result; of most operators a line is a row.
     """
 
     spec: str
     size: int
-    launch: Literal["eager", "graph"]
+    launch: Launch
     position: int
 
 
@@ -56,6 +66,8 @@ class Counterexample(Record):
         rows_compared: how many rows the companies have in common.
         command: reproduces this alone, in a few seconds.
         token: where rows are sequences, the place in its sequence of the token that differs.
+        before: where the difference depends on earlier calls, specs of the batches launched before the company
+            under test, in this order; its reference was launched after it. None where it does not.
     """
 
     relation: str
@@ -75,6 +87,7 @@ class Counterexample(Record):
     rows_compared: int
     command: str
     token: int | None = None
+    before: tuple[str, ...] | None = None
 
 
 class RelationResult(Record):
@@ -92,6 +105,12 @@ class RelationResult(Record):
         broken: specs of the companies in which some row differed, in the order they were tried: where a threshold
             lies can be read off them.
         counterexample: the first one.
+        elements: how many elements were compared, over all companies.
+        power: of a change that comes in one launch of so many, or more often, some would have been seen with a
+            probability of 99 %; 0 where nothing was launched.
+        cut: whether there were more companies to try than there was time.
+        binding: whether the verdict counts it; it does not where the arm may leave the relation to its callers, and
+            does not claim it.
     """
 
     relation: str
@@ -102,6 +121,10 @@ class RelationResult(Record):
     sizes: tuple[int, ...] = ()
     broken: tuple[str, ...] = ()
     counterexample: Counterexample | None = None
+    elements: int = 0
+    power: int = 0
+    cut: bool = False
+    binding: bool = True
 
 
 class Accuracy(Record):
@@ -176,6 +199,7 @@ class Verification(Record):
         case: what was verified.
         status: how it ended.
         reason: for every status but ``measured``.
+        cause: likewise; None in runs of before it was kept, see `kernels_bench.records.causes`.
         wrong: why the kernel is wrong, invariant or not; empty if it is right.
         relations: what each relation found.
         accuracy: distance from the reference; None if the kernel never returned.
@@ -189,6 +213,7 @@ class Verification(Record):
     case: Case
     status: Status
     reason: str = ""
+    cause: Cause | None = None
     wrong: str = ""
     relations: tuple[RelationResult, ...] = ()
     accuracy: Accuracy | None = None
@@ -215,7 +240,7 @@ class Verification(Record):
             return self.status
         if self.wrong:
             return "wrong"
-        statuses = {result.status for result in self.relations}
+        statuses = {result.status for result in self.relations if result.binding}
         if "broken" in statuses:
             return "variant"
         if "failed" in statuses:
@@ -229,6 +254,11 @@ class Verification(Record):
     def counterexample(self) -> Counterexample | None:
         """The first relation's first counterexample."""
         return next((r.counterexample for r in self.relations if r.counterexample is not None), None)
+
+
+def power_of(launches: int) -> int:
+    """Of a change that comes in one launch of so many, some of these launches would have shown one with `SURE`."""
+    return int(1 / (1 - (1 - SURE) ** (1 / launches))) if launches else 0
 
 
 class Samples(Record):
@@ -282,6 +312,7 @@ class Timing(Record):
         length: tokens of every sequence, where rows are sequences; None elsewhere.
         status: how it ended.
         reason: for every status but ``measured``.
+        cause: likewise; None in runs of before it was kept, see `kernels_bench.records.causes`.
         warm: with inputs and weights in L2 as far as they fit.
         cold: with L2 filled with other data before each call.
         warm_samples: the raw samples.
@@ -293,6 +324,8 @@ class Timing(Record):
         temperature_c: card's temperature afterwards.
         wall_ms: wall time of the whole measurement in its worker, compilation apart.
         compile_ms: first call, with compilation, capture and data.
+        other_bits: why what was timed is not what was verified: the last results of the timed calls are compared with
+            the first call's, and these with the verified; empty where all bits agree.
     """
 
     kind: Literal["timing"] = "timing"
@@ -301,6 +334,7 @@ class Timing(Record):
     length: int | None = None
     status: Status
     reason: str = ""
+    cause: Cause | None = None
     warm: SampleSummary | None = None
     cold: SampleSummary | None = None
     warm_samples: Samples | None = None
@@ -312,6 +346,7 @@ class Timing(Record):
     temperature_c: float | None = None
     wall_ms: float = 0.0
     compile_ms: float = 0.0
+    other_bits: str = ""
 
     @property
     def key(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 
 from kernels_bench.discovery import offering
+from kernels_bench.records.cases import Launch
 
 # Sizes at which costlier relations look, the most telling first: one in every range of the powers of two, since kernels
 # choose a path for each, beside whole tiles of several sizes.
@@ -22,11 +23,6 @@ TILES = (16, 24, 32, 48, 64, 80, 96, 112, 128, 176, 192, 256)
 FURTHER = 48
 """So many M beyond `EVERY` that are no multiples of anything in particular."""
 
-Launch = Literal["eager", "graph", "view", "offset", "padded", "concurrent", "updated"]
-"""How a batch is launched: eagerly; from a CUDA graph; with rows that are a view of a wider tensor; that begin at an
-odd address; with NaN before and after them in memory; beside another launch at the same time; with other weights, which
-were written over those of an earlier call."""
-LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 RowKind = Literal["rows", "sequences", "prefills"]
 
 
@@ -58,7 +54,9 @@ class Setting:
         longest: KV length of the longest neighbour there can be, where rows are sequences.
         asked: those of the sizes that the user named: costlier relations look there too.
         page: tokens a page of the KV cache, likewise.
-        huge: so many rows that their results have more than 2^31 elements, where memory allows; else 0.
+        every: every M up to this one is looked at in every run: where launches are short, some hundreds.
+        most: rows of the largest batch that memory has room for.
+        huge: so many rows that their results have more than 2^31 elements, where they are to be tried; else 0.
         far: whether a KV cache of more than 2^31 elements can be had.
     """
 
@@ -67,6 +65,8 @@ class Setting:
     longest: int = 0
     asked: tuple[int, ...] = ()
     page: int = 0
+    every: int = 0
+    most: int = 0
     huge: int = 0
     far: bool = False
 
@@ -114,6 +114,7 @@ class Relation:
         needs_cuda: it has no meaning on a CPU.
         needs: what an operator's rows must be for it to have a meaning: anything, sequences, or sequences with many
             queries.
+        only_rows: it has no meaning where rows are sequences.
     """
 
     name: str
@@ -124,10 +125,13 @@ class Relation:
     optional: bool = False
     needs_cuda: bool = False
     needs: RowKind = "rows"
+    only_rows: bool = False
 
     def applies_to(self, rows_are: RowKind) -> bool:
         """Whether it has a meaning for an operator whose rows are so."""
         kinds: tuple[RowKind, ...] = ("rows", "sequences", "prefills")
+        if self.only_rows and rows_are != "rows":
+            return False
         return kinds.index(self.needs) <= kinds.index(rows_are)
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from kernels_bench.relations.base import Comparison, Launch, Relation, Setting
+from kernels_bench.records.cases import Launch
+from kernels_bench.relations.base import Comparison, Relation, Setting
 
 LAUNCHES: tuple[Launch, ...] = ("view", "offset")
 

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 import torch
 
 from kernels_bench.arms import Kernel, Unsupported
+from kernels_bench.console.text import first_line
 from kernels_bench.device.cuda_graph import capture_graph
+from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
-from kernels_bench.records.cases import Case
+from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch
-from kernels_bench.relations.base import Launch
 from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.launch_forms import FormRefused, beside, fill_free_memory, laid_out
 from kernels_bench.verification.poison import poison
 from profiles.instruments.range_names import BatchRange
 from profiles.instruments.ranges import Ranges
@@ -96,6 +98,8 @@ class KernelUnderTest:
         self.tables = operator.rows(case.shape, universe, dtype, seed, device)
         self.weights = operator.shared_inputs(case.shape, universe, dtype, seed, device)
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
+        self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()
+        self._lent = False
 
     def gather(self, company: Batch) -> RowTensors:
         """The company's inputs, in new tensors."""
@@ -151,20 +155,27 @@ class KernelUnderTest:
         self.check_inputs([launched])
         return launched.outputs
 
-    def start(self, company: Batch) -> LaunchResult:
+    def start(self, company: Batch, form: Launch = "eager") -> LaunchResult:
         """Launch one company and wait for nothing.
 
         The memory that the outputs will land in is poisoned before, and the outputs that the kernel returned are
         poisoned after they were copied: a kernel that leaves elements out, or returns what it once computed,
         returns poison.
 
+        Args:
+            company: what to launch.
+            form: ``eager``, ``view``, ``offset``, ``padded`` or ``concurrent``.
+
         Raises:
             MalformedResult: the result has a wrong form.
+            FormRefused: the kernel does not take rows in this form.
         """
-        inputs = self.gather(company)
+        inputs = laid_out(self.gather(company), form)
+        if form == "padded":
+            fill_free_memory(self.device)
         self._poison_free_memory(len(self.lines(company).ids))
-        with self.announced(company, "eager"):
-            returned = self.launch(inputs)
+        with self.announced(company, form):
+            returned = self._launched(inputs, company, form)
         now = self.operator.arguments(inputs, self.weights)
         then = self.operator.arguments(self.gather(company), self.weights)
         watched = zip(_tensors(now), _tensors(then), self._watched(now, inputs), strict=True)
@@ -173,6 +184,65 @@ class KernelUnderTest:
         for output in returned:
             poison(output)
         return LaunchResult(company, outputs, intact)
+
+    def _launched(self, inputs: RowTensors, company: Batch, form: Launch) -> RowTensors:
+        if form == "concurrent":
+            others = [self.gather(company) for _ in range(2)]
+            reversed_rows = tuple(rows.flip(0) if rows.is_floating_point() else rows for rows in others.pop())
+            with beside(lambda: self.launch(reversed_rows), self.device):
+                return self.launch(inputs)
+        try:
+            return self.launch(inputs)
+        except Exception as error:
+            if form not in ("view", "offset") or is_out_of_memory(error) or device_lost(self.device):
+                raise
+            raise FormRefused(f"does not take such rows: {first_line(error)}") from error
+
+    def start_into(self, company: Batch, outputs: RowTensors, at: int) -> None:
+        """Launch one company, put its outputs where ``outputs`` have their lines from ``at`` on, and wait for nothing.
+
+        This is `start` where thousands of companies are to be seen: rows that follow each other are not copied but
+        lent, and looked after by the next `check_inputs`.
+
+        Raises:
+            MalformedResult: the result has a wrong form.
+        """
+        lent = self.operator.view(company, self.tables)
+        inputs = self.gather(company) if lent is None else lent
+        self._lent |= lent is not None
+        with self.announced(company, "eager"):
+            returned = self.launch(inputs)
+        rows = {table.untyped_storage().data_ptr() for table in self.tables}
+        for kept, output in zip(outputs, returned, strict=True):
+            kept[at : at + len(output)].copy_(output)
+            # A kernel that returns its inputs must not have the universe poisoned; that it wrote there is seen later.
+            if output.untyped_storage().data_ptr() not in rows:
+                poison(output)
+
+    def start_updated(self, company: Batch) -> tuple[LaunchResult, LaunchResult]:
+        """Launch a company with other weights: with fresh copies of them, and written over those of all earlier calls.
+
+        A kernel that keeps what it once made of its weights, a packed copy, say, gives other bits in the second launch.
+        """
+        other = tuple(weight.flip(0) for weight in self.weights)
+        usual = self.weights
+        saved = tuple(weight.clone() for weight in usual)
+        try:
+            self.weights = other
+            fresh = self._with_weights(company)
+            self.weights = usual
+            for weight, values in zip(usual, other, strict=True):
+                weight.copy_(values)
+            return fresh, self._with_weights(company)
+        finally:
+            self.weights = usual
+            for weight, values in zip(usual, saved, strict=True):
+                weight.copy_(values)
+
+    def _with_weights(self, company: Batch) -> LaunchResult:
+        """A launch with the weights of the moment, whose inputs are looked after by nobody."""
+        outputs = tuple(output.clone() for output in self.launch(self.gather(company)))
+        return LaunchResult(company, outputs, [])
 
     def _watched(self, arguments: tuple[object, ...], inputs: RowTensors) -> list[bool]:
         """Which of the arguments' tensors hold rows and must not be written."""
@@ -199,14 +269,19 @@ class KernelUnderTest:
         """
         flags = [flag for launched in launches for _, flag in launched.intact]
         flags += [same_bits(a, b) for a, b in zip(self.weights, self._pristine, strict=True)]
+        lent, self._lent = self._lent, False
+        if lent:
+            flags += [same_bits(a, b) for a, b in zip(self.tables, self._pristine_rows, strict=True)]
         if not flags or bool(torch.stack(flags).all()):
             return
+        if lent and not all(bool(same_bits(a, b)) for a, b in zip(self.tables, self._pristine_rows, strict=True)):
+            raise KernelFault("writes into its rows, which follow each other in memory")
         for launched in launches:
             for place, intact in launched.intact:
                 if not bool(intact):
                     raise KernelFault(f"writes into its rows: argument {place} changed in {launched.company.spec}")
-        between = " … ".join(dict.fromkeys((launches[0].company.spec, launches[-1].company.spec)))
-        raise KernelFault(f"writes into its weights, in company {between}")
+        between = " … ".join(dict.fromkeys(launched.company.spec for launched in (*launches[:1], *launches[-1:])))
+        raise KernelFault(f"writes into its weights{between and f', in company {between}'}")
 
     def capture(self, company: Batch) -> CapturedLaunch:
         """Capture one launch in a CUDA graph.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
@@ -17,67 +19,95 @@ from kernels_bench.console.text import first_line
 from kernels_bench.device.cuda_graph import NotCapturable
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.host_to_device import copy_to_device
+from kernels_bench.operators import RowTensors
+from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.rerun_commands import command_line
-from kernels_bench.records.results import BatchRef, Counterexample, RelationResult, Verification
+from kernels_bench.records.results import BatchRef, Counterexample, RelationResult, Verification, power_of
 from kernels_bench.relations import Batch, Comparison, Relation, Setting, make_batch
+from kernels_bench.relations.base import nothing_more
 from kernels_bench.verification.accuracy import AccuracyChecker
-from kernels_bench.verification.bitwise import bits, difference, digest, same_bits
+from kernels_bench.verification.bitwise import bits, difference, digest
+from kernels_bench.verification.cause import Pair, cause_of
 from kernels_bench.verification.kernel_under_test import CapturedLaunch, KernelFault, KernelUnderTest, LaunchResult
+from kernels_bench.verification.launch_forms import FormRefused
 from kernels_bench.verification.poison import poisoned_allocations, unwritten
-from kernels_bench.verification.row_alignment import RowAlignment, align_rows, take
+from kernels_bench.verification.row_alignment import align_rows, take
+from kernels_bench.verification.trials import BrokenTrial, TrialGroup
 
 # Rows of a deviating company that are compared with the reference too, at most.
 _DEVIANTS_CHECKED = 32
-# Trials whose outcome is waited for together: waiting costs more than comparing.
-_HELD_TRIALS, _HELD_BYTES = 32, 256 << 20
+# Groups whose outcome is waited for together: waiting costs more than comparing.
+_HELD_GROUPS, _HELD_COMPANIES, _HELD_BYTES = 32, 1024, 256 << 20
+# Companies that are compared by one comparison on the device, and the bytes of their results.
+_GROUPED, _GROUPED_LINES, _GROUPED_BYTES = 256, 1 << 15, 64 << 20
+# Where time is short, groups are as large as can be seen within this many seconds.
+_GROUP_S = 0.05
+
+NOT_REPEATABLE = "the kernel is not repeatable, which alone explains the difference"
+DEPENDS_ON_CALLS = "the difference depends on earlier calls, see history"
 
 
-@dataclass(frozen=True, eq=False)
-class PendingComparison:
-    """A comparison that was launched.
+@dataclass
+class _Tally:
+    """What was seen of one relation so far."""
 
-    Attributes:
-        comparison: what is compared.
-        launched: the company under test, without its outputs.
-        pairing: the rows that are compared.
-        pairs: for each of the operator's results, the compared rows' outputs in both companies.
-        same: for each pair, whether all bits agree: booleans on the device.
-    """
+    companies: int = 0
+    rows: int = 0
+    elements: int = 0
+    launches: int = 0
+    sizes: set[int] = field(default_factory=set)
+    broken: list[str] = field(default_factory=list)
+    first: Counterexample | None = None
+    blamed: str = ""
 
-    comparison: Comparison
-    launched: LaunchResult
-    pairing: RowAlignment
-    pairs: list[tuple[torch.Tensor, torch.Tensor]]
-    same: list[torch.Tensor]
-
-    @property
-    def held(self) -> int:
-        """Bytes that wait with it; of a company whose compared rows follow each other, those of all its rows."""
-        return sum(expected.nbytes + got.untyped_storage().nbytes() for expected, got in self.pairs)
-
-
-Broken = tuple[PendingComparison, int]
-"""A trial that failed, and the number of the first of the operator's results in which some row differs."""
+    def add(self, group: TrialGroup) -> None:
+        """Count a group."""
+        self.companies += len(group.comparisons)
+        self.rows += len(group.alignment.ids)
+        self.elements += group.elements
+        self.sizes |= {company.size for company in group.companies}
 
 
 class Verifier:
     """Runs comparisons on one subject, keeping the outputs of the last reference company at hand.
 
+    Args:
+        subject: the kernel and its data.
+        seed: of the data, for commands that make a counterexample again.
+        plugin: the arm's, likewise.
+        claims: the relations that the arm says it keeps.
+
     Attributes:
         subject: the kernel and its data.
     """
 
-    def __init__(self, subject: KernelUnderTest, seed: int, plugin: str | None = None) -> None:
+    def __init__(self, subject: KernelUnderTest, seed: int, plugin: str | None = None, claims: Claims = True) -> None:
         self.subject = subject
-        self._seed, self._plugin = seed, plugin
+        self._seed, self._plugin, self._claims = seed, plugin, claims
         self._referee = AccuracyChecker(subject)
         self._unwritten = ""
+        self._launches = 0
+        self._further_s = 0.0
         self._reference: LaunchResult | None = None
+        self._first_of_all = ""
         self._fresh: list[tuple[LaunchResult, torch.Tensor]] = []
         self._replays: dict[int, CapturedLaunch] = {}
+        self._blamed: dict[str, Counterexample] = {}
 
-    def verify(self, relations: Sequence[Relation], setting: Setting, digest_sizes: Sequence[int]) -> Verification:
+    def verify(
+        self,
+        relations: Sequence[Relation],
+        setting: Setting,
+        digest_sizes: Sequence[int],
+        more_s: float = 0.0,
+    ) -> Verification:
         """Accuracy over the whole universe, digests of the first M rows, and every relation.
+
+        Args:
+            relations: those to examine, as far as they have a meaning here.
+            setting: what they choose from.
+            digest_sizes: each M whose first rows' outputs are digested.
+            more_s: seconds for the relations' further comparisons, beyond those of every run.
 
         Raises:
             KernelFault: the kernel writes into its inputs, or its result has a wrong form.
@@ -87,7 +117,7 @@ class Verifier:
         with poisoned_allocations(self.subject.device):
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
-            results = discount_if_not_repeatable([self._examine(relation, setting) for relation in chosen])
+            results = discount_if_not_repeatable(self._lay_blame(self._examine_all(chosen, setting, more_s)))
             digests = self._digests(digest_sizes, results)
             self._check_launches([])
         return Verification(
@@ -101,14 +131,26 @@ class Verifier:
             seconds=time.perf_counter() - start,
         )
 
+    def _examine_all(self, relations: Sequence[Relation], setting: Setting, more_s: float) -> list[RelationResult]:
+        """Every relation's result; time that one leaves for its further comparisons is the others'."""
+        found = []
+        waiting = sum(relation.more is not nothing_more for relation in relations)
+        for relation in relations:
+            start = self._further_s
+            mine = more_s / waiting if waiting and relation.more is not nothing_more else 0.0
+            found.append(self._examine(relation, setting, mine))
+            if relation.more is not nothing_more:
+                more_s, waiting = max(0.0, more_s - (self._further_s - start)), waiting - 1
+        return found
+
     def compare(self, comparison: Comparison, relation: str) -> Counterexample | None:
         """Compare all rows that two companies have in common.
 
         Raises:
             KernelFault: see `KernelUnderTest.run`.
         """
-        broken = self._judge([self._try(comparison)])
-        return self._counterexample(*broken[0], relation) if broken else None
+        broken = self._judge([self._launch_one(comparison)])
+        return self._counterexample(broken[0], relation) if broken else None
 
     def _digests(self, sizes: Sequence[int], results: Sequence[RelationResult]) -> dict[int, str]:
         """Of the first M rows' outputs; an M at which the kernel fails is left out if a relation tells of it."""
@@ -122,30 +164,154 @@ class Verifier:
                     raise
         return found
 
-    def _try(self, comparison: Comparison) -> PendingComparison:
-        """Launch a comparison and have the device compare it; waits for nothing unless the reference is new."""
-        reference = self._reference_launch(comparison.reference)
-        wanted = make_batch(comparison.company, self.subject.universe)
-        launched = self._replayed(wanted) if comparison.launch == "graph" else self.subject.start(wanted)
-        lines = self.subject.lines
-        pairing = align_rows(lines(reference.company), lines(wanted), self.subject.device)
-        pairs = [
-            (take(left, pairing.left), take(right, pairing.right))
-            for left, right in zip(reference.outputs, launched.outputs, strict=True)
-        ]
-        same = [same_bits(left, right) for left, right in pairs]
-        return PendingComparison(comparison, replace(launched, outputs=()), pairing, pairs, same)
+    # --- launching ------------------------------------------------------------------------------------------
 
-    def _judge(self, trials: Sequence[PendingComparison]) -> list[Broken]:
-        """Wait for some trials together, and compare rows that differ with float64."""
-        self._check_launches([trial.launched for trial in trials])
-        same = torch.stack([flag for trial in trials for flag in trial.same]).tolist()
-        broken: list[Broken] = []
-        for trial in trials:
-            flags, same = same[: len(trial.same)], same[len(trial.same) :]
+    def _groups(self, comparisons: Iterable[Comparison], until: float | None) -> Iterator[list[TrialGroup]]:
+        """Groups to wait for together: as many as a bounded amount of memory holds, none begun after ``until``."""
+        groups: list[TrialGroup] = []
+        held = companies = 0
+        for group, error in self._launched(comparisons, until):
+            if group is not None:
+                known = any(group.reference is one.reference for one in groups)
+                held += group.held + (0 if known else sum(output.nbytes for output in group.reference.outputs))
+                companies += len(group.comparisons)
+                groups.append(group)
+            full = held > _HELD_BYTES or len(groups) >= _HELD_GROUPS or companies >= _HELD_COMPANIES
+            if groups and (full or error is not None or until is not None):
+                yield groups
+                groups, held, companies = [], 0, 0
+            if error is not None:  # what was launched before it is judged now
+                raise error
+        if groups:
+            yield groups
+
+    def _launched(
+        self, comparisons: Iterable[Comparison], until: float | None
+    ) -> Iterator[tuple[TrialGroup | None, Exception | None]]:
+        """Groups as they are launched, each with the error that ended it."""
+        most = _GROUPED if until is None else 1
+        waiting: list[Comparison] = []
+        lines = 0
+        for comparison in comparisons:
+            own = self._lines_of(comparison.company)
+            full = len(waiting) >= most or lines + own > min(_GROUPED_LINES, _GROUPED_BYTES // self._line_bytes)
+            if waiting and (full or not _grouped(comparison) or comparison.reference != waiting[0].reference):
+                start = time.perf_counter()
+                yield self._launch_together(waiting)
+                now = time.perf_counter()
+                if until is not None and now > until:
+                    return
+                most = min(_GROUPED, 2 * most) if now - start < _GROUP_S else max(1, most // 2)
+                waiting, lines = [], 0
+            if _grouped(comparison):
+                waiting.append(comparison)
+                lines += own
+                continue
+            try:
+                yield self._launch_one(comparison), None
+            except Exception as error:  # raised again once what came before it was judged
+                yield None, error
+        if waiting:
+            yield self._launch_together(waiting)
+
+    def _lines_of(self, spec: str) -> int:
+        return len(self.subject.lines(make_batch(spec, self.subject.universe)).ids)
+
+    @cached_property
+    def _line_bytes(self) -> int:
+        """Bytes of one line of a result."""
+        case, operator = self.subject.case, self.subject.operator
+        sizes = operator.result_shapes(case.shape, 1)
+        return sum(math.prod(size) for size in sizes) * case.precision.torch_output.itemsize
+
+    def _launch_together(self, comparisons: Sequence[Comparison]) -> tuple[TrialGroup | None, Exception | None]:
+        """Some companies of one reference, as far as the kernel gets; waits for nothing unless the reference is new."""
+        error: Exception | None = None
+        done: list[Batch] = []
+        try:
+            reference = self._reference_launch(comparisons[0].reference)
+            companies = [make_batch(one.company, self.subject.universe) for one in comparisons]
+            counts = [len(self.subject.lines(company).ids) for company in companies]
+            outputs = tuple(output.new_empty((sum(counts), *output.shape[1:])) for output in reference.outputs)
+            for company, at in zip(companies, accumulate(counts, initial=0), strict=False):
+                self._launches += 1
+                self.subject.start_into(company, outputs, at)
+                done.append(company)
+        except Exception as reason:  # raised again once what came before it was judged
+            error = reason
+        if not done:
+            return None, error
+        outputs = tuple(output[: sum(counts[: len(done)])] for output in outputs)
+        return self._compared(comparisons[: len(done)], done, reference, outputs), error
+
+    def _launch_one(self, comparison: Comparison) -> TrialGroup:
+        """Launch a comparison and have the device compare it; waits for nothing unless the reference is new."""
+        wanted = make_batch(comparison.company, self.subject.universe)
+        if comparison.before is not None:
+            launched = self._after(comparison.before, wanted)
+            self._reference = None
+            reference = self._reference_launch(comparison.reference)
+        elif comparison.launch == "updated":
+            self._launches += 2
+            reference, launched = self.subject.start_updated(wanted)
+        else:
+            reference = self._reference_launch(comparison.reference)
+            self._launches += 1
+            replayed = comparison.launch == "graph"
+            launched = self._replayed(wanted) if replayed else self.subject.start(wanted, comparison.launch)
+        return self._compared([comparison], [wanted], reference, launched.outputs, [launched])
+
+    def _after(self, before: Sequence[str], wanted: Batch) -> LaunchResult:
+        """Launch a company after some others, whose results nobody looks at."""
+        self._launches += len(before) + 1
+        for spec in before:
+            self.subject.start(make_batch(spec, self.subject.universe))
+        return self.subject.start(wanted)
+
+    def _compared(
+        self,
+        comparisons: Sequence[Comparison],
+        companies: Sequence[Batch],
+        reference: LaunchResult,
+        outputs: RowTensors,
+        launches: Sequence[LaunchResult] = (),
+    ) -> TrialGroup:
+        lines = self.subject.lines
+        others = tuple(lines(company) for company in companies)
+        alignment = align_rows(lines(reference.company), others, self.subject.device)
+        return TrialGroup.compare(comparisons, companies, reference, alignment, outputs, launches)
+
+    def _reference_launch(self, spec: str) -> LaunchResult:
+        if self._reference is None or self._reference.company.spec != spec:
+            self._reference = None  # let go of the old outputs before the new ones are made
+            self._reference = self._start(spec)
+        return self._reference
+
+    def _start(self, spec: str) -> LaunchResult:
+        """Launch a company that is in no trial of its own; what is to be seen of it waits for the next trials."""
+        self._launches += 1
+        launched = self.subject.start(make_batch(spec, self.subject.universe))
+        missing = torch.stack([unwritten(output) for output in launched.outputs]).sum()
+        self._fresh.append((LaunchResult(launched.company, (), launched.intact), missing))
+        return launched
+
+    def _replayed(self, wanted: Batch) -> LaunchResult:
+        if wanted.size not in self._replays:
+            self._replays.clear()
+            self._replays[wanted.size] = self.subject.capture(make_batch(f"first:{wanted.size}", self.subject.universe))
+        return self._replays[wanted.size].start(wanted)
+
+    # --- judging --------------------------------------------------------------------------------------------
+
+    def _judge(self, groups: Sequence[TrialGroup]) -> list[BrokenTrial]:
+        """Wait for some groups together; the companies in which some row differs."""
+        self._check_launches([launched for group in groups for launched in group.launches])
+        same = torch.stack([flag for group in groups for flag in group.same]).tolist()
+        broken: list[BrokenTrial] = []
+        for group in groups:
+            flags, same = same[: len(group.same)], same[len(group.same) :]
             if not all(flags):
-                broken.append((trial, flags.index(False)))
-        self._check_deviants(broken)
+                broken += group.broken()
         return broken
 
     def _check_launches(self, launches: Sequence[LaunchResult]) -> None:
@@ -159,87 +325,154 @@ class Verifier:
                     f"{count} elements of the result were never written, in company {launched.company.spec}"
                 )
 
-    def _check_deviants(self, broken: Sequence[Broken]) -> None:
+    def _check_deviants(self, broken: Sequence[BrokenTrial]) -> None:
         """Compare some of the rows that differ in each trial with the reference, all trials' together.
 
         A row that is right elsewhere and NaN beside a neighbour that is NaN depends on its batch: its counterexample
         tells of it, and the kernel is not called wrong whatever the batch.
         """
-        broken = [one for one in broken if not one[0].launched.company.contagious]
+        broken = [one for one in broken if not one.company.contagious and one.comparison.launch != "updated"]
         if not broken:
             return
-        chosen = [_deviants(*trial.pairs[output]) for trial, output in broken]
-        ids = [trial.pairing.ids_on_device[rows] for (trial, _), rows in zip(broken, chosen, strict=True)]
-        outputs = [
-            tuple(actual[rows] for _, actual in trial.pairs) for (trial, _), rows in zip(broken, chosen, strict=True)
-        ]
+        chosen = [_deviants(*one.pair(one.output)) for one in broken]
+        ids = [one.ids[rows] for one, rows in zip(broken, chosen, strict=True)]
+        outputs = [tuple(got[rows] for got in one.outputs()) for one, rows in zip(broken, chosen, strict=True)]
         ends = list(accumulate(len(rows) for rows in chosen))
         self._referee.check(
             torch.cat(ids),
             tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
-            lambda position: broken[bisect_right(ends, position)][0].launched.company.spec,
+            lambda position: broken[bisect_right(ends, position)].company.spec,
         )
 
-    def _reference_launch(self, spec: str) -> LaunchResult:
-        if self._reference is None or self._reference.company.spec != spec:
-            self._reference = None  # let go of the old outputs before the new ones are made
-            self._reference = self._start(spec)
-        return self._reference
+    def _check_universe(self) -> None:
+        """Compare every row of the universe with the reference."""
+        launched = self._reference_launch(f"first:{self.subject.universe}")
+        self._first_of_all = launched.company.spec
+        ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
+        self._referee.check(ids, launched.outputs, lambda _: launched.company.spec)
+        if self._referee.inaccuracy():
+            # A result that is wrong in the first call alone depends on what was called before: `repeat` tells.
+            again = self.subject.start(launched.company)
+            referee = AccuracyChecker(self.subject)
+            referee.check(ids, again.outputs, lambda _: launched.company.spec)
+            if not referee.inaccuracy():
+                self._referee = referee
 
-    def _start(self, spec: str) -> LaunchResult:
-        """Launch a company that is in no trial of its own; what is to be seen of it waits for the next trials."""
-        launched = self.subject.start(make_batch(spec, self.subject.universe))
-        missing = torch.stack([unwritten(output) for output in launched.outputs]).sum()
-        self._fresh.append((replace(launched, outputs=()), missing))
-        return launched
-
-    def _replayed(self, wanted: Batch) -> LaunchResult:
-        if wanted.size not in self._replays:
-            self._replays.clear()
-            self._replays[wanted.size] = self.subject.capture(make_batch(f"first:{wanted.size}", self.subject.universe))
-        return self._replays[wanted.size].start(wanted)
-
-    def _examine(self, relation: Relation, setting: Setting) -> RelationResult:
+    def _examine(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         """One relation's result; where a kernel fails or cannot be captured is no fault of the others."""
+        binding = not relation.optional or claimed(self._claims, relation.name)
         if relation.needs_cuda and self.subject.device.type != "cuda":
-            return RelationResult(relation=relation.name, status="unsupported", reason="needs a CUDA device")
+            reason = "needs a CUDA device"
+            return RelationResult(relation=relation.name, status="unsupported", reason=reason, binding=binding)
         try:
-            return self._count(relation, setting)
+            return self._count(relation, setting, more_s).model_copy(update={"binding": binding})
         finally:
             self._replays.clear()
 
-    def _count(self, relation: Relation, setting: Setting) -> RelationResult:
-        companies = rows = 0
-        sizes: set[int] = set()
-        broken: list[str] = []
-        first: Counterexample | None = None
+    def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
+        tally = _Tally()
+        launched = self._launches
         status: Literal["held", "unsupported", "failed"] = "held"
-        reason = ""
+        reason, cut = "", False
         try:
-            for trials in self._batches(relation.comparisons(setting)):
-                found = self._judge(trials)
-                companies += len(trials)
-                rows += sum(len(trial.pairing.ids) for trial in trials)
-                sizes |= {trial.launched.company.size for trial in trials}
-                broken += [trial.comparison.company for trial, _ in found]
-                if found and first is None:
-                    first = self._counterexample(*found[0], relation.name)
+            for groups in self._groups(relation.comparisons(setting), None):
+                self._tell(groups, relation.name, tally)
+            further = iter(relation.more(setting))
+            start = time.perf_counter()
+            if more_s:
+                for groups in self._groups(further, start + more_s):
+                    self._tell(groups, relation.name, tally)
+            self._further_s += time.perf_counter() - start
+            cut = next(further, None) is not None
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
             status, reason = self._setback(error)
+        broken = tally.first is not None and not tally.blamed
         return RelationResult(
             relation=relation.name,
-            status=status if first is None else "broken",
-            reason=reason,
-            companies=companies,
-            rows=rows,
-            sizes=tuple(sorted(sizes)),
-            broken=tuple(broken),
-            counterexample=first,
+            status="inconclusive" if tally.blamed else "broken" if broken else status,
+            reason=tally.blamed or reason,
+            companies=tally.companies,
+            rows=tally.rows,
+            sizes=tuple(sorted(tally.sizes)),
+            broken=tuple(tally.broken),
+            counterexample=tally.first,
+            elements=tally.elements,
+            power=power_of(self._launches - launched),
+            cut=cut,
         )
+
+    def _tell(self, groups: Sequence[TrialGroup], relation: str, tally: _Tally) -> None:
+        """Judge some groups; of the first difference find out what it depends on."""
+        broken = self._judge(groups)
+        for group in groups:
+            tally.add(group)
+        tally.broken += [one.comparison.company for one in broken]
+        if broken and tally.first is None:
+            tally.first = self._counterexample(broken[0], relation)
+            tally.blamed = self._blame(broken[0], tally.first)
+        if not tally.blamed:
+            self._check_deviants(broken)
+
+    def _blame(self, trial: BrokenTrial, found: Counterexample) -> str:
+        """Why a difference is another relation's than the one that showed it; nothing if it is its own."""
+        comparison = trial.comparison
+        if found.relation == "history" or comparison.launch in ("graph", "updated", "concurrent"):
+            return ""
+        reference, company = trial.group.reference.company, trial.company
+        lines = self.subject.lines
+        alignment = align_rows(lines(reference), (lines(company),), self.subject.device)
+
+        def again(batch: Batch, places: object, form: str) -> RowTensors:
+            self._launches += 1
+            outputs = self.subject.start(batch, form).outputs  # type: ignore[arg-type]
+            return tuple(take(output, places) for output in outputs)  # type: ignore[arg-type]
+
+        cause = cause_of(Pair(
+            reference=lambda: again(reference, alignment.left, "eager"),
+            company=lambda: again(company, alignment.right, comparison.launch),
+        ))  # fmt: skip
+        self._reference = None
+        if cause == "batch":
+            return ""
+        if cause == "calls" or (
+            cause == "once" and found.relation == "repeat" and reference.spec == self._first_of_all
+        ):
+            return self._depends_on_calls(found, first_call=cause == "once")
+        if found.relation == "repeat":
+            return ""
+        self._blamed.setdefault("repeat", found.model_copy(update={"relation": "repeat"}))
+        return NOT_REPEATABLE
+
+    def _depends_on_calls(self, found: Counterexample, first_call: bool) -> str:
+        """Lay a difference at the door of `history`, with the calls that make it come again."""
+        before = () if first_call else (found.reference.spec,)
+        update: dict[str, object] = {"relation": "history", "before": before}
+        if first_call:  # what the reference gave was the first call's, and is what nobody expects
+            update |= {"expected": found.got, "got": found.expected}
+            update |= {"expected_bits": found.got_bits, "got_bits": found.expected_bits}
+        else:
+            update["reference"] = found.company
+        blamed = found.model_copy(update=update)
+        comparison = Comparison(blamed.reference.spec, blamed.company.spec, blamed.company.launch, before)
+        command = self._command(comparison, "history")
+        self._blamed.setdefault("history", blamed.model_copy(update={"command": command}))
+        return DEPENDS_ON_CALLS
+
+    def _lay_blame(self, results: Sequence[RelationResult]) -> list[RelationResult]:
+        """The results, where those that differences were laid at the door of are broken too."""
+        found = {result.relation: result for result in results}
+        for name, counterexample in self._blamed.items():
+            known = found.get(name) or RelationResult(
+                relation=name, status="held", sizes=(counterexample.company.size,)
+            )
+            if known.status != "broken":
+                update = {"counterexample": counterexample, "broken": (counterexample.company.spec,)}
+                found[name] = known.model_copy(update={"status": "broken", "binding": True, "reason": "", **update})
+        return list(found.values())
 
     def _setback(self, error: Exception) -> tuple[Literal["unsupported", "failed"], str]:
         """What an error in a company makes of its relation; raised again if it concerns the whole case."""
-        if isinstance(error, NotCapturable):
+        if isinstance(error, (NotCapturable, FormRefused)):
             return "unsupported", first_line(error)
         if isinstance(error, (KernelFault, Unsupported)) or is_out_of_memory(error):
             raise error
@@ -248,52 +481,29 @@ class Verifier:
         sys.excepthook(type(error), error, error.__traceback__)
         return "failed", f"{type(error).__name__}: {first_line(error)}"
 
-    def _batches(self, comparisons: Iterable[Comparison]) -> Iterator[list[PendingComparison]]:
-        """Trials to wait for together: as many as a bounded amount of memory holds."""
-        trials: list[PendingComparison] = []
-        held = 0
-        for comparison in comparisons:
-            try:
-                trials.append(self._try(comparison))
-            except Exception:
-                if trials:  # they are to be judged before
-                    yield trials
-                raise
-            held += trials[-1].held
-            if held > _HELD_BYTES or len(trials) >= _HELD_TRIALS:
-                yield trials
-                trials, held = [], 0
-        if trials:
-            yield trials
-
-    def _check_universe(self) -> None:
-        """Compare every row of the universe with the reference."""
-        launched = self._reference_launch(f"first:{self.subject.universe}")
-        ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
-        self._referee.check(ids, launched.outputs, lambda _: launched.company.spec)
-
-    def _counterexample(self, trial: PendingComparison, output: int, relation: str) -> Counterexample:
-        found = difference(*trial.pairs[output])
+    def _counterexample(self, trial: BrokenTrial, relation: str) -> Counterexample:
+        found = difference(*trial.pair(trial.output))
         assert found is not None
-        comparison, actual_in = trial.comparison, trial.launched.company
-        expected_in = make_batch(comparison.reference, self.subject.universe)
-        row, token = self.subject.operator.locate_row(int(trial.pairing.ids[found.row]))
+        comparison, alignment = trial.comparison, trial.group.alignment
+        expected_in, actual_in = trial.group.reference.company, trial.company
+        line = trial.part.start + found.row
+        row, token = self.subject.operator.locate_row(int(alignment.ids[line]))
         return Counterexample(
             relation=relation,
             reference=BatchRef(
                 spec=expected_in.spec,
                 size=expected_in.size,
                 launch="eager",
-                position=int(trial.pairing.expected_at[found.row]),
+                position=int(alignment.expected_at[line]),
             ),
             company=BatchRef(
                 spec=actual_in.spec,
                 size=actual_in.size,
                 launch=comparison.launch,
-                position=int(trial.pairing.got_at[found.row]),
+                position=int(alignment.got_at[line]),
             ),
             row=row,
-            output=output,
+            output=trial.output,
             index=found.index,
             expected=found.values[0],
             got=found.values[1],
@@ -303,8 +513,9 @@ class Verifier:
             max_ulp=found.max_ulp,
             elements=found.elements,
             rows=found.rows,
-            rows_compared=len(trial.pairing.ids),
+            rows_compared=trial.part.stop - trial.part.start,
             token=token,
+            before=comparison.before,
             command=self._command(comparison, relation),
         )
 
@@ -321,9 +532,15 @@ class Verifier:
             "reference": comparison.reference,
             "company": comparison.company,
             "launch": comparison.launch,
+            "before": None if comparison.before is None else ",".join(comparison.before) or "nothing",
             "plugin": self._plugin,
         }
         return command_line("reproduce", options=options)
+
+
+def _grouped(comparison: Comparison) -> bool:
+    """Whether it can be compared together with others of its reference."""
+    return comparison.launch == "eager" and comparison.before is None
 
 
 def discount_if_not_repeatable(results: Sequence[RelationResult]) -> list[RelationResult]:
@@ -331,10 +548,7 @@ def discount_if_not_repeatable(results: Sequence[RelationResult]) -> list[Relati
     repeatable = all(result.relation != "repeat" or result.status != "broken" for result in results)
     if repeatable:
         return list(results)
-    doubt = {
-        "status": "inconclusive",
-        "reason": "the kernel is not repeatable, which alone explains the difference",
-    }
+    doubt = {"status": "inconclusive", "reason": NOT_REPEATABLE}
     return [
         result.model_copy(update=doubt) if result.status == "broken" and result.relation != "repeat" else result
         for result in results
