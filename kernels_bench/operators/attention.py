@@ -104,7 +104,6 @@ class Attention(Operator):
     readable = ("bf16",)  # fp16 has no room for a unit, what is lost beside it, and a division by the keys
     sums_are_exact = False
     logits: Logits = "flat"
-    asked: tuple[int, ...] = ()  # KV lengths that the user named
     timed_shapes: ClassVar[tuple[str, ...]] = (*models.TELLING_HEAD_LAYOUTS, "llama-2-7b", "small")
 
     def for_length(self, length: int | None) -> Attention:
@@ -116,7 +115,7 @@ class Attention(Operator):
         return timed
 
     def with_lengths(self, lengths: tuple[int, ...]) -> Attention:
-        """The same with universes whose first sequences have so many tokens."""
+        """The same with universes whose first sequences have so many tokens, see `Operator.with_lengths`."""
         found = copy(self)
         found.asked = lengths
         return found

@@ -67,7 +67,8 @@ class Operator(ABC):
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
         timed_shapes: names of the shapes that are timed by default, where rows are sequences; elsewhere all are.
         family: operators that are asked for together; the name of their file unless it says otherwise.
-        length: tokens of every sequence of its universes, where `at` made it so.
+        length: tokens of every sequence of its universes, where `for_length` made it so.
+        asked: KV lengths of its universes' first sequences, where `with_lengths` made it so.
         sums_are_exact: whether `added` gives sums as they were rounded once, and not quotients of them.
         sums_are_rows: whether every row is a sum, so that a launch of M rows has M.
         signed: whether its sums can have terms of either sign; if not, `added` tells whether they exceed 1.
@@ -89,6 +90,7 @@ class Operator(ABC):
     timed_shapes: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = ""
     length: int | None = None
+    asked: tuple[int, ...] = ()
     sums_are_exact: ClassVar[bool] = True
     sums_are_rows: ClassVar[bool] = False
     signed: ClassVar[bool] = True
@@ -99,7 +101,10 @@ class Operator(ABC):
         return self
 
     def with_lengths(self, lengths: tuple[int, ...]) -> Operator:
-        """The operator with KV lengths that the user named, which its universes' first sequences have."""
+        """The operator with KV lengths that the user named, which its universes' first sequences have.
+
+        A prefill costs the square of its length: longer ones than the shape's longest are left out.
+        """
         return self
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
