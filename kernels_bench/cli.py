@@ -95,8 +95,9 @@ def run(
     length: Annotated[
         str | None,
         typer.Option(
-            help="Attention: tokens of the sequences to time, such as 128,4096.  [default: 128,2048,32768, of a "
-            "prefill 128,2048,8192; on a CPU 64]",
+            help="Attention: tokens of the sequences to time, such as 128,4096, which are verified beside all others "
+            "(of a prefill up to the shape's longest).  [default: timed at 128,2048,32768, of a prefill at "
+            "128,2048,8192; on a CPU at 64]",
             metavar="N,…",
         ),
     ] = None,
@@ -191,6 +192,10 @@ def reproduce(
     relation: Annotated[str, typer.Option(help="The relation, for the record.")] = "batch_size",
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
     universe: Annotated[int, typer.Option(help="Number of rows that companies are chosen from.")] = 4096,
+    length: Annotated[
+        str | None,
+        typer.Option(help="Attention: tokens that the run's --length named.  [default: none]", metavar="N,…"),
+    ] = None,
     plugin: Annotated[str | None, typer.Option(help="The file that the arm comes from.", metavar="FILE")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 120.0,
 ) -> int:
@@ -204,6 +209,7 @@ def reproduce(
         arm=(arm,),
         shapes=(shape,),
         dtype=(dtype,),
+        length=_numbers("length", length),
         relation=(relation,),
         seed=_sown(seed),
         plugin=(plugin,) if plugin else (),

@@ -210,11 +210,14 @@ def _untried(one: Verification, other: Verification) -> Iterator[str]:
 
 
 def _digested(a: LatestRecords, b: LatestRecords) -> dict[str, bool]:
-    """Whether the bits are equal, of every output that both runs digested, such as ``torch/mm/4096x4096/bf16 M=16``."""
+    """Whether the bits are equal, of every output that both runs digested, such as ``torch/mm/4096x4096/bf16 M=16``.
+
+    Sequences of other lengths are other data.
+    """
     return {
         f"{key} M={m}": digest == b.verifications[key].digests[m]
         for key, verification in a.verifications.items()
-        if key in b.verifications
+        if key in b.verifications and verification.lengths == b.verifications[key].lengths
         for m, digest in verification.digests.items()
         if m in b.verifications[key].digests
     }

@@ -207,6 +207,7 @@ class Verification(Record):
         accuracy: distance from the reference; None if the kernel never returned.
         digests: digest of the first M rows' outputs, by M; equal digests of two arms mean the same bits.
         universe: number of rows.
+        lengths: tokens of sequences that the user named, which the first ones have; none where rows are no sequences.
         seconds: wall time.
         order: of addition; None where it was not to be read.
     """
@@ -221,6 +222,7 @@ class Verification(Record):
     accuracy: Accuracy | None = None
     digests: dict[int, str] = Field(default_factory=dict)
     universe: int = 0
+    lengths: tuple[int, ...] = ()
     seconds: float = 0.0
     order: Order | None = None
 

@@ -144,14 +144,15 @@ def census(mode: Mode, shape: Shape, count: int, length: int | None = None, aske
         shape: heads, pages, and tokens of the longest sequence.
         count: ordinary sequences.
         length: tokens that all have; then none are hostile or special.
-        asked: lengths that come first.
+        asked: lengths that come first; where all queries are computed, none but those up to the shape's longest.
     """
     if length is not None:
         return uniform(mode, shape, count, length)
     tokens = kv_lengths(shape.tokens or 1)[-1]
     hostile = np.full(len(HOSTILE), min(_HOSTILE_LENGTH, tokens))
     special = special_lengths(shape, tokens)
-    kv = np.concatenate([_ordinary_lengths(count, lengths_by_worth(tokens, asked)), hostile, [tokens], special])
+    wanted = asked if mode == "decode" else tuple(n for n in asked if n <= tokens)
+    kv = np.concatenate([_ordinary_lengths(count, lengths_by_worth(tokens, wanted)), hostile, [tokens], special])
     start = starts(mode, kv)
     start[count + LONG_NEIGHBOUR] = 0
     start[count + FIRST_SPECIAL :] = starts(mode, special)
