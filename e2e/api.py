@@ -74,7 +74,7 @@ def _run(arm: ArmName, options: Options) -> RunState:
     path = checkpoint(options.model, cache_directory(), warn)
     task = Task(arm, path, options, device, trials_of(options))
     with tempfile.TemporaryDirectory() as scratch, processes([task], Path(scratch), lambda _: None) as waiting:
-        return read_state(run_arm(task, waiting, timeout_s=3600.0))  # type: ignore[arg-type]
+        return read_state(run_arm(task, waiting, timeout_s=3600.0))
 
 
 def comparison_metrics(baseline: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from e2e.checkpoints.resolve import cache_directory
-from e2e.records import ArmLost, Trial
+from e2e.records import AnyRecord, ArmLost, Trial
 from e2e.workload.arms import environment, unsupported
 from e2e.workload.messages import Describe, Load, RunAlone, RunTrial, StartEngine
 from e2e.workload.options import ArmName, Options
@@ -141,7 +141,7 @@ def _loaded(arm: ArmName, worker: WorkerProcess) -> WorkerProcess | ArmLost:
     return ArmLost(arm=arm, status="failed", reason=_NOT_STARTED + reply.reason)
 
 
-def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Generator[Record]:
+def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Generator[AnyRecord]:
     """The arm's records, as they are made; a lost arm's last one says why.  Its process ends with it."""
     worker = waiting.pop(task.arm)
     if isinstance(worker, ArmLost):

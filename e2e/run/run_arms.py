@@ -8,13 +8,23 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from typing import Any
 
-from e2e.records import ArmLost, Finished, Manifest, RunDirectory, RunState, SoloAnswers, Started, Trial, read_state
+from e2e.records import (
+    AnyRecord,
+    ArmLost,
+    Finished,
+    Manifest,
+    RunDirectory,
+    RunState,
+    SoloAnswers,
+    Started,
+    Trial,
+    read_state,
+)
 from e2e.run.processes import Processes, Task, processes, run_arm
 from e2e.workload.arms import TITLES
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED
 from kernels_bench.console.progress import Display
-from profiles.run_files.record import Record
 from profiles.run_files.run_directory import ResultsError
 
 
@@ -35,7 +45,7 @@ def run_all(run: RunDirectory, model: str, timeout_s: float, display: Display, s
         ):
             for record in records:
                 run.append(record)
-                ledger.take(record)  # type: ignore[arg-type]
+                ledger.take(record)
                 _tell(record, run.manifest.options, display, say)
     finally:
         with suppress(ResultsError):  # the disk may be what failed
@@ -59,7 +69,7 @@ def _records(
     timeout_s: float,
     display: Display,
     say: Callable[[str], None],
-) -> Generator[Record]:
+) -> Generator[AnyRecord]:
     """Everything that is found out, as it is; arms go together only where that is asked for."""
     together = manifest.options.interleave and len(tasks) > 1
     for group in [tasks] if together else [[task] for task in tasks]:
@@ -69,7 +79,7 @@ def _records(
         yield from in_turn([run_arm(task, waiting, timeout_s) for task in group])
 
 
-def in_turn(arms: Sequence[Generator[Record]]) -> Generator[Record]:
+def in_turn(arms: Sequence[Generator[AnyRecord]]) -> Generator[AnyRecord]:
     """A record of each arm, then the next of each, until none has more; all are closed at the end, however it comes."""
     with ExitStack() as engines:
         left = [engines.enter_context(closing(arm)) for arm in arms]

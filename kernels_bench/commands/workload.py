@@ -330,5 +330,4 @@ def _check_shape_names(operators: Sequence[OperatorInfo], words: Sequence[str]) 
     for word in words:
         if word not in known and not word.isdecimal() and not _is_sizes(word):
             sets = dict.fromkeys(_set_name(shape) for shape in shapes)
-            hint = suggestion(word, known)
-            raise UsageError(f"--shapes {word}: unknown{hint if 'did you' in hint else suggestion(word, sets)}")
+            raise UsageError(f"--shapes {word}: unknown{suggestion(word, known, listed=sets)}")

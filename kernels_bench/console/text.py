@@ -16,8 +16,9 @@ def first_line(error: BaseException) -> str:
     return next((line for text in str(error).splitlines() if (line := printable(text))), type(error).__name__)
 
 
-def suggestion(name: str, known: Iterable[str], most: int = 3) -> str:
-    """The nearest known names, at most so many, or all of them where none is near, as the end of a sentence."""
+def suggestion(name: str, known: Iterable[str], most: int = 3, listed: Iterable[str] | None = None) -> str:
+    """The nearest known names, at most so many, as the end of a sentence; where none is near, ``listed`` or all."""
     names = list(known)
     near = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
-    return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(names)}"
+    others = names if listed is None else listed
+    return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(others)}"

@@ -18,7 +18,12 @@ def device_lost(device: torch.device) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether there was too little memory; CUDA, cuBLAS, Triton and torch on a CPU say so in words of their own."""
+    """Whether there was too little memory."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, RuntimeError) and tells_of_no_memory(str(error))
+
+
+def tells_of_no_memory(said: str) -> bool:
+    """Whether a library's message says so: CUDA, cuBLAS, Triton and torch on a CPU have no type of error for it."""
+    return any(words in said for words in _NO_MEMORY)

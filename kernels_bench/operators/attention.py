@@ -217,8 +217,12 @@ class Attention(Operator):
         return (*inputs[:3], placed, inputs[4], *(cache.index_select(0, moved) for cache in weights))
 
     def view(self, company: Batch, tables: RowTensors) -> RowTensors | None:
-        """None: a batch's metadata are made for it."""
+        """None: a batch's metadata are its own."""
         return None
+
+    def huge_rows(self, shape: Shape) -> int:
+        """0: see `far_bytes`."""
+        return 0
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(q, key_cache, value_cache, batch)."""

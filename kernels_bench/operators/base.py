@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
@@ -12,7 +13,7 @@ from kernels_bench.console.mistakes import PluginError
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
-from kernels_bench.operators.inputs.rows import hostile_rows, row_table
+from kernels_bench.operators.inputs.rows import further_rows, row_table
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.base import RowKind
 from kernels_bench.relations.batch import Batch, ResultRows
@@ -27,8 +28,11 @@ _TIMES_HELD = 6
 On an H100 processes had 4 to 5 times as much with rows of 151936 elements.
 """
 
-_ALIGNED = 256
-"""Bytes that every batch of its own begins at a multiple of."""
+OFFSETS = 1 << 31
+"""More elements than this are more than a signed integer of 32 bits counts."""
+
+_BEYOND = 3  # rows that lie wholly beyond such a number of elements
+_ALIGNMENT = 256  # bytes on which allocators begin a tensor on a GPU, and more than kernels ask for
 
 
 @cache
@@ -43,7 +47,7 @@ def smallest(dtype: torch.dtype) -> float:
     return {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}[dtype]
 
 
-@lru_cache(4096)
+@lru_cache(1 << 15)
 def _a_line_a_row(company: Batch) -> ResultRows:
     return ResultRows(company.rows, company.compared)
 
@@ -98,9 +102,9 @@ class Operator(ABC):
         return self
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
-        """The universe of ``count`` rows followed by one row of each kind in `rows.HOSTILE`."""
+        """The universe of ``count`` rows followed by `rows.further_rows`."""
         ordinary = row_table(seed, "rows", count, shape.k, dtype, device)
-        return (torch.cat([ordinary, hostile_rows(shape.k, dtype, device)]),)
+        return (torch.cat([ordinary, further_rows(shape.k, dtype, device)]),)
 
     @abstractmethod
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
@@ -124,12 +128,17 @@ class Operator(ABC):
         return tuple(table.index_select(0, rows) for table in tables)
 
     def view(self, company: Batch, tables: RowTensors) -> RowTensors | None:
-        """The company's inputs without a copy; None where its rows do not follow each other, or may be written."""
+        """The company's inputs as `gather` gives them, but where they lie in the universe, without a copy.
+
+        None where rows do not follow one another there, where they would begin at another alignment than new tensors
+        do or lie otherwise than these, or where a kernel may write into them.
+        """
         first = company.follows_from
-        if self.overwrites or first is None or first + company.size > len(tables[0]):
+        if first is None or self.overwrites or first + company.size > len(tables[0]):
             return None
-        aligned = all(first * table[0].nbytes % _ALIGNED == 0 and table.is_contiguous() for table in tables)
-        return tuple(table[first : first + company.size] for table in tables) if aligned else None
+        if not all(t.is_contiguous() and first * t[0].nbytes % _ALIGNMENT == 0 for t in tables):
+            return None
+        return tuple(table[first : first + company.size] for table in tables)
 
     def inputs_of(self, lines: torch.Tensor, tables: RowTensors) -> RowTensors:
         """What `reference` needs for some lines, given by their identities."""
@@ -197,6 +206,24 @@ class Operator(ABC):
         """Bytes of the device's memory that a verification takes at most, about."""
         return _TIMES_HELD * self.bytes_moved(shape, precision, universe)
 
+    def row_sizes(self, shape: Shape) -> tuple[int, ...]:
+        """Elements of a row in each tensor of `rows`."""
+        return (shape.k,)
+
+    def huge_rows(self, shape: Shape) -> int:
+        """The fewest rows with which an input or a result has more than 2^31 elements, and a few; 0 for sequences."""
+        results = (math.prod(sizes) for sizes in self.result_shapes(shape, 1))
+        return OFFSETS // max(*self.row_sizes(shape), *results) + _BEYOND
+
+    def huge_bytes(self, shape: Shape, precision: Precision) -> int:
+        """Bytes of the inputs and results of a launch of `huge_rows`."""
+        rows = self.huge_rows(shape)
+        return self.bytes_moved(shape, precision, rows) if rows else 0
+
+    def far_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
+        """Bytes of KV caches whose pages lie beyond 2^31 elements; 0 where rows are no sequences."""
+        return 0
+
     @abstractmethod
     def operations(self, shape: Shape, m: int) -> int:
         """Floating-point operations that the definition asks for."""
@@ -207,7 +234,7 @@ def item_sizes(precision: Precision) -> tuple[int, int]:
     return ITEM_SIZE[precision.input], ITEM_SIZE[precision.output]
 
 
-@lru_cache(2048)
+@lru_cache(1 << 15)
 def row_ids(company: Batch, device: torch.device) -> torch.Tensor:
     """Identities of a company's rows, as an index on a device."""
     return copy_to_device(company.rows, device)

@@ -7,7 +7,7 @@ from typing import Any
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff
-from kernels_bench.operators.inputs.rows import bell_shaped, hostile_rows, paired, row_table
+from kernels_bench.operators.inputs.rows import bell_shaped, further_rows, paired, row_table
 from kernels_bench.records.cases import Precision, Shape
 
 
@@ -182,12 +182,14 @@ class Bmm(Operator):
     tall = 16
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
-        """A (count + 4, T, K) and B (count + 4, K, N); hostile entries are hostile in A alone."""
+        """A (rows, T, K) and B (rows, K, N); what follows the ordinary rows is hostile or special in A alone."""
         n, k = shape.columns, shape.k
         left = row_table(seed, "rows", count * self.tall, k, dtype, device).view(count, self.tall, k)
-        hostile = hostile_rows(k, dtype, device)
-        right = paired(seed, "weight", (count + len(hostile)) * n, k, dtype, device).view(-1, n, k)
-        return torch.cat([left, hostile[:, None].expand(-1, self.tall, -1)]), right.transpose(1, 2)
+        further = further_rows(k, dtype, device)
+        right = [paired(seed, "weight", count * n, k, dtype, device)]
+        right.append(paired(seed, "further weight", len(further) * n, k, dtype, device))
+        left = torch.cat([left, further[:, None].expand(-1, self.tall, -1)])
+        return left, torch.cat(right).view(-1, n, k).transpose(1, 2)
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """None: every entry brings its own."""
@@ -222,6 +224,10 @@ class Bmm(Operator):
         """(M T, N)."""
         return outputs[0].flatten(0, 1)
 
+    def row_sizes(self, shape: Shape) -> tuple[int, ...]:
+        """T K and K N."""
+        return self.tall * shape.k, shape.k * shape.columns
+
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, B and C."""
         wide, out = item_sizes(precision)
@@ -245,11 +251,11 @@ class BmmHeads(Operator):
     precisions = ("bf16", "bf16:fp32", "fp16", "fp32")
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
-        """Tokens, (count + 4, H, K)."""
+        """Tokens, (rows, H, K)."""
         heads, k = shape.b or 1, shape.k
         # Token i takes its kind from the generator's row i, so all its heads are of one kind.
         flat = torch.stack([row_table(seed, f"head{h}", count, k, dtype, device) for h in range(heads)], 1)
-        return (torch.cat([flat, hostile_rows(k, dtype, device)[:, None].expand(-1, heads, -1)]),)
+        return (torch.cat([flat, further_rows(k, dtype, device)[:, None].expand(-1, heads, -1)]),)
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """W, (H, K, N)."""
@@ -292,6 +298,10 @@ class BmmHeads(Operator):
     def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(M H, N)."""
         return outputs[0].flatten(0, 1)
+
+    def row_sizes(self, shape: Shape) -> tuple[int, ...]:
+        """H K."""
+        return ((shape.b or 1) * shape.k,)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """A, W and C."""

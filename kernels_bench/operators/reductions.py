@@ -7,8 +7,10 @@ from typing import Any, ClassVar
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
-from kernels_bench.operators.inputs.rows import bell_shaped, hostile_rows, row_table
+from kernels_bench.operators.inputs.rows import bell_shaped, further_rows, row_table
+from kernels_bench.operators.inputs.splitmix64 import hashed
 from kernels_bench.records.cases import ITEM_SIZE, Precision, Shape
+from kernels_bench.relations.batch import FIRST_SPECIAL, SPECIAL
 
 EPSILON = 1e-6
 
@@ -124,11 +126,11 @@ class FusedAddRmsNorm(RmsNorm):
     passes = 5
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
-        """x and the residual, each (count + 4, K)."""
-        return tuple(
-            torch.cat([row_table(seed, name, count, shape.k, dtype, device), hostile_rows(shape.k, dtype, device)])
-            for name in ("rows", "residual")
-        )
+        """x and the residual, each (rows, K), whose sum is as hostile, or as special, as they are."""
+        k = shape.k
+        residual = row_table(seed, "residual", count, k, dtype, device)
+        added = further_rows(k, dtype, device, added=True)
+        return *super().rows(shape, count, dtype, seed, device), torch.cat([residual, added])
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """The same beside a residual of zeros."""
@@ -151,13 +153,35 @@ class FusedAddRmsNorm(RmsNorm):
         relative = _row_unit(total.shape[-1]) + 6 * roundoff(out)
         return normed.abs() * relative + 2 * smallest(out), total.abs() * roundoff(out) + smallest(out)
 
+    def row_sizes(self, shape: Shape) -> tuple[int, ...]:
+        """K twice."""
+        return (shape.k,) * 2
+
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """x and the residual read, the norm and the sum written."""
         wide, out = item_sizes(precision)
         return 2 * m * shape.k * (wide + out) + shape.k * wide
 
 
-class Softmax(RowOperator):
+class _OfLogits(RowOperator):
+    """A function of exponentials, of which those of the row ``subnormal`` are subnormal, and not the row itself."""
+
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
+        """Logits (rows, K)."""
+        (table,) = super().rows(shape, count, dtype, seed, device)
+        table[count + FIRST_SPECIAL + SPECIAL.index("subnormal")] = _faint_logits(shape.k, device).to(dtype)
+        return (table,)
+
+
+def _faint_logits(k: int, device: torch.device) -> torch.Tensor:
+    """0 in the middle, and beside it what makes exponentials of 2^-127 to 2^-150, fp32 (K)."""
+    drawn = hashed(0, "faint", 0, 1, k, device)[0] & 0xFFFF
+    logits = drawn.float() * -(16 * 2.0**-16) - 88
+    logits[k // 2] = 0
+    return logits
+
+
+class Softmax(_OfLogits):
     """``torch.softmax(x, dim=-1)``."""
 
     name = "softmax"
@@ -202,7 +226,7 @@ def _narrow(size: torch.Tensor, out: torch.dtype) -> torch.Tensor | float:
     return 0.0 if out is torch.float32 else 2 * size
 
 
-class LogSoftmax(RowOperator):
+class LogSoftmax(_OfLogits):
     """``torch.log_softmax(x, dim=-1)``."""
 
     name = "log_softmax"

@@ -25,6 +25,9 @@ SURE = 0.99
 
 Status = Literal["measured", "skipped", "unsupported", "failed"]
 
+Cause = Literal["out_of_memory", "no_answer", "other"]
+"""Why something was not measured, as far as it matters for what to do; ``no_answer``: not within the time given."""
+
 
 class BatchRef(Record):
     """A company and how it was launched.
@@ -196,6 +199,7 @@ class Verification(Record):
         case: what was verified.
         status: how it ended.
         reason: for every status but ``measured``.
+        cause: likewise; None in runs of before it was kept, see `kernels_bench.records.causes`.
         wrong: why the kernel is wrong, invariant or not; empty if it is right.
         relations: what each relation found.
         accuracy: distance from the reference; None if the kernel never returned.
@@ -209,6 +213,7 @@ class Verification(Record):
     case: Case
     status: Status
     reason: str = ""
+    cause: Cause | None = None
     wrong: str = ""
     relations: tuple[RelationResult, ...] = ()
     accuracy: Accuracy | None = None
@@ -307,6 +312,7 @@ class Timing(Record):
         length: tokens of every sequence, where rows are sequences; None elsewhere.
         status: how it ended.
         reason: for every status but ``measured``.
+        cause: likewise; None in runs of before it was kept, see `kernels_bench.records.causes`.
         warm: with inputs and weights in L2 as far as they fit.
         cold: with L2 filled with other data before each call.
         warm_samples: the raw samples.
@@ -318,6 +324,8 @@ class Timing(Record):
         temperature_c: card's temperature afterwards.
         wall_ms: wall time of the whole measurement in its worker, compilation apart.
         compile_ms: first call, with compilation, capture and data.
+        other_bits: why what was timed is not what was verified: the last results of the timed calls are compared with
+            the first call's, and these with the verified; empty where all bits agree.
     """
 
     kind: Literal["timing"] = "timing"
@@ -326,6 +334,7 @@ class Timing(Record):
     length: int | None = None
     status: Status
     reason: str = ""
+    cause: Cause | None = None
     warm: SampleSummary | None = None
     cold: SampleSummary | None = None
     warm_samples: Samples | None = None
@@ -337,6 +346,7 @@ class Timing(Record):
     temperature_c: float | None = None
     wall_ms: float = 0.0
     compile_ms: float = 0.0
+    other_bits: str = ""
 
     @property
     def key(self) -> str:

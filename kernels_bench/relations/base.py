@@ -54,7 +54,9 @@ class Setting:
         longest: KV length of the longest neighbour there can be, where rows are sequences.
         asked: those of the sizes that the user named: costlier relations look there too.
         page: tokens a page of the KV cache, likewise.
-        huge: so many rows that their results have more than 2^31 elements, where memory allows; else 0.
+        every: every M up to this one is looked at in every run: where launches are short, some hundreds.
+        most: rows of the largest batch that memory has room for.
+        huge: so many rows that their results have more than 2^31 elements, where they are to be tried; else 0.
         far: whether a KV cache of more than 2^31 elements can be had.
     """
 
@@ -63,6 +65,8 @@ class Setting:
     longest: int = 0
     asked: tuple[int, ...] = ()
     page: int = 0
+    every: int = 0
+    most: int = 0
     huge: int = 0
     far: bool = False
 
@@ -110,6 +114,7 @@ class Relation:
         needs_cuda: it has no meaning on a CPU.
         needs: what an operator's rows must be for it to have a meaning: anything, sequences, or sequences with many
             queries.
+        only_rows: it has no meaning where rows are sequences.
     """
 
     name: str
@@ -120,10 +125,13 @@ class Relation:
     optional: bool = False
     needs_cuda: bool = False
     needs: RowKind = "rows"
+    only_rows: bool = False
 
     def applies_to(self, rows_are: RowKind) -> bool:
         """Whether it has a meaning for an operator whose rows are so."""
         kinds: tuple[RowKind, ...] = ("rows", "sequences", "prefills")
+        if self.only_rows and rows_are != "rows":
+            return False
         return kinds.index(self.needs) <= kinds.index(rows_are)
 
 

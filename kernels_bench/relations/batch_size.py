@@ -6,8 +6,8 @@ from kernels_bench.relations.base import Comparison, Relation, Setting, spread
 
 # Small batches show few rows, so they are drawn from both ends of the universe.
 SMALL = 64
-# Rows that are looked at alone and in pairs in every run.
-ALONE, PAIRS = 512, 32
+# Rows that are looked at alone and in pairs in every run; sequences, each of a length of its own, all alone.
+ALONE, PAIRS, SEQUENCES = 48, 12, 512
 # How far apart in the universe the two rows of a pair are: with rows of four kinds in turn, every two kinds meet.
 DISTANCES = (1, 2, 3, 4)
 
@@ -15,26 +15,36 @@ DISTANCES = (1, 2, 3, 4)
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Every size of the sweep; many rows alone, as in the commonest complaint, and some in pairs."""
     whole = f"first:{setting.universe}"
-    for m in setting.sizes:
+    for m in _usual(setting):
         if m < setting.universe:
             yield Comparison(whole, f"first:{m}")
             if m <= SMALL:
                 yield Comparison(whole, f"last:{m}")
     if setting.universe > 1:
-        yield from _few_rows(setting, spread(setting.universe, ALONE), spread(setting.universe, PAIRS))
+        yield from _few_rows(setting, _alone(setting), spread(setting.universe, PAIRS))
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
     """Every M up to some hundreds and many beyond; the small ones of the last rows too; every row alone, in pairs."""
     whole, universe = f"first:{setting.universe}", setting.universe
+    usual = {*_usual(setting)}
     for m in setting.dense:
-        if m < universe and m not in setting.sizes:
+        if m < universe and m not in usual:
             yield Comparison(whole, f"first:{m}")
             if m <= SMALL:
                 yield Comparison(whole, f"last:{m}")
     if universe > 1:
-        known = {*spread(universe, ALONE)}
+        known = {*_alone(setting)}
         yield from _few_rows(setting, [row for row in range(universe) if row not in known], range(universe))
+
+
+def _usual(setting: Setting) -> tuple[int, ...]:
+    """Every M that is looked at in every run."""
+    return tuple(sorted({*setting.sizes, *range(1, min(setting.every, setting.universe) + 1)}))
+
+
+def _alone(setting: Setting) -> tuple[int, ...]:
+    return spread(setting.universe, SEQUENCES if setting.longest else ALONE)
 
 
 def _few_rows(setting: Setting, alone: Iterable[int], pairs: Iterable[int]) -> Iterator[Comparison]:

@@ -11,13 +11,14 @@ SIZES = (513, 1025, 2049, 4097, 8193, 16385, 32769, 65537)
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """The universe's rows over and over, half again as many."""
     m = setting.universe + setting.universe // 2 + 1
-    yield Comparison(f"first:{setting.universe}", f"cycled:{m}")
+    if m <= setting.most:
+        yield Comparison(f"first:{setting.universe}", f"cycled:{m}")
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
     """Up to 65,537 rows; where memory allows, so many that the result has more than 2^31 elements."""
     whole = f"first:{setting.universe}"
-    sizes = {m for m in SIZES if m > 2 * setting.universe}
+    sizes = {m for m in SIZES if 2 * setting.universe < m <= setting.most}
     for m in sorted(sizes | ({setting.huge} if setting.huge else set())):
         yield Comparison(whole, f"cycled:{m}")
     if setting.far:

@@ -3,76 +3,89 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import assert_never
 
-from kernels_bench.report.columns import Column, columns_by_length, columns_of, not_offered, shown_arms
-from kernels_bench.report.sentences import (
-    breakage_text,
-    cases,
-    ceiling_text,
-    device_text,
-    finding_text,
-    legend,
-    notice_text,
-    outcome,
-    sentences,
-    tried_text,
+from kernels_bench.report.blocks import (
+    Block,
+    Findings,
+    Heading,
+    Legend,
+    LengthTable,
+    Notices,
+    Outcome,
+    Remark,
+    Sentences,
+    Table,
+    Whereabouts,
+    blocks_of,
 )
-from kernels_bench.report.summary.schema import OperatorSummary, RunSummary
+from kernels_bench.report.columns import Column
+from kernels_bench.report.sentences import cases
+from kernels_bench.report.summary.schema import RunSummary
 
 
 def markdown(summary: RunSummary) -> str:
     """The tables for GitHub, with device, versions and the command that made them."""
-    facts = summary.facts
-    lines = [
-        f"**{_escape(device_text(summary))}**",
-        "",
-        f"Ceilings measured in the same run: {ceiling_text(summary)}.",
-        *(f"`{name}`: {_escape(provenance)}.  " for name, provenance in summary.provenance.items()),
-        "",
-        "```sh",
-        facts.command,
-        "```",
-    ]
-    for operator in summary.operators:
-        lines += ["", *_markdown_operator(operator)]
-    lines += ["", *(f"- {_escape(line)}" for line in legend(summary))]
-    if summary.notices:
-        lines += ["", "Warnings:", ""]
-    for notice in summary.notices:
-        command = f" `{notice.command}`" if notice.command else ""
-        lines.append(f"- {_escape(notice_text(notice))}{command}")
-    lines += ["", f"In short: {_escape(outcome(summary))}"]
-    return "\n".join(lines)
+    # A document says first what it is about; on a terminal that stands where the eye is: at the end.
+    blocks = sorted(blocks_of(summary), key=lambda block: not isinstance(block, Whereabouts))
+    paragraphs = ("\n".join(_lines(block)) for block in blocks)
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def _markdown_operator(operator: OperatorSummary) -> Iterator[str]:
-    offering = shown_arms(operator)
-    yield f"### {operator.operator} ({cases(operator.cases)})"
+def _lines(block: Block) -> Iterable[str]:
+    lines: Iterable[str]
+    match block:
+        case Heading(operator, count):
+            lines = [f"### {operator} ({cases(count)})"]
+        case Sentences(texts, tried):
+            lines = _list((*texts, tried) if tried else texts)
+        case Table(columns, arms):
+            lines = _table(columns) if arms else ()
+        case LengthTable(columns):
+            lines = _table(columns)
+        case Findings():
+            lines = _findings(block)
+        case Legend(texts):
+            lines = _list(texts)
+        case Notices(remarks):
+            lines = ["Warnings:", "", *(_remark(remark, " ") for remark in remarks)]
+        case Outcome(text):
+            lines = [f"In short: {_escape(text)}"]
+        case Whereabouts():
+            lines = _whereabouts(block)
+        case _:
+            assert_never(block)
+    return lines
+
+
+def _findings(found: Findings) -> Iterator[str]:
+    for breakage in found.breakages:
+        yield f"- {_escape(breakage.text)}"
+        yield from (f"  - {_escape(case)}: {_escape(where)}" for case, where in breakage.by_case)
+    yield from (_remark(remark, ": ") for remark in found.remarks)
+
+
+def _whereabouts(found: Whereabouts) -> Iterator[str]:
+    yield f"**{_escape(found.device)}**"
     yield ""
-    if offering:
-        yield from _markdown_table(columns_of(operator))
-    if operator.lengths:
-        yield from _markdown_table(columns_by_length(operator))
-    yield from (f"- {_escape(text)}" for text in sentences(offering, operator.default_arm))
-    if tried := tried_text(operator):
-        yield f"- {_escape(tried)}"
-    for arm in offering:
-        for breakage in arm.breakages:
-            yield f"- {_escape(breakage_text(arm.arm, breakage))}"
-            yield from (f"  - {_escape(case)}: {_escape(where)}" for case, where in breakage.by_case.items())
-    for arm in operator.arms:
-        if not_offered(arm):
-            yield f"- {_escape(arm.arm)} unsupported: {_escape('; '.join(arm.reasons[:2]))}"
-        for finding in arm.findings:
-            yield f"- {_escape(finding_text(arm.arm, finding))}: `{finding.command}`"
+    yield f"Ceilings measured in the same run: {found.ceilings}."
+    yield from (f"`{name}`: {_escape(provenance)}.  " for name, provenance in found.provenance)
+    yield from ("", "```sh", found.command, "```")
 
 
-def _markdown_table(columns: Sequence[Column]) -> Iterator[str]:
+def _list(texts: Iterable[str]) -> Iterator[str]:
+    return (f"- {_escape(text)}" for text in texts)
+
+
+def _remark(remark: Remark, before_command: str) -> str:
+    return f"- {_escape(remark.text)}" + (f"{before_command}`{remark.command}`" if remark.command else "")
+
+
+def _table(columns: Sequence[Column]) -> Iterator[str]:
     yield _row([" ".join(column.heads).strip() for column in columns])
     yield _row(["---:" if column.justify == "right" else ":---" for column in columns])
     yield from (_row([_escape(cell) for cell in cells]) for cells in zip(*(c.cells for c in columns), strict=True))
-    yield ""
 
 
 def _row(cells: Sequence[str]) -> str:

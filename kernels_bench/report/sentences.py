@@ -168,6 +168,11 @@ def breakage_text(arm: str, breakage: BrokenRelation) -> str:
     return f"{arm} breaks {breakage.relation} in {count} ({breakage.where})"
 
 
+def not_offered_text(arm: ArmSummary) -> str:
+    """That an arm does not have an operator at all, and why, on one line."""
+    return f"{arm.arm} unsupported: {'; '.join(arm.reasons[:2])}"
+
+
 def notice_text(notice: RunWarning) -> str:
     """A warning with its remedy, on one line."""
     kind = f" {notice.kind}" if notice.kind in ("failed", "skipped", "unsupported") else ""

@@ -1,38 +1,35 @@
-"""A run's summary for people: tables for the terminal and for GitHub; and as JSON for programs."""
+"""A run's summary for people, on a terminal; and as JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import StringIO
-from typing import Any
+from typing import Any, assert_never
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from kernels_bench.records.rerun_commands import command_line
-from kernels_bench.report.columns import Column, columns_by_length, columns_of, not_offered, shown_arms
-from kernels_bench.report.sentences import (
-    NOTHING,
-    TIMES,
-    breakage_text,
-    cases,
-    ceiling_text,
-    device_text,
-    duration,
-    finding_text,
-    legend,
-    notice_text,
-    outcome,
-    same_bits_lines,
-    sentences,
-    tried_text,
+from kernels_bench.report.blocks import (
+    Block,
+    Findings,
+    Heading,
+    Legend,
+    LengthTable,
+    Notices,
+    Outcome,
+    Remark,
+    Sentences,
+    Table,
+    Whereabouts,
+    blocks_of,
 )
-from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, RunSummary, Verdict
-from kernels_bench.report.summary.summarise import exit_status
+from kernels_bench.report.columns import Column
+from kernels_bench.report.sentences import NOTHING, TIMES, cases, duration
+from kernels_bench.report.summary.schema import ArmSummary, RunSummary, Verdict
 
 _STYLES: dict[Verdict, str] = {
     "wrong": "bold red",
@@ -51,13 +48,18 @@ _ASCII = str.maketrans({NOTHING: "-", TIMES: "x", "±": "+-", "…": "...", "·"
 def render(summary: RunSummary, console: Console) -> None:
     """Print a run's tables, findings, warnings and whereabouts."""
     if console.encoding.lower().startswith("utf"):
-        _print(summary, console, signs=True)
+        _show_all(blocks_of(summary), console)
         return
     plain = Console(file=StringIO(), width=console.width, color_system=None, force_terminal=False)
-    _print(summary, plain, signs=False)
+    _show_all(blocks_of(summary, signs=False), plain)
     assert isinstance(plain.file, StringIO)
     text = plain.file.getvalue().translate(_ASCII).encode("ascii", "replace").decode("ascii")
     console.out(text, end="", highlight=False)
+
+
+def _show_all(blocks: Iterable[Block], console: Console) -> None:
+    for block in blocks:
+        _show(block, console)
 
 
 def to_json(summary: RunSummary) -> str:
@@ -81,6 +83,7 @@ def _finite(value: Any) -> Any:
 
 def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> list[Text]:
     """Head, rule and rows as lines without trailing blanks; nothing is ever cut off."""
+    # No `rich.table`: it fills every line up with blanks, and cuts or folds what is wider than the console.
     widths = [max(cell_len(text) for text in (*column.heads, *column.cells)) for column in columns]
     heads = [_line(columns, [column.heads[i] for column in columns], widths, gap) for i in (0, 1)]
     rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * (sum(widths) + gap * (len(widths) - 1))
@@ -106,89 +109,86 @@ def _line(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int]
 # --- the terminal -----------------------------------------------------------------------------------------
 
 
-def _print(summary: RunSummary, console: Console, signs: bool) -> None:
-    for operator in summary.operators:
-        _print_operator(operator, console, signs)
-    for line in legend(summary, signs):
-        _say(console, line, style="dim", indent=2)
-    if summary.notices:
-        console.print()
-        _say(console, "warnings", style="bold")
-    for notice in summary.notices:
-        _say(console, f"- {notice_text(notice)}", indent=2)
-        if notice.command:
-            _command(console, notice.command)
-    console.print()
-    _say(console, "in short", style="bold")
-    if len(summary.operators) > 1:
-        for text in sentences(summary.arms, summary.default_arm):
-            _say(console, f"- {text}", indent=2)
-    good = exit_status(summary) == 0
-    _say(console, f"- {outcome(summary)}", style="bold green" if good else "bold red", indent=2)
-    console.print()
-    _print_whereabouts(summary, console)
+def _show(block: Block, console: Console) -> None:
+    match block:
+        case Heading(operator, count):
+            _say(console, f"{operator}, {cases(count)}", style="bold")
+        case Sentences(texts, tried):
+            _say_each(console, texts)
+            _say_each(console, (tried,) if tried else (), style="dim")
+        case Table():
+            console.print()
+            _show_table(block, console)
+        case LengthTable(columns, arms):
+            console.print()
+            _show_lines(_table(columns, arms, gap=2), console)
+            console.print()
+        case Findings(breakages, remarks):
+            _say_each(console, [breakage.text for breakage in breakages])
+            _say_remarks(console, remarks)
+            console.print()
+        case Legend(lines):
+            _say_each(console, lines, style="dim")
+        case Notices(remarks):
+            console.print()
+            _say(console, "warnings", style="bold")
+            _say_remarks(console, remarks, bullet="- ")
+        case Outcome(text, good, overall):
+            console.print()
+            _say(console, "in short", style="bold")
+            _say_each(console, [f"- {sentence}" for sentence in overall])
+            _say(console, f"- {text}", style="bold green" if good else "bold red", indent=2)
+            console.print()
+        case Whereabouts():
+            _show_whereabouts(block, console)
+        case _:
+            assert_never(block)
 
 
-def _print_operator(operator: OperatorSummary, console: Console, signs: bool) -> None:
-    _say(console, f"{operator.operator}, {cases(operator.cases)}", style="bold")
-    offering = shown_arms(operator)
-    for text in sentences(offering, operator.default_arm):
-        _say(console, text, indent=2)
-    if tried := tried_text(operator):
-        _say(console, tried, style="dim", indent=2)
-    console.print()
-    if not _print_table(columns_of(operator, signs), offering, console):
-        for text in same_bits_lines(offering):
-            _say(console, text, indent=2)
-    if operator.lengths:
-        console.print()
-        for line in _table(columns_by_length(operator), [arm for arm in operator.arms if arm.timed], gap=2):
-            console.print(line, soft_wrap=True)
-        console.print()
-    _print_findings(operator, console)
-
-
-def _print_findings(operator: OperatorSummary, console: Console) -> None:
-    """What broke and where, and for each arm one case of it that can be made again."""
-    for arm in operator.arms:
-        for breakage in arm.breakages:
-            _say(console, breakage_text(arm.arm, breakage), indent=2)
-    for arm in operator.arms:
-        if not_offered(arm):
-            _say(console, f"{arm.arm} unsupported: {'; '.join(arm.reasons[:2])}", style="dim", indent=2)
-        for finding in arm.findings:
-            _say(console, finding_text(arm.arm, finding), indent=2)
-            _command(console, finding.command)
-    console.print()
-
-
-def _print_table(columns: list[Column], arms: Sequence[ArmSummary], console: Console) -> bool:
-    """Print the table as airy as fits, without its last column if need be; tell whether that was shown."""
-    if not arms:
-        return True
-    layouts = [(columns, 2), (columns[:-1], 2), (columns[:-1], 1)]
-    tables = [(_table(chosen, arms, gap), chosen is columns) for chosen, gap in layouts]
-    fitting = (pair for pair in tables if max(line.cell_len for line in pair[0]) <= console.width)
+def _show_table(table: Table, console: Console) -> None:
+    """Show the table as airy as fits, and if need be its last column in words below it."""
+    if not table.arms:
+        return
+    layouts = [(table.columns, 2), (table.columns[:-1], 2), (table.columns[:-1], 1)]
+    drawn = [(_table(columns, table.arms, gap), columns is table.columns) for columns, gap in layouts]
+    fitting = (pair for pair in drawn if max(line.cell_len for line in pair[0]) <= console.width)
     # Where nothing fits, the terminal breaks the lines: better than numbers cut short.
-    lines, whole = next(fitting, tables[-1])
+    lines, whole = next(fitting, drawn[-1])
+    _show_lines(lines, console)
+    _say_each(console, () if whole else table.last_in_words)
+
+
+def _show_lines(lines: Sequence[Text], console: Console) -> None:
     for line in lines:
         console.print(line, soft_wrap=True)
-    return whole
 
 
-def _print_whereabouts(summary: RunSummary, console: Console) -> None:
-    facts = summary.facts
-    _say(console, f"device    {device_text(summary)}", indent=10)
-    _say(console, f"ceilings  {ceiling_text(summary)}", indent=10)
-    for name, provenance in summary.provenance.items():
-        _say(console, f"arm       {name}: {provenance}", indent=10)
-    compared = [sum(getattr(arm, what) for arm in summary.arms) for what in ("companies", "rows")]
-    _say(console, f"compared  {compared[0]:,} companies, {compared[1]:,} rows' results, bit for bit", indent=10)
-    time = f" ({duration(facts.seconds)})" if facts.seconds is not None else ""
-    _say(console, f"results   {facts.directory}{time}", indent=10)
-    if facts.missing:
-        _say(console, f"missing   {facts.missing} measurements; go on with", indent=10)
-        _command(console, command_line(options={"resume": facts.directory}))
+def _show_whereabouts(found: Whereabouts, console: Console) -> None:
+    time = f" ({duration(found.seconds)})" if found.seconds is not None else ""
+    lines = [
+        f"device    {found.device}",
+        f"ceilings  {found.ceilings}",
+        *(f"arm       {name}: {provenance}" for name, provenance in found.provenance),
+        f"compared  {found.companies:,} companies, {found.rows:,} rows' results, bit for bit",
+        f"results   {found.directory}{time}",
+    ]
+    for line in lines:
+        _say(console, line, indent=10)
+    if found.missing:
+        _say(console, f"missing   {found.missing} measurements; go on with", indent=10)
+        _command(console, found.resume)
+
+
+def _say_remarks(console: Console, remarks: Iterable[Remark], bullet: str = "") -> None:
+    for remark in remarks:
+        _say(console, f"{bullet}{remark.text}", style="dim" if remark.aside else "", indent=2)
+        if remark.command:
+            _command(console, remark.command)
+
+
+def _say_each(console: Console, texts: Iterable[str], style: str = "") -> None:
+    for text in texts:
+        _say(console, text, style=style, indent=2)
 
 
 def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
@@ -207,6 +207,3 @@ def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
 def _command(console: Console, command: str) -> None:
     """A command on a line of its own, never broken, so that it can be copied."""
     console.print(Text(f"    {command}", style="cyan"), soft_wrap=True)
-
-
-# --- Markdown ---------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from kernels_bench.records.results import Timing
 from kernels_bench.relations import make_batch
 from kernels_bench.timing.meter import Call, Stopwatch
 from kernels_bench.timing.sampler import Sampler, SamplingBudget
-from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.bitwise import digest, same_bits
 from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
 from profiles.instruments.range_names import TimedRange
 from profiles.instruments.ranges import Ranges
@@ -37,6 +37,9 @@ SMALL_BYTES = 64 << 20
 LARGE_BYTES = 256 << 20
 """Weights above this size do not fit in any cache, and are not copied."""
 
+
+DIGESTED_ELEMENTS = 1 << 22
+"""Results of more elements are not digested: it would take longer than their timing."""
 
 _PREPARED_TRIES = 4
 
@@ -50,6 +53,27 @@ class _Samplers:
     estimate_us: float
 
 
+class _Observed:
+    """A call that keeps what it returned last, in whose place the next call puts its own result."""
+
+    def __init__(self, call: Call, split: Callable[[object], Sequence[torch.Tensor]]) -> None:
+        self._call, self._split = call, split
+        self._last: object = None
+
+    def __call__(self) -> object:
+        self._last = None  # first, so that all calls of a sample share one output
+        self._last = self._call()
+        return self._last
+
+    def outputs(self) -> Sequence[torch.Tensor]:
+        """What came of the last call, or of the last replay of the graph that it was captured in."""
+        return self._split(self._last)
+
+    def forget(self) -> None:
+        """Let go of that, and of the graph's memory that it lies in."""
+        self._last = None
+
+
 class TimedCase:
     """One subject at one M, sampled turn by turn.
 
@@ -59,12 +83,19 @@ class TimedCase:
         ranges: where each timed region is announced.
         telemetry: the card's, or None on a CPU.
         calls: of a warm sample; None to find out how many make a good one.
+        verified: digest of these rows' results as they were verified; empty if there is none.
 
     Making one calls the kernel once, so that it is compiled, and measures nothing: other arms may be doing the same.
     """
 
     def __init__(
-        self, subject: KernelUnderTest, m: int, ranges: Ranges, telemetry: Telemetry | None, calls: int | None = None
+        self,
+        subject: KernelUnderTest,
+        m: int,
+        ranges: Ranges,
+        telemetry: Telemetry | None,
+        calls: int | None = None,
+        verified: str = "",
     ) -> None:
         start = time.perf_counter()
         self._subject, self._m, self._calls = subject, m, calls
@@ -72,6 +103,8 @@ class TimedCase:
         self._throttled: set[str] = set()
         # Held until the end: an allocator gives freed memory out again, and the placement would not change.
         self._placements: list[Call] = []
+        self._expected: tuple[torch.Tensor, ...] = ()
+        self._other_bits = ""
         case = subject.case
         self._load, self._company = (
             Load(m=m, length=subject.operator.length),
@@ -83,6 +116,9 @@ class TimedCase:
             call = self._place()
             call()
             self._check(call)
+            if not subject.operator.overwrites:  # of which every call has other inputs
+                self._expected = tuple(output.clone() for output in call.outputs())
+                self._compare_with(verified)
             synchronise(subject.device)
         self._compile_s = time.perf_counter() - start
         self._unsampled = [call]
@@ -108,6 +144,19 @@ class TimedCase:
         if _same(direct, again) and not any(_same(direct, bits_of(call)) for _ in range(_PREPARED_TRIES)):
             raise KernelFault(f"its prepare() gives other bits than the call itself, at {self._range.message}")
 
+    def _compare_with(self, verified: str) -> None:
+        """Compare what is timed with what was verified, where the digest takes no longer than the timing."""
+        elements = sum(output.numel() for output in self._expected)
+        if verified and elements <= DIGESTED_ELEMENTS and digest(self._expected) != verified:
+            self._other_bits = "the first call, before any was timed, gave other bits than were verified"
+
+    def _look_at(self, calls: Sequence[_Observed]) -> None:
+        """Compare the last results of some timed calls with the first call's, and let go of them."""
+        if self._expected and not all(_same(self._expected, call.outputs()) for call in calls):
+            self._other_bits = self._other_bits or "the last of some timed calls gave other bits than the first call"
+        for call in calls:
+            call.forget()
+
     def _bytes(self) -> int:
         """Rows, weights and results together."""
         subject = self._subject
@@ -117,20 +166,21 @@ class TimedCase:
         rows = lines * sum(table[0].nbytes for table in subject.tables)
         return rows + results + sum(weight.nbytes for weight in subject.weights)
 
-    def _next_placements(self, cold_meters: int) -> list[Call]:
+    def _next_placements(self, cold_meters: int) -> list[_Observed]:
         """Calls of one turn; the warm-up's is among the first turn's."""
         missing = (cold_meters if self._small else 1) - len(self._unsampled)
         calls = [*self._unsampled, *(self._place() for _ in range(missing))]
         self._unsampled = []
         return calls
 
-    def _place(self) -> Call:
+    def _place(self) -> _Observed:
         """The kernel's call on a fresh copy of its rows and, unless they are large, its weights."""
         subject = self._subject
         inputs = subject.gather(self._company)
         small = sum(weight.nbytes for weight in subject.weights) <= LARGE_BYTES
         weights = tuple(weight.clone() for weight in subject.weights) if small else subject.weights
-        call = prepared(subject.kernel, subject.operator.arguments(inputs, weights))
+        kernel = prepared(subject.kernel, subject.operator.arguments(inputs, weights))
+        call = _Observed(kernel, subject.operator.split_result)
         self._placements.append(call)
         return call
 
@@ -142,6 +192,7 @@ class TimedCase:
         with self._ranges.range(self._range.message, category=self._subject.case.operator, payload=self._m), no_gc():
             chosen.warm.turn(partial(stopwatch.warm, calls[0], chosen.estimate_us))
             chosen.cold.turn(*(partial(stopwatch.cold, call, chosen.estimate_us) for call in calls))
+        self._look_at(calls)
         state = self._telemetry.state() if self._telemetry is not None else None
         self._throttled |= set(state.slowed or ()) if state is not None else set()
         if not self._small and self._subject.device.type == "cuda":
@@ -178,6 +229,7 @@ class TimedCase:
             temperature_c=state.temperature_c if state is not None else None,
             wall_ms=1e3 * self._wall_s,
             compile_ms=1e3 * self._compile_s,
+            other_bits=self._other_bits,
         )
 
 

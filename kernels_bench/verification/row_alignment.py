@@ -12,7 +12,7 @@ from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.operators import ResultRows
 from kernels_bench.relations.batch import Ids
 
-_KEPT = 2048
+_KEPT = 512
 Places = slice | torch.Tensor
 
 

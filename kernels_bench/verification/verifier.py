@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Literal
 
@@ -22,6 +24,7 @@ from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.rerun_commands import command_line
 from kernels_bench.records.results import BatchRef, Counterexample, RelationResult, Verification, power_of
 from kernels_bench.relations import Batch, Comparison, Relation, Setting, make_batch
+from kernels_bench.relations.base import nothing_more
 from kernels_bench.verification.accuracy import AccuracyChecker
 from kernels_bench.verification.bitwise import bits, difference, digest
 from kernels_bench.verification.cause import Pair, cause_of
@@ -36,7 +39,7 @@ _DEVIANTS_CHECKED = 32
 # Groups whose outcome is waited for together: waiting costs more than comparing.
 _HELD_GROUPS, _HELD_COMPANIES, _HELD_BYTES = 32, 1024, 256 << 20
 # Companies that are compared by one comparison on the device, and the bytes of their results.
-_GROUPED, _GROUPED_BYTES = 256, 64 << 20
+_GROUPED, _GROUPED_LINES, _GROUPED_BYTES = 256, 1 << 15, 64 << 20
 # Where time is short, groups are as large as can be seen within this many seconds.
 _GROUP_S = 0.05
 
@@ -84,6 +87,7 @@ class Verifier:
         self._referee = AccuracyChecker(subject)
         self._unwritten = ""
         self._launches = 0
+        self._further_s = 0.0
         self._reference: LaunchResult | None = None
         self._first_of_all = ""
         self._fresh: list[tuple[LaunchResult, torch.Tensor]] = []
@@ -113,8 +117,7 @@ class Verifier:
         with poisoned_allocations(self.subject.device):
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
-            found = [self._examine(relation, setting, more_s / len(chosen)) for relation in chosen]
-            results = discount_if_not_repeatable(self._lay_blame(found))
+            results = discount_if_not_repeatable(self._lay_blame(self._examine_all(chosen, setting, more_s)))
             digests = self._digests(digest_sizes, results)
             self._check_launches([])
         return Verification(
@@ -127,6 +130,18 @@ class Verifier:
             universe=self.subject.universe,
             seconds=time.perf_counter() - start,
         )
+
+    def _examine_all(self, relations: Sequence[Relation], setting: Setting, more_s: float) -> list[RelationResult]:
+        """Every relation's result; time that one leaves for its further comparisons is the others'."""
+        found = []
+        waiting = sum(relation.more is not nothing_more for relation in relations)
+        for relation in relations:
+            start = self._further_s
+            mine = more_s / waiting if waiting and relation.more is not nothing_more else 0.0
+            found.append(self._examine(relation, setting, mine))
+            if relation.more is not nothing_more:
+                more_s, waiting = max(0.0, more_s - (self._further_s - start)), waiting - 1
+        return found
 
     def compare(self, comparison: Comparison, relation: str) -> Counterexample | None:
         """Compare all rows that two companies have in common.
@@ -179,7 +194,7 @@ class Verifier:
         lines = 0
         for comparison in comparisons:
             own = self._lines_of(comparison.company)
-            full = len(waiting) >= most or (lines + own) * self._line_bytes() > _GROUPED_BYTES
+            full = len(waiting) >= most or lines + own > min(_GROUPED_LINES, _GROUPED_BYTES // self._line_bytes)
             if waiting and (full or not _grouped(comparison) or comparison.reference != waiting[0].reference):
                 start = time.perf_counter()
                 yield self._launch_together(waiting)
@@ -202,8 +217,12 @@ class Verifier:
     def _lines_of(self, spec: str) -> int:
         return len(self.subject.lines(make_batch(spec, self.subject.universe)).ids)
 
+    @cached_property
     def _line_bytes(self) -> int:
-        return sum(output[0].nbytes for output in self._reference.outputs) if self._reference is not None else 0
+        """Bytes of one line of a result."""
+        case, operator = self.subject.case, self.subject.operator
+        sizes = operator.result_shapes(case.shape, 1)
+        return sum(math.prod(size) for size in sizes) * case.precision.torch_output.itemsize
 
     def _launch_together(self, comparisons: Sequence[Comparison]) -> tuple[TrialGroup | None, Exception | None]:
         """Some companies of one reference, as far as the kernel gets; waits for nothing unless the reference is new."""
@@ -359,10 +378,11 @@ class Verifier:
             for groups in self._groups(relation.comparisons(setting), None):
                 self._tell(groups, relation.name, tally)
             further = iter(relation.more(setting))
-            until = time.perf_counter() + more_s
+            start = time.perf_counter()
             if more_s:
-                for groups in self._groups(further, until):
+                for groups in self._groups(further, start + more_s):
                     self._tell(groups, relation.name, tally)
+            self._further_s += time.perf_counter() - start
             cut = next(further, None) is not None
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
             status, reason = self._setback(error)

@@ -41,6 +41,7 @@ from kernels_bench.order.trees.tree import Tree
 from kernels_bench.records.cases import Case, Claims
 from kernels_bench.records.results import ArmStart, Ceiling, Order, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, relations
+from kernels_bench.relations.base import EVERY
 from kernels_bench.timing.ceiling import measure_ceiling
 from kernels_bench.timing.host_clock import HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
@@ -51,6 +52,7 @@ from kernels_bench.verification.verifier import Verifier
 from kernels_bench.workers.catalogue import everything
 from kernels_bench.workers.lifetime import requests
 from kernels_bench.workers.messages import (
+    LARGE_COPIES,
     AskCatalogue,
     Failure,
     FinishTiming,
@@ -152,13 +154,7 @@ class ArmWorker:
             with self._ranges.range(verifying(case.key), category="verification"):
                 subject = self._make(case, request.seed, request.universe, watched=True)
                 verifier = Verifier(subject, request.seed, self._plugin, self._claims)
-                setting = Setting(
-                    universe=request.universe,
-                    sizes=request.sizes,
-                    longest=case.shape.tokens or 0,
-                    asked=request.asked,
-                    page=case.shape.page or 0,
-                )
+                setting = setting_of(subject, request)
                 found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s)
                 return found if found.wrong else self._with_order(found, request)
         except MalformedResult:
@@ -258,7 +254,7 @@ class ArmWorker:
             universe = request.largest_m if load.length is None else load.m
             subject = self._make(request.case, request.seed, universe, watched=False, length=load.length)
             self._subject = subject
-        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry, request.calls)
+        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry, request.calls, request.verified)
         return Turned(done=False)
 
     def _timing(self) -> TimedCase:
@@ -307,9 +303,36 @@ class ArmWorker:
         self._forget()
         if is_out_of_memory(error):
             reason = f"out of memory: {first_line(error)}"
-            return Failure(status="failed", reason=reason, out_of_memory=True, lost=device_lost(self._device))
+            return Failure(status="failed", reason=reason, cause="out_of_memory", lost=device_lost(self._device))
         name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
         return Failure(status="failed", reason=name + first_line(error), lost=device_lost(self._device))
+
+
+_FREE = 0.9
+"""Share of the device's free memory that a batch larger than the universe may take."""
+_SMALL_LARGE_BYTES = {"cuda": 4 << 30, "cpu": 256 << 20}
+"""What a batch larger than the universe may take in every case, where offsets of 31 bits are not tried."""
+
+
+def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
+    """What relations choose from in one case, on the subject's device."""
+    case, operator = request.case, subject.operator
+    on_gpu = subject.device.type == "cuda"
+    row_bytes = LARGE_COPIES * operator.bytes_moved(case.shape, case.precision, 1)
+    free = torch.cuda.mem_get_info()[0] * _FREE if on_gpu else 0.0
+    huge = request.beyond and 0 < LARGE_COPIES * operator.huge_bytes(case.shape, case.precision) < free
+    far = request.beyond and 0 < operator.far_bytes(case.shape, case.precision, request.universe) < free
+    return Setting(
+        universe=request.universe,
+        sizes=request.sizes,
+        longest=case.shape.tokens or 0,
+        asked=request.asked,
+        page=case.shape.page or 0,
+        every=EVERY if on_gpu else 0,
+        most=_SMALL_LARGE_BYTES[subject.device.type] // max(1, row_bytes),
+        huge=operator.huge_rows(case.shape) if huge else 0,
+        far=far,
+    )
 
 
 def _telemetry() -> Telemetry | None:

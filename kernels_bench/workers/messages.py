@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kernels_bench.records.cases import Case, Launch, Load, Logits
 from kernels_bench.records.catalogue import Catalogue
-from kernels_bench.records.results import ArmStart, Ceiling, Counterexample, Order, Timing, Verification
+from kernels_bench.records.results import ArmStart, Cause, Ceiling, Counterexample, Order, Timing, Verification
 from profiles.run_files.record import Record
+
+LARGE_COPIES = 5
+"""How often rows and results of a large batch lie in memory at once: gathered, returned, kept, expected, compared."""
 
 
 class AskCatalogue(Record):
@@ -30,6 +35,7 @@ class Verify(Record):
         universe: number of rows.
         digest_sizes: M's whose outputs are digested.
         asked: those of the sweep that the user named.
+        beyond: whether a batch of more than 2^31 elements is to be tried, where memory allows.
         more_s: seconds for the relations' further comparisons.
         order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
         memory: bytes of the device's that it takes, about.
@@ -42,6 +48,7 @@ class Verify(Record):
     sizes: tuple[int, ...]
     digest_sizes: tuple[int, ...]
     asked: tuple[int, ...] = ()
+    beyond: bool = False
     more_s: float = 0.0
     order_s: float = 0.0
     memory: int = 0
@@ -109,6 +116,7 @@ class PrepareTiming(Record):
         load: the batch.
         largest_m: rows of the largest batch of this case.
         calls: of a warm sample, to take as many as before; None to find out how many make a good one.
+        verified: digest of the same rows' results as they were verified; empty if there is none.
     """
 
     case: Case
@@ -116,6 +124,7 @@ class PrepareTiming(Record):
     load: Load
     largest_m: int
     calls: int | None = None
+    verified: str = ""
 
 
 class TakeTurn(Record):
@@ -154,15 +163,15 @@ class Failure(Record):
     """Answer to any request that could not be fulfilled.
 
     Attributes:
-        status: ``unsupported`` where the arm does not offer it, else ``failed``.
+        status: ``unsupported`` where the arm does not offer it, ``skipped`` where it was not asked, else ``failed``.
         reason: one line.
-        out_of_memory: another try, with the device to itself, may succeed.
+        cause: after ``out_of_memory`` another try, with the device to itself, may succeed.
         lost: the process can do no more (an illegal memory access, say) and ends now.
     """
 
-    status: str
+    status: Literal["skipped", "unsupported", "failed"]
     reason: str
-    out_of_memory: bool = False
+    cause: Cause = "other"
     lost: bool = False
 
 

@@ -145,7 +145,8 @@ class WorkerPool:
         if isinstance(reply, ArmStart) and not self._helps(name):
             self._announce(reply)
         elif isinstance(reply, Failure):
-            self._given_up[name] = Failure(status="failed", reason=f"{name} did not start: {reply.reason}")
+            reason = f"{name} did not start: {reply.reason}"
+            self._given_up[name] = Failure(status="failed", reason=reason, cause=reply.cause)
 
     def _ready(self, name: str) -> WorkerProcess | Failure:
         """The arm's worker, loaded, and started again if it died."""
@@ -163,7 +164,7 @@ class WorkerPool:
         self._deaths[name] = self._deaths[name] + 1 if died else 0
         if self._deaths[name] >= DEATHS_IN_A_ROW and isinstance(reply, Failure):
             reason = f"skipped after {DEATHS_IN_A_ROW} deaths in a row; the last: {reply.reason}"
-            self._given_up[name] = Failure(status="failed", reason=reason, out_of_memory=reply.out_of_memory)
+            self._given_up[name] = Failure(status="failed", reason=reason, cause=reply.cause)
         return reply
 
     def ask(self, name: str, request: Request) -> Reply:
@@ -201,7 +202,7 @@ class WorkerPool:
         """Answers to all requests about cases; what runs out of memory beside others is asked again, alone."""
         again = []
         for request, reply in self.work(_queues(requests), width):
-            if width > 1 and isinstance(reply, Failure) and reply.out_of_memory:
+            if width > 1 and isinstance(reply, Failure) and reply.cause == "out_of_memory":
                 again.append(request)
             else:
                 yield request, reply
@@ -211,8 +212,9 @@ class WorkerPool:
             yield from self.work(_queues(again), 1)
 
     def _forgive(self) -> None:
-        """Processes that died for want of memory may try again."""
-        for name in [name for name, reply in self._given_up.items() if reply.out_of_memory]:
+        """Processes that died for want of memory may try again; not those that never came up."""
+        died = [name for name in self._given_up if self._deaths[name] >= DEATHS_IN_A_ROW]
+        for name in [name for name in died if self._given_up[name].cause == "out_of_memory"]:
             del self._given_up[name]
             self._deaths[name] = 0
 
@@ -346,5 +348,5 @@ def _with_plugins(worker: WorkerProcess, plugins: Sequence[str], timeout_s: floa
     if not reply.lost:
         raise WorkerError(reply.reason, status=2)
     named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
-    expired = reply.reason.startswith("no answer")
-    raise WorkerError(f"{named}; raise --timeout if it needs longer" if expired else named, status=2)
+    hint = "; raise --timeout if it needs longer" if reply.cause == "no_answer" else ""
+    raise WorkerError(named + hint, status=2)

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kernels_bench.console.text import printable
+from kernels_bench.device.errors import tells_of_no_memory
+from kernels_bench.records.results import Cause
 from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm
 from kernels_bench.workers.orphan_guard import ENDING_S, the_guard
 from profiles.instruments.ranges import under_nsys
@@ -89,7 +91,7 @@ class WorkerProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hung up, and may still be ending by itself
                 self.process.wait(ENDING_S)
             self.kill()
-            return Failure(status="failed", reason=self.last_words(), lost=True)
+            return self._death()
         if isinstance(reply, Failure) and reply.lost:
             self.kill()
         return reply
@@ -110,7 +112,13 @@ class WorkerProcess:
     def expire(self, timeout_s: float) -> Failure:
         """End a process that has not answered in time."""
         self.kill()
-        return Failure(status="failed", reason=f"no answer within {timeout_s:g} s{self._limited_by}", lost=True)
+        reason = f"no answer within {timeout_s:g} s{self._limited_by}"
+        return Failure(status="failed", reason=reason, cause="no_answer", lost=True)
+
+    def _death(self) -> Failure:
+        # Of what ended the process there is nothing left but its words, and those are CUDA's or another library's.
+        cause: Cause = "out_of_memory" if tells_of_no_memory(self._last_line()) else "other"
+        return Failure(status="failed", reason=self.last_words(), cause=cause, lost=True)
 
     @property
     def alive(self) -> bool:

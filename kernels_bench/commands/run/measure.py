@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 
 from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.operators import operators
-from kernels_bench.records.cases import Case, Load
+from kernels_bench.records.cases import ITEM_SIZE, Case, Load
+from kernels_bench.records.causes import cause_of
 from kernels_bench.records.manifest import RunDirectory
-from kernels_bench.records.results import AnyRecord, Ceiling, Status, Timing, Verification
+from kernels_bench.records.results import AnyRecord, Ceiling, Timing, Verification
 from kernels_bench.workers.messages import (
+    LARGE_COPIES,
     Failure,
     FinishTiming,
     MeasureCeiling,
@@ -24,8 +27,8 @@ from kernels_bench.workers.pool import WorkerPool
 
 DEFAULT_ARM = "torch"
 
-ORDER_S: Mapping[str, float] = {"cuda": 0.8, "cpu": 0.5}
-"""Seconds a case for reading its order of addition; where they are not enough, its verdict is ``sampled``."""
+ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.8, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
+"""Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
 MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.2, 10.0, 60.0), "cpu": (0.2, 8.0, 24.0)}
 """Seconds for relations' further comparisons: at least a case, at most a case, and of all cases together."""
@@ -93,6 +96,12 @@ class Runner:
 
     def _verify_request(self, case: Case) -> Verify:
         sweep = self._workload.sweeps[case.operator]
+        operator = operators()[case.operator]
+        memory = operator.verification_bytes(case.shape, case.precision, sweep.universe)
+        beyond = case.key in self._beyond
+        if beyond:
+            memory += LARGE_COPIES * operator.huge_bytes(case.shape, case.precision)
+            memory += operator.far_bytes(case.shape, case.precision, sweep.universe)
         return Verify(
             case=case,
             seed=self._workload.seed,
@@ -101,23 +110,38 @@ class Runner:
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
             asked=sweep.asked,
+            beyond=beyond,
             more_s=self._more_s,
             order_s=self._order_s,
-            memory=operators()[case.operator].verification_bytes(case.shape, case.precision, sweep.universe),
+            memory=memory,
         )
+
+    @cached_property
+    def _beyond(self) -> set[str]:
+        """Cases tried with more than 2^31 elements on a GPU: one of each arm and operator, of 16 bits if any."""
+        if self._device != "cuda" or self._workload.quick:
+            return set()
+        first: dict[tuple[str, str], Case] = {}
+        for case in sorted(self._workload.cases, key=lambda case: ITEM_SIZE[case.precision.input]):
+            first.setdefault((case.arm, case.operator), case)
+        return {case.key for case in first.values()}
 
     @property
     def _more_s(self) -> float:
         """Seconds a case for what relations try beyond what every run tries: much where few cases were asked for."""
-        least, most, all_s = MORE_S[self._device]
-        return max(least, min(most, all_s / max(1, len(self._workload.cases))))
+        return self._share_of(MORE_S)
 
     @property
     def _order_s(self) -> float:
         """Seconds for a case's order, which says nothing of relations other than ``batch_size``."""
         if "batch_size" not in self._workload.relations:
             return 0.0
-        return QUICK_ORDER_S if self._workload.quick else ORDER_S[self._device]
+        return QUICK_ORDER_S if self._workload.quick else self._share_of(ORDER_S)
+
+    def _share_of(self, seconds: Mapping[str, tuple[float, float, float]]) -> float:
+        """A case's seconds: the more, the fewer cases there are."""
+        least, most, together = seconds[self._device]
+        return max(least, min(most, together / max(1, len(self._workload.cases))))
 
     def _measure_ceiling(self) -> None:
         if self._ceiling_known or not self._workload.timing_groups():
@@ -147,7 +171,11 @@ class Runner:
     def _time(self, cases: Sequence[Case], load: Load) -> None:
         """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
         replies: dict[str, Reply] = {case.arm: failure for case in cases if (failure := self._no_timing(case))}
-        willing = {case.arm: prepare_timing(self._workload, case, load) for case in cases if case.arm not in replies}
+        willing = {
+            case.arm: prepare_timing(self._workload, case, load, verified=self._digest(case, load))
+            for case in cases
+            if case.arm not in replies
+        }
         replies |= self._pool.ask_all(willing)
         turning = [case for case in cases if isinstance(replies[case.arm], Turned)]
         while turning:
@@ -160,36 +188,41 @@ class Runner:
         for case in cases:
             self._keep(_timing(case, load, replies[case.arm]))
 
+    def _digest(self, case: Case, load: Load) -> str:
+        """Of the verified results of the rows that are timed; empty of sequences, which are others when timed."""
+        return "" if load.length is not None else self._verified[case.key].digests.get(load.m, "")
+
     def _no_timing(self, case: Case) -> Failure | None:
         """Why a case has no speed: one is given only to a kernel whose results were looked at and are right."""
         verification = self._verified[case.key]
         if verification.status != "measured":
-            status = verification.status if verification.status == "unsupported" else "skipped"
-            return Failure(status=status, reason=verification.reason)
+            return Failure(
+                status="unsupported" if verification.status == "unsupported" else "skipped",
+                reason=verification.reason,
+                cause=cause_of(verification),
+            )
         if verification.wrong:
             return Failure(status="skipped", reason="the result is wrong, so its speed means nothing")
         return None
 
 
-def prepare_timing(workload: Workload, case: Case, load: Load, calls: int | None = None) -> PrepareTiming:
+def prepare_timing(
+    workload: Workload, case: Case, load: Load, calls: int | None = None, verified: str = ""
+) -> PrepareTiming:
     """What has a worker prepare to time a case under a load, with data that serve its larger loads too."""
     largest = max(known.m for known in workload.loads(case) if known.length == load.length)
-    return PrepareTiming(case=case, seed=workload.seed, load=load, largest_m=largest, calls=calls)
-
-
-def _status(failure: Failure) -> Status:
-    return "unsupported" if failure.status == "unsupported" else "skipped" if failure.status == "skipped" else "failed"
+    return PrepareTiming(case=case, seed=workload.seed, load=load, largest_m=largest, calls=calls, verified=verified)
 
 
 def _verification(case: Case, reply: Reply) -> Verification:
     if isinstance(reply, Verification):
         return reply
     assert isinstance(reply, Failure)
-    return Verification(case=case, status=_status(reply), reason=reply.reason)
+    return Verification(case=case, status=reply.status, reason=reply.reason, cause=reply.cause)
 
 
 def _timing(case: Case, load: Load, reply: Reply) -> Timing:
     if isinstance(reply, Timing):
         return reply
     assert isinstance(reply, Failure)
-    return Timing(case=case, m=load.m, length=load.length, status=_status(reply), reason=reply.reason)
+    return Timing(case=case, m=load.m, length=load.length, status=reply.status, reason=reply.reason, cause=reply.cause)

@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators.inputs.special import EQUAL, LARGER, nan_with_payload, signs, subnormal
 from kernels_bench.operators.inputs.splitmix64 import hashed, hashed_at
+from kernels_bench.relations.batch import FIRST_SPECIAL, SPECIAL
 
 KINDS = ("cancelling", "normal", "wide", "small")
 """What row `i` holds is ``KINDS[i % 4]``: see `row_table`."""
@@ -20,6 +22,8 @@ HOSTILE = ("huge", "inf", "nan", "zero")
 """Neighbours that no model should meet, and that no kernel may let into another row."""
 
 _CHUNK = 1 << 24
+_MASKED_BLOCK = 128
+_OUTLIERS = 4
 
 
 def _bell(bits: torch.Tensor) -> torch.Tensor:
@@ -85,6 +89,63 @@ def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torc
     signs[1::2] = -1
     values = {"huge": torch.finfo(dtype).max, "inf": torch.inf, "nan": torch.nan, "zero": 0.0}
     return torch.stack([signs * values[kind] for kind in HOSTILE]).to(device)
+
+
+def special_rows(
+    columns: int, dtype: torch.dtype, device: torch.device, stream: str = "special", added: bool = False
+) -> torch.Tensor:
+    """One row of each kind in `SPECIAL`, shape (10, columns), whatever the seed.
+
+    ===========================  ===========================================================================
+    ``subnormal``                subnormal numbers of all sizes: products with `paired` weights are too
+    ``negative zero``            -0.0 everywhere
+    ``signed zeros``             +0.0 and -0.0 in turn
+    ``infinity`` …, ``NaN``      an ordinary row with one such element; with two NaN, it would be left open
+                                 which one's payload a sum has
+    ``masked``                   the first half is -inf, whole blocks of 128 where there are any
+    ``outlier``                  an ordinary row with a few elements a thousand times larger
+    ``constant``                 all elements are equal, so that every maximum ties
+    ``largest``                  the largest finite number with alternating signs
+    ===========================  ===========================================================================
+
+    Args:
+        columns: of each row.
+        dtype: of the rows.
+        device: where they are made.
+        stream: of the ordinary elements.
+        added: whether these rows are to be added to such rows; then they are ordinary where the sum would not be of
+            the same kind, or would have two NaN.
+    """
+    table = bell_shaped(0, stream, 0, len(SPECIAL), columns, device).to(dtype)
+    row = dict(zip(SPECIAL, table, strict=True))
+    sign = signs(torch.arange(columns, device=device)).to(dtype)
+    row["subnormal"].copy_(subnormal(hashed(0, f"{stream} subnormal", 0, 1, columns, device)[0], dtype))
+    row["negative zero"].fill_(-0.0)
+    row["signed zeros"].copy_(sign * 0.0)
+    row["constant"].fill_(EQUAL)
+    if not added:
+        row["infinity"][columns // 3] = torch.inf
+        row["negative infinity"][2 * columns // 3] = -torch.inf
+        row["NaN"][columns // 2] = nan_with_payload(dtype, device)
+        row["masked"][: columns // 2 // _MASKED_BLOCK * _MASKED_BLOCK or columns // 2] = -torch.inf
+        row["outlier"][:: -(-columns // _OUTLIERS)] *= LARGER
+        row["largest"].copy_(sign * torch.finfo(dtype).max)
+    return table
+
+
+def further_rows(columns: int, dtype: torch.dtype, device: torch.device, added: bool = False) -> torch.Tensor:
+    """All rows that follow the ordinary ones: hostile ones, zeros for the long neighbour, and special ones.
+
+    Args:
+        columns: of each row.
+        dtype: of the rows.
+        device: where they are made.
+        added: whether they are to be added to such rows, see `special_rows`.
+    """
+    hostile = hostile_rows(columns, dtype, device)
+    between = hostile.new_zeros(FIRST_SPECIAL - len(hostile), columns)
+    special = special_rows(columns, dtype, device, "special added" if added else "special", added)
+    return torch.cat([hostile, between, special])
 
 
 def paired(seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

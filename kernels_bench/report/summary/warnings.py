@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-from kernels_bench.records.cases import Claims, claimed
+from kernels_bench.records.cases import Claims, Device, claimed
+from kernels_bench.records.causes import cause_of
 from kernels_bench.records.latest_records import LatestRecords, usable
 from kernels_bench.records.rerun_commands import rerun_command
 from kernels_bench.records.results import RelationResult, Timing, Verification
+from kernels_bench.relations import relations
 from kernels_bench.report.summary.coverage import nothing_claimed_examined
 from kernels_bench.report.summary.schema import WARNING_KINDS, RunFacts, RunWarning, WarningKind, plugin_of
 
@@ -25,9 +27,7 @@ _THROTTLE_REMEDIES = {
     "display_clock": "a display holds the clock; use a card without one",
 }
 _NO_REASON = "no reason was given"
-_RELATION_REMEDIES = {
-    "needs a CUDA device": "the verdicts do not cover it; run on a machine with an NVIDIA GPU",
-}
+_NOT_COVERED = "the verdicts do not cover it"
 _NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\w)")
 
 
@@ -52,7 +52,7 @@ class _Remark:
 
 def warnings_of(found: LatestRecords, facts: RunFacts, claims: Mapping[str, Claims]) -> Iterator[RunWarning]:
     """Every warning, the gravest kind first; arms' claims say which relations ask for an answer."""
-    remarks = [*_status_remarks(found, facts), *_relation_remarks(found, claims), *_timing_remarks(found)]
+    remarks = [*_status_remarks(found, facts), *_relation_remarks(found, facts.device, claims), *_timing_remarks(found)]
     groups: dict[tuple[str, ...], list[_Remark]] = {}
     for remark in remarks:
         groups.setdefault(remark.group, []).append(remark)
@@ -123,34 +123,41 @@ def _not_offered(found: LatestRecords) -> set[tuple[str, str]]:
 
 def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
     """What to do about a case that was not measured, and the command that shows more, if any."""
-    reason = record.reason.lower()
     if record.status == "unsupported":
         return "no fault; leave such cases out with --arm, --shapes or --dtype", ""
-    if "out of memory" in reason:
+    cause = cause_of(record)
+    if cause == "out_of_memory":
         return "free the device's memory, or choose smaller --shapes and --batch", ""
     batch = f" --batch {record.m}" if isinstance(record, Timing) else ""
     batch += f" --length {record.length}" if isinstance(record, Timing) and record.length is not None else ""
     alone = rerun_command(record.case, plugin_of(record.case.arm, facts)) + batch
-    if "no answer" in reason or "timed out" in reason:
+    if cause == "no_answer":
         return "raise --timeout if the kernel is slow, else it hangs; one alone:", alone
     logs = PurePath(facts.directory) / "logs" / f"{record.case.arm}.log"
     return f"its worker's own words are in {logs}; one alone:", alone
 
 
-def _relation_remarks(found: LatestRecords, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
+def _relation_remarks(found: LatestRecords, device: Device, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
     for verification in found.verifications.values():
         case = verification.case
         if nothing_claimed_examined(verification, claims[case.arm]):
             claim = claims[case.arm]
             what = "batch invariance" if isinstance(claim, bool) else ", ".join(claim)
             text = f"what it claims ({what}) was not examined"
-            yield _Remark("relation", text, "the verdicts do not cover it", case.arm, case.key, "case")
+            yield _Remark("relation", text, _NOT_COVERED, case.arm, case.key, "case")
         for result in verification.relations:
             said = _setback(result, claims[case.arm])
             if said is not None:
-                remedy = _RELATION_REMEDIES.get(result.reason, "the verdicts do not cover it")
+                elsewhere = "; run on a machine with an NVIDIA GPU" if _needs_a_gpu(result, device) else ""
+                remedy = _NOT_COVERED + elsewhere
                 text = f"relation {result.relation} {said}: {result.reason or _NO_REASON}"
                 yield _Remark("relation", text, remedy, case.arm, case.key, "case")
+
+
+def _needs_a_gpu(result: RelationResult, device: Device) -> bool:
+    """Whether a relation has no meaning on the device; one of another version of samebits is not known here."""
+    relation = relations().get(result.relation)
+    return device.type != "cuda" and relation is not None and relation.needs_cuda
 
 
 def _setback(result: RelationResult, claims: Claims) -> str | None:

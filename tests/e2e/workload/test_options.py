@@ -30,7 +30,19 @@ from e2e.checkpoints.presets import PRESETS, configuration
 from e2e.checkpoints.resolve import DEFAULT, ModelError, checkpoint
 from e2e.engine.online.client import is_loopback
 from e2e.engine.worker import fp32_bits
-from e2e.records import FORMAT, Answer, ArmLost, Manifest, RunState, SoloAnswers, Speeds, Started, Trial, read_state
+from e2e.records import (
+    FORMAT,
+    Answer,
+    AnyRecord,
+    ArmLost,
+    Manifest,
+    RunState,
+    SoloAnswers,
+    Speeds,
+    Started,
+    Trial,
+    read_state,
+)
 from e2e.report.speeds import beside_baseline, exit_status, overhead, paired_overheads, speed, speeds, verdicts
 from e2e.report.text import divergence_in_words, header, repeat_command, report
 from e2e.report.verdict import difference, judge, same
@@ -51,7 +63,6 @@ from e2e.workload.trials import (
 )
 from kernels_bench.records.cases import Device
 from profiles.instruments.environment import read_environment
-from profiles.run_files.record import Record
 from profiles.run_files.run_directory import timestamp
 from support import BASELINES, ROOT
 from support.e2e_runs import runs, words_of
@@ -513,7 +524,7 @@ def test_upstreams_labels_are_printed_and_the_numbers_are_right() -> None:
 
 @given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=4))
 def test_arms_that_go_together_take_turns(told: list[list[int]]) -> None:
-    def arm(number: int) -> Generator[Record]:
+    def arm(number: int) -> Generator[AnyRecord]:
         for value in told[number]:
             yield trial(value, batch_size=number)
 
@@ -527,7 +538,7 @@ def test_arms_that_go_together_end_together(at: int) -> None:
     """Also where one of them raises, or nobody asks for the rest."""
     ended = []
 
-    def arm(number: int) -> Generator[Record]:
+    def arm(number: int) -> Generator[AnyRecord]:
         try:
             yield trial(0)
             if number == at:

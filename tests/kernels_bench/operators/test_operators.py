@@ -12,9 +12,13 @@ from kernels_bench.arms import Kernel
 from kernels_bench.arms.pytorch.default import KERNELS
 from kernels_bench.arms.samebits import cpu
 from kernels_bench.operators import Operator, RowTensors, Tensors, operators
+from kernels_bench.operators.base import item_sizes
 from kernels_bench.operators.inputs.rows import KINDS
 from kernels_bench.records.cases import Case, Precision, Shape
-from kernels_bench.verification.kernel_under_test import bind
+from kernels_bench.relations import make_batch
+from kernels_bench.relations.batch import FIRST_SPECIAL, SPECIAL
+from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.kernel_under_test import KernelUnderTest, bind
 
 CPU = torch.device("cpu")
 ROWS = 48
@@ -136,16 +140,122 @@ def test_references_and_allowances_leave_their_inputs_alone(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
-def test_four_hostile_rows_follow_the_ordinary_ones(name: str) -> None:
+def test_hostile_and_special_rows_follow_the_ordinary_ones(name: str) -> None:
     operator, shape = operators()[name], shape_of(name)
     tables = operator.rows(shape, 6, torch.bfloat16, 0, CPU)
-    assert {len(table) for table in tables} == {10}
+    assert {len(table) for table in tables} == {6 + FIRST_SPECIAL + len(SPECIAL)}
     assert all(table[:6].isfinite().all() for table in tables)
-    huge, inf, nan, zero = tables[0][6:]
+    huge, inf, nan, zero, instead_of_the_long_neighbour = tables[0][6 : 6 + FIRST_SPECIAL]
     assert (huge.abs() == torch.finfo(torch.bfloat16).max).all()
     assert inf.isinf().all()
     assert nan.isnan().all()
     assert not zero.any()
+    assert not instead_of_the_long_neighbour.any()
+    special = dict(zip(SPECIAL, tables[0][6 + FIRST_SPECIAL :], strict=True))
+    assert (special["negative zero"].signbit() & (special["negative zero"] == 0)).all()
+    assert int(special["NaN"].isnan().sum()) * shape.k == special["NaN"].numel()
+    assert (special["masked"] == -torch.inf)[..., 0].all()
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
+def test_special_rows_have_the_same_bits_in_every_universe(name: str, text: str) -> None:
+    dtype = Precision.parse(text).torch_input
+    few, many = (operators()[name].rows(shape_of(name), count, dtype, 0, CPU) for count in (3, 8))
+    for left, right in zip(few, many, strict=True):
+        assert same_bits(left[3 + FIRST_SPECIAL :].contiguous(), right[8 + FIRST_SPECIAL :].contiguous())
+        assert same_bits(left[:3].contiguous(), right[:3].contiguous())
+
+
+def test_sums_of_two_special_rows_are_special() -> None:
+    operator, shape = operators()["fused_add_rms_norm"], shape_of("fused_add_rms_norm")
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        x, residual = operator.rows(shape, 4, dtype, 0, CPU)
+        total = dict(zip(SPECIAL, (x + residual)[4 + FIRST_SPECIAL :], strict=True))
+        assert (total["subnormal"].abs() < 2 * torch.finfo(dtype).tiny).all()
+        assert (total["negative zero"].signbit() & (total["negative zero"] == 0)).all()
+        assert total["signed zeros"].signbit().tolist() == [bool(i % 2) for i in range(shape.k)]
+        assert (int(total["NaN"].isnan().sum()), int(total["NaN"].isinf().sum())) == (1, 0)
+        assert int((total["infinity"] == torch.inf).sum()) == 1
+        assert int(total["largest"].isfinite().sum()) == shape.k
+        assert len(total["constant"].unique()) == 1
+
+
+@pytest.mark.parametrize("name", ["softmax", "log_softmax"])
+@pytest.mark.parametrize("text", ["bf16", "fp32"])
+def test_exponentials_of_a_row_of_logits_are_subnormal(name: str, text: str) -> None:
+    (table,) = operators()[name].rows(shape_of(name), 4, Precision.parse(text).torch_input, 0, CPU)
+    powers = table[4 + FIRST_SPECIAL].double().exp()
+    assert int((powers == 1).sum()) == 1
+    others = powers[powers < 1]
+    assert bool((others < 2.0**-126).all())
+    assert bool((others > 2.0**-151).all())
+
+
+@pytest.mark.parametrize(("name", "text"), every_case())
+def test_samebits_on_the_cpu_keeps_special_rows_in_every_batch(name: str, text: str) -> None:
+    precision, shape, count = Precision.parse(text), shape_of(name), 12
+    ours = getattr(cpu, {"linear_bias": "linear", "bmm_heads": "bmm"}.get(name, name))
+    case = Case(arm="samebits", operator=name, shape=shape, precision=precision)
+    subject = KernelUnderTest(case, operators()[name], bind(case, {name: ours}), seed=0, universe=count, device=CPU)
+    together = make_batch(f"special:{len(SPECIAL)}:0", count)
+    expected = dict(zip(together.rows.tolist(), zip(*subject.run(together), strict=True), strict=True))
+    for spec in [f"special:1:{p}" for p in range(len(SPECIAL))] + [
+        f"special:{m}:{p}" for m in (2, 7, 12) for p in (0, 5)
+    ]:
+        made = make_batch(spec, count)
+        for place in made.compared:
+            for got, wanted in zip(subject.run(made), expected[int(made.rows[place])], strict=True):
+                assert same_bits(got[place].contiguous(), wanted.contiguous()), (
+                    spec,
+                    SPECIAL[int(made.rows[place]) - count - FIRST_SPECIAL],
+                )
+
+
+VIEWED = ("first:9", "from:7:4", "last:5", "first:1")
+COPIED = ("reverse:5", "rotate:5:2", "from:7:13", "copies:2:1", "cycled:20", "shuffle:6:0", "nan:6:1")
+
+
+@pytest.mark.parametrize("name", GEMMS + REDUCTIONS)
+def test_a_view_is_what_would_be_gathered(name: str) -> None:
+    operator, shape = operators()[name], shape_of(name, k=128)  # so that any four rows take a multiple of 256 bytes
+    tables = operator.rows(shape, 16, torch.float32, 0, CPU)
+    weights = operator.weights(shape, torch.float32, 0, CPU)
+    for spec in VIEWED:
+        made = make_batch(spec, 16)
+        found, gathered = operator.view(made, tables), operator.gather(made, 16, shape, tables, weights)
+        # Matrices that lie transposed in the universe are gathered as they are not; others are written into.
+        if name in {"bmm", "fused_add_rms_norm"}:
+            assert found is None
+            continue
+        assert found is not None
+        for view, copy, table in zip(found, gathered, tables, strict=True):
+            assert (view.shape, view.stride()) == (copy.shape, copy.stride())
+            assert torch.equal(view, copy)
+            assert view.untyped_storage().data_ptr() == table.untyped_storage().data_ptr()
+    assert all(operator.view(make_batch(spec, 16), tables) is None for spec in COPIED)
+
+
+def test_a_view_begins_where_new_tensors_would() -> None:
+    operator, shape = operators()["mm"], shape_of("mm", k=33)  # 66 bytes a row
+    tables = operator.rows(shape, 256, torch.bfloat16, 0, CPU)
+    viewed = [first for first in range(250) if operator.view(make_batch(f"from:3:{first}", 256), tables) is not None]
+    assert viewed == [0, 128]
+
+
+@pytest.mark.parametrize(("name", "text"), every_case())
+def test_a_huge_batch_has_more_elements_than_31_bits_count(name: str, text: str) -> None:
+    operator, precision = operators()[name], Precision.parse(text)
+    for shape in (shape_of(name), *operator.shapes):
+        rows = operator.huge_rows(shape)
+        tables = operator.rows(shape_of(name), 1, torch.bfloat16, 0, CPU)
+        assert operator.row_sizes(shape_of(name)) == tuple(table[0].numel() for table in tables)
+        results = [int(np.prod(sizes)) for sizes in operator.result_shapes(shape, rows)]
+        largest = max(*results, *(rows * size for size in operator.row_sizes(shape)))
+        assert largest > 2**31 + largest // rows
+        assert largest - 4 * largest // rows < 2**31
+        assert operator.huge_bytes(shape, precision) >= largest * min(item_sizes(precision))
+        assert operator.far_bytes(shape, precision, 256) == 0
 
 
 @pytest.mark.parametrize(("name", "text"), every_case())

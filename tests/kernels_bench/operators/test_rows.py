@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,8 +10,17 @@ from hypothesis import strategies as st
 
 from kernels_bench.faults.planted.sums import backwards, in_parts, products
 from kernels_bench.operators.inputs import rows
-from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, bell_shaped, hostile_rows, paired, row_table
+from kernels_bench.operators.inputs.rows import (
+    HOSTILE,
+    KINDS,
+    bell_shaped,
+    hostile_rows,
+    paired,
+    row_table,
+    special_rows,
+)
 from kernels_bench.operators.inputs.splitmix64 import hashed, splitmix64_mix
+from kernels_bench.relations.batch import SPECIAL
 
 CPU = torch.device("cpu")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -180,6 +190,65 @@ def test_rows_have_the_same_bits_on_a_gpu(dtype: torch.dtype) -> None:
     gpu = torch.device("cuda")
     for make in (row_table, paired):
         assert same(make(11, "s", 67, 515, dtype, CPU), make(11, "s", 67, 515, dtype, gpu).cpu())
+
+
+@pytest.mark.parametrize("added", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("columns", [1, 2, 7, 300])
+def test_special_rows_are_as_special_as_they_say(dtype: torch.dtype, columns: int, added: bool) -> None:
+    table = special_rows(columns, dtype, CPU, added=added)
+    assert table.dtype is dtype
+    row = dict(zip(SPECIAL, table, strict=True))
+    small = row["subnormal"].float().abs()
+    assert (small > 0).all()
+    assert (small < torch.finfo(dtype).tiny).all()
+    assert ((row["negative zero"] == 0) & row["negative zero"].signbit()).all()
+    assert (row["signed zeros"] == 0).all()
+    assert row["signed zeros"].signbit().tolist() == [bool(i % 2) for i in range(columns)]
+    assert len(row["constant"].unique()) == 1
+    if added:
+        assert all(row[kind].isfinite().all() for kind in SPECIAL)
+        return
+    for kind, value in (("infinity", torch.inf), ("negative infinity", -torch.inf)):
+        assert int((row[kind] == value).sum()) == 1
+        assert int(row[kind].isfinite().sum()) == columns - 1
+    nan = row["NaN"][row["NaN"].isnan()]
+    assert len(nan) == 1
+    assert bits(nan) != bits(torch.tensor([torch.nan], dtype=dtype))
+    assert int(row["NaN"].isfinite().sum()) == columns - 1
+    masked = 128 if columns >= 256 else columns // 2
+    assert (row["masked"] == -torch.inf).tolist() == [i < masked for i in range(columns)]
+    assert row["outlier"].isfinite().all()
+    assert (row["largest"].abs() == torch.finfo(dtype).max).all()
+    assert row["largest"].signbit().tolist() == [bool(i % 2) for i in range(columns)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_subnormal_numbers_are_of_every_size(dtype: torch.dtype) -> None:
+    size = special_rows(4096, dtype, CPU)[0].double().abs()
+    exponents = {int(e) for e in size.log2().floor()}
+    tiny = torch.finfo(dtype)
+    assert exponents == set(range(round(np.log2(tiny.smallest_normal * tiny.eps)), round(np.log2(tiny.tiny))))
+
+
+def test_results_of_subnormal_rows_are_subnormal() -> None:
+    for dtype in DTYPES:
+        row = special_rows(512, dtype, CPU)[0].double()
+        results = (paired(0, "weight", 64, 512, dtype, CPU).double() @ row).abs()
+        tiny = torch.finfo(dtype).tiny
+        assert ((results > 0) & (results < tiny)).float().mean() > 0.5
+
+
+def test_one_row_is_larger_in_some_places_only() -> None:
+    row = special_rows(300, torch.float32, CPU)[SPECIAL.index("outlier")].abs()
+    assert 1 <= int((row > 8).sum()) <= 4
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_rows_have_the_same_bits_on_a_gpu(dtype: torch.dtype) -> None:
+    assert same(special_rows(515, dtype, CPU), special_rows(515, dtype, torch.device("cuda")).cpu())
 
 
 @pytest.mark.gpu

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels_bench.records.cases import Case, Shape
+from kernels_bench.records.cases import Case, Device, Shape
 from kernels_bench.records.results import (
     Accuracy,
     AnyRecord,
     ArmStart,
+    Cause,
     Ceiling,
     FoundOrder,
     Order,
@@ -452,6 +453,37 @@ class TestNotices:
         assert "--timeout" in remedies["no"].remedy
         assert "samebits.log" in remedies["killed"].remedy
         assert remedies["killed"].command.startswith("python -m kernels_bench --op mm --arm samebits")
+
+    @pytest.mark.parametrize(
+        ("reason", "cause", "remedy"),
+        [
+            # Runs of before causes were kept: their words are all there is.
+            ("CUDA error: Out of Memory", None, "free the device's memory"),
+            ("skipped after 3 deaths in a row; the last: no answer within 5 s (--timeout)", None, "raise --timeout"),
+            ("TimeoutError: the ring timed out", None, "raise --timeout"),
+            ("killed by SIGSEGV", None, "its worker's own words"),
+            # Words that a kernel chooses are no cause.
+            (
+                "RuntimeError: no answer from the peer, which timed out: out of memory",
+                "other",
+                "its worker's own words",
+            ),
+            ("there was no room", "out_of_memory", "free the device's memory"),
+            ("it took too long", "no_answer", "raise --timeout"),
+        ],
+    )
+    def test_the_remedy_is_that_of_the_cause(self, reason: str, cause: Cause | None, remedy: str) -> None:
+        failed = ended(case("vllm"), "failed", reason).model_copy(update={"cause": cause})
+        untimed = Timing(case=case("samebits"), m=16, status="failed", reason=reason, cause=cause)
+        found = run(failed, untimed).notices
+        assert [notice.remedy.startswith(remedy) for notice in found] == [True, True]
+
+    @pytest.mark.parametrize("on", [Device(type="cpu", name="AMD EPYC"), facts().device])
+    @pytest.mark.parametrize("relation", ["graph", "position", "of another version"])
+    def test_a_gpu_helps_only_a_relation_that_needs_one_and_has_none(self, on: Device, relation: str) -> None:
+        result = RelationResult(relation=relation, status="unsupported", reason="needs a CUDA device")
+        (notice,) = summarise_run([verified(case("torch"), held(), result)], facts(device=on)).notices
+        assert ("NVIDIA GPU" in notice.remedy) == (on.type == "cpu" and relation == "graph")
 
     def test_what_a_verification_said_is_not_said_again_of_its_timings(self) -> None:
         untimed = [Timing(case=case("vllm"), m=m, status="skipped", reason="killed by SIGSEGV") for m in (1, 16, 256)]

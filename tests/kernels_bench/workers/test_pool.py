@@ -24,6 +24,7 @@ from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm, Relea
 from kernels_bench.workers.orphan_guard import ENDING_S
 from kernels_bench.workers.pool import DEATHS_IN_A_ROW, WorkerPool, read_catalogue
 from kernels_bench.workers.process import WorkerError, WorkerProcess
+from profiles.invocation import import_path
 from profiles.run_files.record import Record
 from support import PLUGINS
 from support.processes import (
@@ -294,8 +295,33 @@ def test_a_limit_that_is_not_the_commands_is_not_called_so(tmp_path: Path, first
     worker = WorkerProcess("any", {}, tmp_path / "log")
     for request, limit in ((first, ""), (verify("any", 64), " (--timeout)")):
         worker.post(request, 0.0)
-        reason = worker.expire(2.5).reason
-        assert reason == f"no answer within 2.5 s{limit}"
+        expired = worker.expire(2.5)
+        assert (expired.reason, expired.cause) == (f"no answer within 2.5 s{limit}", "no_answer")
+
+
+def test_memory_that_a_dead_process_lacked_is_known_by_its_last_words(tmp_path: Path) -> None:
+    path = {"PYTHONPATH": os.pathsep.join([str(tmp_path), import_path()["PYTHONPATH"]])}
+    for words, cause in (("CUDA error: out of memory", "out_of_memory"), ("no answer from the peer", "other")):
+        (tmp_path / "dying.py").write_text(f"print({words!r}); raise SystemExit(1)")
+        worker = WorkerProcess("any", path, tmp_path / "log", program="dying")
+        reply = worker.receive()
+        assert (reply.cause, reply.lost) == (cause, True)
+        assert reply.reason.endswith(f"its last words: {words}")
+
+
+def test_an_arm_without_memory_to_start_is_not_asked_as_if_it_had(tmp_path: Path) -> None:
+    """Others that ran out of memory are asked again, alone; a process that never came up has nothing to be asked."""
+    plugin = tmp_path / "greedy.py"
+    plugin.write_text((PLUGINS / "does_not_start.py").read_text().replace("OSError", "MemoryError"))
+    arm = plugged("stillborn", str(plugin))
+    with WorkerPool([arm], tmp_path, 60.0) as crew:
+        crew.start()
+        replies = [reply for _, reply in crew.work_through([verify("stillborn", 64)] * 2, width=2)]
+    for reply in replies:
+        assert isinstance(reply, Failure)
+        assert reply.reason.startswith("stillborn did not start: out of memory")
+        assert reply.cause == "out_of_memory"
+    assert len(replies) == 2
 
 
 # --- one worker, ended from outside ------------------------------------------------------------------------
@@ -414,6 +440,7 @@ REASONS = {
     77: r"out of memory: .*can't allocate memory.*",
     78: r"out of memory: MemoryError",
 }
+CAUSES = {75: "no_answer", 77: "out_of_memory", 78: "out_of_memory"}
 
 
 @pytest.mark.parametrize("k", REASONS)
@@ -425,6 +452,7 @@ def test_a_failing_kernel_costs_its_case_for_one_clear_reason(failing: Faulty, k
     assert re.fullmatch(REASONS[k], found.reason)
     assert failing.timing("failing", k).status == "skipped"
     assert failing.timing("failing", k).reason == found.reason
+    assert found.cause == failing.timing("failing", k).cause == CAUSES.get(k, "other")
 
 
 def test_every_reason_is_shown(failing: Faulty) -> None:

@@ -1,0 +1,212 @@
+"""What a report consists of: typed blocks in the order in which they are told, on a terminal and in Markdown alike.
+
+A new block is made here and then has to be rendered by both: mypy tells where one is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kernels_bench.records.rerun_commands import command_line
+from kernels_bench.report.columns import Column, columns_by_length, columns_of, not_offered, shown_arms
+from kernels_bench.report.sentences import (
+    breakage_text,
+    ceiling_text,
+    device_text,
+    finding_text,
+    legend,
+    not_offered_text,
+    notice_text,
+    outcome,
+    same_bits_lines,
+    sentences,
+    tried_text,
+)
+from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, RunSummary
+from kernels_bench.report.summary.summarise import exit_status
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Begins what is told of one operator, and of how many cases."""
+
+    operator: str
+    cases: int
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """What was found out of one operator, and what that rests on; ``tried`` is empty where nothing was examined."""
+
+    texts: tuple[str, ...]
+    tried: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """An operator's arms in rows.
+
+    Attributes:
+        columns: as text.
+        arms: the rows; none where no arm offers the operator.
+        last_in_words: says what the last column does, where there is no room for it.
+    """
+
+    columns: tuple[Column, ...]
+    arms: tuple[ArmSummary, ...]
+    last_in_words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LengthTable:
+    """Speed and share of the ceiling at each length of sequences, the timed arms in rows."""
+
+    columns: tuple[Column, ...]
+    arms: tuple[ArmSummary, ...]
+
+
+@dataclass(frozen=True)
+class Breakage:
+    """A relation that an arm broke, and where in each case: pairs of the case and where."""
+
+    text: str
+    by_case: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A line.
+
+    Attributes:
+        text: the line.
+        command: shows more of it; empty where there is none.
+        aside: whether it is said in passing, since nothing is wrong.
+    """
+
+    text: str
+    command: str = ""
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Ends what is told of one operator: what broke, and for each arm a case of it that can be made again."""
+
+    breakages: tuple[Breakage, ...]
+    remarks: tuple[Remark, ...]
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What the words and columns of the tables mean, a line each."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Notices:
+    """Warnings; the block is left out where there are none."""
+
+    remarks: tuple[Remark, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The run's answer in one sentence.
+
+    Attributes:
+        text: the answer.
+        good: whether the exit status is 0.
+        sentences: what was found out over all operators, where there are several.
+    """
+
+    text: str
+    good: bool
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Of what the report is, and where the results are.
+
+    Attributes:
+        device: with versions.
+        ceilings: as measured.
+        provenance: pairs of an arm and the version and path that it used.
+        command: that made the run.
+        companies: how many were compared.
+        rows: how many rows' results were.
+        directory: of the run.
+        seconds: wall time; None if nobody watched the clock.
+        missing: measurements that were planned and not reached.
+        resume: the command that goes on with them.
+    """
+
+    device: str
+    ceilings: str
+    provenance: tuple[tuple[str, str], ...]
+    command: str
+    companies: int
+    rows: int
+    directory: str
+    seconds: float | None
+    missing: int
+    resume: str
+
+
+Block = Heading | Sentences | Table | LengthTable | Findings | Legend | Notices | Outcome | Whereabouts
+
+
+def blocks_of(summary: RunSummary, signs: bool = True) -> tuple[Block, ...]:
+    """The report of a run; without ``signs`` the verdicts are words only."""
+    return tuple(_blocks(summary, signs))
+
+
+def _blocks(summary: RunSummary, signs: bool) -> Iterator[Block]:
+    for operator in summary.operators:
+        yield from _operator(operator, signs)
+    yield Legend(tuple(legend(summary, signs)))
+    if summary.notices:
+        yield Notices(tuple(Remark(notice_text(notice), notice.command) for notice in summary.notices))
+    several = len(summary.operators) > 1
+    overall = sentences(summary.arms, summary.default_arm) if several else ()
+    yield Outcome(outcome(summary), good=exit_status(summary) == 0, sentences=tuple(overall))
+    yield _whereabouts(summary)
+
+
+def _operator(operator: OperatorSummary, signs: bool) -> Iterator[Block]:
+    offering = tuple(shown_arms(operator))
+    yield Heading(operator.operator, operator.cases)
+    yield Sentences(tuple(sentences(offering, operator.default_arm)), tried_text(operator))
+    yield Table(tuple(columns_of(operator, signs)), offering, last_in_words=tuple(same_bits_lines(offering)))
+    if operator.lengths:
+        yield LengthTable(tuple(columns_by_length(operator)), tuple(arm for arm in operator.arms if arm.timed))
+    breakages = (
+        Breakage(breakage_text(arm.arm, breakage), tuple(breakage.by_case.items()))
+        for arm in operator.arms
+        for breakage in arm.breakages
+    )
+    yield Findings(tuple(breakages), tuple(remark for arm in operator.arms for remark in _remarks(arm)))
+
+
+def _remarks(arm: ArmSummary) -> Iterator[Remark]:
+    if not_offered(arm):
+        yield Remark(not_offered_text(arm), aside=True)
+    yield from (Remark(finding_text(arm.arm, finding), finding.command) for finding in arm.findings)
+
+
+def _whereabouts(summary: RunSummary) -> Whereabouts:
+    facts = summary.facts
+    return Whereabouts(
+        device=device_text(summary),
+        ceilings=ceiling_text(summary),
+        provenance=tuple(summary.provenance.items()),
+        command=facts.command,
+        companies=sum(arm.companies for arm in summary.arms),
+        rows=sum(arm.rows for arm in summary.arms),
+        directory=facts.directory,
+        seconds=facts.seconds,
+        missing=facts.missing,
+        resume=command_line(options={"resume": facts.directory}),
+    )
