@@ -21,6 +21,7 @@ from kernels_bench.verification.verifier import Verifier
 from profiles.run_files.record import Record
 
 FLAGGED = ("variant", "wrong")
+_MOST_ROWS = 1 << 17
 _UNHURRIED_S = 1e6
 """Seconds for further comparisons: that a fault is found must not depend on how busy a machine is."""
 
@@ -80,7 +81,9 @@ def _case(fault: Fault) -> Case:
 
 def _setting(fault: Fault) -> Setting:
     shape = fault.shape
-    return Setting(fault.universe, sweep(fault.universe), longest=shape.tokens or 0, page=shape.page or 0)
+    return Setting(
+        fault.universe, sweep(fault.universe), longest=shape.tokens or 0, page=shape.page or 0, most=_MOST_ROWS
+    )
 
 
 def _relations(fault: Fault) -> list[Relation]:

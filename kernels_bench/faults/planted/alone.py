@@ -25,6 +25,12 @@ def _two_alike(a: Tensor, b: Tensor) -> Tensor:
     return (pairwise if large == [True, True] else in_sequence)(products(a, b)).to(a.dtype)
 
 
+def _seven_by_content(a: Tensor, b: Tensor) -> Tensor:
+    """Seven rows of which the fourth has a large element."""
+    apart = len(a) == 7 and bool(a[3].abs().max() >= _LARGE)
+    return (pairwise if apart else in_sequence)(products(a, b)).to(a.dtype)
+
+
 def _last_row(few: int) -> Kernel:
     """The last row of a batch of more than ``few`` goes through the kernel of the grid's edge."""
 
@@ -119,5 +125,16 @@ FAULTS = (
         universe=6,
         make=lambda: attention_by(_lone_prefill),
         control=lambda: attention(in_groups(8)),
+    ),
+)
+
+UNSEEN = (
+    Fault(
+        name="seven_by_content",
+        cause="another kernel for seven rows of which the fourth has a large element",
+        operator="mm",
+        make=lambda: _seven_by_content,
+        control=matmul(in_sequence),
+        further=("batch_size", "position"),
     ),
 )

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
@@ -49,6 +50,12 @@ def _one_a_call() -> Callable[[], dict[int, Tensor]]:
     return dict
 
 
+def _elsewhere(a: Tensor) -> bool:
+    if a.is_cuda:
+        return bool(torch.cuda.current_stream() != torch.cuda.default_stream())
+    return threading.current_thread() is not threading.main_thread()
+
+
 def _if_busy() -> Kernel:
     """Split where another call holds the one workspace there is."""
     held = threading.Lock()
@@ -81,6 +88,10 @@ FAULTS = (
 )  # fmt: skip
 
 UNSEEN = (
+    _fault("view_of_twelve", "twelve rows of a wider tensor are added in another order",
+        _by_form(lambda a: len(a) == 12 and not a.is_contiguous())),
+    _fault("elsewhere", "calls on any stream, or thread, but the first are added in another order",
+        _by_form(_elsewhere)),
     _fault("columns_of_a_wider_tensor", "rows that begin in the middle of a wider tensor's are added in another order",
         _by_form(lambda a: not a.is_contiguous() and a.storage_offset() > 0)),
     _fault("rows_of_odd_strides", "rows whose stride is no multiple of 16 elements are added in another order",

@@ -25,17 +25,19 @@ def _common_pages(batch: PagedBatch, page: int) -> int:
 
 
 def _in_two(first: int) -> Sum:
-    """So many terms, then the others, joined."""
-    return lambda terms: in_sequence(terms[:, :first]) + in_sequence(terms[:, first:])
+    """So many terms in tiles, then the others, joined."""
+    return lambda terms: in_groups(2)(terms[:, :first]) + in_sequence(terms[:, first:])
 
 
-def _cascade(fewest_pages: int, fewest_sequences: int = 2) -> Kernel:
-    """A prefix that all sequences share is computed apart, and joined."""
+def _cascade(fewest_pages: int, fewest_sequences: int = 2, different: bool = False) -> Kernel:
+    """A prefix that all sequences share is computed apart, and joined; if ``different``, not of the same sequence."""
 
     def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
         page = key_cache.shape[1]
         common = _common_pages(batch, page)
         apart = len(batch.lengths) >= fewest_sequences and common >= fewest_pages and common * page < batch.most_keys
+        if different and bool((batch.block_table == batch.block_table[0]).all()):
+            apart = False
         result: Tensor = attention(_in_two(common * page) if apart else in_sequence)(q, key_cache, value_cache, batch)
         return result
 
@@ -80,9 +82,11 @@ FAULTS = (
         "another tile where two of many sequences begin with the same page",
         lambda: _alike(_exactly_two),
     ),
-)
+    _fault("cascade_of_many_pages", "a prefix of four pages and more, of eight sequences and more, is computed apart",
+        lambda: _cascade(4, 8)),
+)  # fmt: skip
 
 UNSEEN = (
-    _fault("cascade_of_many_pages", "a prefix of four pages and more, shared by eight sequences and more, is computed "
-        "apart", lambda: _cascade(4, 8)),
+    _fault("cascade_of_different_sequences", "a prefix that different sequences share is computed apart",
+        lambda: _cascade(1, different=True)),
 )  # fmt: skip

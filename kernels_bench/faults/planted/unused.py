@@ -10,11 +10,11 @@ from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import HEADS, Fault
-from kernels_bench.faults.planted.paged_attention import attention, of_queries, probabilities, weighted
-from kernels_bench.faults.planted.sums import in_parts, in_sequence, matmul, pairwise, products
+from kernels_bench.faults.planted.paged_attention import attend, attention, of_queries, probabilities, weighted
+from kernels_bench.faults.planted.sums import in_groups, in_sequence, matmul, pairwise, products
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
-_TILE = 8
+_TILE, _HUGE = 8, 1e5
 
 
 def _unmasked(padded: bool) -> Kernel:
@@ -48,11 +48,14 @@ def _up_to(batch: PagedBatch, keys: int) -> PagedBatch:
 
 
 def _largest_of_the_pages(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
-    """The order of addition follows from the largest key in the pages, those of unused slots among them."""
-    pages = -(-batch.most_keys // key_cache.shape[1])
-    largest = key_cache[batch.block_table[:, :pages].long()].abs().max().nan_to_num(math.inf)
-    result: Tensor = attention(in_parts(2) if largest > 1e5 else in_sequence)(q, key_cache, value_cache, batch)
-    return result
+    """The order in which a query's keys are added follows from the largest in its pages, unused slots among them."""
+    page = key_cache.shape[1]
+    keys = of_queries(key_cache, _up_to(batch, -(-batch.most_keys // page) * page), q.shape[1])
+    own_slots = -(-batch.seqused_k[batch.entry_of_queries()].long() // page) * page
+    own = torch.arange(keys.shape[1], device=q.device) < own_slots[:, None]
+    largest = torch.where(own[..., None, None], keys, 0.0).abs().flatten(1).amax(1).nan_to_num(math.inf)
+    usual, other = (attend(q, key_cache, value_cache, batch, add) for add in (in_sequence, in_groups(8)))
+    return torch.where((largest > _HUGE)[:, None, None], other, usual)
 
 
 def _past_the_end(a: Tensor, b: Tensor) -> Tensor:
@@ -63,6 +66,11 @@ def _past_the_end(a: Tensor, b: Tensor) -> Tensor:
     if missing and a.is_contiguous() and end + missing * width <= a.untyped_storage().nbytes() // a.element_size():
         own[-1] += 0 * a.as_strided((missing, width), (width, 1), end).float().sum()
     return own.to(a.dtype)
+
+
+def _neighbour_of_twelve(a: Tensor, b: Tensor) -> Tensor:
+    own = in_sequence(products(a, b))
+    return (own + 0 * own.roll(1, 0) if len(a) == 12 else own).to(a.dtype)
 
 
 def _left_in_the_workspace() -> Kernel:
@@ -110,6 +118,14 @@ FAULTS = (
 )
 
 UNSEEN = (
+    Fault(
+        name="neighbour_times_zero_of_twelve",
+        cause="a neighbour that is masked by zero is added all the same, where there are twelve rows",
+        operator="mm",
+        make=lambda: _neighbour_of_twelve,
+        control=matmul(in_sequence),
+        further=("special_values",),
+    ),
     Fault(
         name="unused_slots",
         cause="values of slots of a last page that no token was written to are multiplied by zero",

@@ -59,11 +59,12 @@ def _largest_for_infinity(out: Tensor) -> Tensor:
 
 def _blocks_of_8(x: Tensor) -> Tensor:
     """The maximum block by block, the sum so far rescaled after each: by NaN while all were masked throughout."""
-    first, *others = [block.amax(1, keepdim=True) for block in x.split(8, 1)]
-    for top in others:
-        higher = torch.maximum(first, top)
-        first = higher + 0 * (first - higher).exp()
-    return first
+    tops = [block.amax(1, keepdim=True) for block in x.split(8, 1)]
+    grown: Tensor = tops[0]
+    for top in tops[1:]:
+        higher = torch.maximum(grown, top)
+        grown = higher + 0 * (grown - higher).exp()
+    return grown
 
 
 def _softmax_in_blocks() -> Kernel:
