@@ -36,6 +36,11 @@ from kernels_bench.operators.inputs.sequences import (
     values_of,
     with_hostile,
 )  # fmt: skip
+from kernels_bench.operators.inputs.special_sequences import (
+    make_keys_special,
+    make_queries_special,
+    make_values_special,
+)  # fmt: skip
 from kernels_bench.records.cases import Logits, Precision, Shape
 from kernels_bench.relations.batch import Batch, ResultRows
 
@@ -83,7 +88,7 @@ class Attention(Operator):
     """
 
     mode: ClassVar[Mode]
-    telling: ClassVar[int] = 0  # the component of a key that probes' logits stand in
+    telling: ClassVar[int] = 0  # the component of a key that the logits of probes and of special sequences stand in
     dims = ("heads", "kv_heads", "k", "page", "tokens")
     shapes = models.head_layouts()
     usual: ClassVar[tuple[str, ...]] = models.TELLING_HEAD_LAYOUTS
@@ -91,6 +96,7 @@ class Attention(Operator):
     readable = ("bf16",)  # fp16 has no room for a unit, what is lost beside it, and a division by the keys
     sums_are_exact = False
     logits: Logits = "flat"
+    asked: tuple[int, ...] = ()  # KV lengths that the user named
     timed_shapes: ClassVar[tuple[str, ...]] = (*models.TELLING_HEAD_LAYOUTS, "llama-2-7b", "small")
 
     def for_length(self, length: int | None) -> Attention:
@@ -101,6 +107,12 @@ class Attention(Operator):
         timed.length = length
         return timed
 
+    def with_lengths(self, lengths: tuple[int, ...]) -> Attention:
+        """The same with universes whose first sequences have so many tokens."""
+        found = copy(self)
+        found.asked = lengths
+        return found
+
     def for_probing(self, length: int | None, logits: Logits) -> Attention:
         """The same with sums over ``length`` keys to be read."""
         found = copy(self)
@@ -109,11 +121,11 @@ class Attention(Operator):
 
     def census(self, shape: Shape, count: int) -> Census:
         """The sequences of a universe of ``count``."""
-        return census(self.mode, shape, count, self.length)
+        return census(self.mode, shape, count, self.length, self.asked)
 
     def entries(self, company: Batch, shape: Shape, count: int) -> Entries:
         """How a company's sequences are served."""
-        return entries(self.mode, company, shape, count, self.length)
+        return entries(self.census(shape, count), company)
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """All queries (queries, heads, d), the block table, and where each sequence's queries stand."""
@@ -123,8 +135,10 @@ class Attention(Operator):
         if self.length is not None:
             queries.normal_(generator=torch.Generator(device).manual_seed(seed))
         else:
-            for tokens in tokens_of(known.start, known.kv, heads * size, device):
-                queries[tokens.part] = with_hostile(self.queries(seed, tokens, heads * size), tokens, count, dtype)
+            for tokens in tokens_of(known, known.start, heads * size, device):
+                queries[tokens.part] = with_hostile(self.queries(seed, tokens, heads * size), tokens, dtype)
+                if special := tokens.specials:
+                    make_queries_special(queries[special.part], size, self.telling)
         return (
             queries.view(-1, heads, size),
             torch.tensor(known.block_table, dtype=torch.int32, device=device),
@@ -143,7 +157,7 @@ class Attention(Operator):
             torch.full((slots, math.prod(sizes)), _STALE, dtype=dtype, device=device) for sizes in self.slots(shape)
         ]
         if self.length is None:
-            self._fill(caches, known, count, shape, seed)
+            self._fill(caches, known, shape, seed)
         else:
             generator = torch.Generator(device).manual_seed(seed)
             for cache in caches:
@@ -171,6 +185,10 @@ class Attention(Operator):
         """Keys (pages, page, kv_heads, d) and values (pages, page, kv_heads, d_v) of the caches."""
         return weights
 
+    def keys_and_values_by_token(self, cached: Tensors) -> Tensors:
+        """Keys (tokens, kv_heads · d) and values (tokens, kv_heads · d_v) in what the caches hold of some tokens."""
+        return cached
+
     def value_size(self, shape: Shape) -> int:
         """d_v."""
         return shape.k
@@ -179,15 +197,25 @@ class Attention(Operator):
         """What logits are multiplied by, for keys of ``width``."""
         return float(width**-0.5)
 
-    def _fill(self, caches: Sequence[torch.Tensor], known: Census, count: int, shape: Shape, seed: int) -> None:
+    def _fill(self, caches: Sequence[torch.Tensor], known: Census, shape: Shape, seed: int) -> None:
         """Write every token's key and value to its slot."""
         dtype, device = caches[0].dtype, caches[0].device
         table = torch.tensor(known.block_table, device=device)
         kv = torch.tensor(known.kv, device=device)
-        for tokens in tokens_of(np.zeros_like(known.kv), known.kv, self._cached_by_token(shape), device):
+        for tokens in tokens_of(known, np.zeros_like(known.kv), self._cached_by_token(shape), device):
             slot = table[tokens.row, tokens.place // known.page] * known.page + tokens.place % known.page
-            for cache, values in zip(caches, self.cached(seed, tokens, kv[tokens.row], shape), strict=True):
-                cache[slot] = with_hostile(values, tokens, count, dtype)
+            cached = self.cached(seed, tokens, kv[tokens.row], shape)
+            held = tuple(with_hostile(values, tokens, dtype) for values in cached)
+            if special := tokens.specials:
+                self._make_special(tuple(values[tokens.special_from :] for values in held), special, kv, shape)
+            for cache, values in zip(caches, held, strict=True):
+                cache[slot] = values
+
+    def _make_special(self, cached: Tensors, tokens: Tokens, kv: torch.Tensor, shape: Shape) -> None:
+        """Make what the caches hold of special sequences' tokens special, in place."""
+        keys, values = self.keys_and_values_by_token(cached)
+        make_values_special(values, tokens, self.value_size(shape))
+        make_keys_special(keys, tokens, kv[tokens.row], shape.k, self.telling)
 
     def lines(self, company: Batch, count: int, shape: Shape) -> ResultRows:
         """A line a query."""

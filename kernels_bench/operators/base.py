@@ -101,6 +101,10 @@ class Operator(ABC):
         """The operator as it is timed: where rows are sequences, with universes of sequences of one length."""
         return self
 
+    def with_lengths(self, lengths: tuple[int, ...]) -> Operator:
+        """The operator with KV lengths that the user named, which its universes' first sequences have."""
+        return self
+
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """The universe of ``count`` rows followed by `rows.further_rows`."""
         ordinary = row_table(seed, "rows", count, shape.k, dtype, device)

@@ -55,6 +55,11 @@ class MlaDecode(AttentionDecode):
         (cache,) = weights
         return cache[:, :, None], cache[:, :, None, :LATENT]
 
+    def keys_and_values_by_token(self, cached: Tensors) -> Tensors:
+        """The whole vector, and its first 512 elements."""
+        (vectors,) = cached
+        return vectors, vectors[:, :LATENT]
+
     def probing_slots(self, values: torch.Tensor, level: torch.Tensor, shape: Shape) -> Tensors:
         """The values, then the logit where the positional part begins."""
         slots = values.new_zeros(len(values), shape.k)

@@ -29,8 +29,8 @@ CHUNK_ROWS = 32
 ALIGNMENT_BYTES = 64
 
 
-def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Fp32 `values` rounded to `dtype`, every NaN with the same bits."""
+def rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Fp32 values rounded to a dtype, every NaN with the same bits."""
     result = values.to(dtype)
     return result.masked_fill_(result.isnan(), torch.nan)
 
@@ -53,7 +53,7 @@ def _gemm(a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tens
         out[i] = out_row
     if bias is not None:
         out += bias.float()
-    return _rounded(out, dtype)
+    return rounded(out, dtype)
 
 
 def mm(a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
@@ -125,7 +125,7 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """A chunk of rows (M, N), weight (N,) -> (M, N)."""
     values = x.float()
     mean_square = _row_sum(values * values) / x.shape[1]
-    return _rounded(values * _each_row(torch.rsqrt, mean_square + eps) * weight.float(), x.dtype)
+    return rounded(values * _each_row(torch.rsqrt, mean_square + eps) * weight.float(), x.dtype)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -146,7 +146,7 @@ def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) 
     check_rows(x, weight, residual)
     dtype = result_dtype((x, residual, weight), None)
     chunks = zip(_chunks(x), _chunks(residual), strict=True)
-    summed = torch.cat([_rounded(rows.float() + others.float(), dtype) for rows, others in chunks])
+    summed = torch.cat([rounded(rows.float() + others.float(), dtype) for rows, others in chunks])
     return rms_norm(summed, weight, eps), summed
 
 
@@ -154,7 +154,7 @@ def _softmax(x: Tensor, dtype: torch.dtype) -> Tensor:
     """A chunk of rows (M, N) -> (M, N)."""
     values = x.float()
     powers = _each_row(torch.exp, values - values.amax(1, keepdim=True))
-    return _rounded(powers / _row_sum(powers), dtype)
+    return rounded(powers / _row_sum(powers), dtype)
 
 
 def softmax(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
@@ -172,7 +172,7 @@ def _log_softmax(x: Tensor, dtype: torch.dtype) -> Tensor:
     values = x.float()
     shifted = values - values.amax(1, keepdim=True)
     total = _row_sum(_each_row(torch.exp, shifted))
-    return _rounded(shifted - _each_row(torch.log, total), dtype)
+    return rounded(shifted - _each_row(torch.log, total), dtype)
 
 
 def log_softmax(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
@@ -193,4 +193,4 @@ def mean(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
     check_rows(x)
     dtype = result_dtype((x,), out_dtype)
     means = [_row_sum(rows.float())[:, 0] / x.shape[1] for rows in _chunks(x)]
-    return _rounded(torch.cat(means), dtype)
+    return rounded(torch.cat(means), dtype)

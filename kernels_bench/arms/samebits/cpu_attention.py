@@ -5,7 +5,9 @@ stand, so that queries of any sequences can be computed side by side. Even the e
 own gives an element other bits at the end of a vector than in its middle.
 
 The order of a sum depends on the query's own length alone: keys in blocks of `BLOCK`, folded in halves within a
-block, the blocks one after the other. A key that a query does not see adds a zero to sums that are never minus zero.
+block, the blocks one after the other. A key that a query does not see, or whose logit is minus infinity, adds a zero to
+sums that are never minus zero. What the cache holds beside a query's own keys is replaced before it is multiplied,
+since 0 times NaN is NaN.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from kernels_bench.arms.samebits.cpu import rounded
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
 BLOCK = 16
@@ -59,7 +62,7 @@ def attention(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBat
             cache[pages, token % page].float().masked_fill_(~visible[..., None, None], 0.0)
             for cache in (key_cache, value_cache)
         )
-        out[mine] = _attend(q[mine].float(), keys, values, visible, batch.scale).to(q.dtype)
+        out[mine] = rounded(_attend(q[mine].float(), keys, values, visible, batch.scale), q.dtype)
     return out
 
 
@@ -81,7 +84,7 @@ def _attend(q: Tensor, keys: Tensor, values: Tensor, visible: Tensor, scale: flo
         key, value = keys[:, None, :, head], values[:, None, :, head]
         logits = _folded(torch.nn.functional.pad(group * key, padding), 3) * scale
         logits.masked_fill_(unseen, -torch.inf)
-        weights = _exp(logits - logits.amax(2, keepdim=True)).masked_fill_(unseen, 0.0)
+        weights = _exp(logits - logits.amax(2, keepdim=True)).masked_fill_(logits == -torch.inf, 0.0)
         total = torch.zeros(weights.shape[:2])
         result = torch.zeros(*weights.shape[:2], values.shape[-1])
         for block in range(0, keys.shape[1], BLOCK):

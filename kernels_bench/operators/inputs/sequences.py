@@ -1,13 +1,13 @@
 """The sequences that attention's universes are made of, how companies serve them, and what their tokens hold.
 
 The KV lengths lie on either side of the edges that tiles have, and sequences of four kinds take turns, since each lets
-another fault show (`values_of`).
+another fault show (`values_of`). After them come those of hostile values, a long one, and those of special values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import Any, Literal
 
@@ -17,7 +17,15 @@ from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.rows import bell_at, hostile_rows
 from kernels_bench.records.cases import Shape
-from kernels_bench.relations.batch import HOSTILE, LONG_NEIGHBOUR, Batch, Ids, ResultRows
+from kernels_bench.relations.batch import (
+    FIRST_SPECIAL,
+    HOSTILE,
+    LONG_NEIGHBOUR,
+    SPECIAL,
+    Batch,
+    Ids,
+    ResultRows,
+)  # fmt: skip
 
 Mode = Literal["decode", "prefill", "mixed"]
 
@@ -32,25 +40,63 @@ KEPT = 512  # a case has some three hundred companies
 KINDS = ("flat", "normal", "rising", "wide")
 
 
+_TILES = (24, 48, 80, 96, 112, 176, 192)
+_OF_MANY_TILES = (240, 336, 528, 960, 2112, 3360, 6720, 13440, 29568)  # multiples of three of those and more
+_LONGEST, _ALMOST = 0, -1
+_WORTHIEST = (15, 25, 5, 48, 17, 64, 1, _LONGEST, 129, 2, 1025, 24, 65, 16, 33, _ALMOST, 113, 81)
+"""KV lengths on either side of many kinds of edges, for universes that have room for few.
+
+The longest of the first M grows with M, so that kernels which look at it take one path after the other. Every fourth,
+which is a ``flat`` sequence's, is odd: where both halves fill tiles alike, all orders of their sum give zero.
+"""
+
+_SPECIAL_LENGTH, _MASKED_LENGTH = 33, 161  # of which 128 are masked
+_SPECIAL_IDENTITY = 1 << 32  # beyond every ordinary sequence's
+
+
 def kv_lengths(tokens: int) -> tuple[int, ...]:
-    """KV lengths up to ``tokens``: one below, at and one above each power of two from 16 on, and 1, 2 and 5."""
-    edges = {(16 << e) + d for e in range(16) for d in (-1, 0, 1)} | {1, 2, 5}
+    """KV lengths up to ``tokens``, ascending, at the edges of tiles and a token before and after.
+
+    The tiles are powers of two from 16 on and those heights in use that are none. Of numbers that are multiples of
+    many of them, which are further edges, they themselves and one more; beside all these 1, 2 and 5.
+    """
+    edges = {edge + d for edge in (*(16 << e for e in range(16)), *_TILES) for d in (-1, 0, 1)}
+    edges |= {edge + d for edge in _OF_MANY_TILES for d in (0, 1)} | {1, 2, 5}
     return tuple(sorted(n for n in edges if n <= tokens))
+
+
+def lengths_by_worth(tokens: int, asked: tuple[int, ...] = ()) -> tuple[int, ...]:
+    """The same with those that the user named, the most telling first, and the rest in no order of size."""
+    known = kv_lengths(tokens)
+    golden = (5**0.5 - 1) / 2
+    first = (n if n > 0 else known[-1] + n for n in _WORTHIEST)
+    rest = (known[i] for i in sorted(range(len(known)), key=lambda i: i * golden % 1))
+    return tuple(dict.fromkeys([*asked, *(n for n in first if n in known), *rest]))
 
 
 @dataclass(frozen=True, eq=False)
 class Census:
-    """The sequences of a universe: the ordinary ones, one of each hostile kind, and the long stranger.
+    """The sequences of a universe: ordinary ones, one of each hostile kind, the long stranger, and special ones.
 
     Attributes:
         kv: tokens of each sequence.
         start: the first token of each whose query belongs to the universe; all later ones do too.
         page: tokens a page of the KV cache.
+        ordinary: how many are.
     """
 
     kv: Ids
     start: Ids
     page: int
+    ordinary: int
+
+    @cached_property
+    def identity(self) -> Ids:
+        """What each one's data are drawn for: its number; of special ones, which are bell-shaped, always the same."""
+        found = np.arange(len(self.kv))
+        special = found[self.ordinary + FIRST_SPECIAL :]
+        special[:] = _SPECIAL_IDENTITY + np.arange(len(special)) * len(KINDS) + KINDS.index("normal")
+        return found
 
     @cached_property
     def offset(self) -> Ids:
@@ -77,7 +123,7 @@ class Census:
 def uniform(mode: Mode, shape: Shape, count: int, length: int) -> Census:
     """``count`` sequences of one length and no others: what is timed."""
     kv = np.full(count, length)
-    return Census(kv, starts(mode, kv), shape.page or 1)
+    return Census(kv, starts(mode, kv), shape.page or 1, count)
 
 
 def starts(mode: Mode, kv: Ids) -> Ids:
@@ -90,21 +136,41 @@ def starts(mode: Mode, kv: Ids) -> Ids:
 
 
 @lru_cache(64)
-def census(mode: Mode, shape: Shape, count: int, length: int | None = None) -> Census:
+def census(mode: Mode, shape: Shape, count: int, length: int | None = None, asked: tuple[int, ...] = ()) -> Census:
     """The sequences of a universe of ``count``; the first ones do not depend on how many there are.
 
-    Where a ``length`` is given all have it, and none are hostile.
+    Args:
+        mode: which queries are computed.
+        shape: heads, pages, and tokens of the longest sequence.
+        count: ordinary sequences.
+        length: tokens that all have; then none are hostile or special.
+        asked: lengths that come first.
     """
     if length is not None:
         return uniform(mode, shape, count, length)
-    lengths = np.array(kv_lengths(shape.tokens or 1))
-    step = next(prime for prime in (7, 11, 13, 17) if len(lengths) % prime)
-    of_kind, kind = np.divmod(np.arange(count), len(KINDS))
-    ordinary = lengths[(of_kind * step + kind * 3 + 3) % len(lengths)]
-    kv = np.concatenate([ordinary, np.full(len(HOSTILE), min(_HOSTILE_LENGTH, lengths[-1])), lengths[-1:]])
+    tokens = kv_lengths(shape.tokens or 1)[-1]
+    hostile = np.full(len(HOSTILE), min(_HOSTILE_LENGTH, tokens))
+    special = special_lengths(shape, tokens)
+    kv = np.concatenate([_ordinary_lengths(count, lengths_by_worth(tokens, asked)), hostile, [tokens], special])
     start = starts(mode, kv)
     start[count + LONG_NEIGHBOUR] = 0
-    return Census(kv, start, shape.page or 1)
+    start[count + FIRST_SPECIAL :] = starts(mode, special)
+    return Census(kv, start, shape.page or 1, count)
+
+
+def _ordinary_lengths(count: int, by_worth: tuple[int, ...]) -> Ids:
+    """Every length in turn, and in four turns each of them with every kind."""
+    kinds = len(KINDS)
+    turn, place = np.divmod(np.arange(count), -(-len(by_worth) // kinds) * kinds)
+    found: Ids = np.array(by_worth)[(place // kinds * kinds + (place + turn) % kinds) % len(by_worth)]
+    return found
+
+
+def special_lengths(shape: Shape, tokens: int) -> Ids:
+    """Tokens of each special sequence: a page and a half at least, and a block that is masked, up to ``tokens``."""
+    usual = max(_SPECIAL_LENGTH, (shape.page or 1) * 3 // 2)
+    wanted = [max(usual, _MASKED_LENGTH) if kind == "masked" else usual for kind in SPECIAL]
+    return np.minimum(wanted, tokens)
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,9 +199,9 @@ class Entries:
 
 
 @lru_cache(KEPT)
-def entries(mode: Mode, company: Batch, shape: Shape, count: int, length: int | None = None) -> Entries:
+def entries(known: Census, company: Batch) -> Entries:
     """How a company's sequences are served."""
-    known, serving = census(mode, shape, count, length), company.serving
+    serving = company.serving
     compared = np.isin(np.arange(company.size), company.compared)
     found: list[tuple[int, int, int, bool]] = []
     for row, mine in zip(company.rows.tolist(), compared.tolist(), strict=True):
@@ -157,41 +223,74 @@ class Tokens:
     Attributes:
         part: where they stand among all.
         row: each one's sequence, on the device.
-        place: each one's place in its sequence, on the device.
+        identity: of each one's sequence, likewise, see `Census`.
+        place: each one's place in its sequence, likewise.
         last_row: the last of their sequences, which stand in ascending order.
+        ordinary: how many of the universe's sequences are.
+        special_from: where the first of them stands that belongs to a special sequence; all later ones do too.
     """
 
     part: slice
     row: torch.Tensor
+    identity: torch.Tensor
     place: torch.Tensor
     last_row: int
+    ordinary: int
+    special_from: int
 
     @property
     def ids(self) -> torch.Tensor:
         """Identity of each."""
-        return self.row * TOKENS + self.place
+        return self.identity * TOKENS + self.place
 
     def of_kind(self, kind: str) -> torch.Tensor:
         """Whether each one's sequence is of a kind in `KINDS`."""
-        return self.row % len(KINDS) == KINDS.index(kind)
+        return self.identity % len(KINDS) == KINDS.index(kind)
+
+    def special(self, kind: str) -> torch.Tensor:
+        """Whether each one's sequence is special and of a kind in `SPECIAL`."""
+        return self.row == self.ordinary + FIRST_SPECIAL + SPECIAL.index(kind)
+
+    @property
+    def specials(self) -> Tokens | None:
+        """Those that belong to special sequences; None where none do."""
+        if self.special_from == len(self.row):
+            return None
+        first = self.special_from
+        return replace(
+            self,
+            part=slice(self.part.start + first, self.part.stop),
+            row=self.row[first:],
+            identity=self.identity[first:],
+            place=self.place[first:],
+            special_from=0,
+        )
 
 
-def tokens_of(start: Ids, stop: Ids, width: int, device: torch.device) -> Iterator[Tokens]:
-    """The tokens from ``start`` to ``stop`` of every sequence, some thousands at a time, fewer where they are wide.
+def tokens_of(known: Census, start: Ids, width: int, device: torch.device) -> Iterator[Tokens]:
+    """The tokens of every sequence from ``start`` on, some thousands at a time, fewer where they are wide.
 
     Args:
+        known: the sequences.
         start: each sequence's first.
-        stop: one after each sequence's last.
         width: elements of each, about.
         device: where their numbers go.
     """
-    counts = stop - start
+    counts = known.kv - start
     step = min(_CHUNK_TOKENS, max(1, _CHUNK_ELEMENTS // width))
     row = np.repeat(np.arange(len(counts)), counts)
     place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - start, counts)
     for first in range(0, len(row), step):
         part = slice(first, min(len(row), first + step))
-        yield Tokens(part, copy_to_device(row[part], device), copy_to_device(place[part], device), int(row[part][-1]))
+        yield Tokens(
+            part=part,
+            row=copy_to_device(row[part], device),
+            identity=copy_to_device(known.identity[row[part]], device),
+            place=copy_to_device(place[part], device),
+            last_row=int(row[part][-1]),
+            ordinary=known.ordinary,
+            special_from=int(np.searchsorted(row[part], known.ordinary + FIRST_SPECIAL)),
+        )
 
 
 def queries_of(seed: int, tokens: Tokens, width: int) -> torch.Tensor:
@@ -224,12 +323,12 @@ def values_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int) -> torch.
     return drawn * sign[:, None]
 
 
-def with_hostile(values: torch.Tensor, tokens: Tokens, count: int, dtype: torch.dtype) -> torch.Tensor:
-    """The tokens' values in a dtype, those of hostile sequences, which follow the ``count`` ordinary ones, replaced."""
+def with_hostile(values: torch.Tensor, tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:
+    """The tokens' values in a dtype, those of hostile sequences, which follow the ordinary ones, replaced."""
     found = values.to(dtype)
-    if tokens.last_row < count:
+    if tokens.last_row < tokens.ordinary:
         return found
-    kind = tokens.row - count
+    kind = tokens.row - tokens.ordinary
     hostile = (kind >= 0) & (kind < len(HOSTILE))
     return torch.where(
         hostile[:, None], hostile_rows(values.shape[1], dtype, values.device)[kind.clamp(0, len(HOSTILE) - 1)], found

@@ -23,12 +23,14 @@ from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.attention import Attention
 from kernels_bench.operators.inputs import sequences
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
-from kernels_bench.operators.inputs.sequences import KINDS, census, entries, kv_lengths
+from kernels_bench.operators.inputs.rows import bell_at
+from kernels_bench.operators.inputs.sequences import KINDS, census, entries, kv_lengths, special_lengths
+from kernels_bench.operators.inputs.special_sequences import masked_tokens
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.relations.batch import HOSTILE, LONG_NEIGHBOUR
+from kernels_bench.relations.batch import FIRST_SPECIAL, HOSTILE, LONG_NEIGHBOUR, SPECIAL
 from kernels_bench.report.summary.findings_text import describe
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
@@ -62,8 +64,37 @@ def broken(verification: Verification) -> set[str]:
 def test_lengths_lie_on_either_side_of_every_edge() -> None:
     lengths = kv_lengths(32768)
     assert {1, 2, 5, 15, 16, 17, 127, 128, 129, 4095, 4096, 4097, 32767, 32768} <= set(lengths)
+    for tile in (24, 48, 80, 96, 112, 176, 192):
+        assert {tile - 1, tile, tile + 1} <= set(lengths)
+        multiples = [n for n in lengths if n % tile == 0 and n & (n - 1) and n > tile]
+        assert len(multiples) >= 2
+        assert {n + 1 for n in multiples} <= set(lengths)
     assert max(kv_lengths(129)) == 129
     assert kv_lengths(1) == (1,)
+
+
+@pytest.mark.parametrize("tokens", [65, 4097, 32768])
+def test_a_small_universe_has_the_most_telling_lengths(tokens: int) -> None:
+    known = census("decode", SHAPE.model_copy(update={"tokens": tokens}), 17)
+    assert {1, 2, 5, 15, 16, 17, 24, 25, 33, 48, 64, 65, tokens - 1, tokens} <= set(known.kv[:17].tolist())
+    assert len(set(known.kv[:17].tolist())) == 17
+    smallest = census("prefill", SHAPE.model_copy(update={"tokens": tokens}), 8)
+    assert {1, 5, 15, 17, 25, 48, 64, tokens} == set(smallest.kv[:8].tolist())
+
+
+def test_lengths_that_were_asked_for_come_first() -> None:
+    operator = operators()["attention_decode"].with_lengths((37, 5, 100))
+    assert isinstance(operator, Attention)
+    known = operator.census(SHAPE, 40)
+    assert known.kv[:5].tolist() == [37, 5, 100, 15, 25]
+    assert sorted(set(known.kv[:40].tolist())) == sorted({*kv_lengths(65), 37, 100})
+    assert known.kv[40 + LONG_NEIGHBOUR] == SHAPE.tokens
+    table = operator.rows(SHAPE, 4, torch.bfloat16, 0, CPU)[1]
+    assert table.shape == (4 + FIRST_SPECIAL + len(SPECIAL), 7)
+    assert operators()["mm"].with_lengths((3,)) is operators()["mm"]
+    default = operators()["attention_decode"]
+    assert isinstance(default, Attention)
+    assert default.census(SHAPE, 3).kv[:3].tolist() == [15, 25, 5]
 
 
 @pytest.mark.parametrize("mode", ["decode", "prefill", "mixed"])
@@ -97,7 +128,7 @@ def test_the_lines_are_those_of_the_batch(name: str, spec: str) -> None:
     operator = operators()[name]
     assert isinstance(operator, Attention)
     made = make_batch(spec, COUNT)
-    batch = entries(operator.mode, made, SHAPE, COUNT)
+    batch = entries(operator.census(SHAPE, COUNT), made)
     lines = operator.lines(made, COUNT, SHAPE)
     assert operator.lines(made, COUNT, SHAPE) is lines
     listed = [
@@ -116,7 +147,7 @@ def test_the_lines_are_those_of_the_batch(name: str, spec: str) -> None:
 def test_chunks_cover_the_whole_and_tails_are_its_last_tokens(chunk: int, size: int) -> None:
     for mode in ("prefill", "mixed"):
         whole, cut, tails = (
-            entries(mode, make_batch(spec, COUNT), SHAPE, COUNT)
+            entries(census(mode, SHAPE, COUNT), make_batch(spec, COUNT))
             for spec in (f"first:{size}", f"chunks:{size}:{chunk}", f"tails:{size}")
         )
         assert cut.lines.ids.tolist() == whole.lines.ids.tolist()
@@ -126,7 +157,7 @@ def test_chunks_cover_the_whole_and_tails_are_its_last_tokens(chunk: int, size: 
 
 def test_neighbours_have_the_length_asked_for() -> None:
     for spec, start in (("decoding:7:33:1", 32), ("prefilling:7:33:1", 0)):
-        batch = entries("prefill", make_batch(spec, COUNT), SHAPE, COUNT)
+        batch = entries(census("prefill", SHAPE, COUNT), make_batch(spec, COUNT))
         strangers = ~batch.compared
         assert set(batch.row[strangers]) == {COUNT + LONG_NEIGHBOUR}
         assert set(batch.stop[strangers]) == {33}
@@ -175,6 +206,102 @@ def test_hostile_sequences_are_hostile(text: str) -> None:
         ]
         expected = torch.tensor(entry, dtype=values.dtype)
         assert torch.equal(values.abs().nan_to_num(7), expected.abs().nan_to_num(7).expand_as(values))
+
+
+def sequence(made: KernelUnderTest, row: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A sequence's queries, keys and values in order."""
+    operator = made.operator
+    assert isinstance(operator, Attention)
+    known = operator.census(made.case.shape, made.universe)
+    start, kv = int(known.start[row]), int(known.kv[row])
+    first = int(made.tables[2][row]) + start
+    pages = made.tables[1][row].long()
+    keys, values = (cache[pages].flatten(0, 1)[:kv] for cache in operator.keys_and_values(made.weights))
+    return made.tables[0][first : first + kv - start], keys, values
+
+
+LONGER_LATENT = Shape(label="test", heads=2, kv_heads=1, k=576, page=16, tokens=65)
+EVERY_OPERATOR = (*((name, SHAPE) for name in OPERATORS), ("mla_decode", LONGER_LATENT))
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize(("name", "shape"), EVERY_OPERATOR)
+def test_special_sequences_are_as_special_as_they_say(name: str, shape: Shape, text: str) -> None:
+    made = subject(name, padded_attention, shape, text, count=3)
+    of = {kind: sequence(made, 3 + FIRST_SPECIAL + number) for number, kind in enumerate(SPECIAL)}
+    dtype = made.tables[0].dtype
+    tiny, largest = torch.finfo(dtype).tiny, torch.finfo(dtype).max
+    values = {kind: found[2] for kind, found in of.items()}
+    assert ((values["subnormal"] != 0) & (values["subnormal"].abs() < tiny)).all()
+    assert ((values["negative zero"] == 0) & values["negative zero"].signbit()).all()
+    assert (values["signed zeros"] == 0).all()
+    assert values["signed zeros"].signbit().float().mean() == pytest.approx(0.5, abs=0.02)
+    for kind, value in (("infinity", torch.inf), ("negative infinity", -torch.inf)):
+        assert ((values[kind] == value).flatten(1).sum(1) == torch.tensor([values[kind].shape[1]] + [0] * 32)).all()
+    assert (values["NaN"][0].isnan().sum(-1) == 1).all()
+    assert values["NaN"][1:].isfinite().all()
+    assert (values["largest"].abs() == largest / 512).all()
+    told = {"attention_decode": 0, "mla_decode": 512}.get(name, 0)
+    for queries, keys, _ in of.values():
+        assert (queries[..., told] >= 1).all()
+        assert len(keys) == (65 if keys is of["masked"][1] else 33)
+    hidden = of["masked"][1][..., told] == -torch.inf
+    assert hidden.all(-1).tolist() == [place < 32 for place in range(65)]
+    logits = (of["masked"][0][-1, :1].double() * of["masked"][1].double()[:, 0]).sum(-1)
+    assert (logits == -torch.inf).tolist() == [place < 32 for place in range(65)]
+    assert logits[32:].isfinite().all()
+    outlier = of["outlier"][1][..., told]
+    assert (outlier > 100).all(-1).nonzero().tolist() == [[22]]
+    assert len(of["constant"][1].unique()) == 1
+
+
+def test_whole_blocks_of_a_long_sequence_are_masked() -> None:
+    for page, expected in ((16, [128, 161]), (256, [256, 384])):
+        shape = SHAPE.model_copy(update={"tokens": 4097, "page": page})
+        masked = special_lengths(shape, 4097)[SPECIAL.index("masked")]
+        assert [int(masked_tokens(torch.tensor(masked))), masked] == expected
+    assert masked_tokens(torch.tensor([1, 2, 5, 17, 33, 65])).tolist() == [0, 1, 2, 8, 16, 32]
+
+
+@pytest.mark.parametrize(("name", "shape"), EVERY_OPERATOR)
+def test_what_special_sequences_hold_is_the_same_in_every_universe(name: str, shape: Shape) -> None:
+    few, many = (subject(name, padded_attention, shape, count=count) for count in (3, 8))
+    for row in range(3):
+        assert all(same_bits(a, b) for a, b in zip(sequence(few, row), sequence(many, row), strict=True))
+    for number in range(FIRST_SPECIAL, FIRST_SPECIAL + len(SPECIAL)):
+        for left, right in zip(sequence(few, 3 + number), sequence(many, 8 + number), strict=True):
+            assert same_bits(left, right)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_ordinary_sequences_hold_what_is_drawn_for_their_numbers(name: str) -> None:
+    made = subject(name, padded_attention, text="fp32")
+    known = census(made.operator.mode, SHAPE, COUNT)  # type: ignore[attr-defined]
+    for row in range(COUNT):
+        queries, keys, values = sequence(made, row)
+        kind, kv = KINDS[row % len(KINDS)], int(known.kv[row])
+        if kind == "normal":
+            ids = torch.arange(kv) + row * TOKENS
+            for stream, found, first in (
+                ("keys", keys, 0),
+                ("values", values, 0),
+                ("queries", queries, known.start[row]),
+            ):
+                assert torch.equal(found.flatten(1), bell_at(0, stream, ids[int(first) :], found[0].numel()))
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16", "fp32"])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_samebits_keeps_special_sequences_in_every_batch(name: str, text: str) -> None:
+    made = subject(name, cpu_attention.attention, text=text, count=12)
+    together = make_batch(f"special:{len(SPECIAL)}:0", 12)
+    expected = dict(zip(made.lines(together).ids.tolist(), made.run(together)[0], strict=True))
+    for m in (1, 3, 6, 12):
+        for place in range(len(SPECIAL) if m == 1 else 2):
+            batch = make_batch(f"special:{m}:{place}", 12)
+            lines, (found,) = made.lines(batch), made.run(batch)
+            for line in lines.compared:
+                assert same_bits(found[line], expected[int(lines.ids[line])]), (m, place, line)
 
 
 # The reference.
@@ -253,6 +380,27 @@ def test_samebits_serves_every_head_layout(heads: tuple[int, int, int]) -> None:
     shape = Shape(label="test", heads=heads[0], kv_heads=heads[1], k=heads[2], page=32, tokens=33)
     found = verify("attention_mixed", cpu_attention.attention, "batch_size", "chunking", shape=shape)
     assert (found.verdict, broken(found)) == ("sampled", set())
+
+
+def test_samebits_gives_masked_keys_no_weight_at_all() -> None:
+    made = subject("attention_decode", cpu_attention.attention, text="fp32")
+    row = COUNT + FIRST_SPECIAL + SPECIAL.index("masked")
+    q, keys, values = sequence(made, row)
+    hidden = int((keys[:, 0, 0] == -torch.inf).sum())
+    pages = made.tables[1][row : row + 1]
+    made.weights[1][pages[0, : hidden // 16].long()] = torch.finfo(torch.float32).max  # times 1e-38 is something
+    batch = PagedBatch(
+        cu_seqlens_q=torch.tensor([0, 1], dtype=torch.int32),
+        seqused_k=torch.tensor([len(keys)], dtype=torch.int32),
+        block_table=pages,
+        lengths=torch.tensor([[1, len(keys)]]),
+        scale=0.25,
+    )
+    logits = q.view(2, 2, -1).double() @ keys[hidden:].permute(1, 2, 0).double() * batch.scale
+    expected = (logits.softmax(-1) @ values[hidden:].transpose(0, 1).double()).view(1, 4, -1)
+    key_cache, value_cache = made.weights
+    found = cpu_attention.attention(q, key_cache, value_cache, batch)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_samebits_exponential_is_exp() -> None:
