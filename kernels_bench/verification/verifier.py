@@ -383,7 +383,7 @@ class Verifier:
         A row that is right elsewhere and NaN beside a neighbour that is NaN depends on its batch: its counterexample
         tells of it, and the kernel is not called wrong whatever the batch.
         """
-        broken = [one for one in broken if not one.company.contagious and one.comparison.launch != "updated"]
+        broken = [one for one in broken if self._is_judged(one)]
         if not broken:
             return
         chosen = [_deviants(*one.pair(one.output)) for one in broken]
@@ -395,6 +395,15 @@ class Verifier:
             tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
             lambda position: broken[bisect_right(ends, position)].company.spec,
         )
+
+    @staticmethod
+    def _is_judged(trial: BrokenTrial) -> bool:
+        """Whether the reference is what a row's result is to be near to.
+
+        It is not beside neighbours or calls that a row may take harm from, and of other weights or tokens.
+        """
+        company, launch = trial.company, trial.comparison.launch
+        return not company.contagious and not company.serving.prefix and launch not in ("updated", "concurrent")
 
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
