@@ -7,7 +7,7 @@ from kernels_bench.relations.base import Comparison, Relation, Setting, spread
 # Small batches show few rows, so they are drawn from both ends of the universe.
 SMALL = 64
 # Rows that are looked at alone and in pairs in every run; sequences, each of a length of its own, all alone.
-ALONE, PAIRS, SEQUENCES = 48, 12, 512
+ALONE, PAIRS, SEQUENCES = 24, 6, 512
 # How far apart in the universe the two rows of a pair are: with rows of four kinds in turn, every two kinds meet.
 DISTANCES = (1, 2, 3, 4)
 # Sizes that are looked at in each universe of other rows.

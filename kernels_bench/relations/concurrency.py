@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
-TIMES = 4
+TIMES = 2
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:

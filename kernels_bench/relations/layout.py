@@ -9,9 +9,10 @@ LAUNCHES: tuple[Launch, ...] = ("view", "offset")
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Both at each telling size."""
+    """Both at each of a few sizes, and a view at every telling one."""
+    few = setting.few
     for m in setting.telling:
-        for launch in LAUNCHES:
+        for launch in LAUNCHES if m in few else LAUNCHES[:1]:
             yield Comparison(f"first:{m}", f"first:{m}", launch=launch)
 
 

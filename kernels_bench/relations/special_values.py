@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from kernels_bench.relations.base import Comparison, Relation, Setting
 from kernels_bench.relations.batch import SPECIAL
 
-# How far the special rows are moved on, so that each stands beside others and in another place.
-MOVED = (0, 3)
+
+# Special rows are moved on by fewer than so many places, so that each stands beside others at another M.
+MOVED = 7
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -17,8 +18,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
         yield Comparison(together, f"special:1:{number}")
     for m in setting.sizes:
         if m > 1:
-            for moved in MOVED:
-                yield Comparison(together, f"special:{m}:{moved}")
+            yield Comparison(together, f"special:{m}:{m % MOVED}")
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
