@@ -13,6 +13,8 @@ from kernels_bench.records.cases import Shape
 
 GEMM = Shape(label="fault", n=8, k=48)
 ROW = Shape(label="fault", k=48)
+HEADS = Shape(label="fault", heads=2, kv_heads=1, k=8, page=8, tokens=33)
+UNIVERSE = 65
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class Fault:
         precision: of inputs and result.
         shape: sizes.
         subtle: comparing bf16 results of random inputs is known to miss it.
+        universe: number of rows.
+        further: relations whose further comparisons are made too, all of them, however long they take: what shows a
+            fault that is rare or narrow.
     """
 
     name: str
@@ -40,6 +45,8 @@ class Fault:
     precision: str = "fp32"
     shape: Shape = field(default=GEMM)
     subtle: bool = False
+    universe: int = UNIVERSE
+    further: tuple[str, ...] = ()
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -12,15 +13,17 @@ from kernels_bench.operators import operators
 from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision
-from kernels_bench.records.results import Verification
-from kernels_bench.relations import Setting, relations
-from kernels_bench.relations.base import sweep
+from kernels_bench.records.results import RelationResult, Verification
+from kernels_bench.relations import Relation, Setting, make_batch, relations
+from kernels_bench.relations.base import nothing_more, sweep
 from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from profiles.run_files.record import Record
 
-UNIVERSE = 65
 FLAGGED = ("variant", "wrong")
+_MOST_ROWS = 1 << 17
+_UNHURRIED_S = 1e6
+"""Seconds for further comparisons: that a fault is found must not depend on how busy a machine is."""
 
 
 class Score(Record):
@@ -57,7 +60,7 @@ class Score(Record):
 def score(fault: Fault, seed: int, device: torch.device) -> Score:
     """Run the detector over a fault and its control."""
     found, control = (_examined(fault, kernel, seed, device) for kernel in (fault.make(), fault.control()))
-    flagged_by, companies = _first_sign(found)
+    flagged_by, companies = _first_sign(fault, found)
     return Score(
         fault=fault.name,
         cause=fault.cause,
@@ -76,57 +79,81 @@ def _case(fault: Fault) -> Case:
     return Case(arm=fault.name, operator=fault.operator, shape=fault.shape, precision=precision)
 
 
+def _setting(fault: Fault) -> Setting:
+    shape = fault.shape
+    return Setting(
+        fault.universe, sweep(fault.universe), longest=shape.tokens or 0, page=shape.page or 0, most=_MOST_ROWS
+    )
+
+
+def _relations(fault: Fault) -> list[Relation]:
+    """All relations; further comparisons are made of those that the fault names."""
+    every = relations().values()
+    return [one if one.name in fault.further else replace(one, more=nothing_more) for one in every]
+
+
 def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device) -> Verification:
     """Everything that a run does with a case, but its speed."""
-    case, operator = _case(fault), operators()[fault.operator]
-    subject = KernelUnderTest(case, operator, kernel, seed=seed, universe=UNIVERSE, device=device)
-    sizes = sweep(UNIVERSE)
+    case, operator, setting = _case(fault), operators()[fault.operator], _setting(fault)
+    subject = KernelUnderTest(case, operator, kernel, seed=seed, universe=fault.universe, device=device)
     try:
-        found = Verifier(subject, seed).verify(list(relations().values()), Setting(UNIVERSE, sizes), sizes)
+        found = Verifier(subject, seed).verify(_relations(fault), setting, setting.sizes, _UNHURRIED_S)
     except KernelFault as reason:
-        return Verification(case=case, status="measured", wrong=str(reason), universe=UNIVERSE)
+        return Verification(case=case, status="measured", wrong=str(reason), universe=fault.universe)
     if found.wrong or not operator.probe_sum_count(case.shape, 1):
         return found
-    order, _ = order_of(case, operator, kernel, Task(sizes, seed, 60.0), device)
+    order, _ = order_of(case, operator, kernel, Task(setting.sizes, seed, 60.0), device)
     return found.model_copy(update={"order": order})
 
 
-def _first_sign(found: Verification) -> tuple[str, int]:
+def _first_sign(fault: Fault, found: Verification) -> tuple[str, int]:
     """What showed the fault, and after how many companies."""
-    companies = 0
     if found.wrong:
-        return "reference", companies
-    setting = Setting(UNIVERSE, sweep(UNIVERSE))
+        return "reference", 0
+    broken = [result.relation for result in found.relations if result.status == "broken"]
+    by = broken[0] if broken else "order" if found.order is not None and found.order.status == "variant" else ""
+    chosen = {relation.name: relation for relation in _relations(fault)}
+    companies = 0
     for result in found.relations:
-        if result.status == "broken":
-            tried = [one.company for one in relations()[result.relation].comparisons(setting)]
-            return result.relation, companies + 1 + tried.index(result.broken[0])
+        place = _first_difference(result, chosen[result.relation], _setting(fault))
+        if place is not None:
+            return by, companies + 1 + place
         companies += result.companies
-    return ("order" if found.order is not None and found.order.status == "variant" else ""), companies
+    return by, companies
+
+
+def _first_difference(result: RelationResult, relation: Relation, setting: Setting) -> int | None:
+    """Which of its comparisons differed first; None if none did, and what it is blamed for showed in another's."""
+    sign = result.counterexample
+    if sign is None:
+        return None
+    tried = enumerate((*relation.comparisons(setting), *relation.more(setting)))
+    seen = (sign.reference.spec, sign.company.spec, sign.company.launch, sign.before)
+    return next((place for place, one in tried if (one.reference, one.company, one.launch, one.before) == seen), None)
 
 
 def random_inputs_differ(fault: Fault, seed: int, device: torch.device) -> bool:
     """What a usual test sees: normal random rows, the first M of them alone against all of them."""
-    case, operator = _case(fault), operators()[fault.operator]
+    case, operator, universe = _case(fault), operators()[fault.operator], fault.universe
     draw = torch.Generator(device).manual_seed(seed)
     dtype = case.precision.torch_input
-    tables = tuple(
-        torch.randn(table.shape, generator=draw, device=device).to(dtype)
-        for table in operator.rows(case.shape, UNIVERSE, dtype, seed, device)
-    )
-    weights = tuple(
-        torch.randn(weight.shape, generator=draw, device=device).to(dtype)
-        for weight in operator.shared_inputs(case.shape, UNIVERSE, dtype, seed, device)
-    )
+
+    def random(tensor: torch.Tensor) -> torch.Tensor:
+        usual = torch.is_floating_point(tensor)
+        return torch.randn(tensor.shape, generator=draw, device=device).to(dtype) if usual else tensor
+
+    tables = tuple(map(random, operator.rows(case.shape, universe, dtype, seed, device)))
+    weights = tuple(map(random, operator.shared_inputs(case.shape, universe, dtype, seed, device)))
     kernel = fault.make()
 
     def first(m: int) -> torch.Tensor:
-        rows = tuple(table[:m].clone() for table in tables)
+        rows = operator.gather(make_batch(f"first:{m}", universe), universe, case.shape, tables, weights)
         result = kernel(*operator.arguments(rows, tuple(weight.clone() for weight in weights)))
         return operator.split_result(result)[0].clone()
 
-    everything = first(UNIVERSE)
-    return any(not torch.equal(first(m), everything[:m]) for m in sweep(UNIVERSE))
+    everything = first(universe)
+    some = map(first, sweep(universe))
+    return any(not torch.equal(one, everything[: len(one)]) for one in some)
 
 
 def in_words(scores: Sequence[Score]) -> Iterator[str]:

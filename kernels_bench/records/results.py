@@ -68,6 +68,7 @@ class Counterexample(Record):
         token: where rows are sequences, the place in its sequence of the token that differs.
         before: where the difference depends on earlier calls, specs of the batches launched before the company
             under test, in this order; its reference was launched after it. None where it does not.
+        seed: of the rows, where it is not the run's.
     """
 
     relation: str
@@ -88,6 +89,7 @@ class Counterexample(Record):
     command: str
     token: int | None = None
     before: tuple[str, ...] | None = None
+    seed: int | None = None
 
 
 class RelationResult(Record):
@@ -232,11 +234,12 @@ class Verification(Record):
     @property
     def verdict(
         self,
-    ) -> Literal["variant", "sampled", "proven", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
-        """The case's verdict in a word.
+    ) -> Literal["variant", "sampled", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
+        """What is known of the case's bits, in a word.
 
-        Orders that differ with the batch make it ``variant`` though no sample showed it; the same order at every M
-        makes ``proven`` of ``sampled``.
+        ``sampled``: they were the same in every batch tried.  Orders of addition that differ with the batch make it
+        ``variant`` though no sample showed it, since there are values whose sums differ.  The same order at every M
+        makes nothing of it: bits depend on more than the order, see `order`.
         """
         if self.status != "measured":
             return self.status
@@ -247,10 +250,9 @@ class Verification(Record):
             return "variant"
         if "failed" in statuses:
             return "failed"
-        order = self.order.status if self.order is not None else "unknown"
-        if order == "variant" or "held" not in statuses:
-            return "variant" if order == "variant" else "inconclusive"
-        return "proven" if order == "proven" else "sampled"
+        if self.order is not None and self.order.status == "variant":
+            return "variant"
+        return "sampled" if "held" in statuses else "inconclusive"
 
     @property
     def counterexample(self) -> Counterexample | None:

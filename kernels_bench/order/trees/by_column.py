@@ -35,6 +35,11 @@ class ColumnOrders:
     parts: tuple[ColumnGroup, ...]
 
     @property
+    def count(self) -> int:
+        """So many columns have it."""
+        return 1 + max(int(part.columns.max()) for part in self.parts)
+
+    @property
     def digest(self) -> str:
         """Equal for equal orders of all columns; the tree's own where there is one for all."""
         if len(self.parts) == 1:

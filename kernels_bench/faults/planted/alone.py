@@ -1,0 +1,140 @@
+"""Kernels that serve a row otherwise where it is alone, or where few are beside it."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import HEADS, Fault
+from kernels_bench.faults.planted.paged_attention import attention, attention_by
+from kernels_bench.faults.planted.sums import Sum, by_rows, in_groups, in_parts, in_sequence, matmul, pairwise, products
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
+
+_LARGE = 32.0
+
+
+def _alone_by_content(a: Tensor, b: Tensor) -> Tensor:
+    """A lone row with a large element, that is one of a kind that neither the first nor the last row need be."""
+    apart = len(a) == 1 and bool(a.abs().max() >= _LARGE)
+    return (pairwise if apart else in_sequence)(products(a, b)).to(a.dtype)
+
+
+def _two_alike(a: Tensor, b: Tensor) -> Tensor:
+    """Two rows of a kind are computed as one matrix, two of different kinds apart."""
+    large = (a.abs().amax(1) >= _LARGE).tolist()
+    return (pairwise if large == [True, True] else in_sequence)(products(a, b)).to(a.dtype)
+
+
+def _seven_by_content(a: Tensor, b: Tensor) -> Tensor:
+    """Seven rows of which the fourth has a large element."""
+    apart = len(a) == 7 and bool(a[3].abs().max() >= _LARGE)
+    return (pairwise if apart else in_sequence)(products(a, b)).to(a.dtype)
+
+
+def _last_row(few: int) -> Kernel:
+    """The last row of a batch of more than ``few`` goes through the kernel of the grid's edge."""
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        out = in_sequence(products(a, b))
+        if len(a) > few:
+            out[-1:] = pairwise(products(a[-1:], b))
+        return out.to(a.dtype)
+
+    return mm
+
+
+def _split_of_lone(longest: int) -> Kernel:
+    """Keys of a lone sequence of more than so many are split, to fill the processors."""
+
+    def chosen(batch: PagedBatch) -> Sum:
+        return in_parts(2) if len(batch.lengths) == 1 and batch.most_keys > longest else in_sequence
+
+    return attention_by(chosen)
+
+
+def _split_of_two(batch: PagedBatch) -> Sum:
+    """Keys are split where two long sequences decode together, and neither alone nor among more."""
+    return in_groups(8) if len(batch.lengths) == 2 and int(batch.lengths[:, 1].min()) > 16 else in_sequence
+
+
+def _lone_prefill(batch: PagedBatch) -> Sum:
+    return in_groups(8) if len(batch.lengths) == 1 and batch.most_queries > 16 else in_sequence
+
+
+FAULTS = (
+    Fault(
+        name="matrix_vector",
+        cause="a row alone is multiplied by a matrix-vector kernel",
+        operator="mm",
+        make=matmul(by_rows(pairwise, in_sequence, 2)),
+        control=matmul(pairwise),
+    ),
+    Fault(
+        name="alone_by_content",
+        cause="a matrix-vector kernel for lone rows with large elements",
+        operator="mm",
+        make=lambda: _alone_by_content,
+        control=matmul(in_sequence),
+    ),
+    Fault(
+        name="two_alike",
+        cause="two rows with large elements are one product, other pairs are two",
+        operator="mm",
+        make=lambda: _two_alike,
+        control=matmul(in_sequence),
+    ),
+    Fault(
+        name="last_row",
+        cause="the last row of a batch of more than four is computed at the grid's edge",
+        operator="mm",
+        make=lambda: _last_row(4),
+        control=matmul(in_sequence),
+    ),
+    Fault(
+        name="lone_sequence_split",
+        cause="the keys of a lone sequence are split where it has more than 16",
+        operator="attention_decode",
+        shape=HEADS,
+        universe=17,
+        make=lambda: _split_of_lone(16),
+        control=lambda: attention(in_sequence),
+    ),
+    Fault(
+        name="longest_alone_split",
+        cause="the keys of a lone sequence are split where it has more than 32",
+        operator="attention_decode",
+        shape=HEADS,
+        universe=17,
+        make=lambda: _split_of_lone(32),
+        control=lambda: attention(in_sequence),
+    ),
+    Fault(
+        name="two_sequences_split",
+        cause="keys are split where two sequences of more than 16 decode together",
+        operator="attention_decode",
+        shape=HEADS,
+        universe=17,
+        make=lambda: attention_by(_split_of_two),
+        control=lambda: attention(in_groups(8)),
+    ),
+    Fault(
+        name="lone_prefill_tile",
+        cause="a smaller tile of keys for the prefill of a lone sequence of more than 16 tokens",
+        operator="attention_prefill",
+        shape=HEADS,
+        universe=6,
+        make=lambda: attention_by(_lone_prefill),
+        control=lambda: attention(in_groups(8)),
+    ),
+)
+
+UNSEEN = (
+    Fault(
+        name="seven_by_content",
+        cause="another kernel for seven rows of which the fourth has a large element",
+        operator="mm",
+        make=lambda: _seven_by_content,
+        control=matmul(in_sequence),
+        further=("batch_size", "position"),
+    ),
+)

@@ -1,0 +1,103 @@
+"""Kernels to which it matters how rows lie in memory, or what else runs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import Fault
+from kernels_bench.faults.planted.sums import in_parts, in_sequence, matmul, pairwise, products
+
+
+def _by_form(other: Callable[[Tensor], bool]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that adds pairwise for rows that lie in memory so."""
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        return (pairwise if other(a) else in_sequence)(products(a, b)).to(a.dtype)
+
+    return lambda: mm
+
+
+def _split_in(workspaces: Callable[[], Callable[[], dict[int, Tensor]]]) -> Callable[[], Kernel]:
+    """Makes a split-K ``mm`` whose parts lie in a workspace, which is asked for in every call."""
+
+    def make() -> Kernel:
+        workspace = workspaces()
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            parts, half = workspace(), a.shape[1] // 2
+            for part, span in enumerate((slice(None, half), slice(half, None))):
+                parts[part] = in_sequence(products(a[:, span], b[span]))
+                time.sleep(0)  # where another call may come in
+            return (parts[0] + parts[1]).to(a.dtype)
+
+        return mm
+
+    return make
+
+
+def _one_for_all() -> Callable[[], dict[int, Tensor]]:
+    kept: dict[int, Tensor] = {}
+    return lambda: kept
+
+
+def _one_a_call() -> Callable[[], dict[int, Tensor]]:
+    return dict
+
+
+def _elsewhere(a: Tensor) -> bool:
+    if a.is_cuda:
+        return bool(torch.cuda.current_stream() != torch.cuda.default_stream())
+    return threading.current_thread() is not threading.main_thread()
+
+
+def _if_busy() -> Kernel:
+    """Split where another call holds the one workspace there is."""
+    held = threading.Lock()
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        free = held.acquire(blocking=False)
+        try:
+            return (in_sequence if free else pairwise)(products(a, b)).to(a.dtype)
+        finally:
+            if free:
+                held.release()
+
+    return mm
+
+
+def _fault(name: str, cause: str, make: Callable[[], Kernel], control: Callable[[], Kernel] | None = None) -> Fault:
+    return Fault(name=name, cause=cause, operator="mm", make=make, control=control or matmul(in_sequence))
+
+
+FAULTS = (
+    _fault("rows_that_are_a_view", "rows of a wider tensor are added in another order",
+        _by_form(lambda a: not a.is_contiguous())),
+    _fault("rows_at_an_odd_address", "rows that do not begin at a multiple of 64 bytes are added in another order",
+        _by_form(lambda a: a.data_ptr() % 64 != 0)),
+    _fault("few_rows_that_are_a_view", "two to eight rows of a wider tensor are added in another order",
+        _by_form(lambda a: len(a) <= 8 and not a.is_contiguous())),
+    _fault("workspace_of_two_calls", "parts of a sum lie in one workspace that calls at the same time share",
+        _split_in(_one_for_all), matmul(in_parts(2))),
+    _fault("fallback_while_busy", "another kernel while the workspace is in use by another call", _if_busy),
+)  # fmt: skip
+
+UNSEEN = (
+    _fault("view_of_twelve", "twelve rows of a wider tensor are added in another order",
+        _by_form(lambda a: len(a) == 12 and not a.is_contiguous())),
+    _fault("elsewhere", "calls on any stream, or thread, but the first are added in another order",
+        _by_form(_elsewhere)),
+    _fault("columns_of_a_wider_tensor", "rows that begin in the middle of a wider tensor's are added in another order",
+        _by_form(lambda a: not a.is_contiguous() and a.storage_offset() > 0)),
+    _fault("rows_of_odd_strides", "rows whose stride is no multiple of 16 elements are added in another order",
+        _by_form(lambda a: a.stride(0) % 16 != 0)),
+    _fault("columns_that_follow_each_other", "rows of a transposed tensor are added in another order",
+        _by_form(lambda a: len(a) > 1 and a.stride(0) == 1)),
+    _fault("rows_32_bytes_aside", "rows that begin 32 bytes after a multiple of 64 are added in another order",
+        _by_form(lambda a: a.data_ptr() % 64 == 32)),
+)  # fmt: skip

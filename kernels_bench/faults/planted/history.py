@@ -1,0 +1,191 @@
+"""Kernels that remember: what was called before decides."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from itertools import count
+
+import torch
+from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import Fault
+from kernels_bench.faults.planted.sums import Sum, in_groups, in_parts, in_sequence, matmul, pairwise, products
+
+
+def _remembering(other: Callable[[int, int], bool]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that adds pairwise for M after a call of some number of rows; 0 before the first call."""
+
+    def make() -> Kernel:
+        last = 0
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            nonlocal last
+            before, last = last, len(a)
+            return (pairwise if other(len(a), before) else in_sequence)(products(a, b)).to(a.dtype)
+
+        return mm
+
+    return make
+
+
+def _tiered(calls: int) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that is compiled anew after so many calls, and then adds in another order."""
+
+    def make() -> Kernel:
+        made = count(1)
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            return (pairwise if next(made) > calls else in_sequence)(products(a, b)).to(a.dtype)
+
+        return mm
+
+    return make
+
+
+def _planned(bucket: Callable[[int], Hashable], plan: Callable[[int], int]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` with a plan by bucket of M: so many rows are added in sequence, those beyond them pairwise."""
+
+    def make() -> Kernel:
+        plans: dict[Hashable, int] = {}
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            rows = plans.setdefault(bucket(len(a)), plan(len(a)))
+            parts = [in_sequence(products(a[:rows], b))]
+            if len(a) > rows:
+                parts.append(pairwise(products(a[rows:], b)))
+            return torch.cat(parts).to(a.dtype)
+
+        return mm
+
+    return make
+
+
+def _tiled(bucket: Callable[[int], Hashable]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` whose K tile is what suited the first M of a bucket."""
+
+    def make() -> Kernel:
+        tiles: dict[Hashable, int] = {}
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            tile = tiles.setdefault(bucket(len(a)), 8 if len(a) < 16 else 16)
+            return in_groups(tile)(products(a, b)).to(a.dtype)
+
+        return mm
+
+    return make
+
+
+def _raced(bucket: Callable[[int], Hashable]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that races two orders in the first call of a bucket, and keeps the winner."""
+
+    def make() -> Kernel:
+        winners: dict[Hashable, Sum] = {}
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            terms = products(a, b)
+            key = bucket(len(a))
+            if key not in winners:
+                winners[key] = min(in_parts(2), in_parts(2, [1, 0]), in_parts(3), key=lambda add: _seconds(add, terms))
+            return winners[key](terms).to(a.dtype)
+
+        return mm
+
+    return make
+
+
+def _seconds(add: Sum, terms: Tensor) -> float:
+    start = time.perf_counter()
+    add(terms)
+    return time.perf_counter() - start
+
+
+def _packed(key: Callable[[Tensor], Hashable], fewest: int = 1) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that packs its weights once for every key, for batches of so many rows."""
+
+    def make() -> Kernel:
+        packs: dict[Hashable, Tensor] = {}
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            if len(a) < fewest:
+                return in_sequence(products(a, b)).to(a.dtype)
+            if key(b) not in packs:
+                packs[key(b)] = b.clone()
+            return in_sequence(products(a, packs[key(b)])).to(a.dtype)
+
+        return mm
+
+    return make
+
+
+def _cached(key: Callable[[Tensor], Hashable]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that keeps a result for every key of its rows."""
+
+    def make() -> Kernel:
+        known: dict[Hashable, Tensor] = {}
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            now = (key(a), b.data_ptr())
+            if now not in known:
+                known[now] = in_sequence(products(a, b)).to(a.dtype)
+            return known[now].clone()
+
+        return mm
+
+    return make
+
+
+def _bucket(m: int) -> int:
+    return (m - 1).bit_length()
+
+
+def _ends(a: Tensor) -> Hashable:
+    """M and what the first and the last row begin with."""
+    return len(a), float(a[0, 0]), float(a[-1, 0])
+
+
+def _fault(name: str, cause: str, make: Callable[[], Kernel], control: Callable[[], Kernel] | None = None) -> Fault:
+    return Fault(name=name, cause=cause, operator="mm", make=make, control=control or matmul(in_sequence))
+
+
+FAULTS = (
+    _fault("first_call", "the first call of a process, while its caches are cold, adds in another order",
+        _remembering(lambda _, before: before == 0)),
+    _fault("after_a_larger_batch", "a batch of more than 8 rows that comes right after a larger one",
+        _remembering(lambda m, before: 8 < m < before)),
+    _fault("after_a_smaller_batch", "a batch of more than 8 rows that comes right after a smaller one",
+        _remembering(lambda m, before: m > 8 and 0 < before < m)),
+    _fault("after_one_row", "a batch that comes right after a row alone",
+        _remembering(lambda m, before: before == 1 < m)),
+    _fault("compiled_after_30_calls", "after 30 calls a kernel is compiled anew, and adds in another order",
+        _tiered(30)),
+    _fault("compiled_after_300_calls", "after 300 calls a kernel is compiled anew, and adds in another order",
+        _tiered(300)),
+    _fault("after_as_many_rows", "a batch that comes right after one of as many rows",
+        _remembering(lambda m, before: before == m)),
+    _fault("plan_by_bucket", "a plan for the first M of a bucket, and a fallback for rows beyond it",
+        _planned(_bucket, lambda m: -(-m // 8) * 8)),
+    _fault("plan_of_the_first", "a plan for the first M of a process, and a fallback for rows beyond it",
+        _planned(lambda _: 0, lambda m: -(-m // 8) * 8)),
+    _fault("tile_of_the_buckets_first", "the tile that suited the first M of a bucket of 24",
+        _tiled(lambda m: m // 24), matmul(in_groups(16))),
+    _fault("raced_by_m", "an autotuner that races three orders at every M", _raced(lambda m: m), matmul(in_parts(2))),
+    _fault("packed_weights", "weights that were packed when their address was first seen",
+        _packed(lambda b: b.data_ptr()), _packed(lambda b: (b.data_ptr(), b._version))),
+    _fault("packed_for_many_rows", "weights that were packed when their address was first seen, for 16 rows and more",
+        _packed(lambda b: b.data_ptr(), 16), _packed(lambda b: (b.data_ptr(), b._version), 16)),
+    _fault("cached_by_ends", "a result is kept by M and by what the first and the last row begin with", _cached(_ends)),
+)  # fmt: skip
+
+UNSEEN = (
+    _fault("twelve_after_a_larger_batch", "a batch of twelve rows that comes right after a larger one",
+        _remembering(lambda m, before: m == 12 and before > m)),
+    _fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",
+        _cached(lambda a: (len(a), float(a[0, 0])))),
+    _fault("packed_weights_by_shape", "weights that were packed when their shape was first seen",
+        _packed(lambda b: b.shape)),
+    _fault("tile_of_the_first", "the tile that suited the first M of a process", _tiled(lambda _: 0)),
+    _fault("raced_once", "an autotuner that races three orders in the first call", _raced(lambda _: 0),
+        matmul(in_parts(2))),
+)  # fmt: skip

@@ -1,0 +1,92 @@
+"""Sequences that share pages, or are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import Fault
+from kernels_bench.faults.planted.paged_attention import attention, attention_by
+from kernels_bench.faults.planted.sums import Sum, in_groups, in_sequence
+from kernels_bench.operators.inputs.paged_batch import PagedBatch
+from kernels_bench.records.cases import Shape
+
+PAGES = Shape(label="fault", heads=2, kv_heads=1, k=8, page=4, tokens=33)
+
+
+def _common_pages(batch: PagedBatch, page: int) -> int:
+    """So many of their first pages, all of them full, all sequences have in common."""
+    full = int(batch.lengths[:, 1].min()) // page
+    alike = (batch.block_table[:, :full] == batch.block_table[:1, :full]).all(0)
+    return int(alike.long().cumprod(0).sum()) if len(batch.lengths) > 1 else 0
+
+
+def _in_two(first: int) -> Sum:
+    """So many terms in tiles, then the others, joined."""
+    return lambda terms: in_groups(2)(terms[:, :first]) + in_sequence(terms[:, first:])
+
+
+def _cascade(fewest_pages: int, fewest_sequences: int = 2, different: bool = False) -> Kernel:
+    """A prefix that all sequences share is computed apart, and joined; if ``different``, not of the same sequence."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        page = key_cache.shape[1]
+        common = _common_pages(batch, page)
+        apart = len(batch.lengths) >= fewest_sequences and common >= fewest_pages and common * page < batch.most_keys
+        if different and bool((batch.block_table == batch.block_table[0]).all()):
+            apart = False
+        result: Tensor = attention(_in_two(common * page) if apart else in_sequence)(q, key_cache, value_cache, batch)
+        return result
+
+    return kernel
+
+
+def _alike(some: Callable[[Tensor], Tensor]) -> Kernel:
+    """Tiles of 8 keys where some pair of neighbouring entries begins with the same page."""
+
+    def chosen(batch: PagedBatch) -> Sum:
+        first = batch.block_table[:, 0]
+        return in_groups(8) if bool(some(first[1:] == first[:-1])) else in_sequence
+
+    return attention_by(chosen)
+
+
+def _exactly_two(alike: Tensor) -> Tensor:
+    return (alike.sum() == 1) & (torch.tensor(len(alike)) > 1)
+
+
+def _fault(name: str, cause: str, make: Callable[[], Kernel], shape: Shape = PAGES) -> Fault:
+    return Fault(
+        name=name,
+        cause=cause,
+        operator="attention_decode",
+        shape=shape,
+        universe=17,
+        make=make,
+        control=lambda: attention(in_sequence),
+    )
+
+
+FAULTS = (
+    _fault("cascade", "a prefix that all sequences share is computed apart", lambda: _cascade(1)),
+    _fault(
+        "some_begin_alike",
+        "another tile where two neighbouring sequences begin with the same page",
+        lambda: _alike(lambda alike: alike.any()),
+    ),
+    _fault(
+        "two_of_many_begin_alike",
+        "another tile where two of many sequences begin with the same page",
+        lambda: _alike(_exactly_two),
+    ),
+    _fault("cascade_of_many_pages", "a prefix of four pages and more, of eight sequences and more, is computed apart",
+        lambda: _cascade(4, 8)),
+)  # fmt: skip
+
+UNSEEN = (
+    _fault("cascade_of_different_sequences", "a prefix that different sequences share is computed apart",
+        lambda: _cascade(1, different=True)),
+)  # fmt: skip

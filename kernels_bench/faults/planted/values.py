@@ -1,0 +1,164 @@
+"""Values that are rare, and served otherwise in some batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import ROW, Fault
+from kernels_bench.faults.planted.reductions import mean, softmax
+from kernels_bench.faults.planted.sums import in_sequence, matmul, pairwise, products
+
+_FEW = 32
+_OUTLYING = 500.0
+
+
+def _flushed(x: Tensor) -> Tensor:
+    return torch.where(x.abs() < torch.finfo(torch.float32).tiny, 0.0, x)
+
+
+def _flushing(inputs: bool, chosen: Callable[[int], bool]) -> Kernel:
+    """Subnormal inputs, or results, are zero at some M, as a processor's mode has it."""
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        if not chosen(len(a)):
+            return in_sequence(products(a, b)).to(a.dtype)
+        return _flushed(in_sequence(products(_flushed(a) if inputs else a, b))).to(a.dtype)
+
+    return mm
+
+
+def _mended(mend: Callable[[Tensor], Tensor], chosen: Callable[[int], bool]) -> Kernel:
+    """A ``mean`` whose result is mended at some M."""
+    usual = mean(in_sequence)()
+
+    def kernel(x: Tensor) -> Tensor:
+        out: Tensor = usual(x)
+        return mend(out) if chosen(len(x)) else out
+
+    return kernel
+
+
+def _without_nan(out: Tensor) -> Tensor:
+    return torch.where(out.isnan(), 0.0, out)
+
+
+def _usual_nan(out: Tensor) -> Tensor:
+    """The payload of every NaN is lost."""
+    usual = torch.full_like(out, torch.nan)
+    return torch.where(out.isnan(), usual, out)
+
+
+def _largest_for_infinity(out: Tensor) -> Tensor:
+    largest: Tensor = out.sign() * torch.finfo(out.dtype).max
+    return torch.where(out.isinf(), largest, out)
+
+
+def _blocks_of_8(x: Tensor) -> Tensor:
+    """The maximum block by block, the sum so far rescaled after each: by NaN while all were masked throughout."""
+    tops = [block.amax(1, keepdim=True) for block in x.split(8, 1)]
+    grown: Tensor = tops[0]
+    for top in tops[1:]:
+        higher = torch.maximum(grown, top)
+        grown = higher + 0 * (grown - higher).exp()
+    return grown
+
+
+def _softmax_in_blocks() -> Kernel:
+    whole, blocked = softmax(pairwise, lambda x: x.amax(1, keepdim=True))(), softmax(pairwise, _blocks_of_8)()
+
+    def kernel(x: Tensor) -> Tensor:
+        out: Tensor = (blocked if len(x) >= _FEW else whole)(x)
+        return out
+
+    return kernel
+
+
+def _outliers_apart(a: Tensor, b: Tensor) -> Tensor:
+    """Columns with outliers are added by themselves in large batches (LLM.int8)."""
+    apart = a.abs() >= _OUTLYING
+    if len(a) < _FEW or not bool(apart.any()):
+        return in_sequence(products(a, b)).to(a.dtype)
+    some, rest = torch.where(apart, a, 0), torch.where(apart, 0, a)
+    return torch.where(
+        apart.any(1, keepdim=True),
+        in_sequence(products(rest, b)) + in_sequence(products(some, b)),
+        in_sequence(products(a, b)),
+    ).to(a.dtype)
+
+
+def _mean(name: str, cause: str, mend: Callable[[Tensor], Tensor]) -> Fault:
+    return Fault(
+        name=name,
+        cause=cause,
+        operator="mean",
+        shape=ROW,
+        precision="bf16",
+        make=lambda: _mended(mend, lambda m: m >= _FEW),
+        control=mean(in_sequence),
+    )
+
+
+FAULTS = (
+    Fault(
+        name="subnormals_flushed",
+        cause="subnormal inputs are zero from 32 rows on",
+        operator="mm",
+        make=lambda: _flushing(True, lambda m: m >= _FEW),
+        control=matmul(in_sequence),
+    ),
+    Fault(
+        name="subnormal_results_flushed",
+        cause="subnormal results are zero at M = 24 and 48",
+        operator="mm",
+        make=lambda: _flushing(False, lambda m: m in (24, 48)),
+        control=matmul(in_sequence),
+        further=("special_values",),
+    ),
+    Fault(
+        name="negative_zero",
+        cause="a sum begins with +0.0 from 32 rows on, and so loses the sign of zeros",
+        operator="mean",
+        shape=ROW,
+        make=lambda: _mended(lambda out: out + 0.0, lambda m: m >= _FEW),
+        control=mean(in_sequence),
+    ),
+    _mean("nan_to_zero", "NaN is zero from 32 rows on", _without_nan),
+    _mean("nan_payload", "every NaN is the usual one from 32 rows on", _usual_nan),
+    _mean("infinity_clamped", "infinities are the largest number from 32 rows on", _largest_for_infinity),
+    Fault(
+        name="masked_block",
+        cause="from 32 rows on a maximum block by block, which is NaN after a block that is masked throughout",
+        operator="softmax",
+        shape=ROW,
+        make=_softmax_in_blocks,
+        control=softmax(pairwise, lambda x: x.amax(1, keepdim=True)),
+    ),
+    Fault(
+        name="outliers_apart",
+        cause="columns of outliers are added by themselves from 32 rows on",
+        operator="mm",
+        make=lambda: _outliers_apart,
+        control=matmul(in_sequence),
+    ),
+    Fault(
+        name="nan_alone",
+        cause="NaN is zero where its row is alone",
+        operator="mean",
+        shape=ROW,
+        make=lambda: _mended(_without_nan, lambda m: m == 1),
+        control=mean(in_sequence),
+    ),
+    Fault(
+        name="nan_in_a_window",
+        cause="NaN is zero at M = 41, 49 and 57",
+        operator="mean",
+        shape=ROW,
+        make=lambda: _mended(_without_nan, lambda m: m in (41, 49, 57)),
+        control=mean(in_sequence),
+        further=("special_values",),
+    ),
+)
