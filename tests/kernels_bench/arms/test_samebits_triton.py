@@ -19,8 +19,9 @@ from kernels_bench.device.triton_interpreter import ROWS_ALIKE
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
-from kernels_bench.relations import Setting, relations
+from kernels_bench.relations import Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
+from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from support.samebits_contracts import GemmContract, RowsContract
@@ -82,16 +83,19 @@ class TestTritonAttention:
         monkeypatch.setattr(triton_attention, "SPLIT", 64)
 
     def verify(self, name: str, heads: tuple[int, int, int], tokens: int, text: str, *chosen: str) -> Verification:
-        query_heads, kv_heads, size = heads
-        shape = Shape(label="test", heads=query_heads, kv_heads=kv_heads, k=size, page=16, tokens=tokens)
-        case = Case(arm="samebits", operator=name, shape=shape, precision=Precision.parse(text))
         count = 5 if INTERPRETED else 40  # the interpreter takes a second for what a GPU does in microseconds
-        subject = KernelUnderTest(
-            case, operators()[name], triton_attention.attention, seed=0, universe=count, device=self.device
-        )
+        subject = self.subject(name, heads, tokens, text, count)
         sizes = (1, count) if INTERPRETED else sweep(count)
         setting = Setting(count, sizes, longest=2 if INTERPRETED else tokens)
         return Verifier(subject, 0).verify([relations()[name] for name in chosen], setting, [1])
+
+    def subject(self, name: str, heads: tuple[int, int, int], tokens: int, text: str, count: int) -> KernelUnderTest:
+        """A universe that begins with sequences long enough for several splits."""
+        query_heads, kv_heads, size = heads
+        shape = Shape(label="test", heads=query_heads, kv_heads=kv_heads, k=size, page=16, tokens=tokens)
+        case = Case(arm="samebits", operator=name, shape=shape, precision=Precision.parse(text))
+        operator = operators()[name].with_lengths((tokens, tokens // 2 + 1))
+        return KernelUnderTest(case, operator, triton_attention.attention, seed=0, universe=count, device=self.device)
 
     @pytest.mark.parametrize(("heads", "text"), [((4, 2, 16), "bf16"), ((3, 1, 24), "fp16"), ((2, 2, 64), "bf16")])
     def test_decode_keeps_its_bits_over_joined_splits(self, heads: tuple[int, int, int], text: str) -> None:
@@ -104,6 +108,27 @@ class TestTritonAttention:
         found = self.verify(name, (4, 2, 16), 17 if INTERPRETED else 129, text, "chunking", "prefill_decode")
         assert found.wrong == ""
         assert found.verdict == "sampled"
+
+    @pytest.mark.parametrize(("name", "text"), [("attention_decode", "bf16"), ("attention_mixed", "fp16")])
+    def test_what_unused_slots_hold_and_whose_pages_are_read_does_not_show(self, name: str, text: str) -> None:
+        made = self.subject(name, (4, 2, 16), 129, text, 3)
+        for reference, others in (
+            ("first:3", ("unused:3:1", "unused:3:2", "unused:3:3")),
+            ("apart:3:2", ("shared:3:2",)),
+        ):
+            (expected,) = made.run(make_batch(reference, 3))
+            assert expected.isfinite().all()
+            for spec in others:
+                assert same_bits(made.run(make_batch(spec, 3))[0], expected), spec
+
+    def test_special_sequences_have_the_same_bits_alone_and_among_others(self) -> None:
+        made = self.subject("attention_decode", (4, 2, 16), 161, "bf16", 12)
+        together = make_batch("special:10:0", 12)
+        expected = dict(zip(made.lines(together).ids.tolist(), made.run(together)[0], strict=True))
+        for spec in (*(f"special:1:{number}" for number in range(10)), "special:7:2", "special:12:8"):
+            batch = make_batch(spec, 12)
+            lines, (found,) = made.lines(batch), made.run(batch)
+            assert all(same_bits(found[place], expected[int(lines.ids[place])]) for place in lines.compared), spec
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is its process")
