@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from kernels_bench.relations.base import Comparison, Relation, Setting
 from kernels_bench.relations.batch import SPECIAL
 
-
 # Special rows are moved on by fewer than so many places, so that each stands beside others at another M.
 MOVED = 7
 

@@ -447,6 +447,8 @@ class Verifier:
             cut = next(further, None) is not None
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
             status, reason = self._setback(error)
+        if status == "held" and not tally.companies:
+            status, reason = "unsupported", "there is no batch to try"
         broken = tally.first is not None and not tally.blamed
         return RelationResult(
             relation=relation.name,

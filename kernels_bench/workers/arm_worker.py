@@ -318,7 +318,10 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
     """What relations choose from in one case, on the subject's device."""
     case, operator = request.case, subject.operator
     on_gpu = subject.device.type == "cuda"
-    row_bytes = LARGE_COPIES * operator.bytes_moved(case.shape, case.precision, 1)
+    universe = request.universe
+    # Without what all rows share, which is read once.
+    all_bytes, shared = (operator.bytes_moved(case.shape, case.precision, m) for m in (universe, 1))
+    row_bytes = LARGE_COPIES * (all_bytes if universe == 1 else (all_bytes - shared) / (universe - 1))
     free = torch.cuda.mem_get_info()[0] * _FREE if on_gpu else 0.0
     huge = request.beyond and 0 < LARGE_COPIES * operator.huge_bytes(case.shape, case.precision) < free
     far = request.beyond and 0 < operator.far_bytes(case.shape, case.precision, request.universe) < free
@@ -329,7 +332,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         asked=request.asked,
         page=case.shape.page or 0,
         every=EVERY if on_gpu else 0,
-        most=_SMALL_LARGE_BYTES[subject.device.type] // max(1, row_bytes),
+        most=int(_SMALL_LARGE_BYTES[subject.device.type] / max(1.0, row_bytes)),
         huge=operator.huge_rows(case.shape) if huge else 0,
         far=far,
     )
