@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from e2e.checkpoints.resolve import cache_directory, checkpoint
 from e2e.records import RunState, read_state
 from e2e.report.speeds import overhead, speeds, verdicts
 from e2e.run.processes import Task, describe_device, processes, run_arm
-from e2e.run.run_arms import warn
 from e2e.workload.arms import check_engine
 from e2e.workload.options import ArmName, Options, check, check_backend, known_backends
 from e2e.workload.trials import trials_of
 from kernels_bench.workers.process import WorkerError
+from profiles.command_line import warn
 
 
 def run_benchmark_with_batch_invariant(  # noqa: PLR0913, PLR0917 - upstream's signature
@@ -71,7 +72,7 @@ def _run(arm: ArmName, options: Options) -> RunState:
     check_backend(options.backend, known_backends())
     device = describe_device()
     check_engine(device)
-    path = checkpoint(options.model, cache_directory(), warn)
+    path = checkpoint(options.model, cache_directory(), partial(warn, "e2e"))
     task = Task(arm, path, options, device, trials_of(options))
     with tempfile.TemporaryDirectory() as scratch, processes([task], Path(scratch), lambda _: None) as waiting:
         return read_state(run_arm(task, waiting, timeout_s=3600.0))

@@ -7,19 +7,18 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
 import typer
 
-from e2e.checkpoints.resolve import DEFAULT, EMBEDDED, ModelError, cache_directory, checkpoint, default_model
+from e2e.checkpoints.resolve import DEFAULT, EMBEDDED, cache_directory, checkpoint, default_model
 from e2e.records import FORMAT, Manifest, RunDirectory, read_state
 from e2e.report.speeds import exit_status, verdicts
 from e2e.report.text import header, report
 from e2e.run.processes import describe_device
-from e2e.run.run_arms import run_all, warn
+from e2e.run.run_arms import run_all
 from e2e.workload.arms import check_engine, check_room, default_arms
 from e2e.workload.options import (
     PREFIX,
@@ -33,24 +32,20 @@ from e2e.workload.options import (
     read_options,
 )
 from e2e.workload.trials import arms_with, trial_name, trial_named, trials_of
-from kernels_bench.console.errors import UsageError, timeout_of
+from kernels_bench.console.errors import timeout_of
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
 from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.process import WorkerError
+from profiles.command_line import CommandLine, Version
+from profiles.errors import ExitStatus
 from profiles.instruments.environment import differences, read_environment_with
-from profiles.invocation import called, note_call
-from profiles.run_files.run_directory import ResultsError, default_directory, timestamp
+from profiles.invocation import called
+from profiles.run_files.run_directory import default_directory, timestamp
 
-USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
-
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)
+# Engines leave files in the temporary directory, which go when the process ends in order.
+app = CommandLine("e2e", also=(WorkerError,), end_in_order=(signal.SIGTERM, signal.SIGHUP))
 
 
 def _option(field: str, text: str, usual: str = "") -> Any:
@@ -126,7 +121,8 @@ def run(
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.", metavar="DIR")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a trial has failed.")] = 1800.0,
-) -> None:
+    version: Version = False,
+) -> int:
     """Measure what batch invariance costs in vLLM, and whether a needle's bits depend on its batch.
 
     The upstream script's variables, such as VLLM_BENCH_BATCH_SIZE, count where their flag is not given.
@@ -135,20 +131,17 @@ def run(
     3 something could not be measured or decided.
     """
     if context.invoked_subcommand is not None:
-        return
+        return ExitStatus.GOOD
     flags = {name: value for name, value in locals().items() if name in Options.model_fields}
     flags = {name: value for name, value in flags.items() if value is not False}
     if stop_at_eos:
         flags["ignore_eos"] = False
-    with _reporting():
-        timeout_s = timeout_of(timeout)
-        if resume is not None:
-            _refuse_others(context, resume)
-            status = _go_on(resume, timeout_s)
-        else:
-            options = _options(flags)
-            status = _begin(options, _arms(arms, options), _trials(trial, options), out, timeout_s)
-    raise typer.Exit(status)
+    timeout_s = timeout_of(timeout)
+    if resume is not None:
+        _refuse_others(context, resume)
+        return _go_on(resume, timeout_s)
+    options = _options(flags)
+    return _begin(options, _arms(arms, options), _trials(trial, options), out, timeout_s)
 
 
 def _refuse_others(context: typer.Context, resume: Path) -> None:
@@ -202,7 +195,7 @@ def _with_trials(arms: tuple[ArmName, ...], trials: tuple[int, ...]) -> tuple[Ar
             told = f"--trial {trial_name(trials[0])}: {arm} answers one request at a time and has none"
             if not found:
                 raise OptionsError(told)
-            warn(told)
+            app.warn(told)
     return found
 
 
@@ -217,7 +210,7 @@ def _begin(
         check_engine(device)
         options, note = _settled(options, device)
         check_room(options, arms, device)
-        path = checkpoint(options.model, cache_directory(), warn)
+        path = checkpoint(options.model, cache_directory(), app.warn)
     manifest = Manifest(
         created=timestamp(),
         command=shlex.join([*called("e2e"), *sys.argv[1:]]),
@@ -226,7 +219,7 @@ def _begin(
         arms=arms,
         trials=trials,
         device=device,
-        environment=read_environment_with(device.uuid, warn),
+        environment=read_environment_with(device.uuid, app.warn),
     )
     for line in header(manifest, note):
         print(line, flush=True)
@@ -248,12 +241,12 @@ def _go_on(directory: Path, timeout_s: float) -> int:
     run_directory = RunDirectory.resume(directory)
     manifest = run_directory.manifest
     # Where another card is, or none, this one's facts are missing, which is a difference too.
-    now = read_environment_with(manifest.device.uuid, warn)
+    now = read_environment_with(manifest.device.uuid, app.warn)
     run_directory.refuse(differences(manifest.environment, now))
     path = ""
     if manifest.arms != ("server",):
         check_engine(manifest.device)
-        path = checkpoint(manifest.options.model, cache_directory(), warn)
+        path = checkpoint(manifest.options.model, cache_directory(), app.warn)
     return _run(run_directory, path, timeout_s)
 
 
@@ -268,8 +261,8 @@ def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
         run_directory.close()
     status = _report(run_directory.path)
     if interrupted:
-        warn(f"interrupted; go on with {shlex.join([*called('e2e'), '--resume', str(run_directory.path)])}")
-    return INTERRUPTED_STATUS if interrupted else status
+        app.warn(f"interrupted; go on with {shlex.join([*called('e2e'), '--resume', str(run_directory.path)])}")
+    return ExitStatus.INTERRUPTED if interrupted else status
 
 
 def _report(directory: Path) -> int:
@@ -280,14 +273,12 @@ def _report(directory: Path) -> int:
 
 
 @app.command("report")
-def report_command(directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+def report_command(directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> int:
     """Print a run's report again.
 
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run.
     """
-    with _reporting():
-        status = _report(directory)
-    raise typer.Exit(status)
+    return _report(directory)
 
 
 @app.command("schema")
@@ -296,36 +287,6 @@ def schema_command() -> None:
     print(json.dumps(FORMAT.schema(), indent=2))
 
 
-@contextmanager
-def _reporting() -> Iterator[None]:
-    """Every error that is the user's to mend ends as one line and the right exit status."""
-    try:
-        yield
-    except (OptionsError, UsageError) as error:
-        _fail(str(error), USAGE_STATUS)
-    except ModelError as error:
-        _fail(str(error), LOST_STATUS)
-    except (ResultsError, WorkerError) as error:
-        _fail(str(error), error.status)
-    except KeyboardInterrupt:
-        _fail("interrupted", INTERRUPTED_STATUS)
-
-
-def _fail(message: str, status: int) -> NoReturn:
-    warn(message)
-    raise typer.Exit(status)
-
-
-def _end(number: int, _: object) -> NoReturn:
-    """End in order, so that what engines leave in the temporary directory goes; once is enough."""
-    signal.signal(number, signal.SIG_IGN)
-    raise SystemExit(128 + number)
-
-
-def main() -> None:
+def main() -> NoReturn:
     """Entry point."""
-    note_call()
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, _end)
-    app(prog_name=" ".join(called("e2e")))
+    app.main()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json as json_module
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -25,28 +23,21 @@ from kernels_bench.commands.report import ReportTargets, report, write
 from kernels_bench.commands.reproduce import reproduce_one
 from kernels_bench.commands.run.command import resume_run, start_run
 from kernels_bench.console.errors import UsageError, timeout_of
-from kernels_bench.console.mistakes import PluginError
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
 from kernels_bench.device.triton_interpreter import treat_rows_alike
 from kernels_bench.records.cases import LAUNCHES, Launch
-from kernels_bench.records.manifest import ResultsError, schema
+from kernels_bench.records.manifest import schema
 from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison
 from kernels_bench.report.catalogue_table import print_catalogue
 from kernels_bench.workers.pool import catalogue_of
 from kernels_bench.workers.process import WorkerError
-from profiles.invocation import called, note_call
+from profiles.command_line import CommandLine, Version, refuse_several_outputs
+from profiles.errors import ExitStatus
+from profiles.invocation import called
 
-USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
-
-app = typer.Typer(
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)
-
+app = CommandLine("kernels_bench", also=(WorkerError,))
 
 # Help texts of options that several commands have.
 _OP = "Operators or families of them (gemm, reductions, attention), comma-separated; --list shows all."
@@ -60,12 +51,6 @@ _DTYPE = (
     "[default: an operator's first at every shape, its others at two]"
 )
 _PLUGIN = "A Python file with an ARM of your own; may be repeated."
-
-
-def fail(message: str, status: int) -> NoReturn:
-    """End with one clear line on standard error."""
-    print(f"kernels_bench: {message}", file=sys.stderr)
-    raise typer.Exit(status)
 
 
 def _words(option: str, text: str | None) -> tuple[str, ...] | None:
@@ -110,8 +95,9 @@ def run(
     length: Annotated[
         str | None,
         typer.Option(
-            help="Attention: tokens of the sequences to time, such as 128,4096.  [default: 128,2048,32768, of a "
-            "prefill 128,2048,8192; on a CPU 64]",
+            help="Attention: tokens of the sequences to time, such as 128,4096, which are verified beside all others "
+            "(of a prefill up to the shape's longest).  [default: timed at 128,2048,32768, of a prefill at "
+            "128,2048,8192; on a CPU at 64]",
             metavar="N,…",
         ),
     ] = None,
@@ -141,37 +127,40 @@ def run(
         bool, typer.Option("--replay", help="Afterwards, for a profiler: timed cases and counterexamples once more.")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show operators, arms, shapes and relations.")] = False,
-) -> None:
+    version: Version = False,
+) -> int:
     """Time batch-invariant LLM kernels against the default ones, and check them bit for bit.
 
     Exit status: 0 every arm that claims batch invariance kept it; 1 one did not, or a result is wrong; 2 the command
     line is wrong; 3 something could not be measured, or was left out without --partial.
     """
     if context.invoked_subcommand is not None:
-        return
-    targets = ReportTargets(json=json, markdown=markdown)
-    with _reporting():
-        selection = Selection(
-            op=_words("op", op),
-            arm=_words("arm", arm),
-            shapes=_words("shapes", shapes),
-            batch=_numbers("batch", batch),
-            length=_numbers("length", length),
-            dtype=_words("dtype", dtype),
-            relation=_words("relation", relation),
-            partial=partial,
-            quick=quick,
-            seed=_sown(seed),
-            plugin=tuple(plugin or ()),
-            timeout_s=timeout_of(timeout),
-        )
-        status = _list(selection) if list_ else _measure(selection, resume, out, targets, replay)
-    raise typer.Exit(status)
+        return ExitStatus.GOOD
+    targets = _targets(json, markdown)
+    selection = Selection(
+        op=_words("op", op),
+        arm=_words("arm", arm),
+        shapes=_words("shapes", shapes),
+        batch=_numbers("batch", batch),
+        length=_numbers("length", length),
+        dtype=_words("dtype", dtype),
+        relation=_words("relation", relation),
+        partial=partial,
+        quick=quick,
+        seed=_sown(seed),
+        plugin=tuple(plugin or ()),
+        timeout_s=timeout_of(timeout),
+    )
+    targets.refuse_unwritable()
+    if list_:
+        print_catalogue(catalogue_of(selection), console())
+        return ExitStatus.GOOD
+    return _measure(selection, resume, out, targets, replay)
 
 
-def _list(selection: Selection) -> int:
-    print_catalogue(catalogue_of(selection), console())
-    return 0
+def _targets(json: str | None, markdown: str | None, into: str | None = None) -> ReportTargets:
+    refuse_several_outputs(json=json, markdown=markdown)
+    return ReportTargets(json=json, markdown=markdown, into=into)
 
 
 def _measure(selection: Selection, resume: Path | None, out: Path | None, targets: ReportTargets, again: bool) -> int:
@@ -203,29 +192,32 @@ def reproduce(
     relation: Annotated[str, typer.Option(help="The relation, for the record.")] = "batch_size",
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
     universe: Annotated[int, typer.Option(help="Number of rows that companies are chosen from.")] = 4096,
+    length: Annotated[
+        str | None,
+        typer.Option(help="Attention: tokens that the run's --length named.  [default: none]", metavar="N,…"),
+    ] = None,
     plugin: Annotated[str | None, typer.Option(help="The file that the arm comes from.", metavar="FILE")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 120.0,
-) -> None:
+) -> int:
     """Compare two companies alone.
 
     A counterexample's command calls this.  Exit status: 0 their bits agree; 1 they differ; 2 the command line is
     wrong; 3 they could not be compared.
     """
-    with _reporting():
-        selection = Selection(
-            op=(op,),
-            arm=(arm,),
-            shapes=(shape,),
-            dtype=(dtype,),
-            relation=(relation,),
-            seed=_sown(seed),
-            plugin=(plugin,) if plugin else (),
-            timeout_s=timeout_of(timeout),
-        )
-        found = reproduce_one(
-            selection, universe, Comparison(reference, company, _launch(launch), _before(before)), console()
-        )
-    raise typer.Exit(1 if found else 0)
+    selection = Selection(
+        op=(op,),
+        arm=(arm,),
+        shapes=(shape,),
+        dtype=(dtype,),
+        length=_numbers("length", length),
+        relation=(relation,),
+        seed=_sown(seed),
+        plugin=(plugin,) if plugin else (),
+        timeout_s=timeout_of(timeout),
+    )
+    comparison = Comparison(reference, company, _launch(launch), _before(before))
+    found = reproduce_one(selection, universe, comparison, console())
+    return ExitStatus.VERDICT if found else ExitStatus.GOOD
 
 
 def _launch(text: str) -> Launch:
@@ -268,30 +260,24 @@ def order_command(
         str | None, typer.Option(help="Write what was found as JSON (- for standard output).", metavar="FILE")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds for each case.")] = 60.0,
-) -> None:
+) -> int:
     """Read out in which order kernels add.
 
     It is read at every M, and told whether it is always the same.
 
     Exit status: 0 it is; 1 it depends on M; 2 the command line is wrong; 3 some order could not be read.
     """
-    with _reporting():
-        selection = Selection(
-            op=_words("op", op),
-            arm=_words("arm", arm),
-            shapes=_words("shapes", shapes),
-            batch=_numbers("batch", batch),
-            length=_numbers("length", length),
-            dtype=_words("dtype", dtype),
-            seed=_sown(seed),
-            plugin=tuple(plugin or ()),
-            timeout_s=timeout_of(timeout),
-        )
-        status = _order(selection, svg, json)
-    raise typer.Exit(status)
-
-
-def _order(selection: Selection, svg: Path | None, json: str | None) -> int:
+    selection = Selection(
+        op=_words("op", op),
+        arm=_words("arm", arm),
+        shapes=_words("shapes", shapes),
+        batch=_numbers("batch", batch),
+        length=_numbers("length", length),
+        dtype=_words("dtype", dtype),
+        seed=_sown(seed),
+        plugin=tuple(plugin or ()),
+        timeout_s=timeout_of(timeout),
+    )
     with display_for(console(stderr=True)) as display:
         found, scope = read_cases(selection, svg is not None, display)
     if json != "-":
@@ -313,22 +299,21 @@ def faults_command(
     json: Annotated[
         str | None, typer.Option(help="Write the scores as JSON (- for standard output).", metavar="FILE")
     ] = None,
-) -> None:
+) -> int:
     """Run the detector over planted faults.
 
     Exit status: 0 every fault was flagged and no control; 1 otherwise; 2 the command line is wrong.
     """
     from kernels_bench.faults import run_all, score_in_words  # they import torch, which a run's parent need not
 
-    with _reporting():
-        with display_for(console(stderr=True)) as display:
-            scores = run_all(_words("fault", fault), range(_sown(seed), seed + seeds), display)
-        if json is not None:
-            write(json, json_module.dumps([one.model_dump() for one in scores]))
-        if json != "-":
-            for line in score_in_words(scores):
-                print(line)
-    raise typer.Exit(0 if all(one.right for one in scores) else 1)
+    with display_for(console(stderr=True)) as display:
+        scores = run_all(_words("fault", fault), range(_sown(seed), seed + seeds), display)
+    if json is not None:
+        write(json, json_module.dumps([one.model_dump() for one in scores]))
+    if json != "-":
+        for line in score_in_words(scores):
+            print(line)
+    return ExitStatus.GOOD if all(one.right for one in scores) else ExitStatus.VERDICT
 
 
 @app.command("report")
@@ -348,14 +333,12 @@ def report_command(
             metavar="FILE",
         ),
     ] = None,
-) -> None:
+) -> int:
     """Draw the tables of a run again.
 
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
-    with _reporting():
-        status = report(directory, ReportTargets(json=json, markdown=markdown, into=into))
-    raise typer.Exit(status)
+    return report(directory, _targets(json, markdown, into))
 
 
 @app.command("compare")
@@ -366,19 +349,18 @@ def compare_command(
     fail_on: Annotated[
         str, typer.Option(help="What gives status 1: verdict-worse, missing, bits, slower=N%; or none.", metavar="LIST")
     ] = USUALLY,
-) -> None:
+) -> int:
     """Say whether a second run may replace a first one.
 
     Compared are verdicts, cases, bits and medians.
     Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, or no
     case was verified in both.
     """
-    with _reporting():
-        gate = read_gate(fail_on)
-        found = compare_runs(first, second)
+    gate = read_gate(fail_on)
+    found = compare_runs(first, second)
     for line in in_words(found, gate, max(0, worst)):
         print(line)
-    raise typer.Exit(gate_status(found, gate))
+    return gate_status(found, gate)
 
 
 @app.command("recheck")
@@ -388,19 +370,18 @@ def recheck_command(
         str | None, typer.Option(help="Arms of the run, comma-separated.  [default: all]", metavar="NAMES")
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for each counterexample.")] = 120.0,
-) -> None:
+) -> int:
     """Make every counterexample of a run again.
 
     Each arm's in a fresh process.
 
     Exit status: 0 all came out the same; 1 one came out otherwise; 3 one could not be tried.
     """
-    with _reporting():
-        with display_for(console(stderr=True)) as display:
-            found = recheck(directory, _words("arm", arm), timeout_of(timeout), display)
-        for line in recheck_words(found):
-            print(line)
-    raise typer.Exit(recheck_status(found))
+    with display_for(console(stderr=True)) as display:
+        found = recheck(directory, _words("arm", arm), timeout_of(timeout), display)
+    for line in recheck_words(found):
+        print(line)
+    return recheck_status(found)
 
 
 @app.command("schema")
@@ -409,23 +390,7 @@ def schema_command() -> None:
     print(json_module.dumps(schema(), indent=2))
 
 
-@contextmanager
-def _reporting() -> Iterator[None]:
-    """Every error that is the user's to mend ends as one line and the right exit status."""
-    try:
-        yield
-    except UsageError as error:
-        fail(str(error), USAGE_STATUS)
-    except (WorkerError, ResultsError) as error:
-        fail(str(error), error.status)
-    except PluginError as error:  # in a file of ours; workers tell of users' own
-        fail(str(error), LOST_STATUS)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED_STATUS)
-
-
-def main() -> None:
+def main() -> NoReturn:
     """Entry point."""
-    note_call()
     treat_rows_alike()
-    app(prog_name=" ".join(called("kernels_bench")))
+    app.main()

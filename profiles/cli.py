@@ -19,32 +19,19 @@ from profiles.capture.recorder import (
     capture_with_torch,
     default_directory,
 )
-from profiles.errors import ReportError
-from profiles.invocation import called, note_call
+from profiles.command_line import CommandLine, Version, refuse_several_outputs
+from profiles.errors import CommandError, ReportError
+from profiles.invocation import called
 from profiles.output.csv_table import write_csv
 from profiles.output.text import in_words
 from profiles.trace.cut import cut
 
-USAGE_STATUS, LOST_STATUS, INTERRUPTED_STATUS = 2, 3, 130
-
-app = typer.Typer(
-    add_completion=False,
-    help="Record a run with a profiler, and explain what it recorded.",
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)
+app = CommandLine("profiles")
 
 
-def fail(message: str, status: int) -> NoReturn:
-    """End with one clear line on standard error."""
-    warn(message)
-    raise typer.Exit(status)
-
-
-def warn(message: str) -> None:
-    """Say one clear line on standard error."""
-    print(f"profiles: {message}", file=sys.stderr)
+@app.callback()
+def profiles(version: Version = False) -> None:
+    """Record a run with a profiler, and explain what it recorded."""
 
 
 @app.command("capture")
@@ -65,7 +52,7 @@ def capture_command(
         list[str] | None,
         typer.Option(help="A further option for nsys profile; may be repeated.", metavar="--NAME=VALUE"),
     ] = None,
-) -> None:
+) -> int:
     """Record the command after --.
 
     Such as a run of kernels_bench: capture -- kernels-bench --quick.
@@ -75,27 +62,28 @@ def capture_command(
 
     Exit status: the command's own; 2 if it was not started; 3 if it succeeded but nothing was recorded.
     """
-    if collector not in get_args(Collector):
-        fail(f"--collector {collector}: expected nsys or torch", USAGE_STATUS)
-    if range_ is not None and not all(range_.partition("@")):
-        fail(
-            f"--range {range_}: expected NAME@DOMAIN, such as --range 'verify/torch/mm/64x64/bf16@kernels_bench'",
-            USAGE_STATUS,
-        )
-    if range_ is not None and collector == "torch":
-        fail("--range needs --collector nsys: torch's profiler records every range", USAGE_STATUS)
-    if nsys_option and collector == "torch":
-        fail("--nsys-option needs --collector nsys", USAGE_STATUS)
+    _check_collector(collector, range_, nsys_option)
     place = out or default_directory()
-    with _reporting():
-        if collector == "torch":
-            captured = capture_with_torch(command, place, warn)
-        else:
-            line, chosen = (None if whole or range_ else after_the_run(command)) or (command, range_)
-            captured = capture_with_nsys(line, place, chosen, warn, nsys_option or ())
-        if captured.reports:
-            warn(f"recorded: {shlex.join([*called('profiles'), 'analyze', str(place / captured.reports[0])])}")
-    raise typer.Exit(captured.exit_status)
+    if collector == "torch":
+        captured = capture_with_torch(command, place, app.warn)
+    else:
+        line, chosen = (None if whole or range_ else after_the_run(command)) or (command, range_)
+        captured = capture_with_nsys(line, place, chosen, app.warn, nsys_option or ())
+    if captured.reports:
+        app.warn(f"recorded: {shlex.join([*called('profiles'), 'analyze', str(place / captured.reports[0])])}")
+    return captured.exit_status
+
+
+def _check_collector(collector: str, range_: str | None, nsys_options: list[str] | None) -> None:
+    if collector not in get_args(Collector):
+        raise CommandError(f"--collector {collector}: expected nsys or torch")
+    if range_ is not None and not all(range_.partition("@")):
+        such = "--range 'verify/torch/mm/64x64/bf16@kernels_bench'"
+        raise CommandError(f"--range {range_}: expected NAME@DOMAIN, such as {such}")
+    if range_ is not None and collector == "torch":
+        raise CommandError("--range needs --collector nsys: torch's profiler records every range")
+    if nsys_options and collector == "torch":
+        raise CommandError("--nsys-option needs --collector nsys")
 
 
 @app.command("analyze")
@@ -118,22 +106,22 @@ def analyze_command(
     Exit status: 0; 2 if the report or the run cannot be read.
     """
     if uncaptured is not None and run is None:
-        fail("--uncaptured needs --run: the run that was recorded", USAGE_STATUS)
-    with _reporting():
-        analysis = analyse(report, run, uncaptured)
-        if csv is not None:
-            with _opened(csv) as file:
-                write_csv(analysis.ranges, file)
-        if json is not None:
-            with _opened(json) as file:
-                file.write(analysis.model_dump_json(indent=2) + "\n")
-        if html is not None:
-            from profiles.output.html_page import page  # it brings plotly, which nothing else needs
+        raise CommandError("--uncaptured needs --run: the run that was recorded")
+    refuse_several_outputs(csv=csv, json=json, html=html)
+    analysis = analyse(report, run, uncaptured)
+    if csv is not None:
+        with _opened(csv) as file:
+            write_csv(analysis.ranges, file)
+    if json is not None:
+        with _opened(json) as file:
+            file.write(analysis.model_dump_json(indent=2) + "\n")
+    if html is not None:
+        from profiles.output.html_page import page  # it brings plotly, which nothing else needs
 
-            with _opened(str(html)) as file:
-                file.write(page(analysis))
-        if "-" not in (csv, json):
-            print("\n".join(in_words(analysis)))
+        with _opened(str(html)) as file:
+            file.write(page(analysis))
+    if "-" not in (csv, json, str(html)):
+        print("\n".join(in_words(analysis)))
 
 
 @app.command("cut")
@@ -151,8 +139,7 @@ def cut_command(
 
     Environment, paths and names of machines are left out, so that it can be kept or given away.
     """
-    with _reporting():
-        left = cut(report, to, range_)
+    left = cut(report, to, range_)
     print(f"{to}: {left} kernels, copies and fills")
 
 
@@ -169,18 +156,6 @@ def _opened(name: str) -> Iterator[TextIO]:
         raise ReportError(f"cannot write {name}: {error.strerror}") from error
 
 
-@contextmanager
-def _reporting() -> Iterator[None]:
-    """Every error that is the user's to mend ends as one line and the right exit status."""
-    try:
-        yield
-    except ReportError as error:
-        fail(str(error), error.status)
-    except KeyboardInterrupt:
-        fail("interrupted", INTERRUPTED_STATUS)
-
-
-def main() -> None:
+def main() -> NoReturn:
     """Entry point."""
-    note_call()
-    app(prog_name=" ".join(called("profiles")))
+    app.main()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from e2e.checkpoints.presets import PRESETS
 from e2e.workload.options import OptionsError
+from profiles.errors import CommandError, ExitStatus
 from profiles.installing import pip_install
 from profiles.invocation import import_path, python
 
@@ -21,8 +22,10 @@ DEFAULT, EMBEDDED = "Qwen/Qwen3-1.7B", "smollm2"
 SYNTHETIC = "synthetic:"
 
 
-class ModelError(Exception):
+class ModelError(CommandError):
     """A model that cannot be made here; the message says why and what to do."""
+
+    status = ExitStatus.INCOMPLETE
 
 
 def cache_directory() -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -108,8 +107,3 @@ def _tell(record: Any, options: Options, display: Display, say: Callable[[str], 
         display.step(f"{number}{whose}")
     elif isinstance(record, ArmLost):
         say(f"{record.arm} {record.status}: {record.reason}")
-
-
-def warn(text: str) -> None:
-    """A line on standard error."""
-    print(f"e2e: {text}", file=sys.stderr)

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field
 
+from profiles.errors import CommandError
 from profiles.run_files.record import Record
 
 PREFIX = "VLLM_BENCH_"
@@ -22,7 +23,7 @@ Mode = Literal["offline", "online"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 
 
-class OptionsError(Exception):
+class OptionsError(CommandError):
     """An option that cannot be used; the message says which values can."""
 
 

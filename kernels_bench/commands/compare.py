@@ -8,9 +8,9 @@ from pathlib import Path
 from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.latest_records import LatestRecords, State, latest_records, median_us
 from kernels_bench.records.manifest import Manifest, read_manifest, read_records
-from kernels_bench.records.results import Timing, Verification
+from kernels_bench.records.results import RelationResult, Timing, Verification
 from kernels_bench.records.selection import Selection
-from kernels_bench.relations.base import relations
+from kernels_bench.relations.base import relations, sweep
 from profiles.instruments.environment import differences
 from profiles.run_files.record import Record
 
@@ -19,7 +19,7 @@ LEAST_US = 5.0
 
 STATES: tuple[State, ...] = ("warm", "cold")
 
-_JUDGED = {"sampled": 0, "proven": 0, "variant": 1, "wrong": 2}
+_JUDGED = {"sampled": 0, "variant": 1, "wrong": 2}
 """Verdicts that say something of a case's bits, from good to bad; that a proof took too long is no difference."""
 
 
@@ -139,7 +139,7 @@ def _verdicts(a: LatestRecords, b: LatestRecords, claims: dict[str, Claims]) -> 
         one, other = a.verifications[key], b.verifications[key]
         before, after = _JUDGED.get(one.verdict, 0), _JUDGED.get(other.verdict, 0)
         newly = sorted(_relations(one, "held") & _relations(other, "broken"))
-        if one.verdict != other.verdict and not {one.verdict, other.verdict} <= {"sampled", "proven"}:
+        if one.verdict != other.verdict:
             yield VerdictChange(key=key, first=one.verdict, second=other.verdict, worse=after > before)
         elif newly and any(claimed(claims.get(one.case.arm, True), relation) for relation in newly):
             second = f"{other.verdict} in {', '.join(newly)} too"
@@ -187,6 +187,11 @@ def _withdrawn(one: Manifest, other: Manifest) -> Iterator[str]:
             yield f"{arm}: claimed {', '.join(gone)}, then not"
 
 
+def _due(result: RelationResult, then: RelationResult, universe: int) -> set[int]:
+    """The M that one result has and another must have, which are not those for which there may have been no time."""
+    return {*result.sizes} & {*sweep(universe)} if then.cut else {*result.sizes}
+
+
 def _untried(one: Verification, other: Verification) -> Iterator[str]:
     """Relations, and M of them, that one verification examined and the other did not."""
     if other.wrong:  # what is wrong altogether need not be looked at further
@@ -197,7 +202,7 @@ def _untried(one: Verification, other: Verification) -> Iterator[str]:
             continue
         if result.relation not in then:
             yield f"{result.relation} was examined, then not"
-        elif gone := sorted({*result.sizes} - {*then[result.relation].sizes}):
+        elif gone := sorted(_due(result, then[result.relation], one.universe) - {*then[result.relation].sizes}):
             where = f"M={', '.join(map(str, gone))}" if then[result.relation].sizes else "M that are not told"
             yield f"{result.relation} was examined at {where}, then not"
     if gone := sorted(one.digests.keys() - other.digests.keys()):
@@ -205,11 +210,14 @@ def _untried(one: Verification, other: Verification) -> Iterator[str]:
 
 
 def _digested(a: LatestRecords, b: LatestRecords) -> dict[str, bool]:
-    """Whether the bits are equal, of every output that both runs digested, such as ``torch/mm/4096x4096/bf16 M=16``."""
+    """Whether the bits are equal, of every output that both runs digested, such as ``torch/mm/4096x4096/bf16 M=16``.
+
+    Sequences of other lengths are other data.
+    """
     return {
         f"{key} M={m}": digest == b.verifications[key].digests[m]
         for key, verification in a.verifications.items()
-        if key in b.verifications
+        if key in b.verifications and verification.lengths == b.verifications[key].lengths
         for m, digest in verification.digests.items()
         if m in b.verifications[key].digests
     }

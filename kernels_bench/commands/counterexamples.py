@@ -15,8 +15,9 @@ def reproductions(record: Verification, seed: int) -> Iterator[tuple[Reproduce, 
         if result.status == "broken" and then is not None:
             request = Reproduce(
                 case=record.case,
-                seed=seed,
+                seed=seed if then.seed is None else then.seed,
                 universe=record.universe,
+                lengths=record.lengths,
                 relation=result.relation,
                 reference=then.reference.spec,
                 company=then.company.spec,

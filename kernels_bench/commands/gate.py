@@ -85,7 +85,7 @@ def unjudged(found: RunComparison, gate: Gate) -> Iterator[str]:
     if not found.verified[0]:
         yield "no case was verified in both runs"
     elif "bits" in gate.kinds and not (found.digests and found.digests[0]):
-        why = "the seeds differ" if found.digests is None else "no output was digested in both runs"
+        why = "the seeds differ" if found.digests is None else "no output of the same data was digested in both runs"
         yield f"bits cannot be compared, since {why}"
     if "slower" in gate.kinds and found.slower is None:
         yield "speed cannot be compared, since the devices differ"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from kernels_bench.report.summary.coverage import relations_left_out
 from kernels_bench.report.summary.schema import ArmFact, RunFacts, RunSummary
 from kernels_bench.report.summary.summarise import exit_status, summarise_run
 from kernels_bench.report.terminal import render, to_json
+from profiles.errors import ExitStatus
 
 
 @dataclass(frozen=True)
@@ -31,22 +34,43 @@ class ReportTargets:
     markdown: str | None = None
     into: str | None = None
 
+    def refuse_unwritable(self) -> None:
+        """Refuse files that cannot be written, as far as that can be known before hours of measuring.
+
+        Raises:
+            ResultsError: one of them cannot.
+        """
+        for target in (self.json, self.markdown):
+            if target not in (None, "-") and (reason := _why_unwritable(Path(target))):
+                raise ResultsError(f"cannot write {target}: {reason}", ExitStatus.INCOMPLETE)
+
+
+def _why_unwritable(file: Path) -> str:
+    place = file if file.exists() else file.parent
+    if file.is_dir():
+        return os.strerror(errno.EISDIR)
+    if not place.exists():
+        return os.strerror(errno.ENOENT)
+    return "" if os.access(place, os.W_OK) else os.strerror(errno.EACCES)
+
 
 def report(directory: Path, targets: ReportTargets) -> int:
-    """Show a run's tables and write the files asked for; returns the exit status that the run deserves.
+    """Write the files asked for and show a run's tables; returns the exit status that the run deserves.
+
+    The tables come last, since they say the exit status, which is another one where a file cannot be written.
 
     Raises:
         ResultsError: the directory is no run, or a file cannot be written.
     """
     summary = summary_of(directory)
     texts = ((targets.json, to_json), (targets.markdown, markdown))
-    if "-" not in (targets.json, targets.markdown):
-        render(summary, terminal.console())
-    for target, text_of in texts:
-        if target is not None:
-            write(target, text_of(summary))
     if targets.into is not None:
         _draw_into(Path(targets.into), overview(summary), directory.resolve().name)
+    for target, text_of in sorted(texts, key=lambda text: text[0] == "-"):
+        if target is not None:
+            write(target, text_of(summary))
+    if "-" not in (targets.json, targets.markdown):
+        render(summary, terminal.console())
     return exit_status(summary)
 
 
@@ -63,8 +87,10 @@ def summary_of(directory: Path) -> RunSummary:
 def _draw_into(document: Path, drawn: str, name: str) -> None:
     try:
         document.write_text(write_between(document.read_text(), drawn, name))
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"cannot draw into {document}: {error}", status=3) from error
+    except OSError as error:
+        raise ResultsError(f"cannot draw into {document}: {error.strerror}", ExitStatus.INCOMPLETE) from error
+    except ValueError as error:
+        raise ResultsError(f"cannot draw into {document}: {error}", ExitStatus.INCOMPLETE) from error
 
 
 def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) -> RunFacts:
@@ -108,4 +134,4 @@ def write(target: str, text: str) -> None:
     try:
         Path(target).write_text(text + "\n")
     except OSError as error:
-        raise ResultsError(f"cannot write {target}: {error.strerror}", status=3) from error
+        raise ResultsError(f"cannot write {target}: {error.strerror}", ExitStatus.INCOMPLETE) from error

@@ -40,6 +40,7 @@ def reproduce_one(
         case=case,
         seed=selection.seed,
         universe=universe,
+        lengths=workload.sweeps[case.operator].lengths,
         relation=workload.relations[0],
         reference=comparison.reference,
         company=comparison.company,

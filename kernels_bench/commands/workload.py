@@ -42,6 +42,7 @@ class Sweep(Record):
         universe: number of rows.
         sizes: those of the relations.
         asked: those of them that the user named.
+        lengths: tokens of sequences that the user named, where rows are sequences.
         timed: the batches that are timed; none where speed is not measured.
         digested: those at which the arms' bits are compared with each other.
     """
@@ -49,6 +50,7 @@ class Sweep(Record):
     universe: int
     sizes: tuple[int, ...]
     asked: tuple[int, ...]
+    lengths: tuple[int, ...]
     timed: tuple[Load, ...]
     digested: tuple[int, ...]
 
@@ -201,6 +203,7 @@ def _sweep(operator: OperatorInfo, selection: Selection, device: str) -> Sweep:
         universe=universe,
         sizes=tuple(sorted({*sweep(universe), *asked})),
         asked=asked,
+        lengths=_lengths(selection.length or ()) if all_operators()[operator.name].rows_are != "rows" else (),
         timed=_loads(operator, selection, device),
         digested=tuple(sorted({m for m in (*DIGESTED, *asked, universe) if m <= universe})),
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from profiles.errors import CommandError
+
 # A day; what can be waited for ends at some 24 of them.
 LONGEST_S = 86400
 
 
-class UsageError(Exception):
+class UsageError(CommandError):
     """What the user typed cannot be done; the message says why and what can."""
 
 

@@ -12,10 +12,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from kernels_bench.console.text import first_line, printable
+from profiles.errors import CommandError, ExitStatus
 
 
-class PluginError(Exception):
+class PluginError(CommandError):
     """A plugin, or a file of our folders, that cannot be used; the message says why."""
+
+    status = ExitStatus.INCOMPLETE  # where it ends a command it lies in a file of ours; workers tell of users' own
 
 
 def told(error: BaseException, file: str) -> str:

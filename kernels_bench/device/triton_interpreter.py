@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 ROWS_ALIKE = {"OPENBLAS_CORETYPE": "Sandybridge"}
 """See `treat_rows_alike`."""
 
 
-def interpreting() -> bool:
-    """Whether Triton kernels run under its interpreter in this process and in those that it starts."""
-    return os.environ.get("TRITON_INTERPRET", "0") not in {"", "0"}
+def interpreting(variables: Mapping[str, str] = os.environ) -> bool:
+    """Whether Triton kernels run under its interpreter in a process with these environment variables."""
+    return variables.get("TRITON_INTERPRET", "0") not in {"", "0"}
 
 
 def treat_rows_alike() -> None:

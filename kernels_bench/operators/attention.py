@@ -36,13 +36,14 @@ from kernels_bench.operators.inputs.sequences import (
     values_of,
     with_hostile,
 )  # fmt: skip
+from kernels_bench.operators.inputs.served_pages import ServedPages, is_usual, pages_before, serve
 from kernels_bench.operators.inputs.special_sequences import (
     make_keys_special,
     make_queries_special,
     make_values_special,
 )  # fmt: skip
-from kernels_bench.records.cases import Logits, Precision, Shape
-from kernels_bench.relations.batch import Batch, ResultRows
+from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
+from kernels_bench.relations.batch import Batch, ResultRows, Serving
 
 _STALE = 1024.0
 """What slots of a page hold that no token of the sequence was written to: finite, as in a cache that is in use."""
@@ -80,6 +81,13 @@ def _on_device(known: Census, batch: Entries, device: torch.device) -> _OnDevice
     )
 
 
+def _served_pages(serving: Serving, known: Census, batch: Entries, weights: Tensors) -> tuple[torch.Tensor, Tensors]:
+    """The block table, and caches of their own where they hold others than ``weights``."""
+    pages = serve(serving, batch, ServedPages(known.block_table[batch.row], weights))
+    table = copy_to_device(pages.table.astype(np.int32), weights[0].device)
+    return table, () if pages.caches is weights else pages.caches
+
+
 class Attention(Operator):
     """softmax(q kᵀ / √d, causal) v for every query head, over the pages that a block table names.
 
@@ -96,7 +104,6 @@ class Attention(Operator):
     readable = ("bf16",)  # fp16 has no room for a unit, what is lost beside it, and a division by the keys
     sums_are_exact = False
     logits: Logits = "flat"
-    asked: tuple[int, ...] = ()  # KV lengths that the user named
     timed_shapes: ClassVar[tuple[str, ...]] = (*models.TELLING_HEAD_LAYOUTS, "llama-2-7b", "small")
 
     def for_length(self, length: int | None) -> Attention:
@@ -108,7 +115,7 @@ class Attention(Operator):
         return timed
 
     def with_lengths(self, lengths: tuple[int, ...]) -> Attention:
-        """The same with universes whose first sequences have so many tokens."""
+        """The same with universes whose first sequences have so many tokens, see `Operator.with_lengths`."""
         found = copy(self)
         found.asked = lengths
         return found
@@ -226,23 +233,22 @@ class Attention(Operator):
         return divmod(line, TOKENS)
 
     def gather(self, company: Batch, count: int, shape: Shape, tables: RowTensors, weights: Tensors) -> RowTensors:
-        """q, cu_seqlens_q, seqused_k, the block table and the lengths; caches of their own where pages moved."""
-        known = self.census(shape, count)
-        batch = _on_device(known, self.entries(company, shape, count), tables[0].device)
-        inputs = (
+        """q, cu_seqlens_q, seqused_k, the block table and the lengths; caches of their own where they hold others."""
+        known, served = self.census(shape, count), self.entries(company, shape, count)
+        batch = _on_device(known, served, tables[0].device)
+        table, caches = (
+            (tables[1].index_select(0, batch.rows), ())
+            if is_usual(company.serving)
+            else _served_pages(company.serving, known, served, weights)
+        )
+        return (
             tables[0].index_select(0, batch.queries),
             batch.cu_seqlens.clone(),
             batch.seqused.clone(),
-            tables[1].index_select(0, batch.rows),
+            table,
             batch.lengths.clone(),
+            *caches,
         )
-        if not company.serving.placement:
-            return inputs
-        order = np.random.default_rng([company.serving.placement, len(weights[0])]).permutation(len(weights[0]))
-        there = copy_to_device(np.argsort(order).astype(np.int32), tables[0].device)
-        moved = copy_to_device(order, tables[0].device)
-        placed = there[inputs[3].long()]
-        return (*inputs[:3], placed, inputs[4], *(cache.index_select(0, moved) for cache in weights))
 
     def view(self, company: Batch, tables: RowTensors) -> RowTensors | None:
         """None: a batch's metadata are its own."""
@@ -251,6 +257,13 @@ class Attention(Operator):
     def huge_rows(self, shape: Shape) -> int:
         """0: see `far_bytes`."""
         return 0
+
+    def far_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
+        """Bytes of all caches of one batch."""
+        known = self.census(shape, universe)
+        elements = [known.page * math.prod(sizes) for sizes in self.slots(shape)]
+        pages = pages_before(elements) + int(known.pages.sum())
+        return pages * sum(elements) * ITEM_SIZE[precision.input]
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(q, key_cache, value_cache, batch)."""

@@ -13,7 +13,7 @@ from kernels_bench.console.mistakes import PluginError
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
-from kernels_bench.operators.inputs.rows import further_rows, row_table
+from kernels_bench.operators.inputs.rows import OFFSETS, further_rows, row_table
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.base import RowKind
 from kernels_bench.relations.batch import Batch, ResultRows
@@ -27,9 +27,6 @@ _TIMES_HELD = 6
 
 On an H100 processes had 4 to 5 times as much with rows of 151936 elements.
 """
-
-OFFSETS = 1 << 31
-"""More elements than this are more than a signed integer of 32 bits counts."""
 
 _BEYOND = 3  # rows that lie wholly beyond such a number of elements
 _ALIGNMENT = 256  # bytes on which allocators begin a tensor on a GPU, and more than kernels ask for
@@ -70,7 +67,8 @@ class Operator(ABC):
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
         timed_shapes: names of the shapes that are timed by default, where rows are sequences; elsewhere all are.
         family: operators that are asked for together; the name of their file unless it says otherwise.
-        length: tokens of every sequence of its universes, where `at` made it so.
+        length: tokens of every sequence of its universes, where `for_length` made it so.
+        asked: KV lengths of its universes' first sequences, where `with_lengths` made it so.
         sums_are_exact: whether `added` gives sums as they were rounded once, and not quotients of them.
         sums_are_rows: whether every row is a sum, so that a launch of M rows has M.
         signed: whether its sums can have terms of either sign; if not, `added` tells whether they exceed 1.
@@ -92,6 +90,7 @@ class Operator(ABC):
     timed_shapes: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = ""
     length: int | None = None
+    asked: tuple[int, ...] = ()
     sums_are_exact: ClassVar[bool] = True
     sums_are_rows: ClassVar[bool] = False
     signed: ClassVar[bool] = True
@@ -102,7 +101,10 @@ class Operator(ABC):
         return self
 
     def with_lengths(self, lengths: tuple[int, ...]) -> Operator:
-        """The operator with KV lengths that the user named, which its universes' first sequences have."""
+        """The operator with KV lengths that the user named, which its universes' first sequences have.
+
+        A prefill costs the square of its length: longer ones than the shape's longest are left out.
+        """
         return self
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:

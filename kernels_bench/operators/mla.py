@@ -42,7 +42,7 @@ class MlaDecode(AttentionDecode):
     def queries(self, seed: int, tokens: Tokens, width: int) -> torch.Tensor:
         """fp32 queries; small ones where values span twelve binades, since here they are the keys too."""
         drawn = queries_of(seed, tokens, width)
-        return torch.where(tokens.of_kind("wide")[:, None], drawn * _QUIET, drawn)
+        return torch.where(tokens.of_kind("wide", seed)[:, None], drawn * _QUIET, drawn)
 
     def cached(self, seed: int, tokens: Tokens, kv: torch.Tensor, shape: Shape) -> Tensors:
         """The latent vector has values' data, the positional part has keys'."""

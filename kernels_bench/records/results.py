@@ -68,6 +68,7 @@ class Counterexample(Record):
         token: where rows are sequences, the place in its sequence of the token that differs.
         before: where the difference depends on earlier calls, specs of the batches launched before the company
             under test, in this order; its reference was launched after it. None where it does not.
+        seed: of the rows, where it is not the run's.
     """
 
     relation: str
@@ -88,6 +89,7 @@ class Counterexample(Record):
     command: str
     token: int | None = None
     before: tuple[str, ...] | None = None
+    seed: int | None = None
 
 
 class RelationResult(Record):
@@ -205,6 +207,7 @@ class Verification(Record):
         accuracy: distance from the reference; None if the kernel never returned.
         digests: digest of the first M rows' outputs, by M; equal digests of two arms mean the same bits.
         universe: number of rows.
+        lengths: tokens of sequences that the user named, which the first ones have; none where rows are no sequences.
         seconds: wall time.
         order: of addition; None where it was not to be read.
     """
@@ -219,6 +222,7 @@ class Verification(Record):
     accuracy: Accuracy | None = None
     digests: dict[int, str] = Field(default_factory=dict)
     universe: int = 0
+    lengths: tuple[int, ...] = ()
     seconds: float = 0.0
     order: Order | None = None
 
@@ -230,11 +234,12 @@ class Verification(Record):
     @property
     def verdict(
         self,
-    ) -> Literal["variant", "sampled", "proven", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
-        """The case's verdict in a word.
+    ) -> Literal["variant", "sampled", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
+        """What is known of the case's bits, in a word.
 
-        Orders that differ with the batch make it ``variant`` though no sample showed it; the same order at every M
-        makes ``proven`` of ``sampled``.
+        ``sampled``: they were the same in every batch tried.  Orders of addition that differ with the batch make it
+        ``variant`` though no sample showed it, since there are values whose sums differ.  The same order at every M
+        makes nothing of it: bits depend on more than the order, see `order`.
         """
         if self.status != "measured":
             return self.status
@@ -245,10 +250,9 @@ class Verification(Record):
             return "variant"
         if "failed" in statuses:
             return "failed"
-        order = self.order.status if self.order is not None else "unknown"
-        if order == "variant" or "held" not in statuses:
-            return "variant" if order == "variant" else "inconclusive"
-        return "proven" if order == "proven" else "sampled"
+        if self.order is not None and self.order.status == "variant":
+            return "variant"
+        return "sampled" if "held" in statuses else "inconclusive"
 
     @property
     def counterexample(self) -> Counterexample | None:

@@ -13,7 +13,7 @@ class Selection(Record):
         arm: arms.
         shapes: names or sizes, as typed.
         batch: values of M to time, which are verified beside all others.
-        length: tokens of the sequences that are timed.
+        length: tokens of the sequences to time, which are verified beside all others.
         dtype: precisions.
         relation: relations.
         partial: that relations are left out is the user's will, and no reason to end with another status than 0.

@@ -100,6 +100,11 @@ def nothing_more(_: Setting) -> Iterator[Comparison]:
     return iter(())
 
 
+def no_draw(_: int, __: Setting) -> Iterator[Comparison]:
+    """No comparisons over other data."""
+    return iter(())
+
+
 @dataclass(frozen=True)
 class Relation:
     """One way of choosing batches.
@@ -110,6 +115,7 @@ class Relation:
         comparisons: the pairs to compare, those of one reference together.
         order: relations run in ascending order.
         more: further pairs, the most telling first, which are compared as far as there is time.
+        drawn: pairs for the n-th universe of rows of another seed, of which there are many if there is time.
         optional: of an arm that does not claim it, it makes no verdict: what a kernel may leave to its callers.
         needs_cuda: it has no meaning on a CPU.
         needs: what an operator's rows must be for it to have a meaning: anything, sequences, or sequences with many
@@ -122,6 +128,7 @@ class Relation:
     comparisons: Callable[[Setting], Iterator[Comparison]]
     order: int
     more: Callable[[Setting], Iterator[Comparison]] = nothing_more
+    drawn: Callable[[int, Setting], Iterator[Comparison]] = no_draw
     optional: bool = False
     needs_cuda: bool = False
     needs: RowKind = "rows"

@@ -182,7 +182,7 @@ def _with_special(name: BatchSpec, universe: int) -> Batch:
     count, first = min(len(SPECIAL), name.size), name.arguments[0]
     numbers = np.arange(count, dtype=np.int64)
     positions = (first + numbers * (name.size // count)) % name.size
-    rows = np.arange(name.size, dtype=np.int64)
+    rows = np.arange(name.size, dtype=np.int64) % universe
     rows[positions] = universe + FIRST_SPECIAL + (first + numbers) % len(SPECIAL)
     return Batch(name, rows, np.sort(positions))
 
@@ -214,7 +214,7 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     "shuffle": BatchKind(("S",), _reordered(lambda _, name, __: _shuffled(name.size, name.arguments[0])), "shuffled"),
     "others": BatchKind(("T",), _with_others, "other neighbours"),
     **{kind: _hostile(kind) for kind in HOSTILE},
-    "special": BatchKind(("P",), _with_special, "among other rows", place="among other rows"),
+    "special": BatchKind(("P",), _with_special, "among other rows", place="among other rows", beyond=True),
     "decoding": BatchKind(
         ("L", "T"),
         _beside_sequences(prefilling=False),

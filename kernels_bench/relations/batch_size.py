@@ -10,6 +10,8 @@ SMALL = 64
 ALONE, PAIRS, SEQUENCES = 48, 12, 512
 # How far apart in the universe the two rows of a pair are: with rows of four kinds in turn, every two kinds meet.
 DISTANCES = (1, 2, 3, 4)
+# Sizes that are looked at in each universe of other rows.
+DRAWN = 6
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -57,4 +59,15 @@ def _few_rows(setting: Setting, alone: Iterable[int], pairs: Iterable[int]) -> I
                 yield Comparison(whole, f"pair:2:{row}:{distance}")
 
 
-RELATION = Relation("batch_size", "every M up to some hundreds, and rows alone, against all rows", comparisons, 1, more)
+def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
+    """A few M of all, others for each universe, so that each is of every kind in one universe or another."""
+    sizes = setting.dense
+    for pick in range(DRAWN):
+        m = sizes[(number * DRAWN + pick) * 7919 % len(sizes)]
+        if m < setting.universe:
+            yield Comparison(f"first:{setting.universe}", f"first:{m}")
+
+
+RELATION = Relation(
+    "batch_size", "every M up to some hundreds, and rows alone, against all rows", comparisons, 1, more, drawn
+)

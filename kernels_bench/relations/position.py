@@ -34,6 +34,14 @@ def more(setting: Setting) -> Iterator[Comparison]:
                 yield Comparison(f"first:{m}", f"shuffle:{m}:{seed}")
 
 
+def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
+    """Another random order, and another rotation."""
+    m = setting.universe
+    if m > 1:
+        yield Comparison(f"first:{m}", f"shuffle:{m}:{number}")
+        yield Comparison(f"first:{m}", f"rotate:{m}:{number % (m - 1) + 1}")
+
+
 RELATION = Relation(
-    "position", "the same rows in another order, rows moved across tile edges", comparisons, order=2, more=more
+    "position", "the same rows in another order, rows moved across tile edges", comparisons, 2, more, drawn
 )

@@ -12,8 +12,6 @@ MOVED = (0, 3)
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Among ordinary rows at every size of the sweep, and each alone, against all of them by themselves."""
     count = len(SPECIAL)
-    if setting.universe < count:
-        return
     together = f"special:{count}:0"
     for number in range(count):
         yield Comparison(together, f"special:1:{number}")
@@ -26,7 +24,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 def more(setting: Setting) -> Iterator[Comparison]:
     """At every M up to some hundreds, and at many beyond."""
     for m in setting.dense:
-        if m not in setting.sizes and setting.universe >= len(SPECIAL):
+        if m not in setting.sizes:
             yield Comparison(f"special:{len(SPECIAL)}:0", f"special:{m}:{m}")
 
 

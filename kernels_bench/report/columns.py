@@ -8,6 +8,7 @@ from typing import Literal
 from kernels_bench.report.sentences import (
     NOTHING,
     TIMES,
+    order_text,
     percent,
     ratio_text,
     same_bits,
@@ -37,8 +38,10 @@ def columns_of(operator: OperatorSummary, signs: bool = True) -> list[Column]:
     arms = shown_arms(operator)
     columns = [
         Column(("", "arm"), tuple(arm.arm for arm in arms), "left"),
-        Column(("verdict", "(cases)"), tuple(verdict_text(arm, signs) for arm in arms), "left"),
+        Column(("bits", "(cases)"), tuple(verdict_text(arm, signs) for arm in arms), "left"),
     ]
+    if any(arm.orders for arm in arms):
+        columns.append(Column(("order of", "addition"), tuple(order_text(arm) for arm in arms), "left"))
     if any(arm.timed for arm in arms):
         columns += _speed_columns(operator)
     return [*columns, Column(("", "same bits as"), tuple(same_bits(arm) for arm in arms), "left")]

@@ -12,7 +12,10 @@ from kernels_bench.report.summary.schema import SIGNS, ArmSummary, OperatorSumma
 
 
 def overview(summary: RunSummary) -> str:
-    """Operators and arms, the more of them in rows: cases by verdict, and speed against the default arm (Markdown)."""
+    """Operators and arms, the more of them in rows: cases by verdict, and speed against the default arm (Markdown).
+
+    In brackets: of how many cases the order of addition was read out and is the same at every M.
+    """
     arms = [arm.arm for arm in summary.arms]
     operators = [operator.operator for operator in summary.operators]
     cells = {(o.operator, name): _cell(o, name) for o in summary.operators for name in arms}
@@ -31,6 +34,8 @@ def _cell(operator: OperatorSummary, name: str) -> str:
     arm = next((arm for arm in operator.arms if arm.arm == name), None)
     counts = {} if arm is None else {sign: arm.verdicts.get(verdict, 0) for verdict, sign in SIGNS.items()}
     shown = " ".join(f"{sign} {count}" for sign, count in counts.items() if count)
+    if arm is not None and arm.orders.get("same"):
+        shown += f" ({arm.orders['same']})"
     return shown + _speed(arm, operator) if arm is not None and shown else "–"
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kernels_bench.device.triton_interpreter import interpreting
 from kernels_bench.records.cases import Case
 from kernels_bench.report.summary.schema import (
     SIGNS,
@@ -27,8 +28,7 @@ _MEANINGS: dict[Verdict, str] = {
     "variant": "variant: a row's bits changed with the company it was in",
     "failed": "failed: could not be verified; see the warnings",
     "inconclusive": "inconclusive: no relation could be examined",
-    "sampled": "sampled: no row's bits changed in any company tried; strong evidence, not a proof",
-    "proven": "proven: so it was, and the order of addition was read out and is the same at every M of the sweep",
+    "sampled": "kept: a row had the same bits in every company tried; strong evidence, not a proof",
     "skipped": "skipped: not verified, since its arm was given up; see the warnings",
 }
 # By verdict: for one arm, and for several.
@@ -38,10 +38,22 @@ _CLAUSES: dict[Verdict, tuple[str, str]] = {
     "failed": ("could not be verified", "could not be verified"),
     "inconclusive": ("could not be judged", "could not be judged"),
     "sampled": ("kept its bits", "kept their bits"),
-    "proven": ("kept its bits, in one order of addition,", "kept their bits, each in one order of addition,"),
     "unsupported": ("offers nothing", "offer nothing"),
     "skipped": ("was not verified", "were not verified"),
 }
+
+
+WORDS: Mapping[Verdict, str] = {"sampled": "kept"}
+"""Verdicts that tables call by another word than records do."""
+
+
+def order_text(arm: ArmSummary) -> str:
+    """What is known of the order of addition, such as ``same 23/36``, of all cases where it could be read."""
+    known = sum(arm.orders.values())
+    if not known:
+        return NOTHING
+    told = [f"{fact} {arm.orders[fact]}/{known}" for fact in ("differs", "same") if arm.orders.get(fact)]
+    return ", ".join(told) or f"unknown {known}"
 
 
 def ratio_text(ratio: float | None) -> str:
@@ -56,7 +68,8 @@ def verdict_text(arm: ArmSummary, signs: bool = True) -> str:
     """The verdict and how many cases have it, such as ``variant 30/36``, after its sign if it is to have one."""
     if arm.verdict is None:
         return NOTHING
-    return _signed(arm.verdict, f"{arm.verdict} {arm.verdicts[arm.verdict]}/{arm.examined or arm.cases}", signs)
+    word = WORDS.get(arm.verdict, arm.verdict)
+    return _signed(arm.verdict, f"{word} {arm.verdicts[arm.verdict]}/{arm.examined or arm.cases}", signs)
 
 
 def _signed(verdict: Verdict, text: str, signs: bool) -> str:
@@ -128,7 +141,7 @@ def _verdict_clause(group: Sequence[ArmSummary]) -> str:
     count = first.verdicts[first.verdict]
     # Out of what was examined: what an arm does not offer says nothing of its bits.
     others = {v: n for v, n in first.verdicts.items() if v not in (first.verdict, "unsupported")}
-    rest = ", ".join(f"{verdict} in {n}" for verdict, n in others.items())
+    rest = ", ".join(f"{WORDS.get(verdict, verdict)} in {n}" for verdict, n in others.items())
     clause = f"{subject} {_CLAUSES[first.verdict][several]} in {count} of {cases(first.examined or first.cases)}"
     return f"{clause} ({rest})" if rest else clause
 
@@ -165,7 +178,8 @@ def breakage_text(arm: str, breakage: BrokenRelation) -> str:
     named = len(cases_of) < breakage.examined and len(cases_of) <= _NAMED
     which = f": {', '.join(cases_of)}" if named else ""
     count = f"{len(cases_of)} of {cases(breakage.examined)}{which}"
-    return f"{arm} breaks {breakage.relation} in {count} ({breakage.where})"
+    told = f"{arm} breaks {breakage.relation} in {count} ({breakage.where})"
+    return told if breakage.binding else f"{told}, which it leaves to its callers: no verdict counts it"
 
 
 def not_offered_text(arm: ArmSummary) -> str:
@@ -200,6 +214,11 @@ def outcome(summary: RunSummary) -> str:
         parts.append("something could not be measured, see above" if not summary.facts.missing else _UNREACHED)
     if not parts:
         parts.append(_good_news(summary, kept))
+    others = tuple(arm.arm for arm in summary.arms if arm.timed_otherwise)
+    if others:
+        parts.append(f"{_and(others)} gave other bits when timed than when verified")
+    if interpreting(summary.facts.environment.variables):
+        parts.append("Triton kernels ran under its interpreter, where layouts, TF32 and atomics cannot show")
     parts += _left_out(summary)
     return f"{'; '.join(parts)} (exit status {exit_status(summary)})."
 
@@ -210,7 +229,7 @@ _UNREACHED = "the run is not complete"
 
 def _kept_its_claim(arm: ArmSummary) -> bool:
     """Whether all that an arm claims was examined and held; what it does not claim may have changed its bits."""
-    judged = arm.verdict in ("variant", "sampled", "proven")
+    judged = arm.verdict in ("variant", "sampled")
     return bool(arm.claims) and judged and not arm.broken_claims and not arm.undecided_claims
 
 
@@ -245,7 +264,9 @@ def tried_text(operator: OperatorSummary) -> str:
     for one in operator.tried:
         at.setdefault(one.sizes, []).append(one.relation)
     told = (f"{_and(names)} at {_sizes(sizes)}" for sizes, names in at.items())
-    return f"tried: {'; '.join(told)}" if at else ""
+    power = {one.relation: one.power for one in operator.tried}.get("repeat", 0)
+    often = f"; what changes in one call of {power:,} would have been seen with 99 %" if power else ""
+    return f"tried: {'; '.join(told)}{often}" if at else ""
 
 
 def _sizes(sizes: Sequence[int]) -> str:
@@ -297,6 +318,11 @@ def legend(summary: RunSummary, signs: bool = True) -> Iterator[str]:
     default = summary.default_arm
     seen = {verdict for arm in summary.arms for verdict in arm.verdicts}
     yield from (_signed(verdict, meaning, signs) for verdict, meaning in _MEANINGS.items() if verdict in seen)
+    if any(arm.orders for arm in summary.arms):
+        yield (
+            "order of addition: read out, and the same at every M tried, or not, of all cases where it can be read; "
+            "the same order keeps a sum's bits, not what a kernel makes of other values, calls or memory"
+        )
     if any(arm.warm is not None for arm in summary.arms):
         yield (
             f"vs {default}: {_possessive(default)} time over the arm's (below 1{TIMES} is slower than {default}); "

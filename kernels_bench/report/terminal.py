@@ -37,7 +37,6 @@ _STYLES: dict[Verdict, str] = {
     "failed": "magenta",
     "inconclusive": "yellow",
     "sampled": "green",
-    "proven": "bold green",
     "unsupported": "dim",
     "skipped": "magenta",
 }

@@ -92,6 +92,7 @@ class KernelUnderTest:
         watched: bool = True,
     ) -> None:
         self.case, self.operator, self.kernel = case, operator, kernel
+        self._watches = watched
         self.universe, self.device = universe, device
         self._ranges: Ranges | None = None
         dtype = case.precision.torch_input
@@ -100,6 +101,20 @@ class KernelUnderTest:
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
         self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()
         self._lent = False
+
+    def with_seed(self, seed: int) -> KernelUnderTest:
+        """The same kernel over other data of the same sizes."""
+        found = KernelUnderTest(
+            self.case,
+            self.operator,
+            self.kernel,
+            seed=seed,
+            universe=self.universe,
+            device=self.device,
+            watched=self._watches,
+        )
+        found._ranges = self._ranges
+        return found
 
     def gather(self, company: Batch) -> RowTensors:
         """The company's inputs, in new tensors."""

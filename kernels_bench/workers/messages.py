@@ -35,6 +35,7 @@ class Verify(Record):
         universe: number of rows.
         digest_sizes: M's whose outputs are digested.
         asked: those of the sweep that the user named.
+        lengths: tokens of sequences that the user named, where rows are sequences.
         beyond: whether a batch of more than 2^31 elements is to be tried, where memory allows.
         more_s: seconds for the relations' further comparisons.
         order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
@@ -48,6 +49,7 @@ class Verify(Record):
     sizes: tuple[int, ...]
     digest_sizes: tuple[int, ...]
     asked: tuple[int, ...] = ()
+    lengths: tuple[int, ...] = ()
     beyond: bool = False
     more_s: float = 0.0
     order_s: float = 0.0
@@ -96,6 +98,7 @@ class Reproduce(Record):
     case: Case
     seed: int
     universe: int
+    lengths: tuple[int, ...] = ()
     relation: str
     reference: str
     company: str

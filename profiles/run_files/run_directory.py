@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from profiles.errors import CommandError
 from profiles.run_files.published_schema import described
 from profiles.run_files.record import Record
 
@@ -27,17 +28,11 @@ M = TypeVar("M", bound=Record)
 R = TypeVar("R")
 
 
-class ResultsError(Exception):
+class ResultsError(CommandError):
     """A run directory that cannot be written, read or continued; the message says why and what to do.
 
-    Attributes:
-        status: exit status of a command that it ends: 2 where another directory should have been named, 3 where
-            results could not be kept.
+    Its status is 2 where another directory should have been named, 3 where results could not be kept.
     """
-
-    def __init__(self, message: str, status: int = 2) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from kernels_bench.commands.report import ReportTargets, report
@@ -29,11 +29,10 @@ from kernels_bench.records.rerun_commands import command_line
 from kernels_bench.records.results import ArmStart, Finished
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
+from profiles.command_line import warn
+from profiles.errors import ExitStatus
 from profiles.instruments.environment import Environment, read_environment_with
 from profiles.instruments.ranges import RangesNotRecorded
-
-INTERRUPTED_STATUS = 130
-
 
 _ROOM = 0.7
 """Of a GPU's memory, what all cases that are verified at once may take; reading orders and the processes take some."""
@@ -91,7 +90,7 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
 
 
 def _environment(catalogue: Catalogue) -> Environment:
-    return read_environment_with(catalogue.device.uuid, lambda line: print(f"kernels_bench: {line}", file=sys.stderr))
+    return read_environment_with(catalogue.device.uuid, partial(warn, "kernels_bench"))
 
 
 def _run(
@@ -108,12 +107,19 @@ def _run(
         with suppress(ResultsError):  # the disk may be what failed
             run.append(Finished(seconds=time.perf_counter() - started))
         run.close()
-    status = report(run.path, targets)
+    status = _report(run.path, targets)
     if interrupted:
-        on = command_line(options={"resume": str(run.path)})
-        print(f"kernels_bench: interrupted; go on with {on}", file=sys.stderr)
-        return INTERRUPTED_STATUS
+        warn("kernels_bench", f"interrupted; go on with {command_line(options={'resume': str(run.path)})}")
+        return ExitStatus.INTERRUPTED
     return status
+
+
+def _report(directory: Path, targets: ReportTargets) -> int:
+    try:
+        return report(directory, targets)
+    except ResultsError as error:
+        kept = command_line("report", str(directory), options={})
+        raise ResultsError(f"{error}; what was measured is kept, see {kept}", error.status) from error
 
 
 def _announce(workload: Workload, run: RunDirectory, display: Display) -> None:

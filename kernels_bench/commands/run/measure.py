@@ -91,12 +91,12 @@ class Runner:
             return
         self._display.phase("verify", len(todo))
         for request, reply in self._pool.work_through(map(self._verify_request, todo), self._parallel):
-            self._keep(_verification(request.case, reply))
+            self._keep(_verification(request, reply))
             self._display.step(f"{request.case.key}")
 
     def _verify_request(self, case: Case) -> Verify:
         sweep = self._workload.sweeps[case.operator]
-        operator = operators()[case.operator]
+        operator = operators()[case.operator].with_lengths(sweep.lengths)
         memory = operator.verification_bytes(case.shape, case.precision, sweep.universe)
         beyond = case.key in self._beyond
         if beyond:
@@ -110,6 +110,7 @@ class Runner:
             sizes=sweep.sizes,
             digest_sizes=sweep.digested,
             asked=sweep.asked,
+            lengths=sweep.lengths,
             beyond=beyond,
             more_s=self._more_s,
             order_s=self._order_s,
@@ -214,11 +215,13 @@ def prepare_timing(
     return PrepareTiming(case=case, seed=workload.seed, load=load, largest_m=largest, calls=calls, verified=verified)
 
 
-def _verification(case: Case, reply: Reply) -> Verification:
+def _verification(request: Verify, reply: Reply) -> Verification:
     if isinstance(reply, Verification):
-        return reply
+        return reply.model_copy(update={"lengths": request.lengths})
     assert isinstance(reply, Failure)
-    return Verification(case=case, status=reply.status, reason=reply.reason, cause=reply.cause)
+    return Verification(
+        case=request.case, status=reply.status, reason=reply.reason, cause=reply.cause, lengths=request.lengths
+    )
 
 
 def _timing(case: Case, load: Load, reply: Reply) -> Timing:

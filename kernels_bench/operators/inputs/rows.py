@@ -21,6 +21,9 @@ KINDS = ("cancelling", "normal", "wide", "small")
 HOSTILE = ("huge", "inf", "nan", "zero")
 """Neighbours that no model should meet, and that no kernel may let into another row."""
 
+OFFSETS = 1 << 31
+"""More elements than this are more than a signed integer of 32 bits counts."""
+
 _CHUNK = 1 << 24
 _MASKED_BLOCK = 128
 _OUTLIERS = 4

@@ -144,14 +144,15 @@ def census(mode: Mode, shape: Shape, count: int, length: int | None = None, aske
         shape: heads, pages, and tokens of the longest sequence.
         count: ordinary sequences.
         length: tokens that all have; then none are hostile or special.
-        asked: lengths that come first.
+        asked: lengths that come first; where all queries are computed, none but those up to the shape's longest.
     """
     if length is not None:
         return uniform(mode, shape, count, length)
     tokens = kv_lengths(shape.tokens or 1)[-1]
     hostile = np.full(len(HOSTILE), min(_HOSTILE_LENGTH, tokens))
     special = special_lengths(shape, tokens)
-    kv = np.concatenate([_ordinary_lengths(count, lengths_by_worth(tokens, asked)), hostile, [tokens], special])
+    wanted = asked if mode == "decode" else tuple(n for n in asked if n <= tokens)
+    kv = np.concatenate([_ordinary_lengths(count, lengths_by_worth(tokens, wanted)), hostile, [tokens], special])
     start = starts(mode, kv)
     start[count + LONG_NEIGHBOUR] = 0
     start[count + FIRST_SPECIAL :] = starts(mode, special)
@@ -243,9 +244,9 @@ class Tokens:
         """Identity of each."""
         return self.identity * TOKENS + self.place
 
-    def of_kind(self, kind: str) -> torch.Tensor:
-        """Whether each one's sequence is of a kind in `KINDS`."""
-        return self.identity % len(KINDS) == KINDS.index(kind)
+    def of_kind(self, kind: str, seed: int) -> torch.Tensor:
+        """Whether each one's sequence is of a kind in `KINDS`; with another seed a length meets another kind."""
+        return (self.identity + seed) % len(KINDS) == KINDS.index(kind)
 
     def special(self, kind: str) -> torch.Tensor:
         """Whether each one's sequence is special and of a kind in `SPECIAL`."""
@@ -296,15 +297,15 @@ def tokens_of(known: Census, start: Ids, width: int, device: torch.device) -> It
 def queries_of(seed: int, tokens: Tokens, width: int) -> torch.Tensor:
     """fp32 queries (tokens, width); see `values_of` for the kinds."""
     drawn = bell_at(seed, "queries", tokens.ids, width)
-    drawn = torch.where(tokens.of_kind("rising")[:, None], drawn / 2 + 1, drawn)
-    return torch.where(tokens.of_kind("flat")[:, None], 0.0, drawn)
+    drawn = torch.where(tokens.of_kind("rising", seed)[:, None], drawn / 2 + 1, drawn)
+    return torch.where(tokens.of_kind("flat", seed)[:, None], 0.0, drawn)
 
 
 def keys_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int, size: int) -> torch.Tensor:
     """fp32 keys (tokens, width), for sequences of ``kv`` tokens and heads of ``size``."""
     drawn = bell_at(seed, "keys", tokens.ids, width)
     ramp = (_HIGHEST_LOGIT * tokens.place / kv / size**0.5)[:, None].float()
-    return torch.where(tokens.of_kind("rising")[:, None], drawn / 2 + ramp, drawn)
+    return torch.where(tokens.of_kind("rising", seed)[:, None], drawn / 2 + ramp, drawn)
 
 
 def values_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int) -> torch.Tensor:
@@ -312,13 +313,16 @@ def values_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int) -> torch.
 
     ``flat`` sequences have queries of zero, so that all keys weigh alike, and values over twelve binades of which
     every one comes twice with opposite signs: what the last token's result is made of is the rounding error itself.
+    The second time they come in another order, beginning with a third of them left out, so that no two halves, or tiles
+    of any size, have sums that are exactly opposite.
     The logits of ``rising`` ones grow with the key's place, so that the running maximum keeps rising and the sum is
     rescaled. ``wide`` ones have values over twelve binades. The rest is bell-shaped.
     """
-    flat, half, place = tokens.of_kind("flat"), kv // 2, tokens.place
+    flat, half, place = tokens.of_kind("flat", seed), kv // 2, tokens.place
     repeated = flat & (place >= half)
-    ids = torch.where(repeated, tokens.ids - half, tokens.ids)
-    drawn = bell_at(seed, "values", ids, width, wide=flat | tokens.of_kind("wide"))
+    again = (place - half + half // 3) % half.clamp(min=1)
+    ids = torch.where(repeated, tokens.ids - place + again, tokens.ids)
+    drawn = bell_at(seed, "values", ids, width, wide=flat | tokens.of_kind("wide", seed))
     sign = torch.where(repeated, torch.where(place < 2 * half, -1.0, 0.0), 1.0)
     return drawn * sign[:, None]
 

@@ -33,6 +33,7 @@ def _breakage(relation: str, results: Sequence[tuple[str, RelationResult]]) -> B
         examined=len(results),
         where=where([spec for specs in broken.values() for spec in specs]),
         by_case={case: where(specs) for case, specs in broken.items()},
+        binding=any(result.binding for _, result in results if result.status == "broken"),
     )
 
 

@@ -44,10 +44,12 @@ def nothing_claimed_examined(verification: Verification, claims: Claims) -> bool
 def tried(verifications: Iterable[Verification]) -> tuple[Tried, ...]:
     """Each relation that was examined to its end, and the M at which it was in every such case."""
     found: dict[str, frozenset[int]] = {}
+    power: dict[str, int] = {}
     for verification in verifications:
         for result in verification.relations:
             # What broke and then failed was not examined to its end.
             if result.status == "held" or (result.status == "broken" and not result.reason):
                 sizes = frozenset(result.sizes)
                 found[result.relation] = found.get(result.relation, sizes) & sizes
-    return tuple(Tried(relation=name, sizes=tuple(sorted(sizes))) for name, sizes in found.items())
+                power[result.relation] = min(power.get(result.relation, result.power), result.power)
+    return tuple(Tried(relation=name, sizes=tuple(sorted(sizes)), power=power[name]) for name, sizes in found.items())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isfinite
 
-from kernels_bench.records.cases import at_token
+from kernels_bench.records.cases import Launch, at_token
 from kernels_bench.records.results import BatchRef, Counterexample, Order, RelationResult
 from kernels_bench.relations.batch_kinds import batch_kinds
 from kernels_bench.relations.spec import BatchSpec
@@ -38,19 +38,40 @@ def describe(found: Counterexample) -> str:
 def _between(found: Counterexample) -> str:
     here, there = found.company, found.reference
     if here.launch != there.launch:
-        return f"at M={here.size} replayed from a CUDA graph vs launched eagerly"
+        return f"at M={here.size} {_LAUNCHED[here.launch]}"
+    if found.before is not None:
+        return f"at M={here.size} {_after(found.before)}"
     if here.spec == there.spec:
         return f"from one call to the next at M={here.size}"
     return f"at {_place(here)} vs {_place(there)}"
 
 
+_LAUNCHED: Mapping[Launch, str] = {
+    "graph": "replayed from a CUDA graph vs launched eagerly",
+    "view": "with rows that are a view of a wider tensor vs by themselves",
+    "offset": "with rows that begin at an odd address vs at an even one",
+    "padded": "with NaN before and after the rows in memory vs without",
+    "concurrent": "beside another call at the same time vs alone",
+    "updated": "with weights that were written over earlier ones vs the same weights elsewhere",
+}
+
+
+def _after(before: Sequence[str]) -> str:
+    if not before:
+        return "in the first call of the process vs in a later one"
+    return f"right after {_place_of(BatchSpec.parse(before[-1]))} vs after other calls"
+
+
 def _place(company: BatchRef) -> str:
-    spec = BatchSpec.parse(company.spec)
+    return _place_of(BatchSpec.parse(company.spec))
+
+
+def _place_of(spec: BatchSpec) -> str:
     kind = batch_kinds()[spec.kind]
     # The first M rows are what anybody expects of M rows; the others are told apart by words or by their specs.
     if not kind.where:
-        return f"M={company.size}"
-    return f"M={company.size} ({kind.place.format(*spec.arguments) or company.spec})"
+        return f"M={spec.size}"
+    return f"M={spec.size} ({kind.place.format(*spec.arguments) or spec})"
 
 
 def apart(found: Counterexample) -> str:

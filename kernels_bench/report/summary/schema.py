@@ -15,16 +15,15 @@ from kernels_bench.records.results import Ceiling, Counterexample
 from profiles.instruments.environment import Environment
 from profiles.run_files.record import Record
 
-SUMMARY_SCHEMA_VERSION = 3
+SUMMARY_SCHEMA_VERSION = 4
 
-Verdict = Literal["wrong", "variant", "failed", "inconclusive", "sampled", "proven", "unsupported", "skipped"]
-VERDICTS: tuple[Verdict, ...] = (
-    "wrong", "variant", "failed", "inconclusive", "sampled", "proven", "unsupported", "skipped"
-)  # fmt: skip
+Verdict = Literal["wrong", "variant", "failed", "inconclusive", "sampled", "unsupported", "skipped"]
+VERDICTS: tuple[Verdict, ...] = ("wrong", "variant", "failed", "inconclusive", "sampled", "unsupported", "skipped")
 """Every verdict of a case, the worst first: an arm has the worst of its cases'."""
 
+OrderFact = Literal["same", "differs", "unknown"]
+
 SIGNS: Mapping[Verdict, str] = {
-    "proven": "🔒",
     "sampled": "✅",
     "variant": "❌",
     "wrong": "⛔",
@@ -33,9 +32,9 @@ SIGNS: Mapping[Verdict, str] = {
 }
 """A sign for each verdict of a case that was examined; each is two columns wide in every terminal."""
 
-WarningKind = Literal["failed", "skipped", "relation", "arm", "unsupported", "throttle", "timing"]
+WarningKind = Literal["failed", "skipped", "bits", "relation", "arm", "unsupported", "throttle", "timing"]
 WARNING_KINDS: tuple[WarningKind, ...] = (
-    "failed", "skipped", "relation", "arm", "unsupported", "throttle", "timing"
+    "failed", "skipped", "bits", "relation", "arm", "unsupported", "throttle", "timing"
 )  # fmt: skip
 """Every kind of warning, the gravest first: ``relation`` is one that could not be examined, ``arm`` one that
 could not run at all."""
@@ -163,10 +162,13 @@ class Tried(Record):
     Attributes:
         relation: its name.
         sizes: the M of the companies compared, the same in every case; empty where the records do not tell.
+        power: in every case a change that comes in one launch of so many would have been seen with a probability of
+            99 %; 0 where the records do not tell.
     """
 
     relation: str
     sizes: tuple[int, ...]
+    power: int = 0
 
 
 class BrokenRelation(Record):
@@ -177,12 +179,15 @@ class BrokenRelation(Record):
         examined: in how many cases the relation was examined, broken or not.
         where: in what companies, over all cases: M, and who the neighbours were.
         by_case: the same for each shape and precision in which it broke.
+        binding: whether the verdict counts it; it does not where an arm may leave a relation to its callers and does
+            not claim it.
     """
 
     relation: str
     examined: int
     where: str
     by_case: dict[str, str]
+    binding: bool = True
 
 
 class Finding(Record):
@@ -235,6 +240,8 @@ class ArmSummary(Record):
         claims: the relations that it says of itself it keeps.
         verdict: the worst of its cases'; None if none was verified.
         verdicts: how many cases have each verdict, the worst first.
+        orders: in how many cases the order of addition was read out and is the ``same`` at every M, ``differs``, or is
+            ``unknown``; cases whose order cannot be read off their results are not counted.
         cases: how many cases were to be verified.
         companies: how many companies were compared with a reference.
         rows: how many rows' outputs were compared.
@@ -248,6 +255,7 @@ class ArmSummary(Record):
         ceiling: share of the ceiling; None without a measured ceiling.
         same_bits: the other arms that compute the same bits, at least at times.
         timed: how many timings were measured.
+        timed_otherwise: in how many of them timed calls gave other bits than the verified, or than each other.
         failed: how many verifications, relations and timings failed.
         skipped: how many were skipped; timings that follow from their verification's result do not count.
         reasons: why cases are ``unsupported``, ``failed`` or ``skipped``, each reason once.
@@ -257,6 +265,7 @@ class ArmSummary(Record):
     claims: Claims
     verdict: Verdict | None
     verdicts: dict[Verdict, int]
+    orders: dict[OrderFact, int] = Field(default_factory=dict)
     cases: int
     companies: int
     rows: int
@@ -270,6 +279,7 @@ class ArmSummary(Record):
     ceiling: CeilingShare | None
     same_bits: tuple[SameBits, ...]
     timed: int
+    timed_otherwise: int = 0
     failed: int
     skipped: int
     reasons: tuple[str, ...]

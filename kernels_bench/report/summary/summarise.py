@@ -19,6 +19,7 @@ from kernels_bench.report.summary.schema import (
     ArmSummary,
     Finding,
     OperatorSummary,
+    OrderFact,
     RunFacts,
     RunSummary,
     SameBits,
@@ -67,12 +68,13 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
 def exit_status(summary: RunSummary) -> int:
     """The status with which the command ends.
 
-    1: an arm that claims batch invariance is variant, or any arm is wrong.  3: else, something failed, was
-    skipped or not reached, an arm that claims batch invariance is inconclusive, a plugin's arm had nothing to
-    examine, or something that an arm claims was left out and the user did not say that this is meant.  0: else.
-    ``unsupported`` is an honest answer, and so is the variance of an arm that claims nothing.
+    1: an arm that claims batch invariance is variant, or gave other bits when it was timed, or any arm is wrong.
+    3: else, something failed, was skipped or not reached, an arm that claims batch invariance is inconclusive, a
+    plugin's arm had nothing to examine, or something that an arm claims was left out and the user did not say that
+    this is meant.  0: else.  ``unsupported`` is an honest answer, and so is the variance of an arm that claims nothing.
     """
-    if broken_promises(summary) or any("wrong" in arm.verdicts for arm in summary.arms):
+    untrue = any(arm.claims and arm.timed_otherwise for arm in summary.arms)
+    if broken_promises(summary) or untrue or any("wrong" in arm.verdicts for arm in summary.arms):
         return 1
     unmeant = summary.partial and not summary.facts.partial_accepted
     return 3 if unmeant or unmeasured(summary) else 0
@@ -157,6 +159,7 @@ def _arm(
     timed = [t for t in found.timings.values() if t.case.arm == name]
     counts = Counter(v.verdict for v in verified)
     verdicts = {verdict: counts[verdict] for verdict in VERDICTS if counts[verdict]}
+    orders = Counter(ORDER_FACTS[v.order.status] for v in verified if v.order and v.order.status in ORDER_FACTS)
     relations = [result for v in verified for result in v.relations]
     records: list[Verification | Timing] = [*verified, *timed]
     statuses = Counter(record.status for record in records if not found.follows(record))
@@ -168,6 +171,7 @@ def _arm(
         claims=claims,
         verdict=next(iter(verdicts), None),
         verdicts=verdicts,
+        orders=dict(orders),
         cases=len(verified),
         companies=sum(result.companies for result in relations),
         rows=sum(result.rows for result in relations),
@@ -181,17 +185,23 @@ def _arm(
         ceiling=share_of_ceiling(measured, found.ceiling),
         same_bits=tuple(_same_bits(name, digests)),
         timed=len(measured),
+        timed_otherwise=sum(bool(timing.other_bits) for timing in measured),
         failed=statuses["failed"] + sum(result.status == "failed" for result in relations),
         skipped=statuses["skipped"],
         reasons=tuple(dict.fromkeys(reasons)),
     )
 
 
+ORDER_FACTS: Mapping[str, OrderFact] = {"proven": "same", "variant": "differs", "unknown": "unknown"}
+"""What is told of an order that was to be read."""
+
+
 def _breaks_a_claim(verification: Verification, claims: Claims) -> bool:
     """Whether a case broke a relation that its arm claims; what is wrong altogether is judged apart."""
     if verification.verdict != "variant":
         return False
-    if any(result.status == "broken" and claimed(claims, result.relation) for result in verification.relations):
+    broken = (result for result in verification.relations if result.status == "broken" and result.binding)
+    if any(claimed(claims, result.relation) for result in broken):
         return True
     order = verification.order
     return order is not None and order.status == "variant" and claimed(claims, "batch_size")

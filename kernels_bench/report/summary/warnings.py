@@ -180,6 +180,8 @@ def _timing_remarks(found: LatestRecords) -> Iterator[_Remark]:
             if measured is not None and usable(measured) is None:
                 text = f"{state} median is not a positive time and is left out"
                 yield _Remark("timing", text, "choose a larger M or shape", arm, key, "timing")
+        if timing.other_bits:
+            yield _Remark("bits", timing.other_bits, "its bits depend on calls or chance", arm, key, "timing")
         for reason in timing.throttle_reasons:
             remedy = _THROTTLE_REMEDIES.get(reason, "leave the card idle and alone, and run again")
             yield _Remark("throttle", f"the clock was held down by {reason}", remedy, arm, key, "timing")

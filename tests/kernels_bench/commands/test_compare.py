@@ -366,6 +366,20 @@ def test_cases_of_one_run_alone_are_counted(tmp_path: Path) -> None:
     )
 
 
+def test_bits_of_sequences_of_other_lengths_are_not_compared(tmp_path: Path) -> None:
+    def longer(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for record in records:
+            if record["kind"] == "verification":
+                record["lengths"] = [512]
+                record["digests"] = {m: "0" * len(digest) for m, digest in record["digests"].items()}
+        return records
+
+    found = compare_runs(BASELINE, changed(tmp_path / "longer", longer))
+    assert found.digests == (0, 0)
+    assert found.other_bits == ()
+    assert any("no output of the same data was digested in both runs" in line for line in in_words(found, USUAL))
+
+
 def test_other_seeds_are_named_and_their_bits_not_compared(tmp_path: Path) -> None:
     copy = of_arms({"torch"}, tmp_path / "torch", seed=7, op=["mm", "bmm"], timeout_s=3)
     found = compare_runs(of_arms({"torch"}, tmp_path / "same"), copy)

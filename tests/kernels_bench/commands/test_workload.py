@@ -302,6 +302,16 @@ def test_lengths_are_chosen_as_asked_and_few_in_a_short_run(on_gpu: Catalogue) -
     assert "--length 0" in refusal(on_gpu, one.model_copy(update={"length": (0,)}))
 
 
+def test_lengths_that_are_asked_for_are_verified_too_where_rows_are_sequences(on_gpu: Catalogue) -> None:
+    asked = Selection(op=("attention", "mm"), length=(512, 100, 512))
+    sweeps = make_workload(on_gpu, asked).sweeps
+    sequences = {"attention_decode", "attention_prefill", "attention_mixed", "mla_decode"}
+    assert {name for name, sweep in sweeps.items() if sweep.lengths == (100, 512)} == sequences
+    assert sweeps["mm"].lengths == ()
+    usual = make_workload(on_gpu, asked.model_copy(update={"length": None})).sweeps
+    assert all(sweep.lengths == () for sweep in usual.values())
+
+
 def test_an_arm_that_takes_long_is_measured_at_the_first_shape_unless_shapes_are_asked_for(on_gpu: Catalogue) -> None:
     def layouts(arm: str, **more: object) -> set[str]:
         workload = make_workload(

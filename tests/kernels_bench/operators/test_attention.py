@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ from kernels_bench.arms.samebits import cpu_attention
 from kernels_bench.arms.vllm import triton_mla
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.attention import Attention
-from kernels_bench.operators.inputs import sequences
+from kernels_bench.operators.inputs import sequences, served_pages
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.operators.inputs.rows import bell_at
 from kernels_bench.operators.inputs.sequences import KINDS, census, entries, kv_lengths, special_lengths
@@ -30,7 +31,7 @@ from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.relations.batch import FIRST_SPECIAL, HOSTILE, LONG_NEIGHBOUR, SPECIAL
+from kernels_bench.relations.batch import FIRST_SPECIAL, HOSTILE, LONG_NEIGHBOUR, SPECIAL, UNUSED, Batch
 from kernels_bench.report.summary.findings_text import describe
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
@@ -206,6 +207,120 @@ def test_hostile_sequences_are_hostile(text: str) -> None:
         ]
         expected = torch.tensor(entry, dtype=values.dtype)
         assert torch.equal(values.abs().nan_to_num(7), expected.abs().nan_to_num(7).expand_as(values))
+
+
+# How sequences are served.
+
+TWELVE = 12
+
+
+def served(name: str, spec: str, text: str = "bf16") -> tuple[KernelUnderTest, Any, Batch]:
+    """A kernel's arguments for a batch, of a universe of twelve."""
+    shape = LONGER_LATENT if name == "mla_decode" else SHAPE
+    made = subject(name, padded_attention, shape, text, count=TWELVE)
+    batch = make_batch(spec, TWELVE)
+    return made, made.operator.arguments(made.gather(batch), made.weights), batch
+
+
+def held(caches: tuple[Tensor, ...], pages: Tensor, kv: int) -> list[Tensor]:
+    """What each cache holds of a sequence's tokens in order."""
+    return [torch.stack([cache[int(pages[t // 16]), t % 16] for t in range(kv)]) for cache in caches]
+
+
+@pytest.mark.parametrize(
+    "spec", ["unused:7:1", "unused:12:2", "unused:12:3", "unused:1:1", "placed:9:2", "far:12", "cycled:30"]
+)
+@pytest.mark.parametrize("name", [*OPERATORS, "mla_decode"])
+def test_however_pages_are_served_they_hold_each_sequences_own_tokens(
+    name: str, spec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_pages, "OFFSETS", 1 << 14)
+    made, (queries, *caches, batch), chosen = served(name, spec)
+    for entry, row in enumerate(chosen.rows.tolist()):
+        kv = int(batch.seqused_k[entry])
+        own = held(made.weights, made.tables[1][row], kv)
+        assert all(same_bits(a, b) for a, b in zip(held(tuple(caches), batch.block_table[entry], kv), own, strict=True))
+        first, last = batch.cu_seqlens_q[entry : entry + 2].tolist()
+        assert same_bits(queries[first:last], sequence(made, row)[0])
+    assert not any(cache is weight for cache in caches for weight in made.weights) or spec.startswith("cycled")
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("size", [1, 7, 12])
+@pytest.mark.parametrize("name", ["attention_decode", "mla_decode"])
+def test_slots_that_no_token_was_written_to_hold_something_else(name: str, size: int, number: int) -> None:
+    made, (_, *caches, batch), _ = served(name, f"unused:{size}:{number}")
+    used = {
+        (int(batch.block_table[entry, t // 16]), t % 16) for entry, kv in enumerate(batch.seqused_k) for t in range(kv)
+    }
+    written = {row.numpy().tobytes() for cache in caches for row in [cache[place].view(torch.int16) for place in used]}
+    largest = torch.finfo(torch.bfloat16).max
+    for cache, weight in zip(caches, made.weights, strict=True):
+        assert len(cache) > len(weight)
+        for place in itertools.product(range(len(cache)), range(16)):
+            if place not in used:
+                slot = cache[place]
+                what = UNUSED[number]
+                assert slot.isnan().all() if what == "NaN" else (what != "huge" or (slot == largest).all())
+                assert what != "other tokens" or slot.view(torch.int16).numpy().tobytes() in written
+    pages = {page for page, _ in used}
+    for entry, kv in enumerate(batch.seqused_k.tolist()):
+        stale = batch.block_table[entry, -(-kv // 16) :].tolist()
+        assert not pages & {*stale}
+        assert all(0 <= page < len(caches[0]) for page in stale)
+
+
+@pytest.mark.parametrize("size", [2, 5, 12])
+@pytest.mark.parametrize("pages", [1, 2, 7])
+@pytest.mark.parametrize("name", [*OPERATORS, "mla_decode"])
+def test_first_pages_are_the_longest_sequences(name: str, pages: int, size: int) -> None:
+    made, (queries, *copies, apart), chosen = served(name, f"apart:{size}:{pages}")
+    _, (same_queries, *caches, shared), _ = served(name, f"shared:{size}:{pages}")
+    assert same_bits(queries, same_queries)
+    assert torch.equal(apart.lengths, shared.lengths)
+    longest = int(apart.seqused_k.argmax())
+    tables = made.tables[1][chosen.rows]
+    whole = held(made.weights, tables[longest], int(apart.seqused_k[longest]))
+    assert torch.equal(apart.block_table, tables)
+    for entry, kv in enumerate(apart.seqused_k.tolist()):
+        alike = min(pages, kv // 16)
+        assert shared.block_table[entry, :alike].tolist() == tables[longest, :alike].tolist()
+        assert shared.block_table[entry, alike:].tolist() == tables[entry, alike:].tolist()
+        own = held(made.weights, tables[entry], kv)
+        expected = [torch.cat([a[: alike * 16], b[alike * 16 :]]) for a, b in zip(whole, own, strict=True)]
+        for found, table in ((copies, apart.block_table), (caches, shared.block_table)):
+            assert all(same_bits(a, b) for a, b in zip(held(tuple(found), table[entry], kv), expected, strict=True))
+    assert all(same_bits(a, b) for a, b in zip(caches, made.weights, strict=True))
+
+
+def test_far_pages_lie_beyond_what_31_bits_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(served_pages, "OFFSETS", 10_000)
+    made, (_, keys, values, batch), _ = served("attention_decode", "far:12")
+    for cache in (keys, values):
+        assert int(batch.block_table.min()) * cache[0].numel() > 10_000
+        assert int(batch.block_table.max()) < len(cache)
+    expected = made.operator.far_bytes(SHAPE, Precision.parse("bf16"), TWELVE)
+    assert keys.nbytes + values.nbytes == expected
+    monkeypatch.undo()
+    assert 2**33 < made.operator.far_bytes(SHAPE, Precision.parse("bf16"), TWELVE) < 1.001 * 2**33
+    assert made.operator.huge_rows(SHAPE) == made.operator.huge_bytes(SHAPE, Precision.parse("bf16")) == 0
+    assert made.operator.view(make_batch("first:12", TWELVE), made.tables) is None
+
+
+@pytest.mark.parametrize("text", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", OPERATORS)
+def test_samebits_keeps_its_bits_however_pages_are_served(
+    name: str, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served_pages, "OFFSETS", 1 << 14)
+    made = subject(name, cpu_attention.attention, text=text, count=TWELVE)
+    for reference, others in (
+        ("first:12", ("unused:12:1", "unused:12:2", "unused:12:3", "placed:12:1", "far:12")),
+        ("apart:12:2", ("shared:12:2",)),
+    ):
+        (expected,) = made.run(make_batch(reference, TWELVE))
+        for spec in others:
+            assert same_bits(made.run(make_batch(spec, TWELVE))[0], expected), spec
 
 
 def sequence(made: KernelUnderTest, row: int) -> tuple[Tensor, Tensor, Tensor]:

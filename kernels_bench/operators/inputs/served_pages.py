@@ -1,0 +1,130 @@
+"""Where the pages of a batch's sequences lie in the KV caches, and what the caches hold beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kernels_bench.device.host_to_device import copy_to_device
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators.inputs.rows import OFFSETS
+from kernels_bench.operators.inputs.sequences import Entries
+from kernels_bench.relations.batch import UNUSED, Ids, Serving
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
+
+_SPARE = 4  # pages that belong to nobody, in addition
+_STRIDE = 7  # from one entry's stale pages to the next one's
+
+
+@dataclass(frozen=True, eq=False)
+class ServedPages:
+    """The pages of a batch's entries.
+
+    Attributes:
+        table: page numbers of each entry in order, (entries, most pages), on the host.
+        caches: each (pages, page, …), on the device.
+    """
+
+    table: Ids
+    caches: tuple[torch.Tensor, ...]
+
+    @property
+    def page(self) -> int:
+        """Tokens a page."""
+        return self.caches[0].shape[1]
+
+    def pages_of(self, tokens: Ids) -> Flags:
+        """Which places of the table belong to entries of so many tokens."""
+        return np.arange(self.table.shape[1]) < -(-tokens // self.page)[:, None]
+
+
+def is_usual(serving: Serving) -> bool:
+    """Whether pages lie where they always do, and hold what they always do."""
+    return not (serving.prefix or serving.unused or serving.placement or serving.far)
+
+
+def serve(serving: Serving, batch: Entries, usual: ServedPages) -> ServedPages:
+    """The same sequences as an engine would serve them; caches are copied where something else is to be in them."""
+    found = usual
+    if serving.prefix:
+        found = _begun_alike(found, batch, serving.prefix, serving.shared)
+    if serving.unused:
+        found = _refilled(found, batch, UNUSED[serving.unused])
+    if serving.placement:
+        found = _moved(found, serving.placement)
+    return _far_away(found) if serving.far else found
+
+
+def _begun_alike(usual: ServedPages, batch: Entries, pages: int, shared: bool) -> ServedPages:
+    """The first pages hold what the longest sequence's do: its own pages, or copies in each one's own.
+
+    Pages that a sequence does not fill are not shared.
+    """
+    alike = usual.pages_of(np.minimum(pages, batch.stop // usual.page) * usual.page)
+    longest = np.broadcast_to(usual.table[int(batch.stop.argmax())], usual.table.shape)
+    if shared:
+        return ServedPages(np.where(alike, longest, usual.table), usual.caches)
+    there, here = (copy_to_device(table[alike], usual.caches[0].device) for table in (usual.table, longest))
+    return ServedPages(
+        usual.table, tuple(cache.index_copy(0, there, cache.index_select(0, here)) for cache in usual.caches)
+    )
+
+
+def _refilled(usual: ServedPages, batch: Entries, what: str) -> ServedPages:
+    """Slots that no token of the batch was written to hold something else, and stale table entries name such pages."""
+    own = usual.pages_of(batch.stop)
+    pages = len(usual.caches[0]) + _SPARE
+    entry, place = own.nonzero()
+    written = np.zeros(pages, dtype=np.int64)
+    np.maximum.at(written, usual.table[own], np.minimum(batch.stop[entry] - place * usual.page, usual.page))
+    used = np.arange(usual.page) < written[:, None]
+    free = np.flatnonzero(written == 0)
+    stale = free[(np.arange(len(own))[:, None] * _STRIDE + np.arange(own.shape[1])) % len(free)]
+    fill = _filling(what, *np.split(np.argsort(used, axis=None, kind="stable"), [int((~used).sum())]))
+    return ServedPages(np.where(own, usual.table, stale), tuple(fill(cache) for cache in usual.caches))
+
+
+def _filling(what: str, unused: Ids, used: Ids) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What copies a cache with spare pages, and fills unused slots."""
+
+    def fill(cache: torch.Tensor) -> torch.Tensor:
+        longer = torch.cat([cache, cache.new_zeros(_SPARE, *cache.shape[1:])])
+        slots = longer.flatten(0, 1)
+        there = copy_to_device(unused, cache.device)
+        if what == "other tokens":
+            here = copy_to_device(np.resize(used, len(unused)), cache.device)
+            slots.index_copy_(0, there, slots.index_select(0, here))
+        else:
+            slots.index_fill_(0, there, {"NaN": math.nan, "huge": torch.finfo(cache.dtype).max}[what])
+        return longer
+
+    return fill
+
+
+def _moved(usual: ServedPages, placement: int) -> ServedPages:
+    """All pages in another order."""
+    count = len(usual.caches[0])
+    order = np.random.default_rng([placement, count]).permutation(count)
+    moved = copy_to_device(order, usual.caches[0].device)
+    return ServedPages(np.argsort(order)[usual.table], tuple(cache.index_select(0, moved) for cache in usual.caches))
+
+
+def _far_away(usual: ServedPages) -> ServedPages:
+    """All pages after more than 2^31 elements of NaN."""
+    before = pages_before([cache[0].numel() for cache in usual.caches])
+    caches = []
+    for cache in usual.caches:
+        longer = torch.full((before + len(cache), *cache.shape[1:]), math.nan, dtype=cache.dtype, device=cache.device)
+        longer[before:] = cache
+        caches.append(longer)
+    return ServedPages(usual.table + before, tuple(caches))
+
+
+def pages_before(page_elements: Sequence[int]) -> int:
+    """So many pages that more than 2^31 elements lie before the rest, in caches whose pages have so many each."""
+    return OFFSETS // min(page_elements) + 1

@@ -1,0 +1,286 @@
+"""The frame of the three command lines, in real processes: statuses, one line an error, readers that go away."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from profiles.invocation import INSTALLED
+from support import BASELINES
+from support.processes import LIMIT_S, environment, wait_until
+from support.profiler_reports import Launch, Span, write_report
+
+H100, ENGINE = BASELINES / "h100-80gb-hbm3", BASELINES / "vllm-e2e" / "h100-80gb-hbm3-smollm2-flash-eager"
+PACKAGES = tuple(INSTALLED)
+# Words and the status that they have when somebody reads what they print.
+READ: Mapping[str, tuple[int, tuple[object, ...]]] = {
+    "help": (0, ("kernels_bench", "--help")),
+    "completion": (0, ("profiles", "--show-completion")),
+    "schema": (0, ("e2e", "schema")),
+    "list": (0, ("kernels_bench", "--list")),
+    "report": (1, ("kernels_bench", "report", H100)),
+    "report as JSON": (1, ("kernels_bench", "report", H100, "--json", "-")),
+    "report of an engine": (1, ("e2e", "report", ENGINE)),
+}
+each_command = pytest.mark.parametrize(("status", "words"), READ.values(), ids=READ)
+each_package = pytest.mark.parametrize("package", PACKAGES)
+# Buffered and not, a stream is made of other parts.
+each_way = pytest.mark.parametrize("variables", [{"PYTHONUNBUFFERED": ""}, {"PYTHONUNBUFFERED": "1"}], ids=str)
+
+
+def line(*words: object) -> list[str]:
+    return [sys.executable, "-m", *map(str, words)]
+
+
+def run(*words: object, **variables: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        line(*words),
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+def in_bash(script: str, *words: object, **variables: object) -> subprocess.CompletedProcess[str]:
+    """A script of bash, in which ``"$@"`` is a command."""
+    return subprocess.run(
+        ["bash", "--norc", "-c", script, "bash", *line(*words)],
+        env=environment(**variables),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+
+
+# --- who reads, and who does not ---------------------------------------------------------------------------
+
+
+@each_command
+@each_way
+def test_a_reader_that_has_gone_away_changes_nothing(
+    status: int, words: tuple[object, ...], variables: dict[str, str]
+) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        line(*words),
+        env=environment(SHELL="/bin/bash", **variables),
+        stdin=subprocess.DEVNULL,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_a_reader_that_takes_one_line_gets_it_and_files_are_written_nevertheless(tmp_path: Path) -> None:
+    script = '"$@" --markdown "$HERE" | head -1; echo ${PIPESTATUS[0]}'
+    done = in_bash(script, "kernels_bench", "report", H100, HERE=tmp_path / "tables.md")
+    assert (done.stdout, done.stderr) == ("mm, 11 cases\n1\n", "")
+    assert (tmp_path / "tables.md").stat().st_size > 1000
+
+
+def test_errors_that_nobody_reads_change_nothing_either() -> None:
+    done = in_bash('"$@" 2>&1 | true; echo ${PIPESTATUS[0]}', "kernels_bench", "--opp")
+    assert (done.stdout, done.stderr) == ("2\n", "")
+
+
+@each_command
+def test_standard_output_that_is_closed_from_the_start_leads_nowhere(status: int, words: tuple[object, ...]) -> None:
+    done = in_bash('"$@" >&-', *words)
+    assert (done.returncode, done.stderr) == (status, "")
+
+
+def test_errors_do_not_go_to_standard_output_where_there_is_no_other() -> None:
+    done = in_bash('"$@" 2>&-', "kernels_bench", "--opp")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+@each_command
+def test_output_that_finds_no_room_is_one_line_and_status_3(status: int, words: tuple[object, ...]) -> None:
+    done = in_bash('"$@" >/dev/full', *words)
+    assert done.returncode == 3
+    assert done.stderr == f"{words[0]}: cannot write to standard output: No space left on device\n"
+
+
+# --- versions and completion -------------------------------------------------------------------------------
+
+
+def test_all_packages_tell_the_same_versions_and_import_no_torch_for_it() -> None:
+    told = {package: subprocess_without_torch(package) for package in PACKAGES}
+    assert len(set(told.values())) == 1
+    python = ".".join(map(str, sys.version_info[:3]))
+    from torch import __version__ as torch
+
+    (text,) = set(told.values())
+    assert text.startswith("samebits ")
+    assert text.endswith(f", Python {python}, torch {torch}\n")
+
+
+def subprocess_without_torch(package: str) -> str:
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['x', '--version']\n"
+        f"try: runpy.run_module({package!r}, run_name='__main__', alter_sys=True)\n"
+        "finally: assert not {'torch', 'triton', 'vllm'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@each_package
+def test_a_shell_completes_the_installed_command(package: str, tmp_path: Path) -> None:
+    command = INSTALLED[package]
+    program = tmp_path / command
+    program.write_text(f"#!{sys.executable}\nfrom {package}.__main__ import main\n\nmain()\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    installed = in_bash('"$@"; exit $?', package, "--install-completion", HOME=tmp_path, PATH=path)
+    assert (installed.returncode, installed.stderr) == (0, "")
+    assert "bash completion installed" in installed.stdout
+    function = f"_{command.replace('-', '_')}_completion"
+    asked = (
+        f"source {tmp_path}/.bash_completions/{command}.sh; complete -p {command} >&2; "
+        f"COMP_WORDS=({command} re); COMP_CWORD=1; {function} {command}; echo ${{COMPREPLY[*]}}"
+    )
+    answer = in_bash(asked, HOME=tmp_path, PATH=path)
+    assert answer.stderr == f"complete -o default -F {function} {command}\n"
+    expected = {"kernels_bench": {"reproduce", "report", "recheck"}, "e2e": {"report"}, "profiles": set()}
+    assert set(answer.stdout.split()) == expected[package]
+    shown = in_bash('"$@"; exit $?', package, "--show-completion")
+    assert shown.stdout == (tmp_path / ".bash_completions" / f"{command}.sh").read_text() + "\n"
+
+
+@each_package
+def test_completion_that_cannot_be_had_is_one_line(package: str) -> None:
+    done = in_bash('"$@"; exit $?', package, "--install-completion", HOME="/dev/null")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"{package}: cannot install completion: /dev/null")
+    assert done.stderr.count("\n") == 1
+    # A shell is looked for among the processes above, ten at most.
+    none = subprocess.run(
+        [*["timeout", "200"] * 12, *line(package, "--show-completion")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    said = f"{package}: this shell is not known; there is completion for bash, zsh, fish and PowerShell\n"
+    assert (none.returncode, none.stdout, none.stderr) == (2, "", said)
+
+
+# --- mistakes and signals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("kernels_bench --opp mm", "No such option: --opp"),
+        ("kernels_bench --op", "Option '--op' requires an argument"),
+        ("kernels_bench --seed many", "Invalid value for '--seed'"),
+        ("kernels_bench order", "Missing option '--op'; see python -m kernels_bench order --help"),
+        ("kernels_bench nothing", "No such command 'nothing'"),
+        ("e2e report", "Missing argument"),
+        ("e2e --batch-size many", "Invalid value for '--batch-size'"),
+        ("profiles", "Missing command; see python -m profiles --help"),
+        ("profiles analyze", "Missing argument"),
+        ("kernels_bench --json - --markdown -", "--json and --markdown: only one of them can be -"),
+        (f"kernels_bench report {H100} --json - --markdown -", "--json and --markdown: only one of them can be -"),
+        ("profiles analyze any --csv - --json - --html -", "--csv and --json and --html: only one of them can be -"),
+        ("profiles analyze any --json - --html -", "--json and --html: only one of them can be -"),
+    ],
+)
+def test_a_mistake_in_the_words_is_one_line_and_status_2(words: str, said: str) -> None:
+    package, *rest = shlex.split(words)
+    done = run(package, *rest)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{package}: {said}")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", ["kernels_bench report", "e2e report", "profiles analyze a.sqlite --run"])
+def test_ctrl_c_is_one_line_and_status_130(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_report(tmp_path / "a.sqlite", [Span("r", 0, 100)], [Launch(10, 20, [("k", 30, 40)])])
+    pipe = tmp_path / "run.json"
+    os.mkfifo(pipe)
+    process = subprocess.Popen(
+        line(*words.split(), tmp_path), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    writers: list[int] = []
+
+    def being_read() -> bool:
+        try:
+            writers.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        except OSError:  # nobody has opened it yet
+            return False
+        return True
+
+    assert wait_until(lambda: being_read() or process.poll() is not None)
+    assert writers, process.communicate()
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=LIMIT_S)
+    os.close(*writers)
+    assert (process.returncode, out, err) == (130, "", f"{words.split(maxsplit=1)[0]}: interrupted\n")
+
+
+# --- what a report says, and how it ends -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--into", "cannot draw into nowhere/file: No such file or directory"),
+        ("--json", "cannot write nowhere/file: No such file or directory"),
+        ("--markdown", "cannot write nowhere/file: No such file or directory"),
+    ],
+)
+def test_a_report_that_cannot_be_kept_claims_no_other_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("kernels_bench", "report", H100, option, "nowhere/file")
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", f"kernels_bench: {said}\n")
+
+
+SMALL = shlex.split("--op rms_norm --arm torch --dtype fp32 --shapes 64 --batch 1 --relation repeat --partial")
+
+
+@pytest.mark.parametrize(("file", "reason"), [("nowhere/file", "No such file or directory"), (".", "Is a directory")])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run("kernels_bench", *SMALL, "--out", "run", "--json", file)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"kernels_bench: cannot write {file}: {reason}\n"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_file_that_no_room_was_left_for_is_told_with_where_the_results_are(tmp_path: Path) -> None:
+    done = run("kernels_bench", *SMALL, "--out", tmp_path / "run", "--json", "/dev/full")
+    assert (done.returncode, done.stdout) == (3, "")
+    kept = f"python -m kernels_bench report {tmp_path / 'run'}"
+    said = f"cannot write /dev/full: No space left on device; what was measured is kept, see {kept}"
+    assert done.stderr.splitlines()[-1] == f"kernels_bench: {said}"
+    assert run("kernels_bench", "report", tmp_path / "run").returncode == 0
