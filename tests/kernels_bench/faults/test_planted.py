@@ -43,7 +43,7 @@ def test_a_fault_is_shown_by_the_relation_that_is_there_for_it(name: str) -> Non
     assert found.companies > 0
 
 
-@pytest.mark.parametrize("fault", unseen(), ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", list(unseen()), ids=lambda fault: fault.name)
 @pytest.mark.xfail(strict=True, reason="known to be missed")
 def test_what_is_seen_belongs_to_the_faults(fault: Fault) -> None:
     assert score(fault, seed=1, device=CPU).right
