@@ -34,6 +34,7 @@ class Fault:
         universe: number of rows.
         further: relations whose further comparisons are made too, all of them, however long they take: what shows a
             fault that is rare or narrow.
+        devices: kinds of devices on which there is such a fault.
     """
 
     name: str
@@ -47,9 +48,11 @@ class Fault:
     subtle: bool = False
     universe: int = UNIVERSE
     further: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
 
 @cache
-def faults() -> dict[str, Fault]:
-    """Every fault by name: the ``FAULTS`` of the files in this folder."""
-    return {fault.name: fault for file in offering(__package__, "FAULTS") for fault in file.FAULTS}
+def faults(device: str = "cpu") -> dict[str, Fault]:
+    """Every fault that a kind of device can have, by name: the ``FAULTS`` of the files in this folder."""
+    found = [fault for file in offering(__package__, "FAULTS") for fault in file.FAULTS]
+    return {fault.name: fault for fault in found if device in fault.devices}

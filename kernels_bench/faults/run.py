@@ -22,10 +22,11 @@ def run_all(names: Sequence[str] | None, seeds: Sequence[int], display: Display)
     Raises:
         UsageError: an unknown fault.
     """
+    known = faults(_device().type)
     for name in names or ():
-        if name not in faults():
-            raise UsageError(f"--fault {name}: unknown{suggestion(name, list(faults()))}")
-    chosen = [name for name in faults() if names is None or name in names]
+        if name not in known:
+            raise UsageError(f"--fault {name}: unknown{suggestion(name, list(known))}")
+    chosen = [name for name in known if names is None or name in names]
     tasks = [(name, seed) for seed in seeds for name in chosen]
     display.phase("faults", len(tasks))
     found: dict[tuple[str, int], Score] = {}
@@ -48,4 +49,8 @@ def _alone() -> None:
 
 
 def _one(name: str, seed: int) -> Score:
-    return score(faults()[name], seed, torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return score(faults(_device().type)[name], seed, _device())
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -126,15 +126,11 @@ FAULTS = (
         make=lambda: attention_by(_lone_prefill),
         control=lambda: attention(in_groups(8)),
     ),
-)
-
-UNSEEN = (
     Fault(
         name="seven_by_content",
         cause="another kernel for seven rows of which the fourth has a large element",
         operator="mm",
         make=lambda: _seven_by_content,
         control=matmul(in_sequence),
-        further=("batch_size", "position"),
     ),
 )

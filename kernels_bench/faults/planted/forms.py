@@ -11,7 +11,9 @@ from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
-from kernels_bench.faults.planted.sums import in_parts, in_sequence, matmul, pairwise, products
+from kernels_bench.faults.planted.sums import in_sequence, matmul, pairwise, products
+
+_LONG = 1 << 18  # cycles of a GPU
 
 
 def _by_form(other: Callable[[Tensor], bool]) -> Callable[[], Kernel]:
@@ -23,17 +25,24 @@ def _by_form(other: Callable[[Tensor], bool]) -> Callable[[], Kernel]:
     return lambda: mm
 
 
-def _split_in(workspaces: Callable[[], Callable[[], dict[int, Tensor]]]) -> Callable[[], Kernel]:
+Workspace = dict[tuple[int, ...], Tensor]
+"""Memory by the number of a part and the sizes of what lies in it."""
+
+
+def _split_in(workspaces: Callable[[], Callable[[], Workspace]]) -> Callable[[], Kernel]:
     """Makes a split-K ``mm`` whose parts lie in a workspace, which is asked for in every call."""
 
     def make() -> Kernel:
         workspace = workspaces()
 
         def mm(a: Tensor, b: Tensor) -> Tensor:
-            parts, half = workspace(), a.shape[1] // 2
+            kept, half = workspace(), a.shape[1] // 2
+            parts = []
             for part, span in enumerate((slice(None, half), slice(half, None))):
-                parts[part] = in_sequence(products(a[:, span], b[span]))
-                time.sleep(0)  # where another call may come in
+                found = in_sequence(products(a[:, span], b[span]))
+                parts.append(kept.setdefault((part, *found.shape), torch.empty_like(found)))
+                parts[part].copy_(found)
+                _let_another_come_in(a)
             return (parts[0] + parts[1]).to(a.dtype)
 
         return mm
@@ -41,13 +50,20 @@ def _split_in(workspaces: Callable[[], Callable[[], dict[int, Tensor]]]) -> Call
     return make
 
 
-def _one_for_all() -> Callable[[], dict[int, Tensor]]:
-    kept: dict[int, Tensor] = {}
+def _one_for_all() -> Callable[[], Workspace]:
+    kept: Workspace = {}
     return lambda: kept
 
 
-def _one_a_call() -> Callable[[], dict[int, Tensor]]:
+def _one_a_call() -> Callable[[], Workspace]:
     return dict
+
+
+def _let_another_come_in(a: Tensor) -> None:
+    if a.is_cuda:
+        torch.cuda._sleep(_LONG)
+    else:
+        time.sleep(0)
 
 
 def _elsewhere(a: Tensor) -> bool:
@@ -83,8 +99,15 @@ FAULTS = (
     _fault("few_rows_that_are_a_view", "two to eight rows of a wider tensor are added in another order",
         _by_form(lambda a: len(a) <= 8 and not a.is_contiguous())),
     _fault("workspace_of_two_calls", "parts of a sum lie in one workspace that calls at the same time share",
-        _split_in(_one_for_all), matmul(in_parts(2))),
-    _fault("fallback_while_busy", "another kernel while the workspace is in use by another call", _if_busy),
+        _split_in(_one_for_all), _split_in(_one_a_call)),
+    Fault(
+        name="fallback_while_busy",
+        cause="another kernel while the workspace is in use by another call",
+        operator="mm",
+        make=_if_busy,
+        control=matmul(in_sequence),
+        devices=("cpu",),
+    ),
 )  # fmt: skip
 
 UNSEEN = (

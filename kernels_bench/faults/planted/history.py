@@ -158,10 +158,6 @@ FAULTS = (
         _remembering(lambda m, before: m > 8 and 0 < before < m)),
     _fault("after_one_row", "a batch that comes right after a row alone",
         _remembering(lambda m, before: before == 1 < m)),
-    _fault("compiled_after_30_calls", "after 30 calls a kernel is compiled anew, and adds in another order",
-        _tiered(30)),
-    _fault("compiled_after_300_calls", "after 300 calls a kernel is compiled anew, and adds in another order",
-        _tiered(300)),
     _fault("after_as_many_rows", "a batch that comes right after one of as many rows",
         _remembering(lambda m, before: before == m)),
     _fault("plan_by_bucket", "a plan for the first M of a bucket, and a fallback for rows beyond it",
@@ -176,13 +172,15 @@ FAULTS = (
     _fault("packed_for_many_rows", "weights that were packed when their address was first seen, for 16 rows and more",
         _packed(lambda b: b.data_ptr(), 16), _packed(lambda b: (b.data_ptr(), b._version), 16)),
     _fault("cached_by_ends", "a result is kept by M and by what the first and the last row begin with", _cached(_ends)),
+    _fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",
+        _cached(lambda a: (len(a), float(a[0, 0])))),
 )  # fmt: skip
 
 UNSEEN = (
+    _fault("compiled_after_30_calls", "after 30 calls a kernel is compiled anew, and adds in another order",
+        _tiered(30)),
     _fault("twelve_after_a_larger_batch", "a batch of twelve rows that comes right after a larger one",
         _remembering(lambda m, before: m == 12 and before > m)),
-    _fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",
-        _cached(lambda a: (len(a), float(a[0, 0])))),
     _fault("packed_weights_by_shape", "weights that were packed when their shape was first seen",
         _packed(lambda b: b.shape)),
     _fault("tile_of_the_first", "the tile that suited the first M of a process", _tiled(lambda _: 0)),

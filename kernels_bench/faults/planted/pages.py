@@ -84,9 +84,6 @@ FAULTS = (
     ),
     _fault("cascade_of_many_pages", "a prefix of four pages and more, of eight sequences and more, is computed apart",
         lambda: _cascade(4, 8)),
-)  # fmt: skip
-
-UNSEEN = (
     _fault("cascade_of_different_sequences", "a prefix that different sequences share is computed apart",
         lambda: _cascade(1, different=True)),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from torch import Tensor
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import HEADS, ROW, Fault
 from kernels_bench.faults.planted.paged_attention import attention, attention_by
-from kernels_bench.faults.planted.reductions import mean, rms_norm
+from kernels_bench.faults.planted.reductions import rms_norm
 from kernels_bench.faults.planted.sums import Sum, in_groups, in_parts, in_sequence, matmul, pairwise, products
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
@@ -85,15 +85,13 @@ def _split_by_longest(edge: int) -> Kernel:
     return attention_by(chosen)
 
 
-def _at(name: str, cause: str, chosen: Callable[[Tensor, int], Tensor], further: tuple[str, ...] = ()) -> Fault:
+def _at(name: str, cause: str, chosen: Callable[[Tensor, int], Tensor]) -> Fault:
     return Fault(
         name=name,
         cause=cause,
-        operator="mean",
-        shape=ROW,
-        make=mean(at_places(chosen, in_parts(8), in_sequence)),
-        control=mean(in_parts(8)),
-        further=further,
+        operator="mm",
+        make=matmul(at_places(chosen, in_parts(8), in_sequence)),
+        control=matmul(in_parts(8)),
     )
 
 
@@ -134,6 +132,15 @@ FAULTS = (
         make=lambda: _split_by_longest(_TILE),
         control=lambda: attention(in_groups(8)),
     ),
+    Fault(
+        name="neighbour_fills_tiles_of_24",
+        cause="keys are split where those of some sequence fill their tiles of 24",
+        operator="attention_decode",
+        shape=HEADS,
+        universe=17,
+        make=lambda: _split_beside_a_full_tile(_TILE),
+        control=lambda: attention(in_groups(8)),
+    ),
 )  # fmt: skip
 
 UNSEEN = (
@@ -144,14 +151,5 @@ UNSEEN = (
         shape=ROW,
         make=lambda: _norm_of_equals,
         control=rms_norm(in_sequence),
-    ),
-    Fault(
-        name="neighbour_fills_tiles_of_24",
-        cause="keys are split where those of some sequence fill their tiles of 24",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: _split_beside_a_full_tile(_TILE),
-        control=lambda: attention(in_groups(8)),
     ),
 )

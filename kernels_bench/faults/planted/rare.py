@@ -69,8 +69,6 @@ FAULTS = (
 )  # fmt: skip
 
 UNSEEN = (
-    _fault("one_call_of_700_of_many_rows", "parts are joined in another order in one call of 700 with 48 rows or more",
-        _once_in(_CALLS, in_parts(4, [3, 1, 2, 0]), in_parts(4), lambda m: m >= 48), in_parts(4)),
     _fault("one_call_of_700_of_twelve_rows", "parts are joined in another order in one call of 700 with 12 rows",
         _once_in(_CALLS, in_parts(4, [3, 1, 2, 0]), in_parts(4), lambda m: m == 12), in_parts(4)),
 )  # fmt: skip

@@ -115,9 +115,6 @@ FAULTS = (
         make=_left_in_the_workspace,
         control=matmul(in_sequence),
     ),
-)
-
-UNSEEN = (
     Fault(
         name="neighbour_times_zero_of_twelve",
         cause="a neighbour that is masked by zero is added all the same, where there are twelve rows",
@@ -153,6 +150,9 @@ UNSEEN = (
         make=lambda: _largest_of_the_pages,
         control=lambda: attention(in_sequence),
     ),
+)
+
+UNSEEN = (
     Fault(
         name="zero_times_workspace",
         cause="a workspace that nobody wrote to is added times zero where M is odd",

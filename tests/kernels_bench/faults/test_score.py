@@ -66,6 +66,6 @@ def test_an_unknown_fault_is_one_line() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("name", list(faults()))
+@pytest.mark.parametrize("name", list(faults("cuda")))
 def test_every_fault_is_flagged_on_a_gpu(name: str) -> None:
-    assert score(faults()[name], seed=1, device=torch.device("cuda")).right
+    assert score(faults("cuda")[name], seed=1, device=torch.device("cuda")).right
