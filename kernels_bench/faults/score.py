@@ -15,7 +15,7 @@ from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision
 from kernels_bench.records.results import RelationResult, Verification
 from kernels_bench.relations import Relation, Setting, make_batch, relations
-from kernels_bench.relations.base import nothing_more, sweep
+from kernels_bench.relations.base import no_draw, nothing_more, sweep
 from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from profiles.run_files.record import Record
@@ -89,7 +89,7 @@ def _setting(fault: Fault) -> Setting:
 def _relations(fault: Fault) -> list[Relation]:
     """All relations; further comparisons are made of those that the fault names."""
     every = relations().values()
-    return [one if one.name in fault.further else replace(one, more=nothing_more) for one in every]
+    return [one if one.name in fault.further else replace(one, more=nothing_more, drawn=no_draw) for one in every]
 
 
 def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device) -> Verification:

@@ -187,6 +187,11 @@ def _with_special(name: BatchSpec, universe: int) -> Batch:
     return Batch(name, rows, np.sort(positions))
 
 
+def _period(universe: int) -> int:
+    """The largest prime in the universe: what begins anew after a power of two does not begin with the same row."""
+    return next(n for n in range(universe, 0, -1) if all(n % divisor for divisor in range(2, int(n**0.5) + 1)))
+
+
 def batch_kinds() -> Mapping[str, BatchKind]:
     """Every kind by name."""
     return _KINDS
@@ -207,7 +212,11 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         ("R",), _reordered(lambda rows, name, universe: 0 * rows + name.arguments[0] % universe), "one row repeated"
     ),
     "cycled": BatchKind(
-        (), _reordered(lambda rows, _, universe: rows % universe), "rows repeated", place="rows repeated", beyond=True
+        (),
+        _reordered(lambda rows, _, universe: rows % _period(universe)),
+        "rows repeated",
+        place="rows repeated",
+        beyond=True,
     ),
     "reverse": BatchKind((), _reordered(lambda rows, *_: rows[::-1].copy()), "reversed"),
     "rotate": BatchKind(("P",), _reordered(lambda rows, name, _: np.roll(rows, name.arguments[0])), "rotated"),

@@ -6,16 +6,22 @@ from kernels_bench.relations.base import Comparison, Relation, Setting
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """At each telling size after the whole universe; at a few after one row and after others; with other weights."""
+    """At each of a few sizes after the whole universe, after one row and after other rows; with other weights."""
     whole = f"first:{setting.universe}"
-    few = setting.few
-    for m in setting.telling:
-        for before in ((whole,), ("first:1",), (f"last:{m}",))[: None if m in few else 1]:
+    for m in setting.few:
+        for before in ((whole,), ("first:1",), (f"last:{m}",)):
             yield Comparison(f"first:{m}", f"first:{m}", before=before)
-    for m in few:
+    for m in setting.few:
         yield Comparison(f"first:{m}", f"first:{m}", launch="updated")
 
 
+def more(setting: Setting) -> Iterator[Comparison]:
+    """Every M up to some hundreds, and many beyond, after the whole universe."""
+    for m in setting.dense:
+        if m not in setting.few:
+            yield Comparison(f"first:{m}", f"first:{m}", before=(f"first:{setting.universe}",))
+
+
 RELATION = Relation(
-    "history", "after other calls, and with weights that were written anew", comparisons, 15, optional=True
+    "history", "after other calls, and with weights that were written anew", comparisons, 15, more, optional=True
 )

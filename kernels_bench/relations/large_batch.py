@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
-# One more than the largest numbers of 9 to 16 bits, and some between.
-SIZES = (513, 1025, 2049, 4097, 8193, 16385, 32769, 65537)
+# Beyond what 9 to 16 bits count, by more than a tile.
+SIZES = tuple((1 << bits) + 64 for bits in range(9, 17))
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -16,7 +16,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
-    """Up to 65,537 rows; where memory allows, so many that the result has more than 2^31 elements."""
+    """Up to 65,600 rows; where memory allows, so many that the result has more than 2^31 elements."""
     whole = f"first:{setting.universe}"
     sizes = {m for m in SIZES if 2 * setting.universe < m <= setting.most}
     for m in sorted(sizes | ({setting.huge} if setting.huge else set())):

@@ -16,6 +16,13 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
             yield Comparison(f"first:{m}", f"first:{m}", launch=launch)
 
 
+def more(setting: Setting) -> Iterator[Comparison]:
+    """A view at every M up to some hundreds, and at many beyond."""
+    for m in setting.dense:
+        if m not in setting.telling:
+            yield Comparison(f"first:{m}", f"first:{m}", launch="view")
+
+
 RELATION = Relation(
-    "layout", "rows that are a view of a wider tensor, or at odd addresses", comparisons, 14, optional=True
+    "layout", "rows that are a view of a wider tensor, or at odd addresses", comparisons, 14, more, optional=True
 )

@@ -19,7 +19,8 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
             continue
         yield Comparison(f"first:{m}", f"shuffle:{m}:0")
         if m in few:
-            for spec in (f"reverse:{m}", f"shuffle:{m}:1", *(f"rotate:{m}:{edge}" for edge in EDGES if edge < m)):
+            moved = (f"rotate:{m}:{edge}" for edge in EDGES if edge < m)
+            for spec in (f"copies:{m}:{m // 2}", f"reverse:{m}", f"shuffle:{m}:1", *moved):
                 yield Comparison(f"first:{m}", spec)
 
 

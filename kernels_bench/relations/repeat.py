@@ -20,10 +20,12 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
-    """A small batch thousands of times, then others and the universe."""
+    """A small batch and the universe thousands of times each, then others."""
     often = [m for m in OFTEN if m <= setting.universe]
-    for m in (*often[:1], setting.universe, *often[1:]):
-        yield from [Comparison(f"first:{m}", f"first:{m}")] * (CALLS if m == often[0] else CALLS // 10)
+    for m in (often[0], setting.universe):
+        yield from [Comparison(f"first:{m}", f"first:{m}")] * CALLS
+    for m in often[1:]:
+        yield from [Comparison(f"first:{m}", f"first:{m}")] * (CALLS // 10)
 
 
 RELATION = Relation("repeat", "the same batch again, thousands of times", comparisons, 0, more)

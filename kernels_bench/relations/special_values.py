@@ -16,8 +16,9 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     for number in range(count):
         yield Comparison(together, f"special:1:{number}")
     for m in setting.sizes:
-        if m > 1:
-            yield Comparison(together, f"special:{m}:{m % MOVED}")
+        # Where not all of them have room, others are there the second time.
+        for moved in (m % MOVED,) if m >= count else (0, 3) if m > 1 else ():
+            yield Comparison(together, f"special:{m}:{moved}")
 
 
 def more(setting: Setting) -> Iterator[Comparison]:

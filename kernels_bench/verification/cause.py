@@ -10,7 +10,15 @@ from typing import Literal
 import torch
 
 from kernels_bench.operators import RowTensors
+from kernels_bench.records.cases import Launch
+from kernels_bench.records.results import Counterexample
+from kernels_bench.relations import Batch, Comparison, make_batch
 from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.reporter import Reporter
+from kernels_bench.verification.trials import BrokenTrial, Places, align_rows, take
+
+NOT_REPEATABLE = "the kernel is not repeatable, which alone explains the difference"
+DEPENDS_ON_CALLS = "the difference depends on earlier calls, see history"
 
 Cause = Literal["batch", "calls", "chance", "once"]
 """``once``: the difference did not come again, however often both batches were launched."""
@@ -67,3 +75,100 @@ def _differs_at_last(pair: Pair, expected: RowTensors) -> bool:
 
 def _same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
     return all(bool(same_bits(a, b)) for a, b in zip(left, right, strict=True))
+
+
+@dataclass(frozen=True)
+class Blame:
+    """A difference that another relation is to answer for than the one that met it.
+
+    Attributes:
+        reason: why, for the relation that met it.
+        counterexample: the difference, under the name of the relation that answers for it.
+    """
+
+    reason: str
+    counterexample: Counterexample
+
+
+@dataclass(frozen=True, eq=False)
+class _Side:
+    """One of the two batches of a trial, to be launched again.
+
+    Attributes:
+        batch: the one.
+        places: its lines that are compared.
+        form: how it is launched.
+    """
+
+    batch: Batch
+    places: Places
+    form: Launch
+
+
+class Inquest:
+    """Finds out what a difference in one trial depends on.
+
+    Args:
+        reporter: of the subject.
+        trial: where the difference was seen.
+        found: the difference, as a record.
+    """
+
+    def __init__(self, reporter: Reporter, trial: BrokenTrial, found: Counterexample) -> None:
+        self._reporter, self._subject = reporter, reporter.subject
+        self._trial, self._found = trial, found
+        reference, company = trial.group.reference.company, trial.company
+        lines = self._subject.lines
+        alignment = align_rows(lines(reference), (lines(company),), self._subject.device)
+        self._reference = _Side(reference, alignment.left, "eager")
+        self._company = _Side(company, alignment.right, trial.comparison.launch)
+
+    def blame(self) -> Blame | None:
+        """Whom the difference is laid at the door of; None where it is the relation's own that met it."""
+        if self._found.relation == "history" or self._company.form in ("graph", "updated", "concurrent"):
+            return None
+        cause = cause_of(Pair(lambda: self._again(self._reference), lambda: self._again(self._company)))
+        if cause == "batch":
+            return None
+        if cause == "calls":
+            return self._on_calls((self._found.reference.spec,), odd=self._company)
+        if cause == "once" and (found := self._replayed()) is not None:
+            return found
+        if self._found.relation == "repeat":
+            return None
+        return Blame(NOT_REPEATABLE, self._found.model_copy(update={"relation": "repeat"}))
+
+    def _again(self, side: _Side) -> RowTensors:
+        outputs = self._subject.start(side.batch, side.form).outputs
+        return tuple(take(output, side.places) for output in outputs)
+
+    def _replayed(self) -> Blame | None:
+        """Whether the difference comes again once what was launched before it is; the odd one may be the reference."""
+        seen = self._trial.group.reference
+        then = tuple(take(output, self._reference.places) for output in seen.outputs)
+        if _same(self._again(self._reference), then):
+            odd, before, then = self._company, self._trial.before, self._trial.outputs()
+        else:
+            odd, before = self._reference, seen.after
+        if not before:
+            return self._on_calls((), odd)
+        for _ in range(2):
+            self._again(odd)
+            self._subject.start(make_batch(before, self._subject.universe))
+            if not _same(self._again(odd), then):
+                return None
+        return self._on_calls((before,), odd)
+
+    def _on_calls(self, before: tuple[str, ...], odd: _Side) -> Blame:
+        """The difference under the name of `history`, with the calls that make it come again."""
+        found = self._found
+        update: dict[str, object] = {"relation": "history", "before": before}
+        if odd is self._reference:  # what it gave is what nobody expects
+            update |= {"company": found.reference, "expected": found.got, "got": found.expected}
+            update |= {"expected_bits": found.got_bits, "got_bits": found.expected_bits}
+        elif before:
+            update |= {"reference": found.company.model_copy(update={"launch": "eager"})}
+        blamed = found.model_copy(update=update)
+        comparison = Comparison(blamed.reference.spec, blamed.company.spec, blamed.company.launch, before)
+        command = self._reporter.command(comparison, "history")
+        return Blame(DEPENDS_ON_CALLS, blamed.model_copy(update={"command": command}))

@@ -14,6 +14,7 @@ from kernels_bench.console.text import first_line
 from kernels_bench.device.cuda_graph import capture_graph
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
+from kernels_bench.operators.inputs.rows import KINDS
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch
 from kernels_bench.verification.bitwise import same_bits
@@ -60,11 +61,13 @@ class LaunchResult:
         company: what was launched.
         outputs: copies of what the kernel returned.
         intact: for each tensor of rows, the place of its argument and whether it is unchanged: booleans on the device.
+        after: spec of what was launched right before; empty where nothing was.
     """
 
     company: Batch
     outputs: RowTensors
     intact: list[tuple[int, torch.Tensor]]
+    after: str = ""
 
 
 class KernelUnderTest:
@@ -76,6 +79,7 @@ class KernelUnderTest:
         universe: number of ordinary rows; the hostile ones follow them.
         tables: the row tensors of the whole universe.
         weights: what all rows share.
+        launches: how often the kernel was called.
 
     ``watched`` keeps a second copy of the weights, without which `run` cannot tell whether they were changed.
     """
@@ -101,6 +105,8 @@ class KernelUnderTest:
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
         self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()
         self._lent = False
+        self._last = ""
+        self.launches = 0
 
     def with_seed(self, seed: int) -> KernelUnderTest:
         """The same kernel over other data of the same sizes."""
@@ -141,6 +147,7 @@ class KernelUnderTest:
         Raises:
             MalformedResult: the result's number, shape, dtype or device is wrong.
         """
+        self.launches += 1
         result = self.operator.split_result(self.kernel(*self.operator.arguments(inputs, self.weights)))
         self._check_form(result, len(inputs[0]))
         return result
@@ -186,6 +193,7 @@ class KernelUnderTest:
             FormRefused: the kernel does not take rows in this form.
         """
         inputs = laid_out(self.gather(company), form)
+        after, self._last = self._last, company.spec
         if form == "padded":
             fill_free_memory(self.device)
         self._poison_free_memory(len(self.lines(company).ids))
@@ -198,7 +206,7 @@ class KernelUnderTest:
         outputs = tuple(output.clone() for output in returned)
         for output in returned:
             poison(output)
-        return LaunchResult(company, outputs, intact)
+        return LaunchResult(company, outputs, intact, after)
 
     def _launched(self, inputs: RowTensors, company: Batch, form: Launch) -> RowTensors:
         if form == "concurrent":
@@ -222,6 +230,7 @@ class KernelUnderTest:
         Raises:
             MalformedResult: the result has a wrong form.
         """
+        self._last = company.spec
         lent = self.operator.view(company, self.tables)
         inputs = self.gather(company) if lent is None else lent
         self._lent |= lent is not None
@@ -238,14 +247,19 @@ class KernelUnderTest:
         """Launch a company with other weights: with fresh copies of them, and written over those of all earlier calls.
 
         A kernel that keeps what it once made of its weights, a packed copy, say, gives other bits in the second launch.
+
+        Raises:
+            KernelFault: it gives the same result whatever the weights.
         """
         other = tuple(weight.flip(0) for weight in self.weights)
         usual = self.weights
         saved = tuple(weight.clone() for weight in usual)
         try:
+            before = self._with_weights(company)
             self.weights = other
             fresh = self._with_weights(company)
             self.weights = usual
+            self._see_other_weights(before, fresh)
             for weight, values in zip(usual, other, strict=True):
                 weight.copy_(values)
             return fresh, self._with_weights(company)
@@ -253,6 +267,16 @@ class KernelUnderTest:
             self.weights = usual
             for weight, values in zip(usual, saved, strict=True):
                 weight.copy_(values)
+
+    def _see_other_weights(self, usual: LaunchResult, other: LaunchResult) -> None:
+        # A few rows: of one alone, whose terms cancel whatever they are, the result may be the same.
+        several = usual.company.size > len(KINDS)
+        if (
+            several
+            and self.weights
+            and all(bool(same_bits(a, b)) for a, b in zip(usual.outputs, other.outputs, strict=True))
+        ):
+            raise KernelFault(f"computes with the weights of an earlier call, in company {usual.company.spec}")
 
     def _with_weights(self, company: Batch) -> LaunchResult:
         """A launch with the weights of the moment, whose inputs are looked after by nobody."""
@@ -326,6 +350,7 @@ class CapturedLaunch:
             held.copy_(rows)
         with self._subject.announced(company, "graph"):
             self._graph.replay()
+        self._subject.launches += 1
         return LaunchResult(company, tuple(output.clone() for output in self._outputs), [])
 
 

@@ -44,8 +44,8 @@ def laid_out(inputs: RowTensors, form: Launch) -> RowTensors:
 def _as_view(rows: torch.Tensor) -> torch.Tensor:
     """Rows of a wider tensor, as slices of a fused projection are."""
     width = rows[0].numel()
-    wide = rows.new_full((len(rows), width + _ASIDE), torch.nan)
-    view: torch.Tensor = wide[:, :width].unflatten(1, rows.shape[1:])
+    wide = rows.new_full((len(rows), width + 2 * _ASIDE), torch.nan)
+    view: torch.Tensor = wide[:, _ASIDE : _ASIDE + width].unflatten(1, rows.shape[1:])
     view.copy_(rows)
     return view
 

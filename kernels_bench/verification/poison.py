@@ -11,11 +11,12 @@ import torch
 from kernels_bench.verification.bitwise import bits
 
 _M_PERTURB = -6  # glibc's malloc.h
+_FILL = 0x100  # its lowest byte is inverted, and it must not be 0 as a whole
 
 
 @contextmanager
 def poisoned_allocations(device: torch.device) -> Iterator[None]:
-    """On a CPU, have malloc hand out memory that is filled with 0x7f, which is huge or NaN in every dtype.
+    """On a CPU, have malloc hand out memory that is filled with 0xff, which is NaN in every dtype.
 
     On CUDA `KernelUnderTest.run` leaves poison in the caching allocator's free blocks instead.  Without glibc this does
     nothing, and an unwritten result is still found by the comparison with the reference.
@@ -24,7 +25,7 @@ def poisoned_allocations(device: torch.device) -> Iterator[None]:
     if libc is None or not hasattr(libc, "mallopt"):
         yield
         return
-    libc.mallopt(_M_PERTURB, 0x80)
+    libc.mallopt(_M_PERTURB, _FILL)
     try:
         yield
     finally:

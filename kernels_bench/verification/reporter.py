@@ -82,6 +82,7 @@ class Reporter:
             "dtype": str(case.precision),
             "seed": str(self.seed),
             "universe": str(self.subject.universe),
+            "length": ",".join(map(str, self.subject.operator.asked)) or None,
             "relation": relation,
             "reference": comparison.reference,
             "company": comparison.company,

@@ -26,13 +26,12 @@ from kernels_bench.relations import Batch, Comparison, Relation, Setting, make_b
 from kernels_bench.relations.base import no_draw, nothing_more
 from kernels_bench.verification.accuracy import AccuracyChecker
 from kernels_bench.verification.bitwise import bits, digest
-from kernels_bench.verification.cause import Pair, cause_of
+from kernels_bench.verification.cause import NOT_REPEATABLE, Inquest
 from kernels_bench.verification.kernel_under_test import CapturedLaunch, KernelFault, KernelUnderTest, LaunchResult
 from kernels_bench.verification.launch_forms import FormRefused
 from kernels_bench.verification.poison import poisoned_allocations, unwritten
 from kernels_bench.verification.reporter import Reporter
-from kernels_bench.verification.row_alignment import align_rows, take
-from kernels_bench.verification.trials import BrokenTrial, TrialGroup
+from kernels_bench.verification.trials import BrokenTrial, TrialGroup, align_rows
 
 # Rows of a deviating company that are compared with the reference too, at most.
 _DEVIANTS_CHECKED = 32
@@ -40,6 +39,8 @@ _DEVIANTS_CHECKED = 32
 _HELD_GROUPS, _HELD_COMPANIES, _HELD_BYTES = 32, 1024, 256 << 20
 # Companies that are compared by one comparison on the device, and the bytes of their results.
 _GROUPED, _GROUPED_LINES, _GROUPED_BYTES = 256, 1 << 15, 64 << 20
+# Results of the first launch of all that are kept until the last one.
+_FIRST_BYTES = 256 << 20
 # Where time is short, groups are as large as can be seen within this many seconds.
 _GROUP_S = 0.05
 
@@ -47,9 +48,6 @@ OTHER_DATA = 0.4
 """Share of the time for further comparisons that goes to rows of other seeds."""
 MANY_ELEMENTS, MOST_DATA, SEEDS_APART = 1 << 22, 400, 1_000_003
 """Elements of a universe's result of which enough are near the edge of a 16-bit number; universes of other seeds."""
-
-NOT_REPEATABLE = "the kernel is not repeatable, which alone explains the difference"
-DEPENDS_ON_CALLS = "the difference depends on earlier calls, see history"
 
 
 @dataclass
@@ -100,10 +98,9 @@ class Verifier:
         self._reporter = Reporter(subject, seed, plugin, seed if usual_seed is None else usual_seed)
         self._referee = AccuracyChecker(subject)
         self._unwritten = ""
-        self._launches = 0
         self._further_s = 0.0
         self._reference: LaunchResult | None = None
-        self._first_of_all = ""
+        self._first: LaunchResult | None = None
         self._fresh: list[tuple[LaunchResult, torch.Tensor]] = []
         self._replays: dict[int, CapturedLaunch] = {}
         self._blamed: dict[str, Counterexample] = {}
@@ -132,6 +129,7 @@ class Verifier:
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
             found = self._examine_all(chosen, setting, more_s * (1 - OTHER_DATA))
+            found = self._first_against_last(found)
             found = self._on_other_data(found, chosen, setting, more_s * OTHER_DATA)
             results = discount_if_not_repeatable(self._lay_blame(found))
             digests = self._digests(digest_sizes, results)
@@ -158,6 +156,23 @@ class Verifier:
             if relation.more is not nothing_more:
                 more_s, waiting = max(0.0, more_s - (self._further_s - start)), waiting - 1
         return found
+
+    def _first_against_last(self, results: Sequence[RelationResult]) -> list[RelationResult]:
+        """The results, where the first launch of all is compared with one after thousands: what changed for good tells.
+
+        Each comparison has its reference launched shortly before, so that what a kernel changes once, and keeps, is
+        seen by none of them but in the moment of the change.
+        """
+        first, self._first = self._first, None
+        repeatable = all(result.status == "held" for result in results if result.relation in ("repeat", "history"))
+        if first is None or not repeatable:
+            return list(results)
+        comparison = Comparison(first.company.spec, first.company.spec)
+        again = self._start(first.company.spec)
+        broken = self._judge([self._compared([comparison], [first.company], first, again.outputs)])
+        if broken:
+            self._blamed.setdefault("history", self._reporter.counterexample(broken[0], "history"))
+        return list(results)
 
     def _on_other_data(
         self, results: Sequence[RelationResult], relations: Sequence[Relation], setting: Setting, seconds: float
@@ -286,7 +301,6 @@ class Verifier:
             counts = [len(self.subject.lines(company).ids) for company in companies]
             outputs = tuple(output.new_empty((sum(counts), *output.shape[1:])) for output in reference.outputs)
             for company, at in zip(companies, accumulate(counts, initial=0), strict=False):
-                self._launches += 1
                 self.subject.start_into(company, outputs, at)
                 done.append(company)
         except Exception as reason:  # raised again once what came before it was judged
@@ -304,18 +318,15 @@ class Verifier:
             self._reference = None
             reference = self._reference_launch(comparison.reference)
         elif comparison.launch == "updated":
-            self._launches += 2
             reference, launched = self.subject.start_updated(wanted)
         else:
             reference = self._reference_launch(comparison.reference)
-            self._launches += 1
             replayed = comparison.launch == "graph"
             launched = self._replayed(wanted) if replayed else self.subject.start(wanted, comparison.launch)
         return self._compared([comparison], [wanted], reference, launched.outputs, [launched])
 
     def _after(self, before: Sequence[str], wanted: Batch) -> LaunchResult:
         """Launch a company after some others, whose results nobody looks at."""
-        self._launches += len(before) + 1
         for spec in before:
             self.subject.start(make_batch(spec, self.subject.universe))
         return self.subject.start(wanted)
@@ -341,7 +352,6 @@ class Verifier:
 
     def _start(self, spec: str) -> LaunchResult:
         """Launch a company that is in no trial of its own; what is to be seen of it waits for the next trials."""
-        self._launches += 1
         launched = self.subject.start(make_batch(spec, self.subject.universe))
         missing = torch.stack([unwritten(output) for output in launched.outputs]).sum()
         self._fresh.append((LaunchResult(launched.company, (), launched.intact), missing))
@@ -408,7 +418,8 @@ class Verifier:
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
         launched = self._reference_launch(f"first:{self.subject.universe}")
-        self._first_of_all = launched.company.spec
+        if sum(output.nbytes for output in launched.outputs) <= _FIRST_BYTES:
+            self._first = launched
         ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
         self._referee.check(ids, launched.outputs, lambda _: launched.company.spec)
         if self._referee.inaccuracy():
@@ -432,7 +443,7 @@ class Verifier:
 
     def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         tally = _Tally()
-        launched = self._launches
+        launched = self.subject.launches
         status: Literal["held", "unsupported", "failed"] = "held"
         reason, cut = "", False
         try:
@@ -460,7 +471,7 @@ class Verifier:
             broken=tuple(tally.broken),
             counterexample=tally.first,
             elements=tally.elements,
-            power=power_of(self._launches - launched),
+            power=power_of(self.subject.launches - launched),
             cut=cut,
         )
 
@@ -472,54 +483,13 @@ class Verifier:
         tally.broken += [one.comparison.company for one in broken]
         if broken and tally.first is None:
             tally.first = self._reporter.counterexample(broken[0], relation)
-            tally.blamed = self._blame(broken[0], tally.first)
+            blame = Inquest(self._reporter, broken[0], tally.first).blame()
+            self._reference = None  # what the kernel gives may have changed with the calls that this took
+            if blame is not None:
+                tally.blamed = blame.reason
+                self._blamed.setdefault(blame.counterexample.relation, blame.counterexample)
         if not tally.blamed:
             self._check_deviants(broken)
-
-    def _blame(self, trial: BrokenTrial, found: Counterexample) -> str:
-        """Why a difference is another relation's than the one that showed it; nothing if it is its own."""
-        comparison = trial.comparison
-        if found.relation == "history" or comparison.launch in ("graph", "updated", "concurrent"):
-            return ""
-        reference, company = trial.group.reference.company, trial.company
-        lines = self.subject.lines
-        alignment = align_rows(lines(reference), (lines(company),), self.subject.device)
-
-        def again(batch: Batch, places: object, form: str) -> RowTensors:
-            self._launches += 1
-            outputs = self.subject.start(batch, form).outputs  # type: ignore[arg-type]
-            return tuple(take(output, places) for output in outputs)  # type: ignore[arg-type]
-
-        cause = cause_of(Pair(
-            reference=lambda: again(reference, alignment.left, "eager"),
-            company=lambda: again(company, alignment.right, comparison.launch),
-        ))  # fmt: skip
-        self._reference = None
-        if cause == "batch":
-            return ""
-        if cause == "calls" or (
-            cause == "once" and found.relation == "repeat" and reference.spec == self._first_of_all
-        ):
-            return self._depends_on_calls(found, first_call=cause == "once")
-        if found.relation == "repeat":
-            return ""
-        self._blamed.setdefault("repeat", found.model_copy(update={"relation": "repeat"}))
-        return NOT_REPEATABLE
-
-    def _depends_on_calls(self, found: Counterexample, first_call: bool) -> str:
-        """Lay a difference at the door of `history`, with the calls that make it come again."""
-        before = () if first_call else (found.reference.spec,)
-        update: dict[str, object] = {"relation": "history", "before": before}
-        if first_call:  # what the reference gave was the first call's, and is what nobody expects
-            update |= {"expected": found.got, "got": found.expected}
-            update |= {"expected_bits": found.got_bits, "got_bits": found.expected_bits}
-        else:
-            update["reference"] = found.company
-        blamed = found.model_copy(update=update)
-        comparison = Comparison(blamed.reference.spec, blamed.company.spec, blamed.company.launch, before)
-        command = self._reporter.command(comparison, "history")
-        self._blamed.setdefault("history", blamed.model_copy(update={"command": command}))
-        return DEPENDS_ON_CALLS
 
     def _lay_blame(self, results: Sequence[RelationResult]) -> list[RelationResult]:
         """The results, where those that differences were laid at the door of are broken too."""

@@ -152,7 +152,7 @@ class ArmWorker:
         chosen = [relations()[name] for name in request.relations]
         try:
             with self._ranges.range(verifying(case.key), category="verification"):
-                subject = self._make(case, request.seed, request.universe, watched=True)
+                subject = self._make(case, request.seed, request.universe, watched=True, lengths=request.lengths)
                 verifier = Verifier(subject, request.seed, self._plugin, self._claims)
                 setting = setting_of(subject, request)
                 found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s)
@@ -215,7 +215,7 @@ class ArmWorker:
             self.free()
 
     def _reproduced(self, request: Reproduce) -> Reproduced:
-        subject = self._make(request.case, request.seed, request.universe, watched=True)
+        subject = self._make(request.case, request.seed, request.universe, watched=True, lengths=request.lengths)
         comparison = Comparison(request.reference, request.company, request.launch, request.before)
         verifier = Verifier(subject, request.seed, self._plugin)
         # What is not repeatable may deviate in one launch of hundreds.
@@ -227,11 +227,19 @@ class ArmWorker:
                 found = verifier.compare(comparison, request.relation)
         return Reproduced(counterexample=found)
 
-    def _make(self, case: Case, seed: int, universe: int, watched: bool, length: int | None = None) -> KernelUnderTest:
+    def _make(
+        self,
+        case: Case,
+        seed: int,
+        universe: int,
+        watched: bool,
+        length: int | None = None,
+        lengths: tuple[int, ...] = (),
+    ) -> KernelUnderTest:
         kernel = bind(case, self._kernels)
         subject = KernelUnderTest(
             case,
-            operators()[case.operator].for_length(length),
+            operators()[case.operator].with_lengths(lengths).for_length(length),
             kernel,
             seed=seed,
             universe=universe,
@@ -331,7 +339,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         longest=case.shape.tokens or 0,
         asked=request.asked,
         page=case.shape.page or 0,
-        every=EVERY if on_gpu else 0,
+        every=EVERY if on_gpu and operator.rows_are == "rows" else 0,
         most=int(_SMALL_LARGE_BYTES[subject.device.type] / max(1.0, row_bytes)),
         huge=operator.huge_rows(case.shape) if huge else 0,
         far=far,
