@@ -6,8 +6,8 @@ from kernels_bench.relations.base import Comparison, Relation, Setting, spread
 
 # Small batches show few rows, so they are drawn from both ends of the universe.
 SMALL = 64
-# Rows that are looked at alone and in pairs in every run; sequences, each of a length of its own, all alone.
-ALONE, PAIRS, SEQUENCES = 24, 6, 512
+# Rows that are looked at alone and in pairs in every run; of sequences, whose lengths differ, so many of the first.
+ALONE, PAIRS, SEQUENCES = 24, 6, 128
 # How far apart in the universe the two rows of a pair are: with rows of four kinds in turn, every two kinds meet.
 DISTANCES = (1, 2, 3, 4)
 # Sizes that are looked at in each universe of other rows.
@@ -46,7 +46,9 @@ def _usual(setting: Setting) -> tuple[int, ...]:
 
 
 def _alone(setting: Setting) -> tuple[int, ...]:
-    return spread(setting.universe, SEQUENCES if setting.longest else ALONE)
+    if setting.longest:
+        return tuple(range(min(SEQUENCES, setting.universe)))
+    return spread(setting.universe, ALONE)
 
 
 def _few_rows(setting: Setting, alone: Iterable[int], pairs: Iterable[int]) -> Iterator[Comparison]:

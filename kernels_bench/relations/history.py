@@ -9,7 +9,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     """At each of a few sizes after the whole universe, after one row and after other rows; with other weights."""
     whole = f"first:{setting.universe}"
     for m in setting.few:
-        for before in ((whole,), ("first:1",), (f"last:{m}",)):
+        for before in ((whole,), ("first:1",), (f"last:{m}",))[: 1 if setting.longest else None]:
             yield Comparison(f"first:{m}", f"first:{m}", before=before)
     for m in setting.few:
         yield Comparison(f"first:{m}", f"first:{m}", launch="updated")

@@ -6,13 +6,13 @@ from kernels_bench.relations.base import Comparison, Relation, Setting, spread
 
 PAGES = (1, 2, 7)
 # Sequences that stand several times in one batch, as where one prompt is answered several times.
-REPEATED = 6
+REPEATED = 3
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Some numbers of shared first pages at each telling size, and batches of one sequence many times."""
+    """Some numbers of shared first pages at each of a few sizes, and batches of one sequence many times."""
     whole = f"first:{setting.universe}"
-    for m in setting.telling:
+    for m in setting.few:
         for pages in PAGES:
             if m > 1 and pages * setting.page < setting.longest:
                 yield Comparison(f"apart:{m}:{pages}", f"shared:{m}:{pages}")

@@ -15,7 +15,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     together = f"special:{count}:0"
     for number in range(count):
         yield Comparison(together, f"special:1:{number}")
-    for m in setting.sizes:
+    for m in setting.telling if setting.longest else setting.sizes:
         # Where not all of them have room, others are there the second time.
         for moved in (m % MOVED,) if m >= count else (0, 3) if m > 1 else ():
             yield Comparison(together, f"special:{m}:{moved}")

@@ -147,12 +147,14 @@ class Verifier:
 
     def _examine_all(self, relations: Sequence[Relation], setting: Setting, more_s: float) -> list[RelationResult]:
         """Every relation's result; time that one leaves for its further comparisons is the others'."""
-        found = []
+        found: list[RelationResult] = []
         waiting = sum(relation.more is not nothing_more for relation in relations)
         for relation in relations:
             start = self._further_s
             mine = more_s / waiting if waiting and relation.more is not nothing_more else 0.0
-            found.append(self._examine(relation, setting, mine))
+            result = self._examine(relation, setting, mine)
+            if result.companies or result.status != "held":  # of what there is no batch to try nothing is said
+                found.append(result)
             if relation.more is not nothing_more:
                 more_s, waiting = max(0.0, more_s - (self._further_s - start)), waiting - 1
         return found
@@ -458,8 +460,6 @@ class Verifier:
             cut = next(further, None) is not None
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
             status, reason = self._setback(error)
-        if status == "held" and not tally.companies:
-            status, reason = "unsupported", "there is no batch to try"
         broken = tally.first is not None and not tally.blamed
         return RelationResult(
             relation=relation.name,

@@ -318,7 +318,7 @@ class ArmWorker:
 
 _FREE = 0.9
 """Share of the device's free memory that a batch larger than the universe may take."""
-_SMALL_LARGE_BYTES = {"cuda": 4 << 30, "cpu": 256 << 20}
+_SMALL_LARGE_BYTES = {"cuda": 128 << 20, "cpu": 256 << 20}
 """What a batch larger than the universe may take in every case, where offsets of 31 bits are not tried."""
 
 
