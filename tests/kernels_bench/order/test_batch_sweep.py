@@ -44,7 +44,7 @@ def test_known_orders_are_read_off_a_kernels_results(terms: int, dtype: str) -> 
         assert found.mismatch is None
 
 
-@settings(max_examples=250)
+@settings(max_examples=100)
 @given(nests(40), st.sampled_from(["fp32", "bf16"]))
 def test_any_order_is_read_off_a_kernels_results(nested: Nested, dtype: str) -> None:
     order = built(nested)
@@ -52,7 +52,7 @@ def test_any_order_is_read_off_a_kernels_results(nested: Nested, dtype: str) -> 
     assert (set(found.trees.values()), found.refused) == ({order}, {})
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(nests(24))
 def test_any_order_is_read_off_a_row_kernels_results(nested: Nested) -> None:
     order = built(nested)

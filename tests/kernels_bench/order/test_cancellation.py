@@ -14,14 +14,14 @@ from support.known_orders import Nested, built, nests
 from support.read_orders import oracle
 
 
-@settings(max_examples=1500)
+@settings(max_examples=500)
 @given(nests(), st.integers(1, 50), st.integers(1, 64), st.integers(0, 5))
 def test_any_tree_is_read_out(nested: Nested, most: int, width: int, seed: int) -> None:
     order = built(nested)
     assert reveal(order.terms, oracle(order), most, width, seed) == order
 
 
-@settings(max_examples=400)
+@settings(max_examples=200)
 @given(nests(30), st.data())
 def test_no_tree_is_given_that_contradicts_an_answer(nested: Nested, data: st.DataObject) -> None:
     order = built(nested)

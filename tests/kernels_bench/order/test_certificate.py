@@ -14,7 +14,7 @@ from support.known_orders import Nested, built, nests
 from support.read_orders import meeting_sizes, oracle
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(nests(20), st.integers(1, 30))
 def test_units_counted_in_parts_tell_the_size_of_the_node_in_which_two_terms_meet(nested: Nested, most: int) -> None:
     order = built(nested)
@@ -26,7 +26,7 @@ def test_units_counted_in_parts_tell_the_size_of_the_node_in_which_two_terms_mee
     assert [meeting_sizes(nested)[frozenset(pair)] for pair in pairs] == found.tolist()
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(nests(14), nests(14), st.integers(1, 14))
 def test_no_other_tree_passes_the_certificate(one: Nested, other: Nested, most: int) -> None:
     known, asked = built(one), built(other)
