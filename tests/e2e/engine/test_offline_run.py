@@ -6,6 +6,7 @@ import ast
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,7 @@ def test_every_trial_was_really_run(both: Done) -> None:
 
 
 def test_prompts_are_watched_alone_and_where_sequences_are_staggered(both: Done) -> None:
-    prompts_are_watched(both)
+    prompts_are_watched(both.records)
     found = both.verdicts
     assert min(found["baseline"].distinct_prompts) >= 1  # prefills of a CPU may well add in one order
     assert found["serial"].distinct_prompts == (1, 1)
@@ -119,6 +120,7 @@ print("answered", answered.logprobs)
 """
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Path) -> None:
     sizes = Options(
         model="smollm2", batch_size=10, min_prompt=30, max_prompt=90, max_tokens=12, max_model_len=128, eager=True
@@ -195,13 +197,13 @@ def answers_by_trial(done: Done) -> dict[tuple[str, int], object]:
     return {(r.arm, r.trial): r.answers for r in done.records if isinstance(r, Trial) and 0 <= r.trial < 3}
 
 
-def test_an_interleaved_engine_that_dies_leaves_the_others(
+def test_an_interleaved_engine_that_dies_leaves_the_others_and_can_be_gone_on_with(
     both: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
 ) -> None:
     """And until it dies each trial is run in turn, with the answers of arms that run one after the other."""
     monkeypatch.setenv("TMPDIR", str(short))
     path = tmp_path / "run"
-    process = start(path, "--num-trials", 8, "--arms", "baseline,serial", "--interleave")
+    process = start(path, "--num-trials", 6, "--arms", "baseline,serial", "--interleave")
 
     def trials() -> list[Trial]:
         return [record for record in records_of(path) if isinstance(record, Trial)]
@@ -216,15 +218,33 @@ def test_an_interleaved_engine_that_dies_leaves_the_others(
     assert done.status == 3
     (lost,) = [r for r in done.records if isinstance(r, ArmLost)]
     assert lost.arm == "baseline"
+    assert "killed by SIGKILL" in lost.reason
+    assert "baseline failed" in done.out
     assert [(r.arm, r.trial) for r in trials()][:6] == [(arm, n) for n in range(3) for arm in ("baseline", "serial")]
-    assert [r.trial for r in trials() if r.arm == "serial"] == list(range(8))
-    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/8: batch_size=" in line] == [
+    assert [r.trial for r in trials() if r.arm == "serial"] == list(range(6))
+    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/6: batch_size=" in line] == [
         "(baseline)",
         "(serial)",
     ]
     assert answers_by_trial(done).items() == answers_by_trial(both).items()
     assert not any(map(runs, engines.values()))
     assert not [one.name for one in short.iterdir()]
+    goes_on_until_it_is_stopped(path)
+
+
+def goes_on_until_it_is_stopped(path: Path) -> None:
+    """A run that lost its baseline: what is left is begun where it was lost, and ended as a user would."""
+    kept = len(records_of(path))
+    words = [sys.executable, "-m", "e2e", "--resume", str(path)]
+    going_on = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True)
+    wait_until(lambda: any(isinstance(record, Trial) for record in records_of(path)[kept:]), 300)
+    going_on.send_signal(signal.SIGINT)
+    assert going_on.wait(60) == 130
+    more = [record for record in records_of(path)[kept:] if isinstance(record, Trial)]
+    assert {record.arm for record in more} == {"baseline"}
+    numbers = [r.trial for r in records_of(path) if isinstance(r, Trial) and r.arm == "baseline"]
+    assert numbers == list(range(len(numbers)))
+    assert not [p for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
 
 
 @pytest.mark.engine_full  # one of its arms may as well die after these trials, see above
@@ -243,8 +263,8 @@ def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, t
     assert answers_by_trial(done).items() <= answers_by_trial(both).items()
 
 
-def test_the_function_gives_upstreams_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")  # compiling takes a minute
+@pytest.mark.usefixtures("uncompiled")
+def test_the_function_gives_upstreams_keys() -> None:
     found = run_benchmark_with_batch_invariant("smollm2", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "FLASH_ATTN", False)
     assert {
         *("init_time", "avg_time", "min_time", "max_time", "total_tokens", "total_prompts", "throughput"),
@@ -262,7 +282,8 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Done:
     process = subprocess.Popen(
         [sys.executable, "-m", "profiles", "capture", "--collector", "torch", "--out", str(path.with_name("profile")),
          "--", sys.executable, "-m", "e2e", *WORDS, *words],
-        env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment(TORCH_COMPILE_DISABLE=1), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     return finish(process, path)
 
