@@ -85,8 +85,10 @@ def test_a_runs_verdict_knows_the_order(plugin: Path, honest: Path, tmp_path: Pa
         "planted": "variant",
         "honest": "proven",
     }
-    assert {arm: record.verdict for arm, record in found.items()} == {"planted": "variant", "honest": "proven"}
-    assert "proven: so it was, and the order of addition was read out" in done.out
+    assert {arm: record.verdict for arm, record in found.items()} == {"planted": "variant", "honest": "sampled"}
+    assert re.search(r"^honest +✅ kept 1/1 +same 1/1 ", done.out, re.MULTILINE)
+    assert re.search(r"^planted +❌ variant 1/1 +differs 1/1 ", done.out, re.MULTILINE)
+    assert "order of addition: read out, and the same at every M tried, or not" in done.out
 
 
 def test_what_cannot_be_read_is_no_failure() -> None:

@@ -55,13 +55,13 @@ def test_every_reason_is_shown(failing: Faulty) -> None:
 
 @pytest.mark.parametrize("k", RIGHT)
 def test_the_failing_arms_other_cases_are_measured(failing: Faulty, k: int) -> None:
-    assert failing.verification("failing", k).verdict in ("sampled", "proven")
+    assert failing.verification("failing", k).verdict == "sampled"
     assert failing.timing("failing", k).status == "measured"
 
 
 def test_the_other_arms_results_are_all_there(failing: Faulty) -> None:
     for k in failing.lengths:
-        assert failing.verification("samebits", k).verdict in ("sampled", "proven")
+        assert failing.verification("samebits", k).verdict == "sampled"
         assert failing.timing("samebits", k).status == "measured"
 
 

@@ -69,7 +69,7 @@ def test_a_worker_killed_while_idle_is_started_again(aboard: Aboard) -> None:
     assert wait_until(lambda: not living(victim), 5)
     reply = aboard.crew.ask("failing", verify("failing", 64))
     assert isinstance(reply, Verification)
-    assert reply.verdict in ("sampled", "proven")
+    assert reply.verdict == "sampled"
     assert aboard.up[-1].pid != victim
 
 

@@ -44,10 +44,10 @@ def test_one_bit_in_one_batch_size_is_variance(wrong: Faulty) -> None:
 
 
 def test_beside_wrong_kernels_the_right_one_is_right(wrong: Faulty) -> None:
-    assert wrong.verification("wrong", 70).verdict in ("sampled", "proven")
+    assert wrong.verification("wrong", 70).verdict == "sampled"
     assert wrong.verification("wrong", 70).digests == wrong.verification("samebits", 70).digests
     for k in wrong.lengths:
-        assert wrong.verification("samebits", k).verdict in ("sampled", "proven")
+        assert wrong.verification("samebits", k).verdict == "sampled"
         assert wrong.timing("samebits", k).status == "measured"
 
 
