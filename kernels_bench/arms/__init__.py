@@ -3,12 +3,12 @@
 To add an arm is to add a file here, or to pass one with ``--plugin``.
 """
 
-from kernels_bench.arms.base import Arm, Kernel, PreparedKernel, Unsupported, arms, claims_of, prepared
+from kernels_bench.arms.base import Arm, Kernel, PreparedKernel, Unsupported, arms, claims_of, prepared, unit_roundoff
 from kernels_bench.arms.plugins import kernels_of, load_plugin, said_by
 from kernels_bench.console.mistakes import PluginError
 from kernels_bench.records.cases import Device
 
 __all__ = [
     "Arm", "Device", "Kernel", "PluginError", "PreparedKernel", "Unsupported",
-    "arms", "claims_of", "kernels_of", "load_plugin", "prepared", "said_by",
+    "arms", "claims_of", "kernels_of", "load_plugin", "prepared", "said_by", "unit_roundoff",
 ]  # fmt: skip

@@ -72,6 +72,8 @@ class Arm:
         offers: operators that it has; None where that is known only once it is loaded.
         default_for: operators of which it is the default kernel, that the others' speeds are compared with; of
             operators that no arm names it is ``torch``.
+        precision: what its kernels compute with where that is less than their inputs' dtype, one of `STATED_PRECISIONS`
+            or a unit roundoff: so much further may its results be from float64 before they are called wrong.
         brief: operators over which it takes long: they are measured at the first shape and precision only, unless
             shapes are asked for, and in a short run not at all, unless the arm is.
     """
@@ -88,6 +90,22 @@ class Arm:
     offers: Collection[str] | None = None
     default_for: Collection[str] = ()
     brief: Collection[str] = ()
+    precision: str | float = ""
+
+
+STATED_PRECISIONS: Mapping[str, float] = {
+    "fp8": 2.0**-4,
+    "fp8_e5m2": 2.0**-3,
+    "int8": 2.0**-7,
+    "fp4": 2.0**-2,
+    "int4": 2.0**-3,
+}
+"""Unit roundoffs of the formats that quantised kernels multiply in; ``fp8`` is e4m3, of integers it is half a step."""
+
+
+def unit_roundoff(arm: Arm) -> float:
+    """The unit roundoff of the precision that an arm states; 0 where it states none."""
+    return STATED_PRECISIONS.get(arm.precision, 0.0) if isinstance(arm.precision, str) else float(arm.precision)
 
 
 def claims_of(arm: Arm) -> Claims:

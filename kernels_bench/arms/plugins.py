@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.base import STATED_PRECISIONS, Arm, Kernel
 from kernels_bench.console.mistakes import PluginError, told
 from kernels_bench.console.text import suggestion
 from kernels_bench.operators import operators
@@ -94,6 +94,12 @@ def _can_be_set(environment: Any) -> bool:
     return names and not any("\0" in text for text in environment.values())
 
 
+def _is_precision(value: Any) -> bool:
+    if isinstance(value, str):
+        return value in ("", *STATED_PRECISIONS)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1
+
+
 _CALLBACK: tuple[Callable[[Any], bool], str] = (callable, "a function")
 _PLAIN_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "kernels": _CALLBACK,
@@ -103,6 +109,7 @@ _PLAIN_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "provenance": _CALLBACK,
     "caveat": _CALLBACK,
     "compiles": (lambda value: isinstance(value, bool), "True or False"),
+    "precision": (_is_precision, f"one of {', '.join(STATED_PRECISIONS)}, or a unit roundoff below 1"),
 }
 
 

@@ -24,7 +24,7 @@ NOTHING = "\N{EN DASH}"
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 _MEANINGS: dict[Verdict, str] = {
-    "wrong": "wrong: not the right result, whatever the batch",
+    "wrong": "wrong: not the right result, whatever the batch; an arm of less precision than its inputs' may state it",
     "variant": "variant: a row's bits changed with the company it was in",
     "failed": "failed: could not be verified; see the warnings",
     "inconclusive": "inconclusive: no relation could be examined",

@@ -80,6 +80,7 @@ class KernelUnderTest:
         tables: the row tensors of the whole universe.
         weights: what all rows share.
         launches: how often the kernel was called.
+        unit: unit roundoff of the precision that its arm states; 0, as at first, where that is its inputs'.
 
     ``watched`` keeps a second copy of the weights, without which `run` cannot tell whether they were changed.
     """
@@ -95,6 +96,7 @@ class KernelUnderTest:
         device: torch.device,
         watched: bool = True,
     ) -> None:
+        self.unit = 0.0
         self.case, self.operator, self.kernel = case, operator, kernel
         self._watches = watched
         self.universe, self.device = universe, device
@@ -119,6 +121,7 @@ class KernelUnderTest:
             device=self.device,
             watched=self._watches,
         )
+        found.unit = self.unit
         found._ranges = self._ranges
         return found
 

@@ -25,6 +25,7 @@ from kernels_bench.arms import (
     kernels_of,
     load_plugin,
     said_by,
+    unit_roundoff,
 )
 from kernels_bench.console.mistakes import told
 from kernels_bench.console.text import first_line
@@ -91,6 +92,7 @@ class ArmWorker:
         self._kernels: Mapping[str, Kernel] = {}
         self._plugin: str | None = None
         self._claims: Claims = True
+        self._unit = 0.0
         self._trees: dict[tuple[bool, int], list[Tree]] = {}
         self._subject: KernelUnderTest | None = None
         self._timed: TimedCase | None = None
@@ -117,14 +119,14 @@ class ArmWorker:
         start = time.perf_counter()
         arm = load_plugin(request.plugin) if request.plugin else arms()[request.arm]
         self._plugin = request.plugin
-        self._claims = claims_of(arm)
+        self._claims, self._unit = claims_of(arm), unit_roundoff(arm)
         self._kernels = self._kernels_of(arm)
         if self._device.type == "cuda":
             self._kept_telemetry = _telemetry()
         return ArmStart(
             arm=arm.name,
             claims=self._claims,
-            provenance=said_by(arm, "provenance"),
+            provenance="; ".join(filter(None, (said_by(arm, "provenance"), _stated(arm)))),
             pid=os.getpid(),
             seconds=time.perf_counter() - start,
         )
@@ -246,6 +248,7 @@ class ArmWorker:
             device=self._device,
             watched=watched,
         )
+        subject.unit = self._unit
         subject.announce_in(self._ranges)
         return subject
 
@@ -320,6 +323,11 @@ _FREE = 0.9
 """Share of the device's free memory that a batch larger than the universe may take."""
 _SMALL_LARGE_BYTES = {"cuda": 128 << 20, "cpu": 256 << 20}
 """What a batch larger than the universe may take in every case, where offsets of 31 bits are not tried."""
+
+
+def _stated(arm: Arm) -> str:
+    """How an arm's results are judged, where it states another precision than its inputs'."""
+    return f"judged by the precision that it states, {arm.precision}" if arm.precision else ""
 
 
 def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
