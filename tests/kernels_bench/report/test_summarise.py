@@ -9,7 +9,7 @@ from kernels_bench.records.results import Accuracy, ArmStart, RelationResult, Ti
 from kernels_bench.report.summary.schema import VERDICTS, ArmFact
 from kernels_bench.report.summary.summarise import exit_status
 from support.records import QKV_PROJ, broken, case, company, ended, held, timed, verified
-from support.summaries import arm_of, run, same_order
+from support.summaries import arm_of, run
 
 
 class TestVerdicts:
