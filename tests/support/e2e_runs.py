@@ -92,10 +92,10 @@ def serial_holds_and_the_baseline_is_called_what_it_is(done: Done) -> None:
     assert done.status == (0 if varies else 3), done.err
 
 
-def start(path: Path, *words: object) -> subprocess.Popen[str]:
+def start(path: Path, *words: object, **variables: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],
-        env=environment(),
+        env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -18,8 +18,5 @@ def short() -> Iterator[Path]:
 
 @pytest.fixture
 def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Engines without what vLLM compiles even where it is told not to; a third of what a short run takes.
-
-    Runs whose answers are looked at are made with it, in test_offline_run.py and test_online_run.py.
-    """
+    """Engines without what vLLM compiles even where it is told not to."""
     monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")

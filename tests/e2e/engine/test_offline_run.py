@@ -42,10 +42,15 @@ from support.processes import environment, wait_until
 pytestmark = NEEDS_ENGINE
 
 
+UNCOMPILED = {"TORCH_COMPILE_DISABLE": "1"}
+"""What vLLM compiles even where it is told not to takes a third of a short run: it is left to the runs of `captured`
+and of test_online_run.py."""
+
+
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Done:
     path = tmp_path_factory.mktemp("e2e") / "run"
-    return finish(start(path, "--num-trials", 3, "--arms", "baseline,serial"), path)
+    return finish(start(path, "--num-trials", 3, "--arms", "baseline,serial", **UNCOMPILED), path)
 
 
 def test_one_request_at_a_time_does_not_diverge_and_the_baseline_is_called_what_it_is(both: Done) -> None:
@@ -172,6 +177,7 @@ def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) ->
     assert again.stdout in both.out
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path: Path) -> None:
     if not diverged(both, "baseline"):
         pytest.skip("needs a processor whose libraries add otherwise in a batch (AMD with AVX2 and Intel with AMX do)")
@@ -197,6 +203,7 @@ def answers_by_trial(done: Done) -> dict[tuple[str, int], object]:
     return {(r.arm, r.trial): r.answers for r in done.records if isinstance(r, Trial) and 0 <= r.trial < 3}
 
 
+@pytest.mark.usefixtures("uncompiled")
 def test_an_interleaved_engine_that_dies_leaves_the_others_and_can_be_gone_on_with(
     both: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
 ) -> None:
@@ -248,6 +255,7 @@ def goes_on_until_it_is_stopped(path: Path) -> None:
 
 
 @pytest.mark.engine_full  # one of its arms may as well die after these trials, see above
+@pytest.mark.usefixtures("uncompiled")
 def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
     words = ("--num-trials", 3, "--arms", "baseline,serial", "--interleave")
     done = finish(start(tmp_path / "run", *words), tmp_path / "run")
@@ -282,8 +290,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Done:
     process = subprocess.Popen(
         [sys.executable, "-m", "profiles", "capture", "--collector", "torch", "--out", str(path.with_name("profile")),
          "--", sys.executable, "-m", "e2e", *WORDS, *words],
-        env=environment(TORCH_COMPILE_DISABLE=1), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
+        env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     return finish(process, path)
 

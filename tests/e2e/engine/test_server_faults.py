@@ -114,6 +114,7 @@ def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path
     assert any(isinstance(record, Trial) for record in done.records)  # nothing measured is lost
 
 
+@pytest.mark.engine_full  # that nothing outlives the command is seen of a server that starts faster: test_processes.py
 def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     process = start(tmp_path / "run", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
     children: list[psutil.Process] = []

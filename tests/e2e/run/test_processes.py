@@ -23,12 +23,20 @@ time.sleep(600)
 """
 
 
+WHERE = {"offline": "vllm/__init__.py", "online": "vllm/entrypoints/openai/api_server.py"}
+
+
+@pytest.mark.parametrize("mode", WHERE)
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
-def test_nothing_outlives_a_command_that_is_ended(tmp_path: Path, number: int, status: int) -> None:
+def test_nothing_outlives_a_command_that_is_ended(tmp_path: Path, number: int, status: int, mode: str) -> None:
     """Neither what engines have started, in their own way, nor, where it can be removed, their directory."""
-    (tmp_path / "vllm.py").write_text(ENGINE_WITH_A_PROCESS)
+    engine = tmp_path / WHERE[mode]
+    engine.parent.mkdir(parents=True)
+    (tmp_path / "vllm" / "__init__.py").touch()
+    engine.write_text(ENGINE_WITH_A_PROCESS)
     path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
-    words = [sys.executable, "-m", "e2e", "--model", str(tmp_path), "--arms", "serial", "--out", str(tmp_path / "run")]
+    what = ["--model", str(tmp_path), "--mode", mode, "--arms", "serial", "--out", str(tmp_path / "run")]
+    words = [sys.executable, "-m", "e2e", *what]
     with (
         tempfile.TemporaryDirectory() as short,
         subprocess.Popen(
