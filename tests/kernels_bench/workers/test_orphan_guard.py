@@ -22,7 +22,16 @@ DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux")
 def test_what_a_kernel_started_ends_with_the_command_however_it_ends(tmp_path: Path) -> None:
     words = (*("--op", "rms_norm", "--arm", "failing", "--plugin", PLUGINS / "failing.py"), "--batch", "1")
-    what = (*words, "--dtype", "fp32", "--relation", "repeat", "--shapes", "1x80,1x75")  # leaves a child, then hangs
+    what = (
+        *words,
+        "--dtype",
+        "fp32",
+        "--relation",
+        "repeat",
+        "--shapes",
+        "1x80,1x75",
+        "--quick",
+    )  # leaves a child, then hangs
     hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, by what is started too
     commands = {number: start(*what, "--out", tmp_path / number.name) for number in DEADLY}
     signal.signal(signal.SIGHUP, hangup)
