@@ -504,9 +504,12 @@ class Verifier:
             known = found.get(name) or RelationResult(
                 relation=name, status="held", sizes=(counterexample.company.size,)
             )
+            # It was met in batches that are no other relation's to leave to the callers: it counts.
+            update: dict[str, object] = {"binding": True}
             if known.status != "broken":
-                update = {"counterexample": counterexample, "broken": (counterexample.company.spec,)}
-                found[name] = known.model_copy(update={"status": "broken", "binding": True, "reason": "", **update})
+                update |= {"counterexample": counterexample, "broken": (counterexample.company.spec,)}
+                update |= {"status": "broken", "reason": ""}
+            found[name] = known.model_copy(update=update)
         return list(found.values())
 
     def _setback(self, error: Exception) -> tuple[Literal["unsupported", "failed"], str]:

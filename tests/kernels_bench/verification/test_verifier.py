@@ -19,36 +19,13 @@ from kernels_bench.report.summary.findings_text import extent
 from kernels_bench.verification import verifier as verification
 from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
 from kernels_bench.verification.verifier import Verifier, discount_if_not_repeatable
+from support.products import SHAPES, UNIVERSE, product, subject
 
 Tensor = torch.Tensor
-CPU = torch.device("cpu")
-UNIVERSE = 128
-SHAPES = {
-    "mm": Shape(label="test", n=48, k=64),
-    "linear": Shape(label="test", n=48, k=64),
-    "bmm_heads": Shape(label="test", b=2, n=16, k=32),
-    "mean": Shape(label="test", k=200),
-    "rms_norm": Shape(label="test", k=200),
-    "fused_add_rms_norm": Shape(label="test", k=200),
-}
 
 
 def called(kernel: Kernel) -> str:
     return kernel.__name__
-
-
-def product(a: Tensor, b: Tensor, splits: int = 1, order: Tensor | None = None) -> Tensor:
-    """a b, each element's terms added one after the other in fp32, in ``splits`` parts: batch-invariant."""
-    dtype = a.dtype
-    places = torch.arange(a.shape[1]) if order is None else order
-    a = a.float()  # at once: torch makes other NaN of single elements of fp16 than of many
-    total = torch.zeros(len(a), b.shape[1], device=a.device)
-    for part in places.chunk(splits):
-        partial = torch.zeros_like(total)
-        for place in part.tolist():
-            partial = partial + a[:, place, None] * b[place].float()
-        total = total + partial
-    return total.to(dtype)
 
 
 def row_sum(x: Tensor) -> Tensor:
@@ -62,15 +39,6 @@ def row_sum(x: Tensor) -> Tensor:
 def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     mean_square = row_sum(x.float() ** 2) / x.shape[1]
     return (x.float() / (mean_square + eps).sqrt()[:, None] * weight.float()).to(x.dtype)
-
-
-def subject(
-    kernel: Kernel, operator: str = "mm", precision: str = "fp32", universe: int = UNIVERSE, **options: Any
-) -> KernelUnderTest:
-    shape = options.pop("shape", SHAPES[operator])
-    case = Case(arm="planted", operator=operator, shape=shape, precision=Precision.parse(precision))
-    settings: dict[str, Any] = {"seed": 0, "universe": universe, "device": CPU} | options
-    return KernelUnderTest(case, operators()[operator], bind(case, {operator: kernel}), **settings)
 
 
 ROWS = ("repeat", "batch_size", "position", "neighbour_content", "graph")
