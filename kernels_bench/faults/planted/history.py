@@ -174,15 +174,15 @@ FAULTS = (
     _fault("cached_by_ends", "a result is kept by M and by what the first and the last row begin with", _cached(_ends)),
     _fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",
         _cached(lambda a: (len(a), float(a[0, 0])))),
+    _fault("compiled_after_30_calls", "after 30 calls a kernel is compiled anew, and adds in another order",
+        _tiered(30)),
+    _fault("packed_weights_by_shape", "weights that were packed when their shape was first seen",
+        _packed(lambda b: b.shape)),
 )  # fmt: skip
 
 UNSEEN = (
-    _fault("compiled_after_30_calls", "after 30 calls a kernel is compiled anew, and adds in another order",
-        _tiered(30)),
     _fault("twelve_after_a_larger_batch", "a batch of twelve rows that comes right after a larger one",
         _remembering(lambda m, before: m == 12 and before > m)),
-    _fault("packed_weights_by_shape", "weights that were packed when their shape was first seen",
-        _packed(lambda b: b.shape)),
     _fault("tile_of_the_first", "the tile that suited the first M of a process", _tiled(lambda _: 0)),
     _fault("raced_once", "an autotuner that races three orders in the first call", _raced(lambda _: 0),
         matmul(in_parts(2))),

@@ -67,9 +67,6 @@ FAULTS = (
     _fault("row_of_15_bits", "a row's number in 15 bits", _wrapped(1 << 15)),
     _fault("many_rows", "another kernel from 200 rows on", mean(by_rows(in_sequence, in_parts(4), 200)),
         mean(in_parts(4))),
-)  # fmt: skip
-
-UNSEEN = (
     _fault("rest_of_a_grid", "rows beyond a grid of 65,535 by another kernel", _rest_by(in_parts(4), 65535)),
     _fault("offset_modulo_512_of_64", "beyond 512 rows the first ones are read, of a universe of 64", _wrapped(512),
         universe=64),

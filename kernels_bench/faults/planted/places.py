@@ -141,9 +141,6 @@ FAULTS = (
         make=lambda: _split_beside_a_full_tile(_TILE),
         control=lambda: attention(in_groups(8)),
     ),
-)  # fmt: skip
-
-UNSEEN = (
     Fault(
         name="norm_of_a_row_as_the_one_before",
         cause="a norm's row equal to the one before is computed by another kernel",
@@ -152,4 +149,4 @@ UNSEEN = (
         make=lambda: _norm_of_equals,
         control=rms_norm(in_sequence),
     ),
-)
+)  # fmt: skip

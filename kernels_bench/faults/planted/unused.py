@@ -150,9 +150,6 @@ FAULTS = (
         make=lambda: _largest_of_the_pages,
         control=lambda: attention(in_sequence),
     ),
-)
-
-UNSEEN = (
     Fault(
         name="zero_times_workspace",
         cause="a workspace that nobody wrote to is added times zero where M is odd",

@@ -79,8 +79,8 @@ def test_an_order_that_depends_on_the_batch_is_told_with_a_witness(plugin: Path)
 def test_a_runs_verdict_knows_the_order(plugin: Path, honest: Path, tmp_path: Path) -> None:
     # So few terms that the time is enough for every M, on a busy machine too.
     words = ("--op", "mm", "--shapes", "16,16", "--dtype", "fp32", "--batch", "1,16,17,33", "--out", tmp_path / "run")
-    words = (*words, "--relation", "batch_size", "--partial")
-    done = kernels_bench(*words, "--arm", "planted,honest", "--plugin", plugin, "--plugin", honest)
+    looked_at = ("--relation", "batch_size", "--partial")
+    done = kernels_bench(*words, *looked_at, "--arm", "planted,honest", "--plugin", plugin, "--plugin", honest)
     assert done.status == 1
     found = {r.case.arm: r for r in read_records(tmp_path / "run") if isinstance(r, Verification)}
     assert {arm: record.order.status for arm, record in found.items() if record.order} == {
