@@ -158,7 +158,7 @@ class ArmWorker:
                 verifier = Verifier(subject, request.seed, self._plugin, self._claims)
                 setting = setting_of(subject, request)
                 found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s)
-                return found if found.wrong else self._with_order(found, request)
+                return found if found.wrong or found.fatal else self._with_order(found, request)
         except MalformedResult:
             raise
         except KernelFault as fault:
@@ -376,7 +376,7 @@ def serve(connection: Connection) -> None:
         if isinstance(reply, Failure):
             worker.free()  # here, where no error holds what the case had any more
         connection.send(reply)
-        if isinstance(reply, Failure) and reply.lost:
+        if (isinstance(reply, Verification) and reply.fatal) or (isinstance(reply, Failure) and reply.lost):
             return
 
 
