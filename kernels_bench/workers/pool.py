@@ -23,6 +23,7 @@ from kernels_bench.workers.messages import (
     Reply,
     Reproduce,
     Request,
+    Revisit,
     Verify,
 )
 from kernels_bench.workers.process import START_TIMEOUT_S, WorkerError, WorkerProcess, end
@@ -37,7 +38,7 @@ MOST_KEPT = 1 << 30
 """Bytes of the device's memory that an idle process may keep; after a capture that failed, torch gives none back."""
 
 R = TypeVar("R", bound=Request)
-C = TypeVar("C", Verify, Reproduce)
+C = TypeVar("C", Verify, Revisit, Reproduce)
 
 
 @dataclass
