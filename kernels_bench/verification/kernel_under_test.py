@@ -28,6 +28,10 @@ class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, not an
     """What a kernel did that no correct kernel does; the message says what."""
 
 
+class IgnoresWeights(KernelFault):
+    """The same result whatever the weights, as of a kernel that keeps those of an earlier call."""
+
+
 class MalformedResult(KernelFault):
     """A result whose number, shape, dtype or device is wrong, so that there is nothing to compare."""
 
@@ -253,7 +257,7 @@ class KernelUnderTest:
         A kernel that keeps what it once made of its weights, a packed copy, say, gives other bits in the second launch.
 
         Raises:
-            KernelFault: it gives the same result whatever the weights.
+            IgnoresWeights: it gives the same result whatever the weights.
         """
         other = tuple(weight.flip(0) for weight in self.weights)
         usual = self.weights
@@ -280,7 +284,8 @@ class KernelUnderTest:
             and self.weights
             and all(bool(same_bits(a, b)) for a, b in zip(usual.outputs, other.outputs, strict=True))
         ):
-            raise KernelFault(f"computes with the weights of an earlier call, in company {usual.company.spec}")
+            where = f"in company {usual.company.spec}"
+            raise IgnoresWeights(f"gives the same result with other weights, as with those of an earlier call, {where}")
 
     def _with_weights(self, company: Batch) -> LaunchResult:
         """A launch with the weights of the moment, whose inputs are looked after by nobody."""

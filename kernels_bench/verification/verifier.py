@@ -27,7 +27,13 @@ from kernels_bench.relations.base import no_draw, nothing_more
 from kernels_bench.verification.accuracy import AccuracyChecker
 from kernels_bench.verification.bitwise import bits, digest
 from kernels_bench.verification.cause import NOT_REPEATABLE, Inquest
-from kernels_bench.verification.kernel_under_test import CapturedLaunch, KernelFault, KernelUnderTest, LaunchResult
+from kernels_bench.verification.kernel_under_test import (
+    CapturedLaunch,
+    IgnoresWeights,
+    KernelFault,
+    KernelUnderTest,
+    LaunchResult,
+)
 from kernels_bench.verification.launch_forms import FormRefused
 from kernels_bench.verification.poison import poisoned_allocations, unwritten
 from kernels_bench.verification.reporter import Reporter
@@ -98,7 +104,7 @@ class Verifier:
         self._claims = claims
         self._reporter = Reporter(subject, seed, plugin, seed if usual_seed is None else usual_seed)
         self._referee = AccuracyChecker(subject)
-        self._unwritten = ""
+        self._unwritten = self._weightless = ""
         self._further_s = 0.0
         self._anything_else_is_known = self.lost = False
         self._reference: LaunchResult | None = None
@@ -142,7 +148,7 @@ class Verifier:
         return Verification(
             case=self.subject.case,
             status="measured",
-            wrong=self._unwritten or self._referee.inaccuracy(),
+            wrong=self._unwritten or self._referee.inaccuracy() or self._weightless,
             relations=tuple(results),
             accuracy=self._referee.accuracy,
             digests=digests,
@@ -515,6 +521,9 @@ class Verifier:
         """What an error in a company makes of its relation; raised again if it concerns the whole case."""
         if isinstance(error, (NotCapturable, FormRefused)):
             return "unsupported", first_line(error)
+        if isinstance(error, IgnoresWeights):  # of a kernel that is wrong altogether the rest is to be seen, too
+            self._weightless = str(error)
+            return "failed", str(error)
         if isinstance(error, (KernelFault, Unsupported)) or is_out_of_memory(error):
             raise error
         if device_lost(self.subject.device):

@@ -61,7 +61,8 @@ class Format(Generic[M, R]):
         version = data.get("schema_version")
         readable = self.readable or (self.version,)
         if version not in readable:
-            known = " and ".join(map(str, readable))
+            *others, newest = map(str, readable)
+            known = f"{', '.join(others)} and {newest}" if others else newest
             raise ResultsError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {known}")
         try:
             return self.manifest.model_validate(data)

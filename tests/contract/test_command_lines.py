@@ -263,7 +263,7 @@ def test_a_report_that_cannot_be_kept_claims_no_other_status(
     assert (done.returncode, done.stdout, done.stderr) == (3, "", f"kernels_bench: {said}\n")
 
 
-SMALL = shlex.split("--op rms_norm --arm torch --dtype fp32 --shapes 64 --batch 1 --relation repeat --partial")
+SMALL = shlex.split("--op rms_norm --arm torch --dtype fp32 --shapes 64 --batch 1 --relation repeat --partial --quick")
 
 
 @pytest.mark.parametrize(("file", "reason"), [("nowhere/file", "No such file or directory"), (".", "Is a directory")])

@@ -25,7 +25,9 @@ def test_the_plugin_runs_as_shown(tmp_path: Path) -> None:
     code = block[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
     (tmp_path / "my_kernels.py").write_text(code)
-    words = "--plugin my_kernels.py --op rms_norm --arm torch,mine --shapes 96 --batch 1,8 --dtype fp32 --out run"
+    words = (
+        "--plugin my_kernels.py --op rms_norm --arm torch,mine --shapes 96 --batch 1,8 --dtype fp32 --quick --out run"
+    )
     done = subprocess.run(
         [sys.executable, "-m", "kernels_bench", *words.split()],
         cwd=tmp_path,

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from e2e.report.speeds import verdicts
 from e2e.report.verdict import ArmVerdict
 from e2e.run.processes import engine_process
 from e2e.workload.arms import environment as arm_environment
-from e2e.workload.messages import RunTrial, StartEngine
+from e2e.workload.messages import RunAlone, RunTrial, StartEngine
 from e2e.workload.options import ArmName, Options
 from e2e.workload.prompts import NEEDLE_TEXT, needles
 from e2e.workload.trials import STAGGERED
 from kernels_bench.records.cases import Device
+from profiles.run_files.record import Record
 from support.processes import environment
 
 NEEDS_ENGINE = [
@@ -90,10 +92,10 @@ def serial_holds_and_the_baseline_is_called_what_it_is(done: Done) -> None:
     assert done.status == (0 if varies else 3), done.err
 
 
-def start(path: Path, *words: object) -> subprocess.Popen[str]:
+def start(path: Path, *words: object, **variables: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],
-        env=environment(),
+        env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -121,9 +123,9 @@ def asked_as_stated(done: Done) -> None:
     assert all(len(answer.tokens) == 12 for answer in trial.answers)
 
 
-def prompts_are_watched(done: Done) -> None:
+def prompts_are_watched(records: Sequence[Record]) -> None:
     """Of every needle, all of which are short, but its first token; alone and in the staggered trial, not timed."""
-    for record in done.records:
+    for record in records:
         if isinstance(record, Started):
             lengths = [len(needle) - 1 for needle in record.needles]
         elif isinstance(record, SoloAnswers):
@@ -133,15 +135,25 @@ def prompts_are_watched(done: Done) -> None:
             assert [len(answer.prompt) for answer in record.answers] == wanted
 
 
-def ended_under_a_profiler(options: Options, logs: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
-    """An engine's process after its answers, as if nsys recorded it: its exit status, and what it printed."""
+@dataclass(frozen=True)
+class Recorded:
+    """An engine's process that ended as if nsys recorded it: its exit status, what it printed, and what it answered."""
+
+    status: int
+    said: str
+    records: list[Record]
+
+
+def under_a_profiler(options: Options, logs: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
+    """An engine that is asked for its needles alone, a trial and staggered sequences."""
     for name in ("NSYS_PROFILING_SESSION_ID", "NVTX_DISABLE"):
         monkeypatch.setenv(name, "1")
     log = logs / "log"
+    asked = [baseline_on_cpu(options), RunAlone(), RunTrial(trial=0), RunTrial(trial=STAGGERED)]
     with engine_process("baseline", arm_environment("baseline", cache_directory(), CPU), log) as worker:
-        assert isinstance(worker.ask(baseline_on_cpu(options), 600), Started)
-        assert isinstance(worker.ask(RunTrial(trial=0), 600), Trial)
-    return worker.process.returncode, log.read_text()
+        replies = [worker.ask(request, 600) for request in asked]
+    assert [type(reply) for reply in replies] == [Started, SoloAnswers, Trial, Trial], replies
+    return Recorded(worker.process.returncode, log.read_text(), replies)
 
 
 def words_of(process: psutil.Process) -> str:

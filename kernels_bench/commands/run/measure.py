@@ -33,7 +33,10 @@ ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.8, 5.0, 150.0), 
 """Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
 MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.08, 10.0, 24.0), "cpu": (0.05, 8.0, 12.0)}
-"""Seconds for relations' further comparisons: at least a case, at most a case, and of all cases together."""
+"""Seconds for relations' further comparisons: at least a case, at most a case, and of all cases together.
+
+A short run takes the least.
+"""
 
 MOST_REVISITED = 40
 """Cases up to which a run asks fresh processes too: starting them takes longer than asking."""
@@ -179,7 +182,7 @@ class Runner:
     @property
     def _more_s(self) -> float:
         """Seconds a case for what relations try beyond what every run tries: much where few cases were asked for."""
-        return self._share_of(MORE_S)
+        return MORE_S[self._device][0] if self._workload.quick else self._share_of(MORE_S)
 
     @property
     def _order_s(self) -> float:

@@ -14,3 +14,9 @@ def short() -> Iterator[Path]:
     """A directory whose path is short enough to name sockets in."""
     with tempfile.TemporaryDirectory() as path:
         yield Path(path)
+
+
+@pytest.fixture
+def uncompiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Engines without what vLLM compiles even where it is told not to."""
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")

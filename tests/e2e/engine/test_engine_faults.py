@@ -12,21 +12,21 @@ from pathlib import Path
 import psutil
 import pytest
 
-from e2e.records import FORMAT, ArmLost, Started, Trial
+from e2e.records import ArmLost, Started, Trial
 from e2e.workload.options import Options
 from support.e2e_runs import (
     NEEDS_ENGINE,
     WORDS,
-    ended_under_a_profiler,
     engines_of,
     finish,
     records_of,
     runs,
     start,
+    under_a_profiler,
 )
 from support.processes import environment, wait_until
 
-pytestmark = NEEDS_ENGINE
+pytestmark = [*NEEDS_ENGINE, pytest.mark.usefixtures("uncompiled")]
 
 
 def test_two_commands_that_need_the_same_checkpoint_write_it_once(tmp_path: Path) -> None:
@@ -37,34 +37,6 @@ def test_two_commands_that_need_the_same_checkpoint_write_it_once(tmp_path: Path
     assert sum("Writing" in words for words in said) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny", "tiny.lock"]
     assert {"config.json", "model.safetensors"} <= {path.name for path in (tmp_path / "tiny").iterdir()}
-
-
-def test_a_killed_engine_costs_its_arm_and_the_run_can_go_on(tmp_path: Path) -> None:
-    path = tmp_path / "run"
-    process = start(path, "--num-trials", 40, "--arms", "baseline")
-
-    def trials() -> int:
-        return sum(isinstance(r, Trial) for r in FORMAT.read_records(path)) if path.exists() else 0
-
-    wait_until(lambda: trials() >= 1 or process.poll() is not None, 300)
-    (engine,) = engines_of(psutil.Process(process.pid))
-    engine.send_signal(signal.SIGKILL)
-    done = finish(process, path)
-    assert done.status == 3
-    (lost,) = [r for r in done.records if isinstance(r, ArmLost)]
-    assert "killed by SIGKILL" in lost.reason
-    assert "baseline failed" in done.out
-    kept = trials()
-    # The rest of forty trials would take minutes: see that it goes on, and stop it as a user would.
-    going_on = subprocess.Popen(
-        [sys.executable, "-m", "e2e", "--resume", str(path)], env=environment(), stdout=subprocess.PIPE, text=True
-    )
-    wait_until(lambda: trials() > kept, 300)
-    going_on.send_signal(signal.SIGINT)
-    assert going_on.wait(60) == 130
-    numbers = [r.trial for r in FORMAT.read_records(path) if isinstance(r, Trial)]
-    assert numbers == list(range(len(numbers)))
-    assert not [p for p in psutil.process_iter(["cmdline"]) if str(path) in " ".join(p.info["cmdline"] or ())]
 
 
 @pytest.mark.engine_full  # a dead one leaves the others too, and a worker's patience is tested without an engine
@@ -164,5 +136,5 @@ def test_under_a_profiler_an_engine_ends_by_itself(tmp_path: Path, monkeypatch: 
     sizes = Options(
         model="synthetic:tiny", batch_size=4, min_prompt=8, max_prompt=40, max_tokens=4, max_model_len=64, eager=True
     )
-    status, said = ended_under_a_profiler(sizes, tmp_path, monkeypatch)
-    assert status == 0, said
+    done = under_a_profiler(sizes, tmp_path, monkeypatch)
+    assert done.status == 0, done.said

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from e2e.records import Trial
-from e2e.workload.trials import STAGGERED
 from support.e2e_runs import (
     NEEDS_ENGINE,
     Done,
@@ -36,7 +33,7 @@ def test_a_server_is_given_the_same_prompts_as_a_library(online: Done) -> None:
 
 
 def test_a_server_tells_of_prompts_too(online: Done) -> None:
-    prompts_are_watched(online)
+    prompts_are_watched(online.records)
 
 
 def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None:
@@ -44,11 +41,3 @@ def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None
         assert trial.speeds is not None
         assert 0 < trial.speeds.first_token_ms < 1e3 * trial.seconds
         assert 0 < trial.speeds.output_token_ms < 1e3 * trial.seconds
-
-
-def test_a_server_needs_no_tokenizer(tmp_path: Path) -> None:
-    words = ("--model", "synthetic:tiny", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
-    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
-    assert "failed" not in done.out
-    prompts_are_watched(done)
-    assert [r.trial for r in done.records if isinstance(r, Trial)] == [0, STAGGERED]

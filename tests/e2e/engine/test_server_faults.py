@@ -17,20 +17,22 @@ from e2e.engine.online.server import arguments, free_port
 from e2e.records import FORMAT, Trial
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
+from e2e.workload.trials import STAGGERED
 from support.e2e_runs import (
     CPU,
     NEEDS_ENGINE,
     baseline_on_cpu,
     diverged,
-    ended_under_a_profiler,
     finish,
+    prompts_are_watched,
     runs,
     start,
+    under_a_profiler,
     words_of,
 )
 from support.processes import environment, wait_until
 
-pytestmark = NEEDS_ENGINE
+pytestmark = [*NEEDS_ENGINE, pytest.mark.usefixtures("uncompiled")]
 SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
 
 
@@ -39,7 +41,8 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a server that somebody else started."""
     port = free_port()
     cache = tmp_path_factory.mktemp("server")
-    variables = arm_environment("baseline", cache, CPU) | {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"}
+    variables = arm_environment("baseline", cache, CPU)
+    variables |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "TORCH_COMPILE_DISABLE": "1"}
     log = (cache / "log").open("w")
     words = [
         sys.executable,
@@ -111,6 +114,7 @@ def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path
     assert any(isinstance(record, Trial) for record in done.records)  # nothing measured is lost
 
 
+@pytest.mark.engine_full  # that nothing outlives the command is seen of a server that starts faster: test_processes.py
 def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     process = start(tmp_path / "run", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
     children: list[psutil.Process] = []
@@ -128,10 +132,13 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     assert wait_until(lambda: not any(runs(child) for child in children), 30)
 
 
-def test_under_a_profiler_a_server_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_needs_no_tokenizer_and_under_a_profiler_ends_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is told to, and its engine's process with it."""
-    status, said = ended_under_a_profiler(
-        SERVED.model_copy(update={"mode": "online", "min_prompt": 30, "model": "synthetic:tiny"}), tmp_path, monkeypatch
-    )
-    assert status == 0, said
-    assert "Application shutdown complete" in said
+    tiny = SERVED.model_copy(update={"mode": "online", "min_prompt": 30, "model": "synthetic:tiny"})
+    done = under_a_profiler(tiny, tmp_path, monkeypatch)
+    assert done.status == 0, done.said
+    assert "Application shutdown complete" in done.said
+    prompts_are_watched(done.records)
+    assert [r.trial for r in done.records if isinstance(r, Trial)] == [0, STAGGERED]

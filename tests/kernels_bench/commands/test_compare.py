@@ -310,8 +310,7 @@ def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
     verdicts = {
         (c.first, c.second) for c in compare_runs(BASELINE, changed(tmp_path / "variant", read("variant"))).verdicts
     }
-    assert ("sampled", "variant") in verdicts
-    assert verdicts <= {("sampled", "variant"), ("proven", "variant")}
+    assert verdicts == {("sampled", "variant")}
 
 
 def test_the_command_says_so_and_exits_with_1_where_a_verdict_differs(slower: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -76,8 +77,9 @@ def test_an_order_that_depends_on_the_batch_is_told_with_a_witness(plugin: Path)
 
 
 def test_a_runs_verdict_knows_the_order(plugin: Path, honest: Path, tmp_path: Path) -> None:
-    # So few terms that half a second is enough for every M, on a busy machine too.
+    # So few terms that the time is enough for every M, on a busy machine too.
     words = ("--op", "mm", "--shapes", "16,16", "--dtype", "fp32", "--batch", "1,16,17,33", "--out", tmp_path / "run")
+    words = (*words, "--relation", "batch_size", "--partial")
     done = kernels_bench(*words, "--arm", "planted,honest", "--plugin", plugin, "--plugin", honest)
     assert done.status == 1
     found = {r.case.arm: r for r in read_records(tmp_path / "run") if isinstance(r, Verification)}
@@ -85,8 +87,10 @@ def test_a_runs_verdict_knows_the_order(plugin: Path, honest: Path, tmp_path: Pa
         "planted": "variant",
         "honest": "proven",
     }
-    assert {arm: record.verdict for arm, record in found.items()} == {"planted": "variant", "honest": "proven"}
-    assert "proven: so it was, and the order of addition was read out" in done.out
+    assert {arm: record.verdict for arm, record in found.items()} == {"planted": "variant", "honest": "sampled"}
+    assert re.search(r"^honest +✅ kept 1/1 +same 1/1 ", done.out, re.MULTILINE)
+    assert re.search(r"^planted +❌ variant 1/1 +differs 1/1 ", done.out, re.MULTILINE)
+    assert "order of addition: read out, and the same at every M tried, or not" in done.out
 
 
 def test_what_cannot_be_read_is_no_failure() -> None:

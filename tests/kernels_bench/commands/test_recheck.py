@@ -19,7 +19,7 @@ from support.processes import kernels_bench
 
 ARGUMENTS = (
     *("--op", "attention_decode,mean", "--arm", "varies,samebits", "--plugin", PLUGINS / "varies.py"),
-    *("--shapes", "4x2x16x16x65,96", "--batch", "1,4,17", "--dtype", "bf16,fp32"),
+    *("--shapes", "4x2x16x16x65,96", "--batch", "1,4,17", "--dtype", "bf16,fp32", "--quick"),
 )
 
 
@@ -142,7 +142,7 @@ ARM = Arm("unsteady", lambda: {"mean": mean}, claims=False)
 def test_what_is_not_repeatable_differs_again_in_other_bits(tmp_path: Path) -> None:
     (tmp_path / "unsteady.py").write_text(UNSTEADY)
     plugin = ("--plugin", tmp_path / "unsteady.py")
-    words = ("--op", "mean", "--arm", "unsteady", "--shapes", "64", "--batch", "1,8", "--dtype", "fp32")
+    words = ("--op", "mean", "--arm", "unsteady", "--shapes", "64", "--batch", "1,8", "--dtype", "fp32", "--quick")
     kernels_bench(*words, "--relation", "repeat", *plugin, "--out", tmp_path / "run")
     (one,) = recheck(tmp_path / "run", None, 60.0, PlainDisplay(Console(quiet=True)))
     assert one.then.relation == "repeat"

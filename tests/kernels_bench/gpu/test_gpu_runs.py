@@ -47,7 +47,7 @@ def test_a_kernel_that_loses_the_gpu_costs_its_case_for_one_clear_reason(failing
 
 @pytest.mark.parametrize("k", [64, 66, 68, 70])
 def test_the_next_case_has_a_gpu_again(failing: Faulty, k: int) -> None:
-    assert failing.verification("failing_gpu", k).verdict in ("sampled", "proven")
+    assert failing.verification("failing_gpu", k).verdict == "sampled"
     assert failing.timing("failing_gpu", k).status == "measured"
 
 

@@ -64,7 +64,7 @@ def relabelled(nested: Nested, names: list[int]) -> Nested:
     return names[nested] if isinstance(nested, int) else [relabelled(part, names) for part in nested]
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(nests(14), st.randoms(use_true_random=False), st.integers(0, 9), st.sampled_from(["mm", "mean"]))
 def test_an_order_foretells_its_own_kernel_and_no_other(nested: Nested, draw: object, seed: int, operator: str) -> None:
     order = built(nested)
@@ -77,7 +77,7 @@ def test_an_order_foretells_its_own_kernel_and_no_other(nested: Nested, draw: ob
     assert agrees(asks, other, seed) == (other == order)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(binary_nests(), st.randoms(use_true_random=False), st.integers(1, 9))
 def test_likewise_where_all_terms_are_positive(nested: Nested, draw: object, m: int) -> None:
     order = built(nested)

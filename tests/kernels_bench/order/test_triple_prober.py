@@ -45,7 +45,7 @@ def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int,
     return read_orders(asking, Task([1, 3, 9]))
 
 
-@settings(max_examples=1000)
+@settings(max_examples=300)
 @given(binary_nests(), st.integers(0, 5))
 def test_any_binary_tree_is_read_out(nested: Nested, seed: int) -> None:
     order = built(nested)
@@ -88,7 +88,7 @@ def test_several_terms_added_at_once_are_refused() -> None:
         triples_certificate(order)
 
 
-@settings(max_examples=100)
+@settings(max_examples=40)
 @given(binary_nests(24))
 def test_any_order_is_read_off_a_softmax(nested: Nested) -> None:
     order = built(nested)

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from kernels_bench.records.results import AnyRecord, RelationResult, Timing
 from kernels_bench.report.markdown import markdown
-from kernels_bench.report.sentences import NOTHING, outcome, ratio_text, sentences
-from kernels_bench.report.summary.schema import SIGNS, RunSummary
+from kernels_bench.report.sentences import NOTHING, WORDS, outcome, ratio_text, sentences
+from kernels_bench.report.summary.schema import SIGNS, RunSummary, Verdict
 from kernels_bench.report.summary.summarise import summarise_run
 from kernels_bench.report.terminal import render, to_json
 from support import ROOT
@@ -104,7 +104,7 @@ class TestRendered:
 
     def test_the_table_says_it_all(self, width: int) -> None:
         text = shown(a_run(), width)
-        row = next(line for line in text.splitlines() if re.match(r"vllm +✅ sampled 3/3", line))
+        row = next(line for line in text.splitlines() if re.match(r"vllm +✅ kept 3/3", line))
         assert row.split()[4:10] == ["0.33×", "0.18×", "0.16×", "0.55×", "0.82×", "0.33×"]
         head = next(line for line in text.splitlines() if line.startswith("arm "))
         assert re.split(r"\s+", head)[:9] == [
@@ -153,7 +153,7 @@ class TestRendered:
     def test_plain_unless_a_terminal(self, width: int) -> None:
         assert "\x1b" not in shown(a_run(), width)
         coloured = shown(a_run(), width, terminal=True)
-        assert "\x1b[32m✅ sampled 3/3" in coloured  # green
+        assert "\x1b[32m✅ kept 3/3" in coloured  # green
         assert "\x1b[33m❌ variant 3/3" in coloured  # yellow: torch claims nothing
         assert "\x1b[1;31m❌ variant 1/3" in coloured  # bold red: a broken promise
         assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == shown(a_run(), width)
@@ -166,11 +166,13 @@ def test_the_terminal_and_the_readme_share_one_vocabulary() -> None:
     assert len(seen) >= 3
     for verdict in seen:
         for text in texts.values():
-            assert re.search(rf"{SIGNS[verdict]} {verdict}: ", text)
-            assert not re.search(rf"^(?!.*{SIGNS[verdict]}).*{verdict} \d+/\d+", text, re.MULTILINE)
+            word = WORDS.get(verdict, verdict)
+            assert re.search(rf"{SIGNS[verdict]} {word}: ", text)
+            assert not re.search(rf"^(?!.*{SIGNS[verdict]}).*{word} \d+/\d+", text, re.MULTILINE)
     readme = " ".join((ROOT / "README.md").read_text().split())
-    for verdict in ("sampled", "proven", "variant", "wrong", "failed"):
-        assert f"{SIGNS[verdict]} `{verdict}`: " in readme
+    told: tuple[Verdict, ...] = ("sampled", "variant", "wrong", "failed")
+    for verdict in told:
+        assert f"{SIGNS[verdict]} `{WORDS.get(verdict, verdict)}`: " in readme
     assert {cell_len(sign) for sign in SIGNS.values()} == {2}
     assert {east_asian_width(sign) for sign in SIGNS.values()} == {"W"}
 
@@ -190,13 +192,13 @@ def test_a_table_wider_than_the_console_is_not_cut() -> None:
     records: list[AnyRecord] = [verified(case(arm)) for arm in ("torch", name)]
     records += [timed(case(arm), 2048, 10.0) for arm in ("torch", name)]
     text = shown(summarise_run(records, facts()), 40)
-    assert re.search(rf"^{name} ✅ sampled 1/1 1.00× +1.00× 1.00× +{NOTHING}$", text, re.MULTILINE)
+    assert re.search(rf"^{name} ✅ kept 1/1 1.00× +1.00× 1.00× +{NOTHING}$", text, re.MULTILINE)
 
 
 def test_what_was_not_measured_is_a_dash_and_never_a_zero() -> None:
     records: list[AnyRecord] = [verified(case(arm), digests={1: arm}) for arm in ("torch", "vllm")]
     text = shown(summarise_run([*records, timed(case("torch"), 1, 10.0)], facts()))
-    row = re.search(r"^vllm +✅ sampled 1/1 +(.*)$", text, re.MULTILINE)
+    row = re.search(r"^vllm +✅ kept 1/1 +(.*)$", text, re.MULTILINE)
     assert row is not None
     assert row[1].split() == [NOTHING] * 5  # vs torch, M=1, cold, ceiling, same bits as
 
@@ -222,8 +224,8 @@ def test_a_console_that_knows_ascii_only_gets_ascii() -> None:
     text = raw.getvalue().decode("ascii")
     assert "?" not in text
     assert "0.33x" in text
-    assert re.search(r"^vllm +sampled 3/3 ", text, re.MULTILINE)
-    assert re.search(r"^sampled: no row's bits changed", text, re.MULTILINE)
+    assert re.search(r"^vllm +kept 3/3 ", text, re.MULTILINE)
+    assert re.search(r"^kept: a row had the same bits in every company tried", text, re.MULTILINE)
     assert "-----" in text
 
 
@@ -290,7 +292,7 @@ class TestJson:
         summary = summarise_run(records, facts())
         text = to_json(summary)
         data = json.loads(text, parse_constant=not_strict)
-        assert data["schema_version"] == 3
+        assert data["schema_version"] == 4
         arm = next(o for o in data["operators"] if o["operator"] == "softmax")["arms"][0]
         found = arm["findings"][0]["counterexample"]
         assert (found["expected"], found["got"]) == ("NaN", "-Infinity")
@@ -308,7 +310,7 @@ class TestMarkdown:
             rows = table.strip().splitlines()
             assert len({len(re.findall(r"(?<!\\)\|", row)) for row in rows}) == 1
             assert re.fullmatch(r"\| [:\-| ]+ \|", rows[1])
-        assert "| vllm | ✅ sampled 3/3 | 0.33× | 0.18× | 0.16× | 0.55× | 0.82× | 0.33× |" in tables[0]
+        assert "| vllm | ✅ kept 3/3 | 0.33× | 0.18× | 0.16× | 0.55× | 0.82× | 0.33× |" in tables[0]
 
     def test_names_device_versions_and_command(self) -> None:
         text = markdown(a_run())

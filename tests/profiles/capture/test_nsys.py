@@ -106,7 +106,7 @@ def test_an_nvtx_that_would_record_nothing_is_named_before_and_by_the_command(tm
 
 
 def test_a_run_of_kernels_bench_is_recorded_once_it_is_over(tmp_path: Path, fitting_nvtx: dict[str, str]) -> None:
-    cases = "--op mm --arm torch --shapes 64,512 --dtype fp32 --batch 1,16 --relation batch_size"
+    cases = "--op mm --arm torch --shapes 64,512 --dtype fp32 --batch 1,16 --relation batch_size --quick"
     run = [sys.executable, "-m", "kernels_bench", *cases.split(), "--out", "run"]
     ended = capture(tmp_path, "--", *run, **fitting_nvtx)
     assert ended.status == 0, ended.stderr

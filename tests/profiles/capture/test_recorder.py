@@ -313,7 +313,7 @@ def test_torch_records_a_plain_script(tmp_path: Path) -> None:
 
 
 def test_torch_records_the_workers_of_a_run(tmp_path: Path) -> None:
-    words = "--op rms_norm --arm torch --shapes 96 --batch 1,8 --dtype fp32 --relation repeat --out run"
+    words = "--op rms_norm --arm torch --shapes 96 --batch 1,8 --dtype fp32 --relation repeat --quick --out run"
     ended = profiles(
         "capture", "--collector", "torch", "--out", "out", "--", sys.executable, "-m", "kernels_bench", *words.split(),
         cwd=tmp_path,

@@ -1,11 +1,11 @@
-"""A report with a million kernels: analysed within 20 s and 1 GB."""
+"""A report with a million kernels: analysed within 20 s of a processor, which others may use too, and 1 GB."""
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -49,10 +49,16 @@ def multiplied(path: Path) -> int:
     return int(count)
 
 
+def seconds_of_children() -> float:
+    """What processes that have ended took of a processor."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_a_million_kernels(tmp_path: Path) -> None:
     report = tmp_path / "large.sqlite"
     assert multiplied(report) >= KERNELS
-    started = time.perf_counter()
+    before = seconds_of_children()
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, report, tmp_path / "a.csv"],
         env={"PYTHONPATH": str(ROOT)},
@@ -60,7 +66,7 @@ def test_a_million_kernels(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    seconds = time.perf_counter() - started
+    seconds = seconds_of_children() - before
     assert done.returncode == 0, done.stderr
     kernels, peak_kib = map(int, done.stdout.split())
     assert kernels >= KERNELS

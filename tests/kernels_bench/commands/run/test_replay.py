@@ -18,7 +18,7 @@ from support.processes import kernels_bench
 from support.profiler_reports import MESSAGE, Launch, Span, profiles, timing, write_report, write_run
 
 VARIES = ("--arm", "varies,samebits", "--plugin", PLUGINS / "varies.py")
-ARGUMENTS = ("--op", "mm", *VARIES, "--shapes", "64,96", "--dtype", "fp32", "--batch", "1,16")
+ARGUMENTS = ("--op", "mm", *VARIES, "--shapes", "64,96", "--dtype", "fp32", "--batch", "1,16", "--quick")
 
 
 @pytest.fixture(scope="module")

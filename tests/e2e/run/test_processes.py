@@ -1,0 +1,58 @@
+"""Engines' processes end with the command, however it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+import pytest
+
+from support.e2e_runs import runs, words_of
+from support.processes import environment, wait_until
+
+ENGINE_WITH_A_PROCESS = """
+import subprocess, time
+
+subprocess.Popen(["sleep", "600"])
+time.sleep(600)
+"""
+
+
+WHERE = {"offline": "vllm/__init__.py", "online": "vllm/entrypoints/openai/api_server.py"}
+
+
+@pytest.mark.parametrize("mode", WHERE)
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_nothing_outlives_a_command_that_is_ended(tmp_path: Path, number: int, status: int, mode: str) -> None:
+    """Neither what engines have started, in their own way, nor, where it can be removed, their directory."""
+    engine = tmp_path / WHERE[mode]
+    engine.parent.mkdir(parents=True)
+    (tmp_path / "vllm" / "__init__.py").touch()
+    engine.write_text(ENGINE_WITH_A_PROCESS)
+    path = f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"
+    what = ["--model", str(tmp_path), "--mode", mode, "--arms", "serial", "--out", str(tmp_path / "run")]
+    words = [sys.executable, "-m", "e2e", *what]
+    with (
+        tempfile.TemporaryDirectory() as short,
+        subprocess.Popen(
+            words, env=environment(PYTHONPATH=path, TMPDIR=short), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        ) as command,
+    ):
+        started: list[psutil.Process] = []
+
+        def importing() -> bool:
+            started[:] = psutil.Process(command.pid).children(recursive=True)
+            return any("sleep" in words_of(one) for one in started)
+
+        assert wait_until(importing, 60)
+        assert list(Path(short).glob("samebits-*"))
+        command.send_signal(number)
+        said = command.communicate(timeout=20)[1]
+        assert wait_until(lambda: not any(map(runs, started)), 3)
+        assert number == signal.SIGKILL or not list(Path(short).iterdir())
+    assert (command.returncode, b"Traceback" in said) == (status, False)

@@ -1,0 +1,77 @@
+"""Certificates: answers that one tree alone gives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels_bench.order import confirm
+from kernels_bench.order.reconstruct.certificate import certificate
+from kernels_bench.order.reconstruct.certificate import meeting_sizes as sizes_met
+from support.known_orders import Nested, built, nests
+from support.read_orders import meeting_sizes, oracle
+
+
+@settings(max_examples=100)
+@given(nests(20), st.integers(1, 30))
+def test_units_counted_in_parts_tell_the_size_of_the_node_in_which_two_terms_meet(nested: Nested, most: int) -> None:
+    order = built(nested)
+    pairs = [sorted(pair) for pair in meeting_sizes(nested)]
+    if not pairs:
+        return
+    first, second = np.array(pairs, dtype=np.int64).T
+    found = sizes_met(first, second, order.terms, most, oracle(order))
+    assert [meeting_sizes(nested)[frozenset(pair)] for pair in pairs] == found.tolist()
+
+
+@settings(max_examples=300)
+@given(nests(14), nests(14), st.integers(1, 14))
+def test_no_other_tree_passes_the_certificate(one: Nested, other: Nested, most: int) -> None:
+    known, asked = built(one), built(other)
+    if known.terms != asked.terms:
+        return
+    found = confirm(known, oracle(asked), most)
+    assert (found is None) == (known == asked)
+    if found is not None:
+        assert found.got == asked.sizes[asked.meeting(np.array([found.first]), np.array([found.second]))][0]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 5])
+def test_every_tree_of_five_terms_fails_every_others_certificate(most: int) -> None:
+    """All of them, so that the proof in `certificate` is seen to hold where it can be seen whole."""
+    trees = {built(nested) for nested in every_nest([0, 1, 2, 3, 4])}
+    assert len(trees) == 236  # Schröder's fourth problem, OEIS A000311
+    for known in trees:
+        asked, expected = certificate(known, most)
+        assert [other for other in trees if (oracle(other)(asked) == expected).all()] == [known]
+
+
+def every_nest(parts: list[Nested]) -> list[Nested]:
+    """All ways to group some parts."""
+    if len(parts) == 1:
+        return [parts[0]]
+    found: list[Nested] = []
+    for groups in set_partitions(parts):
+        if len(groups) > 1:
+            choices: list[list[Nested]] = [[]]
+            for group in groups:
+                choices = [[*chosen, nest] for chosen in choices for nest in every_nest(group)]
+            found += choices
+    return found
+
+
+def set_partitions(parts: list[Nested]) -> list[list[list[Nested]]]:
+    if not parts:
+        return [[]]
+    first, *rest = parts
+    return [
+        new
+        for partition in set_partitions(rest)
+        for new in (
+            [[first], *partition],
+            *([[first, *group] if at == place else group for at, group in enumerate(partition)]
+              for place in range(len(partition))),
+        )
+    ]  # fmt: skip

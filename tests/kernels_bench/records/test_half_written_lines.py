@@ -1,0 +1,72 @@
+"""Run directories whose writer was killed: whole lines are kept, and nothing else is lost."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from kernels_bench.records.manifest import RECORDS, RunDirectory, read_records
+from kernels_bench.records.results import Finished
+from support.run_directories import EVERY_KIND, heard, python, texts
+from support.stored_records import timing
+
+WRITER = """
+import sys
+from pathlib import Path
+from support.stored_records import manifest, verification
+from kernels_bench.records.manifest import RunDirectory
+run = RunDirectory.create(Path(sys.argv[1]), manifest())
+print("up", flush=True)
+while True:
+    run.append(verification())
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with python(WRITER, path) as writer:
+        assert heard(writer) == "up"
+        while not (path / RECORDS).stat().st_size:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        writer.kill()
+    # A line is written by one call, which Linux cuts between two pages at most: the reader drops what was cut.
+    whole = (path / RECORDS).read_bytes().count(b"\n")
+    assert len(list(read_records(path))) == whole
+    resumed = RunDirectory.resume(path)
+    assert len(list(resumed.records())) == whole > 10
+    assert (path / RECORDS).read_bytes().endswith(b"\n")
+    resumed.close()
+
+
+@pytest.mark.parametrize("kept", [1, 30, -1])
+def test_a_half_written_line_is_dropped_and_nothing_else(ended: Path, kept: int) -> None:
+    before = (ended / RECORDS).read_bytes()
+    half = (timing(m=2048).model_dump_json() + "\n").encode()[:kept]
+    (ended / RECORDS).write_bytes(before + half)
+    assert texts(list(read_records(ended, samples=True))) == texts(list(EVERY_KIND))
+    resumed = RunDirectory.resume(ended)
+    assert (ended / RECORDS).read_bytes() == before
+    resumed.append(Finished(seconds=1.0))
+    resumed.close()
+    assert texts(list(read_records(ended, samples=True))) == texts([*EVERY_KIND, Finished(seconds=1.0)])
+
+
+def test_nothing_but_a_half_written_line_is_an_empty_run(ended: Path) -> None:
+    (ended / RECORDS).write_bytes(b'{"kind":"arm","arm":"tor')
+    resumed = RunDirectory.resume(ended)
+    assert list(resumed.records()) == []
+    assert (ended / RECORDS).read_bytes() == b""
+    resumed.close()
+
+
+def test_a_run_killed_before_its_first_record_goes_on(ended: Path) -> None:
+    (ended / RECORDS).unlink()
+    (ended / "logs").rmdir()
+    resumed = RunDirectory.resume(ended)
+    resumed.append(Finished(seconds=1.0))
+    assert len(list(resumed.records())) == 1
+    assert (ended / "logs").is_dir()
+    resumed.close()

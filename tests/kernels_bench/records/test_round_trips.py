@@ -1,0 +1,59 @@
+"""Run directories: what is written comes back."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from kernels_bench.records.manifest import RECORDS, RunDirectory, read_manifest, read_records
+from kernels_bench.records.results import AnyRecord, Timing, Verification
+from support.run_directories import EVERY_KIND
+from support.stored_records import manifest, timing, verification
+
+
+@pytest.mark.parametrize("record", EVERY_KIND, ids=lambda record: f"{record.kind}-{getattr(record, 'status', '')}")
+def test_every_kind_of_record_comes_back_as_it_was_written(run: RunDirectory, record: AnyRecord) -> None:
+    run.append(record)
+    (back,) = read_records(run.path, samples=True)
+    assert type(back) is type(record)
+    assert back.model_dump_json() == record.model_dump_json()
+
+
+def test_nan_and_infinity_come_back_as_numbers(run: RunDirectory) -> None:
+    run.append(verification())
+    run.append(timing())
+    verified, timed = read_records(run.path)
+    assert isinstance(verified, Verification)
+    assert isinstance(timed, Timing)
+    assert verified.accuracy is not None
+    assert verified.counterexample is not None
+    assert timed.warm is not None
+    assert math.isnan(verified.accuracy.got)
+    assert verified.accuracy.worst == math.inf
+    assert verified.counterexample.expected == -math.inf
+    assert timed.warm.error == math.inf
+    assert verified.digests.keys() == {1, 4096}
+
+
+def test_every_line_is_strict_json(ended: Path) -> None:
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    lines = (ended / RECORDS).read_text().splitlines()
+    kinds = [json.loads(line, parse_constant=refuse)["kind"] for line in lines]
+    assert kinds == ["arm", "verification", "verification", "ceiling", "timing", "timing", "finished"]
+
+
+def test_samples_are_left_out_unless_asked_for(ended: Path) -> None:
+    without = next(r for r in read_records(ended) if isinstance(r, Timing))
+    whole = next(r for r in read_records(ended, samples=True) if isinstance(r, Timing))
+    assert (without.warm_samples, without.cold_samples) == (None, None)
+    assert whole.warm_samples is not None
+    assert without.warm == whole.warm
+
+
+def test_the_manifest_comes_back_as_it_was_written(run: RunDirectory) -> None:
+    assert read_manifest(run.path) == manifest()
