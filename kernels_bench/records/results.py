@@ -210,6 +210,7 @@ class Verification(Record):
         lengths: tokens of sequences that the user named, which the first ones have; none where rows are no sequences.
         seconds: wall time.
         order: of addition; None where it was not to be read.
+        fatal: the last relation took the worker's process down.
     """
 
     kind: Literal["verification"] = "verification"
@@ -225,6 +226,7 @@ class Verification(Record):
     lengths: tuple[int, ...] = ()
     seconds: float = 0.0
     order: Order | None = None
+    fatal: bool = False
 
     @property
     def key(self) -> str:

@@ -117,6 +117,7 @@ class Relation:
         more: further pairs, the most telling first, which are compared as far as there is time.
         drawn: pairs for the n-th universe of rows of another seed, of which there are many if there is time.
         optional: of an arm that does not claim it, it makes no verdict: what a kernel may leave to its callers.
+        hazardous: a kernel that does not keep it may take its process down: it is examined once all else is known.
         needs_cuda: it has no meaning on a CPU.
         needs: what an operator's rows must be for it to have a meaning: anything, sequences, or sequences with many
             queries.
@@ -130,6 +131,7 @@ class Relation:
     more: Callable[[Setting], Iterator[Comparison]] = nothing_more
     drawn: Callable[[int, Setting], Iterator[Comparison]] = no_draw
     optional: bool = False
+    hazardous: bool = False
     needs_cuda: bool = False
     needs: RowKind = "rows"
     only_rows: bool = False

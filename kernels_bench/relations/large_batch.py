@@ -25,4 +25,6 @@ def more(setting: Setting) -> Iterator[Comparison]:
         yield Comparison(whole, f"far:{setting.universe}")
 
 
-RELATION = Relation("large_batch", "more rows than 16 bits count, and more elements than 31", comparisons, 12, more)
+RELATION = Relation(
+    "large_batch", "more rows than 16 bits count, and more elements than 31", comparisons, 16, more, hazardous=True
+)

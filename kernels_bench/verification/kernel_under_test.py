@@ -84,6 +84,7 @@ class KernelUnderTest:
         tables: the row tensors of the whole universe.
         weights: what all rows share.
         launches: how often the kernel was called.
+        launched_last: spec of the batch that was launched last; empty before the first.
         unit: unit roundoff of the precision that its arm states; 0, as at first, where that is its inputs'.
 
     ``watched`` keeps a second copy of the weights, without which `run` cannot tell whether they were changed.
@@ -111,7 +112,7 @@ class KernelUnderTest:
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
         self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()
         self._lent = False
-        self._last = ""
+        self.launched_last = ""
         self.launches = 0
 
     def with_seed(self, seed: int) -> KernelUnderTest:
@@ -200,7 +201,7 @@ class KernelUnderTest:
             FormRefused: the kernel does not take rows in this form.
         """
         inputs = laid_out(self.gather(company), form)
-        after, self._last = self._last, company.spec
+        after, self.launched_last = self.launched_last, company.spec
         if form == "padded":
             fill_free_memory(self.device)
         self._poison_free_memory(len(self.lines(company).ids))
@@ -237,7 +238,7 @@ class KernelUnderTest:
         Raises:
             MalformedResult: the result has a wrong form.
         """
-        self._last = company.spec
+        self.launched_last = company.spec
         lent = self.operator.view(company, self.tables)
         inputs = self.gather(company) if lent is None else lent
         self._lent |= lent is not None

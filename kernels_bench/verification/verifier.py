@@ -89,6 +89,7 @@ class Verifier:
 
     Attributes:
         subject: the kernel and its data.
+        lost: the device did not survive the last relation, so that nothing more can be done in this process.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Verifier:
         self._referee = AccuracyChecker(subject)
         self._unwritten = self._weightless = ""
         self._further_s = 0.0
+        self._anything_else_is_known = self.lost = False
         self._reference: LaunchResult | None = None
         self._first: LaunchResult | None = None
         self._fresh: list[tuple[LaunchResult, torch.Tensor]] = []
@@ -134,12 +136,15 @@ class Verifier:
         with poisoned_allocations(self.subject.device):
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
-            found = self._examine_all(chosen, setting, more_s * (1 - OTHER_DATA))
+            safe = [relation for relation in chosen if not relation.hazardous]
+            found = self._examine_all(safe, setting, more_s * (1 - OTHER_DATA))
             found = self._first_against_last(found)
-            found = self._on_other_data(found, chosen, setting, more_s * OTHER_DATA)
-            results = discount_if_not_repeatable(self._lay_blame(found))
-            digests = self._digests(digest_sizes, results)
+            found = self._on_other_data(found, safe, setting, more_s * OTHER_DATA)
+            digests = self._digests(digest_sizes, found)
             self._check_launches([])
+            self._anything_else_is_known = True
+            found += self._examine_all([one for one in chosen if one.hazardous], setting, more_s)
+            results = discount_if_not_repeatable(self._lay_blame(found))
         return Verification(
             case=self.subject.case,
             status="measured",
@@ -149,6 +154,7 @@ class Verifier:
             digests=digests,
             universe=self.subject.universe,
             seconds=time.perf_counter() - start,
+            fatal=self.lost,
         )
 
     def _examine_all(self, relations: Sequence[Relation], setting: Setting, more_s: float) -> list[RelationResult]:
@@ -286,6 +292,8 @@ class Verifier:
                 yield self._launch_one(comparison), None
             except Exception as error:  # raised again once what came before it was judged
                 yield None, error
+            if until is not None and time.perf_counter() > until:
+                return
         if waiting:
             yield self._launch_together(waiting)
 
@@ -522,9 +530,12 @@ class Verifier:
         if isinstance(error, (KernelFault, Unsupported)) or is_out_of_memory(error):
             raise error
         if device_lost(self.subject.device):
-            raise error
+            if not self._anything_else_is_known:
+                raise error
+            self.lost = True
         sys.excepthook(type(error), error, error.__traceback__)
-        return "failed", f"{type(error).__name__}: {first_line(error)}"
+        where = f" in company {self.subject.launched_last}" if self.lost else ""
+        return "failed", f"{type(error).__name__}{where}: {first_line(error)}"
 
 
 def _together(one: RelationResult, other: RelationResult) -> RelationResult:

@@ -41,12 +41,13 @@ from kernels_bench.order.trees.svg import picture
 from kernels_bench.order.trees.tree import Tree
 from kernels_bench.records.cases import Case, Claims
 from kernels_bench.records.results import ArmStart, Ceiling, Order, Timing, Verification
-from kernels_bench.relations import Comparison, Setting, relations
+from kernels_bench.relations import Comparison, Setting, make_batch, relations
 from kernels_bench.relations.base import EVERY
 from kernels_bench.timing.ceiling import measure_ceiling
 from kernels_bench.timing.host_clock import HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
 from kernels_bench.timing.timed_case import TimedCase
+from kernels_bench.verification.bitwise import digest
 from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
 from kernels_bench.verification.poison import poisoned_allocations
 from kernels_bench.verification.verifier import Verifier
@@ -68,6 +69,8 @@ from kernels_bench.workers.messages import (
     Reproduce,
     Reproduced,
     Request,
+    Revisit,
+    Revisited,
     TakeTurn,
     Turned,
     Verify,
@@ -105,6 +108,7 @@ class ArmWorker:
             AskCatalogue: everything,
             LoadArm: self._load,
             Verify: self._verify,
+            Revisit: self._revisit,
             ReadOrder: self._read_order,
             Reproduce: self._reproduce,
             PrepareTiming: self._prepare,
@@ -158,11 +162,19 @@ class ArmWorker:
                 verifier = Verifier(subject, request.seed, self._plugin, self._claims)
                 setting = setting_of(subject, request)
                 found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s)
-                return found if found.wrong else self._with_order(found, request)
+                return found if found.wrong or found.fatal else self._with_order(found, request)
         except MalformedResult:
             raise
         except KernelFault as fault:
             return Verification(case=case, status="measured", wrong=str(fault), universe=request.universe)
+
+    def _revisit(self, request: Revisit) -> Revisited:
+        subject = self._make(request.case, request.seed, request.universe, watched=False, lengths=request.lengths)
+        with poisoned_allocations(self._device):
+            batches = ((m, make_batch(f"first:{m}", request.universe)) for m in request.sizes)
+            found = {m: digest(subject.start(batch).outputs) for m, batch in batches}
+        self.free()
+        return Revisited(digests=found)
 
     def _with_order(self, found: Verification, request: Verify) -> Verification:
         """The same with the order of addition; that it cannot be read is no fault of the kernel's."""
@@ -376,7 +388,7 @@ def serve(connection: Connection) -> None:
         if isinstance(reply, Failure):
             worker.free()  # here, where no error holds what the case had any more
         connection.send(reply)
-        if isinstance(reply, Failure) and reply.lost:
+        if (isinstance(reply, Verification) and reply.fatal) or (isinstance(reply, Failure) and reply.lost):
             return
 
 

@@ -56,6 +56,27 @@ class Verify(Record):
     memory: int = 0
 
 
+class Revisit(Record):
+    """Request to a fresh process: digest a case's results once more; answered with `Revisited`.
+
+    Attributes:
+        sizes: every M, in the order in which the first M rows are launched.
+        lengths: as in `Verify`.
+    """
+
+    case: Case
+    seed: int
+    universe: int
+    sizes: tuple[int, ...]
+    lengths: tuple[int, ...] = ()
+
+
+class Revisited(Record):
+    """Answer to `Revisit`: the digests by M."""
+
+    digests: dict[int, str]
+
+
 class ReadOrder(Record):
     """Request: one case's orders of addition; answered with `OrderRead`.
 
@@ -182,6 +203,7 @@ Request = (
     AskCatalogue
     | LoadArm
     | Verify
+    | Revisit
     | ReadOrder
     | Reproduce
     | PrepareTiming
@@ -190,4 +212,16 @@ Request = (
     | MeasureCeiling
     | Release
 )
-Reply = Catalogue | ArmStart | Verification | OrderRead | Reproduced | Turned | Timing | Ceiling | Released | Failure
+Reply = (
+    Catalogue
+    | ArmStart
+    | Verification
+    | Revisited
+    | OrderRead
+    | Reproduced
+    | Turned
+    | Timing
+    | Ceiling
+    | Released
+    | Failure
+)

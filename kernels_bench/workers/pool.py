@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kernels_bench.records.catalogue import ArmInfo, Catalogue
-from kernels_bench.records.results import ArmStart
+from kernels_bench.records.results import ArmStart, Verification
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.messages import (
     AskCatalogue,
@@ -23,6 +23,7 @@ from kernels_bench.workers.messages import (
     Reply,
     Reproduce,
     Request,
+    Revisit,
     Verify,
 )
 from kernels_bench.workers.process import START_TIMEOUT_S, WorkerError, WorkerProcess, end
@@ -37,7 +38,7 @@ MOST_KEPT = 1 << 30
 """Bytes of the device's memory that an idle process may keep; after a capture that failed, torch gives none back."""
 
 R = TypeVar("R", bound=Request)
-C = TypeVar("C", Verify, Reproduce)
+C = TypeVar("C", Verify, Revisit, Reproduce)
 
 
 @dataclass
@@ -160,6 +161,8 @@ class WorkerPool:
         return worker
 
     def _note(self, name: str, reply: Reply) -> Reply:
+        if isinstance(reply, Verification) and reply.fatal:
+            self._workers[name].kill()  # it is about to end; another one is started for the next request
         died = isinstance(reply, Failure) and reply.lost
         self._deaths[name] = self._deaths[name] + 1 if died else 0
         if self._deaths[name] >= DEATHS_IN_A_ROW and isinstance(reply, Failure):

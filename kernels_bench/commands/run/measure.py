@@ -11,7 +11,7 @@ from kernels_bench.operators import operators
 from kernels_bench.records.cases import ITEM_SIZE, Case, Load
 from kernels_bench.records.causes import cause_of
 from kernels_bench.records.manifest import RunDirectory
-from kernels_bench.records.results import AnyRecord, Ceiling, Timing, Verification
+from kernels_bench.records.results import AnyRecord, Ceiling, RelationResult, Timing, Verification
 from kernels_bench.workers.messages import (
     LARGE_COPIES,
     Failure,
@@ -19,6 +19,8 @@ from kernels_bench.workers.messages import (
     MeasureCeiling,
     PrepareTiming,
     Reply,
+    Revisit,
+    Revisited,
     TakeTurn,
     Turned,
     Verify,
@@ -35,6 +37,9 @@ MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.08, 10.0, 24.0), 
 
 A short run takes the least.
 """
+
+MOST_REVISITED = 40
+"""Cases up to which a run asks fresh processes too: starting them takes longer than asking."""
 
 QUICK_ORDER_S = 0.2
 """The same in a short run."""
@@ -58,6 +63,7 @@ class Runner:
         self._parallel = parallel
         self._device = run.manifest.device.type
         self._verified: dict[str, Verification] = {}
+        self._verified_now: set[str] = set()
         self._timed: set[str] = set()
         self._ceiling_known = False
         for record in run.records():
@@ -82,6 +88,7 @@ class Runner:
             ResultsError: a record cannot be written.
         """
         self._verify_all()
+        self._revisit_all()
         self._pool.release()
         self._measure_ceiling()
         self._time_all()
@@ -95,7 +102,49 @@ class Runner:
         self._display.phase("verify", len(todo))
         for request, reply in self._pool.work_through(map(self._verify_request, todo), self._parallel):
             self._keep(_verification(request, reply))
+            self._verified_now.add(request.case.key)
             self._display.step(f"{request.case.key}")
+
+    def _revisit_all(self) -> None:
+        """Where cases are few, ask fresh processes, which begin with another M, whether they give the same bits.
+
+        What a kernel keeps from the first call of a process, a tile for the M it met, say, is seen by nothing else.
+        """
+        todo = [case for case in self._workload.cases if self._to_be_revisited(case)]
+        if not todo or len(self._workload.cases) > MOST_REVISITED or "history" not in self._workload.relations:
+            return
+        self._pool.kill()
+        self._display.phase("again in fresh processes", len(todo))
+        for request, reply in self._pool.work_through(map(self._revisit_request, todo), self._parallel):
+            if isinstance(reply, Revisited):
+                self._take_note(request, reply)
+            self._display.step(f"{request.case.key}")
+
+    def _to_be_revisited(self, case: Case) -> bool:
+        known = self._verified.get(case.key)
+        seen_now = case.key in self._verified_now
+        return seen_now and known is not None and known.verdict in ("sampled", "variant") and bool(known.digests)
+
+    def _revisit_request(self, case: Case) -> Revisit:
+        sweep = self._workload.sweeps[case.operator]
+        # From the smallest M on: the process that verified the case began with the largest.
+        sizes = tuple(sorted(self._verified[case.key].digests))
+        seed = self._workload.seed
+        return Revisit(case=case, seed=seed, universe=sweep.universe, sizes=sizes, lengths=sweep.lengths)
+
+    def _take_note(self, request: Revisit, reply: Revisited) -> None:
+        """Keep the case's verification anew where some M has other bits now."""
+        known = self._verified[request.case.key]
+        differ = [m for m in request.sizes if reply.digests.get(m) != known.digests[m]]
+        if not differ or any(one.relation == "repeat" and one.status == "broken" for one in known.relations):
+            return
+        reason = f"another process, which began with M={request.sizes[0]}, gave other bits at M={differ[0]}"
+        broken = tuple(f"first:{m}" for m in differ)
+        results = {one.relation: one for one in known.relations}
+        before = results.get("history", RelationResult(relation="history", status="held"))
+        update = {"status": "broken", "reason": reason, "broken": (*before.broken, *broken), "binding": True}
+        results["history"] = before.model_copy(update=update)
+        self._keep(known.model_copy(update={"relations": tuple(results.values())}))
 
     def _verify_request(self, case: Case) -> Verify:
         sweep = self._workload.sweeps[case.operator]

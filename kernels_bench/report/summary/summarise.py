@@ -233,6 +233,15 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
         found, case, result = min(broken, key=lambda one: (one[0].company.size, one[0].reference.size))
         text = describe(found) + extent(result)
         yield Finding(kind="variant", case=case, text=text, command=found.command, counterexample=found)
+    told = [
+        (verification.case, result)
+        for verification in verified
+        for result in verification.relations
+        if result.status == "broken" and result.counterexample is None and result.reason
+    ]
+    for case, result in told[:1]:  # what only another process shows has no counterexample in one
+        text = f"{result.relation}: {result.reason}"
+        yield Finding(kind="variant", case=case, text=text, command=rerun_command(case, plugin))
     unlike = [one for one in verified if one.order is not None and one.order.status == "variant"]
     for verification in unlike[:1]:
         assert verification.order is not None
