@@ -112,6 +112,12 @@ class Census:
         return found
 
     @cached_property
+    def longest_first(self) -> Ids:
+        """The ordinary sequences in descending order of their lengths."""
+        found: Ids = np.argsort(-self.kv[: self.ordinary], kind="stable")
+        return found
+
+    @cached_property
     def block_table(self) -> Ids:
         """Page numbers of each sequence in order, (sequences, most pages); beyond a sequence's own, page 0."""
         order = np.random.default_rng(self.page).permutation(int(self.pages.sum()))
@@ -201,11 +207,12 @@ class Entries:
 
 @lru_cache(KEPT)
 def entries(known: Census, company: Batch) -> Entries:
-    """How a company's sequences are served."""
+    """How a company's sequences are served; those that begin alike are the longest, which have pages to share."""
     serving = company.serving
+    rows = known.longest_first[company.rows] if serving.prefix else company.rows
     compared = np.isin(np.arange(company.size), company.compared)
     found: list[tuple[int, int, int, bool]] = []
-    for row, mine in zip(company.rows.tolist(), compared.tolist(), strict=True):
+    for row, mine in zip(rows.tolist(), compared.tolist(), strict=True):
         start, stop = int(known.start[row]), int(known.kv[row])
         if not mine and serving.stranger:
             start, stop = 0 if serving.prefilling else serving.stranger - 1, serving.stranger
