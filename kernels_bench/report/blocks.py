@@ -19,7 +19,6 @@ from kernels_bench.report.sentences import (
     not_offered_text,
     notice_text,
     outcome,
-    same_bits_lines,
     sentences,
     tried_text,
 )
@@ -50,12 +49,10 @@ class Table:
     Attributes:
         columns: as text.
         arms: the rows; none where no arm offers the operator.
-        last_in_words: says what the last column does, where there is no room for it.
     """
 
     columns: tuple[Column, ...]
     arms: tuple[ArmSummary, ...]
-    last_in_words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -179,7 +176,7 @@ def _operator(operator: OperatorSummary, signs: bool) -> Iterator[Block]:
     offering = tuple(shown_arms(operator))
     yield Heading(operator.operator, operator.cases)
     yield Sentences(tuple(sentences(offering, operator.default_arm)), tried_text(operator))
-    yield Table(tuple(columns_of(operator, signs)), offering, last_in_words=tuple(same_bits_lines(offering)))
+    yield Table(tuple(columns_of(operator, signs)), offering)
     if operator.lengths:
         yield LengthTable(tuple(columns_by_length(operator)), tuple(arm for arm in operator.arms if arm.timed))
     breakages = (

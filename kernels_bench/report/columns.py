@@ -9,9 +9,11 @@ from kernels_bench.report.sentences import (
     NOTHING,
     TIMES,
     order_text,
+    orders_line,
     percent,
     ratio_text,
     same_bits,
+    same_bits_lines,
     share_text,
     verdict_text,
 )
@@ -26,11 +28,13 @@ class Column:
         heads: the two lines of its head.
         cells: one a row.
         justify: to which side its cells are set.
+        in_words: lines that say the same where there is no room for it; none of a column that is always there.
     """
 
     heads: tuple[str, str]
     cells: tuple[str, ...]
     justify: Literal["left", "right"] = "right"
+    in_words: tuple[str, ...] | None = None
 
 
 def columns_of(operator: OperatorSummary, signs: bool = True) -> list[Column]:
@@ -41,10 +45,12 @@ def columns_of(operator: OperatorSummary, signs: bool = True) -> list[Column]:
         Column(("bits", "(cases)"), tuple(verdict_text(arm, signs) for arm in arms), "left"),
     ]
     if any(arm.orders for arm in arms):
-        columns.append(Column(("order of", "addition"), tuple(order_text(arm) for arm in arms), "left"))
+        orders = tuple(order_text(arm) for arm in arms)
+        columns.append(Column(("order of", "addition"), orders, "left", (orders_line(arms),)))
     if any(arm.timed for arm in arms):
         columns += _speed_columns(operator)
-    return [*columns, Column(("", "same bits as"), tuple(same_bits(arm) for arm in arms), "left")]
+    alike = tuple(same_bits(arm) for arm in arms)
+    return [*columns, Column(("", "same bits as"), alike, "left", tuple(same_bits_lines(arms)))]
 
 
 def _speed_columns(operator: OperatorSummary) -> list[Column]:

@@ -56,6 +56,11 @@ def order_text(arm: ArmSummary) -> str:
     return ", ".join(told) or f"unknown {known}"
 
 
+def orders_line(arms: Sequence[ArmSummary]) -> str:
+    """The same of several arms."""
+    return f"order of addition: {'; '.join(f'{arm.arm} {order_text(arm)}' for arm in arms)}"
+
+
 def ratio_text(ratio: float | None) -> str:
     """A speed as a multiple of the default arm's, at most six characters wide below 1000."""
     if ratio is None:

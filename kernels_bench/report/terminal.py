@@ -145,16 +145,21 @@ def _show(block: Block, console: Console) -> None:
 
 
 def _show_table(table: Table, console: Console) -> None:
-    """Show the table as airy as fits, and if need be its last column in words below it."""
+    """Show the table as airy as fits, and if need be some columns in words below it, the last ones first."""
     if not table.arms:
         return
-    layouts = [(table.columns, 2), (table.columns[:-1], 2), (table.columns[:-1], 1)]
-    drawn = [(_table(columns, table.arms, gap), columns is table.columns) for columns, gap in layouts]
+    tellable = [column for column in table.columns if column.in_words is not None]
+    layouts = [(tellable[place:], gap) for place in range(len(tellable), -1, -1) for gap in (2, 1)]
+    drawn = [
+        (_table([column for column in table.columns if column not in told], table.arms, gap), told)
+        for told, gap in layouts
+    ]
     fitting = (pair for pair in drawn if max(line.cell_len for line in pair[0]) <= console.width)
     # Where nothing fits, the terminal breaks the lines: better than numbers cut short.
-    lines, whole = next(fitting, drawn[-1])
+    lines, told = next(fitting, drawn[-1])
     _show_lines(lines, console)
-    _say_each(console, () if whole else table.last_in_words)
+    for column in told:
+        _say_each(console, column.in_words or ())
 
 
 def _show_lines(lines: Sequence[Text], console: Console) -> None:

@@ -39,7 +39,7 @@ A short run takes the least.
 """
 
 MOST_REVISITED = 40
-"""Cases up to which a run asks fresh processes too: starting them takes longer than asking."""
+"""Cases up to which a run that is no short one asks fresh processes too: starting them takes longer than asking."""
 
 QUICK_ORDER_S = 0.2
 """The same in a short run."""
@@ -110,8 +110,9 @@ class Runner:
 
         What a kernel keeps from the first call of a process, a tile for the M it met, say, is seen by nothing else.
         """
+        too_many = self._workload.quick or len(self._workload.cases) > MOST_REVISITED
         todo = [case for case in self._workload.cases if self._to_be_revisited(case)]
-        if not todo or len(self._workload.cases) > MOST_REVISITED or "history" not in self._workload.relations:
+        if too_many or not todo or "history" not in self._workload.relations:
             return
         self._pool.kill()
         self._display.phase("again in fresh processes", len(todo))

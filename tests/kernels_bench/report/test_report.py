@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from kernels_bench.records.results import AnyRecord, RelationResult, Timing
+from kernels_bench.records.results import AnyRecord, RelationResult, Timing, Verification
 from kernels_bench.report.markdown import markdown
 from kernels_bench.report.sentences import NOTHING, WORDS, outcome, ratio_text, sentences
 from kernels_bench.report.summary.schema import SIGNS, RunSummary, Verdict
@@ -36,6 +36,7 @@ from support.records import (
     timed,
     verified,
 )
+from support.summaries import other_orders, same_order
 
 # µs at M = 1, 16, 256, 2048: an H100's, N = K = 4096.
 TIMES = {
@@ -185,6 +186,27 @@ def test_same_bits_stand_in_the_table_where_there_is_room() -> None:
     # Said of cublas-restricted, and so of them.
     assert "vllm has the same bits" not in narrow
     assert "samebits has the same bits" not in narrow
+
+
+def test_what_has_no_room_in_the_table_is_told_below_it() -> None:
+    """The orders of addition too, once the arms with the same bits are."""
+    read = {"torch": other_orders(), "cublas-restricted": same_order(), "vllm": same_order()}
+    records = [
+        record.model_copy(update={"order": read.get(record.case.arm)}) if isinstance(record, Verification) else record
+        for record in gemm_records()
+    ]
+    wide, middle, narrow = (shown(summarise_run(records, facts()), width) for width in (160, 100, 80))
+    row = r"^torch +❌ variant 3/3 +differs 3/3 +1× "
+    assert re.search(row, wide, re.MULTILINE)
+    assert re.search(row, middle, re.MULTILINE)
+    assert "has the same bits as" not in wide
+    assert "has the same bits as" in middle
+    assert "order of addition: torch differs 3/3;" not in wide + middle
+    assert re.search(r"^torch +❌ variant 3/3 +1× ", narrow, re.MULTILINE)
+    told = " ".join(narrow.split())
+    assert "order of addition: torch differs 3/3; cublas-restricted same 3/3; vllm same 3/3; samebits –" in told
+    for width, text in ((160, wide), (100, middle), (80, narrow)):
+        assert max(cell_len(line) for line in text.splitlines() if not is_command(line)) <= width
 
 
 def test_a_table_wider_than_the_console_is_not_cut() -> None:
