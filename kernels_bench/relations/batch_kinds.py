@@ -69,7 +69,7 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``prefilling:M:L:T``          likewise, by sequences that prefill L tokens
     ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S
     ``unused:M:U``                rows 0 … M-1, the cache's unused slots filled with the U-th of `UNUSED`
-    ``apart:M:P``                 rows 0 … M-1, the first P pages of each a copy of the longest one's
+    ``apart:M:P``                 the M longest sequences, the first P pages of each a copy of the longest one's
     ``shared:M:P``                likewise, and all of them the longest one's own pages
     ``far:M``                     rows 0 … M-1, their pages at the end of a cache of more than 2^31 elements
     ``chunks:M:C``                rows 0 … M-1, their queries in chunks of C, all in one batch

@@ -1,25 +1,51 @@
 """``shared_pages``: sequences that begin alike, with pages of their own or with the same pages."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting, spread
 
 PAGES = (1, 2, 7)
-# Sequences that stand several times in one batch, as where one prompt is answered several times.
-REPEATED = 3
+# Sequences that stand several times in one batch, as where one prompt is answered several times, and how often.
+REPEATED, TIMES = 16, (2, 5)
+# Sequences that do so in each universe of other rows.
+DRAWN = 4
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Some numbers of shared first pages at each of a few sizes, and batches of one sequence many times."""
-    whole = f"first:{setting.universe}"
     for m in setting.few:
         for pages in PAGES:
             if m > 1 and pages * setting.page < setting.longest:
                 yield Comparison(f"apart:{m}:{pages}", f"shared:{m}:{pages}")
-    for m in setting.few:
-        for row in spread(setting.universe, REPEATED):
-            if m > 1:
-                yield Comparison(whole, f"copies:{m}:{row}")
+    yield from _repeated(setting, spread(setting.universe, REPEATED))
 
 
-RELATION = Relation("shared_pages", "sequences that share their first pages", comparisons, 11, needs="sequences")
+def more(setting: Setting) -> Iterator[Comparison]:
+    """Every sequence many times."""
+    known = {*spread(setting.universe, REPEATED)}
+    yield from _repeated(setting, [row for row in range(setting.universe) if row not in known])
+
+
+def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
+    """Some first pages shared by two sequences, and some sequences many times, others in each universe."""
+    for pages in PAGES:
+        if pages * setting.page < setting.longest and setting.universe > 1:
+            yield Comparison(f"apart:2:{pages}", f"shared:2:{pages}")
+    yield from _repeated(setting, [(number * DRAWN + pick) * 7919 % setting.universe for pick in range(DRAWN)])
+
+
+def _repeated(setting: Setting, rows: Iterable[int]) -> Iterator[Comparison]:
+    for row in rows:
+        for times in (times for times in TIMES if times <= setting.universe):
+            yield Comparison(f"first:{setting.universe}", f"copies:{times}:{row}")
+
+
+RELATION = Relation(
+    "shared_pages",
+    "sequences that share their first pages",
+    comparisons,
+    11,
+    more,
+    drawn,
+    needs="sequences",
+)

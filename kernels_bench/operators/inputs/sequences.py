@@ -112,6 +112,12 @@ class Census:
         return found
 
     @cached_property
+    def longest_first(self) -> Ids:
+        """The ordinary sequences in descending order of their lengths."""
+        found: Ids = np.argsort(-self.kv[: self.ordinary], kind="stable")
+        return found
+
+    @cached_property
     def block_table(self) -> Ids:
         """Page numbers of each sequence in order, (sequences, most pages); beyond a sequence's own, page 0."""
         order = np.random.default_rng(self.page).permutation(int(self.pages.sum()))
@@ -201,11 +207,12 @@ class Entries:
 
 @lru_cache(KEPT)
 def entries(known: Census, company: Batch) -> Entries:
-    """How a company's sequences are served."""
+    """How a company's sequences are served; those that begin alike are the longest, which have pages to share."""
     serving = company.serving
+    rows = known.longest_first[company.rows] if serving.prefix else company.rows
     compared = np.isin(np.arange(company.size), company.compared)
     found: list[tuple[int, int, int, bool]] = []
-    for row, mine in zip(company.rows.tolist(), compared.tolist(), strict=True):
+    for row, mine in zip(rows.tolist(), compared.tolist(), strict=True):
         start, stop = int(known.start[row]), int(known.kv[row])
         if not mine and serving.stranger:
             start, stop = 0 if serving.prefilling else serving.stranger - 1, serving.stranger
@@ -313,14 +320,15 @@ def values_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int) -> torch.
 
     ``flat`` sequences have queries of zero, so that all keys weigh alike, and values over twelve binades of which
     every one comes twice with opposite signs: what the last token's result is made of is the rounding error itself.
-    The second time they come in another order, beginning with a third of them left out, so that no two halves, or tiles
-    of any size, have sums that are exactly opposite.
+    In every other one they come in another order the second time, beginning with a third of them left out, so that no
+    two halves, or tiles of any size, have sums that are exactly opposite.
     The logits of ``rising`` ones grow with the key's place, so that the running maximum keeps rising and the sum is
     rescaled. ``wide`` ones have values over twelve binades. The rest is bell-shaped.
     """
     flat, half, place = tokens.of_kind("flat", seed), kv // 2, tokens.place
     repeated = flat & (place >= half)
-    again = (place - half + half // 3) % half.clamp(min=1)
+    apart = torch.where((tokens.identity // len(KINDS) + seed) % 2 == 0, 0, half // 3)
+    again = (place - half + apart) % half.clamp(min=1)
     ids = torch.where(repeated, tokens.ids - place + again, tokens.ids)
     drawn = bell_at(seed, "values", ids, width, wide=flat | tokens.of_kind("wide", seed))
     sign = torch.where(repeated, torch.where(place < 2 * half, -1.0, 0.0), 1.0)

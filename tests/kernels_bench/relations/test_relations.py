@@ -18,8 +18,8 @@ from kernels_bench.relations.repeat import TIMES
 UNIVERSES = (1, 2, 3, 4, 5, 8, 17, 64, 130, 512, 4096)
 NAMES = (
     *("repeat", "batch_size", "position", "neighbour_content", "graph", "neighbour_length", "page_placement"),
-    *("chunking", "prefill_decode", "special_values", "unused_memory", "shared_pages", "large_batch"),
-    *("concurrency", "layout", "history"),
+    *("chunking", "prefill_decode", "special_values", "unused_memory", "shared_pages"),
+    *("concurrency", "layout", "history", "large_batch"),
 )
 OF_PREFILLS = {"chunking", "prefill_decode"}
 OF_SEQUENCES = {"neighbour_length", "page_placement", "shared_pages", *OF_PREFILLS}
