@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,21 @@ USUAL = read_gate(USUALLY)
 MM = Case(arm="a", operator="mm", shape=Shape(label="s", n=8, k=8), precision=Precision.parse("bf16"))
 
 
+@cache
+def lines_without_samples() -> tuple[str, ...]:
+    """The baseline's records without the raw samples, which are most of it and which no comparison reads."""
+    lines = gzip.decompress((BASELINE / "records.jsonl.gz").read_bytes()).decode().splitlines()
+    records = [json.loads(line) for line in lines]
+    for record in records:
+        if record["kind"] == "timing":
+            record["warm_samples"] = record["cold_samples"] = None
+    return tuple(json.dumps(record) for record in records)
+
+
 def changed(to: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Path:
     """A copy of the baseline with other records."""
-    shutil.copytree(BASELINE, to)
-    lines = gzip.decompress((to / "records.jsonl.gz").read_bytes()).decode().splitlines()
-    (to / "records.jsonl.gz").unlink()
-    kept = change([json.loads(line) for line in lines])
+    shutil.copytree(BASELINE, to, ignore=shutil.ignore_patterns("records.jsonl.gz"))
+    kept = change([json.loads(line) for line in lines_without_samples()])
     (to / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in kept))
     return to
 
@@ -294,6 +304,25 @@ def test_speed_of_other_devices_is_not_judged(tmp_path: Path) -> None:
         "in short: speed cannot be compared, since the devices differ (exit status 3)"
     )
     assert exit_status(found, read_gate("verdict-worse,missing,bits")) == 0
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_an_m_for_which_there_was_no_time_is_none_that_was_left_out(tmp_path: Path, cut: bool) -> None:
+    """Those of every run are missed all the same."""
+
+    def sized(*sizes: int, cut: bool) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+        def change(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            result = judged(records)["relations"][0]
+            result["sizes"], result["cut"] = list(sizes), cut
+            return records
+
+        return change
+
+    first = changed(tmp_path / "first", sized(1, 16, 21, 100, cut=False))
+    second = changed(tmp_path / "second", sized(1, cut=cut))
+    gone = [text for text in compare_runs(first, second).missing if "was examined at M=" in text]
+    assert [text.partition("M=")[2] for text in gone] == ["16, then not" if cut else "16, 21, 100, then not"]
+    assert [text for text in compare_runs(second, first).missing if "was examined at M=" in text] == []
 
 
 def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:

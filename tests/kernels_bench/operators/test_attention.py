@@ -51,7 +51,7 @@ def subject(name: str, kernel: Kernel, shape: Shape = SHAPE, text: str = "bf16",
 
 def verify(name: str, kernel: Kernel, *chosen: str, shape: Shape = SHAPE, text: str = "bf16") -> Verification:
     found = [r for r in relations().values() if not chosen or r.name in chosen]
-    setting = Setting(COUNT, sweep(COUNT), longest=shape.tokens or 0)
+    setting = Setting(COUNT, sweep(COUNT), longest=shape.tokens or 0, page=shape.page or 0, most=2 * COUNT)
     return Verifier(subject(name, kernel, shape, text), 0).verify(found, setting, [1, COUNT])
 
 
@@ -487,8 +487,7 @@ def test_samebits_keeps_every_relation_and_the_allowance(name: str, text: str) -
     assert found.verdict == "sampled"
     assert found.accuracy is not None
     assert found.accuracy.worst < 0.5
-    # No batch larger than the universe is asked for here.
-    asked = {r.name for r in relations().values() if r.applies_to(operators()[name].rows_are)} - {"large_batch"}
+    asked = {r.name for r in relations().values() if r.applies_to(operators()[name].rows_are)}
     assert {result.relation for result in found.relations} == asked
     assert all(result.companies > 0 for result in found.relations if result.status == "held")
 
@@ -544,7 +543,8 @@ def tiles_by_the_longest(*arguments: Any) -> Tensor:
 
 @pytest.mark.parametrize("name", OPERATORS)
 def test_tiles_by_the_longest_vary_and_the_counterexample_can_be_made_again(name: str) -> None:
-    found = verify(name, tiles_by_the_longest, text="fp16")
+    # In fp32, since few results of 16 bits show another order of addition.
+    found = verify(name, tiles_by_the_longest, "batch_size", "neighbour_length", text="fp32")
     assert found.verdict == "variant"
     assert found.wrong == ""
     assert "neighbour_length" in broken(found)
@@ -554,7 +554,7 @@ def test_tiles_by_the_longest_vary_and_the_counterexample_can_be_made_again(name
     assert shown.token is not None
     assert f"row {shown.row}, token {shown.token}, differs" in describe(shown)
     assert "neighbours " in describe(shown)
-    made = subject(name, tiles_by_the_longest, text="fp16")
+    made = subject(name, tiles_by_the_longest, text="fp32")
     outputs = [made.run(make_batch(ref.spec, COUNT))[0] for ref in (shown.reference, shown.company)]
     expected, got = (
         out[ref.position].flatten()[shown.index]

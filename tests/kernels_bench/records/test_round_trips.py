@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from kernels_bench.records.manifest import RECORDS, RunDirectory, read_manifest, read_records
-from kernels_bench.records.results import AnyRecord, Timing, Verification
+from kernels_bench.records.results import READABLE_VERSIONS, AnyRecord, Timing, Verification
+from kernels_bench.report.summary.summarise import summarise_run
+from profiles.run_files.run_directory import MANIFEST
+from support.records import case, facts, held, verified
 from support.run_directories import EVERY_KIND
 from support.stored_records import manifest, timing, verification
+from support.summaries import same_order
 
 
 @pytest.mark.parametrize("record", EVERY_KIND, ids=lambda record: f"{record.kind}-{getattr(record, 'status', '')}")
@@ -57,3 +61,31 @@ def test_samples_are_left_out_unless_asked_for(ended: Path) -> None:
 
 def test_the_manifest_comes_back_as_it_was_written(run: RunDirectory) -> None:
     assert read_manifest(run.path) == manifest()
+
+
+@pytest.mark.parametrize("version", READABLE_VERSIONS)
+def test_runs_of_earlier_schemas_are_read(ended: Path, version: int) -> None:
+    """As they were written: without what is newer."""
+    newer = {2: {"sizes", "elements", "power", "cut", "binding"}, 3: {"elements", "power", "cut", "binding"}}
+    left_out = newer.get(version, set())
+    data = json.loads((ended / MANIFEST).read_text())
+    (ended / MANIFEST).write_text(json.dumps({**data, "schema_version": version}))
+    records = [json.loads(line) for line in (ended / RECORDS).read_text().splitlines()]
+    for record in records:
+        if left_out:
+            record.pop("other_bits", None)
+        for result in record.get("relations", ()):
+            for name in left_out:
+                del result[name]
+    (ended / RECORDS).write_text("".join(json.dumps(record) + "\n" for record in records))
+    assert read_manifest(ended).schema_version == version
+    verified = next(r for r in read_records(ended) if isinstance(r, Verification))
+    assert [result.relation for result in verified.relations] == [r.relation for r in verification().relations]
+    assert verified.verdict == verification().verdict
+    if left_out:
+        assert {(result.power, result.cut, result.binding) for result in verified.relations} == {(0, False, True)}
+
+
+def test_what_was_once_called_proven_is_kept_and_its_order_the_same() -> None:
+    record = verified(case(), held(), order=same_order())
+    assert (record.verdict, summarise_run([record], facts()).arms[0].orders) == ("sampled", {"same": 1})

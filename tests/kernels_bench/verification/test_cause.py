@@ -15,7 +15,7 @@ from kernels_bench.arms import Kernel
 from kernels_bench.faults import faults
 from kernels_bench.records.cases import Claims
 from kernels_bench.records.results import RelationResult, Verification
-from kernels_bench.relations import Setting, make_batch, relations
+from kernels_bench.relations import Comparison, Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
 from kernels_bench.report.summary.findings_text import describe
 from kernels_bench.verification import cause
@@ -161,8 +161,12 @@ def test_rows_that_a_kernel_does_not_take_are_no_fault_of_it() -> None:
 def test_weights_that_are_kept_are_seen_once_they_are_written_anew() -> None:
     found, results = examined(subject(faults()["packed_weights"].make(), universe=UNIVERSE), "repeat", "history")
     assert (results["history"].status, found.verdict) == ("broken", "variant")
-    assert found.counterexample is not None
-    assert found.counterexample.company.launch == "updated"
+    told = found.counterexample
+    assert told is not None
+    assert told.company.launch == "updated"
+    assert "with weights that were written over earlier ones vs the same weights elsewhere" in describe(told)
+    alone = Verifier(subject(faults()["packed_weights"].make(), universe=UNIVERSE), seed=0)
+    assert alone.compare(Comparison(told.reference.spec, told.company.spec, "updated"), "history") == told
 
 
 def test_a_kernel_that_ignores_its_weights_is_wrong_and_all_else_of_it_is_told() -> None:
