@@ -12,8 +12,9 @@ from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import Display
 from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import Case, Device
+from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import read_manifest, read_records
-from kernels_bench.records.results import Counterexample, Verification
+from kernels_bench.records.results import Counterexample
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.messages import Failure, Reply, Reproduce, Reproduced
 from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
@@ -82,8 +83,14 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
     with tempfile.TemporaryDirectory() as logs, WorkerPool(workload.arms, Path(logs), timeout_s) as pool:
         pool.start()
         answers: dict[Reproduce, Reply] = {}
-        for request, reply in pool.work_through(requests, PARALLEL[manifest.device.type]):
+        apart = [request for request in requests if request.before is not None]
+        together = [request for request in requests if request.before is None]
+        for request, reply in pool.work_through(together, PARALLEL[manifest.device.type]):
             answers[request] = reply
+            display.step(request.case.key)
+        for request in apart:  # which depend on what their process was asked before
+            pool.renew()
+            answers[request] = pool.ask(request.case.arm, request)
             display.step(request.case.key)
     return [_rechecked(then, request, answers.get(request)) for request, then in known]
 
@@ -103,9 +110,8 @@ def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:
 
 
 def _requests(directory: Path, seed: int) -> Iterator[tuple[Reproduce, Counterexample]]:
-    for record in read_records(directory):
-        if isinstance(record, Verification):
-            yield from reproductions(record, seed)
+    for record in latest_records(read_records(directory)).verifications.values():
+        yield from reproductions(record, seed)
 
 
 def _rechecked(then: Counterexample, request: Reproduce, reply: Reply | None) -> Rechecked:

@@ -201,17 +201,17 @@ class Verifier:
         if elements > MANY_ELEMENTS or self.subject.case.precision.output == "fp32":
             return list(results)
         until = time.perf_counter() + seconds
+        drawing = [one for one in relations if one.name in found and one.drawn is not no_draw]
         for number in range(1, MOST_DATA + 1):
-            if time.perf_counter() > until or any(result.status != "held" for result in found.values() if result.power):
+            if time.perf_counter() > until or any(found[one.name].status != "held" for one in drawing):
                 break
             seed = self._reporter.seed + number * SEEDS_APART
             other = Verifier(
                 self.subject.with_seed(seed), seed, self._reporter.plugin, self._claims, self._reporter.seed
             )
-            for relation in relations:
-                if relation.name in found and relation.drawn is not no_draw:
-                    seen = other._drawn(relation, setting, number)
-                    found[relation.name] = _together(found[relation.name], seen)
+            for relation in drawing:
+                seen = other._drawn(relation, setting, number)
+                found[relation.name] = _together(found[relation.name], seen)
             self._blamed |= other._blamed
         return list(found.values())
 

@@ -110,6 +110,11 @@ class WorkerPool:
         for worker in self._workers.values():
             worker.kill()
 
+    def renew(self) -> None:
+        """End all processes; for its next request each is started anew, and has been asked nothing before."""
+        self.kill()
+        self._loading.clear()
+
     def start(self) -> None:
         """Start all processes that are not there yet and have them load; nothing is waited for."""
         for name in self._arms:

@@ -114,7 +114,7 @@ class Runner:
         todo = [case for case in self._workload.cases if self._to_be_revisited(case)]
         if too_many or not todo or "history" not in self._workload.relations:
             return
-        self._pool.kill()
+        self._pool.renew()
         self._display.phase("again in fresh processes", len(todo))
         for request, reply in self._pool.work_through(map(self._revisit_request, todo), self._parallel):
             if isinstance(reply, Revisited):
