@@ -13,7 +13,7 @@ from profiles.instruments.range_names import TimedRange
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import Format, ResultsError
 
-SCHEMA_VERSIONS = (2, 3)
+SCHEMA_VERSIONS = (2, 3, 4)
 
 # In this order sizes stand in a range's message.
 _SIZES = ("b", "n", "heads", "kv_heads", "k", "page", "tokens")
@@ -70,6 +70,7 @@ class _Counterexample(_Part):
 
 class _Relation(_Part):
     status: str
+    binding: bool = True
     counterexample: _Counterexample | None = None
 
 
@@ -175,7 +176,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class Batch:
-    """One side of a counterexample: its spec, its M, and ``eager`` or ``graph``."""
+    """One side of a counterexample: its spec, its M, and how it was launched."""
 
     spec: str
     size: int
@@ -269,8 +270,8 @@ def _variant(record: _Verification) -> Variant | None:
     """Its first counterexample, if the case is variant and its results are not wrong anyway."""
     if record.status != "measured" or record.wrong:
         return None
-    shown = (one.counterexample for one in record.relations if one.status == "broken" and one.counterexample)
-    found = next(shown, None)
+    broken = (one for one in record.relations if one.status == "broken" and one.binding)
+    found = next((one.counterexample for one in broken if one.counterexample), None)
     if found is None:
         return None
     sides = (Batch(side.spec, side.size, side.launch) for side in (found.reference, found.company))
