@@ -20,6 +20,11 @@ def bits(values: torch.Tensor) -> torch.Tensor:
     return values.view(_INTEGER[values.element_size()])
 
 
+def with_one_nan(values: torch.Tensor) -> torch.Tensor:
+    """The same numbers, with every NaN the same."""
+    return values.masked_fill(values.isnan(), torch.nan)
+
+
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Whether all bits agree: a boolean scalar on the device, so that the caller chooses when to wait for it."""
     return (bits(a) == bits(b)).all()
