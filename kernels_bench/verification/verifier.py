@@ -50,6 +50,9 @@ _FIRST_BYTES = 256 << 20
 # Where time is short, groups are as large as can be seen within this many seconds.
 _GROUP_S = 0.05
 
+_SLOW_S, _PATIENCE_S = 0.25, 5.0
+"""A kernel that takes longer for the universe, under Triton's interpreter, say, is given so many seconds a relation."""
+
 OTHER_DATA = 0.4
 """Share of the time for further comparisons that goes to rows of other seeds."""
 MANY_ELEMENTS, MOST_DATA, SEEDS_APART = 1 << 22, 400, 1_000_003
@@ -106,6 +109,7 @@ class Verifier:
         self._referee = AccuracyChecker(subject)
         self._unwritten = self._weightless = ""
         self._further_s = 0.0
+        self._patience_s: float | None = None
         self._anything_else_is_known = self.lost = False
         self._reference: LaunchResult | None = None
         self._first: LaunchResult | None = None
@@ -446,7 +450,12 @@ class Verifier:
 
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
+        start = time.perf_counter()
         launched = self._reference_launch(f"first:{self.subject.universe}")
+        if time.perf_counter() - start > _SLOW_S:  # a GPU is not waited for, and has no such kernels
+            start = time.perf_counter()
+            self.subject.start(launched.company)  # the first call may have compiled something
+            self._patience_s = _PATIENCE_S if time.perf_counter() - start > _SLOW_S else None
         if sum(output.nbytes for output in launched.outputs) <= _FIRST_BYTES:
             self._first = launched
         ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
@@ -476,15 +485,17 @@ class Verifier:
         status: Literal["held", "unsupported", "failed"] = "held"
         reason, cut = "", False
         try:
-            for groups in self._groups(relation.comparisons(setting), None):
-                self._tell(groups, relation.name, tally)
-            further = iter(relation.more(setting))
+            usual, further = iter(relation.comparisons(setting)), iter(relation.more(setting))
             start = time.perf_counter()
-            if more_s:
+            for groups in self._groups(usual, None if self._patience_s is None else start + self._patience_s):
+                self._tell(groups, relation.name, tally)
+            cut = next(usual, None) is not None
+            start = time.perf_counter()
+            if more_s and not cut:
                 for groups in self._groups(further, start + more_s):
                     self._tell(groups, relation.name, tally)
             self._further_s += time.perf_counter() - start
-            cut = next(further, None) is not None
+            cut |= next(further, None) is not None
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
             status, reason = self._setback(error)
         broken = tally.first is not None and not tally.blamed
