@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
 TIMES = 2
-LARGEST = 1025
+LARGEST = 65
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:

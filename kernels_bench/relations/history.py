@@ -4,14 +4,20 @@ from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
+# After other calls than the whole universe's, and with other weights, batches of so many rows at most are looked at.
+SMALL = 65
+
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """At each of a few sizes after the whole universe, after one row and after other rows; with other weights."""
+    """A few sizes after the whole universe; the small ones after one row and other rows, and with other weights."""
     whole = f"first:{setting.universe}"
+    small = [m for m in setting.few if m <= SMALL]
     for m in setting.few:
-        for before in ((whole,), ("first:1",), (f"last:{m}",))[: 1 if setting.longest else None]:
+        yield Comparison(f"first:{m}", f"first:{m}", before=(whole,))
+    for m in () if setting.longest else small:
+        for before in (("first:1",), (f"last:{m}",)):
             yield Comparison(f"first:{m}", f"first:{m}", before=before)
-    for m in setting.few:
+    for m in small:
         yield Comparison(f"first:{m}", f"first:{m}", launch="updated")
 
 
