@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
-# After other calls than the whole universe's, and with other weights, batches of so many rows at most are looked at.
-SMALL = 65
+# After other calls than the whole universe's, and with other weights, two batches of so many rows are looked at.
+LEAST, SMALL = 5, 65
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """A few sizes after the whole universe; the small ones after one row and other rows, and with other weights."""
     whole = f"first:{setting.universe}"
-    small = [m for m in setting.few if m <= SMALL]
+    small = [m for m in setting.few if LEAST <= m <= SMALL][:2]
     for m in setting.few:
         yield Comparison(f"first:{m}", f"first:{m}", before=(whole,))
     for m in () if setting.longest else small:

@@ -53,6 +53,8 @@ _GROUP_S = 0.05
 _SLOW_S, _PATIENCE_S = 0.25, 5.0
 """A kernel that takes longer for the universe, under Triton's interpreter, say, is given so many seconds a relation."""
 
+HAZARDOUS = 0.25
+"""What relations that may end the process get besides, as a share of the time for further comparisons."""
 OTHER_DATA = 0.4
 """Share of the time for further comparisons that goes to rows of other seeds."""
 MANY_ELEMENTS, MOST_DATA, SEEDS_APART = 1 << 22, 400, 1_000_003
@@ -147,7 +149,7 @@ class Verifier:
             digests = self._digests(digest_sizes, found)
             self._check_launches([])
             self._anything_else_is_known = True
-            found += self._examine_all([one for one in chosen if one.hazardous], setting, more_s)
+            found += self._examine_all([one for one in chosen if one.hazardous], setting, more_s * HAZARDOUS)
             results = discount_if_not_repeatable(self._lay_blame(found))
         return Verification(
             case=self.subject.case,

@@ -32,7 +32,7 @@ DEFAULT_ARM = "torch"
 ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.8, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
 """Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
-MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.08, 10.0, 24.0), "cpu": (0.05, 8.0, 12.0)}
+MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.08, 10.0, 24.0), "cpu": (0.05, 8.0, 8.0)}
 """Seconds for relations' further comparisons: at least a case, at most a case, and of all cases together.
 
 A short run takes the least.
