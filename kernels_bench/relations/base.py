@@ -158,20 +158,23 @@ def sweep(universe: int) -> tuple[int, ...]:
     return tuple(sorted(m for m in around if 1 <= m <= universe))
 
 
+def golden(number: int) -> float:
+    """A multiple of the golden ratio, modulo 1: so many of them lie as evenly in [0, 1) as can be."""
+    return number * (5**0.5 - 1) / 2 % 1
+
+
 def dense_sweep(universe: int) -> tuple[int, ...]:
     """Every M up to `EVERY`; beyond it some multiples of each of `TILES`, one more than each, and `FURTHER` others.
 
-    The others are a low-discrepancy choice: the multiples of the golden ratio, modulo 1, over the logarithm of M.
+    The others are a low-discrepancy choice over the logarithm of M.
     """
     multiples = (tile * (EVERY // tile << octave) for tile in TILES for octave in range(1, 5))
-    golden = (5**0.5 - 1) / 2
-    spread = (round(EVERY * (universe / EVERY) ** (number * golden % 1)) for number in range(1, FURTHER + 1))
-    further = {m + more for m in multiples for more in (0, 1)} | ({*spread} if universe > EVERY else set())
+    others = (round(EVERY * (universe / EVERY) ** golden(number)) for number in range(1, FURTHER + 1))
+    further = {m + more for m in multiples for more in (0, 1)} | ({*others} if universe > EVERY else set())
     return tuple(sorted({*range(1, min(EVERY, universe) + 1), *(m for m in further if m <= universe)}))
 
 
 def spread(count: int, wanted: int) -> tuple[int, ...]:
     """At most so many of the numbers 0 … ``count`` - 1, near to none of each other however few are taken."""
-    golden = (5**0.5 - 1) / 2
-    picks = [0, count - 1, *(int(number * golden % 1 * count) for number in range(1, 4 * wanted))]
+    picks = [0, count - 1, *(int(golden(number) * count) for number in range(1, 4 * wanted))]
     return tuple([*dict.fromkeys(picks)][:wanted]) if wanted < count else tuple(range(count))

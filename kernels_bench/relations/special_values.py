@@ -10,12 +10,12 @@ MOVED = 7
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Among ordinary rows at every size of the sweep, and each alone, against all of them by themselves."""
+    """Among ordinary rows at the usual sizes, and each alone, against all of them by themselves."""
     count = len(SPECIAL)
     together = f"special:{count}:0"
     for number in range(count):
         yield Comparison(together, f"special:1:{number}")
-    for m in setting.telling if setting.longest else setting.sizes:
+    for m in _usual(setting):
         # Where not all of them have room, others are there the second time.
         for moved in (m % MOVED,) if m >= count else (0, 3) if m > 1 else ():
             yield Comparison(together, f"special:{m}:{moved}")
@@ -23,9 +23,15 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 
 def more(setting: Setting) -> Iterator[Comparison]:
     """At every M up to some hundreds, and at many beyond."""
+    usual = _usual(setting)
     for m in setting.dense:
-        if m not in setting.sizes:
+        if m not in usual:
             yield Comparison(f"special:{len(SPECIAL)}:0", f"special:{m}:{m}")
+
+
+def _usual(setting: Setting) -> tuple[int, ...]:
+    """Every M that is looked at in every run."""
+    return setting.telling if setting.longest else setting.sizes
 
 
 RELATION = Relation(

@@ -25,7 +25,7 @@ from kernels_bench.records.results import Timing
 from kernels_bench.relations import make_batch
 from kernels_bench.timing.meter import Call, Stopwatch
 from kernels_bench.timing.sampler import Sampler, SamplingBudget
-from kernels_bench.verification.bitwise import digest, same_bits
+from kernels_bench.verification.bitwise import all_same_bits, digest
 from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest
 from profiles.instruments.range_names import TimedRange
 from profiles.instruments.ranges import Ranges
@@ -141,7 +141,9 @@ class TimedCase:
 
         direct, again = bits_of(partial(kernel, *arguments)), bits_of(partial(kernel, *arguments))
         # More than once, since a kernel that is rarely not repeatable is no fault of its preparation.
-        if _same(direct, again) and not any(_same(direct, bits_of(call)) for _ in range(_PREPARED_TRIES)):
+        if all_same_bits(direct, again) and not any(
+            all_same_bits(direct, bits_of(call)) for _ in range(_PREPARED_TRIES)
+        ):
             raise KernelFault(f"its prepare() gives other bits than the call itself, at {self._range.message}")
 
     def _compare_with(self, verified: str) -> None:
@@ -153,7 +155,7 @@ class TimedCase:
     def _look_at(self, calls: Sequence[_Observed]) -> None:
         """Compare the last results of some timed calls with the first call's, and let go of them."""
         seen = [outputs for call in calls if (outputs := call.outputs())]
-        if self._expected and not all(_same(self._expected, outputs) for outputs in seen):
+        if self._expected and not all(all_same_bits(self._expected, outputs) for outputs in seen):
             self._other_bits = self._other_bits or "the last of some timed calls gave other bits than the first call"
         for call in calls:
             call.forget()
@@ -232,10 +234,6 @@ class TimedCase:
             compile_ms=1e3 * self._compile_s,
             other_bits=self._other_bits,
         )
-
-
-def _same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
-    return all(bool(same_bits(a, b)) for a, b in zip(left, right, strict=True))
 
 
 @contextmanager

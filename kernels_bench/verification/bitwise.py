@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,11 @@ def with_one_nan(values: torch.Tensor) -> torch.Tensor:
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Whether all bits agree: a boolean scalar on the device, so that the caller chooses when to wait for it."""
     return (bits(a) == bits(b)).all()
+
+
+def all_same_bits(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
+    """Whether all bits agree in as many pairs of tensors; waits for the device."""
+    return all(bool(same_bits(a, b)) for a, b in zip(left, right, strict=True))
 
 
 @dataclass(frozen=True)

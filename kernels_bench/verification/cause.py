@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
-
-import torch
 
 from kernels_bench.operators import RowTensors
 from kernels_bench.records.cases import Launch
 from kernels_bench.records.results import Counterexample
 from kernels_bench.relations import Batch, Comparison, make_batch
-from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.bitwise import all_same_bits
 from kernels_bench.verification.reporter import Reporter
 from kernels_bench.verification.trials import BrokenTrial, Places, align_rows, take
 
@@ -47,15 +45,15 @@ def cause_of(pair: Pair) -> Cause:
     """Launch both again, in several orders, and see what decides on the difference."""
     _one_after_the_other(pair)  # so that what follows comes after the same calls
     (first, got), (again, got_again) = _one_after_the_other(pair), _one_after_the_other(pair)
-    if not (_same(first, again) and _same(got, got_again)):
+    if not (all_same_bits(first, again) and all_same_bits(got, got_again)):
         return "chance"
-    if _same(first, got):
+    if all_same_bits(first, got):
         return "chance" if _differs_at_last(pair, first) else "once"
     after_itself = [pair.company(), pair.company()]
-    if all(_same(one, got) for one in after_itself):
+    if all(all_same_bits(one, got) for one in after_itself):
         return "batch"
     _, once_more = _one_after_the_other(pair)
-    return "calls" if _same(*after_itself) and _same(once_more, got) else "chance"
+    return "calls" if all_same_bits(*after_itself) and all_same_bits(once_more, got) else "chance"
 
 
 def _one_after_the_other(pair: Pair) -> tuple[RowTensors, RowTensors]:
@@ -66,15 +64,11 @@ def _differs_at_last(pair: Pair, expected: RowTensors) -> bool:
     """Whether some launch of the batch gives other bits than all others; it may be one of hundreds."""
     until = time.perf_counter() + OFTEN_S
     for _ in range(OFTEN):
-        if not _same(pair.company(), expected):
+        if not all_same_bits(pair.company(), expected):
             return True
         if time.perf_counter() > until:
             break
     return False
-
-
-def _same(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
-    return all(bool(same_bits(a, b)) for a, b in zip(left, right, strict=True))
 
 
 @dataclass(frozen=True)
@@ -146,7 +140,7 @@ class Inquest:
         """Whether the difference comes again once what was launched before it is; the odd one may be the reference."""
         seen = self._trial.group.reference
         then = tuple(take(output, self._reference.places) for output in seen.outputs)
-        if _same(self._again(self._reference), then):
+        if all_same_bits(self._again(self._reference), then):
             odd, before, then = self._company, self._trial.before, self._trial.outputs()
         else:
             odd, before = self._reference, seen.after
@@ -155,7 +149,7 @@ class Inquest:
         for _ in range(2):
             self._again(odd)
             self._subject.start(make_batch(before, self._subject.universe))
-            if not _same(self._again(odd), then):
+            if not all_same_bits(self._again(odd), then):
                 return None
         return self._on_calls((before,), odd)
 

@@ -17,7 +17,7 @@ from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
 from kernels_bench.operators.inputs.rows import KINDS
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch
-from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.bitwise import all_same_bits, same_bits
 from kernels_bench.verification.launch_forms import FormRefused, beside, fill_free_memory, laid_out
 from kernels_bench.verification.poison import poison
 from profiles.instruments.range_names import BatchRange
@@ -218,9 +218,8 @@ class KernelUnderTest:
 
     def _launched(self, inputs: RowTensors, company: Batch, form: Launch) -> RowTensors:
         if form == "concurrent":
-            others = [self.gather(company) for _ in range(2)]
-            reversed_rows = tuple(rows.flip(0) if rows.is_floating_point() else rows for rows in others.pop())
-            with beside(lambda: self.launch(reversed_rows), self.device):
+            other = tuple(rows.flip(0) if rows.is_floating_point() else rows for rows in self.gather(company))
+            with beside(lambda: self.launch(other), self.device):
                 return self.launch(inputs)
         try:
             return self.launch(inputs)
@@ -279,11 +278,7 @@ class KernelUnderTest:
     def _see_other_weights(self, usual: LaunchResult, other: LaunchResult) -> None:
         # A few rows: of one alone, whose terms cancel whatever they are, the result may be the same.
         several = usual.company.size > len(KINDS)
-        if (
-            several
-            and self.weights
-            and all(bool(same_bits(a, b)) for a, b in zip(usual.outputs, other.outputs, strict=True))
-        ):
+        if several and self.weights and all_same_bits(usual.outputs, other.outputs):
             where = f"in company {usual.company.spec}"
             raise IgnoresWeights(f"gives the same result with other weights, as with those of an earlier call, {where}")
 
@@ -322,7 +317,7 @@ class KernelUnderTest:
             flags += [same_bits(a, b) for a, b in zip(self.tables, self._pristine_rows, strict=True)]
         if not flags or bool(torch.stack(flags).all()):
             return
-        if lent and not all(bool(same_bits(a, b)) for a, b in zip(self.tables, self._pristine_rows, strict=True)):
+        if lent and not all_same_bits(self.tables, self._pristine_rows):
             raise KernelFault("writes into its rows, which follow each other in memory")
         for launched in launches:
             for place, intact in launched.intact:

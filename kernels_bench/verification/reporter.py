@@ -12,10 +12,6 @@ from kernels_bench.verification.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.trials import BrokenTrial
 
 
-class NotAgain(RuntimeError):  # noqa: N818 - a finding about the kernel, not an error of ours
-    """Outputs that differed do not any more: the kernel wrote into what it had returned."""
-
-
 @dataclass(frozen=True, eq=False)
 class Reporter:
     """Makes records of one subject's differences.

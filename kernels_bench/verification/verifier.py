@@ -68,7 +68,6 @@ class _Tally:
     companies: int = 0
     rows: int = 0
     elements: int = 0
-    launches: int = 0
     sizes: set[int] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
     first: Counterexample | None = None
@@ -112,7 +111,7 @@ class Verifier:
         self._unwritten = self._weightless = ""
         self._further_s = 0.0
         self._patience_s: float | None = None
-        self._anything_else_is_known = self.lost = False
+        self._all_else_is_known = self.lost = False
         self._reference: LaunchResult | None = None
         self._first: LaunchResult | None = None
         self._fresh: list[tuple[LaunchResult, torch.Tensor]] = []
@@ -144,11 +143,11 @@ class Verifier:
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
             safe = [relation for relation in chosen if not relation.hazardous]
             found = self._examine_all(safe, setting, more_s * (1 - OTHER_DATA))
-            found = self._first_against_last(found)
+            self._compare_first_with_last(found)
             found = self._on_other_data(found, safe, setting, more_s * OTHER_DATA)
             digests = self._digests(digest_sizes, found)
             self._check_launches([])
-            self._anything_else_is_known = True
+            self._all_else_is_known = True
             found += self._examine_all([one for one in chosen if one.hazardous], setting, more_s * HAZARDOUS)
             results = discount_if_not_repeatable(self._lay_blame(found))
         return Verification(
@@ -177,8 +176,8 @@ class Verifier:
                 more_s, waiting = max(0.0, more_s - (self._further_s - start)), waiting - 1
         return found
 
-    def _first_against_last(self, results: Sequence[RelationResult]) -> list[RelationResult]:
-        """The results, where the first launch of all is compared with one after thousands: what changed for good tells.
+    def _compare_first_with_last(self, results: Sequence[RelationResult]) -> None:
+        """Compare the first launch of all with one after thousands, and lay at `history`'s door what changed for good.
 
         Each comparison has its reference launched shortly before, so that what a kernel changes once, and keeps, is
         seen by none of them but in the moment of the change.
@@ -186,13 +185,12 @@ class Verifier:
         first, self._first = self._first, None
         repeatable = all(result.status == "held" for result in results if result.relation in ("repeat", "history"))
         if first is None or not repeatable:
-            return list(results)
+            return
         comparison = Comparison(first.company.spec, first.company.spec)
         again = self._start(first.company.spec)
         broken = self._judge([self._compared([comparison], [first.company], first, again.outputs)])
         if broken:
             self._blamed.setdefault("history", self._reporter.counterexample(broken[0], "history"))
-        return list(results)
 
     def _on_other_data(
         self, results: Sequence[RelationResult], relations: Sequence[Relation], setting: Setting, seconds: float
@@ -556,7 +554,7 @@ class Verifier:
         if isinstance(error, (KernelFault, Unsupported)) or is_out_of_memory(error):
             raise error
         if device_lost(self.subject.device):
-            if not self._anything_else_is_known:
+            if not self._all_else_is_known:
                 raise error
             self.lost = True
         sys.excepthook(type(error), error, error.__traceback__)

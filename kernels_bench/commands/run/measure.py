@@ -32,6 +32,9 @@ DEFAULT_ARM = "torch"
 ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.8, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
 """Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
+QUICK_ORDER_S = 0.2
+"""The same in a short run."""
+
 MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.08, 10.0, 24.0), "cpu": (0.05, 8.0, 8.0)}
 """Seconds for relations' further comparisons: at least a case, at most a case, and of all cases together.
 
@@ -40,9 +43,6 @@ A short run takes the least.
 
 MOST_REVISITED = 40
 """Cases up to which a run that is no short one asks fresh processes too: starting them takes longer than asking."""
-
-QUICK_ORDER_S = 0.2
-"""The same in a short run."""
 
 
 class Runner:
@@ -119,6 +119,8 @@ class Runner:
         for request, reply in self._pool.work_through(map(self._revisit_request, todo), self._parallel):
             if isinstance(reply, Revisited):
                 self._take_note(request, reply)
+            elif isinstance(reply, Failure):
+                self._display.note(f"{request.case.key}: a fresh process could not be asked: {reply.reason}")
             self._display.step(f"{request.case.key}")
 
     def _to_be_revisited(self, case: Case) -> bool:
