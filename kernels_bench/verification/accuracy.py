@@ -11,7 +11,7 @@ from kernels_bench.operators import RowTensors
 from kernels_bench.operators.base import roundoff
 from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import Accuracy
-from kernels_bench.verification.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 
 # Float64 elements of a reference computed at once, and of one that is kept.
 _CHUNK, _KEPT = 1 << 25, 1 << 24

@@ -8,7 +8,7 @@ from kernels_bench.records.rerun_commands import command_line
 from kernels_bench.records.results import BatchRef, Counterexample
 from kernels_bench.relations import Comparison
 from kernels_bench.verification.bitwise import difference
-from kernels_bench.verification.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.trials import BrokenTrial
 
 

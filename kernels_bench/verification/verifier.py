@@ -6,9 +6,9 @@ import math
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import accumulate
 from typing import Literal
 
@@ -19,36 +19,29 @@ from kernels_bench.console.text import first_line
 from kernels_bench.device.cuda_graph import NotCapturable
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.host_to_device import copy_to_device
-from kernels_bench.operators import RowTensors
 from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.results import Counterexample, RelationResult, Verification, power_of
-from kernels_bench.relations import Batch, Comparison, Relation, Setting, make_batch
+from kernels_bench.relations import Comparison, Relation, Setting
 from kernels_bench.relations.base import no_draw, nothing_more
 from kernels_bench.verification.accuracy import AccuracyChecker
-from kernels_bench.verification.bitwise import bits, digest, with_one_nan
+from kernels_bench.verification.bitwise import bits, digest
 from kernels_bench.verification.cause import NOT_REPEATABLE, Inquest
-from kernels_bench.verification.kernel_under_test import (
-    CapturedLaunch,
+from kernels_bench.verification.launcher import Launcher
+from kernels_bench.verification.reporter import Reporter
+from kernels_bench.verification.subject.kernel_under_test import (
     IgnoresWeights,
     KernelFault,
     KernelUnderTest,
     LaunchResult,
 )
-from kernels_bench.verification.launch_forms import FormRefused
-from kernels_bench.verification.poison import poisoned_allocations, unwritten
-from kernels_bench.verification.reporter import Reporter
-from kernels_bench.verification.trials import BrokenTrial, TrialGroup, align_rows
+from kernels_bench.verification.subject.launch_forms import FormRefused
+from kernels_bench.verification.subject.poison import poisoned_allocations
+from kernels_bench.verification.trials import BrokenTrial, TrialGroup
 
 # Rows of a deviating company that are compared with the reference too, at most.
 _DEVIANTS_CHECKED = 32
-# Groups whose outcome is waited for together: waiting costs more than comparing.
-_HELD_GROUPS, _HELD_COMPANIES, _HELD_BYTES = 32, 1024, 256 << 20
-# Companies that are compared by one comparison on the device, and the bytes of their results.
-_GROUPED, _GROUPED_LINES, _GROUPED_BYTES = 256, 1 << 15, 64 << 20
 # Results of the first launch of all that are kept until the last one.
 _FIRST_BYTES = 256 << 20
-# Where time is short, groups are as large as can be seen within this many seconds.
-_GROUP_S = 0.05
 
 _SLOW_S, _PATIENCE_S = 0.25, 5.0
 """A kernel that takes longer for the universe, under Triton's interpreter, say, is given so many seconds a relation."""
@@ -82,7 +75,7 @@ class _Tally:
 
 
 class Verifier:
-    """Runs comparisons on one subject, keeping the outputs of the last reference company at hand.
+    """Examines relations on one subject.
 
     Args:
         subject: the kernel and its data.
@@ -106,16 +99,14 @@ class Verifier:
     ) -> None:
         self.subject = subject
         self._claims = claims
+        self._launcher = Launcher(subject)
         self._reporter = Reporter(subject, seed, plugin, seed if usual_seed is None else usual_seed)
         self._referee = AccuracyChecker(subject)
         self._unwritten = self._weightless = ""
         self._further_s = 0.0
         self._patience_s: float | None = None
         self._all_else_is_known = self.lost = False
-        self._reference: LaunchResult | None = None
         self._first: LaunchResult | None = None
-        self._fresh: list[tuple[LaunchResult, torch.Tensor]] = []
-        self._replays: dict[int, CapturedLaunch] = {}
         self._blamed: dict[str, Counterexample] = {}
 
     def verify(
@@ -187,8 +178,8 @@ class Verifier:
         if first is None or not repeatable:
             return
         comparison = Comparison(first.company.spec, first.company.spec)
-        again = self._start(first.company.spec)
-        broken = self._judge([self._compared([comparison], [first.company], first, again.outputs)])
+        again = self._launcher.start(first.company.spec)
+        broken = self._judge([self._launcher.compared([comparison], [first.company], first, again.outputs)])
         if broken:
             self._blamed.setdefault("history", self._reporter.counterexample(broken[0], "history"))
 
@@ -201,7 +192,7 @@ class Verifier:
         30,000 shows.
         """
         found = {result.relation: result for result in results}
-        elements = sum(math.prod(size) for size in self._result_shapes(setting.universe))
+        elements = sum(math.prod(size) for size in self.subject.result_shapes(setting.universe))
         if elements > MANY_ELEMENTS or self.subject.case.precision.output == "fp32":
             return list(results)
         until = time.perf_counter() + seconds
@@ -225,26 +216,13 @@ class Verifier:
             replace(relation, comparisons=partial(relation.drawn, number), more=nothing_more), setting, 0
         )
 
-    @cached_property
-    def _nan_is_open(self) -> bool:
-        """Whether a NaN's bits say nothing of the kernel.
-
-        On a CPU torch widens fp16 in whole vectors with other NaN than the elements that are left over: which bits a
-        NaN has depends on where in its tensor it stands, whoever computes with it.
-        """
-        precision = self.subject.case.precision
-        return self.subject.device.type == "cpu" and "fp16" in (precision.input, precision.output)
-
-    def _result_shapes(self, m: int) -> tuple[tuple[int, ...], ...]:
-        return self.subject.operator.result_shapes(self.subject.case.shape, m)
-
     def compare(self, comparison: Comparison, relation: str) -> Counterexample | None:
         """Compare all rows that two companies have in common.
 
         Raises:
             KernelFault: see `KernelUnderTest.run`.
         """
-        broken = self._judge([self._launch_one(comparison)])
+        broken = self._judge([self._launcher.launch_one(comparison)])
         return self._reporter.counterexample(broken[0], relation) if broken else None
 
     def _digests(self, sizes: Sequence[int], results: Sequence[RelationResult]) -> dict[int, str]:
@@ -252,151 +230,12 @@ class Verifier:
         found: dict[int, str] = {}
         for m in sizes:
             try:
-                found[m] = digest(self._start(f"first:{m}").outputs)
+                found[m] = digest(self._launcher.start(f"first:{m}").outputs)
             except Exception as error:
                 self._setback(error)
                 if not any(result.reason for result in results if result.status in ("broken", "failed")):
                     raise
         return found
-
-    # --- launching ------------------------------------------------------------------------------------------
-
-    def _groups(self, comparisons: Iterable[Comparison], until: float | None) -> Iterator[list[TrialGroup]]:
-        """Groups to wait for together: as many as a bounded amount of memory holds, none begun after ``until``."""
-        groups: list[TrialGroup] = []
-        held = companies = 0
-        for group, error in self._launched(comparisons, until):
-            if group is not None:
-                known = any(group.reference is one.reference for one in groups)
-                held += group.held + (0 if known else sum(output.nbytes for output in group.reference.outputs))
-                companies += len(group.comparisons)
-                groups.append(group)
-            full = held > _HELD_BYTES or len(groups) >= _HELD_GROUPS or companies >= _HELD_COMPANIES
-            if groups and (full or error is not None or until is not None):
-                yield groups
-                groups, held, companies = [], 0, 0
-            if error is not None:  # what was launched before it is judged now
-                raise error
-        if groups:
-            yield groups
-
-    def _launched(
-        self, comparisons: Iterable[Comparison], until: float | None
-    ) -> Iterator[tuple[TrialGroup | None, Exception | None]]:
-        """Groups as they are launched, each with the error that ended it."""
-        most = _GROUPED if until is None else 1
-        waiting: list[Comparison] = []
-        lines = 0
-        for comparison in comparisons:
-            own = self._lines_of(comparison.company)
-            full = len(waiting) >= most or lines + own > min(_GROUPED_LINES, _GROUPED_BYTES // self._line_bytes)
-            if waiting and (full or not _grouped(comparison) or comparison.reference != waiting[0].reference):
-                start = time.perf_counter()
-                yield self._launch_together(waiting)
-                now = time.perf_counter()
-                if until is not None and now > until:
-                    return
-                most = min(_GROUPED, 2 * most) if now - start < _GROUP_S else max(1, most // 2)
-                waiting, lines = [], 0
-            if _grouped(comparison):
-                waiting.append(comparison)
-                lines += own
-                continue
-            try:
-                yield self._launch_one(comparison), None
-            except Exception as error:  # raised again once what came before it was judged
-                yield None, error
-            if until is not None and time.perf_counter() > until:
-                return
-        if waiting:
-            yield self._launch_together(waiting)
-
-    def _lines_of(self, spec: str) -> int:
-        return len(self.subject.lines(make_batch(spec, self.subject.universe)).ids)
-
-    @cached_property
-    def _line_bytes(self) -> int:
-        """Bytes of one line of a result."""
-        return (
-            sum(math.prod(size) for size in self._result_shapes(1)) * self.subject.case.precision.torch_output.itemsize
-        )
-
-    def _launch_together(self, comparisons: Sequence[Comparison]) -> tuple[TrialGroup | None, Exception | None]:
-        """Some companies of one reference, as far as the kernel gets; waits for nothing unless the reference is new."""
-        error: Exception | None = None
-        done: list[Batch] = []
-        try:
-            reference = self._reference_launch(comparisons[0].reference)
-            companies = [make_batch(one.company, self.subject.universe) for one in comparisons]
-            counts = [len(self.subject.lines(company).ids) for company in companies]
-            outputs = tuple(output.new_empty((sum(counts), *output.shape[1:])) for output in reference.outputs)
-            for company, at in zip(companies, accumulate(counts, initial=0), strict=False):
-                self.subject.start_into(company, outputs, at)
-                done.append(company)
-        except Exception as reason:  # raised again once what came before it was judged
-            error = reason
-        if not done:
-            return None, error
-        outputs = tuple(output[: sum(counts[: len(done)])] for output in outputs)
-        return self._compared(comparisons[: len(done)], done, reference, outputs), error
-
-    def _launch_one(self, comparison: Comparison) -> TrialGroup:
-        """Launch a comparison and have the device compare it; waits for nothing unless the reference is new."""
-        wanted = make_batch(comparison.company, self.subject.universe)
-        if comparison.before is not None:
-            launched = self._after(comparison.before, wanted)
-            self._reference = None
-            reference = self._reference_launch(comparison.reference)
-        elif comparison.launch == "updated":
-            reference, launched = self.subject.start_updated(wanted)
-        else:
-            reference = self._reference_launch(comparison.reference)
-            replayed = comparison.launch == "graph"
-            launched = self._replayed(wanted) if replayed else self.subject.start(wanted, comparison.launch)
-        return self._compared([comparison], [wanted], reference, launched.outputs, [launched])
-
-    def _after(self, before: Sequence[str], wanted: Batch) -> LaunchResult:
-        """Launch a company after some others, whose results nobody looks at."""
-        for spec in before:
-            self.subject.start(make_batch(spec, self.subject.universe))
-        return self.subject.start(wanted)
-
-    def _compared(
-        self,
-        comparisons: Sequence[Comparison],
-        companies: Sequence[Batch],
-        reference: LaunchResult,
-        outputs: RowTensors,
-        launches: Sequence[LaunchResult] = (),
-    ) -> TrialGroup:
-        lines = self.subject.lines
-        others = tuple(lines(company) for company in companies)
-        alignment = align_rows(lines(reference.company), others, self.subject.device)
-        if self._nan_is_open:
-            reference = replace(reference, outputs=tuple(map(with_one_nan, reference.outputs)))
-            outputs = tuple(map(with_one_nan, outputs))
-        return TrialGroup.compare(comparisons, companies, reference, alignment, outputs, launches)
-
-    def _reference_launch(self, spec: str) -> LaunchResult:
-        if self._reference is None or self._reference.company.spec != spec:
-            self._reference = None  # let go of the old outputs before the new ones are made
-            self._reference = self._start(spec)
-        return self._reference
-
-    def _start(self, spec: str) -> LaunchResult:
-        """Launch a company that is in no trial of its own; what is to be seen of it waits for the next trials."""
-        launched = self.subject.start(make_batch(spec, self.subject.universe))
-        missing = torch.stack([unwritten(output) for output in launched.outputs]).sum()
-        self._fresh.append((LaunchResult(launched.company, (), launched.intact), missing))
-        return launched
-
-    def _replayed(self, wanted: Batch) -> LaunchResult:
-        if wanted.size not in self._replays:
-            self._replays.clear()
-            self._replays[wanted.size] = self.subject.capture(make_batch(f"first:{wanted.size}", self.subject.universe))
-        return self._replays[wanted.size].start(wanted)
-
-    # --- judging --------------------------------------------------------------------------------------------
 
     def _judge(self, groups: Sequence[TrialGroup]) -> list[BrokenTrial]:
         """Wait for some groups together; the companies in which some row differs."""
@@ -411,7 +250,7 @@ class Verifier:
 
     def _check_launches(self, launches: Sequence[LaunchResult]) -> None:
         """Inputs of these launches and of those that gave no trial; what the latter left unwritten."""
-        fresh, self._fresh = self._fresh, []
+        fresh, self._launcher.fresh = self._launcher.fresh, []
         self.subject.check_inputs([*(launched for launched, _ in fresh), *launches])
         counts = torch.stack([missing for _, missing in fresh]).tolist() if fresh else []
         for (launched, _), count in zip(fresh, counts, strict=True):
@@ -451,7 +290,7 @@ class Verifier:
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
         start = time.perf_counter()
-        launched = self._reference_launch(f"first:{self.subject.universe}")
+        launched = self._launcher.reference(f"first:{self.subject.universe}")
         if time.perf_counter() - start > _SLOW_S:  # a GPU is not waited for, and has no such kernels
             start = time.perf_counter()
             self.subject.start(launched.company)  # the first call may have compiled something
@@ -477,7 +316,7 @@ class Verifier:
         try:
             return self._count(relation, setting, more_s).model_copy(update={"binding": binding})
         finally:
-            self._replays.clear()
+            self._launcher.forget_graphs()
 
     def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         tally = _Tally()
@@ -487,12 +326,12 @@ class Verifier:
         try:
             usual, further = iter(relation.comparisons(setting)), iter(relation.more(setting))
             start = time.perf_counter()
-            for groups in self._groups(usual, None if self._patience_s is None else start + self._patience_s):
+            for groups in self._launcher.groups(usual, None if self._patience_s is None else start + self._patience_s):
                 self._tell(groups, relation.name, tally)
             cut = next(usual, None) is not None
             start = time.perf_counter()
             if more_s and not cut:
-                for groups in self._groups(further, start + more_s):
+                for groups in self._launcher.groups(further, start + more_s):
                     self._tell(groups, relation.name, tally)
             self._further_s += time.perf_counter() - start
             cut |= next(further, None) is not None
@@ -522,7 +361,7 @@ class Verifier:
         if broken and tally.first is None:
             tally.first = self._reporter.counterexample(broken[0], relation)
             blame = Inquest(self._reporter, broken[0], tally.first).blame()
-            self._reference = None  # what the kernel gives may have changed with the calls that this took
+            self._launcher.forget_reference()  # what the kernel gives may have changed with the calls that this took
             if blame is not None:
                 tally.blamed = blame.reason
                 self._blamed.setdefault(blame.counterexample.relation, blame.counterexample)
@@ -575,11 +414,6 @@ def _together(one: RelationResult, other: RelationResult) -> RelationResult:
         "counterexample": one.counterexample or other.counterexample,
         "power": one.power + other.power,
     })  # fmt: skip
-
-
-def _grouped(comparison: Comparison) -> bool:
-    """Whether it can be compared together with others of its reference."""
-    return comparison.launch == "eager" and comparison.before is None
 
 
 def discount_if_not_repeatable(results: Sequence[RelationResult]) -> list[RelationResult]:

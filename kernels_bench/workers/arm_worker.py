@@ -48,8 +48,8 @@ from kernels_bench.timing.host_clock import HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
 from kernels_bench.timing.timed_case import TimedCase
 from kernels_bench.verification.bitwise import digest
-from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
-from kernels_bench.verification.poison import poisoned_allocations
+from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
+from kernels_bench.verification.subject.poison import poisoned_allocations
 from kernels_bench.verification.verifier import Verifier
 from kernels_bench.workers.catalogue import everything
 from kernels_bench.workers.lifetime import requests

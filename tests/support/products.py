@@ -9,7 +9,7 @@ import torch
 from kernels_bench.arms import Kernel
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Case, Precision, Shape
-from kernels_bench.verification.kernel_under_test import KernelUnderTest, bind
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
 
 Tensor = torch.Tensor
 CPU = torch.device("cpu")

@@ -22,7 +22,7 @@ from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
 from kernels_bench.verification.bitwise import same_bits
-from kernels_bench.verification.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from support.samebits_contracts import GemmContract, RowsContract
 

@@ -18,7 +18,7 @@ from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.relations import make_batch
 from kernels_bench.relations.batch import FIRST_SPECIAL, SPECIAL
 from kernels_bench.verification.bitwise import same_bits
-from kernels_bench.verification.kernel_under_test import KernelUnderTest, bind
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
 
 CPU = torch.device("cpu")
 ROWS = 48

@@ -10,7 +10,7 @@ import torch
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Case, Precision
 from kernels_bench.relations import make_batch
-from kernels_bench.verification.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 
 
 class Seen(Exception):  # noqa: N818 - it ends a launch before there is a result

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kernels_bench.verification import bitwise as comparison
 from kernels_bench.verification.bitwise import bits, difference, digest, same_bits, ulp_key
-from kernels_bench.verification.poison import poison, unwritten
+from kernels_bench.verification.subject.poison import poison, unwritten
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 WIDTH = {torch.bfloat16: 16, torch.float16: 16, torch.float32: 32}

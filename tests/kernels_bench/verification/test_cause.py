@@ -20,7 +20,7 @@ from kernels_bench.relations.base import sweep
 from kernels_bench.report.summary.findings_text import describe
 from kernels_bench.verification import cause
 from kernels_bench.verification.cause import DEPENDS_ON_CALLS, Cause, Pair, cause_of
-from kernels_bench.verification.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from support import PLUGINS
 from support.processes import kernels_bench

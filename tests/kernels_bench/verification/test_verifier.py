@@ -16,8 +16,7 @@ from kernels_bench.records.results import Counterexample, RelationResult, Verifi
 from kernels_bench.relations import Comparison, Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
 from kernels_bench.report.summary.findings_text import extent
-from kernels_bench.verification import verifier as verification
-from kernels_bench.verification.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
+from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
 from kernels_bench.verification.verifier import Verifier, discount_if_not_repeatable
 from support.products import SHAPES, UNIVERSE, product, subject
 
@@ -560,36 +559,6 @@ def test_a_kernel_that_takes_out_dtype_is_given_it() -> None:
 def test_a_builtin_function_of_torch_is_a_kernel() -> None:
     got = subject(torch.mm).run(make_batch("first:3", UNIVERSE))
     assert got[0].shape == (3, 48)
-
-
-def test_what_waits_to_be_judged_is_counted_with_the_rows_that_are_not_compared() -> None:
-    """The reference's rows are counted apart, since several groups may have the same."""
-    one, fourth = Comparison("first:4", "others:4:1"), Comparison(f"first:{UNIVERSE}", f"others:{UNIVERSE}:1")
-    (groups,) = Verifier(subject(product), 0)._groups([one, one, fourth], None)
-    row = 48 * 4
-    assert [len(group.comparisons) for group in groups] == [2, 1]
-    assert [group.held for group in groups] == [2 * 4 * row, UNIVERSE * row]
-
-
-@pytest.mark.parametrize("together", [1, 100])
-def test_no_more_is_held_than_a_bounded_amount(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
-    row = 48 * 4
-    monkeypatch.setattr(verification, "_HELD_BYTES", 4 * 4 * row)
-    monkeypatch.setattr(verification, "_GROUPED", together)
-    one = Comparison("first:4", "others:4:1")
-    held = [
-        sum(len(group.comparisons) for group in groups)
-        for groups in Verifier(subject(product), 0)._groups([one] * 7, None)
-    ]
-    # The reference and four batches are more than four batches; all that are compared at once wait together.
-    assert held == ([4, 3] if together == 1 else [7])
-
-
-def test_a_group_is_of_no_more_rows_than_a_bounded_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verification, "_GROUPED_LINES", 9)
-    comparisons = [Comparison("first:4", "first:4")] * 5
-    (groups,) = Verifier(subject(product), 0)._groups(comparisons, None)
-    assert [len(group.comparisons) for group in groups] == [2, 2, 1]
 
 
 # CUDA graphs.

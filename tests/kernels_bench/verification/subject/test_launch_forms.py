@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels_bench.records.cases import Launch
 from kernels_bench.verification.bitwise import bits, same_bits
-from kernels_bench.verification.launch_forms import FormRefused, beside, laid_out
+from kernels_bench.verification.subject.launch_forms import FormRefused, beside, laid_out
 
 CPU = torch.device("cpu")
 FORMS: tuple[Launch, ...] = ("view", "offset", "padded")

@@ -18,8 +18,8 @@ from kernels_bench.operators.inputs.rows import KINDS
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch
 from kernels_bench.verification.bitwise import all_same_bits, same_bits
-from kernels_bench.verification.launch_forms import FormRefused, beside, fill_free_memory, laid_out
-from kernels_bench.verification.poison import poison
+from kernels_bench.verification.subject.launch_forms import FormRefused, beside, fill_free_memory, laid_out
+from kernels_bench.verification.subject.poison import poison
 from profiles.instruments.range_names import BatchRange
 from profiles.instruments.ranges import Ranges
 
@@ -138,6 +138,10 @@ class KernelUnderTest:
         """What the lines of the company's result are."""
         return self.operator.lines(company, self.universe, self.case.shape)
 
+    def result_shapes(self, m: int) -> tuple[tuple[int, ...], ...]:
+        """Sizes of each tensor of a result of ``m`` lines."""
+        return self.operator.result_shapes(self.case.shape, m)
+
     def announce_in(self, ranges: Ranges) -> None:
         """From now on, have a range around the kernels of every company."""
         self._ranges = ranges
@@ -161,7 +165,7 @@ class KernelUnderTest:
         return result
 
     def _check_form(self, result: RowTensors, m: int) -> None:
-        shapes = self.operator.result_shapes(self.case.shape, m)
+        shapes = self.result_shapes(m)
         if len(result) != len(shapes):
             raise MalformedResult(f"returns {len(result)} results instead of {len(shapes)}")
         expected = self.case.precision.torch_output
@@ -300,7 +304,7 @@ class KernelUnderTest:
     def _poison_free_memory(self, m: int) -> None:
         """Leave poison in freed blocks of the results' sizes, which is where allocators put the results."""
         dtype = self.case.precision.torch_output
-        shapes = self.operator.result_shapes(self.case.shape, m)
+        shapes = self.result_shapes(m)
         for block in [torch.empty(shape, dtype=dtype, device=self.device) for shape in shapes]:
             poison(block)
 

@@ -1,0 +1,201 @@
+"""Launches comparisons on one subject: many batches of one reference together, as much as memory and time allow."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import accumulate
+
+import torch
+
+from kernels_bench.operators import RowTensors
+from kernels_bench.relations import Batch, Comparison, make_batch
+from kernels_bench.verification.bitwise import with_one_nan
+from kernels_bench.verification.subject.kernel_under_test import CapturedLaunch, KernelUnderTest, LaunchResult
+from kernels_bench.verification.subject.poison import unwritten
+from kernels_bench.verification.trials import TrialGroup, align_rows
+
+# Groups whose outcome is waited for together: waiting costs more than comparing.
+_HELD_GROUPS, _HELD_COMPANIES, _HELD_BYTES = 32, 1024, 256 << 20
+# Companies that are compared by one comparison on the device, and the lines and bytes of their results.
+_GROUPED, _GROUPED_LINES, _GROUPED_BYTES = 256, 1 << 15, 64 << 20
+# Where time is short, groups are as large as can be seen within this many seconds.
+_GROUP_S = 0.05
+
+
+class Launcher:
+    """Launches companies of one subject, keeping the outputs of the last reference company at hand.
+
+    Attributes:
+        subject: the kernel and its data.
+        fresh: launches that are in no trial of their own, without their outputs, each with how many elements it left
+            unwritten: a scalar on the device. Whoever waits for trials looks at them, and takes them away.
+    """
+
+    def __init__(self, subject: KernelUnderTest) -> None:
+        self.subject = subject
+        self.fresh: list[tuple[LaunchResult, torch.Tensor]] = []
+        self._reference: LaunchResult | None = None
+        self._replays: dict[int, CapturedLaunch] = {}
+
+    def forget_reference(self) -> None:
+        """Launch the next reference anew, since what the kernel gives may have changed."""
+        self._reference = None
+
+    def forget_graphs(self) -> None:
+        """Let go of captured launches, and of their memory."""
+        self._replays.clear()
+
+    def groups(self, comparisons: Iterable[Comparison], until: float | None) -> Iterator[list[TrialGroup]]:
+        """Groups to wait for together: as many as a bounded amount of memory holds, none begun after ``until``."""
+        groups: list[TrialGroup] = []
+        held = companies = 0
+        for group, error in self._launched(comparisons, until):
+            if group is not None:
+                known = any(group.reference is one.reference for one in groups)
+                held += group.held + (0 if known else sum(output.nbytes for output in group.reference.outputs))
+                companies += len(group.comparisons)
+                groups.append(group)
+            full = held > _HELD_BYTES or len(groups) >= _HELD_GROUPS or companies >= _HELD_COMPANIES
+            if groups and (full or error is not None or until is not None):
+                yield groups
+                groups, held, companies = [], 0, 0
+            if error is not None:  # what was launched before it is judged now
+                raise error
+        if groups:
+            yield groups
+
+    def _launched(
+        self, comparisons: Iterable[Comparison], until: float | None
+    ) -> Iterator[tuple[TrialGroup | None, Exception | None]]:
+        """Groups as they are launched, each with the error that ended it."""
+        most = _GROUPED if until is None else 1
+        waiting: list[Comparison] = []
+        lines = 0
+        for comparison in comparisons:
+            own = self._lines_of(comparison.company)
+            full = len(waiting) >= most or lines + own > min(_GROUPED_LINES, _GROUPED_BYTES // self._line_bytes)
+            if waiting and (full or not _grouped(comparison) or comparison.reference != waiting[0].reference):
+                start = time.perf_counter()
+                yield self._launch_together(waiting)
+                now = time.perf_counter()
+                if until is not None and now > until:
+                    return
+                most = min(_GROUPED, 2 * most) if now - start < _GROUP_S else max(1, most // 2)
+                waiting, lines = [], 0
+            if _grouped(comparison):
+                waiting.append(comparison)
+                lines += own
+                continue
+            try:
+                yield self.launch_one(comparison), None
+            except Exception as error:  # raised again once what came before it was judged
+                yield None, error
+            if until is not None and time.perf_counter() > until:
+                return
+        if waiting:
+            yield self._launch_together(waiting)
+
+    def _lines_of(self, spec: str) -> int:
+        return len(self.subject.lines(make_batch(spec, self.subject.universe)).ids)
+
+    @cached_property
+    def _line_bytes(self) -> int:
+        """Bytes of one line of a result."""
+        elements = sum(math.prod(size) for size in self.subject.result_shapes(1))
+        return elements * self.subject.case.precision.torch_output.itemsize
+
+    def _launch_together(self, comparisons: Sequence[Comparison]) -> tuple[TrialGroup | None, Exception | None]:
+        """Some companies of one reference, as far as the kernel gets; waits for nothing unless the reference is new."""
+        error: Exception | None = None
+        done: list[Batch] = []
+        try:
+            reference = self.reference(comparisons[0].reference)
+            companies = [make_batch(one.company, self.subject.universe) for one in comparisons]
+            counts = [len(self.subject.lines(company).ids) for company in companies]
+            outputs = tuple(output.new_empty((sum(counts), *output.shape[1:])) for output in reference.outputs)
+            for company, at in zip(companies, accumulate(counts, initial=0), strict=False):
+                self.subject.start_into(company, outputs, at)
+                done.append(company)
+        except Exception as reason:  # raised again once what came before it was judged
+            error = reason
+        if not done:
+            return None, error
+        outputs = tuple(output[: sum(counts[: len(done)])] for output in outputs)
+        return self.compared(comparisons[: len(done)], done, reference, outputs), error
+
+    def launch_one(self, comparison: Comparison) -> TrialGroup:
+        """Launch a comparison and have the device compare it; waits for nothing unless the reference is new."""
+        wanted = make_batch(comparison.company, self.subject.universe)
+        if comparison.before is not None:
+            launched = self._after(comparison.before, wanted)
+            self._reference = None
+            reference = self.reference(comparison.reference)
+        elif comparison.launch == "updated":
+            reference, launched = self.subject.start_updated(wanted)
+        else:
+            reference = self.reference(comparison.reference)
+            replayed = comparison.launch == "graph"
+            launched = self._replayed(wanted) if replayed else self.subject.start(wanted, comparison.launch)
+        return self.compared([comparison], [wanted], reference, launched.outputs, [launched])
+
+    def _after(self, before: Sequence[str], wanted: Batch) -> LaunchResult:
+        """Launch a company after some others, whose results nobody looks at."""
+        for spec in before:
+            self.subject.start(make_batch(spec, self.subject.universe))
+        return self.subject.start(wanted)
+
+    def compared(
+        self,
+        comparisons: Sequence[Comparison],
+        companies: Sequence[Batch],
+        reference: LaunchResult,
+        outputs: RowTensors,
+        launches: Sequence[LaunchResult] = (),
+    ) -> TrialGroup:
+        """Have the device compare some companies' results, which stand one after the other, with their reference's."""
+        lines = self.subject.lines
+        others = tuple(lines(company) for company in companies)
+        alignment = align_rows(lines(reference.company), others, self.subject.device)
+        if self._nan_is_open:
+            reference = replace(reference, outputs=tuple(map(with_one_nan, reference.outputs)))
+            outputs = tuple(map(with_one_nan, outputs))
+        return TrialGroup.compare(comparisons, companies, reference, alignment, outputs, launches)
+
+    def reference(self, spec: str) -> LaunchResult:
+        """The launch of a reference company: the last one, if it was of the same."""
+        if self._reference is None or self._reference.company.spec != spec:
+            self._reference = None  # let go of the old outputs before the new ones are made
+            self._reference = self.start(spec)
+        return self._reference
+
+    def start(self, spec: str) -> LaunchResult:
+        """Launch a company that is in no trial of its own; what is to be seen of it waits for the next trials."""
+        launched = self.subject.start(make_batch(spec, self.subject.universe))
+        missing = torch.stack([unwritten(output) for output in launched.outputs]).sum()
+        self.fresh.append((LaunchResult(launched.company, (), launched.intact), missing))
+        return launched
+
+    def _replayed(self, wanted: Batch) -> LaunchResult:
+        if wanted.size not in self._replays:
+            self._replays.clear()
+            self._replays[wanted.size] = self.subject.capture(make_batch(f"first:{wanted.size}", self.subject.universe))
+        return self._replays[wanted.size].start(wanted)
+
+    @cached_property
+    def _nan_is_open(self) -> bool:
+        """Whether a NaN's bits say nothing of the kernel.
+
+        On a CPU torch widens fp16 in whole vectors with other NaN than the elements that are left over: which bits a
+        NaN has depends on where in its tensor it stands, whoever computes with it.
+        """
+        precision = self.subject.case.precision
+        return self.subject.device.type == "cpu" and "fp16" in (precision.input, precision.output)
+
+
+def _grouped(comparison: Comparison) -> bool:
+    """Whether it can be compared together with others of its reference."""
+    return comparison.launch == "eager" and comparison.before is None
