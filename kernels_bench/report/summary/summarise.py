@@ -9,7 +9,7 @@ from kernels_bench.operators import operators
 from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.latest_records import LatestRecords, latest_records
 from kernels_bench.records.rerun_commands import order_command, rerun_command
-from kernels_bench.records.results import AnyRecord, Timing, Verification
+from kernels_bench.records.results import AnyRecord, Counterexample, Timing, Verification
 from kernels_bench.report.summary.broken_relations import broken_relations
 from kernels_bench.report.summary.coverage import nothing_claimed_examined, tried
 from kernels_bench.report.summary.findings_text import describe, describe_order, extent
@@ -216,6 +216,11 @@ def _leaves_a_claim_open(verification: Verification, claims: Claims) -> bool:
     )
 
 
+def _trouble_to_look_into(found: Counterexample) -> tuple[bool, int, int]:
+    """Few rows are less trouble than many, and ordinary ones less than those of values that are rare."""
+    return found.relation == "special_values", found.company.size, found.reference.size
+
+
 def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[Finding]:
     """The first wrong case, and the counterexample that is easiest to look into."""
     for verification in verified:
@@ -230,7 +235,7 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
         if result.status == "broken" and result.counterexample is not None
     ]
     if broken:
-        found, case, result = min(broken, key=lambda one: (one[0].company.size, one[0].reference.size))
+        found, case, result = min(broken, key=lambda one: _trouble_to_look_into(one[0]))
         text = describe(found) + extent(result)
         yield Finding(kind="variant", case=case, text=text, command=found.command, counterexample=found)
     told = [
