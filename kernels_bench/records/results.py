@@ -113,6 +113,7 @@ class RelationResult(Record):
         cut: whether there were more companies to try than there was time.
         binding: whether the verdict counts it; it does not where the arm may leave the relation to its callers, and
             does not claim it.
+        seconds: how long it took, over the run's own rows; 0 in older records.
     """
 
     relation: str
@@ -127,6 +128,7 @@ class RelationResult(Record):
     power: int = 0
     cut: bool = False
     binding: bool = True
+    seconds: float = 0.0
 
 
 class Accuracy(Record):

@@ -79,6 +79,11 @@ class Setting:
         return tuple(sorted([*picks][:count]))
 
     @property
+    def fewest(self) -> tuple[int, ...]:
+        """Every other one of those few, the largest among them, where one comparison costs as much as many."""
+        return self.few[::-2][::-1]
+
+    @property
     def telling(self) -> tuple[int, ...]:
         """Those few, those asked for, and one of every range in which a kernel may take a path of its own."""
         return tuple(sorted({*self.few, *self.asked, *self._by_worth}))

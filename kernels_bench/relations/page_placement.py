@@ -9,7 +9,7 @@ PLACEMENTS = (1, 2)
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Some random orders of all pages at each of a few sizes."""
-    for m in setting.few:
+    for m in setting.fewest:
         for placement in PLACEMENTS:
             yield Comparison(f"first:{m}", f"placed:{m}:{placement}")
 

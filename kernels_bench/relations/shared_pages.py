@@ -13,7 +13,7 @@ DRAWN = 4
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Some numbers of shared first pages at each of a few sizes, and batches of one sequence many times."""
-    for m in setting.few:
+    for m in setting.fewest:
         for pages in PAGES:
             if m > 1 and pages * setting.page < setting.longest:
                 yield Comparison(f"apart:{m}:{pages}", f"shared:{m}:{pages}")

@@ -8,7 +8,7 @@ from kernels_bench.relations.batch import UNUSED
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """NaN before and after the rows in memory, and everything in `UNUSED` in the cache, at telling sizes, or a few."""
-    for m in setting.few if setting.longest else setting.telling:
+    for m in setting.fewest if setting.longest else setting.telling:
         yield Comparison(f"first:{m}", f"first:{m}", launch="padded")
         if setting.longest:
             for number in range(1, len(UNUSED)):

@@ -320,7 +320,7 @@ class Verifier:
 
     def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         tally = _Tally()
-        launched = self.subject.launches
+        launched, began = self.subject.launches, time.perf_counter()
         status: Literal["held", "unsupported", "failed"] = "held"
         reason, cut = "", False
         try:
@@ -350,6 +350,7 @@ class Verifier:
             elements=tally.elements,
             power=power_of(self.subject.launches - launched),
             cut=cut,
+            seconds=time.perf_counter() - began,
         )
 
     def _tell(self, groups: Sequence[TrialGroup], relation: str, tally: _Tally) -> None:

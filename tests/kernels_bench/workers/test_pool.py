@@ -13,6 +13,7 @@ import pytest
 
 from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.results import ArmStart, Verification
+from kernels_bench.workers import pool
 from kernels_bench.workers.messages import Failure, Release, Released, Verify
 from kernels_bench.workers.pool import DEATHS_IN_A_ROW, WorkerPool
 from kernels_bench.workers.process import WorkerProcess
@@ -103,6 +104,24 @@ def test_a_helper_shares_the_work_until_it_is_let_go(tmp_path: Path) -> None:
         assert isinstance(crew.ask("failing", verify("failing", 64)), Verification)
         assert {start.arm for start in up} == {"failing"}
         assert len(set(workers_of(os.getpid())) - others) == 1
+
+
+def test_an_arm_that_all_others_would_wait_for_gets_a_further_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without its seconds of grace, which stand for how long a process takes to start.
+    monkeypatch.setattr(pool, "WORTH_HELP_S", 0.0)
+    others = set(workers_of(os.getpid()))
+    queues = {"failing": [verify("failing", 64)] * 40, "second": [verify("second", 64)]}
+    seen: set[int] = set()
+    with WorkerPool([plugged(name, "failing.py") for name in queues], tmp_path, 60.0) as crew:
+        crew.start()
+        for _, reply in crew.work(queues, width=2):
+            assert isinstance(reply, Verification)
+            seen |= {process.pid for process in set(workers_of(os.getpid())) - others}
+        assert len(seen) == 3  # with two places, more than two processes of one arm would gain nothing
+        crew.release()
+        assert len(set(workers_of(os.getpid())) - others) == 2
 
 
 def test_a_helper_that_does_not_start_costs_nothing(tmp_path: Path) -> None:
