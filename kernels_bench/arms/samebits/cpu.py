@@ -43,17 +43,26 @@ def _aligned(matrix: Tensor) -> Tensor:
 
 def _gemm(a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     """(M, K) x (K, N) + (N,) -> (M, N): M calls of (1, K) x (K, N)."""
-    b = _aligned(b)
     out = torch.empty(a.shape[0], b.shape[1])
-    a_row = torch.empty(1, a.shape[1])
-    out_row = torch.empty(1, b.shape[1])
-    for i, row in enumerate(a):
-        a_row[0] = row
-        torch.mm(a_row, b, out=out_row)
-        out[i] = out_row
+    _RowByRow(a.shape[1], b.shape[1]).multiply(a, _aligned(b), out)
     if bias is not None:
         out += bias.float()
     return rounded(out, dtype)
+
+
+class _RowByRow:
+    """Products of one row each, (1, K) x (K, N), always in the same buffers."""
+
+    def __init__(self, k: int, n: int) -> None:
+        self._left, self._product = torch.empty(1, k), torch.empty(1, n)
+
+    def multiply(self, a: Tensor, b: Tensor, out: Tensor) -> None:
+        """(M, K) x fp32 (K, N) -> `out`, fp32 (M, N)."""
+        left, product = self._left[0], self._product[0]
+        for row, result in zip(a.unbind(), out.unbind(), strict=True):
+            left.copy_(row)
+            torch.mm(self._left, b, out=self._product)
+            result.copy_(product)
 
 
 def mm(a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
@@ -91,10 +100,11 @@ def bmm(a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor
     """
     check_gemm(a, b, None, ndim=3)
     dtype = result_dtype((a, b), out_dtype)
-    out = a.new_empty((*a.shape[:2], b.shape[2]), dtype=dtype)
-    for result, left, right in zip(out, a, b, strict=True):
-        result.copy_(_gemm(left, right, None, dtype))
-    return out
+    out = torch.empty(*a.shape[:2], b.shape[2])
+    rows = _RowByRow(a.shape[2], b.shape[2])
+    for left, right, result in zip(a.unbind(), b.unbind(), out.unbind(), strict=True):
+        rows.multiply(left, _aligned(right), result)
+    return rounded(out, dtype)
 
 
 def _row_sum(x: Tensor) -> Tensor:
