@@ -31,6 +31,7 @@ from kernels_bench.records.manifest import schema
 from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison
 from kernels_bench.report.catalogue_table import print_catalogue
+from kernels_bench.report.terminal import Shown
 from kernels_bench.workers.pool import catalogue_of
 from kernels_bench.workers.process import WorkerError
 from profiles.command_line import CommandLine, Version, refuse_several_outputs
@@ -333,12 +334,16 @@ def report_command(
             metavar="FILE",
         ),
     ] = None,
+    op: Annotated[
+        str | None, typer.Option("--op", help="Show these operators in full, comma-separated.", metavar="NAMES")
+    ] = None,
+    full: Annotated[bool, typer.Option("--full", help="Show everything; else a run of several on one screen.")] = False,
 ) -> int:
     """Draw the tables of a run again.
 
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
-    return report(directory, _targets(json, markdown, into))
+    return report(directory, _targets(json, markdown, into), Shown(full, tuple(_words("op", op) or ())))
 
 
 @app.command("compare")

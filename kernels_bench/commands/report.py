@@ -16,7 +16,7 @@ from kernels_bench.report.readme_table import overview, write_between
 from kernels_bench.report.summary.coverage import relations_left_out
 from kernels_bench.report.summary.schema import ArmFact, RunFacts, RunSummary
 from kernels_bench.report.summary.summarise import exit_status, summarise_run
-from kernels_bench.report.terminal import render, to_json
+from kernels_bench.report.terminal import OVERVIEW, Shown, render, to_json
 from profiles.errors import ExitStatus
 
 
@@ -54,7 +54,7 @@ def _why_unwritable(file: Path) -> str:
     return "" if os.access(place, os.W_OK) else os.strerror(errno.EACCES)
 
 
-def report(directory: Path, targets: ReportTargets) -> int:
+def report(directory: Path, targets: ReportTargets, shown: Shown = OVERVIEW) -> int:
     """Write the files asked for and show a run's tables; returns the exit status that the run deserves.
 
     The tables come last, since they say the exit status, which is another one where a file cannot be written.
@@ -63,6 +63,7 @@ def report(directory: Path, targets: ReportTargets) -> int:
         ResultsError: the directory is no run, or a file cannot be written.
     """
     summary = summary_of(directory)
+    _refuse_unknown(shown.operators, summary)
     texts = ((targets.json, to_json), (targets.markdown, markdown))
     if targets.into is not None:
         _draw_into(Path(targets.into), overview(summary), directory.resolve().name)
@@ -70,8 +71,14 @@ def report(directory: Path, targets: ReportTargets) -> int:
         if target is not None:
             write(target, text_of(summary))
     if "-" not in (targets.json, targets.markdown):
-        render(summary, terminal.console())
+        render(summary, terminal.console(), shown)
     return exit_status(summary)
+
+
+def _refuse_unknown(operators: Sequence[str], summary: RunSummary) -> None:
+    known = [operator.operator for operator in summary.operators]
+    if unknown := [name for name in operators if name not in known]:
+        raise ResultsError(f"the run has no operator {unknown[0]}; it has {', '.join(known)}", ExitStatus.USAGE)
 
 
 def summary_of(directory: Path) -> RunSummary:

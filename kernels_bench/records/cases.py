@@ -108,6 +108,11 @@ class Shape(Record):
         return "x".join(str(size) for size in sizes if size is not None)
 
     @property
+    def invented(self) -> bool:
+        """Whether no model has it: sizes that no tile divides, and the small ones that a CPU gets."""
+        return self.label.startswith(("unaligned/", "small/"))
+
+    @property
     def columns(self) -> int:
         """N.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kernels_bench.records.cases import Case
 from kernels_bench.records.results import AnyRecord, ArmStart, Ceiling, Timing, Verification
 from kernels_bench.records.results import SampleSummary as Measured
 
@@ -37,9 +38,16 @@ class LatestRecords:
 
     def of_operator(self, name: str) -> LatestRecords:
         """The same for one operator alone."""
+        return self._where(lambda case: case.operator == name)
+
+    def of_shapes(self, invented: bool) -> LatestRecords:
+        """The same for invented shapes alone, or for all others."""
+        return self._where(lambda case: case.shape.invented == invented)
+
+    def _where(self, wanted: Callable[[Case], bool]) -> LatestRecords:
         return LatestRecords(
-            {key: v for key, v in self.verifications.items() if v.case.operator == name},
-            {key: t for key, t in self.timings.items() if t.case.operator == name},
+            {key: v for key, v in self.verifications.items() if wanted(v.case)},
+            {key: t for key, t in self.timings.items() if wanted(t.case)},
             self.starts,
             self.ceiling,
         )

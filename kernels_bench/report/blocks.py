@@ -5,7 +5,7 @@ A new block is made here and then has to be rendered by both: mypy tells where o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from kernels_bench.records.rerun_commands import command_line
@@ -20,6 +20,7 @@ from kernels_bench.report.sentences import (
     notice_text,
     outcome,
     sentences,
+    shapes_text,
     tried_text,
 )
 from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, RunSummary
@@ -49,10 +50,12 @@ class Table:
     Attributes:
         columns: as text.
         arms: the rows; none where no arm offers the operator.
+        title: of which shapes, where those of models and invented ones have a table each.
     """
 
     columns: tuple[Column, ...]
     arms: tuple[ArmSummary, ...]
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -155,19 +158,26 @@ class Whereabouts:
 Block = Heading | Sentences | Table | LengthTable | Findings | Legend | Notices | Outcome | Whereabouts
 
 
-def blocks_of(summary: RunSummary, signs: bool = True) -> tuple[Block, ...]:
-    """The report of a run; without ``signs`` the verdicts are words only."""
-    return tuple(_blocks(summary, signs))
+def blocks_of(summary: RunSummary, signs: bool = True, operators: Collection[str] = ()) -> tuple[Block, ...]:
+    """The report of a run; without ``signs`` the verdicts are words only.
+
+    Args:
+        summary: of the run.
+        signs: whether verdicts have one.
+        operators: those to tell of; all if there are none.
+    """
+    return tuple(_blocks(summary, signs, operators))
 
 
-def _blocks(summary: RunSummary, signs: bool) -> Iterator[Block]:
+def _blocks(summary: RunSummary, signs: bool, operators: Collection[str]) -> Iterator[Block]:
     for operator in summary.operators:
-        yield from _operator(operator, signs)
+        if not operators or operator.operator in operators:
+            yield from _operator(operator, signs)
     yield Legend(tuple(legend(summary, signs)))
     if summary.notices:
         yield Notices(tuple(Remark(notice_text(notice), notice.command) for notice in summary.notices))
     several = len(summary.operators) > 1
-    overall = sentences(summary.arms, summary.default_arm) if several else ()
+    overall = sentences(summary.arms, summary.default_arm, summary.groups) if several else ()
     yield Outcome(outcome(summary), good=exit_status(summary) == 0, sentences=tuple(overall))
     yield _whereabouts(summary)
 
@@ -175,8 +185,12 @@ def _blocks(summary: RunSummary, signs: bool) -> Iterator[Block]:
 def _operator(operator: OperatorSummary, signs: bool) -> Iterator[Block]:
     offering = tuple(shown_arms(operator))
     yield Heading(operator.operator, operator.cases)
-    yield Sentences(tuple(sentences(offering, operator.default_arm)), tried_text(operator))
-    yield Table(tuple(columns_of(operator, signs)), offering)
+    yield Sentences(tuple(sentences(offering, operator.default_arm, operator.groups)), tried_text(operator))
+    if not operator.groups:
+        yield Table(tuple(columns_of(operator, signs)), offering)
+    for group in operator.groups:
+        of_these = operator.model_copy(update={"arms": group.arms})
+        yield Table(tuple(columns_of(of_these, signs)), tuple(shown_arms(of_these)), shapes_text(group))
     if operator.lengths:
         yield LengthTable(tuple(columns_by_length(operator)), tuple(arm for arm in operator.arms if arm.timed))
     breakages = (

@@ -40,8 +40,8 @@ def _lines(block: Block) -> Iterable[str]:
             lines = [f"### {operator} ({cases(count)})"]
         case Sentences(texts, tried):
             lines = _list((*texts, tried) if tried else texts)
-        case Table(columns, arms):
-            lines = _table(columns) if arms else ()
+        case Table(columns, arms, title):
+            lines = [*([f"{title}:", ""] if title else []), *_table(columns)] if arms else ()
         case LengthTable(columns):
             lines = _table(columns)
         case Findings():

@@ -15,6 +15,7 @@ from kernels_bench.report.summary.schema import (
     OperatorSummary,
     RunSummary,
     RunWarning,
+    ShapeGroup,
     Verdict,
 )
 from kernels_bench.report.summary.summarise import broken_promises, exit_status, unmeasured
@@ -122,19 +123,35 @@ def cases(count: int) -> str:
     return f"{count} case{'' if count == 1 else 's'}"
 
 
-def sentences(arms: Sequence[ArmSummary], default_arm: str) -> list[str]:
-    """What was found out, in plain sentences; arms of which the same is true share one."""
+def kind_of(group: ShapeGroup) -> str:
+    """What kind of shapes a group has."""
+    return "invented" if group.invented else "models'"
+
+
+def shapes_text(group: ShapeGroup) -> str:
+    """Of which shapes a group is, such as ``7 cases of models' shapes``."""
+    return f"{cases(group.cases)} of {kind_of(group)} shapes"
+
+
+def sentences(arms: Sequence[ArmSummary], default_arm: str, shapes: Sequence[ShapeGroup] = ()) -> list[str]:
+    """What was found out, in plain sentences; arms of which the same is true share one.
+
+    Args:
+        arms: of whom.
+        default_arm: what their speeds are compared with.
+        shapes: where models' shapes and invented ones were run: their arms, whose speeds are told apart.
+    """
     groups: dict[tuple[Any, ...], list[ArmSummary]] = {}
     for arm in arms:
         timed = arm.warm.cases if arm.warm is not None else None
         key = (tuple(arm.verdicts.items()), arm.claims, arm.broken_claims > 0, timed, arm.arm == default_arm)
         groups.setdefault(key, []).append(arm)
-    return [_verdict_clause(group) + _speed_clause(group, default_arm) + "." for group in groups.values()]
+    return [_verdict_clause(group) + _speed_clause(group, default_arm, shapes) + "." for group in groups.values()]
 
 
 def _verdict_clause(group: Sequence[ArmSummary]) -> str:
     first, several = group[0], len(group) > 1
-    subject = _and([arm.arm for arm in group])
+    subject = and_([arm.arm for arm in group])
     if first.verdict is None:
         return f"{subject} {'were' if several else 'was'} not verified"
     if first.broken_claims:
@@ -142,7 +159,7 @@ def _verdict_clause(group: Sequence[ArmSummary]) -> str:
     elif "variant" in first.verdicts and not first.claims:
         subject += f", which claim{'' if several else 's'} nothing,"
     elif "variant" in first.verdicts and not isinstance(first.claims, bool):
-        subject += f", which claim{'' if several else 's'} only {_and(first.claims)},"
+        subject += f", which claim{'' if several else 's'} only {and_(first.claims)},"
     count = first.verdicts[first.verdict]
     # Out of what was examined: what an arm does not offer says nothing of its bits.
     others = {v: n for v, n in first.verdicts.items() if v not in (first.verdict, "unsupported")}
@@ -151,15 +168,22 @@ def _verdict_clause(group: Sequence[ArmSummary]) -> str:
     return f"{clause} ({rest})" if rest else clause
 
 
-def _speed_clause(group: Sequence[ArmSummary], default_arm: str) -> str:
+def _speed_clause(group: Sequence[ArmSummary], default_arm: str, shapes: Sequence[ShapeGroup]) -> str:
     first = group[0]
     if first.arm == default_arm or (first.warm is None and first.verdict == "unsupported"):
         return ""
     if first.warm is None:
         return f"; there is no speed to compare with {_possessive(default_arm)}"
-    ratios = _and([ratio_text(arm.warm.ratio) for arm in group if arm.warm is not None])
     over = "" if first.warm.cases == first.cases else f" over {cases(first.warm.cases)}"
+    names = {arm.arm for arm in group}
+    apart = [(part, [arm for arm in part.arms if arm.arm in names and arm.warm is not None]) for part in shapes]
+    told = [f"{_ratios(arms)} in {kind_of(part)} shapes" for part, arms in apart if arms]
+    ratios = and_(told) if told else _ratios(group)
     return f"; {'they run' if len(group) > 1 else 'it runs'} at {ratios} of {default_arm} (geometric mean{over})"
+
+
+def _ratios(arms: Sequence[ArmSummary]) -> str:
+    return and_([ratio_text(arm.warm.ratio) for arm in arms if arm.warm is not None])
 
 
 def _possessive(arm: str) -> str:
@@ -207,21 +231,21 @@ def outcome(summary: RunSummary) -> str:
     wrong = tuple(arm.arm for arm in summary.arms if "wrong" in arm.verdicts)
     parts = []
     if broken:
-        parts.append(f"{_and(broken)} claim{'s' if len(broken) == 1 else ''} batch invariance and did not keep it")
+        parts.append(f"{and_(broken)} claim{'s' if len(broken) == 1 else ''} batch invariance and did not keep it")
     if wrong:
-        parts.append(f"{_and(wrong)} gave wrong results")
+        parts.append(f"{and_(wrong)} gave wrong results")
     kept = tuple(_claiming(arm) for arm in summary.arms if _kept_its_claim(arm))
     incomplete = unmeasured(summary)
     if kept and (parts or incomplete):
         what = "what was tried of it" if summary.partial else "it" if broken else "batch invariance"
-        parts.append(f"{_and(kept)} kept {what}")
+        parts.append(f"{and_(kept)} kept {what}")
     if incomplete:
         parts.append("something could not be measured, see above" if not summary.facts.missing else _UNREACHED)
     if not parts:
         parts.append(_good_news(summary, kept))
     others = tuple(arm.arm for arm in summary.arms if arm.timed_otherwise)
     if others:
-        parts.append(f"{_and(others)} gave other bits when timed than when verified")
+        parts.append(f"{and_(others)} gave other bits when timed than when verified")
     if interpreting(summary.facts.environment.variables):
         parts.append("Triton kernels ran under its interpreter, where layouts, TF32 and atomics cannot show")
     parts += _left_out(summary)
@@ -246,7 +270,7 @@ def _claiming(arm: ArmSummary) -> str:
 def _good_news(summary: RunSummary, kept: Sequence[str]) -> str:
     if kept:
         what = "what was tried of it" if summary.partial else "it"
-        return f"every arm that claims batch invariance kept {what}: {_and(kept)}"
+        return f"every arm that claims batch invariance kept {what}: {and_(kept)}"
     claiming = any(arm.claims for arm in summary.arms)
     return "no arm that claims batch invariance could be verified" if claiming else "no arm claims batch invariance"
 
@@ -255,7 +279,7 @@ def _left_out(summary: RunSummary) -> Iterator[str]:
     """What the verdicts do not cover, and what to do where that alone keeps the run from status 0."""
     facts, what = summary.facts, []
     if names := facts.relations_left_out:
-        what.append(f"relation{'s' * (len(names) > 1)} {_and(names)}")
+        what.append(f"relation{'s' * (len(names) > 1)} {and_(names)}")
     if facts.sizes_left_out:
         what.append("most M")
     if what:
@@ -268,7 +292,7 @@ def tried_text(operator: OperatorSummary) -> str:
     at: dict[tuple[int, ...], list[str]] = {}
     for one in operator.tried:
         at.setdefault(one.sizes, []).append(one.relation)
-    told = (f"{_and(names)} at {_sizes(sizes)}" for sizes, names in at.items())
+    told = (f"{and_(names)} at {_sizes(sizes)}" for sizes, names in at.items())
     power = {one.relation: one.power for one in operator.tried}.get("repeat", 0)
     often = f"; what changes in one call of {power:,} would have been seen with 99 %" if power else ""
     return f"tried: {'; '.join(told)}{often}" if at else ""
@@ -283,7 +307,8 @@ def _sizes(sizes: Sequence[int]) -> str:
     return f"{len(sizes)} M from {sizes[0]} to {sizes[-1]}"
 
 
-def _and(names: Sequence[str]) -> str:
+def and_(names: Sequence[str]) -> str:
+    """Names as an enumeration in a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from io import StringIO
 from typing import Any, assert_never
 
@@ -21,13 +21,15 @@ from kernels_bench.report.blocks import (
     LengthTable,
     Notices,
     Outcome,
-    Remark,
     Sentences,
     Table,
     Whereabouts,
     blocks_of,
 )
 from kernels_bench.report.columns import Column
+from kernels_bench.report.overview import overview_of
+from kernels_bench.report.overview_terminal import show_overview
+from kernels_bench.report.printing import aligned, say, say_each, say_remarks, show_command, show_lines
 from kernels_bench.report.sentences import NOTHING, TIMES, cases, duration
 from kernels_bench.report.summary.schema import ArmSummary, RunSummary, Verdict
 
@@ -44,20 +46,40 @@ _STYLES: dict[Verdict, str] = {
 _ASCII = str.maketrans({NOTHING: "-", TIMES: "x", "±": "+-", "…": "...", "·": ";", "─": "-", "→": "->"})
 
 
-def render(summary: RunSummary, console: Console) -> None:
-    """Print a run's tables, findings, warnings and whereabouts."""
+@dataclass(frozen=True)
+class Shown:
+    """What of a run is shown.
+
+    Attributes:
+        full: everything; else a run of several operators on one screen.
+        operators: those that are shown in full.
+    """
+
+    full: bool = False
+    operators: tuple[str, ...] = ()
+
+
+OVERVIEW = Shown()
+"""A run of several operators on one screen."""
+
+
+def render(summary: RunSummary, console: Console, shown: Shown = OVERVIEW) -> None:
+    """Print a run's overview, or tables, findings, warnings and whereabouts."""
     if console.encoding.lower().startswith("utf"):
-        _show_all(blocks_of(summary), console)
+        _show_chosen(summary, console, shown, signs=True)
         return
     plain = Console(file=StringIO(), width=console.width, color_system=None, force_terminal=False)
-    _show_all(blocks_of(summary, signs=False), plain)
+    _show_chosen(summary, plain, shown, signs=False)
     assert isinstance(plain.file, StringIO)
     text = plain.file.getvalue().translate(_ASCII).encode("ascii", "replace").decode("ascii")
     console.out(text, end="", highlight=False)
 
 
-def _show_all(blocks: Iterable[Block], console: Console) -> None:
-    for block in blocks:
+def _show_chosen(summary: RunSummary, console: Console, shown: Shown, signs: bool) -> None:
+    if len(summary.operators) > 1 and not shown.full and not shown.operators:
+        show_overview(overview_of(summary, signs), console)
+        return
+    for block in blocks_of(summary, signs, shown.operators):
         _show(block, console)
 
 
@@ -77,18 +99,15 @@ def _finite(value: Any) -> Any:
     return value
 
 
-# --- the table --------------------------------------------------------------------------------------------
-
-
 def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> list[Text]:
     """Head, rule and rows as lines without trailing blanks; nothing is ever cut off."""
     # No `rich.table`: it fills every line up with blanks, and cuts or folds what is wider than the console.
     widths = [max(cell_len(text) for text in (*column.heads, *column.cells)) for column in columns]
-    heads = [_line(columns, [column.heads[i] for column in columns], widths, gap) for i in (0, 1)]
+    heads = [aligned(columns, [column.heads[i] for column in columns], widths, gap) for i in (0, 1)]
     rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * (sum(widths) + gap * (len(widths) - 1))
     rows = []
     for number, arm in enumerate(arms):
-        row = _line(columns, [column.cells[number] for column in columns], widths, gap)
+        row = aligned(columns, [column.cells[number] for column in columns], widths, gap)
         if arm.verdict is not None:
             start = widths[0] + gap
             style = "bold red" if arm.broken_claims and arm.verdict == "variant" else _STYLES[arm.verdict]
@@ -97,46 +116,35 @@ def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> l
     return [*(Text(head.plain, style="bold") for head in heads if head.plain), Text(rule, style="dim"), *rows]
 
 
-def _line(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int], gap: int) -> Text:
-    padded = []
-    for column, cell, width in zip(columns, cells, widths, strict=True):
-        blanks = " " * (width - cell_len(cell))
-        padded.append(cell + blanks if column.justify == "left" else blanks + cell)
-    return Text((" " * gap).join(padded).rstrip())
-
-
-# --- the terminal -----------------------------------------------------------------------------------------
-
-
 def _show(block: Block, console: Console) -> None:
     match block:
         case Heading(operator, count):
-            _say(console, f"{operator}, {cases(count)}", style="bold")
+            say(console, f"{operator}, {cases(count)}", style="bold")
         case Sentences(texts, tried):
-            _say_each(console, texts)
-            _say_each(console, (tried,) if tried else (), style="dim")
+            say_each(console, texts)
+            say_each(console, (tried,) if tried else (), style="dim")
         case Table():
             console.print()
             _show_table(block, console)
         case LengthTable(columns, arms):
             console.print()
-            _show_lines(_table(columns, arms, gap=2), console)
+            show_lines(_table(columns, arms, gap=2), console)
             console.print()
         case Findings(breakages, remarks):
-            _say_each(console, [breakage.text for breakage in breakages])
-            _say_remarks(console, remarks)
+            say_each(console, [breakage.text for breakage in breakages])
+            say_remarks(console, remarks)
             console.print()
         case Legend(lines):
-            _say_each(console, lines, style="dim")
+            say_each(console, lines, style="dim")
         case Notices(remarks):
             console.print()
-            _say(console, "warnings", style="bold")
-            _say_remarks(console, remarks, bullet="- ")
+            say(console, "warnings", style="bold")
+            say_remarks(console, remarks, bullet="- ")
         case Outcome(text, good, overall):
             console.print()
-            _say(console, "in short", style="bold")
-            _say_each(console, [f"- {sentence}" for sentence in overall])
-            _say(console, f"- {text}", style="bold green" if good else "bold red", indent=2)
+            say(console, "in short", style="bold")
+            say_each(console, [f"- {sentence}" for sentence in overall])
+            say(console, f"- {text}", style="bold green" if good else "bold red", indent=2)
             console.print()
         case Whereabouts():
             _show_whereabouts(block, console)
@@ -148,6 +156,8 @@ def _show_table(table: Table, console: Console) -> None:
     """Show the table as airy as fits, and if need be some columns in words below it, the last ones first."""
     if not table.arms:
         return
+    if table.title:
+        say(console, table.title)
     tellable = [column for column in table.columns if column.in_words is not None]
     layouts = [(tellable[place:], gap) for place in range(len(tellable), -1, -1) for gap in (2, 1)]
     drawn = [
@@ -157,14 +167,9 @@ def _show_table(table: Table, console: Console) -> None:
     fitting = (pair for pair in drawn if max(line.cell_len for line in pair[0]) <= console.width)
     # Where nothing fits, the terminal breaks the lines: better than numbers cut short.
     lines, told = next(fitting, drawn[-1])
-    _show_lines(lines, console)
+    show_lines(lines, console)
     for column in told:
-        _say_each(console, column.in_words or ())
-
-
-def _show_lines(lines: Sequence[Text], console: Console) -> None:
-    for line in lines:
-        console.print(line, soft_wrap=True)
+        say_each(console, column.in_words or ())
 
 
 def _show_whereabouts(found: Whereabouts, console: Console) -> None:
@@ -177,37 +182,7 @@ def _show_whereabouts(found: Whereabouts, console: Console) -> None:
         f"results   {found.directory}{time}",
     ]
     for line in lines:
-        _say(console, line, indent=10)
+        say(console, line, indent=10)
     if found.missing:
-        _say(console, f"missing   {found.missing} measurements; go on with", indent=10)
-        _command(console, found.resume)
-
-
-def _say_remarks(console: Console, remarks: Iterable[Remark], bullet: str = "") -> None:
-    for remark in remarks:
-        _say(console, f"{bullet}{remark.text}", style="dim" if remark.aside else "", indent=2)
-        if remark.command:
-            _command(console, remark.command)
-
-
-def _say_each(console: Console, texts: Iterable[str], style: str = "") -> None:
-    for text in texts:
-        _say(console, text, style=style, indent=2)
-
-
-def _say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
-    """Print text, wrapped between words only; continued lines are indented by so many columns."""
-    lines = textwrap.wrap(
-        text,
-        max(40, console.width),
-        subsequent_indent=" " * indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    for line in lines or [""]:
-        console.print(Text(line, style=style), soft_wrap=True)
-
-
-def _command(console: Console, command: str) -> None:
-    """A command on a line of its own, never broken, so that it can be copied."""
-    console.print(Text(f"    {command}", style="cyan"), soft_wrap=True)
+        say(console, f"missing   {found.missing} measurements; go on with", indent=10)
+        show_command(console, found.resume)

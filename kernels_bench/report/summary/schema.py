@@ -290,6 +290,20 @@ class ArmSummary(Record):
         return self.cases - self.verdicts.get("unsupported", 0)
 
 
+class ShapeGroup(Record):
+    """The shapes of one kind, where a run has both: those of models, and invented ones, of which speed tells little.
+
+    Attributes:
+        invented: of which kind.
+        cases: how many different cases, arms apart.
+        arms: every arm over these cases, without its findings.
+    """
+
+    invented: bool
+    cases: int
+    arms: tuple[ArmSummary, ...]
+
+
 class OperatorSummary(Record):
     """One operator.
 
@@ -301,6 +315,7 @@ class OperatorSummary(Record):
         lengths: the lengths of sequences that were timed; none where rows are no sequences.
         tried: what its verdicts rest on.
         arms: every arm of which there is a record.
+        groups: the same for models' shapes and invented ones apart; none where all are of one kind.
     """
 
     operator: str
@@ -310,6 +325,7 @@ class OperatorSummary(Record):
     lengths: tuple[int, ...]
     tried: tuple[Tried, ...] = ()
     arms: tuple[ArmSummary, ...]
+    groups: tuple[ShapeGroup, ...] = ()
 
 
 class RunSummary(Record):
@@ -320,6 +336,7 @@ class RunSummary(Record):
         facts: device, versions, and where the results are.
         operators: in the order of the records.
         arms: every arm over all operators.
+        groups: the same for models' shapes and invented ones apart; none where all are of one kind.
         ceiling: what the device can do at most; None if it was not measured.
         provenance: which version and path each arm used.
         notices: warnings, those about failures first.
@@ -329,6 +346,7 @@ class RunSummary(Record):
     facts: RunFacts
     operators: tuple[OperatorSummary, ...]
     arms: tuple[ArmSummary, ...]
+    groups: tuple[ShapeGroup, ...] = ()
     ceiling: Ceiling | None
     provenance: dict[str, str]
     notices: tuple[RunWarning, ...]

@@ -23,6 +23,7 @@ from kernels_bench.report.summary.schema import (
     RunFacts,
     RunSummary,
     SameBits,
+    ShapeGroup,
     plugin_of,
 )
 from kernels_bench.report.summary.speed import share_of_ceiling, speed_over
@@ -53,12 +54,14 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
                 lengths=tuple(sorted({timing.length for timing in timed if timing.length is not None})),
                 tried=tried(part.verifications.values()),
                 arms=_arms(part, arms, defaults, facts),
+                groups=_groups(part, arms, defaults, facts),
             )
         )
     return RunSummary(
         facts=facts,
         operators=tuple(summaries),
         arms=_arms(found, arms, defaults, facts),
+        groups=_groups(found, arms, defaults, facts),
         ceiling=found.ceiling,
         provenance=_provenance(found, facts),
         notices=tuple(warnings_of(found, facts, arms)),
@@ -145,6 +148,19 @@ def _arms(
     return tuple(
         _arm(name, claims[name], found, base, digests, plugin_of(name, facts)) for name in claims if name in seen
     )
+
+
+def _groups(
+    found: LatestRecords, claims: Mapping[str, Claims], defaults: Mapping[str, str], facts: RunFacts
+) -> tuple[ShapeGroup, ...]:
+    """Every arm over models' shapes and over invented ones, where there are both."""
+    groups = []
+    for invented in (False, True):
+        part = found.of_shapes(invented)
+        if distinct := {record.case.without_arm for record in part.cases()}:
+            arms = (arm.model_copy(update={"findings": ()}) for arm in _arms(part, claims, defaults, facts))
+            groups.append(ShapeGroup(invented=invented, cases=len(distinct), arms=tuple(arms)))
+    return tuple(groups) if len(groups) > 1 else ()
 
 
 def _arm(

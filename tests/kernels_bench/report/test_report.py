@@ -18,7 +18,7 @@ from kernels_bench.report.markdown import markdown
 from kernels_bench.report.sentences import NOTHING, WORDS, outcome, ratio_text, sentences
 from kernels_bench.report.summary.schema import SIGNS, RunSummary, Verdict
 from kernels_bench.report.summary.summarise import summarise_run
-from kernels_bench.report.terminal import render, to_json
+from kernels_bench.report.terminal import Shown, render, to_json
 from support import ROOT
 from support.records import (
     CEILING,
@@ -84,10 +84,13 @@ def a_run(**changes: Any) -> RunSummary:
     return summarise_run([*gemm_records(), *norm_records()], facts(**changes))
 
 
-def shown(summary: RunSummary, width: int = 80, terminal: bool = False) -> str:
+FULL = Shown(full=True)
+
+
+def shown(summary: RunSummary, width: int = 80, terminal: bool = False, what: Shown = FULL) -> str:
     colours: Literal["standard", "auto"] = "standard" if terminal else "auto"
     console = Console(file=StringIO(), width=width, force_terminal=terminal, color_system=colours)
-    render(summary, console)
+    render(summary, console, what)
     assert isinstance(console.file, StringIO)
     return console.file.getvalue()
 
@@ -242,7 +245,7 @@ def test_names_are_never_broken_over_lines(width: int) -> None:
 def test_a_console_that_knows_ascii_only_gets_ascii() -> None:
     raw = BytesIO()
     file = TextIOWrapper(raw, encoding="ascii", write_through=True)
-    render(a_run(), Console(file=file, width=80))
+    render(a_run(), Console(file=file, width=80), Shown(full=True))
     text = raw.getvalue().decode("ascii")
     assert "?" not in text
     assert "0.33x" in text

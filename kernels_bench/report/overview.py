@@ -1,0 +1,166 @@
+"""A whole run on one screen: its answer, operators by arms, the gravest findings, and where the rest is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+from kernels_bench.records.rerun_commands import command_line
+from kernels_bench.report.blocks import Outcome, Remark
+from kernels_bench.report.columns import Column, not_offered
+from kernels_bench.report.sentences import (
+    NOTHING,
+    WORDS,
+    cases,
+    device_text,
+    duration,
+    finding_text,
+    kind_of,
+    notice_text,
+    outcome,
+    ratio_text,
+)
+from kernels_bench.report.summary.schema import (
+    SIGNS,
+    ArmSummary,
+    Finding,
+    OperatorSummary,
+    RunSummary,
+    RunWarning,
+    ShapeGroup,
+)
+from kernels_bench.report.summary.summarise import exit_status
+
+FINDINGS, WARNINGS = 3, 3
+"""How many of each are shown, at most."""
+
+INVENTED = "  invented"
+"""Begins the row of an operator's invented shapes, below that of models' shapes."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a run says first.
+
+    Attributes:
+        outcome: its answer in one sentence.
+        rows: heads of the matrix's rows: operators, and below them their invented shapes, where a run has both kinds.
+        arms: the matrix's columns, one an arm.
+        legend: what a cell means.
+        findings: the gravest, each with the command that shows it again.
+        unmeasured: what could not be measured, or only badly.
+        where: device, size and directory of the run, a line each.
+        rest: commands that show more, and what they show.
+    """
+
+    outcome: Outcome
+    rows: Column
+    arms: tuple[Column, ...]
+    legend: str
+    findings: tuple[Remark, ...]
+    unmeasured: tuple[Remark, ...]
+    where: tuple[str, ...]
+    rest: tuple[tuple[str, str], ...]
+
+
+def overview_of(summary: RunSummary, signs: bool = True) -> Overview:
+    """The overview of a run; without ``signs`` the verdicts are words only."""
+    rows = [row for operator in summary.operators for row in _rows(operator)]
+    rows += [("all", summary.arms)] if not summary.groups else _totals(summary.groups)
+    shown = [arm for arm in summary.arms if not not_offered(arm)]
+    return Overview(
+        outcome=Outcome(outcome(summary), good=exit_status(summary) == 0, sentences=()),
+        rows=Column(("", "operator"), tuple(name for name, _ in rows), "left"),
+        arms=tuple(_column(arm, [arms for _, arms in rows], _is_default(arm.arm, summary), signs) for arm in shown),
+        legend=f"cases in which an arm kept its bits, of all; speed against {summary.default_arm}, geometric mean",
+        findings=tuple(_gravest(summary)),
+        unmeasured=tuple(_unmeasured(summary.notices)),
+        where=tuple(_where(summary)),
+        rest=tuple(_rest(summary)),
+    )
+
+
+def _rows(operator: OperatorSummary) -> Iterator[tuple[str, Sequence[ArmSummary]]]:
+    if not operator.groups:
+        yield operator.operator, operator.arms
+    for group in operator.groups:
+        yield INVENTED if group.invented else operator.operator, group.arms
+
+
+def _totals(groups: Sequence[ShapeGroup]) -> list[tuple[str, Sequence[ArmSummary]]]:
+    return [(f"all {kind_of(group)} shapes", group.arms) for group in groups]
+
+
+def _is_default(arm: str, summary: RunSummary) -> bool:
+    return all(operator.default_arm == arm for operator in summary.operators)
+
+
+def _column(arm: ArmSummary, rows: Sequence[Sequence[ArmSummary]], default: bool, signs: bool) -> Column:
+    """An arm's cells, one for each row's arms; the default arm has no speed, since the others' are multiples of it."""
+    mine = [next((one for one in arms if one.arm == arm.arm), None) for arms in rows]
+    parts = [_parts(one, default, signs) for one in mine]
+    widths = [max(len(part[place]) for part in parts) for place in range(3)]
+    cells = (
+        f"{sign}{'' if not sign else ' '}{kept:>{widths[1]}} {speed:>{widths[2]}}".rstrip()
+        for sign, kept, speed in parts
+    )
+    claims = "" if arm.claims else "claims nothing"
+    return Column((arm.arm, claims), tuple(cells), "left")
+
+
+def _parts(arm: ArmSummary | None, default: bool, signs: bool) -> tuple[str, str, str]:
+    """A cell's verdict, its counts and its speed."""
+    if arm is None or arm.verdict is None or not_offered(arm):
+        return "", NOTHING, ""
+    kept = arm.verdicts.get("sampled", 0)
+    sign = SIGNS.get(arm.verdict, "") if signs else WORDS.get(arm.verdict, arm.verdict)
+    speed = "" if default or arm.warm is None else ratio_text(arm.warm.ratio)
+    return sign, f"{kept}/{arm.examined or arm.cases}", speed
+
+
+def _gravest(summary: RunSummary) -> list[Remark]:
+    """One finding an arm: results that are wrong first, then claims that were not kept, then what nobody claimed."""
+    found = [(arm, finding) for arm in summary.arms for finding in arm.findings[:1]]
+    ranked = sorted(found, key=lambda one: _gravity(*one))
+    return [Remark(finding_text(arm.arm, finding), finding.command) for arm, finding in ranked[:FINDINGS]]
+
+
+def _gravity(arm: ArmSummary, finding: Finding) -> int:
+    kinds = ("wrong", "variant", "order")
+    unclaimed = finding.kind != "wrong" and not arm.broken_claims
+    return kinds.index(finding.kind) + len(kinds) * unclaimed
+
+
+def _unmeasured(notices: Sequence[RunWarning]) -> Iterator[Remark]:
+    """What failed, the gravest first; arms that cannot run here and times that are not known well in a line each."""
+    grave = [notice for notice in notices if notice.kind in ("failed", "skipped", "bits", "relation")]
+    yield from (Remark(notice_text(notice), notice.command) for notice in grave[:WARNINGS])
+    if len(grave) > WARNINGS:
+        yield Remark(f"{len(grave) - WARNINGS} more warnings like these")
+    if absent := _arms(notices, "arm"):
+        yield Remark(f"cannot run here: {', '.join(absent)}; --list says what each needs", aside=True)
+    if doubtful := sum(notice.count for notice in notices if notice.kind in ("timing", "throttle")):
+        yield Remark(f"{doubtful} timings are known badly, or of a card that was held back", aside=True)
+
+
+def _arms(notices: Sequence[RunWarning], kind: str) -> Collection[str]:
+    return dict.fromkeys(arm for notice in notices if notice.kind == kind for arm in notice.arms)
+
+
+def _where(summary: RunSummary) -> Iterator[str]:
+    facts = summary.facts
+    rows, batches = (sum(getattr(arm, name) for arm in summary.arms) for name in ("rows", "companies"))
+    time = f" in {duration(facts.seconds)}" if facts.seconds is not None else ""
+    yield device_text(summary)
+    of = cases(sum(arm.cases for arm in summary.arms))
+    yield f"{of}; {batches:,} batches, {rows:,} rows' results compared bit for bit{time}"
+    yield f"results in {facts.directory}"
+
+
+def _rest(summary: RunSummary) -> Iterator[tuple[str, str]]:
+    directory = summary.facts.directory
+    if summary.facts.missing:
+        yield command_line(options={"resume": directory}), f"goes on with {summary.facts.missing} measurements"
+    first = summary.operators[0].operator if summary.operators else ""
+    yield command_line("report", directory, options={"op": first}), "an operator in full, or several"
+    yield command_line("report", directory, "--full", options={}), "everything"
