@@ -1,4 +1,4 @@
-"""A run on one small table: what the README opens with.  ``report --into FILE`` writes it between two markers.
+"""A run on one small table, for a README or a page.  ``report --into FILE`` writes it between two markers.
 
 The markers are ``<!-- table NAME: begin -->`` and ``<!-- table NAME: end -->`` with the run directory's name, or
 without a name, for a document with one table.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The runs of the needle benchmark that the README quotes: record-vllm-e2e.sh DIRECTORY [NAME...], on an H100 with vLLM.
+# The runs of the needle benchmark that docs/needle-benchmark.md quotes: record-vllm-e2e.sh DIRECTORY [NAME...], on an H100 with vLLM.
 # Each becomes DIRECTORY/NAME, as it is kept beside this script in vllm-e2e; what is there already is left alone.
 set -euo pipefail
 

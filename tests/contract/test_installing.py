@@ -158,6 +158,10 @@ def test_in_a_checkout_the_line_is_the_readmes(monkeypatch: pytest.MonkeyPatch, 
     assert str(told.value) == f"vLLM is not installed: {shown('engine')}"
 
 
+def test_the_engines_own_page_shows_the_same_line() -> None:
+    assert f"```bash\n{shown('engine')}\n```" in (ROOT / "docs" / "needle-benchmark.md").read_text()
+
+
 def test_on_a_gpu_it_is_the_vllm_of_the_extra(without: Callable[..., None]) -> None:
     without("vllm")
     with pytest.raises(WorkerError) as told:

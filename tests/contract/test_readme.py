@@ -1,26 +1,36 @@
-"""What the README says: its plugin runs as shown, its table is drawn from the committed run, its schema is ours."""
+"""What README and pages say: plugin and options are right, what is drawn is current, and links lead somewhere."""
 
 import json
 import os
 import re
+import runpy
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
-from kernels_bench.commands.report import summary_of
+from e2e.cli import app as e2e
+from kernels_bench.cli import app as kernels_bench
 from kernels_bench.records.manifest import read_manifest, read_records, schema
 from kernels_bench.records.results import Ceiling, Timing, Verification
-from kernels_bench.report.readme_table import overview, write_between
+from kernels_bench.report.readme_table import write_between
+from profiles.cli import app as profiles
 from support import ROOT
 
-README = (ROOT / "README.md").read_text()
 BASELINES = sorted(path.parent for path in (ROOT / "profiles" / "baselines").glob("*/run.json"))
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.glob("*.md"))]
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+APPS = {"kernels_bench": kernels_bench, "e2e": e2e, "profiles": profiles}
 
 
 def test_the_plugin_runs_as_shown(tmp_path: Path) -> None:
-    block = re.search(r"<!-- plugin -->\n```python\n(.*?)```", README, re.DOTALL)
+    block = re.search(r"<!-- plugin -->\n```python\n(.*?)```", (DOCS / "your-own-kernel.md").read_text(), re.DOTALL)
     assert block is not None
     code = block[1]
     assert len([line for line in code.splitlines() if line.strip()]) <= 15
@@ -68,10 +78,64 @@ def test_a_committed_run_verified_every_case_it_timed_and_names_no_place(run: Pa
     assert not re.search(r"/(root|home|work)/", manifest.model_dump_json())
 
 
-@pytest.mark.parametrize("run", BASELINES, ids=lambda path: path.name)
-def test_the_readmes_tables_are_drawn_from_the_committed_runs(run: Path) -> None:
-    assert f"<!-- table {run.name}: begin -->" in README
-    assert write_between(README, overview(summary_of(run)), run.name) == README
+def test_what_is_drawn_from_the_kept_runs_is_current() -> None:
+    drawn: dict[Path, str] = runpy.run_path(str(DOCS / "draw.py"))["drawn"]()
+    assert [file.name for file, text in drawn.items() if file.read_text() != text] == [], "run python docs/draw.py"
+    for run in BASELINES:
+        assert f"<!-- table {run.name}: begin -->" in drawn[DOCS / "findings.md"]
+    (picture,) = (file for file in drawn if file.suffix == ".svg")
+    assert f"]({picture.relative_to(ROOT)})" in (ROOT / "README.md").read_text()
+
+
+def test_the_readme_is_short_and_leads_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 150
+    assert [page.name for page in DOCS.glob("*.md") if f"](docs/{page.name})" not in text] == []
+
+
+@each_page
+def test_no_page_names_a_commit(page: Path) -> None:
+    words = re.findall(r"\b[0-9a-f]{7}\b|\b[0-9a-f]{40}\b", page.read_text())
+    assert [word for word in words if not word.isdecimal() and not word.isalpha()] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path) if path else page
+        if not path.startswith("https://"):
+            assert file.exists(), target
+            assert not anchor or anchor in anchors(file), target
+
+
+def commands(page: Path) -> Iterator[list[str]]:
+    """Words of every command of ours that a page shows, without its comment."""
+    text = page.read_text().replace("\\\n", " ")
+    for line in re.findall(r"(?:^|[`$] ?|/)(python -m (?:kernels_bench|e2e|profiles)\b[^`\n]*)", text, re.MULTILINE):
+        yield shlex.split(line, comments=True)[2:]
+
+
+@each_page
+def test_commands_have_the_options_that_are_shown(page: Path) -> None:
+    for program, *words in commands(page):
+        group = typer.main.get_command(APPS[program])
+        assert isinstance(group, TyperGroup)
+        command = group.commands[words[0]] if words and words[0] in group.commands else group
+        own = words[: words.index("--")] if "--" in words else words
+        known = {name for param in command.params for name in param.opts} | {"--help"}
+        assert {word for word in own if word.startswith("--")} <= known, (program, words)
+
+
+def test_commands_are_found() -> None:
+    assert ["kernels_bench", "order", "--op", "mm", "--shapes", "512,512"] in list(commands(PAGES[0]))
+    assert len(list(commands(PAGES[0]))) >= 15
 
 
 def marked(label: str, text: str) -> str:

@@ -163,8 +163,8 @@ class TestRendered:
         assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == shown(a_run(), width)
 
 
-def test_the_terminal_and_the_readme_share_one_vocabulary() -> None:
-    """Sign and word together, in tables, in their legend and in the README's; each sign two columns wide."""
+def test_the_terminal_and_the_documentation_share_one_vocabulary() -> None:
+    """Sign and word together, in tables, in their legend and in the documentation's; each sign two columns wide."""
     texts = {"terminal": shown(a_run(), 120), "markdown": markdown(a_run())}
     seen = {verdict for arm in a_run().arms for verdict in arm.verdicts if verdict in SIGNS}
     assert len(seen) >= 3
@@ -173,10 +173,10 @@ def test_the_terminal_and_the_readme_share_one_vocabulary() -> None:
             word = WORDS.get(verdict, verdict)
             assert re.search(rf"{SIGNS[verdict]} {word}: ", text)
             assert not re.search(rf"^(?!.*{SIGNS[verdict]}).*{word} \d+/\d+", text, re.MULTILINE)
-    readme = " ".join((ROOT / "README.md").read_text().split())
-    told: tuple[Verdict, ...] = ("sampled", "variant", "wrong", "failed")
+    page = " ".join((ROOT / "docs" / "results.md").read_text().split())
+    told: tuple[Verdict, ...] = ("sampled", "variant", "wrong", "failed", "inconclusive")
     for verdict in told:
-        assert f"{SIGNS[verdict]} `{WORDS.get(verdict, verdict)}`: " in readme
+        assert f"{SIGNS[verdict]} `{WORDS.get(verdict, verdict)}`: " in page
     assert {cell_len(sign) for sign in SIGNS.values()} == {2}
     assert {east_asian_width(sign) for sign in SIGNS.values()} == {"W"}
 

