@@ -16,7 +16,7 @@ from kernels_bench.report.readme_table import overview, write_between
 from kernels_bench.report.summary.coverage import relations_left_out
 from kernels_bench.report.summary.schema import ArmFact, RunFacts, RunSummary
 from kernels_bench.report.summary.summarise import exit_status, summarise_run
-from kernels_bench.report.terminal import OVERVIEW, Shown, render, to_json
+from kernels_bench.report.terminal.render import OVERVIEW, Shown, render, to_json
 from profiles.errors import ExitStatus
 
 

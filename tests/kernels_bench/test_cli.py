@@ -337,7 +337,7 @@ def test_without_a_terminal_no_line_is_broken_unless_columns_says_so(answers: di
     assert not any("the same with" in line or "the same," in line for line in listed)
     assert not any(line.startswith(" ") or line.endswith(" ") for line in listed)
     assert any(len(line) > 120 for line in listed)
-    command = [sys.executable, "-m", "kernels_bench", "report", str(KEPT)]
+    command = [sys.executable, "-m", "kernels_bench", "report", str(KEPT), "--full"]
     texts = {
         columns: subprocess.run(
             command,

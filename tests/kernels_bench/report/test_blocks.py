@@ -29,7 +29,7 @@ from kernels_bench.report.columns import Column
 from kernels_bench.report.markdown import markdown
 from kernels_bench.report.summary.schema import RunSummary
 from kernels_bench.report.summary.summarise import summarise_run
-from kernels_bench.report.terminal import Shown, render
+from kernels_bench.report.terminal.render import Shown, render
 from support.records import CEILING, HIDDEN, broken, case, ended, facts, held, timed, verified
 
 HEADS = Shape(label="qwen3-8b/attention", heads=32, kv_heads=8, k=128, page=16, tokens=4097)

@@ -18,7 +18,7 @@ from kernels_bench.report.markdown import markdown
 from kernels_bench.report.sentences import NOTHING, WORDS, outcome, ratio_text, sentences
 from kernels_bench.report.summary.schema import SIGNS, RunSummary, Verdict
 from kernels_bench.report.summary.summarise import summarise_run
-from kernels_bench.report.terminal import Shown, render, to_json
+from kernels_bench.report.terminal.render import Shown, render, to_json
 from support import ROOT
 from support.records import (
     CEILING,

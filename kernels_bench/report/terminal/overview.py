@@ -10,7 +10,7 @@ from rich.text import Text
 
 from kernels_bench.report.columns import Column
 from kernels_bench.report.overview import Overview
-from kernels_bench.report.printing import aligned, say, say_remarks, show_command, show_lines
+from kernels_bench.report.terminal.printing import aligned, say, say_remarks, show_command, show_lines
 
 GAP = 2
 """Columns between two arms."""

@@ -28,10 +28,10 @@ from kernels_bench.report.blocks import (
 )
 from kernels_bench.report.columns import Column
 from kernels_bench.report.overview import overview_of
-from kernels_bench.report.overview_terminal import show_overview
-from kernels_bench.report.printing import aligned, say, say_each, say_remarks, show_command, show_lines
 from kernels_bench.report.sentences import NOTHING, TIMES, cases, duration
 from kernels_bench.report.summary.schema import ArmSummary, RunSummary, Verdict
+from kernels_bench.report.terminal.overview import show_overview
+from kernels_bench.report.terminal.printing import aligned, say, say_each, say_remarks, show_command, show_lines
 
 _STYLES: dict[Verdict, str] = {
     "wrong": "bold red",

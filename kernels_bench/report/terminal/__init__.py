@@ -1,0 +1,1 @@
+"""What is shown of a run on a terminal: one screen, or everything."""
