@@ -352,17 +352,22 @@ def compare_command(
     second: Annotated[Path, typer.Argument(help="Another one.")],
     worst: Annotated[int, typer.Option(help="How many of the largest changes to show.")] = 5,
     fail_on: Annotated[
-        str, typer.Option(help="What gives status 1: verdict-worse, missing, bits, slower=N%; or none.", metavar="LIST")
+        str,
+        typer.Option(
+            help="What gives status 1: verdict-worse, variant, missing, bits, slower=N%; or none.", metavar="LIST"
+        ),
     ] = USUALLY,
+    across: Annotated[bool, typer.Option("--across", help="Judge speed across cards, drivers and versions.")] = False,
 ) -> int:
     """Say whether a second run may replace a first one.
 
-    Compared are verdicts, cases, bits and medians.
+    Compared are verdicts, cases, bits and, on one card with the same driver and versions, speed: each case is slow,
+    fast, same or unsure.
     Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, or no
     case was verified in both.
     """
     gate = read_gate(fail_on)
-    found = compare_runs(first, second)
+    found = compare_runs(first, second, across)
     for line in in_words(found, gate, max(0, worst)):
         print(line)
     return gate_status(found, gate)

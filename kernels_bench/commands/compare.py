@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from kernels_bench.records.cases import Claims, claimed
-from kernels_bench.records.latest_records import LatestRecords, State, latest_records, median_us
+from kernels_bench.records.latest_records import LatestRecords, State, median_us
 from kernels_bench.records.manifest import Manifest, read_manifest, read_records
-from kernels_bench.records.results import RelationResult, Timing, Verification
+from kernels_bench.records.results import RelationResult, Verification
 from kernels_bench.records.selection import Selection
-from kernels_bench.relations.base import relations, sweep
+from kernels_bench.relations.base import Setting, relations, sweep
+from kernels_bench.relations.spec import BatchSpec
+from kernels_bench.report.summary.summarise import breaks_a_claim
+from kernels_bench.timing.change import CaseChange, Scatter, TimedRun, case_changes
 from profiles.instruments.environment import differences
 from profiles.run_files.record import Record
 
@@ -31,15 +34,12 @@ class TimingChange(Record):
         state: what the L2 held.
         first_us: median in the first run.
         second_us: median in the second run.
-        least: the smallest share by which it grew that the medians' 95 % intervals allow; negative if it may have
-            become faster.
     """
 
     key: str
     state: State
     first_us: float
     second_us: float
-    least: float
 
     @property
     def share(self) -> float:
@@ -77,8 +77,11 @@ class RunComparison(Record):
         other_bits: the outputs whose bits are not the same.
         warm: every timing of at least `LEAST_US` in both runs, the largest change last.
         cold: likewise.
-        slower: the timings, warm or cold, whose median grew beyond both intervals, the largest change last; None
-            where the runs' devices differ.
+        broken: cases of the second run that break a relation which their arm claims, or whose result is wrong.
+        apart: why speed says nothing of the kernels: other cards, drivers or versions, a line each.
+        speeds: what became of each case's times; empty where ``apart`` is not, unless they were to be judged all
+            the same.
+        scatter: how far the runs' times differ for no reason of the kernels.
     """
 
     environment: tuple[str, ...]
@@ -90,18 +93,29 @@ class RunComparison(Record):
     other_bits: tuple[str, ...]
     warm: tuple[TimingChange, ...]
     cold: tuple[TimingChange, ...]
-    slower: tuple[TimingChange, ...] | None
+    broken: tuple[str, ...]
+    apart: tuple[str, ...]
+    speeds: tuple[CaseChange, ...]
+    scatter: Scatter
 
 
-def compare_runs(first: Path, second: Path) -> RunComparison:
+def compare_runs(first: Path, second: Path, across: bool = False) -> RunComparison:
     """Compare two runs.
+
+    Args:
+        first: directory of the older one.
+        second: directory of the newer one.
+        across: judge speed although cards, drivers or versions differ.
 
     Raises:
         ResultsError: one of the directories is no run, or is damaged.
     """
     one, other = (read_manifest(path) for path in (first, second))
-    a, b = (latest_records(read_records(path)) for path in (first, second))
+    before, after = (TimedRun.of(read_records(path, samples=True)) for path in (first, second))
+    a, b = before.records, after.records
     both = len(a.verifications.keys() & b.verifications.keys())
+    apart = tuple(_apart(one, other))
+    speeds, scatter = case_changes(before, after)
     digested, same_data = _digested(a, b), one.selection.seed == other.selection.seed
     return RunComparison(
         environment=differences(one.environment, other.environment),
@@ -113,8 +127,38 @@ def compare_runs(first: Path, second: Path) -> RunComparison:
         other_bits=tuple(sorted(name for name, same in digested.items() if same_data and not same)),
         warm=_changes(a, b, "warm"),
         cold=_changes(a, b, "cold"),
-        slower=_slower(a, b) if one.device.name == other.device.name else None,
+        broken=tuple(_broken(b, _claims(other))),
+        apart=apart,
+        speeds=speeds if across or not apart else (),
+        scatter=scatter,
     )
+
+
+def _apart(one: Manifest, other: Manifest) -> Iterator[str]:
+    """Cards, drivers and versions that differ; samebits' own is none of them, since it is not what is timed."""
+    then, now = one.environment, other.environment
+    cards = [(run.device.name, env.device) for run, env in ((one, then), (other, now))]
+    (name, card), (new_name, new_card) = cards
+    if name != new_name:
+        yield f"{name}, then {new_name}"
+    elif card is not None and new_card is not None:
+        if card.uuid != new_card.uuid:
+            yield f"another {name}"
+        if card.driver_version != new_card.driver_version:
+            yield f"driver {card.driver_version}, then {new_card.driver_version}"
+    for package in sorted(then.versions.keys() | now.versions.keys()):
+        was, is_ = (env.versions.get(package, "absent") for env in (then, now))
+        if was != is_:
+            yield f"{package} {was}, then {is_}"
+
+
+def _broken(b: LatestRecords, claims: dict[str, Claims]) -> Iterator[str]:
+    for key, verification in sorted(b.verifications.items()):
+        told = claims.get(verification.case.arm, True)
+        if verification.verdict == "wrong" or (
+            verification.verdict == "variant" and breaks_a_claim(verification, told)
+        ):
+            yield key
 
 
 def _asked_otherwise(one: Selection, other: Selection) -> Iterator[str]:
@@ -187,9 +231,17 @@ def _withdrawn(one: Manifest, other: Manifest) -> Iterator[str]:
             yield f"{arm}: claimed {', '.join(gone)}, then not"
 
 
-def _due(result: RelationResult, then: RelationResult, universe: int) -> set[int]:
+def _due(result: RelationResult, then: RelationResult, case: Verification) -> set[int]:
     """The M that one result has and another must have, which are not those for which there may have been no time."""
-    return {*result.sizes} & {*sweep(universe)} if then.cut else {*result.sizes}
+    return {*result.sizes} & _of_every_run(result.relation, case) if then.cut else {*result.sizes}
+
+
+def _of_every_run(relation: str, case: Verification) -> set[int]:
+    """The M that a relation looks at in every run, whatever time there is."""
+    shape, universe = case.case.shape, case.universe
+    setting = Setting(universe, sweep(universe), longest=shape.tokens or 0, page=shape.page or 0)
+    known = relations().get(relation)
+    return set() if known is None else {BatchSpec.parse(one.company).size for one in known.comparisons(setting)}
 
 
 def _untried(one: Verification, other: Verification) -> Iterator[str]:
@@ -202,7 +254,7 @@ def _untried(one: Verification, other: Verification) -> Iterator[str]:
             continue
         if result.relation not in then:
             yield f"{result.relation} was examined, then not"
-        elif gone := sorted(_due(result, then[result.relation], one.universe) - {*then[result.relation].sizes}):
+        elif gone := sorted(_due(result, then[result.relation], one) - {*then[result.relation].sizes}):
             where = f"M={', '.join(map(str, gone))}" if then[result.relation].sizes else "M that are not told"
             yield f"{result.relation} was examined at {where}, then not"
     if gone := sorted(one.digests.keys() - other.digests.keys()):
@@ -228,26 +280,10 @@ def _changes(a: LatestRecords, b: LatestRecords, state: State) -> tuple[TimingCh
     return tuple(sorted(changes, key=lambda change: (abs(change.share), change.key)))
 
 
-def _slower(a: LatestRecords, b: LatestRecords) -> tuple[TimingChange, ...]:
-    """What grew, also from below `LEAST_US`."""
-    changes = (change for state in STATES for change in all_changes(a, b, state))
-    grown = (change for change in changes if change.least > 0 and change.second_us >= LEAST_US)
-    return tuple(sorted(grown, key=lambda change: (change.share, change.key)))
-
-
 def all_changes(a: LatestRecords, b: LatestRecords, state: State) -> Iterator[TimingChange]:
     """Every timing that both runs have, however short."""
     for key in a.timings.keys() & b.timings.keys():
         one, other = a.timings[key], b.timings[key]
         first, second = median_us(one, state), median_us(other, state)
         if first is not None and second is not None:
-            # Each interval reaches so far towards the other median.
-            least = second * (1 - _error(other, state)) / (first * (1 + _error(one, state))) - 1
-            yield TimingChange(key=key, state=state, first_us=first, second_us=second, least=least)
-
-
-def _error(timing: Timing, state: State) -> float:
-    """Half the width of a median's 95 % interval, as a share of it; an unknown one may be anything."""
-    measured = timing.warm if state == "warm" else timing.cold
-    error = measured.error if measured is not None else 1.0
-    return error if 0 <= error < 1 else 1.0
+            yield TimingChange(key=key, state=state, first_us=first, second_us=second)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Literal
 
 import numpy as np
@@ -11,13 +12,14 @@ import numpy as np
 from kernels_bench.commands.compare import LEAST_US, STATES, RunComparison, TimingChange
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.latest_records import State
+from kernels_bench.timing.change import MOVED, CaseChange, Moved
 from profiles.run_files.record import Record
 
-Kind = Literal["verdict-worse", "missing", "bits", "slower"]
-KINDS: tuple[Kind, ...] = ("verdict-worse", "missing", "bits", "slower")
+Kind = Literal["verdict-worse", "variant", "missing", "bits", "slower"]
+KINDS: tuple[Kind, ...] = ("verdict-worse", "variant", "missing", "bits", "slower")
 """What a second run may be refused for."""
 
-USUALLY = "verdict-worse,missing,bits,slower=25%"
+USUALLY = "verdict-worse,missing,bits,slower=3%"
 """What it is refused for unless the user says otherwise."""
 
 _SLOWER = re.compile(r"slower=(\d+(?:\.\d+)?)%")
@@ -28,7 +30,7 @@ class Gate(Record):
 
     Attributes:
         kinds: some of `KINDS`.
-        slower: a median that grew by more than this share of the first, beyond both medians' intervals.
+        slower: a case that became slower, and may have by this share.
     """
 
     kinds: tuple[Kind, ...]
@@ -51,8 +53,7 @@ def read_gate(text: str) -> Gate:
         kind = next((kind for kind in KINDS if kind == ("slower" if share else word)), None)
         if kind is None or (kind == "slower" and share is None):
             raise UsageError(
-                f"--fail-on {word}: expected some of verdict-worse, missing, bits and slower=PERCENT%, such as "
-                f"{USUALLY}; or none"
+                f"--fail-on {word}: expected some of {', '.join(KINDS)}=PERCENT%, such as {USUALLY}; or none"
             )
         slower = float(share[1]) / 100 if share else slower
         kinds.append(kind)
@@ -61,18 +62,19 @@ def read_gate(text: str) -> Gate:
     return Gate(kinds=tuple(dict.fromkeys(kinds)), slower=slower)
 
 
-def too_slow(found: RunComparison, gate: Gate) -> tuple[TimingChange, ...]:
-    """The timings that became slower by more than the gate allows."""
-    return tuple(change for change in found.slower or () if change.share > gate.slower)
+def too_slow(found: RunComparison, gate: Gate) -> tuple[CaseChange, ...]:
+    """The cases that became slower, and may have by as much as the gate names."""
+    return tuple(one for one in found.speeds if one.moved == "slow" and one.share + one.error >= gate.slower)
 
 
 def failures(found: RunComparison, gate: Gate) -> Iterator[str]:
     """What the second run is refused for, a phrase each."""
     told: dict[Kind, tuple[int, str, str]] = {
         "verdict-worse": (sum(change.worse for change in found.verdicts), "verdict", "for the worse"),
+        "variant": (len(found.broken), "case", "in which an arm did not keep what it claims"),
         "missing": (len(found.missing), "result", "missing"),
         "bits": (len(found.other_bits), "output", "with other bits"),
-        "slower": (len(too_slow(found, gate)), "median", f"more than {100 * gate.slower:.4g} % slower"),
+        "slower": (len(too_slow(found, gate)), "case", f"slower by {100 * gate.slower:.4g} % or more"),
     }
     for kind in gate.kinds:
         count, noun, what = told[kind]
@@ -87,8 +89,13 @@ def unjudged(found: RunComparison, gate: Gate) -> Iterator[str]:
     elif "bits" in gate.kinds and not (found.digests and found.digests[0]):
         why = "the seeds differ" if found.digests is None else "no output of the same data was digested in both runs"
         yield f"bits cannot be compared, since {why}"
-    if "slower" in gate.kinds and found.slower is None:
-        yield "speed cannot be compared, since the devices differ"
+    if "slower" not in gate.kinds:
+        return
+    if found.apart and not found.speeds:
+        yield f"speed cannot be compared without --across: {'; '.join(found.apart)}"
+    unsure = sum(one.moved == "unsure" for one in found.speeds)
+    if 2 * unsure > len(found.speeds):
+        yield f"of {unsure} of {len(found.speeds)} cases these runs cannot tell whether they became slower"
 
 
 def exit_status(found: RunComparison, gate: Gate) -> int:
@@ -127,10 +134,32 @@ def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:
         changes = found.warm if state == "warm" else found.cold
         yield _spread(state, changes)
         yield from map(_timing_in_words, reversed(changes[-worst:] if worst else ()))
-    slow = too_slow(found, gate) if "slower" in gate.kinds else ()
-    if slow:
-        yield f"slower by more than {100 * gate.slower:.4g} %, beyond what the medians' intervals allow: {len(slow)}"
-        yield from map(_timing_in_words, reversed(slow[-max(worst, 1) :]))
+    yield from _speeds(found, worst)
+
+
+def _speeds(found: RunComparison, worst: int) -> Iterator[str]:
+    """What became of the cases' times: how many moved, the farthest of them, and why of others nothing can be said."""
+    if not found.speeds:
+        return
+    of = {moved: [one for one in found.speeds if one.moved == moved] for moved in MOVED}
+    counts = ", ".join(f"{len(of[moved])} {moved}" for moved in MOVED)
+    drift = found.scatter.drift
+    machine = "its ceilings are not known" if drift is None else f"its ceilings moved by {drift:.1%}"
+    scatter = f"cases scatter by {found.scatter.cases:.1%}"
+    yield f"speed of {len(found.speeds)} cases: {counts} (the machine: {machine}; {scatter})"
+    told: tuple[Moved, ...] = ("slow", "fast")
+    for moved in told:
+        farthest = sorted(of[moved], key=lambda one: -abs(one.share))
+        yield from _listed([_case_in_words(one) for one in farthest], most=max(worst, 1))
+    for reason, group in groupby(sorted(of["unsure"], key=lambda one: one.reason), key=lambda one: one.reason):
+        keys = [one.key for one in group]
+        more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+        yield f"  unsure {keys[0]}{more}: {reason}"
+
+
+def _case_in_words(one: CaseChange) -> str:
+    where = f" ({one.where})" if one.where else ""
+    return f"{one.moved} {one.share:+.1%} {one.key}{where}"
 
 
 def _listed(lines: Sequence[str], most: int = 20) -> Iterator[str]:

@@ -69,6 +69,12 @@ def latest_records(records: Iterable[AnyRecord]) -> LatestRecords:
     return found
 
 
+def measured_in(timing: Timing, state: State) -> Measured | None:
+    """What was measured with a warm or a cold L2, or None where there is no median to divide by."""
+    measured = timing.warm if state == "warm" else timing.cold
+    return measured if usable(measured) is not None else None
+
+
 def usable(measured: Measured | None) -> float | None:
     """The median in µs, or None where there is none to divide by."""
     if measured is None or not math.isfinite(measured.median_us) or measured.median_us <= 0:
@@ -78,4 +84,5 @@ def usable(measured: Measured | None) -> float | None:
 
 def median_us(timing: Timing, state: State) -> float | None:
     """A timing's median with a warm or a cold L2, in µs, or None where there is none to divide by."""
-    return usable(timing.warm if state == "warm" else timing.cold)
+    measured = measured_in(timing, state)
+    return None if measured is None else measured.median_us

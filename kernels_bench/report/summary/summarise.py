@@ -192,7 +192,7 @@ def _arm(
         companies=sum(result.companies for result in relations),
         rows=sum(result.rows for result in relations),
         worst_error=max(errors, default=None),
-        broken_claims=sum(_breaks_a_claim(verification, claims) for verification in verified),
+        broken_claims=sum(breaks_a_claim(verification, claims) for verification in verified),
         undecided_claims=sum(_leaves_a_claim_open(verification, claims) for verification in verified),
         breakages=broken_relations(verified),
         findings=tuple(_findings(verified, plugin)),
@@ -212,7 +212,7 @@ ORDER_FACTS: Mapping[str, OrderFact] = {"proven": "same", "variant": "differs", 
 """What is told of an order that was to be read."""
 
 
-def _breaks_a_claim(verification: Verification, claims: Claims) -> bool:
+def breaks_a_claim(verification: Verification, claims: Claims) -> bool:
     """Whether a case broke a relation that its arm claims; what is wrong altogether is judged apart."""
     if verification.verdict != "variant":
         return False
