@@ -6,7 +6,7 @@ import json as json_module
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
@@ -71,6 +71,12 @@ def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
     return tuple(int(word) for word in words) if words is not None else None
 
 
+def _only(verify: bool, time: bool) -> Literal["verify", "time"] | None:
+    if verify and time:
+        raise UsageError("--verify-only and --time-only: only one of them can be")
+    return "verify" if verify else "time" if time else None
+
+
 def _sown(seed: int) -> int:
     if seed < 0:  # of a negative one NumPy makes no generator, and no order of addition could be read
         raise UsageError(f"--seed {seed}: expected a whole number from 0 on")
@@ -111,6 +117,10 @@ def run(
         bool, typer.Option("--partial", help="Status 0 though --relation leaves out what an arm claims.")
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="A short run: few shapes, one dtype.")] = False,
+    verify_only: Annotated[bool, typer.Option("--verify-only", help="Time nothing.")] = False,
+    time_only: Annotated[
+        bool, typer.Option("--time-only", help="Verify nothing; status 0 needs --partial then.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
     plugin: Annotated[list[str] | None, typer.Option(help=_PLUGIN, metavar="FILE")] = None,
     out: Annotated[
@@ -147,6 +157,7 @@ def run(
         dtype=_words("dtype", dtype),
         relation=_words("relation", relation),
         partial=partial,
+        only=_only(verify_only, time_only),
         quick=quick,
         seed=_sown(seed),
         plugin=tuple(plugin or ()),

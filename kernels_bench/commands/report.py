@@ -123,7 +123,9 @@ def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) ->
         seconds=sum(record.seconds for record in records if isinstance(record, Finished)) or None,
         command=manifest.command,
         missing=max(0, manifest.planned - len(done)),
-        relations_left_out=relations_left_out(selection.relation, of_operators, manifest.device),
+        relations_left_out=relations_left_out(
+            () if selection.only == "time" else selection.relation, of_operators, manifest.device
+        ),
         sizes_left_out=manifest.schema_version < 3 and (selection.quick or selection.batch is not None),
         partial_accepted=selection.partial,
     )

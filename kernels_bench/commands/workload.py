@@ -64,6 +64,7 @@ class Workload(Record):
         cases: to be verified, and then timed at every load that their operator is timed at and they have room for.
         relations: names, in order.
         quick: a short run.
+        verifies: whether cases are verified.
         untimed: cases, arms apart, that are verified only.
         sweeps: for each operator, every M.
         seed: of all data.
@@ -74,6 +75,7 @@ class Workload(Record):
     cases: tuple[Case, ...]
     relations: tuple[str, ...]
     quick: bool
+    verifies: bool
     untimed: frozenset[str]
     sweeps: dict[str, Sweep]
     seed: int
@@ -81,7 +83,7 @@ class Workload(Record):
     @property
     def planned(self) -> int:
         """How many verifications and timings there are to do."""
-        return sum(1 + len(self.loads(case)) for case in self.cases)
+        return sum(self.verifies + len(self.loads(case)) for case in self.cases)
 
     def loads(self, case: Case) -> list[Load]:
         """What a case is timed at."""
@@ -108,8 +110,11 @@ def _untimed(operators: Iterable[OperatorInfo], cases: Iterable[Case], selection
     """Cases whose speed would take more time than it tells, unless they were asked for.
 
     Of sequences, which have so many loads, other shapes and dtypes than tell most; in a short run all shapes of an
-    operator but the first.
+    operator but the first. All of them where nothing is to be timed.
     """
+    if selection.only == "verify":
+        yield from (case.without_arm for case in cases)
+        return
     chosen = {operator.name: operator for operator in operators}
     first: dict[str, Shape] = {}
     for case in cases:
@@ -152,6 +157,7 @@ def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
         cases=cases,
         relations=tuple(relation.name for relation in relations),
         quick=selection.quick,
+        verifies=selection.only != "time",
         untimed=frozenset(_untimed(operators, cases, selection)),
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,

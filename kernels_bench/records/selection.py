@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from profiles.run_files.record import Record
 
 
@@ -17,6 +19,7 @@ class Selection(Record):
         dtype: precisions.
         relation: relations.
         partial: that relations are left out is the user's will, and no reason to end with another status than 0.
+        only: what alone is to be done; None for both.
         quick: a short run.
         seed: of all data.
         plugin: paths of users' arms.
@@ -31,6 +34,7 @@ class Selection(Record):
     dtype: tuple[str, ...] | None = None
     relation: tuple[str, ...] | None = None
     partial: bool = False
+    only: Literal["verify", "time"] | None = None
     quick: bool = False
     seed: int = 0
     plugin: tuple[str, ...] = ()

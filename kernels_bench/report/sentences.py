@@ -279,7 +279,8 @@ def _left_out(summary: RunSummary) -> Iterator[str]:
     """What the verdicts do not cover, and what to do where that alone keeps the run from status 0."""
     facts, what = summary.facts, []
     if names := facts.relations_left_out:
-        what.append(f"relation{'s' * (len(names) > 1)} {and_(names)}")
+        verified = any(arm.verdict is not None for arm in summary.arms)
+        what.append("every relation" if not verified else f"relation{'s' * (len(names) > 1)} {and_(names)}")
     if facts.sizes_left_out:
         what.append("most M")
     if what:
