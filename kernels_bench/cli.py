@@ -133,6 +133,13 @@ def run(
     markdown: Annotated[
         str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
     ] = None,
+    junit: Annotated[
+        str | None,
+        typer.Option(help="Write each case as a JUnit test (- for standard output).", metavar="FILE"),
+    ] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Annotate a workflow of GitHub, and append to its step's summary.")
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
     replay: Annotated[
         bool, typer.Option("--replay", help="Afterwards, for a profiler: timed cases and counterexamples once more.")
@@ -147,7 +154,7 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return ExitStatus.GOOD
-    targets = _targets(json, markdown)
+    targets = _targets(json, markdown, junit, github)
     selection = Selection(
         op=_words("op", op),
         arm=_words("arm", arm),
@@ -170,9 +177,11 @@ def run(
     return _measure(selection, resume, out, targets, replay)
 
 
-def _targets(json: str | None, markdown: str | None, into: str | None = None) -> ReportTargets:
-    refuse_several_outputs(json=json, markdown=markdown)
-    return ReportTargets(json=json, markdown=markdown, into=into)
+def _targets(
+    json: str | None, markdown: str | None, junit: str | None, github: bool, into: str | None = None
+) -> ReportTargets:
+    refuse_several_outputs(json=json, markdown=markdown, junit=junit)
+    return ReportTargets(json=json, markdown=markdown, into=into, junit=junit, github=github)
 
 
 def _measure(selection: Selection, resume: Path | None, out: Path | None, targets: ReportTargets, again: bool) -> int:
@@ -337,6 +346,13 @@ def report_command(
     markdown: Annotated[
         str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
     ] = None,
+    junit: Annotated[
+        str | None,
+        typer.Option(help="Write each case as a JUnit test (- for standard output).", metavar="FILE"),
+    ] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Annotate a workflow of GitHub, and append to its step's summary.")
+    ] = False,
     into: Annotated[
         str | None,
         typer.Option(
@@ -354,7 +370,7 @@ def report_command(
 
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
-    return report(directory, _targets(json, markdown, into), Shown(full, tuple(_words("op", op) or ())))
+    return report(directory, _targets(json, markdown, junit, github, into), Shown(full, tuple(_words("op", op) or ())))
 
 
 @app.command("compare")

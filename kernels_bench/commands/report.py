@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kernels_bench.console import terminal
+from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import Manifest, ResultsError, read_manifest, read_records
 from kernels_bench.records.results import AnyRecord, ArmStart, Finished, Timing, Verification
+from kernels_bench.report.ci.github import SUMMARY, append_summary, workflow_commands
+from kernels_bench.report.ci.junit import junit
 from kernels_bench.report.markdown import markdown
 from kernels_bench.report.readme_table import overview, write_between
 from kernels_bench.report.summary.coverage import relations_left_out
@@ -28,11 +32,15 @@ class ReportTargets:
         json: for the summary as JSON.
         markdown: for the tables as Markdown.
         into: a document between whose markers the overview is drawn anew.
+        junit: for JUnit XML.
+        github: whether to annotate a workflow of GitHub, and to append to its step's summary.
     """
 
     json: str | None = None
     markdown: str | None = None
     into: str | None = None
+    junit: str | None = None
+    github: bool = False
 
     def refuse_unwritable(self) -> None:
         """Refuse files that cannot be written, as far as that can be known before hours of measuring.
@@ -40,7 +48,7 @@ class ReportTargets:
         Raises:
             ResultsError: one of them cannot.
         """
-        for target in (self.json, self.markdown):
+        for target in (self.json, self.markdown, self.junit):
             if target not in (None, "-") and (reason := _why_unwritable(Path(target))):
                 raise ResultsError(f"cannot write {target}: {reason}", ExitStatus.INCOMPLETE)
 
@@ -64,15 +72,34 @@ def report(directory: Path, targets: ReportTargets, shown: Shown = OVERVIEW) -> 
     """
     summary = summary_of(directory)
     _refuse_unknown(shown.operators, summary)
-    texts = ((targets.json, to_json), (targets.markdown, markdown))
+    texts: tuple[tuple[str | None, Callable[[RunSummary], str]], ...] = (
+        (targets.json, to_json),
+        (targets.markdown, markdown),
+        (targets.junit, partial(_junit, directory)),
+    )
     if targets.into is not None:
         _draw_into(Path(targets.into), overview(summary), directory.resolve().name)
     for target, text_of in sorted(texts, key=lambda text: text[0] == "-"):
         if target is not None:
             write(target, text_of(summary))
-    if "-" not in (targets.json, targets.markdown):
+    if targets.github:
+        _tell_github(summary)
+    if "-" not in (targets.json, targets.markdown, targets.junit):
         render(summary, terminal.console(), shown)
     return exit_status(summary)
+
+
+def _junit(directory: Path, summary: RunSummary) -> str:
+    return junit(latest_records(read_records(directory)), summary)
+
+
+def _tell_github(summary: RunSummary) -> None:
+    for line in workflow_commands(summary):
+        print(line)
+    try:
+        append_summary(summary)
+    except OSError as error:
+        raise ResultsError(f"cannot append to {SUMMARY}: {error.strerror}", ExitStatus.INCOMPLETE) from error
 
 
 def _refuse_unknown(operators: Sequence[str], summary: RunSummary) -> None:
