@@ -27,6 +27,7 @@ from kernels_bench.workers.messages import (
     Verify,
 )
 from kernels_bench.workers.process import START_TIMEOUT_S, WorkerError, WorkerProcess, end
+from profiles.errors import ExitStatus
 
 DEATHS_IN_A_ROW = 3
 """After so many deaths with no answer between them an arm's remaining cases are skipped."""
@@ -373,7 +374,7 @@ def _with_plugins(worker: WorkerProcess, plugins: Sequence[str], timeout_s: floa
     if not isinstance(reply, Failure):
         return reply
     if not reply.lost:
-        raise WorkerError(reply.reason, status=2)
+        raise WorkerError(reply.reason, status=ExitStatus.USAGE)
     named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
     hint = "; raise --timeout if it needs longer" if reply.cause == "no_answer" else ""
-    raise WorkerError(named + hint, status=2)
+    raise WorkerError(named + hint, status=ExitStatus.USAGE)

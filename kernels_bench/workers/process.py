@@ -18,6 +18,7 @@ from kernels_bench.device.errors import tells_of_no_memory
 from kernels_bench.records.results import Cause
 from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm
 from kernels_bench.workers.orphan_guard import ENDING_S, the_guard
+from profiles.errors import ExitStatus
 from profiles.instruments.ranges import under_nsys
 from profiles.invocation import import_path, python
 from profiles.run_files.record import Record
@@ -37,7 +38,7 @@ class WorkerError(Exception):
         status: exit status of a command that it ends.
     """
 
-    def __init__(self, message: str, status: int = 3) -> None:
+    def __init__(self, message: str, status: int = ExitStatus.INCOMPLETE) -> None:
         super().__init__(message)
         self.status = status
 

@@ -116,7 +116,7 @@ class Format(Generic[M, R]):
 def _object_in(file: Path) -> dict[str, Any]:
     """The JSON object in a file of a run directory."""
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ResultsError(f"{file.parent} is not a run directory: it has no {file.name}") from None
     except (OSError, ValueError) as error:
@@ -252,7 +252,7 @@ def _cut_back(file: int, size: int) -> None:
 
 def _write_whole(path: Path, text: str) -> None:
     partial = path.with_suffix(".tmp")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
