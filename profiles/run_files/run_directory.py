@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from profiles.errors import CommandError
+from profiles.errors import CommandError, ExitStatus
 from profiles.run_files.published_schema import described
 from profiles.run_files.record import Record
 
@@ -211,6 +211,18 @@ class StoredRun(Generic[M, R]):
                 f"and --resume {self.path} goes on once there is room",
                 status=3,
             ) from error
+
+    def restate(self, manifest: M) -> None:
+        """Write what is said of the run anew, as a whole.
+
+        Raises:
+            ResultsError: it cannot be written; what was said before still stands.
+        """
+        try:
+            _write_whole(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        except OSError as error:
+            raise ResultsError(f"cannot write to {self.path}: {error.strerror}", ExitStatus.INCOMPLETE) from error
+        self.manifest = manifest
 
     def refuse(self, differences: Sequence[str]) -> None:
         """Results of two environments are never mixed.
