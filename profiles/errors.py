@@ -13,9 +13,11 @@ class ExitStatus(IntEnum):
 
     Attributes:
         GOOD: what was asked for was done, and whatever was judged is as it should be.
-        VERDICT: it was done, and something that was judged is not.
+        VERDICT: it was done, and something that was judged is not; nothing else has this status.
         USAGE: the command line, or what it names, cannot be used; nothing was done.
         INCOMPLETE: something could not be measured, judged or kept.
+        ERROR: a mistake of samebits' own, or of the machine's, that nobody foresaw; it says nothing about what was
+            judged.
         INTERRUPTED: Ctrl-C; what was measured is kept.
     """
 
@@ -23,6 +25,7 @@ class ExitStatus(IntEnum):
     VERDICT = 1
     USAGE = 2
     INCOMPLETE = 3
+    ERROR = 4
     INTERRUPTED = 130
 
 

@@ -7,10 +7,14 @@ commands do not.  This file uses the standard library alone: it is run by its pa
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import traceback
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import NoReturn
 
 INSTALLED = {"kernels_bench": "kernels-bench", "e2e": "samebits-e2e", "profiles": "samebits-profiles"}
 """The installed command of each package."""
@@ -20,6 +24,56 @@ ROOT = Path(__file__).resolve().parents[1]
 
 VARIABLE = "SAMEBITS_CALLED_AS"
 """Tells processes whether the user called an installed ``command`` or a ``module``; `note_call` sets it."""
+
+
+TRACEBACK = "SAMEBITS_TRACEBACK"
+"""With this variable set, an error that nobody foresaw is shown with the lines that it came through."""
+
+
+def begin(package: str) -> None:
+    """Have what ends this process before a command is begun be one line, with a status that says nothing of a verdict.
+
+    To be called first of all: imports take most of a second, and what is raised in them Python itself would end with 1.
+    """
+
+    def failed(_: type[BaseException], error: BaseException, __: object) -> NoReturn:
+        tell_unforeseen(package, error)
+        os._exit(4)  # of this hook Python takes no other status
+
+    sys.excepthook = failed
+    _end_at_once_when_interrupted(package)
+
+
+def tell_unforeseen(package: str, error: BaseException) -> None:
+    """Print one line about an error that nobody foresaw: what it is and, unless it is the machine's, where it was."""
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    with contextlib.suppress(OSError):  # nobody may listen any more
+        print(f"{package}: {_unforeseen(error)}", file=sys.stderr, flush=True)
+
+
+def _unforeseen(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        names = ", ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return f"{names}: {error.strerror}" if names else error.strerror
+    said = next((line for line in str(error).splitlines() if line.strip()), "")
+    told = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f", in line {one.lineno} of {one.filename}" for one in last)
+    return f"{told}{where}; nobody foresaw this, and {TRACEBACK}=1 shows where it came from"
+
+
+def _end_at_once_when_interrupted(package: str) -> None:
+    """There is nothing to tidy up yet, and an exception would come out of any line of an import."""
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # who started it in the background ignores it
+        return
+
+    def end(*_: object) -> NoReturn:
+        with contextlib.suppress(OSError):  # nobody may listen any more
+            os.write(2, f"{package}: interrupted\n".encode())
+        os._exit(130)
+
+    signal.signal(signal.SIGINT, end)
 
 
 def note_call() -> None:

@@ -11,6 +11,7 @@ from e2e.records import RunState, Started, Trial
 from e2e.report.verdict import ArmVerdict, judge
 from e2e.workload.options import ArmName
 from e2e.workload.trials import STAGGERED
+from profiles.errors import ExitStatus
 from profiles.run_files.record import Record
 
 
@@ -135,6 +136,7 @@ def exit_status(arms: Sequence[ArmName], ledger: RunState, found: dict[ArmName, 
     """
     claiming = [found[arm] for arm in arms if arm in found and arm != "baseline"]
     if any(verdict.verdict == "variant" for verdict in claiming):
-        return 1
+        return ExitStatus.VERDICT
     complete = all(arm in found and not found[arm].missing for arm in arms) and not ledger.lost
-    return 0 if complete and not any(verdict.verdict == "inconclusive" for verdict in claiming) else 3
+    decided = complete and not any(verdict.verdict == "inconclusive" for verdict in claiming)
+    return ExitStatus.GOOD if decided else ExitStatus.INCOMPLETE

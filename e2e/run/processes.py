@@ -134,7 +134,7 @@ def _begun(task: Task, variables: Mapping[str, str], logs: Path) -> WorkerProces
 
 def _loaded(arm: ArmName, worker: WorkerProcess) -> WorkerProcess | ArmLost:
     """The same process once it has imported it; one that cannot is ended."""
-    reply = worker.wait(START_TIMEOUT_S)
+    reply = worker.wait()
     if not isinstance(reply, Failure):
         return worker
     end([worker])

@@ -174,6 +174,10 @@ def known_backends() -> tuple[str, ...]:
     for root in roots:
         registry = Path(root) / "v1" / "attention" / "backends" / "registry.py"
         if registry.is_file():
-            body = registry.read_text().partition("class AttentionBackendEnum(")[2].partition("\nclass ")[0]
+            body = (
+                registry.read_text(encoding="utf-8")
+                .partition("class AttentionBackendEnum(")[2]
+                .partition("\nclass ")[0]
+            )
             return tuple(re.findall(r"^    ([A-Z][A-Z0-9_]*) = ", body, re.MULTILINE))
     return ()

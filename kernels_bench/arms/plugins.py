@@ -23,7 +23,7 @@ def load_plugin(path: str) -> Arm:
     Raises:
         PluginError: the file is missing, does not import, or offers no usable ``ARM``.
     """
-    if not Path(path).is_file():
+    if not os.path.isfile(path):  # which no name can upset
         raise PluginError(f"plugin {path}: no such file")
     spec = importlib.util.spec_from_file_location("samebits_plugin_" + Path(path).stem, path)
     if spec is None or spec.loader is None:

@@ -13,6 +13,7 @@ from kernels_bench.commands.compare import LEAST_US, STATES, RunComparison, Timi
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.latest_records import State
 from kernels_bench.timing.change import MOVED, CaseChange, Moved
+from profiles.errors import ExitStatus
 from profiles.run_files.record import Record
 
 Kind = Literal["verdict-worse", "variant", "missing", "bits", "slower"]
@@ -100,7 +101,9 @@ def unjudged(found: RunComparison, gate: Gate) -> Iterator[str]:
 
 def exit_status(found: RunComparison, gate: Gate) -> int:
     """1: the second run has something that it is refused for; 3: else, something could not be judged; 0: else."""
-    return 1 if any(failures(found, gate)) else 3 if any(unjudged(found, gate)) else 0
+    if any(failures(found, gate)):
+        return ExitStatus.VERDICT
+    return ExitStatus.INCOMPLETE if any(unjudged(found, gate)) else ExitStatus.GOOD
 
 
 def in_words(found: RunComparison, gate: Gate, worst: int = 5) -> Iterator[str]:

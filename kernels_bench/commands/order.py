@@ -18,6 +18,7 @@ from kernels_bench.records.selection import Selection
 from kernels_bench.report.summary.findings_text import sizes_text
 from kernels_bench.workers.messages import Failure, OrderRead, ReadOrder, Reply
 from kernels_bench.workers.pool import WorkerPool, catalogue_of
+from profiles.errors import ExitStatus
 from profiles.run_files.record import Record
 
 KEYS = {"cuda": (129, 1025), "cpu": (17, 65)}
@@ -114,7 +115,9 @@ def _told(asked: ReadOrder, reply: Reply) -> CaseOrder:
 def exit_status(found: Sequence[CaseOrder]) -> int:
     """1: some order depends on M; 3: else, some could not be read; 0: else."""
     statuses = {one.order.status for one in found}
-    return 1 if "variant" in statuses else 3 if "unknown" in statuses else 0
+    if "variant" in statuses:
+        return ExitStatus.VERDICT
+    return ExitStatus.INCOMPLETE if "unknown" in statuses else ExitStatus.GOOD
 
 
 def in_words(found: Sequence[CaseOrder], scope: str) -> Iterator[str]:
@@ -156,7 +159,7 @@ def draw(found: Sequence[CaseOrder], directory: Path) -> Iterator[Path]:
             pictures = one.read.pictures if one.read is not None else ()
             for order, text in zip(one.order.found, pictures, strict=True):
                 path = directory / f"{_NOT_PLAIN.sub('-', one.name)}-M{order.sizes[0]}.svg"
-                path.write_text(text)
+                path.write_text(text, encoding="utf-8")
                 yield path
     except OSError as error:
-        raise ResultsError(f"cannot write to {directory}: {error.strerror}", status=3) from error
+        raise ResultsError(f"cannot write to {directory}: {error.strerror}", status=ExitStatus.INCOMPLETE) from error

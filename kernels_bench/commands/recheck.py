@@ -18,6 +18,7 @@ from kernels_bench.records.results import Counterexample
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.messages import Failure, Reply, Reproduce, Reproduced
 from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
+from profiles.errors import ExitStatus
 from profiles.run_files.record import Record
 
 REPEAT = "repeat"
@@ -126,7 +127,9 @@ def _rechecked(then: Counterexample, request: Reproduce, reply: Reply | None) ->
 def exit_status(found: Sequence[Rechecked]) -> int:
     """1: some finding does not hold; 3: else, some could not be tried; 0: else."""
     tried = [one for one in found if not one.reason]
-    return 1 if not all(one.stands for one in tried) else 3 if len(tried) < len(found) else 0
+    if not all(one.stands for one in tried):
+        return ExitStatus.VERDICT
+    return ExitStatus.INCOMPLETE if len(tried) < len(found) else ExitStatus.GOOD
 
 
 def in_words(found: Sequence[Rechecked]) -> Iterator[str]:

@@ -120,7 +120,7 @@ def summary_of(directory: Path) -> RunSummary:
 
 def _draw_into(document: Path, drawn: str, name: str) -> None:
     try:
-        document.write_text(write_between(document.read_text(), drawn, name))
+        document.write_text(write_between(document.read_text(encoding="utf-8"), drawn, name), encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"cannot draw into {document}: {error.strerror}", ExitStatus.INCOMPLETE) from error
     except ValueError as error:
@@ -168,6 +168,6 @@ def write(target: str, text: str) -> None:
         print(text)
         return
     try:
-        Path(target).write_text(text + "\n")
+        Path(target).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"cannot write {target}: {error.strerror}", ExitStatus.INCOMPLETE) from error

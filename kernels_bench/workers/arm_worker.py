@@ -56,6 +56,7 @@ from kernels_bench.workers.lifetime import requests
 from kernels_bench.workers.messages import (
     LARGE_COPIES,
     AskCatalogue,
+    Begun,
     Failure,
     FinishTiming,
     LoadArm,
@@ -140,7 +141,7 @@ class ArmWorker:
         try:
             return kernels_of(arm)
         except PluginError as error:
-            raise PluginError(f"plugin {self._plugin}: {error}" if self._plugin else str(error)) from error
+            raise PluginError(f"plugin {self._plugin}: {error}" if self._plugin else str(error)) from None
         except Exception as error:
             if self._plugin is None or isinstance(error, Unsupported) or is_out_of_memory(error):
                 raise
@@ -328,7 +329,9 @@ class ArmWorker:
             reason = f"out of memory: {first_line(error)}"
             return Failure(status="failed", reason=reason, cause="out_of_memory", lost=device_lost(self._device))
         name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
-        return Failure(status="failed", reason=name + first_line(error), lost=device_lost(self._device))
+        mistake = isinstance(error, PluginError) and error.__cause__ is None  # not of something that it raised
+        reason = name + first_line(error)
+        return Failure(status="failed", reason=reason, lost=device_lost(self._device), mistake=mistake)
 
 
 _FREE = 0.9
@@ -379,6 +382,8 @@ def serve(connection: Connection) -> None:
     """Answer requests until the parent hangs up or the device is lost."""
     worker = ArmWorker()
     for request in requests(connection):
+        if isinstance(request, LoadArm) and request.plugin:
+            connection.send(Begun())  # what took so long until now was torch
         try:
             reply = worker.answer(request)
         except Exception as error:

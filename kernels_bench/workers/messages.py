@@ -183,6 +183,10 @@ class Released(Record):
     kept: int = 0
 
 
+class Begun(Record):
+    """Not an answer yet: what others wrote is begun now, and from now on it has as long as the command line says."""
+
+
 class Failure(Record):
     """Answer to any request that could not be fulfilled.
 
@@ -191,12 +195,14 @@ class Failure(Record):
         reason: one line.
         cause: after ``out_of_memory`` another try, with the device to itself, may succeed.
         lost: the process can do no more (an illegal memory access, say) and ends now.
+        mistake: what the user named cannot be used as it stands, so that there is no use in going on.
     """
 
     status: Literal["skipped", "unsupported", "failed"]
     reason: str
     cause: Cause = "other"
     lost: bool = False
+    mistake: bool = False
 
 
 Request = (

@@ -27,6 +27,7 @@ from kernels_bench.workers.messages import (
     Verify,
 )
 from kernels_bench.workers.process import START_TIMEOUT_S, WorkerError, WorkerProcess, end
+from profiles.errors import ExitStatus
 
 DEATHS_IN_A_ROW = 3
 """After so many deaths with no answer between them an arm's remaining cases are skipped."""
@@ -143,14 +144,20 @@ class WorkerPool:
     def _spawn(self, name: str) -> WorkerProcess:
         arm = self._arms[name]
         worker = WorkerProcess(name, arm.environment, self._log(name))
-        worker.post(LoadArm(arm=arm.name, plugin=arm.plugin), START_TIMEOUT_S)
+        worker.post(LoadArm(arm=arm.name, plugin=arm.plugin), START_TIMEOUT_S, once_begun_s=self._timeout_s)
         self._workers[name] = worker
         self._loading.add(name)
         return worker
 
     def _settle(self, name: str, reply: Reply) -> None:
-        """Take note of the answer to `LoadArm`."""
+        """Take note of the answer to `LoadArm`.
+
+        Raises:
+            WorkerError: the arm is the user's own, and is to be mended first.
+        """
         self._loading.discard(name)
+        if isinstance(reply, Failure) and reply.mistake:
+            raise WorkerError(reply.reason, status=ExitStatus.USAGE)
         if isinstance(reply, ArmStart) and not self._helps(name):
             self._announce(reply)
         elif isinstance(reply, Failure):
@@ -163,7 +170,7 @@ class WorkerPool:
         if name not in self._given_up and name not in self._loading and not worker.alive:
             worker = self._spawn(name)
         if name in self._loading:
-            self._settle(name, worker.wait(START_TIMEOUT_S))
+            self._settle(name, worker.wait())
         if name in self._given_up:
             return self._given_up[name]
         return worker
@@ -190,7 +197,7 @@ class WorkerPool:
             if isinstance(worker, WorkerProcess):
                 worker.post(requests[name], self._timeout_s)
         return {
-            name: worker if isinstance(worker, Failure) else self._note(name, worker.wait(self._timeout_s))
+            name: worker if isinstance(worker, Failure) else self._note(name, worker.wait())
             for name, worker in workers.items()
         }
 
@@ -303,7 +310,7 @@ class WorkerPool:
         return left * self._paces[arm].mean_s, left
 
     def _answers(self, names: set[str]) -> list[tuple[str, Reply]]:
-        """Wait for at least one of some workers to answer or to run out of time."""
+        """Wait for some workers to answer or to run out of time; those that have, if any: one may have but begun to."""
         workers = {name: self._workers[name] for name in names}
         if not workers:
             return []
@@ -311,10 +318,11 @@ class WorkerPool:
         ready = wait([worker.connection for worker in workers.values()], patience)
         answers: list[tuple[str, Reply]] = []
         for name, worker in workers.items():
-            if worker.connection in ready:
-                answers.append((name, worker.receive()))
-            elif worker.deadline <= time.monotonic():
-                answers.append((name, worker.expire(START_TIMEOUT_S if name in self._loading else self._timeout_s)))
+            reply = worker.receive() if worker.connection in ready else None
+            if reply is None and worker.deadline <= time.monotonic():
+                reply = worker.expire()
+            if reply is not None:
+                answers.append((name, reply))
         return answers
 
 
@@ -336,14 +344,12 @@ def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: N
         return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log", meanwhile, selection.timeout_s)
 
 
-PLUGIN_TIMEOUT_S = 60.0
-"""A plugin's import may take this long, or as long as a case where that is longer."""
-
-
 def read_catalogue(
-    plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 0.0
+    plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 60.0
 ) -> Catalogue:
     """Ask a process of its own what could be run here, and call ``meanwhile`` before its answer is waited for.
+
+    Plugins are imported once it has answered, and may take ``timeout_s`` for it, all together.
 
     Raises:
         WorkerError: the process cannot say; a plugin that does not import, say.
@@ -352,9 +358,9 @@ def read_catalogue(
     try:
         worker.post(AskCatalogue(), START_TIMEOUT_S)
         meanwhile()
-        reply = worker.wait(START_TIMEOUT_S)
+        reply = worker.wait()
         if plugins and isinstance(reply, Catalogue):  # only now, so that what happens next is the plugins' doing
-            reply = _with_plugins(worker, plugins, max(PLUGIN_TIMEOUT_S, timeout_s))
+            reply = _with_plugins(worker, plugins, timeout_s)
     finally:
         worker.kill()
     if isinstance(reply, Failure):
@@ -373,7 +379,7 @@ def _with_plugins(worker: WorkerProcess, plugins: Sequence[str], timeout_s: floa
     if not isinstance(reply, Failure):
         return reply
     if not reply.lost:
-        raise WorkerError(reply.reason, status=2)
+        raise WorkerError(reply.reason, status=ExitStatus.USAGE)
     named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
     hint = "; raise --timeout if it needs longer" if reply.cause == "no_answer" else ""
-    raise WorkerError(named + hint, status=2)
+    raise WorkerError(named + hint, status=ExitStatus.USAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -16,8 +17,10 @@ from typing import Any
 from kernels_bench.console.text import printable
 from kernels_bench.device.errors import tells_of_no_memory
 from kernels_bench.records.results import Cause
-from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm
+from kernels_bench.workers.inbox import GarbledError, Inbox
+from kernels_bench.workers.messages import AskCatalogue, Begun, Failure, LoadArm
 from kernels_bench.workers.orphan_guard import ENDING_S, the_guard
+from profiles.errors import ExitStatus
 from profiles.instruments.ranges import under_nsys
 from profiles.invocation import import_path, python
 from profiles.run_files.record import Record
@@ -25,6 +28,11 @@ from profiles.run_files.record import Record
 START_TIMEOUT_S = 600.0
 """Loading an arm may import vLLM from a cold disk."""
 
+
+LONGEST_WAIT_S = 3600.0
+"""What is waited for longer is waited for again and again: the system takes no more than some days at once."""
+
+GARBLED = "sent what is no answer: something in it writes to the connection that its answers take"
 
 PROFILED_ENDING_S = 30.0
 """Under a profiler processes have this long, together, to end by themselves."""
@@ -37,7 +45,7 @@ class WorkerError(Exception):
         status: exit status of a command that it ends.
     """
 
-    def __init__(self, message: str, status: int = 3) -> None:
+    def __init__(self, message: str, status: int = ExitStatus.INCOMPLETE) -> None:
         super().__init__(message)
         self.status = status
 
@@ -70,28 +78,47 @@ class WorkerProcess:
             )
         the_guard().watch(self.process.pid)
         self.connection = Connection(ours.detach())
-        self.deadline = float("inf")
+        self._inbox = Inbox(self.connection)
+        self.deadline = math.inf
+        self._limit_s = self._once_begun_s = math.inf
         self._limited_by = ""
 
-    def post(self, request: Record, timeout_s: float) -> None:
-        """Send a request; `receive` has the answer once the connection is ready."""
-        self.deadline = time.monotonic() + timeout_s
+    def post(self, request: Record, timeout_s: float, once_begun_s: float = math.inf) -> None:
+        """Send a request; `receive` has the answer once the connection is ready.
+
+        Args:
+            request: what is asked.
+            timeout_s: from now on it may take this long, whatever arrives meanwhile.
+            once_begun_s: the same from the process's own word on, see `Begun`.
+        """
+        self._once_begun_s = once_begun_s
         # What is asked first has a limit of its own, whatever the command line says.
-        self._limited_by = "" if isinstance(request, (AskCatalogue, LoadArm)) else " (--timeout)"
+        self._limit(timeout_s, "" if isinstance(request, (AskCatalogue, LoadArm)) else " (--timeout)")
         self._said_before = self._log_size()
         with contextlib.suppress(OSError):  # a dead worker is noticed when its answer is read
             self.connection.send(request)
 
+    def _limit(self, seconds: float, by: str) -> None:
+        self.deadline, self._limit_s, self._limited_by = time.monotonic() + seconds, seconds, by
+
     def receive(self) -> Any:
-        """The answer, or what became of the process."""
-        self.deadline = float("inf")
+        """The answer, or what became of the process; None where the answer is still to come, or the rest of it."""
         try:
-            reply = self.connection.recv()
+            reply = self._inbox.read()
+        except GarbledError:
+            self.kill()
+            return Failure(status="failed", reason=f"the worker of {self.name} {GARBLED}", lost=True)
         except (EOFError, OSError):
             with contextlib.suppress(subprocess.TimeoutExpired):  # it hung up, and may still be ending by itself
                 self.process.wait(ENDING_S)
             self.kill()
             return self._death()
+        if isinstance(reply, Begun):
+            self._limit(min(self._once_begun_s, self.deadline - time.monotonic()), " (--timeout)")
+            self._once_begun_s = math.inf  # said twice it gives no more time
+            return None
+        if reply is not None:
+            self.deadline = math.inf
         if isinstance(reply, Failure) and reply.lost:
             self.kill()
         return reply
@@ -99,20 +126,23 @@ class WorkerProcess:
     def ask(self, request: Record, timeout_s: float) -> Any:
         """Send a request and wait for its answer."""
         self.post(request, timeout_s)
-        return self.wait(timeout_s)
+        return self.wait()
 
-    def wait(self, timeout_s: float) -> Any:
+    def wait(self) -> Any:
         """The answer to what was posted."""
-        try:
-            answered = self.connection.poll(timeout_s)
-        except OSError:
-            answered = True  # it hung up; `receive` finds out why
-        return self.receive() if answered else self.expire(timeout_s)
+        while (left := self.deadline - time.monotonic()) > 0:
+            try:
+                answered = self.connection.poll(min(left, LONGEST_WAIT_S))
+            except OSError:
+                answered = True  # it hung up; `receive` finds out why
+            if answered and (reply := self.receive()) is not None:
+                return reply
+        return self.expire()
 
-    def expire(self, timeout_s: float) -> Failure:
+    def expire(self) -> Failure:
         """End a process that has not answered in time."""
         self.kill()
-        reason = f"no answer within {timeout_s:g} s{self._limited_by}"
+        reason = f"no answer within {self._limit_s:g} s{self._limited_by}"
         return Failure(status="failed", reason=reason, cause="no_answer", lost=True)
 
     def _death(self) -> Failure:

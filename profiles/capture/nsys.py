@@ -13,7 +13,7 @@ from contextlib import closing
 from importlib import metadata
 from pathlib import Path
 
-from profiles.errors import ReportError
+from profiles.errors import ExitStatus, ReportError
 from profiles.installing import pip_install
 
 NSYS_LOCATIONS = (
@@ -78,7 +78,15 @@ def nsys_version(nsys: Path) -> str:
         ReportError: nsys does not start.
     """
     try:
-        done = subprocess.run([nsys, "--version"], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            [nsys, "--version"],
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=60,
+            check=False,
+        )
     except (OSError, subprocess.SubprocessError) as error:
         raise ReportError(f"{nsys} does not start: {error}") from error
     found = _VERSION.search(done.stdout)
@@ -159,7 +167,7 @@ def export(nsys: Path, report: Path, to: Path) -> None:
     """
     command = [str(nsys), "export", "--type=sqlite", "--force-overwrite=true", f"--output={to}", str(report)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     except OSError as error:
         raise ReportError(f"{nsys} does not start: {error}") from error
     if done.returncode or not to.is_file():
@@ -212,5 +220,5 @@ def _tables(exported_: Path) -> tuple[set[str], list[str]]:
             there = _SAID in tables
             said = [str(text) for (text,) in database.execute(f"SELECT text FROM {_SAID}")] if there else []
     except sqlite3.Error as error:
-        raise ReportError(f"{exported_} is damaged: {error}", status=3) from error
+        raise ReportError(f"{exported_} is damaged: {error}", status=ExitStatus.INCOMPLETE) from error
     return tables, said

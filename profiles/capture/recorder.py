@@ -24,7 +24,7 @@ from profiles.capture.nsys import (
     why_no_report,
 )
 from profiles.capture.torch_program import recorded_command, recording_environment
-from profiles.errors import ReportError
+from profiles.errors import ExitStatus, ReportError
 from profiles.instruments.environment import read_environment
 from profiles.instruments.range_names import KERNELS, REPLAY
 from profiles.run_files.record import Record
@@ -221,9 +221,9 @@ def _kept(out: Path, capture: Capture, complaint: str, warn: Warn) -> Capture:
     Raises:
         ReportError: the complaint.
     """
-    (out / RECORD).write_text(capture.model_dump_json(indent=2) + "\n")
+    (out / RECORD).write_text(capture.model_dump_json(indent=2) + "\n", encoding="utf-8")
     if complaint and capture.exit_status == 0:
-        raise ReportError(complaint, status=3)
+        raise ReportError(complaint, status=ExitStatus.INCOMPLETE)
     if complaint:
         warn(complaint)
     return capture

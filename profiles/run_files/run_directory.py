@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from profiles.errors import CommandError
+from profiles.errors import CommandError, ExitStatus
 from profiles.run_files.published_schema import described
 from profiles.run_files.record import Record
 
@@ -116,7 +116,7 @@ class Format(Generic[M, R]):
 def _object_in(file: Path) -> dict[str, Any]:
     """The JSON object in a file of a run directory."""
     try:
-        data = json.loads(file.read_text())
+        data = json.loads(file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         raise ResultsError(f"{file.parent} is not a run directory: it has no {file.name}") from None
     except (OSError, ValueError) as error:
@@ -212,6 +212,18 @@ class StoredRun(Generic[M, R]):
                 status=3,
             ) from error
 
+    def restate(self, manifest: M) -> None:
+        """Write what is said of the run anew, as a whole.
+
+        Raises:
+            ResultsError: it cannot be written; what was said before still stands.
+        """
+        try:
+            _write_whole(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+        except OSError as error:
+            raise ResultsError(f"cannot write to {self.path}: {error.strerror}", ExitStatus.INCOMPLETE) from error
+        self.manifest = manifest
+
     def refuse(self, differences: Sequence[str]) -> None:
         """Results of two environments are never mixed.
 
@@ -252,7 +264,7 @@ def _cut_back(file: int, size: int) -> None:
 
 def _write_whole(path: Path, text: str) -> None:
     partial = path.with_suffix(".tmp")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 

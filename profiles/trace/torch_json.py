@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from profiles.errors import ReportError
+from profiles.errors import ExitStatus, ReportError
 from profiles.instruments.torch_ranges import DOMAIN_MARK
 from profiles.trace.model import (
     Array,
@@ -74,7 +74,7 @@ def together(parts: Sequence[Path], to: Path) -> int:
         with gzip.open(to, "wt", compresslevel=5) as file:
             json.dump(content, file)
     except OSError as error:
-        raise ReportError(f"cannot write {to}: {error.strerror}", status=3) from error
+        raise ReportError(f"cannot write {to}: {error.strerror}", status=ExitStatus.INCOMPLETE) from error
     return len(merged)
 
 
@@ -85,7 +85,7 @@ def _loaded(path: Path) -> dict[str, Any]:
         ReportError: it is no trace.
     """
     try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
             data = json.load(file)
     except (OSError, EOFError, ValueError) as error:
         raise ReportError(f"{path} is damaged, or no trace of torch's profiler: {error}") from error

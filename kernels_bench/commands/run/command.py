@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from contextlib import suppress
 from functools import partial
@@ -22,13 +23,15 @@ from kernels_bench.records.manifest import (
     ResultsError,
     RunDirectory,
     default_directory,
+    read_manifest,
     read_records,
     timestamp,
 )
 from kernels_bench.records.rerun_commands import command_line
-from kernels_bench.records.results import ArmStart, Finished
+from kernels_bench.records.results import SCHEMA_VERSION, ArmStart, Finished, Timing, Verification
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
+from kernels_bench.workers.process import WorkerError
 from profiles.command_line import warn
 from profiles.errors import ExitStatus
 from profiles.instruments.environment import Environment, read_environment_with
@@ -68,25 +71,55 @@ def start_run(selection: Selection, out: Path | None, command: str, targets: Rep
         )
         # Only now, since another run may have taken a default name meanwhile.
         run = RunDirectory.create(out or default_directory(), manifest)
-        return _run(workload, run, early, targets, again, started)
+        try:
+            return _run(workload, run, early, targets, again, started)
+        except WorkerError as error:
+            if error.status == ExitStatus.USAGE and not _measured(run.path):  # so that the same line can be typed again
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
+
+
+def _measured(run: Path) -> bool:
+    """Whether there is anything in a run that took time to find out."""
+    return any(isinstance(record, Verification | Timing) for record in read_records(run))
 
 
 def resume_run(directory: Path, typed: Selection, out: Path | None, targets: ReportTargets, again: bool = False) -> int:
     """Go on with a run, with the options it was begun with; returns the exit status.
 
+    That relations are left out on purpose may be said now, too, and then is said of the whole run.
+
     Raises:
         UsageError: options that belong to a new run.
         ResultsError: the directory is no run, or of another environment.
     """
-    if typed != Selection() or out is not None:
+    if typed != Selection(partial=typed.partial) or out is not None:
         raise UsageError(f"--resume {directory} takes its options from the run itself; leave the others out")
     started = time.perf_counter()
+    _refuse_earlier_schema(directory)
     run = RunDirectory.resume(directory)
     selection = run.manifest.selection
     with HeadStart(selection, run.path / "logs") as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
         run.refuse_other_environment(_environment(catalogue), catalogue.device, catalogue.arms)
+        if typed.partial and not selection.partial:
+            selection = selection.model_copy(update={"partial": True})
+            run.restate(run.manifest.model_copy(update={"selection": selection}))
         return _run(make_workload(catalogue, selection), run, early, targets, again, started)
+
+
+def _refuse_earlier_schema(directory: Path) -> None:
+    """Refuse to mix records that mean different things, before anything is written.
+
+    Raises:
+        ResultsError: the directory is no run, or of an earlier schema.
+    """
+    version = read_manifest(directory).schema_version
+    if version != SCHEMA_VERSION:
+        raise ResultsError(
+            f"cannot resume {directory}: its records are of schema {version}, and those of today, of schema "
+            f"{SCHEMA_VERSION}, mean other things; start a new run"
+        )
 
 
 def _environment(catalogue: Catalogue) -> Environment:

@@ -28,6 +28,7 @@ from kernels_bench.report.summary.schema import (
 )
 from kernels_bench.report.summary.speed import share_of_ceiling, speed_over
 from kernels_bench.report.summary.warnings import warnings_of
+from profiles.errors import ExitStatus
 
 
 def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
@@ -78,9 +79,9 @@ def exit_status(summary: RunSummary) -> int:
     """
     untrue = any(arm.claims and arm.timed_otherwise for arm in summary.arms)
     if broken_promises(summary) or untrue or any("wrong" in arm.verdicts for arm in summary.arms):
-        return 1
+        return ExitStatus.VERDICT
     unmeant = summary.partial and not summary.facts.partial_accepted
-    return 3 if unmeant or unmeasured(summary) else 0
+    return ExitStatus.INCOMPLETE if unmeant or unmeasured(summary) else ExitStatus.GOOD
 
 
 def unmeasured(summary: RunSummary) -> bool:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kernels_bench.workers import pool
 from kernels_bench.workers.pool import read_catalogue
 from kernels_bench.workers.process import WorkerError
 from support import PLUGINS
+from support.processes import kernels_bench
 
 
 @pytest.mark.parametrize("plugins", [[str(PLUGINS / "no_arm.py")], ["/nowhere/plugin.py"]])
@@ -43,12 +43,24 @@ def test_whatever_a_plugin_does_the_message_names_it(tmp_path: Path, text: str, 
     assert "\n" not in str(caught.value)
 
 
-def test_a_plugin_that_hangs_is_not_waited_for_as_long_as_torch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_plugin_that_hangs_is_not_waited_for_as_long_as_torch(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("import time; time.sleep(10**6)")
-    monkeypatch.setattr(pool, "PLUGIN_TIMEOUT_S", 0.5)
     with pytest.raises(WorkerError) as caught:
         read_catalogue([str(tmp_path / "mine.py")], tmp_path / "log", timeout_s=1)
     said = "does not import: no answer within 1 s; raise --timeout if it needs longer"
     assert str(caught.value) == f"plugin {tmp_path / 'mine.py'} {said}"
+
+
+@pytest.mark.parametrize("words", [("--out", "run"), ("order",)], ids=["run", "order"])
+def test_kernels_of_no_operator_are_one_line_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plugin = PLUGINS / "unknown_operator.py"
+    done = kernels_bench(*words, "--op", "rms_norm", "--arm", plugin.stem, "--plugin", plugin, "--shapes", "64")
+    *progress, last = done.err.splitlines()
+    assert (done.status, done.out) == (2, "")
+    said = "kernels() names 'rms_norn', which is no operator; did you mean rms_norm?"
+    assert last == f"kernels_bench: plugin {plugin}: {said}"
+    assert len(progress) <= 2
+    assert not [*tmp_path.iterdir()]

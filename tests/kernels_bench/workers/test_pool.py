@@ -154,11 +154,11 @@ def test_no_more_is_verified_at_once_than_the_device_has_room_for(
     seen: list[int] = []
     post, receive = WorkerProcess.post, WorkerProcess.receive
 
-    def posted(worker: WorkerProcess, request: Record, timeout_s: float) -> None:
+    def posted(worker: WorkerProcess, request: Record, *limits: float, **further: float) -> None:
         if isinstance(request, Verify):
             at_work.add(worker.name)
             seen.append(len(at_work))
-        post(worker, request, timeout_s)
+        post(worker, request, *limits, **further)
 
     def received(worker: WorkerProcess) -> object:
         at_work.discard(worker.name)

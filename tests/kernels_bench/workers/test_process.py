@@ -20,8 +20,8 @@ from support.worker_processes import printed_by
 def test_a_limit_that_is_not_the_commands_is_not_called_so(tmp_path: Path, first: Record) -> None:
     worker = WorkerProcess("any", {}, tmp_path / "log")
     for request, limit in ((first, ""), (verify("any", 64), " (--timeout)")):
-        worker.post(request, 0.0)
-        expired = worker.expire(2.5)
+        worker.post(request, 2.5)
+        expired = worker.expire()
         assert (expired.reason, expired.cause) == (f"no answer within 2.5 s{limit}", "no_answer")
 
 
