@@ -21,6 +21,7 @@ from profiles.capture.recorder import (
 )
 from profiles.command_line import CommandLine, Version, refuse_several_outputs
 from profiles.errors import CommandError, ReportError
+from profiles.files import written_whole
 from profiles.invocation import called
 from profiles.output.csv_table import write_csv
 from profiles.output.text import in_words
@@ -150,10 +151,10 @@ def _opened(name: str) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        with Path(name).open("w", newline="", encoding="utf-8") as file:
+        with written_whole(Path(name)) as file:
             yield file
-    except OSError as error:
-        raise ReportError(f"cannot write {name}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # the latter where no file can have such a name
+        raise ReportError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def main() -> NoReturn:

@@ -12,13 +12,14 @@ from pydantic import Field
 from kernels_bench.records.cases import Case, Claims, Launch, Load
 from profiles.run_files.record import Record
 
-SCHEMA_VERSION = 4
-READABLE_VERSIONS = (2, 3, SCHEMA_VERSION)
+SCHEMA_VERSION = 5
+READABLE_VERSIONS = (2, 3, 4, SCHEMA_VERSION)
 """Of schema 2 a relation's ``sizes`` are empty, and ``--batch`` and ``--quick`` chose what was verified, too.
 
 Up to schema 3 few M were tried and no ``power`` was given, and a kernel whose order of addition is the same at every M
-was called ``proven``.
+was called ``proven``.  Up to schema 4 lines had no number and no digest.
 """
+NUMBERED_FROM = 5
 
 SURE = 0.99
 """The probability with which what a relation's ``power`` names would have been seen."""

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Collection, Mapping
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -154,8 +155,13 @@ class WorkerProcess:
         return f"the worker of {self.name} {ended}{said}"
 
     def move_log(self, to: Path) -> bool:
-        """Give the log another place, to which the process goes on printing; whether that could be done."""
+        """Give the log another place, to which the process goes on printing; whether that could be done.
+
+        A log that is there already, of the run before it was gone on with, stays as ``NAME.1.log`` or the next number.
+        """
         try:
+            if to.exists():
+                to.rename(next(p for n in count(1) if not (p := to.with_suffix(f".{n}{to.suffix}")).exists()))
             self._log.rename(to)
         except OSError:  # another file system, to which an open file cannot be moved
             return False
