@@ -14,6 +14,7 @@ from kernels_bench.records.selection import Selection
 from profiles.instruments.environment import Environment, differences
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import (
+    LOGS,
     MANIFEST,
     RECORDS,
     Format,
@@ -24,7 +25,7 @@ from profiles.run_files.run_directory import (
 )
 
 __all__ = [
-    "MANIFEST", "RECORDS", "Manifest", "ResultsError", "RunDirectory", "Selection",
+    "LOGS", "MANIFEST", "RECORDS", "Manifest", "ResultsError", "RunDirectory", "Selection",
     "default_directory", "read_manifest", "read_records", "schema", "timestamp",
 ]  # fmt: skip
 

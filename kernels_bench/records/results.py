@@ -26,8 +26,13 @@ SURE = 0.99
 
 Status = Literal["measured", "skipped", "unsupported", "failed"]
 
-Cause = Literal["out_of_memory", "no_answer", "other"]
-"""Why something was not measured, as far as it matters for what to do; ``no_answer``: not within the time given."""
+Cause = Literal["out_of_memory", "no_answer", "killed", "other"]
+"""Why something was not measured, as far as it matters for what to do; ``no_answer``: not within the time given;
+``killed``: its process was ended by a signal that others send, and a run that is gone on with tries again."""
+
+
+BatchName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}(:-?[0-9]{1,18}){1,8}$")]
+"""``KIND:M`` or ``KIND:M:ARGUMENT:…``, see `kernels_bench.relations.spec`."""
 
 
 class BatchRef(Record):
@@ -40,7 +45,7 @@ class BatchRef(Record):
         position: where the counterexample's line stands in its result; of most operators a line is a row.
     """
 
-    spec: str
+    spec: BatchName
     size: int
     launch: Launch
     position: int
@@ -89,7 +94,7 @@ class Counterexample(Record):
     rows_compared: int
     command: str
     token: int | None = None
-    before: tuple[str, ...] | None = None
+    before: tuple[BatchName, ...] | None = None
     seed: int | None = None
 
 
@@ -123,7 +128,7 @@ class RelationResult(Record):
     companies: int = 0
     rows: int = 0
     sizes: tuple[int, ...] = ()
-    broken: tuple[str, ...] = ()
+    broken: tuple[BatchName, ...] = ()
     counterexample: Counterexample | None = None
     elements: int = 0
     power: int = 0

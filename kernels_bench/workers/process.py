@@ -9,7 +9,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Collection, Mapping
-from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,9 @@ from profiles.run_files.record import Record
 START_TIMEOUT_S = 600.0
 """Loading an arm may import vLLM from a cold disk."""
 
+
+SENT_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that end a process for no fault of its own: an operator's, a scheduler's, or a system's that lacks memory."""
 
 PROFILED_ENDING_S = 30.0
 """Under a profiler processes have this long, together, to end by themselves."""
@@ -89,10 +91,9 @@ class WorkerProcess:
         try:
             reply = self.connection.recv()
         except (EOFError, OSError):
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it hung up, and may still be ending by itself
-                self.process.wait(ENDING_S)
+            by_itself = self.ended(ENDING_S)  # it hung up, and may still be ending
             self.kill()
-            return self._death()
+            return self._death(by_itself)
         if isinstance(reply, Failure) and reply.lost:
             self.kill()
         return reply
@@ -116,9 +117,10 @@ class WorkerProcess:
         reason = f"no answer within {timeout_s:g} s{self._limited_by}"
         return Failure(status="failed", reason=reason, cause="no_answer", lost=True)
 
-    def _death(self) -> Failure:
-        # Of what ended the process there is nothing left but its words, and those are CUDA's or another library's.
-        cause: Cause = "out_of_memory" if tells_of_no_memory(self._last_line()) else "other"
+    def _death(self, by_itself: bool) -> Failure:
+        # Of what ended the process there is little left but its words, and those are CUDA's or another library's.
+        killed = by_itself and -self.process.wait() in SENT_BY_OTHERS
+        cause: Cause = "out_of_memory" if tells_of_no_memory(self._last_line()) else "killed" if killed else "other"
         return Failure(status="failed", reason=self.last_words(), cause=cause, lost=True)
 
     @property
@@ -155,13 +157,8 @@ class WorkerProcess:
         return f"the worker of {self.name} {ended}{said}"
 
     def move_log(self, to: Path) -> bool:
-        """Give the log another place, to which the process goes on printing; whether that could be done.
-
-        A log that is there already, of the run before it was gone on with, stays as ``NAME.1.log`` or the next number.
-        """
+        """Give the log another place, to which the process goes on printing; whether that could be done."""
         try:
-            if to.exists():
-                to.rename(next(p for n in count(1) if not (p := to.with_suffix(f".{n}{to.suffix}")).exists()))
             self._log.rename(to)
         except OSError:  # another file system, to which an open file cannot be moved
             return False

@@ -88,7 +88,7 @@ def verified(of: Case, *relations: RelationResult, **changes: Any) -> Verificati
 
 def known(record: Verification) -> dict[str, Any]:
     """What was found of a case, without how long it took and how far its relations came in the time there was."""
-    spent = {"companies", "rows", "sizes", "elements", "power", "cut"}
+    spent = {"companies", "rows", "sizes", "elements", "power", "cut", "seconds"}
     return record.model_dump(exclude={"seconds": True, "order": True, "relations": {"__all__": spent}})
 
 

@@ -18,6 +18,7 @@ from kernels_bench.console.progress import Display, display_for
 from kernels_bench.device.detect import expected_gpu
 from kernels_bench.records.cases import Device
 from kernels_bench.records.manifest import (
+    LOGS,
     Manifest,
     ResultsError,
     RunDirectory,
@@ -85,7 +86,7 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
     then, selection = run.manifest.device, run.manifest.selection
     # Before anything is started: where another GPU is, or none, this one's facts are missing: a difference too.
     run.refuse_other_environment(_environment(then), then)
-    with HeadStart(selection, hidden_beside(run.path)) as early:
+    with HeadStart(selection, hidden_beside(run.path), run.path / LOGS) as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
         run.refuse_other_environment(_environment(catalogue.device), catalogue.device, catalogue.arms)
         return _run(make_workload(catalogue, selection), run, early, targets, again, started)
