@@ -19,7 +19,7 @@ from profiles.capture.recorder import (
     capture_with_torch,
     default_directory,
 )
-from profiles.command_line import CommandLine, Version, refuse_several_outputs
+from profiles.command_line import CommandLine, Version, refuse_several_outputs, say
 from profiles.errors import CommandError, ReportError
 from profiles.files import written_whole
 from profiles.invocation import called
@@ -122,7 +122,7 @@ def analyze_command(
         with _opened(str(html)) as file:
             file.write(page(analysis))
     if "-" not in (csv, json, str(html)):
-        print("\n".join(in_words(analysis)))
+        say(in_words(analysis))
 
 
 @app.command("cut")
@@ -141,7 +141,7 @@ def cut_command(
     Environment, paths and names of machines are left out, so that it can be kept or given away.
     """
     left = cut(report, to, range_)
-    print(f"{to}: {left} kernels, copies and fills")
+    say([f"{to}: {left} kernels, copies and fills"])
 
 
 @contextmanager

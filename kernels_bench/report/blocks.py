@@ -6,7 +6,8 @@ A new block is made here and then has to be rendered by both: mypy tells where o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 from kernels_bench.records.rerun_commands import command_line
 from kernels_bench.report.columns import Column, columns_by_length, columns_of, not_offered, shown_arms
@@ -24,6 +25,7 @@ from kernels_bench.report.sentences import (
 )
 from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, RunSummary
 from kernels_bench.report.summary.summarise import exit_status
+from profiles.text import inert
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,19 @@ Block = Heading | Sentences | Table | LengthTable | Findings | Legend | Notices 
 
 
 def blocks_of(summary: RunSummary, signs: bool = True) -> tuple[Block, ...]:
-    """The report of a run; without ``signs`` the verdicts are words only."""
-    return tuple(_blocks(summary, signs))
+    """The report of a run, whose texts steer nothing; without ``signs`` the verdicts are words only."""
+    return tuple(map(_inert, _blocks(summary, signs)))
+
+
+def _inert(part: Any) -> Any:
+    """A part of a report, every text of which can be shown: what records hold may be anybody's."""
+    if isinstance(part, str):
+        return inert(part)
+    if isinstance(part, (tuple, list)):
+        return tuple(map(_inert, part))
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    return replace(part, **{field.name: _inert(getattr(part, field.name)) for field in fields(part)})
 
 
 def _blocks(summary: RunSummary, signs: bool) -> Iterator[Block]:
