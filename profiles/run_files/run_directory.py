@@ -67,16 +67,19 @@ class Format(Generic[M, R]):
         Raises:
             ResultsError: this is no run directory, or it is damaged or of a newer samebits.
         """
-        content = _content_of(path / MANIFEST)
-        self._schema_of(path, content)
+        self.schema_of(path)
         try:
-            return self.manifest.model_validate_json(content)
+            return self.manifest.model_validate_json(_content_of(path / MANIFEST))
         except ValidationError as error:
             raise ResultsError(f"{path / MANIFEST} is damaged: {_first(error)}") from error
 
-    def _schema_of(self, path: Path, manifest: bytes) -> int:
-        """The schema of a run, which is one that can be read."""
-        version = _object_in(path / MANIFEST, manifest).get("schema_version")
+    def schema_of(self, path: Path) -> int:
+        """The schema of a run, which is one that can be read.
+
+        Raises:
+            ResultsError: as of `read_manifest`.
+        """
+        version = _object_in(path / MANIFEST, _content_of(path / MANIFEST)).get("schema_version")
         if type(version) is not int or version not in self.readable:
             *others, newest = map(str, self.readable)
             known = f"{', '.join(others)} and {newest}" if others else newest
@@ -106,7 +109,7 @@ class Format(Generic[M, R]):
         Raises:
             ResultsError: as of `read_records`.
         """
-        are_numbered = self._schema_of(path, _content_of(path / MANIFEST)) >= self.numbered_from
+        are_numbered = self.schema_of(path) >= self.numbered_from
         file = _records_of(path)
         try:
             for number, line in enumerate(lines_of(file, LONGEST_LINE, MOST_RECORDS), start=1):
@@ -230,6 +233,11 @@ class StoredRun(Generic[M, R]):
                 in it leads out of it.
         """
         manifest = cls.format.read_manifest(path)
+        if (schema := cls.format.schema_of(path)) != cls.format.version:  # whose lines are others
+            raise ResultsError(
+                f"cannot resume {path}: it has schema {schema}, and this samebits writes {cls.format.version}; "
+                "start a new run"
+            )
         if (packed := _records_of(path)).suffix == ".gz":  # what is appended beside it nobody would read
             raise ResultsError(
                 f"cannot resume {path}: its records are packed; gunzip {packed} first, and keep one file"

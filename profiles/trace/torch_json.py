@@ -214,11 +214,16 @@ def _kernel(event: _Event) -> Kernel:
     kind = _GPU.get(event["cat"], "operator")
     if kind in ("copy", "fill"):
         return Kernel(kind, kind, kind)
-    name, args = str(event["name"]), _args(event)
+    name, args = _text(event["name"]), _args(event)
     short = name if kind == "operator" else _base(name)
     return Kernel(
         short, name, kind, _size(args.get("grid")), _size(args.get("block")), int(args.get("registers per thread", 0))
     )
+
+
+def _text(name: object) -> str:
+    """A name that can be written, whatever halves of characters JSON's escapes made of it."""
+    return str(name).encode("utf-8", "replace").decode()
 
 
 def _base(name: str) -> str:
@@ -247,7 +252,7 @@ def _outermost(operators: list[_Event]) -> list[_Event]:
 def _ranges(events: list[_Event]) -> tuple[Spans, tuple[Label, ...]]:
     labels: dict[Label, int] = {}
     events = sorted(events, key=_start_ns)
-    which = [labels.setdefault(_label(str(event["name"])), len(labels)) for event in events]
+    which = [labels.setdefault(_label(_text(event["name"])), len(labels)) for event in events]
     spans = Spans(
         _column(map(_start_ns, events)), _column(map(_end_ns, events)), _column(map(_thread, events)), _column(which)
     )
