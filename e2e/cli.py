@@ -38,7 +38,7 @@ from kernels_bench.console.terminal import console
 from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.process import WorkerError
-from profiles.command_line import CommandLine, Version
+from profiles.command_line import CommandLine, Version, say
 from profiles.errors import ExitStatus
 from profiles.instruments.environment import differences, read_environment_with
 from profiles.invocation import called
@@ -221,8 +221,7 @@ def _begin(
         device=device,
         environment=read_environment_with(device.uuid, app.warn),
     )
-    for line in header(manifest, note):
-        print(line, flush=True)
+    say(header(manifest, note))
     return _run(RunDirectory.create(out or default_directory(), manifest), path, timeout_s)
 
 
@@ -254,7 +253,7 @@ def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
     interrupted = False
     try:
         with display_for(console(stderr=True)) as display:
-            run_all(run_directory, model, timeout_s, display, lambda text: print(text, flush=True))
+            run_all(run_directory, model, timeout_s, display, lambda text: say([text]))
     except KeyboardInterrupt:
         interrupted = True
     finally:
@@ -267,8 +266,7 @@ def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
 
 def _report(directory: Path) -> int:
     manifest, ledger = FORMAT.read_manifest(directory), read_state(FORMAT.read_records(directory))
-    for line in report(manifest, ledger, str(directory)):
-        print(line)
+    say(report(manifest, ledger, str(directory)))
     return exit_status(manifest.arms, ledger, verdicts(ledger, manifest.asked))
 
 

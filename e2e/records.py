@@ -18,7 +18,10 @@ from profiles.instruments.environment import Environment
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import Format, StoredRun
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
+"""In schema 1 lines had no number and no digest."""
+NUMBERED_FROM = 2
 
 
 class Answer(Record):
@@ -176,7 +179,9 @@ class Manifest(Record):
         return tuple(trial for trial in trials if has_trial(arm, trial))
 
 
-FORMAT: Format[Manifest, AnyRecord] = Format(Manifest, TypeAdapter(AnyRecord), SCHEMA_VERSION)
+FORMAT: Format[Manifest, AnyRecord] = Format(
+    Manifest, TypeAdapter(AnyRecord), SCHEMA_VERSION, READABLE_VERSIONS, NUMBERED_FROM, "e2e"
+)
 
 
 class RunDirectory(StoredRun[Manifest, AnyRecord]):

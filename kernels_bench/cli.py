@@ -34,7 +34,7 @@ from kernels_bench.report.catalogue_table import print_catalogue
 from kernels_bench.report.terminal.render import Shown
 from kernels_bench.workers.pool import catalogue_of
 from kernels_bench.workers.process import WorkerError
-from profiles.command_line import CommandLine, Version, refuse_several_outputs
+from profiles.command_line import CommandLine, Version, refuse_several_outputs, say
 from profiles.errors import ExitStatus
 from profiles.invocation import called
 
@@ -302,11 +302,9 @@ def order_command(
     with display_for(console(stderr=True)) as display:
         found, scope = read_cases(selection, svg is not None, display)
     if json != "-":
-        for line in order_words(found, scope):
-            print(line)
+        say(order_words(found, scope))
     if svg is not None:
-        for path in draw(found, svg):
-            print(f"drawn: {path}")
+        say(f"drawn: {path}" for path in draw(found, svg))
     if json is not None:
         write(json, json_module.dumps([one.model_dump(mode="json", exclude={"read": {"pictures"}}) for one in found]))
     return order_status(found)
@@ -332,8 +330,7 @@ def faults_command(
     if json is not None:
         write(json, json_module.dumps([one.model_dump() for one in scores]))
     if json != "-":
-        for line in score_in_words(scores):
-            print(line)
+        say(score_in_words(scores))
     return ExitStatus.GOOD if all(one.right for one in scores) else ExitStatus.VERDICT
 
 
@@ -395,8 +392,7 @@ def compare_command(
     """
     gate = read_gate(fail_on)
     found = compare_runs(first, second, across)
-    for line in in_words(found, gate, max(0, worst)):
-        print(line)
+    say(in_words(found, gate, max(0, worst)))
     return gate_status(found, gate)
 
 
@@ -416,8 +412,7 @@ def recheck_command(
     """
     with display_for(console(stderr=True)) as display:
         found = recheck(directory, _words("arm", arm), timeout_of(timeout), display)
-    for line in recheck_words(found):
-        print(line)
+    say(recheck_words(found))
     return recheck_status(found)
 
 

@@ -19,8 +19,9 @@ from profiles.capture.recorder import (
     capture_with_torch,
     default_directory,
 )
-from profiles.command_line import CommandLine, Version, refuse_several_outputs
+from profiles.command_line import CommandLine, Version, refuse_several_outputs, say
 from profiles.errors import CommandError, ReportError
+from profiles.files import written_whole
 from profiles.invocation import called
 from profiles.output.csv_table import write_csv
 from profiles.output.text import in_words
@@ -121,7 +122,7 @@ def analyze_command(
         with _opened(str(html)) as file:
             file.write(page(analysis))
     if "-" not in (csv, json, str(html)):
-        print("\n".join(in_words(analysis)))
+        say(in_words(analysis))
 
 
 @app.command("cut")
@@ -140,7 +141,7 @@ def cut_command(
     Environment, paths and names of machines are left out, so that it can be kept or given away.
     """
     left = cut(report, to, range_)
-    print(f"{to}: {left} kernels, copies and fills")
+    say([f"{to}: {left} kernels, copies and fills"])
 
 
 @contextmanager
@@ -150,10 +151,10 @@ def _opened(name: str) -> Iterator[TextIO]:
         yield sys.stdout
         return
     try:
-        with Path(name).open("w", newline="", encoding="utf-8") as file:
+        with written_whole(Path(name)) as file:
             yield file
-    except OSError as error:
-        raise ReportError(f"cannot write {name}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # the latter where no file can have such a name
+        raise ReportError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def main() -> NoReturn:

@@ -18,7 +18,7 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +28,7 @@ import typer
 
 from profiles.errors import CommandError, ExitStatus
 from profiles.invocation import INSTALLED, TRACEBACK, called, note_call, tell_unforeseen
+from profiles.text import inert
 
 Command = Callable[..., int | None]
 
@@ -43,7 +44,13 @@ _WRONG_WORDS = cast(type[Exception], typer.BadParameter.__mro__[1])
 
 def warn(package: str, message: str) -> None:
     """One line on standard error, whatever the message holds."""
-    print(f"{package}: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr, flush=True)
+    print(f"{package}: {inert(' '.join(line.strip() for line in message.splitlines()))}", file=sys.stderr, flush=True)
+
+
+def say(lines: Iterable[str]) -> None:
+    """Lines on standard output, whatever they hold; each is there as soon as it is known."""
+    for line in lines:
+        print(inert(line), flush=True)
 
 
 def version_line() -> str:

@@ -20,14 +20,16 @@ settings.load_profile("samebits")
 
 
 LEFT_OUT = "starts an engine for what other tests show too: pytest -m engine_full"
+LONG = "takes hours, with ten thousand tries where others have a few: pytest -m long"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked `engine_full` runs where it is asked for: before a release, and over another version of vLLM."""
-    if "engine_full" not in config.getoption("markexpr"):
-        for item in items:
-            if item.get_closest_marker("engine_full"):
-                item.add_marker(pytest.mark.skip(reason=LEFT_OUT))
+    """What is marked so runs where it is asked for: before a release, and over another version of vLLM."""
+    for marker, reason in (("engine_full", LEFT_OUT), ("long", LONG)):
+        if marker not in config.getoption("markexpr"):
+            for item in items:
+                if item.get_closest_marker(marker):
+                    item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -36,6 +36,7 @@ def run_all(run: RunDirectory, model: str, timeout_s: float, display: Display, s
     started = time.perf_counter()
     ledger = read_state(run.records())
     tasks = list(_tasks(run.manifest, model, ledger))
+    run.begin()
     try:
         display.phase("starting", len(tasks))
         with (

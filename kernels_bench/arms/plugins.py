@@ -16,6 +16,9 @@ from kernels_bench.operators import operators
 from kernels_bench.records.cases import Device
 from kernels_bench.relations import relations
 
+LONGEST_NAME = 100
+"""Bytes of an arm's name, of which files are called."""
+
 
 def load_plugin(path: str) -> Arm:
     """The ``ARM`` of a user's file.
@@ -117,8 +120,10 @@ def _wrong_fields(arm: Arm) -> Iterator[str]:
     """What is wrong with the fields of a user's arm, whose types nobody has checked."""
     given: dict[str, Any] = vars(arm)
     name = given["name"]
-    if not isinstance(name, str) or not name or set(name) & set("/,: \t\n"):
-        yield f"the arm's name {name!r} must be one word without '/', ',' or ':'"
+    if not isinstance(name, str) or not name or set(name) & set("/,: ") or not name.isprintable():
+        yield f"the arm's name {name!r} must be one printable word without '/', ',' or ':'"
+    elif len(name.encode()) > LONGEST_NAME:
+        yield f"the arm's name has {len(name.encode())} bytes: expected at most {LONGEST_NAME}"
     for plain, (fits, expected) in _PLAIN_FIELDS.items():
         if not fits(given[plain]):
             yield f"{plain} is {given[plain]!r}: expected {expected}"

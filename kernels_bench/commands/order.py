@@ -19,6 +19,7 @@ from kernels_bench.report.summary.findings_text import sizes_text
 from kernels_bench.workers.messages import Failure, OrderRead, ReadOrder, Reply
 from kernels_bench.workers.pool import WorkerPool, catalogue_of
 from profiles.errors import ExitStatus
+from profiles.files import write_whole
 from profiles.run_files.record import Record
 
 KEYS = {"cuda": (129, 1025), "cpu": (17, 65)}
@@ -159,7 +160,7 @@ def draw(found: Sequence[CaseOrder], directory: Path) -> Iterator[Path]:
             pictures = one.read.pictures if one.read is not None else ()
             for order, text in zip(one.order.found, pictures, strict=True):
                 path = directory / f"{_NOT_PLAIN.sub('-', one.name)}-M{order.sizes[0]}.svg"
-                path.write_text(text, encoding="utf-8")
+                write_whole(path, text)
                 yield path
     except OSError as error:
         raise ResultsError(f"cannot write to {directory}: {error.strerror}", status=ExitStatus.INCOMPLETE) from error

@@ -22,6 +22,10 @@ from kernels_bench.report.summary.schema import ArmFact, RunFacts, RunSummary
 from kernels_bench.report.summary.summarise import exit_status, summarise_run
 from kernels_bench.report.terminal.render import OVERVIEW, Shown, render, to_json
 from profiles.errors import ExitStatus
+from profiles.files import read_file, write_whole
+
+MOST_DOCUMENT = 64 << 20
+"""Bytes of a document into which a table is drawn."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,19 @@ class ReportTargets:
 
 
 def _why_unwritable(file: Path) -> str:
-    place = file if file.exists() else file.parent
-    if file.is_dir():
-        return os.strerror(errno.EISDIR)
-    if not place.exists():
-        return os.strerror(errno.ENOENT)
-    return "" if os.access(place, os.W_OK) else os.strerror(errno.EACCES)
+    try:
+        place = Path(os.path.realpath(file))
+        if place.is_dir():
+            return os.strerror(errno.EISDIR)
+        if not place.parent.exists():
+            return os.strerror(errno.ENOENT)
+        # A file is written beside the one that it replaces; what is none, such as a pipe, is written to.
+        needed = (
+            [place] if place.exists() and not place.is_file() else [place.parent, *([place] if place.exists() else [])]
+        )
+    except (OSError, ValueError) as error:  # no file can have such a name
+        return getattr(error, "strerror", None) or str(error)
+    return "" if all(os.access(one, os.W_OK) for one in needed) else os.strerror(errno.EACCES)
 
 
 def report(directory: Path, targets: ReportTargets, shown: Shown = OVERVIEW) -> int:
@@ -120,7 +131,7 @@ def summary_of(directory: Path) -> RunSummary:
 
 def _draw_into(document: Path, drawn: str, name: str) -> None:
     try:
-        document.write_text(write_between(document.read_text(encoding="utf-8"), drawn, name), encoding="utf-8")
+        write_whole(document, write_between(read_file(document, MOST_DOCUMENT).decode(), drawn, name))
     except OSError as error:
         raise ResultsError(f"cannot draw into {document}: {error.strerror}", ExitStatus.INCOMPLETE) from error
     except ValueError as error:
@@ -168,6 +179,7 @@ def write(target: str, text: str) -> None:
         print(text)
         return
     try:
-        Path(target).write_text(text + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ResultsError(f"cannot write {target}: {error.strerror}", ExitStatus.INCOMPLETE) from error
+        write_whole(Path(target), text + "\n")
+    except (OSError, ValueError) as error:  # the latter where no file can have such a name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ResultsError(f"cannot write {target}: {reason}", ExitStatus.INCOMPLETE) from error

@@ -18,6 +18,7 @@ from kernels_bench.report.summary.findings_text import apart, most_apart
 from kernels_bench.workers.messages import Failure, Reproduce, Reproduced
 from kernels_bench.workers.pool import WorkerPool, catalogue_of
 from kernels_bench.workers.process import WorkerError
+from profiles.text import inert
 
 
 def reproduce_one(
@@ -62,7 +63,7 @@ def reproduce_one(
 
 def _show(case: Case, comparison: Comparison, found: Counterexample | None, console: Console) -> None:
     def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(inert(text), markup=False, highlight=False, soft_wrap=True)
 
     where = f"{case.key}: {comparison.company} ({comparison.launch}) against {comparison.reference}"
     if found is None:

@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from profiles.text import inert
+
 PLAIN_EVERY_S = 5.0
 
 
@@ -75,11 +77,11 @@ class LiveDisplay:
 
     def step(self, label: str, steps: int = 1) -> None:
         """Move the bar."""
-        self._progress.update(self._task, advance=steps, label=label)
+        self._progress.update(self._task, advance=steps, label=inert(label))
 
     def note(self, text: str) -> None:
         """Above the bars."""
-        self._progress.console.print(text, markup=False, highlight=False)
+        self._progress.console.print(inert(text), markup=False, highlight=False)
 
 
 class PlainDisplay:
@@ -115,4 +117,4 @@ class PlainDisplay:
 
     def note(self, text: str) -> None:
         """One line."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(inert(text), markup=False, highlight=False, soft_wrap=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from profiles.text import inert
+
 
 def printable(text: str) -> str:
     """Text from a kernel or a plugin, without what could steer a terminal."""
-    return "".join(c if c.isprintable() else " " for c in text).strip()
+    return inert(text).strip()
 
 
 def first_line(error: BaseException) -> str:

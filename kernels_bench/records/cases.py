@@ -186,7 +186,7 @@ class Device(Record):
         uuid: the GPU's, so that telemetry watches the same card; None on a CPU.
     """
 
-    type: str
+    type: Literal["cuda", "cpu"]
     name: str
     capability: tuple[int, int] | None = None
     uuid: str | None = None

@@ -9,11 +9,12 @@ from pydantic import TypeAdapter
 
 from kernels_bench.records.cases import Device
 from kernels_bench.records.catalogue import ArmInfo
-from kernels_bench.records.results import READABLE_VERSIONS, SCHEMA_VERSION, AnyRecord, Timing
+from kernels_bench.records.results import NUMBERED_FROM, READABLE_VERSIONS, SCHEMA_VERSION, AnyRecord, Timing
 from kernels_bench.records.selection import Selection
 from profiles.instruments.environment import Environment, differences
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import (
+    LOGS,
     MANIFEST,
     RECORDS,
     Format,
@@ -24,7 +25,7 @@ from profiles.run_files.run_directory import (
 )
 
 __all__ = [
-    "MANIFEST", "RECORDS", "Manifest", "ResultsError", "RunDirectory", "Selection",
+    "LOGS", "MANIFEST", "RECORDS", "Manifest", "ResultsError", "RunDirectory", "Selection",
     "default_directory", "read_manifest", "read_records", "schema", "timestamp",
 ]  # fmt: skip
 
@@ -53,7 +54,9 @@ class Manifest(Record):
     environment: Environment
 
 
-FORMAT: Format[Manifest, AnyRecord] = Format(Manifest, TypeAdapter(AnyRecord), SCHEMA_VERSION, READABLE_VERSIONS)
+FORMAT: Format[Manifest, AnyRecord] = Format(
+    Manifest, TypeAdapter(AnyRecord), SCHEMA_VERSION, READABLE_VERSIONS, NUMBERED_FROM, "kernels_bench"
+)
 
 
 class RunDirectory(StoredRun[Manifest, AnyRecord]):

@@ -12,21 +12,27 @@ from pydantic import Field
 from kernels_bench.records.cases import Case, Claims, Launch, Load
 from profiles.run_files.record import Record
 
-SCHEMA_VERSION = 4
-READABLE_VERSIONS = (2, 3, SCHEMA_VERSION)
+SCHEMA_VERSION = 5
+READABLE_VERSIONS = (2, 3, 4, SCHEMA_VERSION)
 """Of schema 2 a relation's ``sizes`` are empty, and ``--batch`` and ``--quick`` chose what was verified, too.
 
 Up to schema 3 few M were tried and no ``power`` was given, and a kernel whose order of addition is the same at every M
-was called ``proven``.
+was called ``proven``.  Up to schema 4 lines had no number and no digest.
 """
+NUMBERED_FROM = 5
 
 SURE = 0.99
 """The probability with which what a relation's ``power`` names would have been seen."""
 
 Status = Literal["measured", "skipped", "unsupported", "failed"]
 
-Cause = Literal["out_of_memory", "no_answer", "other"]
-"""Why something was not measured, as far as it matters for what to do; ``no_answer``: not within the time given."""
+Cause = Literal["out_of_memory", "no_answer", "killed", "other"]
+"""Why something was not measured, as far as it matters for what to do; ``no_answer``: not within the time given;
+``killed``: its process was ended by a signal that others send, and a run that is gone on with tries again."""
+
+
+BatchName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}(:-?[0-9]{1,18}){1,8}$")]
+"""``KIND:M`` or ``KIND:M:ARGUMENT:…``, see `kernels_bench.relations.spec`."""
 
 
 class BatchRef(Record):
@@ -39,7 +45,7 @@ class BatchRef(Record):
         position: where the counterexample's line stands in its result; of most operators a line is a row.
     """
 
-    spec: str
+    spec: BatchName
     size: int
     launch: Launch
     position: int
@@ -88,7 +94,7 @@ class Counterexample(Record):
     rows_compared: int
     command: str
     token: int | None = None
-    before: tuple[str, ...] | None = None
+    before: tuple[BatchName, ...] | None = None
     seed: int | None = None
 
 
@@ -122,7 +128,7 @@ class RelationResult(Record):
     companies: int = 0
     rows: int = 0
     sizes: tuple[int, ...] = ()
-    broken: tuple[str, ...] = ()
+    broken: tuple[BatchName, ...] = ()
     counterexample: Counterexample | None = None
     elements: int = 0
     power: int = 0

@@ -6,7 +6,8 @@ A new block is made here and then has to be rendered by both: mypy tells where o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
 
 from kernels_bench.records.rerun_commands import command_line
 from kernels_bench.report.columns import Column, columns_by_length, columns_of, not_offered, shown_arms
@@ -25,6 +26,7 @@ from kernels_bench.report.sentences import (
 )
 from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, RunSummary
 from kernels_bench.report.summary.summarise import exit_status
+from profiles.text import inert
 
 
 @dataclass(frozen=True)
@@ -159,14 +161,25 @@ Block = Heading | Sentences | Table | LengthTable | Findings | Legend | Notices 
 
 
 def blocks_of(summary: RunSummary, signs: bool = True, operators: Collection[str] = ()) -> tuple[Block, ...]:
-    """The report of a run; without ``signs`` the verdicts are words only.
+    """The report of a run, whose texts steer nothing; without ``signs`` the verdicts are words only.
 
     Args:
         summary: of the run.
         signs: whether verdicts have one.
         operators: those to tell of; all if there are none.
     """
-    return tuple(_blocks(summary, signs, operators))
+    return tuple(map(inert_part, _blocks(summary, signs, operators)))
+
+
+def inert_part(part: Any) -> Any:
+    """A part of a report, every text of which can be shown: what records hold may be anybody's."""
+    if isinstance(part, str):
+        return inert(part)
+    if isinstance(part, (tuple, list)):
+        return tuple(map(inert_part, part))
+    if not is_dataclass(part) or isinstance(part, type):
+        return part
+    return replace(part, **{field.name: inert_part(getattr(part, field.name)) for field in fields(part)})
 
 
 def _blocks(summary: RunSummary, signs: bool, operators: Collection[str]) -> Iterator[Block]:

@@ -9,12 +9,13 @@ from rich.table import Table
 
 from kernels_bench.records.cases import Claims, Shape
 from kernels_bench.records.catalogue import ArmInfo, Catalogue
+from profiles.text import inert
 
 
 def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     """Everything that could be chosen on the command line."""
     compute = f" ({catalogue.device.sm})" if catalogue.device.sm else ""
-    console.print(f"device: {catalogue.device.name}{compute}", markup=False, highlight=False)
+    console.print(f"device: {inert(catalogue.device.name)}{compute}", markup=False, highlight=False)
     arms = [(arm.name, _claims(arm.claims), _described(arm)) for arm in catalogue.arms]
     _table(console, "arms (--arm)", ("arm", "claims invariance", "what it is"), arms)
     operators = [(o.name, o.family, o.summary, ", ".join(o.precisions)) for o in catalogue.operators]
@@ -52,7 +53,7 @@ def _table(console: Console, title: str, heads: tuple[str, ...], rows: Sequence[
     for head in heads:
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(inert, row))
     console.print()
     with console.capture() as drawn:
         console.print(table, markup=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from kernels_bench.report.summary.schema import SIGNS, ArmSummary, OperatorSummary, RunSummary
+from profiles.text import inert
 
 
 def overview(summary: RunSummary) -> str:
@@ -25,9 +26,14 @@ def overview(summary: RunSummary) -> str:
 
 
 def _markdown(corner: str, rows: Sequence[str], columns: Sequence[str], cells: Mapping[tuple[str, str], str]) -> str:
-    lines = [f"| {corner} | " + " | ".join(f"`{name}`" for name in columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    lines += [f"| `{row}` | " + " | ".join(cells[row, column] for column in columns) + " |" for row in rows]
+    lines = [f"| {corner} | " + " | ".join(map(_name, columns)) + " |", "|---" * (len(columns) + 1) + "|"]
+    lines += [f"| {_name(row)} | " + " | ".join(cells[row, column] for column in columns) + " |" for row in rows]
     return "\n".join(lines)
+
+
+def _name(text: str) -> str:
+    """A name, whatever it is, that ends neither its cell nor the quotation."""
+    return f"`{inert(text).replace('|', '/').replace('`', '')}`"
 
 
 def _cell(operator: OperatorSummary, name: str) -> str:

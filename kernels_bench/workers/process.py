@@ -33,6 +33,8 @@ LONGEST_WAIT_S = 3600.0
 """What is waited for longer is waited for again and again: the system takes no more than some days at once."""
 
 GARBLED = "sent what is no answer: something in it writes to the connection that its answers take"
+SENT_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+"""Signals that end a process for no fault of its own: an operator's, a scheduler's, or a system's that lacks memory."""
 
 PROFILED_ENDING_S = 30.0
 """Under a profiler processes have this long, together, to end by themselves."""
@@ -109,10 +111,9 @@ class WorkerProcess:
             self.kill()
             return Failure(status="failed", reason=f"the worker of {self.name} {GARBLED}", lost=True)
         except (EOFError, OSError):
-            with contextlib.suppress(subprocess.TimeoutExpired):  # it hung up, and may still be ending by itself
-                self.process.wait(ENDING_S)
+            by_itself = self.ended(ENDING_S)  # it hung up, and may still be ending
             self.kill()
-            return self._death()
+            return self._death(by_itself)
         if isinstance(reply, Begun):
             self._limit(min(self._once_begun_s, self.deadline - time.monotonic()), " (--timeout)")
             self._once_begun_s = math.inf  # said twice it gives no more time
@@ -145,9 +146,10 @@ class WorkerProcess:
         reason = f"no answer within {self._limit_s:g} s{self._limited_by}"
         return Failure(status="failed", reason=reason, cause="no_answer", lost=True)
 
-    def _death(self) -> Failure:
-        # Of what ended the process there is nothing left but its words, and those are CUDA's or another library's.
-        cause: Cause = "out_of_memory" if tells_of_no_memory(self._last_line()) else "other"
+    def _death(self, by_itself: bool) -> Failure:
+        # Of what ended the process there is little left but its words, and those are CUDA's or another library's.
+        killed = by_itself and -self.process.wait() in SENT_BY_OTHERS
+        cause: Cause = "out_of_memory" if tells_of_no_memory(self._last_line()) else "killed" if killed else "other"
         return Failure(status="failed", reason=self.last_words(), cause=cause, lost=True)
 
     @property

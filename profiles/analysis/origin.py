@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +11,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from profiles.analysis.schema import Origin, Told
 from profiles.capture.recorder import RECORD
-from profiles.run_files.run_directory import MANIFEST
+from profiles.files import read_file
+from profiles.run_files.run_directory import MANIFEST, MOST_MANIFEST
+from profiles.trace.database import opened
 
 # Nsight Systems lists the machine's GPUs, and when the recording began; a cut report holds neither.
 _GPUS, _BEGAN = "SELECT DISTINCT name FROM TARGET_INFO_GPU", "SELECT utcEpochNs FROM TARGET_INFO_SESSION_START_TIME"
+
+_MOST_ROWS = 1000
+_END_OF_TIME_NS = 4_102_444_800 * 10**9  # the year 2100: a later date is none
 
 
 class _Part(BaseModel):
@@ -71,7 +75,7 @@ def _sources(report: Path, run: Path | None, notes: list[str]) -> Iterator[tuple
 def _read(path: Path, notes: list[str]) -> _Said:
     """A record; a damaged one is noted and says nothing, since the analysis does not rest on it."""
     try:
-        return _Said.model_validate_json(path.read_bytes())
+        return _Said.model_validate_json(read_file(path, MOST_MANIFEST))
     except FileNotFoundError:
         return _Said()
     except OSError as error:
@@ -85,7 +89,7 @@ def _report(path: Path) -> _Said:
     """What Nsight Systems itself wrote down."""
     names, began = _rows(path, _GPUS), _rows(path, _BEGAN)
     created = None
-    if began and isinstance(began[0], int):
+    if began and isinstance(began[0], int) and 0 <= began[0] < _END_OF_TIME_NS:
         created = datetime.fromtimestamp(began[0] / 1e9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return _Said(device=_Device(name=", ".join(map(str, names))), created=created)
 
@@ -93,7 +97,7 @@ def _report(path: Path) -> _Said:
 def _rows(path: Path, query: str) -> list[object]:
     """A column; empty where this is no SQLite export, or lacks the table."""
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
-            return [value for (value,) in database.execute(query)]
-    except sqlite3.Error:
+        with opened(path) as database:
+            return [value for (value,) in database.execute(query).fetchmany(_MOST_ROWS)]
+    except (sqlite3.Error, OSError, ValueError):
         return []

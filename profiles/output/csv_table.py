@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TextIO
 
 from profiles.analysis.schema import KernelUse, RangeSummary
+from profiles.text import inert_cell
 
 
 def _size(size: tuple[int, int, int]) -> str:
@@ -51,4 +52,4 @@ def write_csv(ranges: Iterable[RangeSummary], file: TextIO) -> None:
     writer.writerow(COLUMNS)
     for one in ranges:
         for use in one.uses:
-            writer.writerow([value(one, use) for _, value in COLUMNS.values()])
+            writer.writerow([inert_cell(value(one, use)) for _, value in COLUMNS.values()])

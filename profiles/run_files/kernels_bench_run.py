@@ -13,7 +13,8 @@ from profiles.instruments.range_names import TimedRange
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import Format, ResultsError
 
-SCHEMA_VERSIONS = (2, 3, 4)
+SCHEMA_VERSIONS = (2, 3, 4, 5)
+NUMBERED_FROM = 5
 
 # In this order sizes stand in a range's message.
 _SIZES = ("b", "n", "heads", "kv_heads", "k", "page", "tokens")
@@ -109,7 +110,7 @@ _AnyPart = Annotated[
 ]
 
 FORMAT: Format[_Manifest, _AnyPart] = Format(
-    _Manifest, TypeAdapter(_AnyPart), SCHEMA_VERSIONS[-1], readable=SCHEMA_VERSIONS
+    _Manifest, TypeAdapter(_AnyPart), SCHEMA_VERSIONS[-1], SCHEMA_VERSIONS, NUMBERED_FROM, "profiles"
 )
 
 

@@ -1,15 +1,15 @@
 """A run directory, whatever is measured: ``run.json`` says what was run where, ``records.jsonl`` holds a record a line.
 
-A line is written whole or not at all, as soon as its measurement is done; a killed run loses the one at hand.
+A line is written whole or not at all, as soon as its measurement is done; a killed run loses the one at hand.  Each
+tells its number and a digest of what it holds, see `profiles.run_files.numbered_lines`.
 """
 
 from __future__ import annotations
 
 import fcntl
-import gzip
 import json
 import os
-import zlib
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,11 +18,17 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from profiles.command_line import warn
 from profiles.errors import CommandError, ExitStatus
+from profiles.files import BESIDE, lines_of, read_file, write_whole
+from profiles.run_files.numbered_lines import FIELDS, LineError, is_numbered, numbered, record_in
 from profiles.run_files.published_schema import described
 from profiles.run_files.record import Record
 
-MANIFEST, RECORDS = "run.json", "records.jsonl"
+MANIFEST, RECORDS, LOGS = "run.json", "records.jsonl", "logs"
+
+MOST_MANIFEST, LONGEST_LINE, MOST_RECORDS = 16 << 20, 64 << 20, 1 << 30
+"""Bytes of ``run.json``, of a line of records, and of all of them; those of the largest runs so far are a hundredth."""
 
 M = TypeVar("M", bound=Record)
 R = TypeVar("R")
@@ -43,13 +49,17 @@ class Format(Generic[M, R]):
         manifest: the record in ``run.json``; it has a field ``schema_version``.
         records: reads a line of ``records.jsonl``.
         version: of the schema that is written.
-        readable: of the schemas that can be read; none but the written one where it is empty.
+        readable: of the schemas that can be read.
+        numbered_from: the first schema whose lines have a number and a digest.
+        reader: the package that reads, whose name begins what it says.
     """
 
     manifest: type[M]
     records: TypeAdapter[R]
     version: int
-    readable: tuple[int, ...] = ()
+    readable: tuple[int, ...]
+    numbered_from: int
+    reader: str
 
     def read_manifest(self, path: Path) -> M:
         """What was run in a directory.
@@ -57,17 +67,24 @@ class Format(Generic[M, R]):
         Raises:
             ResultsError: this is no run directory, or it is damaged or of a newer samebits.
         """
-        data = _object_in(path / MANIFEST)
-        version = data.get("schema_version")
-        readable = self.readable or (self.version,)
-        if version not in readable:
-            *others, newest = map(str, readable)
-            known = f"{', '.join(others)} and {newest}" if others else newest
-            raise ResultsError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {known}")
+        self.schema_of(path)
         try:
-            return self.manifest.model_validate(data)
+            return self.manifest.model_validate_json(_content_of(path / MANIFEST))
         except ValidationError as error:
             raise ResultsError(f"{path / MANIFEST} is damaged: {_first(error)}") from error
+
+    def schema_of(self, path: Path) -> int:
+        """The schema of a run, which is one that can be read.
+
+        Raises:
+            ResultsError: as of `read_manifest`.
+        """
+        version = _object_in(path / MANIFEST, _content_of(path / MANIFEST)).get("schema_version")
+        if type(version) is not int or version not in self.readable:
+            *others, newest = map(str, self.readable)
+            known = f"{', '.join(others)} and {newest}" if others else newest
+            raise ResultsError(f"{path / MANIFEST} has schema {version!r}; this samebits reads schema {known}")
+        return version
 
     def is_of(self, path: Path) -> bool:
         """Whether a directory holds a run with this manifest's fields, in whatever version of them.
@@ -76,54 +93,90 @@ class Format(Generic[M, R]):
             ResultsError: this is no run directory, or it is damaged.
         """
         required = {name for name, field in self.manifest.model_fields.items() if field.is_required()}
-        return required <= _object_in(path / MANIFEST).keys()
+        return required <= _object_in(path / MANIFEST, _content_of(path / MANIFEST)).keys()
 
     def read_records(self, path: Path) -> Iterator[R]:
-        """Every whole record of a run.
+        """Every whole record of a run; half a line at its end, of a run that was killed, is told of and left out.
 
         Raises:
-            ResultsError: the file, or a line in its middle, cannot be read.
+            ResultsError: the file or a line cannot be read, or a line is missing or altered.
         """
+        return (record for _, record in self.read_lines(path))
+
+    def read_lines(self, path: Path) -> Iterator[tuple[bytes, R]]:
+        """The same, each with the line in which it stands.
+
+        Raises:
+            ResultsError: as of `read_records`.
+        """
+        are_numbered = self.schema_of(path) >= self.numbered_from
         file = _records_of(path)
         try:
-            with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as lines:
-                for number, line in enumerate(lines, start=1):
-                    if line.endswith(b"\n"):
-                        yield self._read_line(path, number, line)
+            for number, line in enumerate(lines_of(file, LONGEST_LINE, MOST_RECORDS), start=1):
+                if line.endswith(b"\n"):
+                    yield line, self._read_line(path, number, line, are_numbered)
+                else:
+                    half = f"{path / RECORDS} line {number} was written by half, as by a run that is killed"
+                    warn(self.reader, f"{half}: it is left out")
         except FileNotFoundError:
             return
-        except (OSError, EOFError, zlib.error) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ResultsError(f"cannot read {file}: {reason}; if it is a copy, copy it again") from error
+        except OSError as error:
+            raise ResultsError(f"cannot read {file}: {error.strerror}; if it is a copy, copy it again") from error
 
-    def _read_line(self, path: Path, number: int, line: bytes) -> R:
+    def _read_line(self, path: Path, number: int, line: bytes, are_numbered: bool) -> R:
         try:
-            return self.records.validate_json(line)
+            if not are_numbered and is_numbered(line):
+                raise LineError(f"line {number} is of a newer schema than {MANIFEST} names, so that one is altered")
+            return self.records.validate_json(record_in(line[:-1], number) if are_numbered else line)
+        except LineError as error:
+            rest = "copy it again, or cut the file before that line and go on with --resume"
+            raise ResultsError(f"{path / RECORDS} {error}; {rest}") from error
         except ValidationError as error:
-            raise ResultsError(
-                f"{path / RECORDS} line {number} is damaged: {_first(error)}; delete that line to go on"
-            ) from error
+            damage = f"{path / RECORDS} line {number} is damaged: {_first(error)}"
+            raise ResultsError(f"{damage}; copy it again, or delete that line to go on") from error
 
     def schema(self) -> dict[str, object]:
         """JSON Schema of ``run.json`` (``manifest``) and of a line of ``records.jsonl`` (``record``)."""
         return {
             "schema_version": self.version,
             "manifest": described(self.manifest.model_json_schema(mode="serialization")),
-            "record": described(self.records.json_schema(mode="serialization")),
+            "record": _with_number(described(self.records.json_schema(mode="serialization"))),
         }
 
 
-def _object_in(file: Path) -> dict[str, Any]:
-    """The JSON object in a file of a run directory."""
+def _content_of(file: Path) -> bytes:
+    """What a file of a run directory holds."""
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        return read_file(file, MOST_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
         raise ResultsError(f"{file.parent} is not a run directory: it has no {file.name}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ResultsError(f"{file} is damaged: {error.strerror}") from error
+    except ValueError as error:  # no file can have such a name
+        raise ResultsError(f"{file.parent} is not a run directory: {error}") from error
+
+
+def _object_in(file: Path, content: bytes) -> dict[str, Any]:
+    """The JSON object in a file of a run directory."""
+    try:
+        data = json.loads(content)
+    except RecursionError as error:
+        raise ResultsError(f"{file} is damaged: it is nested too deep") from error
+    except ValueError as error:
         raise ResultsError(f"{file} is damaged: {error}") from error
     if not isinstance(data, dict):
         raise ResultsError(f"{file} is damaged: it holds no object")
     return data
+
+
+def _with_number(schema: dict[str, Any]) -> dict[str, Any]:
+    """The JSON Schema of a record, as a line that has a number and a digest too."""
+    variants = {variant["$ref"].rpartition("/")[2] for variant in schema["oneOf"]}
+    for name in variants:
+        record = schema["$defs"][name]
+        record["properties"] = {**FIELDS, **record["properties"]}
+        record["required"] = [*FIELDS, *record.get("required", ())]
+    return schema
 
 
 def _first(error: ValidationError) -> str:
@@ -133,21 +186,22 @@ def _first(error: ValidationError) -> str:
 
 
 class StoredRun(Generic[M, R]):
-    """One run on disk, open for reading and appending; subclasses say what it holds."""
+    """One run on disk, open for reading and appending; subclasses say what it holds.
+
+    Of a run that is gone on with nothing is changed before `begin`.
+
+    Args:
+        path: its directory.
+        manifest: what its ``run.json`` holds.
+        file: its records, locked; None where there are none yet.
+    """
 
     format: ClassVar[Format[Any, Any]]
 
-    def __init__(self, path: Path, manifest: M) -> None:
+    def __init__(self, path: Path, manifest: M, file: int | None) -> None:
         self.path, self.manifest = path, manifest
-        try:
-            self._file = os.open(path / RECORDS, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise ResultsError(f"cannot write to {path}: {error.strerror}", status=3) from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._file)
-            raise ResultsError(f"{path} is in use by another run; wait for it, or choose another --out") from None
+        self._file = file
+        self._lines, self._whole, self._begun = 0, 0, False
 
     @classmethod
     def create(cls, path: Path, manifest: M) -> Self:
@@ -158,39 +212,64 @@ class StoredRun(Generic[M, R]):
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
+            unfinished = set(path.glob(f"{BESIDE}*"))  # of a process that was killed while it began a run here
+            if set(path.iterdir()) - unfinished:
                 raise ResultsError(f"{path} is not empty; --resume {path} goes on with a run, --out takes a new name")
-            (path / "logs").mkdir()
-            _write_whole(path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+            write_whole(path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+            for file in unfinished:
+                file.unlink(missing_ok=True)
         except OSError as error:
-            raise ResultsError(f"cannot write to {path}: {error.strerror}", status=3) from error
-        return cls(path, manifest)
+            raise ResultsError(f"cannot write to {path}: {error.strerror}", ExitStatus.INCOMPLETE) from error
+        run = cls(path, manifest, None)
+        run.begin()
+        return run
 
     @classmethod
     def resume(cls, path: Path) -> Self:
-        """Go on with a run; the half-written line of a killed one is dropped.
+        """Go on with a run, of which every record is looked at; nothing is changed yet.
 
         Raises:
-            ResultsError: this is no run directory, it is damaged or packed, or another process writes to it.
+            ResultsError: this is no run directory, it is damaged or packed, another process writes to it, or something
+                in it leads out of it.
         """
         manifest = cls.format.read_manifest(path)
+        if (schema := cls.format.schema_of(path)) != cls.format.version:  # whose lines are others
+            raise ResultsError(
+                f"cannot resume {path}: it has schema {schema}, and this samebits writes {cls.format.version}; "
+                "start a new run"
+            )
         if (packed := _records_of(path)).suffix == ".gz":  # what is appended beside it nobody would read
             raise ResultsError(
                 f"cannot resume {path}: its records are packed; gunzip {packed} first, and keep one file"
             )
-        run = cls(path, manifest)
+        _refuse_strange_logs(path)
+        run = cls(path, manifest, _held(path, 0))
         try:
-            (path / "logs").mkdir(exist_ok=True)
-        except OSError as error:
-            raise ResultsError(f"cannot write to {path / 'logs'}: {error.strerror}", status=3) from error
-        run._drop_partial_line()
+            for line, _ in cls.format.read_lines(path):
+                run._lines, run._whole = run._lines + 1, run._whole + len(line)
+        except BaseException:
+            run.close()
+            raise
         return run
 
-    def _drop_partial_line(self) -> None:
-        data = (self.path / RECORDS).read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            os.truncate(self.path / RECORDS, whole)
+    def begin(self) -> None:
+        """Make the directory ready for what comes; the half-written line of a killed run is dropped.
+
+        Raises:
+            ResultsError: it cannot be written.
+        """
+        if self._begun:
+            return
+        if self._file is None:
+            self._file = _held(self.path, os.O_CREAT | os.O_EXCL)
+            assert self._file is not None
+        try:
+            (self.path / LOGS).mkdir(exist_ok=True)
+            if os.fstat(self._file).st_size != self._whole:
+                os.ftruncate(self._file, self._whole)
+        except OSError as error:
+            raise ResultsError(f"cannot write to {self.path}: {error.strerror}", ExitStatus.INCOMPLETE) from error
+        self._begun = True
 
     def append(self, record: Record) -> None:
         """Write one record, whole or not at all.
@@ -198,7 +277,9 @@ class StoredRun(Generic[M, R]):
         Raises:
             ResultsError: the disk is full, say; everything written before is kept.
         """
-        line = (record.model_dump_json() + "\n").encode()
+        self.begin()
+        assert self._file is not None
+        line = numbered(self._lines + 1, record.model_dump_json().encode()) + b"\n"
         before = os.fstat(self._file).st_size
         try:
             written = os.write(self._file, line)
@@ -209,8 +290,9 @@ class StoredRun(Generic[M, R]):
             raise ResultsError(
                 f"cannot write to {self.path / RECORDS}: {error.strerror}; all earlier results are kept, "
                 f"and --resume {self.path} goes on once there is room",
-                status=3,
+                ExitStatus.INCOMPLETE,
             ) from error
+        self._lines += 1
 
     def restate(self, manifest: M) -> None:
         """Write what is said of the run anew, as a whole.
@@ -219,7 +301,7 @@ class StoredRun(Generic[M, R]):
             ResultsError: it cannot be written; what was said before still stands.
         """
         try:
-            _write_whole(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
+            write_whole(self.path / MANIFEST, manifest.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise ResultsError(f"cannot write to {self.path}: {error.strerror}", ExitStatus.INCOMPLETE) from error
         self.manifest = manifest
@@ -241,7 +323,9 @@ class StoredRun(Generic[M, R]):
 
     def close(self) -> None:
         """Let go of the files."""
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
 
 
 def timestamp() -> str:
@@ -262,10 +346,46 @@ def _cut_back(file: int, size: int) -> None:
         return
 
 
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix(".tmp")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+def _held(path: Path, how: int) -> int | None:
+    """A run's records, open and locked; no link is followed to them.
+
+    Args:
+        path: the run's directory.
+        how: further flags of ``open``; without `os.O_CREAT` there may be none, which is None.
+
+    Raises:
+        ResultsError: they cannot be written, or another process does.
+    """
+    try:
+        file = os.open(path / RECORDS, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | how, 0o644)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if (path / RECORDS).is_symlink():
+            raise ResultsError(f"cannot resume {path}: {RECORDS} is a link; put the file in its place") from error
+        raise ResultsError(f"cannot write to {path}: {error.strerror}", ExitStatus.INCOMPLETE) from error
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise ResultsError(f"cannot resume {path}: {RECORDS} is no regular file")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(file)
+        raise ResultsError(f"{path} is in use by another run; wait for it, or choose another --out") from None
+    return file
+
+
+def _refuse_strange_logs(path: Path) -> None:
+    """Refuse that what processes print be written anywhere but to files in the run's own directory."""
+    logs = path / LOGS
+    try:
+        if logs.is_symlink() or (logs.exists() and not logs.is_dir()):
+            raise ResultsError(f"cannot resume {path}: {logs} is no directory of its own; remove it to go on")
+        for log in logs.iterdir() if logs.exists() else ():
+            if log.is_symlink() or not log.is_file():
+                raise ResultsError(f"cannot resume {path}: {log} is no regular file; remove it to go on")
+    except OSError as error:
+        raise ResultsError(f"cannot read {logs}: {error.strerror}") from error
 
 
 def _records_of(path: Path) -> Path:

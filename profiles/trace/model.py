@@ -192,6 +192,23 @@ def pid_and_tid(thread: int) -> tuple[int, int]:
     return thread >> _THREAD_BITS & mask, thread & mask
 
 
+FAR_NS = 1 << 61
+"""No time of a trace is as far from its clock's beginning, which is 73 years: differences of two fit 64 bits."""
+
+
+def possible(trace: Trace) -> Trace:
+    """The same trace, if its times can be ones.
+
+    Raises:
+        ValueError: one is too far from the others.
+    """
+    spans = (trace.work, trace.launches, trace.ranges)
+    for times in (times for one in spans for times in (one.start_ns, one.end_ns)):
+        if len(times) and not -FAR_NS < int(times.min()) <= int(times.max()) < FAR_NS:
+            raise ValueError("a time is further from the others than 73 years")
+    return trace
+
+
 def joined(raw: RawWork, calls: RawLaunches) -> tuple[Work, Launches, int]:
     """Give work to the calls that launched it; also tell for how much work there is no call, which is left out."""
     caller = _caller(raw, calls)

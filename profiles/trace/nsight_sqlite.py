@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from profiles.errors import ReportError
+from profiles.trace.database import opened, tables_of
 from profiles.trace.model import (
     Array,
     Kernel,
@@ -28,6 +28,7 @@ from profiles.trace.model import (
     Work,
     cut_short,
     joined,
+    possible,
     process_id,
     with_notes,
 )
@@ -54,11 +55,13 @@ def read_sqlite(path: Path) -> Trace:
     Raises:
         ReportError: this is no such file, or it is damaged.
     """
-    if not path.is_file():
-        raise ReportError(f"{path}: no such file")
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro&immutable=1", uri=True)) as database:
-            return _Reader(database).trace()
+        with opened(path) as database:
+            return possible(_Reader(database, tables_of(database)).trace())
+    except FileNotFoundError as error:
+        raise ReportError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {error.strerror}") from error
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
         raise ReportError(f"{path} is damaged, or no SQLite export of Nsight Systems: {error}") from error
 
@@ -68,23 +71,23 @@ class _Reader:
     """One open report."""
 
     database: sqlite3.Connection
+    tables: frozenset[str]
     notes: list[str] = field(default_factory=list)
 
     def trace(self) -> Trace:
         """All that is read of it."""
-        tables = {str(name) for (name,) in self.database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if not tables & {_KERNEL, _RUNTIME, _NVTX, "StringIds", *EXPORT_FACTS}:
+        if not self.tables & {_KERNEL, _RUNTIME, _NVTX, "StringIds", *EXPORT_FACTS}:
             raise ValueError("it has none of its tables")
         strings = self._strings()
         kernels: list[Kernel] = []
         raw = _together([self._kernels(strings, kernels), *(self._memory(*one, kernels) for one in _MEMORY)])
         work, launches, lost = joined(raw, self._calls(raw.correlation))
         ranges, labels = self._ranges(strings)
-        self._note_missing(tables, lost)
+        self._note_missing(lost)
         trace = Trace(self._source(), tuple(kernels), work, launches, ranges, labels, tuple(self.notes))
         return with_notes(trace, list(cut_short(trace)))
 
-    def _note_missing(self, tables: set[str], lost: int) -> None:
+    def _note_missing(self, lost: int) -> None:
         wanted = {
             _NVTX: "no range",
             _KERNEL: "no kernel",
@@ -92,17 +95,19 @@ class _Reader:
             "StringIds": "no name",
         }
         self.notes.extend(
-            f"the report has {what} (no table {name})" for name, what in wanted.items() if name not in tables
+            f"the report has {what} (no table {name})" for name, what in wanted.items() if name not in self.tables
         )
         if lost:
             self.notes.append(f"{lost} kernels, copies and fills have no launch in the report and are left out")
-        if _GRAPH in tables:
+        if _GRAPH in self.tables:
             self.notes.append(
                 "graph replays were recorded as a whole: their kernels are not in the report; "
                 "capture with --cuda-graph-trace=node"
             )
 
     def _columns(self, table: str) -> set[str]:
+        if table not in self.tables:
+            return set()
         return {str(row[1]) for row in self.database.execute(f"PRAGMA table_info({table})")}
 
     def _select(self, table: str, columns: Iterable[str], where: str = "") -> Iterator[Array]:

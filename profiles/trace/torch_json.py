@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from profiles.errors import ExitStatus, ReportError
+from profiles.files import read_file
 from profiles.instruments.torch_ranges import DOMAIN_MARK
 from profiles.trace.model import (
     Array,
@@ -23,6 +24,7 @@ from profiles.trace.model import (
     Trace,
     Work,
     joined,
+    possible,
     process_id,
     thread_id,
 )
@@ -34,6 +36,12 @@ _RANGES, _OPERATORS = "user_annotation", "cpu_op"
 _KEPT = {*_GPU, *_CALLS, _RANGES, _OPERATORS}
 
 _Event = Mapping[str, Any]
+
+# What events that are not as torch writes them raise where they are used.
+_WRONG = (ValueError, TypeError, KeyError, AttributeError, OverflowError)
+
+MOST_TRACE = 400 << 20
+"""Bytes of a trace, unpacked; as text and objects it takes several times as much memory."""
 
 
 def is_torch_trace(path: Path) -> bool:
@@ -54,28 +62,42 @@ def together(parts: Sequence[Path], to: Path) -> int:
     Raises:
         ReportError: a part cannot be read, or the new file not be written.
     """
-    merged: list[dict[str, Any]] = []
-    origin_ns: int | None = None
-    next_number = 0
-    for part in parts:
-        data = _loaded(part)
-        base_ns = int(data.get("baseTimeNanoseconds", 0))
-        origin_ns = base_ns if origin_ns is None else origin_ns
-        kept = [event for event in data["traceEvents"] if event.get("ph") == "X" and event.get("cat") in _KEPT]
-        # Processes count their launches each from one, and tell times each from a base of their own.
-        for event in kept:
-            event["ts"] = event["ts"] + (base_ns - origin_ns) / 1000
-            if "correlation" in _args(event):
-                event["args"]["correlation"] += next_number
-        next_number = 1 + max((int(_args(event).get("correlation", 0)) for event in kept), default=next_number)
-        merged += kept
-    content = {"schemaVersion": 1, "baseTimeNanoseconds": origin_ns or 0, "traceEvents": merged}
+    merged, origin_ns = _merged(parts)
+    content = {"schemaVersion": 1, "baseTimeNanoseconds": origin_ns, "traceEvents": merged}
     try:
         with gzip.open(to, "wt", compresslevel=5) as file:
             json.dump(content, file)
     except OSError as error:
         raise ReportError(f"cannot write {to}: {error.strerror}", status=ExitStatus.INCOMPLETE) from error
     return len(merged)
+
+
+def _merged(parts: Sequence[Path]) -> tuple[list[dict[str, Any]], int]:
+    """The events of all parts, and the base of their times."""
+    merged: list[dict[str, Any]] = []
+    origin_ns: int | None = None
+    next_number = 0
+    for part in parts:
+        data = _loaded(part)
+        try:
+            base_ns = int(data.get("baseTimeNanoseconds", 0))
+            origin_ns = base_ns if origin_ns is None else origin_ns
+            kept = [event for event in data["traceEvents"] if event.get("ph") == "X" and event.get("cat") in _KEPT]
+            # Processes count their launches each from one, and tell times each from a base of their own.
+            for event in kept:
+                event["ts"] = event["ts"] + (base_ns - origin_ns) / 1000
+                if "correlation" in _args(event):
+                    event["args"]["correlation"] += next_number
+            next_number = 1 + max((int(_args(event).get("correlation", 0)) for event in kept), default=next_number)
+        except _WRONG as error:
+            raise _damaged(part, error) from error
+        merged += kept
+    return merged, origin_ns or 0
+
+
+def _damaged(path: Path, error: Exception) -> ReportError:
+    detail = f"{type(error).__name__}: {error}"
+    return ReportError(f"{path} is damaged, or no trace of torch's profiler: {detail}")
 
 
 def _loaded(path: Path) -> dict[str, Any]:
@@ -85,12 +107,17 @@ def _loaded(path: Path) -> dict[str, Any]:
         ReportError: it is no trace.
     """
     try:
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
-            data = json.load(file)
-    except (OSError, EOFError, ValueError) as error:
+        data = json.loads(read_file(path, MOST_TRACE))
+    except OSError as error:
+        raise ReportError(f"cannot read {path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise ReportError(f"{path} is damaged, or no trace of torch's profiler: it is nested too deep") from error
+    except ValueError as error:
         raise ReportError(f"{path} is damaged, or no trace of torch's profiler: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("traceEvents"), list):
         raise ReportError(f"{path} is no trace of torch's profiler: it has no list of events")
+    if not all(isinstance(event, dict) for event in data["traceEvents"]):
+        raise ReportError(f"{path} is damaged: an event is no object")
     return data
 
 
@@ -104,10 +131,9 @@ def read_torch_trace(path: Path) -> Trace:
     """
     events = _loaded(path)["traceEvents"]
     try:
-        return _trace([event for event in events if event.get("ph") == "X"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        detail = f"{type(error).__name__}: {error}"
-        raise ReportError(f"{path} is damaged, or no trace of torch's profiler: {detail}") from error
+        return possible(_trace([event for event in events if event.get("ph") == "X"]))
+    except _WRONG as error:
+        raise _damaged(path, error) from error
 
 
 def _trace(events: list[_Event]) -> Trace:
@@ -188,11 +214,16 @@ def _kernel(event: _Event) -> Kernel:
     kind = _GPU.get(event["cat"], "operator")
     if kind in ("copy", "fill"):
         return Kernel(kind, kind, kind)
-    name, args = str(event["name"]), _args(event)
+    name, args = _text(event["name"]), _args(event)
     short = name if kind == "operator" else _base(name)
     return Kernel(
         short, name, kind, _size(args.get("grid")), _size(args.get("block")), int(args.get("registers per thread", 0))
     )
+
+
+def _text(name: object) -> str:
+    """A name that can be written, whatever halves of characters JSON's escapes made of it."""
+    return str(name).encode("utf-8", "replace").decode()
 
 
 def _base(name: str) -> str:
@@ -221,7 +252,7 @@ def _outermost(operators: list[_Event]) -> list[_Event]:
 def _ranges(events: list[_Event]) -> tuple[Spans, tuple[Label, ...]]:
     labels: dict[Label, int] = {}
     events = sorted(events, key=_start_ns)
-    which = [labels.setdefault(_label(str(event["name"])), len(labels)) for event in events]
+    which = [labels.setdefault(_label(_text(event["name"])), len(labels)) for event in events]
     spans = Spans(
         _column(map(_start_ns, events)), _column(map(_end_ns, events)), _column(map(_thread, events)), _column(which)
     )

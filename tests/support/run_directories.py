@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import subprocess
@@ -11,8 +12,17 @@ from typing import Any
 
 import pytest
 
-from kernels_bench.records.manifest import ResultsError, RunDirectory
-from kernels_bench.records.results import AnyRecord, ArmStart, Ceiling, Finished, Timing, Verification
+from kernels_bench.records.manifest import MANIFEST, RECORDS, ResultsError, RunDirectory
+from kernels_bench.records.results import (
+    NUMBERED_FROM,
+    AnyRecord,
+    ArmStart,
+    Ceiling,
+    Finished,
+    Timing,
+    Verification,
+)
+from profiles.run_files.numbered_lines import record_in
 from support import ROOT, TESTS
 from support.stored_records import CASE, timing, verification
 
@@ -25,6 +35,15 @@ EVERY_KIND: tuple[AnyRecord, ...] = (
     Timing(case=CASE, m=1, status="skipped", reason="the result is wrong, so its speed means nothing"),
     Finished(seconds=12.936636683999495),
 )
+
+
+def as_of_schema(path: Path, version: int) -> None:
+    """Make a run what it would be of an earlier schema, whose lines had no number and no digest."""
+    manifest = json.loads((path / MANIFEST).read_text())
+    (path / MANIFEST).write_text(json.dumps({**manifest, "schema_version": version}))
+    if version < NUMBERED_FROM:
+        lines = (path / RECORDS).read_bytes().splitlines()
+        (path / RECORDS).write_bytes(b"".join(record_in(line, n) + b"\n" for n, line in enumerate(lines, start=1)))
 
 
 def refusal(path: Path) -> ResultsError:

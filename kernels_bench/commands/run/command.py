@@ -17,8 +17,9 @@ from kernels_bench.console import terminal
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import Display, display_for
 from kernels_bench.device.detect import expected_gpu
-from kernels_bench.records.catalogue import Catalogue
+from kernels_bench.records.cases import Device
 from kernels_bench.records.manifest import (
+    LOGS,
     Manifest,
     ResultsError,
     RunDirectory,
@@ -67,7 +68,7 @@ def start_run(selection: Selection, out: Path | None, command: str, targets: Rep
             device=catalogue.device,
             arms=(*workload.arms, *workload.left_out),
             planned=workload.planned,
-            environment=_environment(catalogue),
+            environment=_environment(catalogue.device),
         )
         # Only now, since another run may have taken a default name meanwhile.
         run = RunDirectory.create(out or default_directory(), manifest)
@@ -98,10 +99,12 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
     started = time.perf_counter()
     _refuse_earlier_schema(directory)
     run = RunDirectory.resume(directory)
-    selection = run.manifest.selection
-    with HeadStart(selection, run.path / "logs") as early:
+    then, selection = run.manifest.device, run.manifest.selection
+    # Before anything is started: where another GPU is, or none, this one's facts are missing: a difference too.
+    run.refuse_other_environment(_environment(then), then)
+    with HeadStart(selection, hidden_beside(run.path), run.path / LOGS) as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
-        run.refuse_other_environment(_environment(catalogue), catalogue.device, catalogue.arms)
+        run.refuse_other_environment(_environment(catalogue.device), catalogue.device, catalogue.arms)
         if typed.partial and not selection.partial:
             selection = selection.model_copy(update={"partial": True})
             run.restate(run.manifest.model_copy(update={"selection": selection}))
@@ -122,14 +125,15 @@ def _refuse_earlier_schema(directory: Path) -> None:
         )
 
 
-def _environment(catalogue: Catalogue) -> Environment:
-    return read_environment_with(catalogue.device.uuid, partial(warn, "kernels_bench"))
+def _environment(device: Device) -> Environment:
+    return read_environment_with(device.uuid, partial(warn, "kernels_bench"))
 
 
 def _run(
     workload: Workload, run: RunDirectory, early: HeadStart, targets: ReportTargets, again: bool, started: float
 ) -> int:
     interrupted = False
+    run.begin()
     try:
         with display_for(terminal.console(stderr=True)) as display:
             _announce(workload, run, display)

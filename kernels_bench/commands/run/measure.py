@@ -64,18 +64,24 @@ class Runner:
         self._device = run.manifest.device.type
         self._verified: dict[str, Verification] = {}
         self._verified_now: set[str] = set()
-        self._timed: set[str] = set()
+        self._timed: dict[str, Timing] = {}
         self._ceiling_known = False
         for record in run.records():
             self._recall(record)
+        self._forget_killed()
 
     def _recall(self, record: AnyRecord) -> None:
         if isinstance(record, Verification):
             self._verified[record.case.key] = record
         elif isinstance(record, Timing):
-            self._timed.add(record.key)
+            self._timed[record.key] = record
         elif isinstance(record, Ceiling):
             self._ceiling_known = True
+
+    def _forget_killed(self) -> None:
+        """Of the cases whose worker was killed nothing is known: the run that is gone on with tries them again."""
+        self._verified = {key: record for key, record in self._verified.items() if record.cause != "killed"}
+        self._timed = {key: record for key, record in self._timed.items() if record.cause != "killed"}
 
     def _keep(self, record: Verification | Timing | Ceiling) -> None:
         self._run.append(record)

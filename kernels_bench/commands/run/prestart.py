@@ -34,10 +34,11 @@ class HeadStart:
     Args:
         selection: what the user asked for.
         logs: directory for what the workers print; if it is made for that, it is removed in the end.
+        earlier: directory of what workers of the same run have printed before; theirs goes on after it.
     """
 
-    def __init__(self, selection: Selection, logs: Path) -> None:
-        self._selection, self._logs = selection, logs
+    def __init__(self, selection: Selection, logs: Path, earlier: Path | None = None) -> None:
+        self._selection, self._logs, self._earlier = selection, logs, earlier
         self._made = False
         self._pool: WorkerPool | None = None
 
@@ -59,6 +60,8 @@ class HeadStart:
             if not self._logs.is_dir():
                 self._logs.mkdir()
                 self._made = True
+            for log in self._earlier.glob("*.log") if self._earlier is not None else ():
+                shutil.copy(log, self._logs)
             self._pool = WorkerPool(
                 workload.arms, self._logs, self._selection.timeout_s, extra_workers=workload.extra_workers
             )

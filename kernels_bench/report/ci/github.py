@@ -10,6 +10,7 @@ from kernels_bench.report.readme_table import overview
 from kernels_bench.report.sentences import finding_text, notice_text, outcome
 from kernels_bench.report.summary.schema import RunSummary
 from kernels_bench.report.summary.summarise import exit_status
+from profiles.text import inert
 
 SUMMARY = "GITHUB_STEP_SUMMARY"
 """GitHub's variable for the file that a step's summary is appended to."""
@@ -60,7 +61,7 @@ def _command(kind: str, title: str, text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "\n".join(map(inert, text.splitlines())).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

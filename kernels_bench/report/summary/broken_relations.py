@@ -54,8 +54,10 @@ def _neighbourhoods(specs: Sequence[BatchSpec]) -> Iterator[str]:
     """How these batches differ from the first M rows, each way once, with the lengths that tell something."""
     lengths: dict[str, set[int]] = {}
     for spec in specs:
-        kind = batch_kinds()[spec.kind]
-        if kind.where:
+        kind = batch_kinds().get(spec.kind)
+        if kind is None:  # of another version of samebits
+            lengths.setdefault(str(spec), set())
+        elif kind.where:
             lengths.setdefault(kind.where, set()).update(spec.arguments[:1] if kind.told else ())
     for words, told in lengths.items():
         yield f"{words} {numbers(sorted(told))}" if told else words

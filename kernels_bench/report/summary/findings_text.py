@@ -67,7 +67,9 @@ def _place(company: BatchRef) -> str:
 
 
 def _place_of(spec: BatchSpec) -> str:
-    kind = batch_kinds()[spec.kind]
+    kind = batch_kinds().get(spec.kind)
+    if kind is None or len(kind.arguments) != len(spec.arguments):  # of another version of samebits
+        return f"M={spec.size} ({spec})"
     # The first M rows are what anybody expects of M rows; the others are told apart by words or by their specs.
     if not kind.where:
         return f"M={spec.size}"

@@ -134,7 +134,8 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
     if cause == "no_answer":
         return "raise --timeout if the kernel is slow, else it hangs; one alone:", alone
     logs = PurePath(facts.directory) / "logs" / f"{record.case.arm}.log"
-    return f"its worker's own words are in {logs}; one alone:", alone
+    again = f"--resume {facts.directory} tries it again; " if cause == "killed" else ""
+    return f"{again}its worker's own words are in {logs}; one alone:", alone
 
 
 def _relation_remarks(found: LatestRecords, device: Device, claims: Mapping[str, Claims]) -> Iterator[_Remark]:

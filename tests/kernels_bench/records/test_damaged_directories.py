@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from kernels_bench.records.manifest import MANIFEST, RECORDS, ResultsError, RunDirectory, read_records
-from kernels_bench.records.results import SCHEMA_VERSION, Finished
-from support.run_directories import EVERY_KIND, refusal, texts
+from kernels_bench.records.results import NUMBERED_FROM, READABLE_VERSIONS, SCHEMA_VERSION, Finished
+from profiles.run_files.numbered_lines import numbered
+from support.run_directories import EVERY_KIND, as_of_schema, refusal, texts
 
-
-@pytest.mark.parametrize(
+DAMAGE = pytest.mark.parametrize(
     "damage",
     [
         b"\x00" * 40,
@@ -27,13 +27,35 @@ from support.run_directories import EVERY_KIND, refusal, texts
         b'{"kind":"finished","seconds":1,"more":2}',
     ],
 )
+
+
+def with_third_line(directory: Path, line: bytes) -> None:
+    lines = (directory / RECORDS).read_bytes().splitlines()
+    lines[2] = line
+    (directory / RECORDS).write_bytes(b"\n".join(lines) + b"\n")
+
+
+@DAMAGE
 def test_a_damaged_line_in_the_middle_is_named(ended: Path, damage: bytes) -> None:
-    lines = (ended / RECORDS).read_bytes().splitlines()
-    lines[2] = damage
-    (ended / RECORDS).write_bytes(b"\n".join(lines) + b"\n")
+    with_third_line(ended, damage)
     error = refusal(ended)
     assert error.status == 2
-    assert "line 3 is damaged" in str(error)
+    assert "line 3 is altered" in str(error)
+
+
+@DAMAGE
+@pytest.mark.parametrize("version", [version for version in READABLE_VERSIONS if version < NUMBERED_FROM])
+def test_a_damaged_line_of_an_older_run_is_named(ended: Path, damage: bytes, version: int) -> None:
+    as_of_schema(ended, version)
+    with_third_line(ended, damage)
+    with pytest.raises(ResultsError, match="line 3 is damaged") as caught:
+        list(read_records(ended))
+    assert caught.value.status == 2
+
+
+def test_a_line_whose_digest_is_right_and_whose_record_is_not_is_named(ended: Path) -> None:
+    with_third_line(ended, numbered(3, b'{"kind":"dream"}'))
+    assert "line 3 is damaged" in str(refusal(ended))
 
 
 def packed(directory: Path) -> Path:
@@ -110,7 +132,7 @@ def test_another_schema_is_refused_with_both_versions(ended: Path, version: obje
     (ended / MANIFEST).write_text(json.dumps({**data, "schema_version": version, "from_the_future": True}))
     message = str(refusal(ended))
     assert f"schema {version!r}" in message
-    assert f"reads schema 2, 3 and {SCHEMA_VERSION}" in message
+    assert f"reads schema 2, 3, 4 and {SCHEMA_VERSION}" in message
 
 
 def test_a_foreign_directory_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from kernels_bench.records.cases import Device
 from kernels_bench.records.manifest import RECORDS, ResultsError, RunDirectory
 from profiles.instruments.environment import read_environment
-from support.run_directories import heard, python, refusal
+from support.run_directories import as_of_schema, heard, python, refusal
 from support.stored_records import manifest
 
 HOLDER = """
@@ -34,6 +34,13 @@ def test_a_directory_belongs_to_one_live_process(ended: Path) -> None:
         assert (ended / RECORDS).read_bytes() == before
         holder.send_signal(signal.SIGKILL)
     RunDirectory.resume(ended).close()
+
+
+def test_a_run_of_an_older_schema_is_read_and_not_gone_on_with(ended: Path) -> None:
+    as_of_schema(ended, 4)
+    before = (ended / RECORDS).read_bytes()
+    assert "has schema 4, and this samebits writes 5; start a new run" in str(refusal(ended))
+    assert (ended / RECORDS).read_bytes() == before
 
 
 def test_the_same_environment_may_go_on(run: RunDirectory) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from kernels_bench.records.manifest import RECORDS, RunDirectory, read_records
 from kernels_bench.records.results import Finished
+from profiles.run_files.numbered_lines import numbered
 from support.run_directories import EVERY_KIND, heard, python, texts
 from support.stored_records import timing
 
@@ -37,17 +38,24 @@ def test_a_writer_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
     assert len(list(read_records(path))) == whole
     resumed = RunDirectory.resume(path)
     assert len(list(resumed.records())) == whole > 10
+    resumed.begin()
     assert (path / RECORDS).read_bytes().endswith(b"\n")
     resumed.close()
 
 
 @pytest.mark.parametrize("kept", [1, 30, -1])
-def test_a_half_written_line_is_dropped_and_nothing_else(ended: Path, kept: int) -> None:
+def test_a_half_written_line_is_dropped_with_a_note_and_nothing_else(
+    ended: Path, kept: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (ended / RECORDS).read_bytes()
-    half = (timing(m=2048).model_dump_json() + "\n").encode()[:kept]
+    half = (numbered(1 + len(EVERY_KIND), timing(m=2048).model_dump_json().encode()) + b"\n")[:kept]
     (ended / RECORDS).write_bytes(before + half)
     assert texts(list(read_records(ended, samples=True))) == texts(list(EVERY_KIND))
+    (note,) = capsys.readouterr().err.splitlines()
+    assert note.endswith("records.jsonl line 8 was written by half, as by a run that is killed: it is left out")
     resumed = RunDirectory.resume(ended)
+    assert (ended / RECORDS).read_bytes() == before + half
+    resumed.begin()
     assert (ended / RECORDS).read_bytes() == before
     resumed.append(Finished(seconds=1.0))
     resumed.close()
@@ -58,6 +66,7 @@ def test_nothing_but_a_half_written_line_is_an_empty_run(ended: Path) -> None:
     (ended / RECORDS).write_bytes(b'{"kind":"arm","arm":"tor')
     resumed = RunDirectory.resume(ended)
     assert list(resumed.records()) == []
+    resumed.begin()
     assert (ended / RECORDS).read_bytes() == b""
     resumed.close()
 

@@ -78,7 +78,7 @@ def test_the_steps_summary_is_appended_where_there_is_one(tmp_path: Path) -> Non
     assert not append_summary(summary, {})
 
 
-@pytest.mark.parametrize(("text", "escaped"), [("50 %.", "50 %25."), ("a\rb", "a%0Db"), ("::error::a", "a")])
+@pytest.mark.parametrize(("text", "escaped"), [("50 %.", "50 %25."), ("a\rb", "a%0Ab"), ("::error::a", "a")])
 def test_what_github_reads_as_a_command_is_escaped(text: str, escaped: str) -> None:
     records = [ended(case("samebits", "mm", O_PROJ), "failed", text)]
     (line,) = workflow_commands(summarise_run(records, facts()))

@@ -76,6 +76,7 @@ class TestNotices:
             ),
             ("there was no room", "out_of_memory", "free the device's memory"),
             ("it took too long", "no_answer", "raise --timeout"),
+            ("the worker of vllm was killed by SIGTERM", "killed", "--resume "),
         ],
     )
     def test_the_remedy_is_that_of_the_cause(self, reason: str, cause: Cause | None, remedy: str) -> None:

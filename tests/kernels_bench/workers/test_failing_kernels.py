@@ -32,7 +32,7 @@ REASONS = {
     77: r"out of memory: .*can't allocate memory.*",
     78: r"out of memory: MemoryError",
 }
-CAUSES = {75: "no_answer", 77: "out_of_memory", 78: "out_of_memory"}
+CAUSES = {67: "killed", 75: "no_answer", 77: "out_of_memory", 78: "out_of_memory"}
 
 
 @pytest.mark.parametrize("k", REASONS)

@@ -35,6 +35,24 @@ def test_memory_that_a_dead_process_lacked_is_known_by_its_last_words(tmp_path: 
         assert reply.reason.endswith(f"its last words: {words}")
 
 
+@pytest.mark.parametrize(
+    ("number", "cause"),
+    [
+        (signal.SIGKILL, "killed"),
+        (signal.SIGTERM, "killed"),
+        (signal.SIGHUP, "killed"),
+        (signal.SIGSEGV, "other"),
+        (signal.SIGABRT, "other"),
+    ],
+)
+def test_a_process_that_others_ended_is_told_from_one_that_crashed(
+    tmp_path: Path, number: signal.Signals, cause: str
+) -> None:
+    worker = WorkerProcess("any", {}, tmp_path / "log")
+    os.kill(worker.process.pid, number)
+    assert worker.receive().cause == cause
+
+
 def test_last_words_are_this_processs_own(tmp_path: Path) -> None:
     (tmp_path / "log").write_text("what another process said\n")
     worker = WorkerProcess("any", {}, tmp_path / "log")

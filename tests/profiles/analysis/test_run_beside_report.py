@@ -286,7 +286,11 @@ def damaged(tmp_path: Path, name: str, text: str) -> Path:
         ("run.json", "{", "run.json is damaged"),
         ("run.json", "[]", "run.json is damaged"),
         ("run.json", '{"schema_version": 1}', "no run of kernels_bench"),
-        ("run.json", '{"schema_version": 99, "selection": {}}', "has schema 99; this samebits reads schema 2, 3 and 4"),
+        (
+            "run.json",
+            '{"schema_version": 99, "selection": {}}',
+            "has schema 99; this samebits reads schema 2, 3, 4 and 5",
+        ),
         ("records.jsonl.gz", "{}\nnonsense\n", "line 2 is damaged"),
         ("records.jsonl.gz", "[]\n", "line 1 is damaged: other: Input should be an object"),
         ("records.jsonl.gz", '{"kind": "timing", "m": 1}\n', "line 1 is damaged: timing.case: Field required"),
