@@ -120,7 +120,7 @@ def run(
         Path | None, typer.Option(help="New directory for the results.  [default: samebits-runs/DATE]", metavar="DIR")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.", metavar="DIR")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a trial has failed.")] = 1800.0,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a trial, or --server, has failed.")] = 1800.0,
     version: Version = False,
 ) -> int:
     """Measure what batch invariance costs in vLLM, and whether a needle's bits depend on its batch.

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
-from e2e.workload.options import ArmName, Options
-from e2e.workload.trials import has_trial, trials_of
+from e2e.workload.options import ArmName, Options, OptionsError, check
+from e2e.workload.trials import STAGGERED, has_trial, trial_in_words, trials_of
 from kernels_bench.records.cases import Device
 from profiles.instruments.environment import Environment
 from profiles.run_files.record import Record
@@ -22,6 +22,14 @@ SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, SCHEMA_VERSION)
 """In schema 1 lines had no number and no digest."""
 NUMBERED_FROM = 2
+
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
+Positive = Annotated[int, Field(ge=1, lt=1 << 53)]
+TokenId = Annotated[int, Field(ge=0, lt=1 << 31)]
+Bits = Annotated[int, Field(ge=0, lt=1 << 32)]
+TrialNumber = Annotated[int, Field(ge=STAGGERED, lt=1 << 31)]
+Seconds = Annotated[float, Field(ge=1e-9, le=1e9, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 
 
 class Answer(Record):
@@ -35,10 +43,16 @@ class Answer(Record):
             `e2e.workload.prompts.watched`.
     """
 
-    needle: int
-    tokens: tuple[int, ...]
-    logprobs: tuple[int, ...]
-    prompt: tuple[int, ...] = ()
+    needle: Count
+    tokens: tuple[TokenId, ...] = Field(min_length=1)
+    logprobs: tuple[Bits, ...]
+    prompt: tuple[Bits, ...] = ()
+
+    @model_validator(mode="after")
+    def _every_token_has_its_log_probability(self) -> Self:
+        if len(self.logprobs) != len(self.tokens):
+            raise ValueError(f"there are {len(self.logprobs)} log probabilities for {len(self.tokens)} tokens")
+        return self
 
 
 class Speeds(Record):
@@ -51,8 +65,8 @@ class Speeds(Record):
         output_token_ms: between two of its tokens.
     """
 
-    first_token_ms: float
-    output_token_ms: float
+    first_token_ms: Milliseconds
+    output_token_ms: Milliseconds
 
 
 class Started(Record):
@@ -69,10 +83,10 @@ class Started(Record):
 
     kind: Literal["started"] = "started"
     arm: ArmName
-    init_s: float
+    init_s: Seconds
     provenance: str
-    vocabulary: int
-    needles: tuple[tuple[int, ...], ...]
+    vocabulary: Count
+    needles: tuple[tuple[TokenId, ...], ...] = Field(min_length=1)
 
 
 class SoloAnswers(Record):
@@ -107,12 +121,12 @@ class Trial(Record):
 
     kind: Literal["trial"] = "trial"
     arm: ArmName
-    trial: int
-    batch_size: int
-    prompt_tokens: int
-    places: tuple[int, ...]
-    seconds: float
-    tokens: int
+    trial: TrialNumber
+    batch_size: Positive
+    prompt_tokens: Count
+    places: tuple[Count, ...]
+    seconds: Seconds
+    tokens: Positive
     answers: tuple[Answer, ...]
     speeds: Speeds | None = None
 
@@ -142,7 +156,7 @@ class Finished(Record):
     """
 
     kind: Literal["finished"] = "finished"
-    seconds: float
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 AnyRecord = Annotated[Started | SoloAnswers | Trial | ArmLost | Finished, Field(discriminator="kind")]
@@ -168,10 +182,18 @@ class Manifest(Record):
     command: str
     options: Options
     model: str
-    arms: tuple[ArmName, ...]
-    trials: tuple[int, ...] | None = None
+    arms: tuple[ArmName, ...] = Field(min_length=1)
+    trials: tuple[TrialNumber, ...] | None = None
     device: Device
     environment: Environment
+
+    @model_validator(mode="after")
+    def _options_make_sense_together(self) -> Self:
+        try:
+            check(self.options)
+        except OptionsError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     def asked(self, arm: ArmName) -> tuple[int, ...]:
         """The trials that were asked for of an arm."""
@@ -200,16 +222,35 @@ class RunState:
     lost: dict[ArmName, ArmLost]
 
     def take(self, record: AnyRecord) -> None:
-        """Another record; of an arm that was lost and went on, what it did since counts."""
+        """Another record; of an arm that was lost and went on, what it did since counts.
+
+        Where answers are missing, nothing is concluded from the others: the arm is lost as far as it depends on them,
+        and a run that is resumed asks for them again.
+        """
         if isinstance(record, Started):
             self.started[record.arm] = record
             self.lost.pop(record.arm, None)
+        elif isinstance(record, SoloAnswers | Trial) and (reason := self._lacking(record)):
+            self.lost[record.arm] = ArmLost(arm=record.arm, status="failed", reason=reason)
         elif isinstance(record, SoloAnswers):
             self.alone[record.arm] = record
         elif isinstance(record, Trial):
             self.trials.setdefault(record.arm, []).append(record)
         elif isinstance(record, ArmLost):
             self.lost[record.arm] = record
+
+    def _lacking(self, record: SoloAnswers | Trial) -> str:
+        """Why a record's answers are not those of every needle; nothing where they are."""
+        numbers = [answer.needle for answer in record.answers]
+        each = 2 if isinstance(record, SoloAnswers) else 1
+        # Every arm is started first; where that record is gone, its needles are those that answered.
+        started = self.started.get(record.arm)
+        count = len(started.needles) if started is not None else max(1, len(set(numbers)))
+        if numbers == [*range(count)] * each:
+            return ""
+        where = trial_in_words(record.trial) if isinstance(record, Trial) else "the needles alone"
+        wanted = f"{each * count} belong there, {each} of each of {count} needles in turn"
+        return f"the record of {where} holds {len(numbers)} answers where {wanted}; --resume asks again"
 
 
 def read_state(records: Iterable[AnyRecord]) -> RunState:

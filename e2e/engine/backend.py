@@ -54,6 +54,13 @@ class Backend(Protocol):
     ) -> list[Output]:
         """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
 
+    def check_undisturbed(self) -> None:
+        """See that the engine has answered nobody else since it is up; not while anything is timed.
+
+        Raises:
+            ServerError: it has.
+        """
+
     def close(self) -> None:
         """End what does not end with this process, or ends too suddenly with it."""
 

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
 from pathlib import Path
 
-from kernels_bench.console.text import printable
+from kernels_bench.console.text import first_line, printable
 
 _LOG = Path("/proc/self/fd/2")
 _READ, _SHOWN = 1 << 16, 400
 """As much of a log as holds the tracebacks of several processes, and as much of an error as one reads."""
+
+_REQUESTS_READ = 1 << 24
+"""As much of a log as holds a traceback for each of a thousand requests, which a server prints that lost its engine."""
 
 _PREFIX = r"(?:\([^)]*\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] )?"
 """What vLLM puts before the lines of its processes: ``(EngineCore pid=7) ERROR 11-23 08:30:00 [core.py:946] ``."""
@@ -23,6 +27,7 @@ _PREFIX = r"(?:\([^)]*\) )?(?:[A-Z]+ [\d-]+ [\d:]+ \[[^]]*\] )?"
 _ERROR = re.compile(_PREFIX + r"(?P<name>(?:\w+\.)*\w*(?:Error|Exception|Interrupt|Exit))(?:: (?P<words>.*))?$")
 _PYDANTIC = re.compile(r"\d+ validation errors? for ")
 _ELSEWHERE = "root cause"
+_KILLED = re.compile(r"samebits: process \d+ of the engine was killed by (?P<name>SIG\w+)$")
 
 
 class ServerError(Exception):
@@ -35,13 +40,17 @@ class Printed:
     def __init__(self) -> None:
         self._since = os.fstat(2).st_size
 
-    def text(self) -> str:
-        """The end of it."""
+    def text(self, most: int = _READ) -> str:
+        """The end of it, so many bytes at most."""
         if not stat.S_ISREG(os.fstat(2).st_mode):
             return ""
         with _LOG.open("rb") as log:
-            log.seek(max(self._since, log.seek(0, os.SEEK_END) - _READ))
+            log.seek(max(self._since, log.seek(0, os.SEEK_END) - most))
             return log.read().decode(errors="replace")
+
+    def killed_by(self) -> str | None:
+        """The signal that killed a process of the engine meanwhile; None where none was."""
+        return killed_by(self.text(_REQUESTS_READ))
 
 
 def root_cause(error: BaseException, printed: str) -> str:
@@ -53,7 +62,7 @@ def root_cause(error: BaseException, printed: str) -> str:
     """
     found = last_error(printed) if _ELSEWHERE in str(error) else None
     if isinstance(error, ServerError):
-        return found or str(error)
+        return found or _shown(first_line(error))
     return found or _headline(type(error).__name__, str(error).splitlines())
 
 
@@ -66,6 +75,17 @@ def last_error(printed: str) -> str | None:
             message = [said["words"], *lines[number + 1 :]] if said["words"] else []
             return _headline(said["name"].rpartition(".")[2], message)
     return None
+
+
+def killed_in_words(process: int, number: int) -> str:
+    """The line by which a server tells what killed a process of its engine, which nobody but its parent can know."""
+    return f"samebits: process {process} of the engine was killed by {signal.Signals(number).name}"
+
+
+def killed_by(printed: str) -> str | None:
+    """The signal that killed a process of the engine, the first one where others followed; None where none was."""
+    found = (_KILLED.search(line) for line in printed.splitlines())
+    return next((one["name"] for one in found if one is not None), None)
 
 
 def last_words(printed: str) -> str | None:

@@ -39,6 +39,9 @@ class Offline:
         """Announce every step of the engine; see `e2e.engine.step_ranges.watch`."""
         watch(self._llm.llm_engine.engine_core.engine_core.scheduler, begin)
 
+    def check_undisturbed(self) -> None:
+        """Nothing: an engine in this process answers nobody else."""
+
     def close(self) -> None:
         """Nothing: the engine is part of this process."""
 

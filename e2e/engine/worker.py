@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 import sys
 import time
@@ -72,6 +73,7 @@ class Engine:
                 for _ in range(2)
                 for number, needle in enumerate(self._needles)
             ]
+        self._backend.check_undisturbed()
         return SoloAnswers(arm=self._arm, answers=tuple(answers))
 
     def trial(self, number: int) -> Trial:
@@ -85,6 +87,7 @@ class Engine:
             started = time.perf_counter()
             outputs = self._outputs(asked)
             seconds = time.perf_counter() - started
+        self._backend.check_undisturbed()
         return Trial(
             arm=self._arm,
             trial=number,
@@ -151,8 +154,11 @@ def serve(connection: Connection) -> None:
 
 
 def _load(arm: ArmName, mode: Mode) -> None:
-    """Import vLLM where the engine will be in this process."""
-    if mode == "offline" and arm != "server":
+    """Import what takes long: vLLM where the engine will be in this process; what tells of a server's model."""
+    if arm == "server":
+        with contextlib.suppress(ImportError):
+            from transformers import AutoConfig  # noqa: F401
+    elif mode == "offline":
         from vllm import LLM, SamplingParams  # noqa: F401 - vllm itself imports next to nothing
 
 

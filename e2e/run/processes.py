@@ -161,7 +161,9 @@ def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Generator[AnyRe
 
 def _requests(task: Task, timeout_s: float) -> Iterator[tuple[Record, float]]:
     on_gpu = task.device.type == "cuda"
-    yield StartEngine(arm=task.arm, model=task.model, options=task.options, on_gpu=on_gpu), START_TIMEOUT_S
+    # A server that is up compiles nothing: it is given no more time to say what it is than to answer.
+    patience = timeout_s if task.arm == "server" else START_TIMEOUT_S
+    yield StartEngine(arm=task.arm, model=task.model, options=task.options, on_gpu=on_gpu), patience
     yield RunTrial(trial=WARM_UP), timeout_s
     if not task.known:
         yield RunAlone(), timeout_s

@@ -58,7 +58,7 @@ def _tasks(manifest: Manifest, model: str, ledger: RunState) -> Iterator[Task]:
     for arm in manifest.arms:
         done = {trial.trial for trial in ledger.trials.get(arm, [])}
         left = tuple(trial for trial in manifest.asked(arm) if trial not in done)
-        if left:
+        if left or arm not in ledger.alone:
             yield Task(arm, model, manifest.options, manifest.device, left, known=arm in ledger.alone)
 
 

@@ -18,6 +18,7 @@ from profiles.errors import CommandError
 from profiles.run_files.record import Record
 
 PREFIX = "VLLM_BENCH_"
+MOST_TRIALS = 1_000_000
 ArmName = Literal["baseline", "batch-invariant", "serial", "server"]
 Mode = Literal["offline", "online"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
@@ -138,7 +139,7 @@ def check(options: Options) -> None:
             o.batch_size > o.needles or o.batch_size == o.needles == 1,
             f"--batch-size {o.batch_size}: expected more than the number of needles, {o.needles}",
         ),
-        (o.num_trials >= 1, f"--num-trials {o.num_trials}: expected at least 1"),
+        (1 <= o.num_trials <= MOST_TRIALS, f"--num-trials {o.num_trials}: expected 1 to {MOST_TRIALS}"),
         (1 <= o.min_prompt <= o.max_prompt, f"--min-prompt {o.min_prompt}: expected 1 to --max-prompt {o.max_prompt}"),
         (o.max_tokens >= 1, f"--max-tokens {o.max_tokens}: expected at least 1"),
         (0 <= o.temperature < math.inf, f"--temperature {o.temperature:g}: expected 0 (greedy) or more"),

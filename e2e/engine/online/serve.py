@@ -4,39 +4,51 @@ from __future__ import annotations
 
 import os
 import runpy
-import signal
 import sys
-from multiprocessing import resource_tracker
+import time
+from multiprocessing import connection, popen_fork
 
+from e2e.engine.error_causes import killed_in_words
+from e2e.engine.shared_memory import have_shared_memory_freed
 from kernels_bench.workers.lifetime import die_with_parent, take_descendants_along
+
+DYING_S = 1.0
 
 
 def main() -> None:
     """Serve until the parent ends; the engine is a process of its own, and ends with the server."""
     die_with_parent(int(sys.argv.pop(1)))
-    _have_shared_memory_freed()
+    have_shared_memory_freed()
     take_descendants_along()
+    tell_who_is_killed()
     runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__", alter_sys=True)
 
 
-def _have_shared_memory_freed() -> None:
-    """Have Python's resource tracker outlive this process and its descendants, however they end, and free what is left.
+def tell_who_is_killed() -> None:
+    """Have this process print which of its children a signal ended that it had not ended itself.
 
-    vLLM's processes share hundreds of MB that stay in ``/dev/shm`` where nobody frees them.  The tracker does so once
-    the last process is gone that could, but it would be killed with their group; so it is started in another one.
+    Only a parent can know, and vLLM's server does not tell: without its engine it ends in order, with status 0.  All
+    that it asks of its children's ends goes through one function of Python's.
     """
-    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")  # of what it frees, in place of last words
-    server = os.getpid()
-    first = os.fork()
-    if first == 0:
-        die_with_parent(server)
-        signal.pause()
-    os.setpgid(first, first)
-    os.setpgid(0, first)
-    resource_tracker.ensure_running()
-    os.setpgid(0, 0)
-    os.kill(first, signal.SIGKILL)
-    os.waitpid(first, 0)
+    ended: set[int] = set()
+    terminate, poll = popen_fork.Popen.terminate, popen_fork.Popen.poll
+
+    def terminated(child: popen_fork.Popen) -> None:
+        # Who has lost its end of the pipe is dying already, and not of this; it can be asked why in a moment.
+        dead = time.monotonic() + DYING_S if connection.wait([child.sentinel], 0) else 0.0
+        while child.poll() is None and time.monotonic() < dead:
+            time.sleep(0.01)
+        ended.add(child.pid)
+        terminate(child)
+
+    def polled(child: popen_fork.Popen, flag: int = os.WNOHANG) -> int | None:
+        known, code = child.returncode, poll(child, flag)
+        if known is None and code is not None and code < 0 and child.pid not in ended:
+            print(killed_in_words(child.pid, -code), file=sys.stderr, flush=True)
+        return code
+
+    popen_fork.Popen.terminate = terminated  # type: ignore[method-assign, assignment]
+    popen_fork.Popen.poll = polled  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -133,6 +133,27 @@ print("after", file=sys.stderr, flush=True)
 sys.stdout.write(printed.text())
 """
 
+KILLED = """
+import sys
+from e2e.engine.error_causes import Printed, killed_in_words
+printed = Printed()
+print("(APIServer pid=7) " + killed_in_words(8, 9), file=sys.stderr)
+print("Traceback (most recent call last):\\nasyncio.exceptions.CancelledError\\n" * 20_000, file=sys.stderr, flush=True)
+print(printed.killed_by(), len(printed.text()))
+"""
+
+
+def test_what_killed_an_engine_is_found_before_the_tracebacks_of_all_its_requests(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("ab") as log:
+        words = [sys.executable, "-c", KILLED]
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True, check=True, timeout=60)
+    assert done.stdout.split() == ["SIGKILL", str(1 << 16)]
+
+
+def test_what_a_server_says_is_shown_as_one_line_that_can_be_printed() -> None:
+    assert root_cause(ServerError("status 500: \x1b[2Jgone\nand more"), "") == "status 500:  [2Jgone"
+    assert len(root_cause(ServerError("x" * 5000), "")) == 400
+
 
 @pytest.mark.parametrize("to_file", [True, False])
 def test_what_is_printed_since_is_read_from_a_file_alone(tmp_path: Path, to_file: bool) -> None:

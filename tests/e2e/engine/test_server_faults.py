@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from support.e2e_runs import (
     diverged,
     finish,
     prompts_are_watched,
+    records_of,
     runs,
     start,
     under_a_profiler,
@@ -108,10 +111,37 @@ def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path
     assert (
         "the server was killed by SIGKILL" in line
         if victim == "e2e.engine.online.serve"
-        else "the server ended with" in line
+        else "the server's engine was killed by SIGKILL" in line
     )
     assert "Traceback" not in done.out + done.err
     assert any(isinstance(record, Trial) for record in done.records)  # nothing measured is lost
+
+
+@pytest.mark.engine_full  # what is done about strangers is tested in test_server.py, and vLLM's counts in every run
+def test_a_stranger_who_asks_our_own_server_is_refused_or_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    process = start(path, "--mode", "online", "--num-trials", 500, "--arms", "baseline")
+    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None, 240)
+    children = psutil.Process(process.pid).children(recursive=True)
+    words = next(child.cmdline() for child in children if "e2e.engine.online.serve" in words_of(child))
+    url = f"http://127.0.0.1:{words[words.index('--port') + 1]}"
+    assert asked_by_a_stranger(f"{url}/v1/completions") == 401
+    assert asked_by_a_stranger(f"{url}/invocations") == 200  # vLLM wants no key there
+    done = finish(process, path)
+    assert done.status == 3
+    (line,) = [line for line in done.out.splitlines() if line.startswith("baseline failed: ")]
+    assert "another process asked this server: it answered " in line
+
+
+def asked_by_a_stranger(url: str) -> int:
+    """The status of the answer."""
+    body = json.dumps({"prompt": [1, 2, 3], "max_tokens": 2}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return int(reply.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 @pytest.mark.engine_full  # that nothing outlives the command is seen of a server that starts faster: test_processes.py

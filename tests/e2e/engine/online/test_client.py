@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from e2e.engine.online.client import is_loopback
+from e2e.engine.online.transport import is_loopback
 from support.processes import environment
 
 
@@ -36,7 +36,7 @@ def echo() -> Iterator[int]:
 
 ASK = """
 import sys, urllib.request
-from e2e.engine.online.client import opened
+from e2e.engine.online.transport import opened
 print(opened(urllib.request.Request(sys.argv[1]), 20).read().decode())
 """
 
