@@ -359,7 +359,10 @@ def report_command(
         ),
     ] = None,
     op: Annotated[
-        str | None, typer.Option("--op", help="Show these operators in full, comma-separated.", metavar="NAMES")
+        str | None,
+        typer.Option(
+            "--op", help="Show these operators in full, comma-separated.  [default: one screen]", metavar="NAMES"
+        ),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show everything; else a run of several on one screen.")] = False,
 ) -> int:

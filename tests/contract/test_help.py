@@ -16,8 +16,8 @@ from profiles.cli import app as profiles
 
 # Without these nothing is written, read or chosen.
 NOTHING_WITHOUT = {
-    "--plugin", "--resume", "--json", "--markdown", "--csv", "--html", "--svg", "--into", "--run", "--uncaptured",
-    "--server", "--nsys-option",
+    "--plugin", "--resume", "--json", "--markdown", "--junit", "--csv", "--html", "--svg", "--into", "--run",
+    "--uncaptured", "--server", "--nsys-option",
 }  # fmt: skip
 
 
