@@ -360,9 +360,7 @@ def report_command(
     ] = None,
     op: Annotated[
         str | None,
-        typer.Option(
-            "--op", help="Show these operators in full, comma-separated.  [default: one screen]", metavar="NAMES"
-        ),
+        typer.Option("--op", help="Operators to show in full, with commas.  [default: one screen]", metavar="NAMES"),
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Show everything; else a run of several on one screen.")] = False,
 ) -> int:
