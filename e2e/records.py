@@ -16,12 +16,18 @@ from e2e.workload.trials import has_trial, trials_of
 from kernels_bench.records.cases import Device
 from profiles.instruments.environment import Environment
 from profiles.run_files.record import Record
-from profiles.run_files.run_directory import Format, StoredRun
+from profiles.run_files.run_directory import Format, ResultsError, StoredRun
 
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, SCHEMA_VERSION)
 """In schema 1 lines had no number and no digest."""
 NUMBERED_FROM = 2
+
+
+Bits = Annotated[int, Field(ge=0, lt=1 << 32)]
+Seconds = Annotated[float, Field(gt=0, lt=1e9)]
+Milliseconds = Annotated[float, Field(ge=0, lt=1e12)]
+Count = Annotated[int, Field(ge=0, lt=1 << 53)]
 
 
 class Answer(Record):
@@ -37,8 +43,8 @@ class Answer(Record):
 
     needle: int
     tokens: tuple[int, ...]
-    logprobs: tuple[int, ...]
-    prompt: tuple[int, ...] = ()
+    logprobs: tuple[Bits, ...]
+    prompt: tuple[Bits, ...] = ()
 
 
 class Speeds(Record):
@@ -51,8 +57,8 @@ class Speeds(Record):
         output_token_ms: between two of its tokens.
     """
 
-    first_token_ms: float
-    output_token_ms: float
+    first_token_ms: Milliseconds
+    output_token_ms: Milliseconds
 
 
 class Started(Record):
@@ -69,7 +75,7 @@ class Started(Record):
 
     kind: Literal["started"] = "started"
     arm: ArmName
-    init_s: float
+    init_s: Annotated[float, Field(ge=0, lt=1e9)]
     provenance: str
     vocabulary: int
     needles: tuple[tuple[int, ...], ...]
@@ -108,11 +114,11 @@ class Trial(Record):
     kind: Literal["trial"] = "trial"
     arm: ArmName
     trial: int
-    batch_size: int
-    prompt_tokens: int
+    batch_size: Count
+    prompt_tokens: Count
     places: tuple[int, ...]
-    seconds: float
-    tokens: int
+    seconds: Seconds
+    tokens: Count
     answers: tuple[Answer, ...]
     speeds: Speeds | None = None
 
@@ -213,8 +219,16 @@ class RunState:
 
 
 def read_state(records: Iterable[AnyRecord]) -> RunState:
-    """A run's records, sorted."""
+    """A run's records, sorted.
+
+    Raises:
+        ResultsError: those of an arm do not belong together.
+    """
     ledger = RunState({}, {}, {}, {})
     for record in records:
         ledger.take(record)
+    for arm, alone in ledger.alone.items():
+        needles, odd = divmod(len(alone.answers), 2)
+        if odd or any(len(trial.answers) != needles for trial in ledger.trials.get(arm, ())):
+            raise ResultsError(f"the records of {arm} do not belong together: trials have other needles than it alone")
     return ledger
