@@ -16,7 +16,7 @@ from e2e.workload.trials import STAGGERED, has_trial, trial_in_words, trials_of
 from kernels_bench.records.cases import Device
 from profiles.instruments.environment import Environment
 from profiles.run_files.record import Record
-from profiles.run_files.run_directory import Format, StoredRun
+from profiles.run_files.run_directory import Format, ResultsError, StoredRun
 
 SCHEMA_VERSION = 2
 READABLE_VERSIONS = (1, SCHEMA_VERSION)
@@ -254,8 +254,16 @@ class RunState:
 
 
 def read_state(records: Iterable[AnyRecord]) -> RunState:
-    """A run's records, sorted."""
+    """A run's records, sorted.
+
+    Raises:
+        ResultsError: those of an arm do not belong together.
+    """
     ledger = RunState({}, {}, {}, {})
     for record in records:
         ledger.take(record)
+    for arm, alone in ledger.alone.items():
+        needles, odd = divmod(len(alone.answers), 2)
+        if odd or any(len(trial.answers) != needles for trial in ledger.trials.get(arm, ())):
+            raise ResultsError(f"the records of {arm} do not belong together: trials have other needles than it alone")
     return ledger

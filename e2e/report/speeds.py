@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from math import nan
 from statistics import mean, median
 
 import numpy as np
@@ -125,8 +126,8 @@ def _timed(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def overhead(base: float, other: float) -> float:
-    """How much more ``other`` is, in per cent of ``base``."""
-    return 100 * (other / base - 1)
+    """How much more ``other`` is, in per cent of ``base``; NaN of nothing."""
+    return 100 * (other / base - 1) if base else nan
 
 
 def exit_status(arms: Sequence[ArmName], ledger: RunState, found: dict[ArmName, ArmVerdict]) -> int:

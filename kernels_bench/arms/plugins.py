@@ -121,7 +121,7 @@ def _wrong_fields(arm: Arm) -> Iterator[str]:
     given: dict[str, Any] = vars(arm)
     name = given["name"]
     if not isinstance(name, str) or not name or set(name) & set("/,: ") or not name.isprintable():
-        yield f"the arm's name {name!r} must be one printable word without '/', ',' or ':'"
+        yield f"the arm's name {name!r} must be one word without '/', ',' or ':', all of it printable"
     elif len(name.encode()) > LONGEST_NAME:
         yield f"the arm's name has {len(name.encode())} bytes: expected at most {LONGEST_NAME}"
     for plain, (fits, expected) in _PLAIN_FIELDS.items():

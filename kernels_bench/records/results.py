@@ -34,6 +34,8 @@ Cause = Literal["out_of_memory", "no_answer", "killed", "other"]
 BatchName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}(:-?[0-9]{1,18}){1,8}$")]
 """``KIND:M`` or ``KIND:M:ARGUMENT:…``, see `kernels_bench.relations.spec`."""
 
+Seconds = Annotated[float, Field(ge=0, lt=1e9)]
+
 
 class BatchRef(Record):
     """A company and how it was launched.
@@ -405,7 +407,7 @@ class ArmStart(Record):
     claims: Claims
     provenance: str
     pid: int
-    seconds: float
+    seconds: Seconds
 
 
 class Finished(Record):
@@ -417,7 +419,7 @@ class Finished(Record):
     """
 
     kind: Literal["finished"] = "finished"
-    seconds: float
+    seconds: Seconds
 
 
 AnyRecord = Annotated[Verification | Timing | Ceiling | ArmStart | Finished, Field(discriminator="kind")]

@@ -72,8 +72,10 @@ def said(*texts: str) -> None:
 
 def lines(data: st.DataObject, records: list[Any]) -> list[bytes]:
     """Lines of a run whose records are altered and numbered anew, or whose bytes are."""
-    if data.draw(st.booleans()):
-        texts = as_lines(data.draw(altered(records)))
+    if data.draw(st.integers(0, 3)) != 2:
+        chosen = data.draw(st.lists(st.integers(0, len(records) - 1), min_size=1, max_size=3))
+        changed = [data.draw(altered(one, 2)) if n in chosen else one for n, one in enumerate(records)]
+        texts = as_lines(changed if data.draw(st.integers(0, 3)) != 2 else data.draw(st.permutations(changed)))
         return [numbered(n, text) + b"\n" for n, text in enumerate(texts, start=1) if text.startswith(b"{")]
     whole = b"".join(numbered(n, text) + b"\n" for n, text in enumerate(as_lines(records), start=1))
     return data.draw(damaged(whole)).splitlines(keepends=True)
@@ -83,12 +85,12 @@ def put(place: Path, description: Any, data: st.DataObject, records: list[Any]) 
     """A run directory that is hostile somewhere."""
     run = place / "run"
     run.mkdir(exist_ok=True)
-    if data.draw(st.integers(0, 3)) == 0:
+    if data.draw(st.integers(0, 3)) == 2:
         (run / MANIFEST).write_bytes(as_json(data.draw(altered(description))))
     else:
         (run / MANIFEST).write_bytes(as_json(description))
     content = b"".join(lines(data, records))
-    if data.draw(st.integers(0, 9)) == 0:
+    if data.draw(st.integers(0, 9)) == 7:
         packed = gzip.compress(content)
         (run / f"{RECORDS}.gz").write_bytes(data.draw(st.one_of(st.just(packed), damaged(packed))))
     else:
@@ -195,7 +197,7 @@ def torch_traces(place: Path, data: st.DataObject) -> None:
     """Traces of torch's profiler, plain and packed."""
     content = data.draw(st.one_of(altered(TRACE).map(as_json), damaged(as_json(TRACE))))
     path = place / "trace.json"
-    if data.draw(st.integers(0, 3)) == 0:
+    if data.draw(st.integers(0, 3)) == 2:
         path = place / "trace.json.gz"
         packed = gzip.compress(content)
         content = data.draw(st.one_of(st.just(packed), damaged(packed)))
@@ -236,7 +238,6 @@ def plugins(place: Path, data: st.DataObject) -> None:
         "name": "mine",
         "claims": True,
         "summary": "",
-        "caveat": "",
         "environment": {},
         "offers": ("mm",),
         "brief": (),

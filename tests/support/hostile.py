@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -23,12 +23,15 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in a JSON value, as keys and numbers."""
-    if path:
-        yield path
-    for key, part in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from places(part, (*path, key))
+@st.composite
+def place_in(draw: st.DrawFn, value: Any) -> tuple[Any, Any]:
+    """Some place in a JSON value: what holds it, and its key or number there; the deeper, the rarer."""
+    while True:
+        key = draw(st.sampled_from(sorted(value) if isinstance(value, dict) else range(len(value))))
+        inner = value[key]
+        if not isinstance(inner, (dict, list)) or not inner or draw(st.integers(0, 2)) == 2:
+            return value, key
+        value = inner
 
 
 @st.composite
@@ -36,13 +39,9 @@ def altered(draw: st.DrawFn, value: Any, most: int = 3) -> Any:
     """A copy of a JSON value with some places replaced, removed or doubled."""
     value = copy.deepcopy(value)
     for _ in range(draw(st.integers(1, most))):
-        known = list(places(value))
-        if not known:
+        if not value:
             return value
-        *way, last = draw(st.sampled_from(known))
-        holder = value
-        for step in way:
-            holder = holder[step]
+        holder, last = draw(place_in(value))
         how = draw(st.sampled_from(("replace", "replace", "replace", "remove", "double", "deepen")))
         if how == "remove":
             del holder[last]
@@ -51,7 +50,9 @@ def altered(draw: st.DrawFn, value: Any, most: int = 3) -> Any:
         elif how == "deepen":
             holder[last] = {"deeper": [holder[last]]}
         else:
-            holder[last] = draw(st.sampled_from(VALUES))
+            # Of the same type mostly: what is of another is refused at the border, and tries nothing behind it.
+            alike = [one for one in VALUES if type(one) is type(holder[last])]
+            holder[last] = copy.deepcopy(draw(st.sampled_from(draw(st.sampled_from((VALUES, alike, alike))) or VALUES)))
     return value
 
 
