@@ -35,6 +35,8 @@ def _start_tracker(told: socket.socket) -> None:
     """In a child: start it, hand on where it listens, and end."""
     try:
         os.setpgid(0, 0)
+        for name in [name for name in os.environ if name.startswith("SAMEBITS_")]:
+            del os.environ[name]  # by which it would be known as a worker's, and ended with it
         resource_tracker.ensure_running()
         tracker = resource_tracker.getfd()
         assert tracker is not None

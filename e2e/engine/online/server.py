@@ -12,7 +12,7 @@ import time
 import urllib.request
 from collections.abc import Collection, Sequence
 
-import psutil
+import psutil  # which vLLM needs too
 
 from e2e.engine.backend import Output, Prompt, has_tokenizer
 from e2e.engine.error_causes import Printed, ServerError, last_words
