@@ -123,6 +123,9 @@ def run(
     markdown: Annotated[
         str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
     ] = None,
+    html: Annotated[
+        str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
+    ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
     replay: Annotated[
         bool, typer.Option("--replay", help="Afterwards, for a profiler: timed cases and counterexamples once more.")
@@ -137,7 +140,7 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return ExitStatus.GOOD
-    targets = _targets(json, markdown)
+    targets = _targets(json, markdown, html)
     selection = Selection(
         op=_words("op", op),
         arm=_words("arm", arm),
@@ -159,9 +162,9 @@ def run(
     return _measure(selection, resume, out, targets, replay)
 
 
-def _targets(json: str | None, markdown: str | None, into: str | None = None) -> ReportTargets:
-    refuse_several_outputs(json=json, markdown=markdown)
-    return ReportTargets(json=json, markdown=markdown, into=into)
+def _targets(json: str | None, markdown: str | None, html: str | None, into: str | None = None) -> ReportTargets:
+    refuse_several_outputs(json=json, markdown=markdown, html=html)
+    return ReportTargets(json=json, markdown=markdown, html=html, into=into)
 
 
 def _measure(selection: Selection, resume: Path | None, out: Path | None, targets: ReportTargets, again: bool) -> int:
@@ -326,6 +329,9 @@ def report_command(
     markdown: Annotated[
         str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
     ] = None,
+    html: Annotated[
+        str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
+    ] = None,
     into: Annotated[
         str | None,
         typer.Option(
@@ -343,7 +349,7 @@ def report_command(
 
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
-    return report(directory, _targets(json, markdown, into), Shown(full, tuple(_words("op", op) or ())))
+    return report(directory, _targets(json, markdown, html, into), Shown(full, tuple(_words("op", op) or ())))
 
 
 @app.command("compare")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kernels_bench.console import terminal
+from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import Manifest, ResultsError, read_manifest, read_records
 from kernels_bench.records.results import AnyRecord, ArmStart, Finished, Timing, Verification
 from kernels_bench.report.markdown import markdown
@@ -27,11 +28,13 @@ class ReportTargets:
     Attributes:
         json: for the summary as JSON.
         markdown: for the tables as Markdown.
+        html: for the page with pictures.
         into: a document between whose markers the overview is drawn anew.
     """
 
     json: str | None = None
     markdown: str | None = None
+    html: str | None = None
     into: str | None = None
 
     def refuse_unwritable(self) -> None:
@@ -40,7 +43,7 @@ class ReportTargets:
         Raises:
             ResultsError: one of them cannot.
         """
-        for target in (self.json, self.markdown):
+        for target in (self.json, self.markdown, self.html):
             if target not in (None, "-") and (reason := _why_unwritable(Path(target))):
                 raise ResultsError(f"cannot write {target}: {reason}", ExitStatus.INCOMPLETE)
 
@@ -62,17 +65,28 @@ def report(directory: Path, targets: ReportTargets, shown: Shown = OVERVIEW) -> 
     Raises:
         ResultsError: the directory is no run, or a file cannot be written.
     """
-    summary = summary_of(directory)
+    records = list(read_records(directory))
+    summary = summarise_run(records, _facts(directory, read_manifest(directory), records))
     _refuse_unknown(shown.operators, summary)
-    texts = ((targets.json, to_json), (targets.markdown, markdown))
+    texts = (
+        (targets.json, to_json),
+        (targets.markdown, markdown),
+        (targets.html, lambda summary: _page(summary, records)),
+    )
     if targets.into is not None:
         _draw_into(Path(targets.into), overview(summary), directory.resolve().name)
     for target, text_of in sorted(texts, key=lambda text: text[0] == "-"):
         if target is not None:
             write(target, text_of(summary))
-    if "-" not in (targets.json, targets.markdown):
+    if "-" not in (targets.json, targets.markdown, targets.html):
         render(summary, terminal.console(), shown)
     return exit_status(summary)
+
+
+def _page(summary: RunSummary, records: Sequence[AnyRecord]) -> str:
+    from kernels_bench.report.html.page import page  # the template engine is for those who want a page
+
+    return page(summary, latest_records(records))
 
 
 def _refuse_unknown(operators: Sequence[str], summary: RunSummary) -> None:

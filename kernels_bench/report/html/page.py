@@ -1,0 +1,131 @@
+"""A run as a page for people who would rather look."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from kernels_bench.records.latest_records import LatestRecords
+from kernels_bench.report.blocks import (
+    Findings,
+    Heading,
+    Legend,
+    LengthTable,
+    Notices,
+    Outcome,
+    Sentences,
+    Table,
+    Whereabouts,
+    blocks_of,
+)
+from kernels_bench.report.html.cases import CaseView, cases_of
+from kernels_bench.report.html.frame import render
+from kernels_bench.report.html.plot import mark
+from kernels_bench.report.overview import INVENTED, counts_and_speed, is_default, judged, overview_of, rows_of
+from kernels_bench.report.sentences import WORDS, duration
+from kernels_bench.report.summary.schema import VERDICTS, ArmSummary, RunSummary, Verdict
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm in a row of the matrix: its verdict, in how many cases it kept its bits, and its speed."""
+
+    arm: str
+    verdict: Verdict | None
+    counts: str
+    speed: str
+
+
+@dataclass(frozen=True)
+class MatrixRow:
+    """A row of the matrix.
+
+    Attributes:
+        name: an operator, or what the row is of.
+        operator: whose section it leads to; empty for sums over operators.
+        invented: whether it is of an operator's invented shapes alone.
+        cells: one an arm.
+    """
+
+    name: str
+    operator: str
+    invented: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass
+class Section:
+    """What is told of one operator."""
+
+    operator: str
+    cases: int
+    views: Sequence[CaseView]
+    sentences: tuple[str, ...] = ()
+    tried: str = ""
+    tables: list[Table | LengthTable] = field(default_factory=list)
+    findings: Findings = field(default_factory=lambda: Findings((), ()))
+
+
+def page(summary: RunSummary, found: LatestRecords) -> str:
+    """The page.
+
+    Args:
+        summary: of the run.
+        found: the records that it was made from.
+    """
+    views = cases_of(found, summary)
+    sections: list[Section] = []
+    told: dict[str, Legend | Notices | Outcome | Whereabouts] = {}
+    for block in blocks_of(summary, signs=False):
+        match block:
+            case Heading(operator, cases):
+                sections.append(Section(operator, cases, views[operator]))
+            case Sentences(texts, tried):
+                sections[-1].sentences, sections[-1].tried = texts, tried
+            case Table() | LengthTable():
+                sections[-1].tables.append(block)
+            case Findings():
+                sections[-1].findings = block
+            case Legend() | Notices() | Outcome() | Whereabouts():
+                told[type(block).__name__] = block
+            case _:
+                assert_never(block)
+    overview = overview_of(summary, signs=False)
+    shown = [arm for arm in summary.arms if judged(arm)]
+    seconds = summary.facts.seconds
+    return render(
+        "run.html",
+        title=f"samebits on {summary.facts.device.name}",
+        device=summary.facts.device.name,
+        looks_of={arm.arm: number for number, arm in enumerate(summary.arms)},
+        marks={arm.arm: mark(number) for number, arm in enumerate(summary.arms)},
+        arms=shown,
+        matrix=_matrix(summary, shown),
+        overview=overview,
+        sections=sections,
+        legend=told["Legend"],
+        notices=told.get("Notices"),
+        outcome=told["Outcome"],
+        about=told["Whereabouts"],
+        duration=None if seconds is None else duration(seconds),
+        words=WORDS,
+        verdicts=[verdict for verdict in VERDICTS if any(verdict in arm.verdicts for arm in shown)],
+    )
+
+
+def _matrix(summary: RunSummary, shown: Sequence[ArmSummary]) -> list[MatrixRow]:
+    rows, operator = [], ""
+    known = {one.operator for one in summary.operators}
+    for name, arms in rows_of(summary):
+        if name != INVENTED:
+            operator = name if name in known else ""
+        cells = tuple(_cell(arm.arm, arms, is_default(arm.arm, summary)) for arm in shown)
+        rows.append(MatrixRow(name.strip(), operator, name == INVENTED, cells))
+    return rows
+
+
+def _cell(name: str, arms: Sequence[ArmSummary], default: bool) -> Cell:
+    arm = next((one for one in arms if one.arm == name), None)
+    verdict = arm.verdict if arm is not None and judged(arm) else None
+    return Cell(name, verdict, *counts_and_speed(arm, default))
