@@ -124,7 +124,8 @@ def run(
         str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
     ] = None,
     html: Annotated[
-        str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
+        str | None,
+        typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE"),
     ] = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
     replay: Annotated[
@@ -330,7 +331,8 @@ def report_command(
         str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
     ] = None,
     html: Annotated[
-        str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
+        str | None,
+        typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE"),
     ] = None,
     into: Annotated[
         str | None,

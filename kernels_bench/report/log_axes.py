@@ -35,9 +35,7 @@ def ticks(least: float, most: float) -> list[float]:
 
 
 def _ticks(least: float, most: float, steps: Sequence[int]) -> list[float]:
-    every = [
-        step * 10.0**exponent for exponent in range(floor(log10(least)), floor(log10(most)) + 2) for step in steps
-    ]
+    every = [step * 10.0**exponent for exponent in range(floor(log10(least)), floor(log10(most)) + 2) for step in steps]
     first = max(number for number, tick in enumerate(every) if tick <= least)
     last = min(number for number, tick in enumerate(every) if tick >= most)
     return every[first : max(last, first + 1) + 1]

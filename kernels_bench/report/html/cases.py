@@ -12,7 +12,6 @@ from kernels_bench.records.cases import Case, Load
 from kernels_bench.records.latest_records import LatestRecords, median_us
 from kernels_bench.records.rerun_commands import order_command
 from kernels_bench.records.results import Ceiling, Order, RelationResult, SampleSummary, Timing, Verification
-from kernels_bench.report.html.order_picture import order_picture
 from kernels_bench.report.html.plot import Line, Point, plot
 from kernels_bench.report.html.strips import Strips, letter, strips_of
 from kernels_bench.report.sentences import NOTHING, WORDS, and_, ratio_text
@@ -58,14 +57,15 @@ class Orders:
     Attributes:
         arms: whose.
         text: what is known, in a sentence.
-        found: for each order at which M it is read, its words and its picture; the picture is empty where the words
-            are too irregular for one.
+        found: for each order at which M it is read, and its words.
         command: reads it again where it differs; else empty.
+        terms: how many are added.
     """
 
     arms: tuple[str, ...]
     text: str
-    found: tuple[tuple[str, str, Markup], ...]
+    terms: int
+    found: tuple[tuple[str, str], ...]
     command: str
 
 
@@ -112,6 +112,11 @@ class CaseView:
     orders: tuple[Orders, ...]
     loads: tuple[str, ...]
     times: tuple[Row, ...]
+
+    @property
+    def orders_in_words(self) -> Iterator[tuple[str, int]]:
+        """Every order of addition that is told of, and how many terms it adds."""
+        return ((words, one.terms) for one in self.orders for _, words in one.found)
 
 
 def cases_of(found: LatestRecords, summary: RunSummary) -> dict[str, list[CaseView]]:
@@ -261,9 +266,9 @@ def _alike(verified: Sequence[Verification]) -> Iterator[str]:
         for arm, mine in digests.items():
             if m in mine:
                 same.setdefault(mine[m], []).append(arm)
-        for arms in same.values():
-            if len(arms) > 1:
-                groups.setdefault(tuple(arms), []).append(m)
+        for alike in same.values():
+            if len(alike) > 1:
+                groups.setdefault(tuple(alike), []).append(m)
     for arms, at in groups.items():
         places = f"at every M compared (M={numbers(at)})" if at == sizes else f"at M={', '.join(map(str, at))}"
         yield f"{and_(arms)} {places}"
@@ -274,9 +279,7 @@ def _breaks(one: Verification) -> Iterator[Break]:
         if result.status == "broken" and (found := result.counterexample) is not None:
             aside = "" if result.binding else "; left to callers, and no verdict counts it"
             text = describe(found).removeprefix(f"{result.relation}: ")
-            yield Break(
-                one.case.arm, result.relation, _where(result) + aside, text + extent(result), found.command
-            )
+            yield Break(one.case.arm, result.relation, _where(result) + aside, text + extent(result), found.command)
 
 
 def _where(result: RelationResult) -> str:
@@ -298,7 +301,9 @@ def _orders(verified: Sequence[Verification], summary: RunSummary) -> Iterator[O
         command = ""
         if order.status == "variant":
             command = order_command(first.case, order, plugin_of(first.case.arm, summary.facts))
-        yield Orders(tuple(one.case.arm for one in alike), _order_text(order), tuple(_found(order)), command)
+        yield Orders(
+            tuple(one.case.arm for one in alike), _order_text(order), order.terms, tuple(_found(order)), command
+        )
 
 
 _ORDERS = {"proven": "the same at every M", "variant": "differs with M", "unknown": "not read at every M"}
@@ -310,9 +315,7 @@ def _order_text(order: Order) -> str:
     return f"{said}: {details}" if details else said
 
 
-def _found(order: Order) -> Iterator[tuple[str, str, Markup]]:
+def _found(order: Order) -> Iterator[tuple[str, str]]:
     for number, found in enumerate(order.found):
         name = f"{letter(number)}, " if len(order.found) > 1 else ""
-        yield f"{name}{sizes_text(found.sizes)}", found.words, order_picture(found.words)
-
-
+        yield f"{name}{sizes_text(found.sizes)}", found.words

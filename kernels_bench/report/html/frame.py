@@ -13,7 +13,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-LOOKS = 8
+LOOKS = 10
 """Colours of lines; further lines have these again, with other marks."""
 
 

@@ -7,21 +7,22 @@ the picture is drawn from it, level by level, as far as a level is regular.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from markupsafe import Markup
 
 MOST_LEVELS = 4
-WIDTH, CHAIN, TREE, BETWEEN = 460, 40, 78, 16
-"""Width of the picture, heights of its levels, and what lies between two of them."""
-_BOX, _APART, _LEFT, _BOX_HEIGHT = 46, 22, 1, 22
+WIDTH, BETWEEN = 460, 16
+"""Width of the picture, and what lies between two levels."""
+_BOX, _APART, _LEFT, _BOX_HEIGHT, _LABEL, _JOIN = 46, 22, 1, 22, 14, 14
+_MOST_BOXES, _MOST_LEAVES, _MOST_RUNS = 3, 4, 2
 
 _WAY = r"(?:, last first|, \d+ apart(?:, last first)?|, in no regular order)?"
 _PAIRWISE = re.compile(r"(\d+) parts of (\d+) terms(?:, interleaved)?, added pairwise: each (.+)")
 _CHAINED = re.compile(rf"(\d+) parts of (\d+) terms(?:, interleaved)?, added one after the other{_WAY}: each (.+)")
-_PAIRED_TERMS = re.compile(r"(\d+) terms, added pairwise()")
+_PAIRED_TERMS = re.compile(r"(\d+) terms, added pairwise")
 _GROUPS = re.compile(
     rf"(\d+) groups of (\d+) terms(?:, every \w+|, scattered)?, each at once, one after the other{_WAY}"
 )
@@ -44,34 +45,45 @@ class Level:
     more: bool = False
 
 
-def levels_of(words: str) -> tuple[Level, ...]:
-    """The levels of an order from the outermost inwards, as far as they are regular."""
+def levels_of(words: str, terms: int) -> tuple[Level, ...]:
+    """The levels of an order from the outermost inwards, as far as they are regular.
+
+    Args:
+        words: its sentence. What follows a part in it may belong to any level around that part: to which, sizes tell.
+        terms: how many are added.
+    """
     levels: list[Level] = []
+    whole = terms
     while len(levels) < MOST_LEVELS:
+        kind: Literal["chain", "tree"]
         if outer := _PAIRWISE.fullmatch(words):
-            levels.append(Level("tree", ((int(outer[1]), int(outer[2])),)))
+            kind = "tree"
         elif outer := _CHAINED.fullmatch(words):
-            levels.append(Level("chain", ((int(outer[1]), int(outer[2])),)))
+            kind = "chain"
         else:
             break
-        words = outer[3]
-    if len(levels) < MOST_LEVELS and (last := _steps(words)) is not None:
+        count, size = int(outer[1]), int(outer[2])
+        levels.append(Level(kind, ((count, size),), more=count * size < whole))
+        words, whole = outer[3], size
+    if len(levels) < MOST_LEVELS and (last := _steps(words, whole)) is not None:
         levels.append(last)
     return tuple(levels)
 
 
-def _steps(words: str) -> Level | None:
+def _steps(words: str, whole: int) -> Level | None:
     """The innermost level; None where not even its first step is regular."""
-    if paired := _PAIRED_TERMS.fullmatch(words):
-        return Level("tree", ((int(paired[1]), 1),))
+    if paired := _PAIRED_TERMS.match(words):
+        count = int(paired[1])
+        return Level("tree", ((count, 1),), more=count < whole)
     parts: list[tuple[int, int]] = []
-    steps = words.split(", then ")
-    for step in steps:
+    held = 0
+    for step in words.split(", then "):
         part = _step(step)
-        if part is None:
+        if part is None or held >= whole:
             break
         parts.append(part)
-    return Level("chain", tuple(parts), more=len(parts) < len(steps)) if parts else None
+        held += part[0] * part[1]
+    return Level("chain", tuple(parts), more=held < whole) if parts else None
 
 
 def _step(words: str) -> tuple[int, int] | None:
@@ -84,60 +96,98 @@ def _step(words: str) -> tuple[int, int] | None:
     return (1, 1) if words in ("a term", "one term") else None
 
 
-def order_picture(words: str) -> Markup:
-    """The picture; empty where the order is too irregular for one."""
-    levels = levels_of(words)
-    if not levels:
-        return Markup("")
-    heights = [TREE if level.kind == "tree" else CHAIN for level in levels]
+@dataclass(frozen=True)
+class OrderPicture:
+    """A picture that a page holds once and shows wherever an order is this one.
+
+    Attributes:
+        anchor: its name in the page.
+        height: of a picture of width `WIDTH`.
+        svg: what is drawn.
+    """
+
+    anchor: str
+    height: int
+    svg: Markup
+
+
+def order_pictures(orders: Iterable[tuple[str, int]]) -> dict[tuple[str, int], OrderPicture]:
+    """For each order's words and terms its picture; none of those that are too irregular for one."""
+    pictures: dict[tuple[str, int], OrderPicture] = {}
+    for words, terms in dict.fromkeys(orders):
+        if levels := levels_of(words, terms):
+            pictures[words, terms] = _picture(f"order-{len(pictures) + 1}", levels)
+    return pictures
+
+
+def _picture(anchor: str, levels: Sequence[Level]) -> OrderPicture:
+    heights = [_height(level) for level in levels]
     height = sum(heights) + BETWEEN * (len(levels) - 1)
-    parts = [f'<svg class="order" viewBox="0 0 {WIDTH} {height}" aria-hidden="true">']
+    parts: list[str] = []
     top = 0
     for number, (level, tall) in enumerate(zip(levels, heights, strict=True)):
+        if number:  # what follows is the inside of the first box above
+            bottom, corner = top - BETWEEN, _LEFT + _BOX
+            lines = f"M{_LEFT} {bottom}V{top}M{corner} {bottom}L{_extent(level)} {top}"
+            parts.append(f'<path class="zoom" d="{lines}"/>')
         parts += _tree(level, top) if level.kind == "tree" else _chain(level, top)
-        if number + 1 < len(levels):
-            bottom = top + tall
-            parts.append(
-                f'<path class="zoom" d="M{_LEFT} {bottom - 6}V{bottom + BETWEEN - 4}'
-                f'M{_LEFT + _BOX} {bottom - 6}L{WIDTH - 4} {bottom + BETWEEN - 4}"/>'
-            )
         top += tall + BETWEEN
-    return Markup("".join([*parts, "</svg>"]))
+    return OrderPicture(anchor, height + 1, Markup("".join(parts)))
+
+
+def _extent(level: Level) -> int:
+    """Where a level's boxes end on the right."""
+    if level.kind == "tree":
+        boxes = _leaves(level)
+    else:
+        boxes = sum(min(count, _MOST_BOXES) for count, _ in level.parts[:_MOST_RUNS])
+    return _LEFT + boxes * (_BOX + _APART) - _APART
+
+
+def _height(level: Level) -> int:
+    above = _JOIN * _rounds(_leaves(level)) + 1 if level.kind == "tree" else _LABEL
+    return above + _BOX_HEIGHT
+
+
+def _leaves(level: Level) -> int:
+    return min(level.parts[0][0], _MOST_LEAVES)
+
+
+def _rounds(leaves: int) -> int:
+    """How often one has to join leaves two by two."""
+    return (leaves - 1).bit_length()
 
 
 def _chain(level: Level, top: int) -> Iterator[str]:
     """Boxes from left to right, each added to the sum of those before it."""
-    x, middle = _LEFT, top + CHAIN - 6 - _BOX_HEIGHT // 2
-    for number, (count, size) in enumerate(level.parts[:3]):
+    x, y = _LEFT, top + _LABEL
+    middle = y + _BOX_HEIGHT // 2
+    for number, (count, size) in enumerate(level.parts[:_MOST_RUNS]):
         if number:
             yield _arrow(x, middle)
             x += _APART
-        shown = _shown(count)
-        label = f"{count} × {_terms(size)}" if count > 1 else _terms(size)
-        yield f'<text x="{x}" y="{top + 8}">{label}</text>'
-        for box, text in enumerate(_faces(count, size, shown)):
+        label = _counted(count, size)
+        yield f'<text x="{x}" y="{top + 10}">{label}</text>'
+        for box, text in enumerate(_faces(count, size, _MOST_BOXES)):
             if box:
                 yield _arrow(x, middle)
                 x += _APART
-            yield _box(x, middle - _BOX_HEIGHT // 2, text)
+            yield _box(x, y, text)
             x += _BOX
-    if level.more or len(level.parts) > 3:
+    if level.more or len(level.parts) > _MOST_RUNS:
         yield _arrow(x, middle)
         yield f'<text x="{x + _APART + 4}" y="{middle + 4}">…</text>'
 
 
-def _shown(count: int) -> int:
-    return count if count <= 3 else 3
-
-
-def _faces(count: int, size: int, shown: int) -> Sequence[str]:
+def _faces(count: int, size: int, most: int) -> Sequence[str]:
     """What stands in the boxes: sizes, with dots where some are left out."""
-    face = f"{size}"
-    return [face] * count if count <= shown else [face, "…", face]
+    return [str(size)] * count if count <= most else [*[str(size)] * (most - 2), "…", str(size)]
 
 
-def _terms(size: int) -> str:
-    return f"{size} term{'' if size == 1 else 's'}"
+def _counted(count: int, size: int) -> str:
+    """So many parts of so many terms."""
+    terms = f"{size if size > 1 else count} term{'' if count == size == 1 else 's'}"
+    return f"{count} × {terms}" if count > 1 and size > 1 else terms
 
 
 def _box(x: float, y: float, text: str) -> str:
@@ -155,17 +205,16 @@ def _arrow(x: float, y: float) -> str:
 def _tree(level: Level, top: int) -> Iterator[str]:
     """Boxes below, joined two by two."""
     count, size = level.parts[0]
-    leaves = [f"{size}"] * count if count <= 4 else [f"{size}", f"{size}", "…", f"{size}"]
-    y = top + TREE - 6 - _BOX_HEIGHT
-    places = [_LEFT + number * (_BOX + _APART) for number in range(len(leaves))]
-    yield from (_box(x, y, text) for x, text in zip(places, leaves, strict=True))
-    centres, height = [x + _BOX / 2 for x in places], float(y)
+    faces = _faces(count, size, _MOST_LEAVES)
+    y = top + _JOIN * _rounds(len(faces)) + 1
+    places = [_LEFT + number * (_BOX + _APART) for number in range(len(faces))]
+    yield from (_box(x, y, text) for x, text in zip(places, faces, strict=True))
+    centres, height = [x + _BOX / 2 for x in places], y
     while len(centres) > 1:
-        above = height - 16
-        pairs = [(centres[n], centres[n + 1]) for n in range(0, len(centres) - 1, 2)]
-        yield "".join(
-            f'<path class="join" d="M{a:.0f} {height:.0f}V{above:.0f}H{b:.0f}V{height:.0f}"/>' for a, b in pairs
-        )
+        pairs = list(zip(centres[::2], centres[1::2], strict=False))
+        joins = "".join(f"M{a:.0f} {height}V{height - _JOIN}H{b:.0f}V{height}" for a, b in pairs)
+        yield f'<path class="join" d="{joins}"/>'
         centres = [(a + b) / 2 for a, b in pairs] + centres[2 * len(pairs) :]
-        height = above
-    yield f'<text x="{places[-1] + _BOX + 12}" y="{y + 15}">{count} × {_terms(size)}, pairwise</text>'
+        height -= _JOIN
+    more = ", then …" if level.more else ""
+    yield f'<text x="{places[-1] + _BOX + 12}" y="{y + 15}">{_counted(count, size)}, pairwise{more}</text>'

@@ -21,6 +21,7 @@ from kernels_bench.report.blocks import (
 )
 from kernels_bench.report.html.cases import CaseView, cases_of
 from kernels_bench.report.html.frame import render
+from kernels_bench.report.html.order_picture import WIDTH, order_pictures
 from kernels_bench.report.html.plot import mark
 from kernels_bench.report.overview import INVENTED, counts_and_speed, is_default, judged, overview_of, rows_of
 from kernels_bench.report.sentences import WORDS, duration
@@ -110,6 +111,8 @@ def page(summary: RunSummary, found: LatestRecords) -> str:
         about=told["Whereabouts"],
         duration=None if seconds is None else duration(seconds),
         words=WORDS,
+        orders=order_pictures(order for each in views.values() for view in each for order in view.orders_in_words),
+        order_width=WIDTH,
         verdicts=[verdict for verdict in VERDICTS if any(verdict in arm.verdicts for arm in shown)],
     )
 

@@ -15,7 +15,7 @@ from kernels_bench.report.html.frame import LOOKS
 from kernels_bench.report.log_axes import LogAxis, apart, ticks
 
 WIDTH, HEIGHT = 480, 280
-LEFT, TOP, BOTTOM = 40, 12, 34
+TOP, BOTTOM = 12, 34
 LINE_HEIGHT = 15
 _CHARACTER = 6.6
 """Pixels that a character of a name takes, about."""
@@ -68,13 +68,14 @@ def plot(told: str, lines: Sequence[Line]) -> Markup:
     points = [point for line in lines for point in line.points]
     sizes = sorted({point.m for point in points})
     steps = ticks(min(point.low for point in points), max(point.high for point in points))
-    x = LogAxis(sizes[0], sizes[-1], LEFT + 8, right - 8)
+    left = 10 + _CHARACTER * max(len(_number(step)) for step in steps)
+    x = LogAxis(sizes[0], sizes[-1], left + 8, right - 8)
     y = LogAxis(steps[0], steps[-1], HEIGHT - BOTTOM, TOP)
     # What kept its bits lies below, since what is dashed lets it be seen where two lines are one.
     ordered = sorted(lines, key=lambda line: line.dashed)
     parts = [
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">',
-        *_grid(sizes, steps, x, y, right),
+        *_grid(sizes, steps, x, y, (left, right)),
         *(part for line in ordered for part in _line(line, x, y)),
         *_names(lines, x, y, right),
         "</svg>",
@@ -83,26 +84,31 @@ def plot(told: str, lines: Sequence[Line]) -> Markup:
 
 
 def mark(look: int) -> Markup:
-    """An arm's mark, for a legend."""
-    path = _mark(look, 6, 6)
-    return Markup(f'<svg class="mark l{look % LOOKS}" viewBox="0 0 12 12" aria-hidden="true"><path d="{path}"/></svg>')
+    """An arm's mark within 12 by 12 pixels, for a legend."""
+    return Markup(f'<path d="{_mark(look, 6, 6)}"/>')
 
 
-def _grid(sizes: Sequence[int], steps: Sequence[float], x: LogAxis, y: LogAxis, right: float) -> Iterator[str]:
-    bottom = HEIGHT - BOTTOM
-    lines = "".join(f"M{LEFT} {y(step):.0f}H{right:.0f}" for step in steps)
+def _grid(
+    sizes: Sequence[int], steps: Sequence[float], x: LogAxis, y: LogAxis, ends: tuple[float, float]
+) -> Iterator[str]:
+    bottom, (left, right) = HEIGHT - BOTTOM, ends
+    lines = "".join(f"M{left:.0f} {y(step):.0f}H{right:.0f}" for step in steps)
     lines += "".join(f"M{x(m):.1f} {TOP}V{bottom}" for m in sizes)
     yield f'<path class="grid" d="{lines}"/>'
     yield '<g class="end">'
     yield from (
-        f'<text x="{LEFT - 6}" y="{y(step) + 4:.0f}">{step:g}</text>'
+        f'<text x="{left - 6:.0f}" y="{y(step) + 4:.0f}">{_number(step)}</text>'
         for step in _spaced(steps, [-y(step) for step in steps], _TICK_APART)
     )
     yield '</g><g class="middle">'
     yield from (
         f'<text x="{x(m):.0f}" y="{bottom + 15}">{m}</text>' for m in _spaced(sizes, [x(m) for m in sizes], _MARK_APART)
     )
-    yield f'<text class="axis" x="{(LEFT + right) / 2:.0f}" y="{HEIGHT - 4}">rows in the batch, M</text></g>'
+    yield f'<text class="axis" x="{(left + right) / 2:.0f}" y="{HEIGHT - 4}">rows in the batch, M</text></g>'
+
+
+def _number(step: float) -> str:
+    return f"{step:,.0f}" if step >= 1 else f"{step:g}"
 
 
 def _spaced(numbers: Sequence[_Number], places: Sequence[float], least: float) -> Iterator[_Number]:

@@ -100,8 +100,12 @@ def _strips(one: Verification, sizes: Sequence[int]) -> Iterator[Strip]:
     found = _found(one.order)
     if len(found) > 1:
         letters = {m: letter(number) for number, ms in enumerate(found) for m in ms}
-        words = "; ".join(f"{letter(number)} at M={numbers(ms)}" for number, ms in enumerate(found))
+        words = "; ".join(f"{letter(number)} at {_at(ms)}" for number, ms in enumerate(found))
         yield Strip(one.case.arm, "order of addition", tuple(_segments(sizes, letters)), words, order=True)
+
+
+def _at(sizes: Sequence[int]) -> str:
+    return f"M={numbers(sizes)}" if len(sizes) <= 3 else f"{len(sizes)} M from {sizes[0]:,} to {sizes[-1]:,}"
 
 
 def letter(number: int) -> str:
@@ -122,12 +126,10 @@ def _strip(one: Verification, result: RelationResult, sizes: Sequence[int]) -> S
 
 def _words(result: RelationResult, differs: Sequence[int]) -> str:
     if result.status == "held":
-        tried = f"{len(result.sizes)} M" if result.sizes else f"{result.companies} batches"
-        return f"the same in all {tried}"
+        return f"the same at {len(result.sizes)} M" if result.sizes else f"the same in all {result.companies} batches"
     if not differs:
         return f"{result.status}: {result.reason}" if result.reason else result.status
-    of = f" ({len(differs)} of {len(result.sizes)} M)" if result.sizes else ""
-    return f"differs at M={numbers(differs)}{of}"
+    return f"differs at {_at(differs)}" + (f", of {len(result.sizes)} tried" if result.sizes else "")
 
 
 def _segments(sizes: Sequence[int], looks: dict[int, str]) -> Iterator[Segment]:
