@@ -132,7 +132,9 @@ def cases_of(found: LatestRecords, summary: RunSummary) -> dict[str, list[CaseVi
         if timing.status == "measured":
             timings.setdefault(timing.case.without_arm, []).append(timing)
     views: dict[str, list[CaseView]] = {operator.operator: [] for operator in summary.operators}
-    for number, (key, case) in enumerate(sorted(keys.items(), key=lambda one: one[1].shape.invented)):
+    order = list(views)
+    ordered = sorted(keys.items(), key=lambda one: (order.index(one[1].operator), one[1].shape.invented))
+    for number, (key, case) in enumerate(ordered):
         view = _case(f"case-{number + 1}", case, verifications.get(key, []), timings.get(key, []), summary)
         views[case.operator].append(view)
     return views
