@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -24,18 +24,30 @@ from kernels_bench.report.html.frame import render
 from kernels_bench.report.html.order_picture import WIDTH, order_pictures
 from kernels_bench.report.html.plot import mark
 from kernels_bench.report.overview import INVENTED, counts_and_speed, is_default, judged, overview_of, rows_of
-from kernels_bench.report.sentences import WORDS, duration
+from kernels_bench.report.sentences import WORDS, cases, duration
 from kernels_bench.report.summary.schema import VERDICTS, ArmSummary, RunSummary, Verdict
+
+FEW = 3
+"""Cases of which all are shown at once."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """An arm in a row of the matrix: its verdict, in how many cases it kept its bits, and its speed."""
+    """An arm in a row of the matrix.
+
+    Attributes:
+        arm: its name.
+        verdict: None where it has nothing to say.
+        counts: in how many cases it kept its bits.
+        speed: against the default arm.
+        speeds: whether the arm has one in any row.
+    """
 
     arm: str
     verdict: Verdict | None
     counts: str
     speed: str
+    speeds: bool
 
 
 @dataclass(frozen=True)
@@ -80,8 +92,8 @@ def page(summary: RunSummary, found: LatestRecords) -> str:
     told: dict[str, Legend | Notices | Outcome | Whereabouts] = {}
     for block in blocks_of(summary, signs=False):
         match block:
-            case Heading(operator, cases):
-                sections.append(Section(operator, cases, views[operator]))
+            case Heading(operator, count):
+                sections.append(Section(operator, count, views[operator]))
             case Sentences(texts, tried):
                 sections[-1].sentences, sections[-1].tried = texts, tried
             case Table() | LengthTable():
@@ -94,7 +106,6 @@ def page(summary: RunSummary, found: LatestRecords) -> str:
                 assert_never(block)
     overview = overview_of(summary, signs=False)
     shown = [arm for arm in summary.arms if judged(arm)]
-    seconds = summary.facts.seconds
     return render(
         "run.html",
         title=f"samebits on {summary.facts.device.name}",
@@ -109,12 +120,28 @@ def page(summary: RunSummary, found: LatestRecords) -> str:
         notices=told.get("Notices"),
         outcome=told["Outcome"],
         about=told["Whereabouts"],
-        duration=None if seconds is None else duration(seconds),
+        facts=_facts(summary, len(shown)),
+        opened=_opened(views),
         words=WORDS,
         orders=order_pictures(order for each in views.values() for view in each for order in view.orders_in_words),
         order_width=WIDTH,
         verdicts=[verdict for verdict in VERDICTS if any(verdict in arm.verdicts for arm in shown)],
     )
+
+
+def _facts(summary: RunSummary, arms: int) -> str:
+    """How much was compared, in a line."""
+    rows, batches = (sum(getattr(arm, name) for arm in summary.arms) for name in ("rows", "companies"))
+    seconds = summary.facts.seconds
+    took = "" if seconds is None else f" in {duration(seconds)}"
+    by = f"{cases(sum(operator.cases for operator in summary.operators))} by {arms} arm{'' if arms == 1 else 's'}"
+    return f"{by}; {batches:,} batches, {rows:,} rows' results compared bit for bit{took}"
+
+
+def _opened(views: Mapping[str, Sequence[CaseView]]) -> set[str]:
+    """The cases that a reader finds open: all of a few, and of many the first, which shows what the others hold."""
+    anchors = [view.anchor for each in views.values() for view in each]
+    return set(anchors if len(anchors) <= FEW else anchors[:1])
 
 
 def _matrix(summary: RunSummary, shown: Sequence[ArmSummary]) -> list[MatrixRow]:
@@ -131,4 +158,4 @@ def _matrix(summary: RunSummary, shown: Sequence[ArmSummary]) -> list[MatrixRow]
 def _cell(name: str, arms: Sequence[ArmSummary], default: bool) -> Cell:
     arm = next((one for one in arms if one.arm == name), None)
     verdict = arm.verdict if arm is not None and judged(arm) else None
-    return Cell(name, verdict, *counts_and_speed(arm, default))
+    return Cell(name, verdict, *counts_and_speed(arm, default), speeds=not default)

@@ -63,11 +63,10 @@ if (tools) {
     });
   }
   find.addEventListener("input", filter);
-  const openAll = open => () => {
-    for (const one of cases) if (!one.hidden && !one.closest("section").hidden) one.open = open;
-  };
-  byId("open").addEventListener("click", openAll(true));
-  byId("shut").addEventListener("click", openAll(false));
+  byId("open").addEventListener("click", () => {
+    for (const one of cases) if (!one.hidden && !one.closest("section").hidden) one.open = true;
+  });
+  byId("shut").addEventListener("click", () => { for (const one of cases) one.open = false; });
   document.addEventListener("keydown", event => {
     if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target === find) return;
     event.preventDefault();

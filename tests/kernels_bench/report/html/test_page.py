@@ -213,6 +213,8 @@ def test_filters_work_with_the_keyboard_alone(file: Path, tmp_path: Path) -> Non
         doc.querySelector("button[data-operator=mm]").click();
         found.push(count(), shown("section.operator"), shown(".matrix tbody tr"));
         doc.querySelector("button[data-operator=mm]").click();
+        doc.getElementById("shut").click();
+        found.push(doc.querySelectorAll(".case[open]").length);
         doc.getElementById("open").click();
         const before = shown(".a0");
         doc.querySelector("button[data-arm='0']").click();
@@ -221,7 +223,7 @@ def test_filters_work_with_the_keyboard_alone(file: Path, tmp_path: Path) -> Non
         return [...found, loose.length];
     """
     assert opened(file, script, tmp_path) == [
-        "3 cases", 3, "find", "1 of 3 cases", 1, "2 of 3 cases", "0 of 3 cases", 1, 3, True, 0, True, 2, 0,
+        "3 cases", 3, "find", "1 of 3 cases", 1, "2 of 3 cases", "0 of 3 cases", 1, 3, 0, True, 0, True, 2, 0,
     ]  # fmt: skip
 
 
@@ -275,6 +277,7 @@ def test_light_and_dark_are_painted(file: Path, tmp_path: Path) -> None:
 
 def test_a_link_to_a_case_opens_it(file: Path, tmp_path: Path) -> None:
     script = """
+        for (const one of doc.querySelectorAll(".case")) one.open = false;
         view.location.hash = "case-2";
         view.dispatchEvent(new view.Event("hashchange"));
         return [...doc.querySelectorAll(".case")].map(one => one.open);
