@@ -51,6 +51,21 @@ _DTYPE = (
     "bf16, fp16, fp32, or bf16:fp32 and fp16:fp32 for an fp32 result; comma-separated.  "
     "[default: an operator's first at every shape, its others at two]"
 )
+# Options that say where a report goes.
+Json = Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")]
+Markdown = Annotated[
+    str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
+]
+Html = Annotated[
+    str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
+]
+Junit = Annotated[
+    str | None, typer.Option(help="Write each case as a JUnit test (- for standard output).", metavar="FILE")
+]
+Github = Annotated[
+    bool, typer.Option("--github", help="Annotate a workflow of GitHub, and append to its step's summary.")
+]
+
 _PLUGIN = "A Python file with an ARM of your own; may be repeated."
 
 
@@ -127,19 +142,11 @@ def run(
         Path | None, typer.Option(help="New directory for the results.  [default: samebits-runs/DATE]", metavar="DIR")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.", metavar="DIR")] = None,
-    json: Annotated[
-        str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")
-    ] = None,
-    markdown: Annotated[
-        str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
-    ] = None,
-    junit: Annotated[
-        str | None,
-        typer.Option(help="Write each case as a JUnit test (- for standard output).", metavar="FILE"),
-    ] = None,
-    github: Annotated[
-        bool, typer.Option("--github", help="Annotate a workflow of GitHub, and append to its step's summary.")
-    ] = False,
+    json: Json = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    junit: Junit = None,
+    github: Github = False,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
     replay: Annotated[
         bool, typer.Option("--replay", help="Afterwards, for a profiler: timed cases and counterexamples once more.")
@@ -154,7 +161,7 @@ def run(
     """
     if context.invoked_subcommand is not None:
         return ExitStatus.GOOD
-    targets = _targets(json, markdown, junit, github)
+    targets = _targets(json, markdown, html, junit, github)
     selection = Selection(
         op=_words("op", op),
         arm=_words("arm", arm),
@@ -178,10 +185,10 @@ def run(
 
 
 def _targets(
-    json: str | None, markdown: str | None, junit: str | None, github: bool, into: str | None = None
+    json: str | None, markdown: str | None, html: str | None, junit: str | None, github: bool, into: str | None = None
 ) -> ReportTargets:
-    refuse_several_outputs(json=json, markdown=markdown, junit=junit)
-    return ReportTargets(json=json, markdown=markdown, into=into, junit=junit, github=github)
+    refuse_several_outputs(json=json, markdown=markdown, html=html, junit=junit)
+    return ReportTargets(json=json, markdown=markdown, html=html, into=into, junit=junit, github=github)
 
 
 def _measure(selection: Selection, resume: Path | None, out: Path | None, targets: ReportTargets, again: bool) -> int:
@@ -337,19 +344,11 @@ def faults_command(
 @app.command("report")
 def report_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
-    json: Annotated[
-        str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")
-    ] = None,
-    markdown: Annotated[
-        str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
-    ] = None,
-    junit: Annotated[
-        str | None,
-        typer.Option(help="Write each case as a JUnit test (- for standard output).", metavar="FILE"),
-    ] = None,
-    github: Annotated[
-        bool, typer.Option("--github", help="Annotate a workflow of GitHub, and append to its step's summary.")
-    ] = False,
+    json: Json = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    junit: Junit = None,
+    github: Github = False,
     into: Annotated[
         str | None,
         typer.Option(
@@ -368,7 +367,8 @@ def report_command(
 
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
-    return report(directory, _targets(json, markdown, junit, github, into), Shown(full, tuple(_words("op", op) or ())))
+    targets = _targets(json, markdown, html, junit, github, into)
+    return report(directory, targets, Shown(full, tuple(_words("op", op) or ())))
 
 
 @app.command("compare")

@@ -35,6 +35,7 @@ class ReportTargets:
     Attributes:
         json: for the summary as JSON.
         markdown: for the tables as Markdown.
+        html: for the page with pictures.
         into: a document between whose markers the overview is drawn anew.
         junit: for JUnit XML.
         github: whether to annotate a workflow of GitHub, and to append to its step's summary.
@@ -42,9 +43,15 @@ class ReportTargets:
 
     json: str | None = None
     markdown: str | None = None
+    html: str | None = None
     into: str | None = None
     junit: str | None = None
     github: bool = False
+
+    @property
+    def files(self) -> tuple[str | None, ...]:
+        """Those that are files, or standard output."""
+        return (self.json, self.markdown, self.html, self.junit)
 
     def refuse_unwritable(self) -> None:
         """Refuse files that cannot be written, as far as that can be known before hours of measuring.
@@ -52,7 +59,7 @@ class ReportTargets:
         Raises:
             ResultsError: one of them cannot.
         """
-        for target in (self.json, self.markdown, self.junit):
+        for target in self.files:
             if target not in (None, "-") and (reason := _why_unwritable(Path(target))):
                 raise ResultsError(f"cannot write {target}: {reason}", ExitStatus.INCOMPLETE)
 
@@ -81,12 +88,14 @@ def report(directory: Path, targets: ReportTargets, shown: Shown = OVERVIEW) -> 
     Raises:
         ResultsError: the directory is no run, or a file cannot be written.
     """
-    summary = summary_of(directory)
+    records = list(read_records(directory))
+    summary = summarise_run(records, _facts(directory, read_manifest(directory), records))
     _refuse_unknown(shown.operators, summary)
     texts: tuple[tuple[str | None, Callable[[RunSummary], str]], ...] = (
         (targets.json, to_json),
         (targets.markdown, markdown),
-        (targets.junit, partial(_junit, directory)),
+        (targets.html, partial(_page, records)),
+        (targets.junit, partial(_junit, records)),
     )
     if targets.into is not None:
         _draw_into(Path(targets.into), overview(summary), directory.resolve().name)
@@ -95,13 +104,19 @@ def report(directory: Path, targets: ReportTargets, shown: Shown = OVERVIEW) -> 
             write(target, text_of(summary))
     if targets.github:
         _tell_github(summary)
-    if "-" not in (targets.json, targets.markdown, targets.junit):
+    if "-" not in targets.files:
         render(summary, terminal.console(), shown)
     return exit_status(summary)
 
 
-def _junit(directory: Path, summary: RunSummary) -> str:
-    return junit(latest_records(read_records(directory)), summary)
+def _page(records: Sequence[AnyRecord], summary: RunSummary) -> str:
+    from kernels_bench.report.html.page import page  # the template engine is for those who want a page
+
+    return page(summary, latest_records(records))
+
+
+def _junit(records: Sequence[AnyRecord], summary: RunSummary) -> str:
+    return junit(latest_records(records), summary)
 
 
 def _tell_github(summary: RunSummary) -> None:

@@ -7,10 +7,10 @@ can be read in either, and each line ends in its arm's name and verdict, so that
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import floor, log10
 from xml.sax.saxutils import escape
 
 from kernels_bench.records.results import AnyRecord, Timing, Verification
+from kernels_bench.report.log_axes import LogAxis, apart, ticks
 from kernels_bench.report.summary.schema import Verdict
 from profiles.run_files.record import Record
 
@@ -132,17 +132,9 @@ class _Axes:
     def __init__(self, curves: Sequence[Curve]) -> None:
         points = [point for curve in curves for point in curve.points]
         self.sizes = sorted({m for m, _ in points})
-        self._ticks = _ticks(min(us for _, us in points), max(us for _, us in points))
-        self._low, self._high = log10(self._ticks[0]), log10(self._ticks[-1])
-        self._left, self._right = log10(self.sizes[0]), log10(self.sizes[-1])
-
-    def x(self, m: int) -> float:
-        share = (log10(m) - self._left) / (self._right - self._left) if self._right > self._left else 0.5
-        return LEFT + share * (WIDTH - LEFT - RIGHT)
-
-    def y(self, us: float) -> float:
-        share = (log10(us) - self._low) / (self._high - self._low)
-        return HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+        self._ticks = ticks(min(us for _, us in points), max(us for _, us in points))
+        self.x = LogAxis(self.sizes[0], self.sizes[-1], LEFT, WIDTH - RIGHT)
+        self.y = LogAxis(self._ticks[0], self._ticks[-1], HEIGHT - BOTTOM, TOP)
 
     def drawn(self) -> Iterator[str]:
         bottom, right = HEIGHT - BOTTOM, WIDTH - RIGHT
@@ -157,16 +149,6 @@ class _Axes:
         yield f'<text x="18" y="{middle}" transform="rotate(-90 18 {middle})" text-anchor="middle">µs a call</text>'
 
 
-def _ticks(least: float, most: float) -> list[float]:
-    """Round numbers, two or more, the first no more than the least and the last no less than the most."""
-    every = [
-        step * 10.0**exponent for exponent in range(floor(log10(least)), floor(log10(most)) + 2) for step in (1, 2, 5)
-    ]
-    first = max(number for number, us in enumerate(every) if us <= least)
-    last = min(number for number, us in enumerate(every) if us >= most)
-    return every[first : max(last, first + 1) + 1]
-
-
 def _line(curve: Curve, axes: _Axes) -> Iterator[str]:
     places = [(axes.x(m), axes.y(us)) for m, us in curve.points]
     yield f'<path class="{_colour(curve)} line" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in places)}"/>'
@@ -178,26 +160,7 @@ def _names(curves: Sequence[Curve], axes: _Axes) -> Iterator[str]:
     """Names beside the ends of the lines, moved apart where ends meet."""
     ends = sorted(((axes.y(curve.points[-1][1]), curve) for curve in curves), key=lambda end: end[0])
     x = WIDTH - RIGHT + 28
-    for y, (end, curve) in zip(_apart([end for end, _ in ends]), ends, strict=True):
+    for y, (end, curve) in zip(apart([end for end, _ in ends], LINE_HEIGHT), ends, strict=True):
         start = axes.x(curve.points[-1][0]) + 6
         yield f'<path class="lead" d="M{start:.1f} {end:.1f}L{x - 5} {y:.1f}"/>'
         yield f'<text class="{_colour(curve)} name" x="{x}" y="{y + 5:.1f}">{escape(_name(curve))}</text>'
-
-
-def _apart(places: Sequence[float]) -> list[float]:
-    """Ascending places with at least a line's height between two, each cluster around its middle."""
-    clusters: list[list[float]] = []
-    for place in places:
-        clusters.append([place])
-        while len(clusters) > 1 and _first(clusters[-1]) - _last(clusters[-2]) < LINE_HEIGHT:
-            last = clusters.pop()
-            clusters[-1] += last
-    return [_first(cluster) + LINE_HEIGHT * number for cluster in clusters for number in range(len(cluster))]
-
-
-def _first(cluster: Sequence[float]) -> float:
-    return sum(cluster) / len(cluster) - LINE_HEIGHT * (len(cluster) - 1) / 2
-
-
-def _last(cluster: Sequence[float]) -> float:
-    return sum(cluster) / len(cluster) + LINE_HEIGHT * (len(cluster) - 1) / 2

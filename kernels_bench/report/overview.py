@@ -65,13 +65,12 @@ class Overview:
 
 def overview_of(summary: RunSummary, signs: bool = True) -> Overview:
     """The overview of a run; without ``signs`` the verdicts are words only."""
-    rows = [row for operator in summary.operators for row in _rows(operator)]
-    rows += [("all", summary.arms)] if not summary.groups else _totals(summary.groups)
+    rows = rows_of(summary)
     shown = [arm for arm in summary.arms if not not_offered(arm)]
     overview = Overview(
         outcome=Outcome(outcome(summary), good=exit_status(summary) == 0, sentences=()),
         rows=Column(("", "operator"), tuple(name for name, _ in rows), "left"),
-        arms=tuple(_column(arm, [arms for _, arms in rows], _is_default(arm.arm, summary), signs) for arm in shown),
+        arms=tuple(_column(arm, [arms for _, arms in rows], is_default(arm.arm, summary), signs) for arm in shown),
         legend=f"cases in which an arm kept its bits, of all; speed against {summary.default_arm}, geometric mean",
         findings=tuple(_gravest(summary)),
         unmeasured=tuple(_unmeasured(summary.notices)),
@@ -81,6 +80,12 @@ def overview_of(summary: RunSummary, signs: bool = True) -> Overview:
     made_inert = inert_part(overview)
     assert isinstance(made_inert, Overview)
     return made_inert
+
+
+def rows_of(summary: RunSummary) -> list[tuple[str, Sequence[ArmSummary]]]:
+    """The matrix's rows: each one's head, and its arms; those of all operators together come last."""
+    rows = [row for operator in summary.operators for row in _rows(operator)]
+    return rows + ([("all", summary.arms)] if not summary.groups else _totals(summary.groups))
 
 
 def _rows(operator: OperatorSummary) -> Iterator[tuple[str, Sequence[ArmSummary]]]:
@@ -94,14 +99,15 @@ def _totals(groups: Sequence[ShapeGroup]) -> list[tuple[str, Sequence[ArmSummary
     return [(f"all {kind_of(group)} shapes", group.arms) for group in groups]
 
 
-def _is_default(arm: str, summary: RunSummary) -> bool:
+def is_default(arm: str, summary: RunSummary) -> bool:
+    """Whether the others' speeds are multiples of this arm's in every operator."""
     return all(operator.default_arm == arm for operator in summary.operators)
 
 
 def _column(arm: ArmSummary, rows: Sequence[Sequence[ArmSummary]], default: bool, signs: bool) -> Column:
     """An arm's cells, one for each row's arms; the default arm has no speed, since the others' are multiples of it."""
     mine = [next((one for one in arms if one.arm == arm.arm), None) for arms in rows]
-    parts = [_parts(one, default, signs) for one in mine]
+    parts = [(_sign(one, signs), *counts_and_speed(one, default)) for one in mine]
     widths = [max(len(part[place]) for part in parts) for place in range(3)]
     cells = (
         f"{sign}{'' if not sign else ' '}{kept:>{widths[1]}} {speed:>{widths[2]}}".rstrip()
@@ -111,14 +117,24 @@ def _column(arm: ArmSummary, rows: Sequence[Sequence[ArmSummary]], default: bool
     return Column((arm.arm, claims), tuple(cells), "left")
 
 
-def _parts(arm: ArmSummary | None, default: bool, signs: bool) -> tuple[str, str, str]:
-    """A cell's verdict, its counts and its speed."""
-    if arm is None or arm.verdict is None or not_offered(arm):
-        return "", NOTHING, ""
-    kept = arm.verdicts.get("sampled", 0)
-    sign = SIGNS.get(arm.verdict, "") if signs else WORDS.get(arm.verdict, arm.verdict)
+def _sign(arm: ArmSummary | None, signs: bool) -> str:
+    if arm is None or not judged(arm):
+        return ""
+    assert arm.verdict is not None
+    return SIGNS.get(arm.verdict, "") if signs else WORDS.get(arm.verdict, arm.verdict)
+
+
+def judged(arm: ArmSummary) -> bool:
+    """Whether an arm has anything to say in a cell."""
+    return arm.verdict is not None and not not_offered(arm)
+
+
+def counts_and_speed(arm: ArmSummary | None, default: bool) -> tuple[str, str]:
+    """In how many cases an arm kept its bits, such as ``3/4``, and its speed, which the default arm has none of."""
+    if arm is None or not judged(arm):
+        return NOTHING, ""
     speed = "" if default or arm.warm is None else ratio_text(arm.warm.ratio)
-    return sign, f"{kept}/{arm.examined or arm.cases}", speed
+    return f"{arm.verdicts.get('sampled', 0)}/{arm.examined or arm.cases}", speed
 
 
 def _gravest(summary: RunSummary) -> list[Remark]:

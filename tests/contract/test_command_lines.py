@@ -211,6 +211,7 @@ def test_completion_that_cannot_be_had_is_one_line(package: str) -> None:
         ("profiles analyze", "Missing argument"),
         ("kernels_bench --json - --markdown -", "--json and --markdown: only one of them can be -"),
         (f"kernels_bench report {H100} --json - --markdown -", "--json and --markdown: only one of them can be -"),
+        (f"kernels_bench report {H100} --html - --json -", "--json and --html: only one of them can be -"),
         ("profiles analyze any --csv - --json - --html -", "--csv and --json and --html: only one of them can be -"),
         ("profiles analyze any --json - --html -", "--json and --html: only one of them can be -"),
     ],
@@ -271,6 +272,7 @@ def test_ctrl_c_is_one_line_and_status_130(tmp_path: Path, monkeypatch: pytest.M
         ("--into", "cannot draw into nowhere/file: No such file or directory"),
         ("--json", "cannot write nowhere/file: No such file or directory"),
         ("--markdown", "cannot write nowhere/file: No such file or directory"),
+        ("--html", "cannot write nowhere/file: No such file or directory"),
     ],
 )
 def test_a_report_that_cannot_be_kept_claims_no_other_status(

@@ -174,6 +174,7 @@ class OnTerminal:
     records: list[AnyRecord]
     summary: str
     markdown: str
+    page: str
     reproduced: Ended
     samebits: Ended
 
@@ -218,7 +219,7 @@ def variant(side_by_side: SideBySide) -> OnTerminal:
 def run_variant(place: Path) -> OnTerminal:
     arm = ("--arm", "varies", "--plugin", PLUGINS / "varies.py")
     what = ("--op", "mm", *arm, "--shapes", "64,96", "--dtype", "fp32", "--batch", "1,16", "--quick")
-    files = ("--json", place / "summary.json", "--markdown", place / "tables.md")
+    files = ("--json", place / "summary.json", "--markdown", place / "tables.md", "--html", place / "page.html")
     status, shown = on_terminal(*what, "--relation", "repeat,batch_size", *files, "--out", place / "run")
     records = list(read_records(place / "run"))
     (verification,) = [record for record in records if isinstance(record, Verification)]
@@ -232,6 +233,7 @@ def run_variant(place: Path) -> OnTerminal:
         records,
         (place / "summary.json").read_text(),
         (place / "tables.md").read_text(),
+        (place / "page.html").read_text(),
         again["varies"],
         again["samebits"],
     )
@@ -261,7 +263,7 @@ def test_a_terminal_shows_the_table_and_the_command(variant: OnTerminal) -> None
 def test_summary_and_tables_are_written_to_files(variant: OnTerminal) -> None:
     assert isinstance(json.loads(variant.summary), dict)
     assert "variant" in variant.markdown
-    for text in (variant.summary, variant.markdown):
+    for text in (variant.summary, variant.markdown, variant.page):
         assert not CONTROLS.findall(text)
 
 

@@ -1,0 +1,60 @@
+"""Where numbers stand on a logarithmic axis, and how names beside its lines are kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import floor, log10
+
+MOST_TICKS = 13
+"""Above so many of them the steps between decades are left out, which would stand too close."""
+
+
+class LogAxis:
+    """One axis from one number to another.
+
+    Attributes:
+        low: the number at ``start``.
+        high: that at ``end``; where it is the same as ``low`` both stand in the middle.
+    """
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self.low, self.high = low, high
+        self._start, self._end = start, end
+
+    def __call__(self, number: float) -> float:
+        """The place of a number in pixels."""
+        width = log10(self.high) - log10(self.low)
+        share = (log10(number) - log10(self.low)) / width if width > 0 else 0.5
+        return self._start + share * (self._end - self._start)
+
+
+def ticks(least: float, most: float) -> list[float]:
+    """Round numbers, two or more, the first no more than the least and the last no less than the most."""
+    fine = _ticks(least, most, (1, 2, 5))
+    return fine if len(fine) <= MOST_TICKS else _ticks(least, most, (1,))
+
+
+def _ticks(least: float, most: float, steps: Sequence[int]) -> list[float]:
+    every = [step * 10.0**exponent for exponent in range(floor(log10(least)), floor(log10(most)) + 2) for step in steps]
+    first = max(number for number, tick in enumerate(every) if tick <= least)
+    last = min(number for number, tick in enumerate(every) if tick >= most)
+    return every[first : max(last, first + 1) + 1]
+
+
+def apart(places: Sequence[float], height: float) -> list[float]:
+    """Ascending places with at least a line's height between two, each cluster around its middle."""
+    clusters: list[list[float]] = []
+    for place in places:
+        clusters.append([place])
+        while len(clusters) > 1 and _first(clusters[-1], height) - _last(clusters[-2], height) < height:
+            last = clusters.pop()
+            clusters[-1] += last
+    return [_first(cluster, height) + height * number for cluster in clusters for number in range(len(cluster))]
+
+
+def _first(cluster: Sequence[float], height: float) -> float:
+    return sum(cluster) / len(cluster) - height * (len(cluster) - 1) / 2
+
+
+def _last(cluster: Sequence[float], height: float) -> float:
+    return sum(cluster) / len(cluster) + height * (len(cluster) - 1) / 2
