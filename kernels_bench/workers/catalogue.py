@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kernels_bench.arms import Arm, PluginError, arms, claims_of, load_plugin, said_by
@@ -25,13 +25,23 @@ def catalogue(device: Device, plugins: Sequence[Plugin] = ()) -> Catalogue:
     Raises:
         PluginError: a plugin's arm cannot say whether it runs on the device, or an operator is not described.
     """
+    infos = (
+        *(_arm_info(arm, None, device) for arm in arms().values()),
+        *(_plugged_info(arm, plugin.path, device) for plugin in plugins for arm in plugin.arms),
+    )
+    return _catalogue(device, infos, with_plugins(plugins))
+
+
+def catalogue_with(device: Device, operator: Operator, arm: Arm) -> Catalogue:
+    """One arm and one operator, as a process has them at hand, with all relations."""
+    return _catalogue(device, (_arm_info(arm, None, device),), {operator.name: operator})
+
+
+def _catalogue(device: Device, infos: tuple[ArmInfo, ...], known: Mapping[str, Operator]) -> Catalogue:
     return Catalogue(
         device=device,
-        arms=(
-            *(_arm_info(arm, None, device) for arm in arms().values()),
-            *(_plugged_info(arm, plugin.path, device) for plugin in plugins for arm in plugin.arms),
-        ),
-        operators=tuple(_operator_info(operator) for operator in with_plugins(plugins).values()),
+        arms=infos,
+        operators=tuple(map(_operator_info, known.values())),
         relations=tuple(
             RelationInfo(name=r.name, summary=r.summary, needs_cuda=r.needs_cuda) for r in relations().values()
         ),

@@ -45,6 +45,12 @@ def nothing_claimed_examined(verification: Verification, claims: Claims) -> bool
     return not any(claimed(claims, relation) for relation in examined)
 
 
+def judged(verifications: Iterable[Verification]) -> bool:
+    """Whether there was a reference: without one results are compared, and none is held against it."""
+    compared = (one for one in verifications if any(result.companies for result in one.relations))
+    return not any(one.accuracy is None and not one.wrong for one in compared)
+
+
 def tried(verifications: Iterable[Verification]) -> tuple[Tried, ...]:
     """Each relation that was examined to its end, and the M at which it was in every such case."""
     found: dict[str, frozenset[int]] = {}
