@@ -1,48 +1,154 @@
-"""An arm from a user's file, checked at the border."""
+"""Arms and operators from a user's file, checked at the border."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from kernels_bench.arms.base import STATED_PRECISIONS, Arm, Kernel
 from kernels_bench.console.mistakes import PluginError, told
 from kernels_bench.console.text import suggestion
-from kernels_bench.operators import operators
+from kernels_bench.operators import Operator, operators
+from kernels_bench.operators.defined import OWN_FAMILY, DefinedOperator
 from kernels_bench.records.cases import Device
+from kernels_bench.records.definition import DefinitionError
 from kernels_bench.relations import relations
 
 LONGEST_NAME = 100
 """Bytes of an arm's name, of which files are called."""
 
 
-def load_plugin(path: str) -> Arm:
-    """The ``ARM`` of a user's file.
+@dataclass(frozen=True)
+class Plugin:
+    """What a user's file offers.
+
+    Attributes:
+        path: as typed: the file, or ``FILE:OPERATOR=FUNCTION`` for one function of it.
+        arms: its ``ARM`` or ``ARMS``, or one made of the function.
+        operators: those that it defines or imports, by name.
+    """
+
+    path: str
+    arms: tuple[Arm, ...]
+    operators: Mapping[str, DefinedOperator]
+
+    def arm(self, name: str) -> Arm:
+        """One of its arms."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def refuse_wrong_references(self) -> None:
+        """See that references of its operators give what was said of them; needs torch.
+
+        Raises:
+            PluginError: one does not.
+        """
+        for operator in self.operators.values():
+            try:
+                operator.refuse_wrong_reference()
+            except DefinitionError as error:
+                raise PluginError(f"plugin {self.path}: {error}") from error
+            except Exception as error:
+                raised = told(error, file_of(self.path))
+                raise PluginError(
+                    f"plugin {self.path}: operator {operator.name!r}: its reference raises {raised}"
+                ) from error
+
+
+_FUNCTION = re.compile(r"(?P<file>.+):(?P<operator>[^:=]+)=(?P<function>\w+)")
+
+
+def file_of(plugin: str) -> str:
+    """The file of a plugin as it is typed."""
+    named = _FUNCTION.fullmatch(plugin)
+    return named["file"] if named is not None else plugin
+
+
+def load_plugin(path: str) -> Plugin:
+    """What a user's file offers; of ``FILE:OPERATOR=FUNCTION`` an arm that is made of one of its functions.
 
     Raises:
-        PluginError: the file is missing, does not import, or offers no usable ``ARM``.
+        PluginError: the file is missing, does not import, or offers no usable arm.
     """
-    if not os.path.isfile(path):  # which no name can upset
+    named = _FUNCTION.fullmatch(path)
+    module = _imported(path, file_of(path))
+    found = {id(value): value for value in vars(module).values() if isinstance(value, DefinedOperator)}
+    plugin = Plugin(path, (), {one.name: one for one in found.values()})
+    known = with_plugins([plugin])
+    offered = _arms_of(path, module, plugin) if named is None else (_made_of(path, module, known, named),)
+    for arm in offered:
+        if wrong := next(_wrong_fields(arm, known), None):
+            raise PluginError(f"plugin {path}: {wrong}")
+    return replace(plugin, arms=tuple(offered))
+
+
+def with_plugins(plugins: Sequence[Plugin]) -> dict[str, Operator]:
+    """Every operator by name: ours, then those of some plugins.
+
+    Raises:
+        PluginError: a plugin's has a name that is taken.
+    """
+    ours = operators()
+    families = {OWN_FAMILY, *(operator.family or _file_name(operator) for operator in ours.values())}
+    own: dict[str, DefinedOperator] = {}
+    for plugin in plugins:
+        for name, operator in plugin.operators.items():
+            kind = "operator" if name in ours else "family of operators" if name in families else ""
+            other = own.setdefault(name, operator)
+            if not kind and other.definition != operator.definition:
+                kind = "operator"
+            if kind:
+                raise PluginError(f"plugin {plugin.path}: there is an {kind} {name!r} already; choose another name")
+    return {**ours, **own}
+
+
+def _file_name(operator: Operator) -> str:
+    return type(operator).__module__.rpartition(".")[2]
+
+
+def _imported(path: str, file: str) -> ModuleType:
+    if not os.path.isfile(file):  # which no name can upset
         raise PluginError(f"plugin {path}: no such file")
-    spec = importlib.util.spec_from_file_location("samebits_plugin_" + Path(path).stem, path)
+    spec = importlib.util.spec_from_file_location("samebits_plugin_" + Path(file).stem, file)
     if spec is None or spec.loader is None:
         raise PluginError(f"plugin {path}: not a Python file; its name must end in .py")
     module = importlib.util.module_from_spec(spec)
-    _find_siblings(Path(path))
+    _find_siblings(Path(file))
     try:
         spec.loader.exec_module(module)
     except BaseException as error:  # a user's file may raise anything, SystemExit too
-        raise PluginError(f"plugin {path} does not import: {told(error, path)}") from error
-    arm = getattr(module, "ARM", None)
-    if not isinstance(arm, Arm):
-        raise PluginError(f"plugin {path} has no ARM: end it with ARM = Arm(name=…, kernels=lambda: {{…}})")
-    if wrong := next(_wrong_fields(arm), None):
-        raise PluginError(f"plugin {path}: {wrong}")
-    return arm
+        raise PluginError(f"plugin {path} does not import: {told(error, file)}") from error
+    return module
+
+
+def _arms_of(path: str, module: ModuleType, plugin: Plugin) -> tuple[Arm, ...]:
+    """A file's ``ARM`` or ``ARMS``; one that defines operators need not have any."""
+    single, several = getattr(module, "ARM", None), getattr(module, "ARMS", None)
+    offered = (single,) if several is None else several
+    if single is None and several is None and plugin.operators:
+        return ()
+    if not isinstance(offered, Sequence) or not offered or not all(isinstance(arm, Arm) for arm in offered):
+        raise PluginError(
+            f"plugin {path} has no ARM: end it with ARM = Arm(name=…, kernels=lambda: {{…}}), "
+            f"or name one of its functions: --plugin {path}:OPERATOR=FUNCTION"
+        )
+    return tuple(offered)
+
+
+def _made_of(path: str, module: ModuleType, known: Mapping[str, object], named: re.Match[str]) -> Arm:
+    operator, name = named["operator"], named["function"]
+    if operator not in known:
+        raise PluginError(f"plugin {path}: there is no operator {operator!r}{suggestion(operator, known)}")
+    kernel = getattr(module, name, None)
+    if not callable(kernel):
+        raise PluginError(f"plugin {path}: {named['file']} has no function {name!r}")
+    return Arm(name=name, kernels=lambda: {operator: kernel}, offers=(operator,), summary=f"{name} of {named['file']}")
 
 
 def _find_siblings(plugin: Path) -> None:
@@ -56,8 +162,8 @@ def _find_siblings(plugin: Path) -> None:
         sys.path.append(beside)
 
 
-def kernels_of(arm: Arm) -> Mapping[str, Kernel]:
-    """An arm's kernels, loaded.
+def kernels_of(arm: Arm, known: Mapping[str, Operator] | None = None) -> Mapping[str, Kernel]:
+    """An arm's kernels, loaded, for operators that are known; by default ours.
 
     Raises:
         PluginError: it gives something else than functions by operator; under another name no kernel is ever called.
@@ -65,7 +171,7 @@ def kernels_of(arm: Arm) -> Mapping[str, Kernel]:
     kernels: Any = arm.kernels()
     if not isinstance(kernels, Mapping):
         raise PluginError(f"kernels() gives {kernels!r}: expected kernels by operator, such as {{'mm': my_mm}}")
-    if wrong := next(_unknown_names("kernels()", kernels, "operator", operators()), None):
+    if wrong := next(_unknown_names("kernels()", kernels, "operator", known or operators()), None):
         raise PluginError(wrong)
     if (name := next((name for name, kernel in kernels.items() if not callable(kernel)), None)) is not None:
         raise PluginError(f"kernels() gives {kernels[name]!r} for {name}: expected a function")
@@ -116,7 +222,7 @@ _PLAIN_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
 }
 
 
-def _wrong_fields(arm: Arm) -> Iterator[str]:
+def _wrong_fields(arm: Arm, known: Mapping[str, Operator]) -> Iterator[str]:
     """What is wrong with the fields of a user's arm, whose types nobody has checked."""
     given: dict[str, Any] = vars(arm)
     name = given["name"]
@@ -130,9 +236,9 @@ def _wrong_fields(arm: Arm) -> Iterator[str]:
     if not isinstance(given["claims"], bool):
         yield from _wrong_names("claims", given["claims"], "relation", relations())
     if given["offers"] is not None:
-        yield from _wrong_names("offers", given["offers"], "operator", operators())
+        yield from _wrong_names("offers", given["offers"], "operator", known)
     for some in ("default_for", "brief"):
-        yield from _wrong_names(some, given[some], "operator", operators())
+        yield from _wrong_names(some, given[some], "operator", known)
 
 
 def _wrong_names(what: str, names: Any, kind: str, known: Mapping[str, object]) -> Iterator[str]:

@@ -158,6 +158,7 @@ def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) ->
     measured = [record for record in records if isinstance(record, Verification | Timing)]
     done = {(record.kind, record.key) for record in measured}
     selection, of_operators = manifest.selection, {record.case.operator for record in measured}
+    own = any(record.case.shape.sizes for record in measured)
     return RunFacts(
         device=manifest.device,
         arms=tuple(
@@ -177,7 +178,7 @@ def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) ->
         command=manifest.command,
         missing=max(0, manifest.planned - len(done)),
         relations_left_out=relations_left_out(
-            () if selection.only == "time" else selection.relation, of_operators, manifest.device
+            () if selection.only == "time" else selection.relation, of_operators, manifest.device, own
         ),
         sizes_left_out=manifest.schema_version < 3 and (selection.quick or selection.batch is not None),
         partial_accepted=selection.partial,

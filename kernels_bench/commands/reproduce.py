@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from math import isfinite
 from pathlib import Path
 
 from rich.console import Console
@@ -61,6 +62,11 @@ def reproduce_one(
     return reply.counterexample
 
 
+def _at_most(found: Counterexample) -> str:
+    whole = found.max_ulp is None and isfinite(found.expected) and isfinite(found.got)
+    return "" if whole else f"; at most by {most_apart(found)} anywhere"
+
+
 def _show(case: Case, comparison: Comparison, found: Counterexample | None, console: Console) -> None:
     def say(text: str) -> None:
         console.print(inert(text), markup=False, highlight=False, soft_wrap=True)
@@ -74,5 +80,5 @@ def _show(case: Case, comparison: Comparison, found: Counterexample | None, cons
         f"first: row {found.row}{at_token(found.token)} "
         f"(position {found.reference.position}, then {found.company.position}), "
         f"element {found.index}: {found.expected!r} ({found.expected_bits}) became {found.got!r} "
-        f"({found.got_bits}), which differ by {apart(found)}; at most by {most_apart(found)} anywhere"
+        f"({found.got_bits}), which differ by {apart(found)}{_at_most(found)}"
     )

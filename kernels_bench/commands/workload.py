@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.text import suggestion
-from kernels_bench.operators import operators as all_operators
+from kernels_bench.operators.definitions import refuse_unfit
 from kernels_bench.records.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Shape
 from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo, RelationInfo
+from kernels_bench.records.definition import Definition, DefinitionError
 from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import relations as all_relations
 from kernels_bench.relations.base import sweep
@@ -68,6 +69,7 @@ class Workload(Record):
         untimed: cases, arms apart, that are verified only.
         sweeps: for each operator, every M.
         seed: of all data.
+        own: operators that users defined.
     """
 
     arms: tuple[ArmInfo, ...]
@@ -79,6 +81,7 @@ class Workload(Record):
     untimed: frozenset[str]
     sweeps: dict[str, Sweep]
     seed: int
+    own: tuple[Definition, ...] = ()
 
     @property
     def planned(self) -> int:
@@ -161,6 +164,7 @@ def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
         untimed=frozenset(_untimed(operators, cases, selection)),
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
+        own=tuple(operator.definition for operator in operators if operator.definition is not None),
     )
 
 
@@ -180,19 +184,28 @@ def _operators(known: Sequence[OperatorInfo], selection: Selection, device: str)
 
 def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selection: Selection) -> list[ArmInfo]:
     """The arms that have some of the operators; to ask by name for one that has none, or to bring it, is an error."""
-    names = {operator.name for operator in operators}
-    found = [arm for arm in arms if arm.offers is None or names & {*arm.offers}]
+    found = [arm for arm in arms if any(_may_offer(arm, operator) for operator in operators)]
     for arm in arms:
         if (selection.arm is not None or arm.plugin) and arm not in found:
-            offers = ", ".join(arm.offers or ()) or "none at all"
+            offers = "ours alone" if arm.offers is None else ", ".join(arm.offers) or "none at all"
             option = f"--arm {arm.name}" if selection.arm is not None else f"--plugin {arm.plugin}"
             raise UsageError(f"{option}: has none of the chosen operators; it has {offers}")
+    if not found:
+        names, first = " and ".join(operator.name for operator in operators), operators[0].name
+        raise UsageError(f"no arm has {names}: give it a kernel, such as --plugin FILE:{first}=FUNCTION")
     return found
+
+
+def _may_offer(arm: ArmInfo, operator: OperatorInfo) -> bool:
+    """Whether an arm has an operator, or may have it: of a user's own operators our arms know nothing."""
+    if arm.offers is None:
+        return operator.definition is None or arm.plugin is not None
+    return operator.name in arm.offers
 
 
 def _check_meaning(chosen: Sequence[RelationInfo], of_operators: Sequence[OperatorInfo], selection: Selection) -> None:
     """Refuse relations none of which has a meaning for the chosen operators: nothing would be examined."""
-    known, kinds = all_relations(), {all_operators()[operator.name].rows_are for operator in of_operators}
+    known, kinds = all_relations(), {operator.rows_are for operator in of_operators}
     if selection.relation is None or any(known[one.name].applies_to(kind) for one in chosen for kind in kinds):
         return
     names = ", ".join(operator.name for operator in of_operators)
@@ -209,7 +222,7 @@ def _sweep(operator: OperatorInfo, selection: Selection, device: str) -> Sweep:
         universe=universe,
         sizes=tuple(sorted({*sweep(universe), *asked})),
         asked=asked,
-        lengths=_lengths(selection.length or ()) if all_operators()[operator.name].rows_are != "rows" else (),
+        lengths=_lengths(selection.length or ()) if operator.rows_are != "rows" else (),
         timed=_loads(operator, selection, device),
         digested=tuple(sorted({m for m in (*DIGESTED, *asked, universe) if m <= universe})),
     )
@@ -261,7 +274,7 @@ def _cases(
         shapes = _shapes(operator, selection, device)
         for position, shape in enumerate(shapes):
             for precision in _precisions(operator, shape, position, selection, device):
-                for arm in (arm for arm in arms if arm.offers is None or operator.name in arm.offers):
+                for arm in (arm for arm in arms if _may_offer(arm, operator)):
                     found = True
                     if operator.name in arm.brief and not (asked or (first and patient)):
                         continue
@@ -280,7 +293,7 @@ def _precisions(
         if unknown is not None:
             raise UsageError(f"--dtype {unknown}: unknown{suggestion(unknown, PRECISIONS)}")
         return [Precision.parse(name) for name in dict.fromkeys(selection.dtype)]
-    usual = [p for p in operator.precisions if device != "cpu" or p in CPU_PRECISIONS]
+    usual = [p for p in operator.precisions if device != "cpu" or p in CPU_PRECISIONS] or [*operator.precisions]
     telling = position == 0 or shape.label in TELLING
     return [Precision.parse(name) for name in (usual if telling and not selection.quick else usual[:1])]
 
@@ -288,7 +301,8 @@ def _precisions(
 def _shapes(operator: OperatorInfo, selection: Selection, device: str) -> list[Shape]:
     wanted: Sequence[str] | None = selection.shapes
     if wanted is None:
-        wanted = CPU_SHAPES if device == "cpu" else _usual_shapes(operator, selection.quick)
+        small = device == "cpu" and operator.definition is None
+        wanted = CPU_SHAPES if small else _usual_shapes(operator, selection.quick)
     named = [shape for word in wanted for shape in operator.shapes if shape.label == word or _set_name(shape) == word]
     sized = [shape for sizes in _sizes_typed(wanted) if (shape := _shape_of(operator, sizes)) is not None]
     return list({shape.token: shape for shape in [*named, *sized]}.values())
@@ -327,10 +341,20 @@ def _shape_of(operator: OperatorInfo, sizes: tuple[int, ...]) -> Shape | None:
         sizes = sizes[1:]
     if len(sizes) != len(dims):
         return None
-    named = dict(zip(dims, sizes, strict=True))
+    named, label = dict(zip(dims, sizes, strict=True)), "x".join(map(str, sizes))
+    if operator.definition is not None:
+        return _own_shape(operator.definition, Shape.of(label, named))
     if named.get("heads", 1) % named.get("kv_heads", 1):
-        raise UsageError(f"--shapes {'x'.join(map(str, sizes))}: heads must be a multiple of those for keys and values")
-    return Shape.model_validate({"label": "x".join(map(str, sizes)), **named})
+        raise UsageError(f"--shapes {label}: heads must be a multiple of those for keys and values")
+    return Shape.model_validate({"label": label, **named})
+
+
+def _own_shape(definition: Definition, shape: Shape) -> Shape:
+    try:
+        refuse_unfit(definition, shape)
+    except DefinitionError as error:
+        raise UsageError(f"--shapes {shape.token}: operator {definition.name!r}: {error}") from None
+    return shape
 
 
 def _check_shape_names(operators: Sequence[OperatorInfo], words: Sequence[str]) -> None:

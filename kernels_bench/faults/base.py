@@ -9,6 +9,7 @@ from typing import Literal
 
 from kernels_bench.arms import Kernel
 from kernels_bench.discovery import offering
+from kernels_bench.operators import Operator, operators
 from kernels_bench.records.cases import Shape
 
 GEMM = Shape(label="fault", n=8, k=48)
@@ -24,7 +25,7 @@ class Fault:
     Attributes:
         name: of the fault.
         cause: in a line.
-        operator: what the kernels compute.
+        operator: what the kernels compute: the name of one of ours, or one that is defined for the fault.
         make: gives the kernel with the fault; called anew for every examination, since some remember things.
         control: gives the same kernel without it.
         kind: ``variant``: bits depend on the batch; ``wrong``: the result is not the operator's, or inputs are written.
@@ -39,7 +40,7 @@ class Fault:
 
     name: str
     cause: str
-    operator: str
+    operator: str | Operator
     make: Callable[[], Kernel]
     control: Callable[[], Kernel]
     kind: Literal["variant", "wrong"] = "variant"
@@ -49,6 +50,12 @@ class Fault:
     universe: int = UNIVERSE
     further: tuple[str, ...] = ()
     devices: tuple[str, ...] = ("cpu", "cuda")
+
+    @property
+    def computed(self) -> Operator:
+        """The operator, at the fault's shape."""
+        known = operators()[self.operator] if isinstance(self.operator, str) else self.operator
+        return known.for_shape(self.shape)
 
 
 @cache

@@ -9,7 +9,6 @@ import torch
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
-from kernels_bench.operators import operators
 from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision
@@ -76,7 +75,7 @@ def score(fault: Fault, seed: int, device: torch.device) -> Score:
 
 def _case(fault: Fault) -> Case:
     precision = Precision.parse(fault.precision)
-    return Case(arm=fault.name, operator=fault.operator, shape=fault.shape, precision=precision)
+    return Case(arm=fault.name, operator=fault.computed.name, shape=fault.shape, precision=precision)
 
 
 def _setting(fault: Fault) -> Setting:
@@ -94,7 +93,7 @@ def _relations(fault: Fault) -> list[Relation]:
 
 def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device) -> Verification:
     """Everything that a run does with a case, but its speed."""
-    case, operator, setting = _case(fault), operators()[fault.operator], _setting(fault)
+    case, operator, setting = _case(fault), fault.computed, _setting(fault)
     subject = KernelUnderTest(case, operator, kernel, seed=seed, universe=fault.universe, device=device)
     try:
         found = Verifier(subject, seed).verify(_relations(fault), setting, setting.sizes, _UNHURRIED_S)
@@ -134,7 +133,7 @@ def _first_difference(result: RelationResult, relation: Relation, setting: Setti
 
 def random_inputs_differ(fault: Fault, seed: int, device: torch.device) -> bool:
     """What a usual test sees: normal random rows, the first M of them alone against all of them."""
-    case, operator, universe = _case(fault), operators()[fault.operator], fault.universe
+    case, operator, universe = _case(fault), fault.computed, fault.universe
     draw = torch.Generator(device).manual_seed(seed)
     dtype = case.precision.torch_input
 

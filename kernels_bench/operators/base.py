@@ -73,6 +73,8 @@ class Operator(ABC):
         sums_are_rows: whether every row is a sum, so that a launch of M rows has M.
         signed: whether its sums can have terms of either sign; if not, `added` tells whether they exceed 1.
         readable: dtypes of a result from which that can be read.
+        has_reference: whether `reference` can be asked; if not, nobody judges whether results are right.
+        weights_tell: whether results with other weights are other results, whatever the rows.
     """
 
     name: ClassVar[str]
@@ -95,6 +97,12 @@ class Operator(ABC):
     sums_are_rows: ClassVar[bool] = False
     signed: ClassVar[bool] = True
     readable: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
+    has_reference: ClassVar[bool] = True
+    weights_tell: ClassVar[bool] = True
+
+    def for_shape(self, shape: Shape) -> Operator:
+        """The operator at one shape, where what it does with rows depends on more of it than they show."""
+        return self
 
     def for_length(self, length: int | None) -> Operator:
         """The operator as it is timed: where rows are sequences, with universes of sequences of one length."""
@@ -119,6 +127,10 @@ class Operator(ABC):
     def shared_inputs(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """What all rows of a universe of ``count`` share: the weights."""
         return self.weights(shape, dtype, seed, device)
+
+    def other_weights(self, weights: Tensors) -> Tensors:
+        """Weights of the same shapes with which a result is another."""
+        return tuple(weight.flip(0) for weight in weights)
 
     def lines(self, company: Batch, count: int, shape: Shape) -> ResultRows:
         """The lines of a company's result, in a universe of ``count`` rows; the same object every time."""
@@ -161,6 +173,10 @@ class Operator(ABC):
     @abstractmethod
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
         """Sizes of each tensor of `by_row` for ``m`` lines."""
+
+    def result_dtypes(self, shape: Shape, precision: Precision) -> tuple[torch.dtype, ...]:
+        """Dtype of each of these tensors."""
+        return (precision.torch_output,) * len(self.result_shapes(shape, 1))
 
     @abstractmethod
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -90,6 +91,7 @@ class Shape(Record):
         kv_heads: key and value heads of attention; None elsewhere.
         page: tokens a page of attention's KV cache; None elsewhere.
         tokens: KV length of attention's longest sequence; None elsewhere.
+        sizes: names and sizes of an operator of a user's own, whose ``k`` says nothing; none elsewhere.
     """
 
     label: str
@@ -100,10 +102,18 @@ class Shape(Record):
     kv_heads: int | None = None
     page: int | None = None
     tokens: int | None = None
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    @classmethod
+    def of(cls, label: str, sizes: Mapping[str, int]) -> Shape:
+        """A shape of an operator of a user's own."""
+        return cls(label=label, k=0, sizes=tuple(sizes.items()))
 
     @cached_property
     def token(self) -> str:
         """The sizes alone, such as ``4096x12288`` (N x K): what identifies the shape."""
+        if self.sizes:
+            return "x".join(str(size) for _, size in self.sizes)
         sizes = (self.b, self.n, self.heads, self.kv_heads, self.k, self.page, self.tokens)
         return "x".join(str(size) for size in sizes if size is not None)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from kernels_bench.records.cases import Claims, Device, Shape
+from kernels_bench.records.definition import Definition
 from profiles.run_files.record import Record
 
 
@@ -54,6 +57,8 @@ class OperatorInfo(Record):
         timed: rows of the batches that are timed by default, by type of device; none where speed is not measured.
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
         timed_shapes: names of the shapes that are timed by default, where rows are sequences.
+        rows_are: ``rows``, ``sequences`` or ``prefills``, which decides on the relations that have a meaning.
+        definition: of an operator of a user's own; None of ours.
     """
 
     name: str
@@ -68,6 +73,8 @@ class OperatorInfo(Record):
     timed: dict[str, tuple[int, ...]]
     lengths: dict[str, tuple[int, ...]]
     timed_shapes: tuple[str, ...]
+    rows_are: Literal["rows", "sequences", "prefills"]
+    definition: Definition | None = None
 
 
 class RelationInfo(Record):

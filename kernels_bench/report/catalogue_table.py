@@ -45,7 +45,8 @@ def _sizes(shape: Shape) -> str:
             f"pages of {shape.page}, at most {shape.tokens} tokens ({shape.token})"
         )
     named = {"B": shape.b, "N": shape.n, "K": shape.k}
-    return ", ".join(f"{name}={size}" for name, size in named.items() if size is not None)
+    known = shape.sizes or tuple((name, size) for name, size in named.items() if size is not None)
+    return ", ".join(f"{name}={size}" for name, size in known)
 
 
 def _table(console: Console, title: str, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -283,6 +283,8 @@ def _left_out(summary: RunSummary) -> Iterator[str]:
         what.append("every relation" if not verified else f"relation{'s' * (len(names) > 1)} {and_(names)}")
     if facts.sizes_left_out:
         what.append("most M")
+    if unjudged := [operator.operator for operator in summary.operators if not operator.judged]:
+        yield f"whether results of {and_(unjudged)} are right was not judged, since there is no reference"
     if what:
         meant = "" if facts.partial_accepted or not summary.partial else "; if that is meant, say so with --partial"
         yield f"left out: {' and '.join(what)}{meant}"

@@ -9,7 +9,6 @@ the same graph and subtracted.  A spin of a known number of cycles, in the graph
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -164,8 +163,7 @@ class TimedCase:
         """Rows, weights and results together."""
         subject = self._subject
         lines = len(subject.lines(self._company).ids)
-        shapes = subject.operator.result_shapes(subject.case.shape, lines)
-        results = sum(math.prod(shape) for shape in shapes) * subject.case.precision.torch_output.itemsize
+        results = lines * subject.line_bytes
         rows = lines * sum(table[0].nbytes for table in subject.tables)
         return rows + results + sum(weight.nbytes for weight in subject.weights)
 

@@ -13,7 +13,7 @@ import torch
 
 from kernels_bench.operators.inputs.splitmix64 import splitmix64_mix
 
-_INTEGER = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def bits(values: torch.Tensor) -> torch.Tensor:
@@ -22,7 +22,9 @@ def bits(values: torch.Tensor) -> torch.Tensor:
 
 
 def with_one_nan(values: torch.Tensor) -> torch.Tensor:
-    """The same numbers, with every NaN the same."""
+    """The same numbers, with every NaN the same; whole numbers and those of eight bits as they are."""
+    if not values.is_floating_point() or values.element_size() == 1:
+        return values
     return values.masked_fill(values.isnan(), torch.nan)
 
 
@@ -47,7 +49,7 @@ class Difference:
         index: index within that row, flattened, of its first differing element.
         values: both elements, converted to Python floats.
         patterns: both elements' bits, as hexadecimal text.
-        ulp: distance of the two in units in the last place; None where one is NaN.
+        ulp: distance of the two in units in the last place; None where one is NaN, and of whole numbers.
         max_ulp: the largest such distance over all elements that differ.
         differing_rows: positions of the rows that differ, on the host, ascending.
     """
@@ -78,6 +80,7 @@ def difference(reference: torch.Tensor, other: torch.Tensor) -> Difference | Non
     index = int(unequal[row].nonzero()[0])
     pair = (int(left[row, index]), int(right[row, index]))
     first, second = (t.reshape(t.shape[0], -1)[row, index] for t in (reference, other))
+    no_ulp = not reference.is_floating_point() or first.isnan() or second.isnan()
     return Difference(
         elements=int(unequal.sum()),
         rows=len(by_row),
@@ -85,8 +88,8 @@ def difference(reference: torch.Tensor, other: torch.Tensor) -> Difference | Non
         index=index,
         values=(float(first), float(second)),
         patterns=(_pattern(pair[0], width), _pattern(pair[1], width)),
-        ulp=None if first.isnan() or second.isnan() else abs(ulp_key(pair[0], width) - ulp_key(pair[1], width)),
-        max_ulp=_max_ulp(reference, other, unequal),
+        ulp=None if no_ulp else abs(ulp_key(pair[0], width) - ulp_key(pair[1], width)),
+        max_ulp=_max_ulp(reference, other, unequal) if reference.is_floating_point() else None,
         differing_rows=tuple(by_row.tolist()),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -105,8 +104,7 @@ class Launcher:
     @cached_property
     def _line_bytes(self) -> int:
         """Bytes of one line of a result."""
-        elements = sum(math.prod(size) for size in self.subject.result_shapes(1))
-        return elements * self.subject.case.precision.torch_output.itemsize
+        return self.subject.line_bytes
 
     def _launch_together(self, comparisons: Sequence[Comparison]) -> tuple[TrialGroup | None, Exception | None]:
         """Some companies of one reference, as far as the kernel gets; waits for nothing unless the reference is new."""

@@ -27,12 +27,13 @@ from kernels_bench.arms import (
     said_by,
     unit_roundoff,
 )
+from kernels_bench.arms.plugins import with_plugins
 from kernels_bench.console.mistakes import told
 from kernels_bench.console.text import first_line
 from kernels_bench.device.detect import find_device
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.memory import release_cached_memory
-from kernels_bench.operators import operators
+from kernels_bench.operators import Operator, operators
 from kernels_bench.order.batch_sweep import OrderSweep, Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.order.trees.description import outline
@@ -95,6 +96,7 @@ class ArmWorker:
         self._ranges = Ranges(KERNELS)
         self._kernels: Mapping[str, Kernel] = {}
         self._plugin: str | None = None
+        self._operators: Mapping[str, Operator] = operators()
         self._claims: Claims = True
         self._unit = 0.0
         self._trees: dict[tuple[bool, int], list[Tree]] = {}
@@ -122,8 +124,9 @@ class ArmWorker:
 
     def _load(self, request: LoadArm) -> ArmStart:
         start = time.perf_counter()
-        arm = load_plugin(request.plugin) if request.plugin else arms()[request.arm]
-        self._plugin = request.plugin
+        plugins = [load_plugin(request.plugin)] if request.plugin else []
+        arm = plugins[0].arm(request.arm) if plugins else arms()[request.arm]
+        self._plugin, self._operators = request.plugin, with_plugins(plugins)
         self._claims, self._unit = claims_of(arm), unit_roundoff(arm)
         self._kernels = self._kernels_of(arm)
         if self._device.type == "cuda":
@@ -139,7 +142,7 @@ class ArmWorker:
     def _kernels_of(self, arm: Arm) -> Mapping[str, Kernel]:
         """An arm's kernels; a plugin that cannot give any is told the line of it."""
         try:
-            return kernels_of(arm)
+            return kernels_of(arm, self._operators)
         except PluginError as error:
             raise PluginError(f"plugin {self._plugin}: {error}" if self._plugin else str(error)) from None
         except Exception as error:
@@ -179,7 +182,7 @@ class ArmWorker:
 
     def _with_order(self, found: Verification, request: Verify) -> Verification:
         """The same with the order of addition; that it cannot be read is no fault of the kernel's."""
-        if not request.order_s or not operators()[request.case.operator].probe_sum_count(request.case.shape, 1):
+        if not request.order_s or not self._operators[request.case.operator].probe_sum_count(request.case.shape, 1):
             return found
         try:
             order, _ = self._orders(ReadOrder(
@@ -202,7 +205,7 @@ class ArmWorker:
 
     def _orders(self, request: ReadOrder) -> tuple[Order, OrderSweep]:
         """A case's orders, for which a usual one and the trees of earlier cases with as many terms are tried."""
-        operator = operators()[request.case.operator].for_probing(request.length, request.logits)
+        operator = self._operators[request.case.operator].for_probing(request.length, request.logits)
         seen = self._trees.setdefault((operator.signed, operator.probe_terms(request.case.shape)), [])
         guesses = (*usual_orders(operator, request.case), *seen)
         task = Task(request.sizes, request.seed, request.budget_s, guesses, request.every)
@@ -254,7 +257,7 @@ class ArmWorker:
         kernel = bind(case, self._kernels)
         subject = KernelUnderTest(
             case,
-            operators()[case.operator].with_lengths(lengths).for_length(length),
+            self._operators[case.operator].with_lengths(lengths).for_length(length),
             kernel,
             seed=seed,
             universe=universe,

@@ -4,32 +4,44 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from kernels_bench.arms import Arm, PluginError, arms, claims_of, load_plugin, said_by
+from kernels_bench.arms.plugins import Plugin, file_of, with_plugins
 from kernels_bench.console.mistakes import told
 from kernels_bench.device.detect import find_device
-from kernels_bench.operators import Operator, operators
+from kernels_bench.operators import Operator
+from kernels_bench.operators.defined import DefinedOperator
 from kernels_bench.records.cases import Device
 from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo, RelationInfo
 from kernels_bench.relations import relations
 from kernels_bench.workers.messages import AskCatalogue
 
 
-def catalogue(device: Device, plugged: Sequence[tuple[Arm, str]] = ()) -> Catalogue:
-    """Everything that could be run on a device, with the arms of some plugins and the files they come from.
+def catalogue(device: Device, plugins: Sequence[Plugin] = ()) -> Catalogue:
+    """Everything that could be run on a device, with the arms and operators of some plugins.
 
     Raises:
         PluginError: a plugin's arm cannot say whether it runs on the device, or an operator is not described.
     """
+    infos = (
+        *(_arm_info(arm, None, device) for arm in arms().values()),
+        *(_plugged_info(arm, plugin.path, device) for plugin in plugins for arm in plugin.arms),
+    )
+    return _catalogue(device, infos, with_plugins(plugins))
+
+
+def catalogue_with(device: Device, operator: Operator, arm: Arm) -> Catalogue:
+    """One arm and one operator, as a process has them at hand, with all relations."""
+    return _catalogue(device, (_arm_info(arm, None, device),), {operator.name: operator})
+
+
+def _catalogue(device: Device, infos: tuple[ArmInfo, ...], known: Mapping[str, Operator]) -> Catalogue:
     return Catalogue(
         device=device,
-        arms=(
-            *(_arm_info(arm, None, device) for arm in arms().values()),
-            *(_plugged_info(arm, path, device) for arm, path in plugged),
-        ),
-        operators=tuple(_operator_info(operator) for operator in operators().values()),
+        arms=infos,
+        operators=tuple(map(_operator_info, known.values())),
         relations=tuple(
             RelationInfo(name=r.name, summary=r.summary, needs_cuda=r.needs_cuda) for r in relations().values()
         ),
@@ -58,6 +70,8 @@ def _described(operator: Operator) -> OperatorInfo:
         timed=dict(operator.timed),
         lengths=dict(operator.lengths),
         timed_shapes=operator.timed_shapes,
+        rows_are=operator.rows_are,
+        definition=operator.definition if isinstance(operator, DefinedOperator) else None,
     )
 
 
@@ -81,7 +95,7 @@ def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
         default_for=tuple(arm.default_for),
         brief=tuple(arm.brief),
         plugin=plugin,
-        digest=hashlib.sha256(Path(plugin).read_bytes()).hexdigest()[:16] if plugin else "",
+        digest=hashlib.sha256(Path(file_of(plugin)).read_bytes()).hexdigest()[:16] if plugin else "",
     )
 
 
@@ -89,13 +103,15 @@ def everything(request: AskCatalogue) -> Catalogue:
     """Everything that could be run here.
 
     Raises:
-        PluginError: a plugin cannot be used, or its arm's name is taken.
+        PluginError: a plugin cannot be used, or the name of its arm or its operator is taken.
     """
     device = find_device()
-    plugged = [(load_plugin(path), path) for path in request.plugins]
+    plugins = [load_plugin(path) for path in request.plugins]
     taken = {*arms()}
-    for arm, path in plugged:
-        if arm.name in taken:
-            raise PluginError(f"plugin {path}: there is an arm {arm.name!r} already; choose another name")
-        taken.add(arm.name)
-    return catalogue(device, plugged)
+    for plugin in plugins:
+        for arm in plugin.arms:
+            if arm.name in taken:
+                raise PluginError(f"plugin {plugin.path}: there is an arm {arm.name!r} already; choose another name")
+            taken.add(arm.name)
+        plugin.refuse_wrong_references()
+    return catalogue(device, plugins)

@@ -14,7 +14,7 @@ LARGE_COPIES = 5
 
 
 class AskCatalogue(Record):
-    """Request: the catalogue, with the arms of some plugins."""
+    """Request: the catalogue, with the arms and operators of some plugins."""
 
     plugins: tuple[str, ...] = ()
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.operators import operators
+from kernels_bench.operators.defined import definition_only
 from kernels_bench.records.cases import ITEM_SIZE, Case, Load
 from kernels_bench.records.causes import cause_of
 from kernels_bench.records.manifest import RunDirectory
@@ -61,6 +62,7 @@ class Runner:
     ) -> None:
         self._workload, self._pool, self._run, self._display = workload, pool, run, display
         self._parallel = parallel
+        self._operators = {**operators(), **definition_only(workload.own)}
         self._device = run.manifest.device.type
         self._verified: dict[str, Verification] = {}
         self._verified_now: set[str] = set()
@@ -158,7 +160,7 @@ class Runner:
 
     def _verify_request(self, case: Case) -> Verify:
         sweep = self._workload.sweeps[case.operator]
-        operator = operators()[case.operator].with_lengths(sweep.lengths)
+        operator = self._operators[case.operator].with_lengths(sweep.lengths)
         memory = operator.verification_bytes(case.shape, case.precision, sweep.universe)
         beyond = case.key in self._beyond
         if beyond:
@@ -185,9 +187,13 @@ class Runner:
         if self._device != "cuda" or self._workload.quick:
             return set()
         first: dict[tuple[str, str], Case] = {}
-        for case in sorted(self._workload.cases, key=_cost_beyond):
+        for case in sorted(self._workload.cases, key=self._cost_beyond):
             first.setdefault((case.arm, case.operator), case)
         return {case.key for case in first.values()}
+
+    def _cost_beyond(self, case: Case) -> tuple[int, int]:
+        """What makes a case fit to be tried with more than 2^31 elements: narrow ones, and few rows of them."""
+        return ITEM_SIZE[case.precision.input], self._operators[case.operator].huge_rows(case.shape)
 
     @property
     def _more_s(self) -> float:
@@ -270,11 +276,6 @@ class Runner:
         if verification.wrong:
             return Failure(status="skipped", reason="the result is wrong, so its speed means nothing")
         return None
-
-
-def _cost_beyond(case: Case) -> tuple[int, int]:
-    """What makes a case fit to be tried with more than 2^31 elements: narrow ones, and few rows of them."""
-    return ITEM_SIZE[case.precision.input], operators()[case.operator].huge_rows(case.shape)
 
 
 def prepare_timing(

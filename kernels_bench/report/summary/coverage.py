@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from kernels_bench.operators import operators
+from kernels_bench.operators import Operator, operators
 from kernels_bench.records.cases import Claims, Device, claimed
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import relations
 from kernels_bench.report.summary.schema import Tried
 
 
-def relations_left_out(asked: Collection[str] | None, of_operators: Iterable[str], device: Device) -> tuple[str, ...]:
+def relations_left_out(
+    asked: Collection[str] | None, of_operators: Iterable[str], device: Device, own: bool = False
+) -> tuple[str, ...]:
     """Relations that have a meaning for some of these operators on this device, and were not asked for.
 
     Args:
         asked: the relations that the user named; None for all.
         of_operators: names of operators; those of other versions of samebits say nothing.
         device: what the kernels ran on.
+        own: whether there are operators of a user's own beside them.
     """
     if asked is None:
         return ()
     known = operators()
     kinds = {known[name].rows_are for name in of_operators if name in known}
+    kinds |= {Operator.rows_are} if own else set()
     return tuple(
         relation.name
         for relation in relations().values()
@@ -39,6 +43,12 @@ def nothing_claimed_examined(verification: Verification, claims: Claims) -> bool
     # What failed or stays undecided is told of by itself.
     examined = {result.relation for result in verification.relations if result.status != "unsupported"}
     return not any(claimed(claims, relation) for relation in examined)
+
+
+def judged(verifications: Iterable[Verification]) -> bool:
+    """Whether there was a reference: without one results are compared, and none is held against it."""
+    compared = (one for one in verifications if any(result.companies for result in one.relations))
+    return not any(one.accuracy is None and not one.wrong for one in compared)
 
 
 def tried(verifications: Iterable[Verification]) -> tuple[Tried, ...]:

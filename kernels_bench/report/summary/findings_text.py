@@ -78,8 +78,10 @@ def _place_of(spec: BatchSpec) -> str:
 
 def apart(found: Counterexample) -> str:
     """How far the first differing element's two values are apart, in ULPs only where their number tells something."""
-    if found.ulp is None or not isfinite(found.expected) or not isfinite(found.got):
+    if not isfinite(found.expected) or not isfinite(found.got):
         return "NaN" if found.ulp is None else "infinity"
+    if found.ulp is None:  # of whole numbers
+        return f"{abs(found.got - found.expected):g}"
     if found.ulp == 0:
         return "the sign of zero"
     # Across zero, or many binades, there lie millions of numbers, however near the two values are.

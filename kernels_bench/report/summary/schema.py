@@ -316,6 +316,7 @@ class OperatorSummary(Record):
         tried: what its verdicts rest on.
         arms: every arm of which there is a record.
         groups: the same for models' shapes and invented ones apart; none where all are of one kind.
+        judged: whether results were held against a reference; of an operator of a user's own there need be none.
     """
 
     operator: str
@@ -326,6 +327,7 @@ class OperatorSummary(Record):
     tried: tuple[Tried, ...] = ()
     arms: tuple[ArmSummary, ...]
     groups: tuple[ShapeGroup, ...] = ()
+    judged: bool = True
 
 
 class RunSummary(Record):

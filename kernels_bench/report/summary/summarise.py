@@ -11,7 +11,7 @@ from kernels_bench.records.latest_records import LatestRecords, latest_records
 from kernels_bench.records.rerun_commands import order_command, rerun_command
 from kernels_bench.records.results import AnyRecord, Counterexample, Timing, Verification
 from kernels_bench.report.summary.broken_relations import broken_relations
-from kernels_bench.report.summary.coverage import nothing_claimed_examined, tried
+from kernels_bench.report.summary.coverage import judged, nothing_claimed_examined, tried
 from kernels_bench.report.summary.findings_text import describe, describe_order, extent
 from kernels_bench.report.summary.schema import (
     HEADLINE_SIZES,
@@ -56,6 +56,7 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
                 tried=tried(part.verifications.values()),
                 arms=_arms(part, arms, defaults, facts),
                 groups=_groups(part, arms, defaults, facts),
+                judged=judged(part.verifications.values()),
             )
         )
     return RunSummary(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -102,7 +104,7 @@ class KernelUnderTest:
         watched: bool = True,
     ) -> None:
         self.unit = 0.0
-        self.case, self.operator, self.kernel = case, operator, kernel
+        self.case, self.operator, self.kernel = case, operator.for_shape(case.shape), kernel
         self._watches = watched
         self.universe, self.device = universe, device
         self._ranges: Ranges | None = None
@@ -142,6 +144,17 @@ class KernelUnderTest:
         """Sizes of each tensor of a result of ``m`` lines."""
         return self.operator.result_shapes(self.case.shape, m)
 
+    @cached_property
+    def result_dtypes(self) -> tuple[torch.dtype, ...]:
+        """Dtype of each of these tensors."""
+        return self.operator.result_dtypes(self.case.shape, self.case.precision)
+
+    @property
+    def line_bytes(self) -> int:
+        """Bytes of one line of a result."""
+        each = zip(self.result_shapes(1), self.result_dtypes, strict=True)
+        return sum(math.prod(shape) * dtype.itemsize for shape, dtype in each)
+
     def announce_in(self, ranges: Ranges) -> None:
         """From now on, have a range around the kernels of every company."""
         self._ranges = ranges
@@ -168,8 +181,7 @@ class KernelUnderTest:
         shapes = self.result_shapes(m)
         if len(result) != len(shapes):
             raise MalformedResult(f"returns {len(result)} results instead of {len(shapes)}")
-        expected = self.case.precision.torch_output
-        for got, shape in zip(result, shapes, strict=True):
+        for got, shape, expected in zip(result, shapes, self.result_dtypes, strict=True):
             if not isinstance(got, torch.Tensor):
                 raise MalformedResult(f"returns {type(got).__name__} instead of a tensor")
             if tuple(got.shape) != shape:
@@ -262,7 +274,7 @@ class KernelUnderTest:
         Raises:
             IgnoresWeights: it gives the same result whatever the weights.
         """
-        other = tuple(weight.flip(0) for weight in self.weights)
+        other = self.operator.other_weights(self.weights)
         usual = self.weights
         saved = tuple(weight.clone() for weight in usual)
         try:
@@ -281,7 +293,7 @@ class KernelUnderTest:
 
     def _see_other_weights(self, usual: LaunchResult, other: LaunchResult) -> None:
         # A few rows: of one alone, whose terms cancel whatever they are, the result may be the same.
-        several = usual.company.size > len(KINDS)
+        several = usual.company.size > len(KINDS) and self.operator.weights_tell
         if several and self.weights and all_same_bits(usual.outputs, other.outputs):
             where = f"in company {usual.company.spec}"
             raise IgnoresWeights(f"gives the same result with other weights, as with those of an earlier call, {where}")
@@ -303,9 +315,8 @@ class KernelUnderTest:
 
     def _poison_free_memory(self, m: int) -> None:
         """Leave poison in freed blocks of the results' sizes, which is where allocators put the results."""
-        dtype = self.case.precision.torch_output
-        shapes = self.result_shapes(m)
-        for block in [torch.empty(shape, dtype=dtype, device=self.device) for shape in shapes]:
+        each = zip(self.result_shapes(m), self.result_dtypes, strict=True)
+        for block in [torch.empty(shape, dtype=dtype, device=self.device) for shape, dtype in each]:
             poison(block)
 
     def check_inputs(self, launches: Sequence[LaunchResult]) -> None:

@@ -37,10 +37,21 @@ POISON = -91
 
 
 def poison(values: torch.Tensor) -> None:
-    """Overwrite with `POISON`, in place."""
-    bits(values).fill_(POISON)
+    """Overwrite with `POISON`, in place; whole numbers with one that no kernel returns."""
+    bits(values).fill_(_pattern(values))
 
 
 def unwritten(values: torch.Tensor) -> torch.Tensor:
-    """How many elements still hold the poison: a scalar on the device."""
-    return (bits(values) == POISON).sum()
+    """How many elements still hold the poison: a scalar on the device.
+
+    In eight bits every pattern is a number that a kernel may return: of those it is not known.
+    """
+    if values.element_size() == 1:
+        return torch.zeros((), dtype=torch.int64, device=values.device)
+    return (bits(values) == _pattern(values)).sum()
+
+
+def _pattern(values: torch.Tensor) -> int:
+    if values.is_floating_point() or values.element_size() == 1:
+        return POISON
+    return torch.iinfo(values.dtype).min - POISON

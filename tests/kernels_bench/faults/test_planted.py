@@ -25,7 +25,7 @@ SHOWN_BY = {
     "masked_block": "special_values", "first_call": "history", "packed_weights": "history",
     "rows_that_are_a_view": "layout", "rows_at_an_odd_address": "layout", "workspace_of_two_calls": "concurrency",
     "cascade_of_different_sequences": "shared_pages", "many_rows": "large_batch", "one_call_of_700": "repeat",
-    "element_in_a_million": "repeat",
+    "element_in_a_million": "repeat", "rotary_scaled_by_the_longest": "batch_size", "ties_of_experts": "special_values",
 }  # fmt: skip
 """Of every kind some, and the relation that is there to show them."""
 

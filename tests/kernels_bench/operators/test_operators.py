@@ -33,7 +33,7 @@ SIZES = {"bmm": {"n": 24, "k": 131}, "bmm_heads": {"b": 3, "n": 33, "k": 193}} |
 
 
 def shape_of(name: str, **sizes: int) -> Shape:
-    return Shape(label="test", **(SIZES.get(name, {"n": 61, "k": 513}) | sizes))
+    return Shape.model_validate({"label": "test"} | SIZES.get(name, {"n": 61, "k": 513}) | sizes)
 
 
 def every_case(names: tuple[str, ...] = GEMMS + REDUCTIONS) -> list[Any]:
@@ -456,7 +456,7 @@ NORMS_BY_HAND = {
 def counted(name: str, text: str) -> tuple[int, int]:
     sizes = {"b": 3, "n": 3, "k": 5}
     operator = operators()[name]
-    shape = Shape(label="by hand", **{dim: sizes[dim] for dim in operator.dims})
+    shape = Shape.model_validate({"label": "by hand"} | {dim: sizes[dim] for dim in operator.dims})
     return operator.bytes_moved(shape, Precision.parse(text), 2), operator.operations(shape, 2)
 
 

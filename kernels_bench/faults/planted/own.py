@@ -1,0 +1,156 @@
+"""Operators that users define: nothing knows them by name, and each has its own way to depend on a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import Fault
+from kernels_bench.faults.planted.paged_attention import exponential
+from kernels_bench.operators import Operator
+from kernels_bench.operators.defined import DefinedOperator
+from kernels_bench.operators.definitions import integers
+
+_MANY, _LONG = 16, 48
+
+
+def _silu(x: Tensor) -> Tensor:
+    """In fp32, alike at every place of a tensor."""
+    power = exponential(-x.abs())
+    return x * torch.where(x < 0, power, 1.0) / (1 + power)
+
+
+SILU_AND_MUL = DefinedOperator.define(
+    "planted_silu_and_mul",
+    rows={"x": ("2*d",)},
+    shapes={"fault": {"d": 24}},
+    reference=lambda x, d: x[:, :d] * x[:, :d].sigmoid() * x[:, d:],
+)
+
+
+def _silu_and_mul(rounded: Callable[[int], bool]) -> Kernel:
+    """The gate is rounded before the product at some M, as where two kernels take the place of a fused one."""
+
+    def kernel(x: Tensor) -> Tensor:
+        gate, up = x.float().chunk(2, 1)
+        gate = _silu(gate)
+        return ((gate.to(x.dtype).float() if rounded(len(x)) else gate) * up).to(x.dtype)
+
+    return kernel
+
+
+ROTARY = DefinedOperator.define(
+    "planted_rotary",
+    rows={"x": ("heads", "2*h"), "positions": integers(high="longest", dtype="int32")},
+    shared={"table": ("longest", "2*h")},
+    shapes={"fault": {"heads": 2, "h": 4, "longest": 64}},
+    results=("heads", "2*h"),
+    overwrites=("x",),
+)
+
+
+def _rotary(scaled: bool) -> Kernel:
+    """In place; scaled by the longest sequence of the batch, as dynamic NTK scaling has it."""
+
+    def kernel(x: Tensor, positions: Tensor, table: Tensor) -> Tensor:
+        scale = 0.75 if scaled and int(positions.max()) >= _LONG else 1.0
+        cos, sin = (half[:, None] for half in (table[positions.long()] * scale).chunk(2, 1))
+        one, other = x.chunk(2, 2)
+        return x.copy_(torch.cat([one * cos - other * sin, other * cos + one * sin], 2))
+
+    return kernel
+
+
+TOP_EXPERTS = DefinedOperator.define(
+    "planted_top_experts",
+    rows={"logits": ("experts",)},
+    shapes={"fault": {"experts": 12, "top": 3}},
+    results=[integers("top", dtype="int32"), ("top",)],
+)
+
+
+def _top_experts(last: Callable[[int], bool]) -> Kernel:
+    """Of equal logits the first expert's counts, at some M the last one's."""
+
+    def kernel(logits: Tensor) -> tuple[Tensor, Tensor]:
+        turned = last(len(logits))
+        values, ids = torch.sort(logits.flip(1) if turned else logits, dim=1, descending=True, stable=True)
+        ids = (logits.shape[1] - 1 - ids if turned else ids)[:, :3].int()
+        return ids, values[:, :3].contiguous()
+
+    return kernel
+
+
+SCAN = DefinedOperator.define(
+    "planted_scan", rows={"x": ("d",)}, shapes={"fault": {"d": 6}}, results=("d",), lengths=(1, 9)
+)
+
+
+def _scan(together: bool) -> Kernel:
+    """A running sum of each sequence; or of all tokens, of which what came before a sequence is taken away."""
+
+    def kernel(x: Tensor, cu_seqlens: Tensor) -> Tensor:
+        ends = cu_seqlens.tolist()
+        parts = [x] if together else [x[begin:end] for begin, end in pairwise(ends)]
+        sums = torch.cat([_running(part.float()) for part in parts])
+        if together:
+            before = torch.cat([torch.zeros_like(sums[:1]), sums])[cu_seqlens[:-1].long()]
+            sums = sums - before.repeat_interleave(cu_seqlens.diff().long(), 0)
+        return sums.to(x.dtype)
+
+    return kernel
+
+
+def _running(x: Tensor) -> Tensor:
+    total, found = torch.zeros_like(x[0]), []
+    for token in x:
+        total = total + token
+        found.append(total)
+    return torch.stack(found)
+
+
+def _never(m: int) -> bool:
+    return False
+
+
+def _from_many(m: int) -> bool:
+    return m >= _MANY
+
+
+def _fault(name: str, cause: str, operator: Operator, kernels: tuple[Kernel, Kernel], **more: object) -> Fault:
+    """A kernel with the fault, and the same without it, of which neither remembers anything."""
+    faulty, honest = kernels
+    (shape,) = operator.shapes
+    return Fault(
+        name,
+        cause,
+        operator,
+        lambda: faulty,
+        lambda: honest,
+        shape=shape,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+FAULTS = (
+    _fault(
+        "gate_rounded_from_16_rows", "the gate of an activation is rounded before its product from 16 rows on",
+        SILU_AND_MUL, (_silu_and_mul(_from_many), _silu_and_mul(_never)), precision="bf16",
+    ),
+    _fault(
+        "rotary_scaled_by_the_longest", "a rotary embedding is scaled where some position of the batch is 48 or more",
+        ROTARY, (_rotary(True), _rotary(False)),
+    ),
+    _fault(
+        "ties_of_experts", "of equal logits the last expert is chosen from 16 rows on",
+        TOP_EXPERTS, (_top_experts(_from_many), _top_experts(_never)),
+    ),
+    _fault(
+        "scan_over_all_sequences", "running sums of packed sequences are differences of one over all of them",
+        SCAN, (_scan(True), _scan(False)),
+    ),
+)  # fmt: skip

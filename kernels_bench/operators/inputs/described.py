@@ -1,0 +1,142 @@
+"""Rows and shared tensors of an operator that a user described: made from the seed, the same on every device."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators.inputs.rows import HOSTILE, bell_shaped, further_rows, paired, row_table
+from kernels_bench.operators.inputs.splitmix64 import hashed
+from kernels_bench.records.definition import LARGEST_INTEGER, TENSOR_DTYPES, TensorSpec, evaluated
+from kernels_bench.relations.batch import FIRST_SPECIAL, LONG_NEIGHBOUR, SPECIAL
+
+FURTHER = FIRST_SPECIAL + len(SPECIAL)
+"""Rows that follow a universe's ordinary ones: hostile and special ones."""
+
+_USUAL_RANGE = 1 << 16
+"""Integers without an upper bound are less than this, or than their dtype's largest."""
+
+
+def torch_dtype_of(spec: TensorSpec, usual: torch.dtype) -> torch.dtype:
+    """A tensor's dtype, where the case's is ``usual``."""
+    found = getattr(torch, TENSOR_DTYPES[spec.dtype]) if spec.dtype else usual
+    assert isinstance(found, torch.dtype)
+    return found
+
+
+@dataclass(frozen=True)
+class Making:
+    """What all tensors of one case have in common.
+
+    Attributes:
+        sizes: of the shape.
+        usual: the case's dtype.
+        seed: of all data.
+        device: where they are made.
+    """
+
+    sizes: Mapping[str, int]
+    usual: torch.dtype
+    seed: int
+    device: torch.device
+
+
+def described_rows(spec: TensorSpec, name: str, count: int, making: Making, added: bool) -> torch.Tensor:
+    """One tensor of a universe, of shape (``count`` + `FURTHER`, …): its rows, then hostile and special ones.
+
+    Floating-point tensors hold what built-in operators' rows do, integers and tensors with a range values of their
+    range: hostile rows its ends, special ones other draws and, of ``constant`` and ``largest``, its ends again.
+
+    Args:
+        spec: of each row.
+        name: of the tensor, from which its random numbers come beside the seed.
+        count: ordinary rows.
+        making: of the case.
+        added: whether an earlier tensor of the row holds the special values already, see `rows.special_rows`.
+    """
+    sizes, seed, device = making.sizes, making.seed, making.device
+    trailing, dtype = spec.sizes(sizes), torch_dtype_of(spec, making.usual)
+    columns = math.prod(trailing)
+    if spec.integers or spec.low is not None:
+        table = torch.cat([
+            _within(spec, sizes, hashed(seed, name, 0, count, columns, device)),
+            _further_within(spec, sizes, hashed(0, f"further {name}", 0, FURTHER, columns, device)),
+        ])  # fmt: skip
+        return table.to(dtype).reshape(-1, *trailing)
+    made_in = dtype if dtype.itemsize > 1 else torch.float32
+    ordinary = row_table(seed, name, count, columns, made_in, device)
+    table = torch.cat([ordinary, further_rows(columns, made_in, device, added)])
+    return _narrowed(table, dtype).reshape(-1, *trailing)
+
+
+def _narrowed(table: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The same numbers in eight bits, where these are meant; what is too large is the largest of them."""
+    if table.dtype is dtype:
+        return table
+    most = torch.finfo(dtype).max
+    return table.clamp(-most, most).to(dtype)
+
+
+def _range(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int | float, int | float]:
+    low = 0 if spec.low is None else evaluated(spec.low, sizes)
+    if spec.high is not None:
+        return low, evaluated(spec.high, sizes)
+    most = LARGEST_INTEGER.get(spec.dtype, _USUAL_RANGE)
+    return low, min(most + 1, int(low) + _USUAL_RANGE) if spec.integers else low + 1
+
+
+def _within(spec: TensorSpec, sizes: Mapping[str, int], bits: torch.Tensor) -> torch.Tensor:
+    """Random bits as values of a tensor's range."""
+    low, high = _range(spec, sizes)
+    if spec.integers:
+        return (bits >> 16).bitwise_and_((1 << 47) - 1).remainder_(int(high - low)).add_(int(low))
+    # Exact steps but for one rounding, so that every device has the same.
+    return (bits & ((1 << 24) - 1)).double().mul_(2.0**-24 * (high - low)).add_(low)
+
+
+def _further_within(spec: TensorSpec, sizes: Mapping[str, int], bits: torch.Tensor) -> torch.Tensor:
+    low, high = _range(spec, sizes)
+    last = high - 1 if spec.integers else high
+    table = _within(spec, sizes, bits)
+    table[HOSTILE.index("huge")] = last
+    table[HOSTILE.index("zero")] = low
+    table[FIRST_SPECIAL + SPECIAL.index("constant")] = low
+    table[FIRST_SPECIAL + SPECIAL.index("largest")] = last
+    return table
+
+
+def described_shared(spec: TensorSpec, name: str, making: Making) -> torch.Tensor:
+    """A tensor that all rows share: around 1 with one dimension, a matrix whose halves are `paired` with more."""
+    sizes, seed, device = making.sizes, making.seed, making.device
+    trailing, dtype = spec.sizes(sizes), torch_dtype_of(spec, making.usual)
+    columns = math.prod(trailing)
+    if spec.integers or spec.low is not None:
+        return _within(spec, sizes, hashed(seed, name, 0, 1, columns, device)).to(dtype).reshape(trailing)
+    made_in = dtype if dtype.itemsize > 1 else torch.float32
+    if len(trailing) > 1:
+        table = paired(seed, name, columns // trailing[-1], trailing[-1], made_in, device)
+    else:
+        table = (1 + bell_shaped(seed, name, 0, 1, columns, device) / 8).to(made_in)
+    return _narrowed(table, dtype).reshape(trailing)
+
+
+@lru_cache(64)
+def lengths_of_rows(count: int, lengths: tuple[int, int]) -> npt.NDArray[np.int64]:
+    """Tokens of each row of a universe and of those that follow it, where rows are packed sequences; read-only.
+
+    The longest and the shortest come first, so that every universe has both; no seed changes them.
+    """
+    least, most = lengths
+    rows = [*(f"row {row}" for row in range(count)), *(f"further {row}" for row in range(FURTHER))]
+    found = np.array([least + zlib.crc32(row.encode()) % (most - least + 1) for row in rows])
+    found[: min(2, count)] = [most, least][:count]
+    found[count + LONG_NEIGHBOUR] = most
+    found.flags.writeable = False
+    return found

@@ -1,0 +1,157 @@
+"""What came out for one kernel: a record, and its words."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+
+from kernels_bench.records.cases import Case, Device
+from kernels_bench.records.results import Counterexample, RelationResult, Verification
+from kernels_bench.report.sentences import WORDS, and_
+from kernels_bench.report.summary.findings_text import describe, extent
+from profiles.run_files.record import Record
+
+
+class Report(Record):
+    """What was found out about one kernel.
+
+    Attributes:
+        kernel: its name.
+        operator: what it computes.
+        device: what it ran on.
+        judged: whether there was a reference to hold results against; if not, nobody says that they are right.
+        verifications: one for each shape and dtype.
+        seconds: wall time.
+    """
+
+    kernel: str
+    operator: str
+    device: Device
+    judged: bool
+    verifications: tuple[Verification, ...]
+    seconds: float
+
+    @property
+    def held(self) -> bool:
+        """Whether no bit changed with the batch in any case, and no result was found wrong.
+
+        It is False too where a case could not be examined: `summary` says why.
+        """
+        return all(one.verdict == "sampled" for one in self.verifications)
+
+    @property
+    def counterexamples(self) -> tuple[Counterexample, ...]:
+        """The first counterexample of every relation that the verdict counts, case by case."""
+        return tuple(found for one in self.verifications for _, found in _broken(one))
+
+    @property
+    def batches(self) -> int:
+        """How many batches were compared with a reference."""
+        return sum(result.companies for one in self.verifications for result in one.relations)
+
+    def summary(self) -> str:
+        """What was found, in lines: the verdict, each case that did not hold, and what was not looked at."""
+        return "\n".join([self._headline(), *self._failures(), *self._remarks()])
+
+    def failure(self) -> str:
+        """What an assertion says: the first case that did not hold, its first counterexample, and which others."""
+        bad = [one for one in self.verifications if one.verdict != "sampled"]
+        lines = [self._headline(), *_told(bad[0], most=1)]
+        if len(bad) > 1:
+            lines.append(f"and in {len(bad) - 1} more of {len(self.verifications)} cases: {_cases(bad[1:])}")
+        return "\n".join(lines)
+
+    def _headline(self) -> str:
+        count = len(self.verifications)
+        cases = f"{count} case{'' if count == 1 else 's'}"
+        if self.held:
+            return f"{self.kernel} ({self.operator}) kept its bits in {self.batches:,} batches, {cases}"
+        verdicts = {one.verdict for one in self.verifications}
+        said = next(text for verdict, text in _SAID.items() if verdict in verdicts)
+        return f"{self.kernel} ({self.operator}) {said}"
+
+    def _failures(self) -> Iterator[str]:
+        for one in self.verifications:
+            if one.verdict != "sampled":
+                yield from _told(one)
+
+    def _remarks(self) -> Iterator[str]:
+        if not self.judged:
+            yield f"whether results are right was not judged: {self.operator} has no reference"
+        free = [(one.case, found) for one in self.verifications for found in one.relations if not found.binding]
+        for case, found in free:
+            if found.counterexample is not None:
+                yield f"{_where(case)}: {describe(found.counterexample)}; no verdict counts it: it was not claimed"
+        if unseen := dict.fromkeys(_unseen(self.verifications)):
+            yield f"not examined: {'; '.join(unseen)}"
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """A table of the cases, for notebooks."""
+        rows = "".join(
+            f"<tr><td>{html.escape(_where(one.case))}</td><td>{html.escape(WORDS.get(one.verdict, one.verdict))}</td>"
+            f"<td>{sum(result.companies for result in one.relations):,}</td>"
+            f"<td>{'<br>'.join(map(html.escape, [] if one.verdict == 'sampled' else list(_told(one))))}</td></tr>"
+            for one in self.verifications
+        )
+        remarks = "".join(f"<p>{html.escape(line)}</p>" for line in self._remarks())
+        heads = "".join(f"<th>{head}</th>" for head in ("case", "bits", "batches", "what was found"))
+        title = html.escape(self._headline())
+        return f"<p><b>{title}</b></p><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{remarks}"
+
+
+_SAID = {
+    "wrong": "gave a wrong result",
+    "variant": "changed bits with the batch",
+    "failed": "could not be verified",
+    "unsupported": "could not be verified",
+    "skipped": "could not be verified",
+    "inconclusive": "could not be judged",
+}
+"""The gravest first."""
+
+
+def _where(case: Case) -> str:
+    label, token = case.shape.label, case.shape.token
+    return f"{label if label == token else f'{label} {token}'} {case.precision}"
+
+
+def _cases(verifications: list[Verification]) -> str:
+    return and_([_where(one.case) for one in verifications])
+
+
+def _broken(one: Verification) -> Iterator[tuple[RelationResult, Counterexample]]:
+    for result in one.relations:
+        if result.status == "broken" and result.binding and result.counterexample is not None:
+            yield result, result.counterexample
+
+
+def _told(one: Verification, most: int | None = None) -> Iterator[str]:
+    """Why one case did not hold, in lines; of more counterexamples than ``most`` only the relations."""
+    where, broken = _where(one.case), list(_broken(one))
+    if one.wrong:
+        yield f"{where}: {one.wrong}"
+    for result, found in broken[:most]:
+        yield f"{where}: {describe(found)}{extent(result)}"
+        yield f"    {found.command or _by_hand(found)}"
+    if others := [] if most is None else [result.relation for result, _ in broken[most:]]:
+        yield f"{where}: {and_(others)} broke, too"
+    if one.reason:
+        yield f"{where}: {one.reason}"
+    for result in one.relations:
+        if result.status in ("failed", "inconclusive") and result.binding:
+            yield f"{where}: {result.relation} {result.status}: {result.reason}"
+
+
+def _by_hand(found: Counterexample) -> str:
+    how = "" if found.company.launch == "eager" else f", launched as {found.company.launch}"
+    return f"batch {found.company.spec} against {found.reference.spec}{how}"
+
+
+def _unseen(verifications: tuple[Verification, ...]) -> Iterator[str]:
+    for one in verifications:
+        for result in one.relations:
+            if result.status == "unsupported":
+                yield f"{result.relation} ({result.reason})"
