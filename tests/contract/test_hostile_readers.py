@@ -249,7 +249,7 @@ def plugins(place: Path, data: st.DataObject) -> None:
     text = ", ".join(f"{name}={value!r}" for name, value in given.items() if name in {*fields, "precision", "compiles"})
     head = "from kernels_bench.arms import Arm\nnan, inf = float('nan'), float('inf')\n"
     file.write_text(f"{head}ARM = Arm(kernels=lambda: {given['kernels']!r}, {text})\n", errors="backslashreplace")
-    arm = load_plugin(str(file))
+    (arm,) = load_plugin(str(file)).arms
     kernels_of(arm)
     said(arm.name)
     (place / f"{arm.name}.log").touch()
