@@ -24,12 +24,11 @@ from kernels_bench.records.manifest import (
     ResultsError,
     RunDirectory,
     default_directory,
-    read_manifest,
     read_records,
     timestamp,
 )
 from kernels_bench.records.rerun_commands import command_line
-from kernels_bench.records.results import SCHEMA_VERSION, ArmStart, Finished, Timing, Verification
+from kernels_bench.records.results import ArmStart, Finished, Timing, Verification
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
 from kernels_bench.workers.process import WorkerError
@@ -97,7 +96,6 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
     if typed != Selection(partial=typed.partial) or out is not None:
         raise UsageError(f"--resume {directory} takes its options from the run itself; leave the others out")
     started = time.perf_counter()
-    _refuse_earlier_schema(directory)
     run = RunDirectory.resume(directory)
     then, selection = run.manifest.device, run.manifest.selection
     # Before anything is started: where another GPU is, or none, this one's facts are missing: a difference too.
@@ -109,20 +107,6 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
             selection = selection.model_copy(update={"partial": True})
             run.restate(run.manifest.model_copy(update={"selection": selection}))
         return _run(make_workload(catalogue, selection), run, early, targets, again, started)
-
-
-def _refuse_earlier_schema(directory: Path) -> None:
-    """Refuse to mix records that mean different things, before anything is written.
-
-    Raises:
-        ResultsError: the directory is no run, or of an earlier schema.
-    """
-    version = read_manifest(directory).schema_version
-    if version != SCHEMA_VERSION:
-        raise ResultsError(
-            f"cannot resume {directory}: its records are of schema {version}, and those of today, of schema "
-            f"{SCHEMA_VERSION}, mean other things; start a new run"
-        )
 
 
 def _environment(device: Device) -> Environment:

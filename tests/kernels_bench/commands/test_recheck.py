@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,6 +15,7 @@ from kernels_bench.commands.recheck import exit_status, in_words, recheck
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import PlainDisplay
 from kernels_bench.records.manifest import RECORDS
+from profiles.run_files.numbered_lines import FIELDS, numbered
 from profiles.run_files.run_directory import MANIFEST
 from support import PLUGINS
 from support.processes import kernels_bench
@@ -39,9 +42,15 @@ def doctored(run: Path, target: Path, was: str, now: object) -> Path:
         for result in record.get("relations", ()):
             if result["counterexample"] is not None:
                 result["counterexample"][was] = now
-        lines.append(json.dumps(record) + "\n")
-    (target / RECORDS).write_text("".join(lines))
+        lines.append(record)
+    write_lines(target, lines)
     return target
+
+
+def write_lines(run: Path, records: Sequence[dict[str, Any]]) -> None:
+    """Records as a run has them, each with its number and digest."""
+    texts = (json.dumps({name: value for name, value in one.items() if name not in FIELDS}) for one in records)
+    (run / RECORDS).write_bytes(b"".join(numbered(n, text.encode()) + b"\n" for n, text in enumerate(texts, start=1)))
 
 
 def test_every_counterexample_comes_out_the_same(run: Path) -> None:
@@ -71,8 +80,8 @@ def test_a_counterexample_that_no_longer_differs_is_told(run: Path, tmp_path: Pa
             if result["counterexample"] is not None:
                 # As if the arm had been mended since: the company is compared with itself.
                 result["counterexample"]["reference"] = result["counterexample"]["company"]
-        lines.append(json.dumps(record) + "\n")
-    (path / RECORDS).write_text("".join(lines))
+        lines.append(record)
+    write_lines(path, lines)
     found = recheck(path, ["varies"], 60.0, PlainDisplay(Console(quiet=True)))
     assert found
     assert not any(one.same for one in found)
