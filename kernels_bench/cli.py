@@ -362,17 +362,26 @@ def compare_command(
     fail_on: Annotated[
         str, typer.Option(help="What gives status 1: verdict-worse, missing, bits, slower=N%; or none.", metavar="LIST")
     ] = USUALLY,
+    html: Annotated[
+        str | None,
+        typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE"),
+    ] = None,
 ) -> int:
     """Say whether a second run may replace a first one.
 
     Compared are verdicts, cases, bits and medians.
-    Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, or no
-    case was verified in both.
+    Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, no
+    case was verified in both, or a file cannot be written.
     """
     gate = read_gate(fail_on)
     found = compare_runs(first, second)
-    for line in in_words(found, gate, max(0, worst)):
-        print(line)
+    if html is not None:
+        from kernels_bench.commands.compare_page import compare_page  # the template engine is for who wants a page
+
+        write(html, compare_page(found, gate, first, second))
+    if html != "-":
+        for line in in_words(found, gate, max(0, worst)):
+            print(line)
     return gate_status(found, gate)
 
 
