@@ -153,6 +153,6 @@ def write(target: str, text: str) -> None:
         print(text)
         return
     try:
-        Path(target).write_text(text + "\n")
+        Path(target).write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"cannot write {target}: {error.strerror}", ExitStatus.INCOMPLETE) from error
