@@ -271,11 +271,25 @@ def _report(directory: Path) -> int:
 
 
 @app.command("report")
-def report_command(directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> int:
+def report_command(
+    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    html: Annotated[
+        str | None,
+        typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE"),
+    ] = None,
+) -> int:
     """Print a run's report again.
 
-    Here or on another machine. Exit status: as that of the run; 2 the directory is no run.
+    Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
+    if html is not None:
+        from e2e.report.page import page  # the template engine is for those who want a page
+        from kernels_bench.commands.report import write
+
+        manifest, ledger = FORMAT.read_manifest(directory), read_state(FORMAT.read_records(directory))
+        write(html, page(manifest, ledger, str(directory)))
+        if html == "-":
+            return exit_status(manifest.arms, ledger, verdicts(ledger, manifest.asked))
     return _report(directory)
 
 

@@ -383,17 +383,23 @@ def compare_command(
         ),
     ] = USUALLY,
     across: Annotated[bool, typer.Option("--across", help="Judge speed across cards, drivers and versions.")] = False,
+    html: Html = None,
 ) -> int:
     """Say whether a second run may replace a first one.
 
     Compared are verdicts, cases, bits and, on one card with the same driver and versions, speed: each case is slow,
     fast, same or unsure.
-    Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, or no
-    case was verified in both.
+    Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, no case
+    was verified in both, or a file cannot be written.
     """
     gate = read_gate(fail_on)
     found = compare_runs(first, second, across)
-    say(in_words(found, gate, max(0, worst)))
+    if html is not None:
+        from kernels_bench.commands.compare_page import compare_page  # the template engine is for who wants a page
+
+        write(html, compare_page(found, gate, first, second))
+    if html != "-":
+        say(in_words(found, gate, max(0, worst)))
     return gate_status(found, gate)
 
 

@@ -176,12 +176,12 @@ def _summary(
         if arm in times:
             words.append(f"{times[arm].throughput:.1f} tokens/s")
             if arm != "baseline" and (both := beside_baseline(ledger, arm)) is not None:
-                words.append(_extra_time(*both, ledger, arm))
+                words.append(extra_time(*both, ledger, arm))
         yield f"{arm}: {', '.join(words)}"
     yield f"exit status {exit_status(manifest.arms, ledger, dict(found))}"
 
 
-def _extra_time(base: Speed, other: Speed, ledger: RunState, arm: ArmName) -> str:
+def extra_time(base: Speed, other: Speed, ledger: RunState, arm: ArmName) -> str:
     """How much more time a trial takes on average, and in which of them least and most."""
     words = f"{overhead(base.avg_time, other.avg_time):+.1f}% time a trial"
     each = paired_overheads(ledger.trials["baseline"], ledger.trials[arm])

@@ -115,9 +115,13 @@ def in_words(found: RunComparison, gate: Gate, worst: int = 5) -> Iterator[str]:
         yield f"cases: {both} verified in both runs, {first} in the first alone, {second} in the second alone"
     if both:
         yield from _in_detail(found, gate, worst)
-    refused, open_ = list(failures(found, gate)), list(unjudged(found, gate))
-    answer = "; ".join([*refused, *open_]) or "nothing that --fail-on names"
-    yield f"in short: {answer} (exit status {exit_status(found, gate)})"
+    yield f"in short: {answer(found, gate)}"
+
+
+def answer(found: RunComparison, gate: Gate) -> str:
+    """What follows from the agreement, in a line."""
+    told = "; ".join([*failures(found, gate), *unjudged(found, gate)]) or "nothing that --fail-on names"
+    return f"{told} (exit status {exit_status(found, gate)})"
 
 
 def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:

@@ -10,22 +10,23 @@ from base64 import b64encode
 from hashlib import sha256
 from importlib.resources import files
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 LOOKS = 10
 """Colours of lines; further lines have these again, with other marks."""
 
 
-def render(template: str, **context: object) -> str:
-    """A page from one of this folder's templates.
+def render(template: str, package: str = __package__, **context: object) -> str:
+    """A page from a template.
 
     Args:
         template: its file name.
+        package: in whose folder ``templates`` it lies; it may extend those of this one.
         context: what it tells of; plain text is escaped.
     """
     engine = Environment(
-        loader=PackageLoader(__package__, "templates"),
+        loader=ChoiceLoader([PackageLoader(one, "templates") for one in (package, __package__)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

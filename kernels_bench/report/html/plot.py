@@ -68,7 +68,7 @@ def plot(told: str, lines: Sequence[Line]) -> Markup:
     points = [point for line in lines for point in line.points]
     sizes = sorted({point.m for point in points})
     steps = ticks(min(point.low for point in points), max(point.high for point in points))
-    left = 10 + _CHARACTER * max(len(_number(step)) for step in steps)
+    left = 10 + _CHARACTER * max(len(number_text(step)) for step in steps)
     x = LogAxis(sizes[0], sizes[-1], left + 8, right - 8)
     y = LogAxis(steps[0], steps[-1], HEIGHT - BOTTOM, TOP)
     # What kept its bits lies below, since what is dashed lets it be seen where two lines are one.
@@ -97,21 +97,22 @@ def _grid(
     yield f'<path class="grid" d="{lines}"/>'
     yield '<g class="end">'
     yield from (
-        f'<text x="{left - 6:.0f}" y="{y(step) + 4:.0f}">{_number(step)}</text>'
-        for step in _spaced(steps, [-y(step) for step in steps], _TICK_APART)
+        f'<text x="{left - 6:.0f}" y="{y(step) + 4:.0f}">{number_text(step)}</text>'
+        for step in spaced(steps, [-y(step) for step in steps], _TICK_APART)
     )
     yield '</g><g class="middle">'
     yield from (
-        f'<text x="{x(m):.0f}" y="{bottom + 15}">{m}</text>' for m in _spaced(sizes, [x(m) for m in sizes], _MARK_APART)
+        f'<text x="{x(m):.0f}" y="{bottom + 15}">{m}</text>' for m in spaced(sizes, [x(m) for m in sizes], _MARK_APART)
     )
     yield f'<text class="axis" x="{(left + right) / 2:.0f}" y="{HEIGHT - 4}">rows in the batch, M</text></g>'
 
 
-def _number(step: float) -> str:
+def number_text(step: float) -> str:
+    """A round number beside an axis."""
     return f"{step:,.0f}" if step >= 1 else f"{step:g}"
 
 
-def _spaced(numbers: Sequence[_Number], places: Sequence[float], least: float) -> Iterator[_Number]:
+def spaced(numbers: Sequence[_Number], places: Sequence[float], least: float) -> Iterator[_Number]:
     """Those whose places, ascending, are not too near to the last one taken; the last number is always one of them."""
     taken = places[0] - least
     for number, place in zip(numbers[:-1], places[:-1], strict=True):

@@ -94,7 +94,7 @@ def broken_sizes(result: RelationResult) -> list[int]:
 
 
 def _strips(one: Verification, sizes: Sequence[int]) -> Iterator[Strip]:
-    for result in one.relations:
+    for result in sorted(one.relations, key=lambda result: result.relation != MAIN):
         if result.relation == MAIN or (result.status == "broken" and broken_sizes(result)):
             yield _strip(one, result, sizes)
     found = _found(one.order)

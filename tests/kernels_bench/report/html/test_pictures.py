@@ -77,7 +77,7 @@ class TestStrips:
         assert (strips.rows[0].segments, strips.rows[0].words) == ((), "failed: no memory")
 
     def test_another_relation_has_a_strip_where_it_broke(self) -> None:
-        relations = (held("batch_size"), broken(8, "neighbour_content"))
+        relations = (broken(8, "neighbour_content"), held("batch_size"))
         strips = strips_of([verified(case("torch"), *relations, digests={1: "a", 8: "b"})])
         assert strips is not None
         assert [(row.label, row.words) for row in strips.rows] == [

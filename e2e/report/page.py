@@ -1,0 +1,190 @@
+"""A run of engines as a page: which needle kept its bits in which trial, and what that cost."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import log10
+
+from e2e.records import Answer, Manifest, RunState
+from e2e.report.speeds import Speed, beside_baseline, exit_status, speeds, verdicts
+from e2e.report.text import divergence_in_words, extra_time, repeat_command
+from e2e.report.verdict import ArmVerdict, same, worst_of
+from e2e.workload.options import ArmName
+from e2e.workload.trials import STAGGERED, trial_name
+from kernels_bench.report.html.frame import render
+from kernels_bench.report.html.plot import mark
+from kernels_bench.report.sentences import NOTHING, and_
+
+_SIGNS: Mapping[str, str] = {"invariant": "sampled", "variant": "variant", "inconclusive": "inconclusive"}
+"""The sign that the pages of kernels have for the same."""
+
+
+@dataclass(frozen=True)
+class NeedleRow:
+    """One needle's answers: for each trial ``same``, ``bits`` or ``tokens`` that differ, or nothing."""
+
+    name: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ArmView:
+    """What is told of one arm.
+
+    Attributes:
+        name: the arm's.
+        sign: of its verdict.
+        verdict: the same in a word.
+        reason: why there is none, or why it was lost.
+        numbers: throughput, a trial's seconds, first and further tokens' milliseconds, and the price, as text.
+        trials: names of those that were run.
+        needles: a row each.
+        ticks: where each timed trial stands among all arms' trials, in per cent.
+        spread: the shortest and the longest trial, in words.
+        findings: what differs.
+        command: shows the worst of it again; empty where nothing differs in a trial.
+        provenance: of its engine.
+    """
+
+    name: ArmName
+    sign: str
+    verdict: str
+    reason: str
+    numbers: tuple[str, ...]
+    trials: tuple[str, ...]
+    needles: tuple[NeedleRow, ...]
+    ticks: tuple[float, ...]
+    spread: str
+    findings: tuple[str, ...]
+    command: str
+    provenance: str
+
+
+HEADS = ("tokens/s", "trial, s", "first token, ms", "further token, ms", "price")
+
+
+def page(manifest: Manifest, ledger: RunState, directory: str) -> str:
+    """The page.
+
+    Args:
+        manifest: what was run, and where.
+        ledger: what is known of it.
+        directory: of the run.
+    """
+    times, found = speeds(ledger), verdicts(ledger, manifest.asked)
+    status = exit_status(manifest.arms, ledger, dict(found))
+    seconds = [second for speed in times.values() for second in speed.trial_times]
+    views = [_arm(arm, manifest, ledger, found.get(arm), times.get(arm), seconds) for arm in manifest.arms]
+    environment = manifest.environment
+    return render(
+        "engine.html",
+        package="e2e.report",
+        title=f"samebits on {manifest.device.name}: {manifest.options.model}",
+        device=f"{manifest.options.model} on {manifest.device.name}",
+        outcome=f"{_answer(views)} (exit status {status}).",
+        good=status == 0,
+        marks=[mark(number) for number in range(len(views))],
+        arms=views,
+        heads=HEADS,
+        options=_options(manifest),
+        versions=", ".join([environment.python_version, *(f"{n} {v}" for n, v in environment.versions.items())]),
+        driver="" if environment.device is None else environment.device.driver_version,
+        command_typed=manifest.command,
+        created=manifest.created,
+        directory=directory,
+    )
+
+
+def _answer(views: Sequence[ArmView]) -> str:
+    """What became of the needles' bits, in a sentence without its full stop."""
+    told = []
+    said = {
+        "variant": "changed the needles' bits with the batch",
+        "invariant": "kept the needles' bits in every batch",
+        "inconclusive": "could not be judged",
+    }
+    for verdict, words in said.items():
+        if names := [view.name for view in views if view.verdict == verdict]:
+            told.append(f"{and_(names)} {words}")
+    if lost := [view.name for view in views if view.verdict not in said]:
+        told.append(f"{and_(lost)} did not run")
+    return "; ".join(told)
+
+
+def _arm(
+    arm: ArmName,
+    manifest: Manifest,
+    ledger: RunState,
+    verdict: ArmVerdict | None,
+    speed: Speed | None,
+    seconds: Sequence[float],
+) -> ArmView:
+    lost = ledger.lost.get(arm)
+    trials = sorted(ledger.trials.get(arm, []), key=lambda one: (one.trial == STAGGERED, one.trial))
+    divergences = () if verdict is None else verdict.divergences
+    command = ""
+    if divergences:
+        worst = worst_of(divergences)
+        command = "" if worst.trial is None else repeat_command(manifest.options, arm, worst.trial, os.environ)
+    word = verdict.verdict if verdict is not None else lost.status if lost is not None else "failed"
+    reason = verdict.reason if verdict is not None else lost.reason if lost is not None else "it was not reached"
+    return ArmView(
+        name=arm,
+        sign=_SIGNS.get(word, "failed"),
+        verdict=word,
+        reason=reason,
+        numbers=tuple(_numbers(arm, ledger, speed)),
+        trials=("alone again", *(trial_name(one.trial) for one in trials)) if arm in ledger.alone else (),
+        needles=tuple(_needles(arm, ledger, [one.answers for one in trials])),
+        ticks=tuple(_place(second, seconds) for second in speed.trial_times) if speed is not None else (),
+        spread="" if speed is None else f"{speed.min_time:.3g} to {speed.max_time:.3g} s",
+        findings=tuple(map(divergence_in_words, divergences)),
+        command=command,
+        provenance=ledger.started[arm].provenance if arm in ledger.started else "",
+    )
+
+
+def _needles(arm: ArmName, ledger: RunState, trials: Sequence[Sequence[Answer]]) -> Iterator[NeedleRow]:
+    if arm not in ledger.alone:
+        return
+    answers = ledger.alone[arm].answers
+    count = len(answers) // 2
+    for needle in range(count):
+        others = [answers[count + needle], *(each[needle] for each in trials)]
+        yield NeedleRow(f"needle {needle + 1}", tuple(_state(answers[needle], other) for other in others))
+
+
+def _state(own: Answer, other: Answer) -> str:
+    if own.tokens != other.tokens:
+        return "tokens"
+    return "same" if same(own, other) else "bits"
+
+
+def _numbers(arm: ArmName, ledger: RunState, speed: Speed | None) -> Iterator[str]:
+    if speed is None:
+        yield from (NOTHING for _ in HEADS)
+        return
+    yield f"{speed.throughput:,.0f}"
+    yield f"{speed.median_time:.3g} ({speed.p10_time:.3g}–{speed.p90_time:.3g})"
+    for milliseconds in (speed.first_token_ms, speed.output_token_ms):
+        yield NOTHING if milliseconds is None else f"{milliseconds:.2f}"
+    both = None if arm == "baseline" else beside_baseline(ledger, arm)
+    yield NOTHING if both is None else extra_time(*both, ledger, arm)
+
+
+def _place(second: float, seconds: Sequence[float]) -> float:
+    """Where a trial's time stands between the shortest and the longest, in per cent; the axis is logarithmic."""
+    low, high = log10(min(seconds)), log10(max(seconds))
+    share = (log10(second) - low) / (high - low) if high > low else 0.5
+    return round(1 + 98 * share, 2)
+
+
+def _options(manifest: Manifest) -> str:
+    options = manifest.options
+    return (
+        f"{options.num_trials} trials of up to {options.batch_size} sequences, of {options.min_prompt} to "
+        f"{options.max_prompt} prompt tokens and {options.max_tokens} generated; {options.needles} needles; "
+        f"temperature {options.temperature:g}; {'eager' if options.eager else 'compiled'}"
+    )

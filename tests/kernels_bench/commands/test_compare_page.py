@@ -1,0 +1,110 @@
+"""Two runs beside each other, as a page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kernels_bench.commands.compare import RunComparison, TimingChange, VerdictChange
+from kernels_bench.commands.compare_page import MOST_CHANGES, compare_page
+from kernels_bench.commands.gate import USUALLY, answer, read_gate
+from kernels_bench.report.html.scatter import HEIGHT, WIDTH, Change, scatter
+from kernels_bench.timing.change import CaseChange, Scatter
+from support import BASELINES
+from support.pages import Element, assert_inert, opened, parsed
+from support.processes import LIMIT_S, environment
+
+GATE = read_gate(USUALLY)
+RUN = BASELINES / "h100-80gb-hbm3-attention"
+
+
+def found(key: str = "torch/mm/4096x4096/bf16", count: int = 20) -> RunComparison:
+    """A verdict for the worse, an output with other bits, and timings of which most are slower than the gate allows."""
+    changes = tuple(
+        TimingChange(key=f"{key}/{n}", state="warm", first_us=10.0, second_us=10.0 + n) for n in range(count)
+    )
+    return RunComparison(
+        environment=("torch: 2.11.0 then, 2.12.0 now",),
+        selection=(),
+        verified=(9, 1, 0),
+        verdicts=(VerdictChange(key=key, first="sampled", second="variant", worse=True),),
+        missing=(f"{key}: sampled, then not verified",),
+        digests=(12, 11),
+        other_bits=(f"{key} M=16",),
+        warm=changes,
+        cold=(),
+        broken=(),
+        apart=(),
+        speeds=tuple(
+            CaseChange(key=f"{key}/{n}", moved="slow" if n else "same", share=n / 10, error=0.01) for n in range(count)
+        ),
+        scatter=Scatter(drift=0.0, timings=0.002, cases=0.002),
+    )
+
+
+def drawn(one: RunComparison) -> Element:
+    return parsed(compare_page(one, GATE, Path("runs/old"), Path("runs/new")))
+
+
+def test_it_says_what_the_gate_says_and_what_differs() -> None:
+    dom = drawn(found())
+    assert_inert(dom)
+    assert dom.all("h1")[0].text == answer(found(), GATE)
+    assert dom.all("h1")[0].attributes["class"] == "bad"
+    for text in (
+        "9 verified in both runs, 1 in the first alone",
+        "11 of 12 digested outputs",
+        "bf16 M=16",
+        "2.12.0 now",
+    ):
+        assert text in dom.text
+    assert [row.text for row in dom.all("tbody")[0].all("tr")] == ["torch/mm/4096x4096/bf16 kept variant worse"]
+
+
+def test_every_case_that_became_slow_is_there_the_slowest_first() -> None:
+    dom = drawn(found())
+    tables = dom.all("tbody")
+    slow = [row.all("td")[-1].text for table in tables[1:3] for row in table.all("tr")]
+    assert slow == [f"+{10 * n}.0%" for n in range(19, 0, -1)]
+    assert "19 slow" in dom.text
+    assert len(tables[1].all("tr")) == MOST_CHANGES
+
+
+def test_two_runs_that_agree_are_a_good_answer() -> None:
+    same = found(count=0).model_copy(update={"verdicts": (), "missing": (), "other_bits": ()})
+    dom = drawn(same)
+    assert dom.all("h1")[0].attributes["class"] == "good"
+    assert not dom.all("svg", cls="plot")
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.text(min_size=1) | st.sampled_from(["<script>x()</script>", "\"'><img src=x onerror=x>"]))
+def test_any_name_is_text_and_nothing_else(name: str) -> None:
+    assert_inert(drawn(found(name, 3)))
+
+
+@given(st.lists(st.builds(Change, us=st.floats(0.01, 1e7), share=st.floats(-0.99, 1e4)), min_size=1, max_size=50))
+def test_every_timing_is_in_the_picture_a_dot_or_at_its_edge_a_ring(changes: list[Change]) -> None:
+    svg = ElementTree.fromstring(scatter("told", changes, 0.25))
+    (dots,) = [one.get("d") or "" for one in svg.iter("path") if one.get("class") == "dots"]
+    places = [(float(x), float(y)) for x, y in re.findall(r"M(-?[\d.]+) (-?[\d.]+)h0", dots)]
+    places += [(float(one.get("cx") or -1), float(one.get("cy") or -1)) for one in svg.iter("circle")]
+    assert len(places) == len(changes)
+    assert all(0 <= x <= WIDTH and 0 <= y <= HEIGHT for x, y in places)
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_the_command_writes_a_page_that_fits_the_window(tmp_path: Path, width: int) -> None:
+    path = tmp_path / "page.html"
+    command = [sys.executable, "-m", "kernels_bench", "compare", str(RUN), str(RUN), "--html", str(path)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    script = "return [doc.documentElement.scrollWidth, doc.querySelectorAll('.plot').length];"
+    assert opened(path, script, tmp_path, width) == [width, 2]
