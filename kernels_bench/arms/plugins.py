@@ -99,12 +99,12 @@ def with_plugins(plugins: Sequence[Plugin]) -> dict[str, Operator]:
     own: dict[str, DefinedOperator] = {}
     for plugin in plugins:
         for name, operator in plugin.operators.items():
-            kind = "operator" if name in ours else "family of operators" if name in families else ""
+            kind = "an operator" if name in ours else "a family of operators" if name in families else ""
             other = own.setdefault(name, operator)
             if not kind and other.definition != operator.definition:
-                kind = "operator"
+                kind = "an operator"
             if kind:
-                raise PluginError(f"plugin {plugin.path}: there is an {kind} {name!r} already; choose another name")
+                raise PluginError(f"plugin {plugin.path}: there is {kind} {name!r} already; choose another name")
     return {**ours, **own}
 
 

@@ -30,6 +30,9 @@ def order_of(
         task: at which numbers of rows, and how.
         device: where.
     """
+    if not any(operator.probe_sum_count(case.shape, m) for m in task.sizes):
+        reason = f"no terms of a sum of {operator.name} can be chosen"
+        return Order(status="unsupported", reason=reason), OrderSweep()
 
     def launch(rows: RowTensors, weights: tuple[torch.Tensor, ...]) -> RowTensors:
         return operator.split_result(kernel(*operator.probe_arguments(rows, weights)))

@@ -27,11 +27,12 @@ def plugin_of(kernel: Callable[..., Any], operator: Operator) -> str | None:
     """What ``--plugin`` takes for a kernel, such as ``kernels.py:rms_norm=fast``; None where no file has it by a name.
 
     A closure, a bound method or a compiled module is known to this process alone; so is a kernel of an operator of
-    one's own that its file does not have.
+    one's own that its file does not have. A file of a package may import its neighbours by a dot, which works in the
+    package alone.
     """
     module = sys.modules.get(getattr(kernel, "__module__", None) or "")
     name = name_of(kernel)
-    if module is None or getattr(module, name, None) is not kernel:
+    if module is None or module.__package__ or getattr(module, name, None) is not kernel:
         return None
     if isinstance(operator, DefinedOperator) and not any(value is operator for value in vars(module).values()):
         return None

@@ -34,7 +34,7 @@ class _Precision(_Part):
 class _Case(_Part):
     arm: str
     operator: str
-    shape: dict[str, int | str | None]
+    shape: dict[str, int | str | tuple[tuple[str, int], ...] | None]
     precision: _Precision
 
 
@@ -241,7 +241,8 @@ def _read(path: Path) -> Run:
 
 
 def _name(case: _Case) -> CaseName:
-    sizes = (case.shape.get(size) for size in _SIZES)
+    own = case.shape.get("sizes")  # of an operator of a user's own, by name
+    sizes = [size for _, size in own] if isinstance(own, tuple) and own else map(case.shape.get, _SIZES)
     precision = case.precision
     same = precision.input == precision.output
     return CaseName(

@@ -14,7 +14,7 @@ AT_ONCE = {"bf16": 16, "fp16": 16, "fp32": 1}
 
 def usual_orders(operator: Operator, case: Case) -> tuple[Tree, ...]:
     """What may well be the order of a case; nothing of operators that are no matrix products."""
-    if operator.sums_are_rows or not operator.signed:
+    if operator.sums_are_rows or not operator.signed or not operator.probe_sum_count(case.shape, 1):
         return ()
     return (usual_order(operator.probe_terms(case.shape), AT_ONCE[case.precision.input]),)
 

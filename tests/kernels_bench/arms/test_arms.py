@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from kernels_bench.arms import Arm, PluginError, arms, kernels_of, load_plugin, said_by
+from kernels_bench.arms.plugins import file_of, with_plugins
 from kernels_bench.arms.vllm import batch_invariant as vllm_invariant
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Device
+from kernels_bench.workers.catalogue import everything
+from kernels_bench.workers.messages import AskCatalogue
 
 CPU = Device(type="cpu", name="a CPU")
 H100 = Device(type="cuda", name="H100", capability=(9, 0))
@@ -239,3 +242,86 @@ def test_a_callback_that_fails_is_named(callback: Callable[..., object], said: s
     with pytest.raises(PluginError) as caught:
         said_by(Arm("mine", dict, caveat=callback), "caveat", CPU)  # type: ignore[arg-type]
     assert str(caught.value).startswith(said)
+
+
+# --- operators in a user's file ---------------------------------------------------------------------------
+
+OWN = """
+from kernels_bench import Operator
+from kernels_bench.arms import Arm
+mine = Operator.define({name!r}, rows={{"x": ("d",)}}, shapes={{"s": {{"d": {d}}}}}, results=("d",))
+def kernel(x): return x
+ARM = Arm({arm!r}, lambda: {{{name!r}: kernel}}, offers=({name!r},))
+"""
+
+
+def own(place: Path, name: str = "mine", arm: str = "a", d: int = 3) -> str:
+    file = place / f"{arm}.py"
+    file.write_text(OWN.format(name=name, arm=arm, d=d))
+    return str(file)
+
+
+def test_a_file_brings_operators_and_arms_for_them(tmp_path: Path) -> None:
+    plugin = load_plugin(own(tmp_path))
+    assert [*plugin.operators] == ["mine"]
+    known = with_plugins([plugin])
+    assert [*known] == [*operators(), "mine"]
+    assert set(kernels_of(plugin.arm("a"), known)) == {"mine"}
+    with pytest.raises(PluginError, match=r"kernels\(\) names 'mine', which is no operator"):
+        kernels_of(plugin.arm("a"))
+    assert "mine" not in operators()
+
+
+def test_one_operator_may_come_from_several_files_and_two_may_not_share_a_name(tmp_path: Path) -> None:
+    both = [load_plugin(own(tmp_path, arm=arm)) for arm in ("a", "b")]
+    assert len(with_plugins(both)) == len(operators()) + 1
+    other = load_plugin(own(tmp_path, arm="c", d=4))
+    with pytest.raises(PluginError, match=r"c\.py: there is an operator 'mine' already; choose another name"):
+        with_plugins([*both, other])
+
+
+@pytest.mark.parametrize(("name", "kind"), [("mm", "an operator"), ("gemm", "a family"), ("own", "a family")])
+def test_our_names_are_taken(tmp_path: Path, name: str, kind: str) -> None:
+    with pytest.raises(PluginError, match=f"there is {kind}.* '{name}' already; choose another name"):
+        load_plugin(own(tmp_path, name=name))
+
+
+def test_a_function_of_a_file_is_an_arm(tmp_path: Path) -> None:
+    path = own(tmp_path)
+    (arm,) = load_plugin(f"{path}:mine=kernel").arms
+    assert (arm.name, arm.offers, arm.claims) == ("kernel", ("mine",), True)
+    assert load_plugin(f"{path}:softmax=kernel").arms[0].offers == ("softmax",)
+    assert file_of(f"{path}:mine=kernel") == file_of(path) == path
+    for named, said in ((f"{path}:mnie=kernel", "there is no operator 'mnie'; did you mean mine"),
+                        (f"{path}:mine=krenel", "has no function 'krenel'"),
+                        (f"{path}x:mine=kernel", "no such file")):  # fmt: skip
+        with pytest.raises(PluginError, match=said):
+            load_plugin(named)
+
+
+def test_a_definition_that_makes_no_sense_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(PluginError) as caught:
+        load_plugin(own(tmp_path, name="two words"))
+    said = "a.py does not import: DefinitionError: operator 'two words': the name must be one word"
+    assert said in str(caught.value)
+    assert ", in line 4 (mine = Operator.define(" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("x.sum()", "operator 'mine': its reference gives shape () for 3 rows: its first dimension must count them"),
+        ("x[:, 9]", "operator 'mine': its reference raises IndexError: index 9 is out of bounds"),
+    ],
+)
+def test_a_wrong_reference_is_told_before_anything_runs(tmp_path: Path, reference: str, said: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from kernels_bench import Operator\nmine = Operator.define('mine', rows={'x': ('d',)}, "
+        f"shapes={{'s': {{'d': 3}}}}, reference=lambda x: {reference})\n"
+    )
+    with pytest.raises(PluginError) as caught:
+        everything(AskCatalogue(plugins=(str(file),)))
+    assert str(caught.value).startswith(f"plugin {file}: {said}")
+    assert "\n" not in str(caught.value)
