@@ -42,8 +42,9 @@ _WRONG_WORDS = cast(type[Exception], typer.BadParameter.__mro__[1])
 
 
 def warn(package: str, message: str) -> None:
-    """One line on standard error, whatever the message holds."""
-    print(f"{package}: {' '.join(line.strip() for line in message.splitlines())}", file=sys.stderr, flush=True)
+    """One line on standard error, whatever the message holds: what could steer a terminal is shown as what it is."""
+    line = " ".join(line.strip() for line in message.splitlines())
+    print(f"{package}: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def version_line() -> str:
