@@ -15,6 +15,7 @@ from e2e.workload.arms import check_engine
 from e2e.workload.options import ArmName, Options, check, check_backend, known_backends
 from e2e.workload.trials import trials_of
 from kernels_bench.workers.process import WorkerError
+from kernels_bench.workers.scratch import scratch
 from profiles.command_line import warn
 
 
@@ -74,7 +75,7 @@ def _run(arm: ArmName, options: Options) -> RunState:
     check_engine(device)
     path = checkpoint(options.model, cache_directory(), partial(warn, "e2e"))
     task = Task(arm, path, options, device, trials_of(options))
-    with tempfile.TemporaryDirectory() as scratch, processes([task], Path(scratch), lambda _: None) as waiting:
+    with tempfile.TemporaryDirectory(dir=scratch()) as logs, processes([task], Path(logs), lambda _: None) as waiting:
         return read_state(run_arm(task, waiting, timeout_s=3600.0))
 
 

@@ -43,8 +43,9 @@ _WRONG_WORDS = cast(type[Exception], typer.BadParameter.__mro__[1])
 
 
 def warn(package: str, message: str) -> None:
-    """One line on standard error, whatever the message holds."""
-    print(f"{package}: {inert(' '.join(line.strip() for line in message.splitlines()))}", file=sys.stderr, flush=True)
+    """One line on standard error, whatever the message holds: what could steer a terminal is shown as what it is."""
+    line = " ".join(line.strip() for line in message.splitlines())
+    print(f"{package}: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def say(lines: Iterable[str]) -> None:

@@ -49,7 +49,8 @@ def tell_unforeseen(package: str, error: BaseException) -> None:
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
     with contextlib.suppress(OSError):  # nobody may listen any more
-        print(f"{package}: {_unforeseen(error)}", file=sys.stderr, flush=True)
+        line = "".join(c if c.isprintable() else " " for c in _unforeseen(error))  # nothing may steer a terminal
+        print(f"{package}: {line}", file=sys.stderr, flush=True)
 
 
 def _unforeseen(error: BaseException) -> str:

@@ -19,24 +19,28 @@ settings.register_profile("samebits", deadline=None)
 settings.load_profile("samebits")
 
 
-LEFT_OUT = "starts an engine for what other tests show too: pytest -m engine_full"
-LONG = "takes hours, with ten thousand tries where others have a few: pytest -m long"
+LEFT_OUT = {
+    "engine_full": "starts an engine for what other tests show too: pytest -m engine_full",
+    "long": "takes hours, with ten thousand tries where others have a few: pytest -m long",
+}
+"""Marks of tests that run where they are asked for: before a release, and over another version of vLLM."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """What is marked so runs where it is asked for: before a release, and over another version of vLLM."""
-    for marker, reason in (("engine_full", LEFT_OUT), ("long", LONG)):
-        if marker not in config.getoption("markexpr"):
+    """Leave out what was not asked for."""
+    for mark, reason in LEFT_OUT.items():
+        if mark not in config.getoption("markexpr"):
             for item in items:
-                if item.get_closest_marker(marker):
+                if item.get_closest_marker(mark):
                     item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many were left out, at the end, where CI's reader looks."""
     skipped = terminalreporter.getreports("skipped")
-    if left_out := sum(LEFT_OUT in str(report.longrepr) for report in skipped):
-        terminalreporter.write_line(f"engine tests left out: {left_out} (pytest -m engine_full)")
+    for mark, reason in LEFT_OUT.items():
+        if left_out := sum(reason in str(report.longrepr) for report in skipped):
+            terminalreporter.write_line(f"{mark} tests left out: {left_out} (pytest -m {mark})")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,12 @@ from e2e.workload.trials import WARM_UP, trial_in_words
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.messages import Failure
 from kernels_bench.workers.process import WorkerError, WorkerProcess, end
-from profiles.instruments.ranges import under_nsys
+from kernels_bench.workers.scratch import scratch
 from profiles.run_files.record import Record
 
 PROGRAM = "e2e.engine"
 START_TIMEOUT_S = 1800.0
 """An engine may compile for minutes."""
-
-LONGEST_DIRECTORY = 64
-"""Characters of a path in which an engine can still name its sockets; the kernel takes 107, vLLM's own names are 36."""
 
 _NOT_STARTED = "the engine did not start: "
 
@@ -73,7 +69,7 @@ def describe_device() -> Device:
     Raises:
         WorkerError: the process cannot say.
     """
-    with tempfile.TemporaryDirectory() as scratch, engine_process("device", {}, Path(scratch) / "device.log") as worker:
+    with engine_process("device", {}, scratch() / "device.log") as worker:
         reply = worker.ask(Describe(), 600.0)
     if isinstance(reply, Failure):
         raise WorkerError(reply.reason)
@@ -98,36 +94,25 @@ def processes(tasks: Sequence[Task], logs: Path, ready: Callable[[ArmName], None
         ready: told of each arm once it is known whether it can be asked.
     """
     waiting: Processes = {}
-    with _scratch() as variables:
-        try:
-            for task in tasks:
-                waiting[task.arm] = _begun(task, variables, logs)
-            for arm, process in waiting.items():
-                if isinstance(process, WorkerProcess):
-                    waiting[arm] = _loaded(arm, process)
-                ready(arm)
-            yield waiting
-        finally:
-            end([process for process in waiting.values() if isinstance(process, WorkerProcess)])
+    try:
+        for task in tasks:
+            waiting[task.arm] = _begun(task, logs)
+        for arm, process in waiting.items():
+            if isinstance(process, WorkerProcess):
+                waiting[arm] = _loaded(arm, process)
+            ready(arm)
+        yield waiting
+    finally:
+        end([process for process in waiting.values() if isinstance(process, WorkerProcess)])
 
 
-@contextmanager
-def _scratch() -> Iterator[dict[str, str]]:
-    """A directory for the sockets and files that engines leave in the temporary one, as they are told of it."""
-    if under_nsys():  # which meets the processes that it records in the temporary directory
-        yield {}
-        return
-    with tempfile.TemporaryDirectory(prefix="samebits-", ignore_cleanup_errors=True) as path:
-        yield {"TMPDIR": path} if len(path) <= LONGEST_DIRECTORY else {}
-
-
-def _begun(task: Task, variables: Mapping[str, str], logs: Path) -> WorkerProcess | ArmLost:
+def _begun(task: Task, logs: Path) -> WorkerProcess | ArmLost:
     """A process that imports what its engine is made of."""
     reason = unsupported(task.arm, task.device)
     if reason is not None:
         return ArmLost(arm=task.arm, status="unsupported", reason=reason)
     own = environment(task.arm, cache_directory(), task.device)
-    worker = WorkerProcess(task.arm, {**variables, **own}, logs / f"{task.arm}.log", PROGRAM)
+    worker = WorkerProcess(task.arm, own, logs / f"{task.arm}.log", PROGRAM)
     worker.post(Load(arm=task.arm, mode=task.options.mode), START_TIMEOUT_S)
     return worker
 

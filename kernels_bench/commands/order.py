@@ -18,6 +18,7 @@ from kernels_bench.records.selection import Selection
 from kernels_bench.report.summary.findings_text import sizes_text
 from kernels_bench.workers.messages import Failure, OrderRead, ReadOrder, Reply
 from kernels_bench.workers.pool import WorkerPool, catalogue_of
+from kernels_bench.workers.scratch import scratch
 from profiles.errors import ExitStatus
 from profiles.files import write_whole
 from profiles.run_files.record import Record
@@ -72,7 +73,7 @@ def read_cases(selection: Selection, drawn: bool, display: Display) -> tuple[lis
     display.phase("order", len(questions))
     found: list[CaseOrder] = []
     with (
-        tempfile.TemporaryDirectory() as logs,
+        tempfile.TemporaryDirectory(dir=scratch()) as logs,
         WorkerPool(workload.arms, Path(logs), selection.timeout_s + 30, lambda up: scope.append(up.provenance)) as pool,
     ):
         pool.start()

@@ -18,6 +18,7 @@ from kernels_bench.records.results import Counterexample
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.messages import Failure, Reply, Reproduce, Reproduced
 from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
+from kernels_bench.workers.scratch import scratch
 from profiles.errors import ExitStatus
 from profiles.run_files.record import Record
 
@@ -81,7 +82,7 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
     workload = make_workload(catalogue, selection)
     display.phase("recheck", len(known))
     requests = [request for request, _ in known if request.case.arm in {arm.name for arm in workload.arms}]
-    with tempfile.TemporaryDirectory() as logs, WorkerPool(workload.arms, Path(logs), timeout_s) as pool:
+    with tempfile.TemporaryDirectory(dir=scratch()) as logs, WorkerPool(workload.arms, Path(logs), timeout_s) as pool:
         pool.start()
         answers: dict[Reproduce, Reply] = {}
         apart = [request for request in requests if request.before is not None]

@@ -19,6 +19,7 @@ from kernels_bench.report.summary.findings_text import apart, most_apart
 from kernels_bench.workers.messages import Failure, Reproduce, Reproduced
 from kernels_bench.workers.pool import WorkerPool, catalogue_of
 from kernels_bench.workers.process import WorkerError
+from kernels_bench.workers.scratch import scratch
 from profiles.text import inert
 
 
@@ -50,8 +51,8 @@ def reproduce_one(
         before=comparison.before,
     )
     with (
-        tempfile.TemporaryDirectory() as scratch,
-        WorkerPool(workload.arms, Path(scratch), selection.timeout_s) as pool,
+        tempfile.TemporaryDirectory(dir=scratch()) as logs,
+        WorkerPool(workload.arms, Path(logs), selection.timeout_s) as pool,
     ):
         pool.start()
         reply = pool.ask(case.arm, request)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
@@ -14,6 +16,31 @@ from kernels_bench.console.progress import Display
 from kernels_bench.console.text import suggestion
 from kernels_bench.faults.base import faults
 from kernels_bench.faults.score import Score, score
+from kernels_bench.workers.messages import Failure
+from kernels_bench.workers.process import WorkerProcess, end
+from kernels_bench.workers.scratch import scratch
+from profiles.errors import CommandError, ExitStatus
+from profiles.run_files.record import Record
+
+_UNHURRIED_S = 1e9
+
+
+class Examine(Record):
+    """Request to a process of its own: the score of one fault.
+
+    Attributes:
+        fault: its name.
+        seed: of all data.
+    """
+
+    fault: str
+    seed: int
+
+
+def answer(request: Examine) -> Score:
+    """The score that was asked for."""
+    device = _device()
+    return score(faults(device.type)[request.fault], request.seed, device)
 
 
 def run_all(names: Sequence[str] | None, seeds: Sequence[int], display: Display) -> list[Score]:
@@ -21,35 +48,52 @@ def run_all(names: Sequence[str] | None, seeds: Sequence[int], display: Display)
 
     Raises:
         UsageError: an unknown fault.
+        CommandError: a process that scores them was lost.
     """
     known = faults(_device().type)
     for name in names or ():
         if name not in known:
             raise UsageError(f"--fault {name}: unknown{suggestion(name, list(known))}")
     chosen = [name for name in known if names is None or name in names]
-    tasks = [(name, seed) for seed in seeds for name in chosen]
+    tasks = [Examine(fault=name, seed=seed) for seed in seeds for name in chosen]
     display.phase("faults", len(tasks))
     found: dict[tuple[str, int], Score] = {}
-    os.environ.setdefault("PYTHONSAFEPATH", "1")  # they begin without the current directory's modules
-    # Processes of their own, since a GPU cannot be used after a fork, and one thread each, since kernels are small.
-    with ProcessPoolExecutor(_processes(), multiprocessing.get_context("spawn"), _alone) as pool:
-        running = {pool.submit(_one, *task): task for task in tasks}
-        for done in as_completed(running):
-            found[running[done]] = done.result()
-            display.step(running[done][0])
-    return [found[task] for task in tasks]
+    with TemporaryDirectory(dir=scratch()) as logs:
+        for one in _scored(tasks, Path(logs)):
+            found[one.fault, one.seed] = one
+            display.step(one.fault)
+    return [found[task.fault, task.seed] for task in tasks]
+
+
+def _scored(tasks: Sequence[Examine], logs: Path) -> Iterator[Score]:
+    """Scores as they come, of one process a core: a GPU cannot be used after a fork."""
+    waiting = deque(tasks)
+    programs = [
+        WorkerProcess("faults", {}, logs / f"{number}.log", "kernels_bench.faults")
+        for number in range(min(_processes(), len(tasks)))
+    ]
+    try:
+        busy = {program.connection: program for program in programs}
+        for program in programs:
+            program.post(waiting.popleft(), _UNHURRIED_S)
+        while busy:
+            for connection in [*busy.keys() & {*wait([*busy])}]:
+                reply = busy[connection].receive()
+                if isinstance(reply, Failure):
+                    raise CommandError(f"{reply.reason}; there is no score without it", ExitStatus.ERROR)
+                if not isinstance(reply, Score):
+                    continue  # the rest of it is still to come
+                if waiting:
+                    busy[connection].post(waiting.popleft(), _UNHURRIED_S)
+                else:
+                    del busy[connection]
+                yield reply
+    finally:
+        end(programs)
 
 
 def _processes() -> int:
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-def _alone() -> None:
-    torch.set_num_threads(1)
-
-
-def _one(name: str, seed: int) -> Score:
-    return score(faults(_device().type)[name], seed, _device())
 
 
 def _device() -> torch.device:

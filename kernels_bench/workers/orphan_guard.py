@@ -1,19 +1,29 @@
-"""Ends what workers have started, once the command is over, however it ended."""
+"""Ends what workers have started, and removes what they have left, once the command is over, however it ended."""
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Collection, Iterator
 from functools import cache
+from pathlib import Path
 
 from profiles.invocation import import_path, python
 
 ENDING_S = 5.0
 """A process that hung up has this long to end by itself."""
+
+MARK = "SAMEBITS_WORKER"
+"""In the environment of a worker and of all that it starts, whatever sessions they begin; each worker's own value."""
+
+_ROUNDS, _PAUSE_S = 20, 0.1
 
 
 class Guard:
@@ -30,21 +40,26 @@ class Guard:
             stdout=subprocess.DEVNULL,  # who reads this process's output must not wait for the guard
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # what ends this process must not end it too
+            cwd="/",  # where it keeps no directory from being removed
         )
         atexit.register(self._end)
 
-    def watch(self, leader: int) -> None:
-        """Kill a group of processes in the end."""
-        self._tell(f"+{leader}\n")
+    def watch(self, leader: int, mark: str) -> None:
+        """Kill a group of processes in the end, and all that have this `MARK`."""
+        self._tell(watch=leader, mark=mark)
 
-    def forget(self, leader: int) -> None:
-        """Leave a group alone, which is gone."""
-        self._tell(f"-{leader}\n")
+    def forget(self, leader: int, mark: str) -> None:
+        """Leave a group alone, which is gone; what it started elsewhere is killed now."""
+        self._tell(forget=leader, mark=mark)
 
-    def _tell(self, line: str) -> None:
+    def remove(self, directory: Path) -> None:
+        """Remove a directory in the end; to be told before it is made."""
+        self._tell(remove=str(directory.absolute()))
+
+    def _tell(self, **what: int | str) -> None:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # somebody killed it
-            os.write(self._process.stdin.fileno(), line.encode())
+            os.write(self._process.stdin.fileno(), f"{json.dumps(what)}\n".encode())
 
     def _end(self) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -56,13 +71,50 @@ the_guard = cache(Guard)
 
 
 def guard() -> None:
-    """Kill the groups of processes that standard input names, once it ends: who named them is gone by then.
-
-    A line ``+PID`` names the leader of a group, and ``-PID`` takes it back.
-    """
-    leaders: set[int] = set()
+    """Do what standard input says, and what is left of it once it ends: who named it is gone by then."""
+    leaders, directories = dict[int, str](), list[str]()
     for line in sys.stdin:
-        (leaders.add if line.startswith("+") else leaders.discard)(int(line[1:]))
+        what = json.loads(line)
+        if "watch" in what:
+            leaders[what["watch"]] = what["mark"]
+        elif "forget" in what:
+            leaders.pop(what["forget"], None)
+            _kill_marked({what["mark"]})
+        else:
+            directories.append(what["remove"])
     for leader in leaders:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(leader, signal.SIGKILL)
+    _kill_marked(set(leaders.values()))
+    _remove(directories)
+
+
+def _kill_marked(marks: Collection[str]) -> None:
+    """Kill all processes that have one of some marks; again, since one may have begun another meanwhile."""
+    for _ in range(_ROUNDS):
+        found = [*_marked(marks)]
+        for process in found:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process, signal.SIGKILL)
+        if not found:
+            return
+        time.sleep(_PAUSE_S / _ROUNDS)
+
+
+def _marked(marks: Collection[str]) -> Iterator[int]:
+    """Where there is no ``/proc``, none is found."""
+    variables = {f"{MARK}={mark}".encode() for mark in marks}
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it is another user's, or has ended meanwhile
+            if variables & {*(place / "environ").read_bytes().split(b"\0")}:
+                yield int(place.name)
+
+
+def _remove(directories: Collection[str]) -> None:
+    """What is killed may write for a moment yet."""
+    for _ in range(_ROUNDS):
+        for directory in directories:
+            shutil.rmtree(directory, ignore_errors=True)
+        if not any(map(os.path.exists, directories)):
+            return
+        time.sleep(_PAUSE_S)

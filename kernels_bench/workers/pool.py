@@ -27,6 +27,7 @@ from kernels_bench.workers.messages import (
     Verify,
 )
 from kernels_bench.workers.process import START_TIMEOUT_S, WorkerError, WorkerProcess, end
+from kernels_bench.workers.scratch import scratch
 from profiles.errors import ExitStatus
 
 DEATHS_IN_A_ROW = 3
@@ -340,8 +341,8 @@ def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: N
     Raises:
         WorkerError: a plugin cannot be used.
     """
-    with tempfile.TemporaryDirectory() as scratch:
-        return read_catalogue(selection.plugin, Path(scratch) / "catalogue.log", meanwhile, selection.timeout_s)
+    with tempfile.TemporaryDirectory(dir=scratch()) as place:
+        return read_catalogue(selection.plugin, Path(place) / "catalogue.log", meanwhile, selection.timeout_s)
 
 
 def read_catalogue(

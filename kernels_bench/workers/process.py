@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,9 +18,10 @@ from typing import Any
 from kernels_bench.console.text import printable
 from kernels_bench.device.errors import tells_of_no_memory
 from kernels_bench.records.results import Cause
+from kernels_bench.workers import scratch
 from kernels_bench.workers.inbox import GarbledError, Inbox
 from kernels_bench.workers.messages import AskCatalogue, Begun, Failure, LoadArm
-from kernels_bench.workers.orphan_guard import ENDING_S, the_guard
+from kernels_bench.workers.orphan_guard import ENDING_S, MARK, the_guard
 from profiles.errors import ExitStatus
 from profiles.instruments.ranges import under_nsys
 from profiles.invocation import import_path, python
@@ -67,18 +69,19 @@ class WorkerProcess:
     ) -> None:
         self.name, self._log = name, log
         self._said_before = self._log_size()
+        self._mark = secrets.token_hex(8)
         ours, theirs = socket.socketpair()
         with theirs, log.open("ab") as output:
             self.process = subprocess.Popen(
                 python("-m", program, str(theirs.fileno()), str(os.getpid())),
-                env={**os.environ, **import_path(), **environment},
+                env={**os.environ, **scratch.variables(), **import_path(), **environment, MARK: self._mark},
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, and a kill reaches all of its children
             )
-        the_guard().watch(self.process.pid)
+        the_guard().watch(self.process.pid, self._mark)
         self.connection = Connection(ours.detach())
         self._inbox = Inbox(self.connection)
         self.deadline = math.inf
@@ -164,7 +167,7 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        the_guard().forget(self.process.pid)
+        the_guard().forget(self.process.pid, self._mark)
         self.connection.close()
 
     def hang_up(self) -> None:

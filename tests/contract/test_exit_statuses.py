@@ -55,6 +55,7 @@ def the_line(package: str, text: str) -> str:
 UNFORESEEN = {
     "a mistake of ours": (ZeroDivisionError("division by zero"), "ZeroDivisionError: division by zero, in line "),
     "a mistake of ours in many lines": (ValueError("\none\ntwo"), "ValueError: one, in line "),
+    "a mistake that steers": (ValueError("a\x1b[2Jb"), "ValueError: a [2Jb, in line "),
     "a mistake without words": (AssertionError(), "AssertionError, in line "),
     "no memory": (MemoryError(), "MemoryError, in line "),
     "a full device": (OSError(errno.ENOSPC, "No space left on device", "some/file"), "some/file: No space left"),

@@ -25,6 +25,7 @@ from kernels_bench.console.mistakes import PluginError
 from kernels_bench.records.cases import Device
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.catalogue import catalogue
+from kernels_bench.workers.orphan_guard import the_guard
 from kernels_bench.workers.pool import WorkerPool
 
 
@@ -58,6 +59,7 @@ class HeadStart:
         try:
             workload = make_workload(catalogue(device), self._selection)
             if not self._logs.is_dir():
+                the_guard().remove(self._logs)
                 self._logs.mkdir()
                 self._made = True
             for log in self._earlier.glob("*.log") if self._earlier is not None else ():
