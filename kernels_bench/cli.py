@@ -205,10 +205,10 @@ def reproduce(
     op: Annotated[str, typer.Option(help="The operator.")],
     arm: Annotated[str, typer.Option(help="The arm.")],
     shape: Annotated[str, typer.Option(help="The operator's sizes, such as 4096x12288.")],
-    reference: Annotated[str, typer.Option(help="The company that gives the expected bits, such as first:4096.")],
-    company: Annotated[str, typer.Option(help="The company under test, such as first:16.")],
+    reference: Annotated[str, typer.Option(help="The batch that gives the expected bits, such as first:4096.")],
+    company: Annotated[str, typer.Option("--batch", "--company", help="The batch under test, such as first:16.")],
     dtype: Annotated[str, typer.Option(help="bf16, fp16, fp32, bf16:fp32 or fp16:fp32.")] = "bf16",
-    launch: Annotated[str, typer.Option(help=f"How the company under test is launched: {_LAUNCH_NAMES}.")] = "eager",
+    launch: Annotated[str, typer.Option(help=f"How the batch under test is launched: {_LAUNCH_NAMES}.")] = "eager",
     before: Annotated[
         str | None,
         typer.Option(
@@ -219,7 +219,7 @@ def reproduce(
     ] = None,
     relation: Annotated[str, typer.Option(help="The relation, for the record.")] = "batch_size",
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
-    universe: Annotated[int, typer.Option(help="Number of rows that companies are chosen from.")] = 4096,
+    universe: Annotated[int, typer.Option(help="Number of rows that batches are chosen from.")] = 4096,
     length: Annotated[
         str | None,
         typer.Option(help="Attention: tokens that the run's --length named.  [default: none]", metavar="N,…"),

@@ -178,5 +178,5 @@ def _line(scores: Sequence[Score], width: int) -> str:
     most = max(one.companies for one in scores)
     order = "order differs" if all(one.by_order for one in scores) else ""
     random = f"random inputs: {sum(one.by_random for one in scores)}/{count}"
-    told = f"{first.fault:<{width}}  {first.verdict:<8} by {where}, after {most} companies; {random}"
+    told = f"{first.fault:<{width}}  {first.verdict:<8} by {where}, after {most} batches; {random}"
     return f"{told}; {order}" if order else told

@@ -82,13 +82,13 @@ def make_batch(spec: str, universe: int) -> Batch:
     name = BatchSpec.parse(spec)
     kind = batch_kinds().get(name.kind)
     if kind is None or len(name.arguments) != len(kind.arguments):
-        raise ValueError(f"company {spec!r}: unknown kind, or the wrong number of arguments")
+        raise ValueError(f"batch {spec!r}: unknown kind, or the wrong number of arguments")
     if name.size < 1 or (name.size > universe and not kind.beyond):
-        raise ValueError(f"company {spec!r}: M must be between 1 and the universe's {universe} rows")
+        raise ValueError(f"batch {spec!r}: M must be between 1 and the universe's {universe} rows")
     try:
         return kind.make(name, universe)
     except _ImpossibleError as why:
-        raise ValueError(f"company {spec!r} {why}") from None
+        raise ValueError(f"batch {spec!r} {why}") from None
 
 
 class _ImpossibleError(ValueError):

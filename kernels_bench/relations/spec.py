@@ -30,7 +30,7 @@ class BatchSpec:
         try:
             size, *arguments = (int(number) for number in numbers)
         except ValueError:
-            raise ValueError(f"company {text!r}: expected KIND:M or KIND:M:ARGUMENT with whole numbers") from None
+            raise ValueError(f"batch {text!r}: expected KIND:M or KIND:M:ARGUMENT with whole numbers") from None
         return cls(kind, size, tuple(arguments))
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     operators = [(o.name, o.family, o.summary, ", ".join(o.precisions)) for o in catalogue.operators]
     _table(console, "operators (--op)", ("operator", "family", "definition", "dtypes (--dtype)"), operators)
     relations = [(r.name, r.summary, "CUDA only" if r.needs_cuda else "") for r in catalogue.relations]
-    _table(console, "relations (--relation)", ("relation", "companies compared", ""), relations)
+    _table(console, "relations (--relation)", ("relation", "batches compared", ""), relations)
     shapes = {shape.label: _sizes(shape) for o in catalogue.operators for shape in o.shapes}
     _table(console, "shapes (--shapes)", ("shape", "sizes"), sorted(shapes.items()))
 

@@ -26,10 +26,10 @@ NOTHING = "\N{EN DASH}"
 TIMES = "\N{MULTIPLICATION SIGN}"
 _MEANINGS: dict[Verdict, str] = {
     "wrong": "wrong: not the right result, whatever the batch; an arm of less precision than its inputs' may state it",
-    "variant": "variant: a row's bits changed with the company it was in",
+    "variant": "variant: a row's bits changed with the batch it was in",
     "failed": "failed: could not be verified; see the warnings",
     "inconclusive": "inconclusive: no relation could be examined",
-    "sampled": "kept: a row had the same bits in every company tried; strong evidence, not a proof",
+    "sampled": "kept: a row had the same bits in every batch tried; strong evidence, not a proof",
     "skipped": "skipped: not verified, since its arm was given up; see the warnings",
 }
 # By verdict: for one arm, and for several.

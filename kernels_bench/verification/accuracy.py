@@ -105,7 +105,7 @@ class AccuracyChecker:
         if found is None or found.worst <= 1:
             return ""
         return (
-            f"row {found.row}{at_token(found.token)} of company {found.company}, element {found.index}: "
+            f"row {found.row}{at_token(found.token)} of batch {found.company}, element {found.index}: "
             f"{found.got:.9g} where float64 gives {found.expected:.9g}"
         )
 

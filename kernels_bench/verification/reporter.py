@@ -81,7 +81,7 @@ class Reporter:
             "length": ",".join(map(str, self.subject.operator.asked)) or None,
             "relation": relation,
             "reference": comparison.reference,
-            "company": comparison.company,
+            "batch": comparison.company,
             "launch": comparison.launch,
             "before": None if comparison.before is None else ",".join(comparison.before) or "nothing",
             "plugin": self.plugin,

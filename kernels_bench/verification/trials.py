@@ -56,7 +56,7 @@ def align_rows(reference: ResultRows, others: tuple[ResultRows, ...], device: to
     known, first = np.unique(reference.ids, return_index=True)
     place = np.searchsorted(known, wanted).clip(max=len(known) - 1)
     if (known[place] != wanted).any():
-        raise ValueError("a company compares lines that its reference does not have")
+        raise ValueError("a batch compares lines that its reference does not have")
     found: Ids = first[place].astype(np.int64)
     within = np.concatenate([other.compared + start for other, start in zip(others, starts, strict=True)])
     return RowAlignment(

@@ -255,9 +255,7 @@ class Verifier:
         counts = torch.stack([missing for _, missing in fresh]).tolist() if fresh else []
         for (launched, _), count in zip(fresh, counts, strict=True):
             if count and not self._unwritten:
-                self._unwritten = (
-                    f"{count} elements of the result were never written, in company {launched.company.spec}"
-                )
+                self._unwritten = f"{count} elements of the result were never written, in batch {launched.company.spec}"
 
     def _check_deviants(self, broken: Sequence[BrokenTrial]) -> None:
         """Compare some of the rows that differ in each trial with the reference, all trials' together.
@@ -398,7 +396,7 @@ class Verifier:
                 raise error
             self.lost = True
         sys.excepthook(type(error), error, error.__traceback__)
-        where = f" in company {self.subject.launched_last}" if self.lost else ""
+        where = f" in batch {self.subject.launched_last}" if self.lost else ""
         return "failed", f"{type(error).__name__}{where}: {first_line(error)}"
 
 

@@ -300,8 +300,8 @@ def ask(place: Path) -> dict[str, Ended]:
             "list": ("--list", "--plugin", PLUGINS / "gated.py"),
             "does not import": ("--plugin", PLUGINS / "does_not_import.py", "--out", place / "new"),
             "taken name": ("--plugin", PLUGINS / "taken_name.py", "--out", place / "new"),
-            "unknown company": (*AGAIN, "--company", "frist:2"),
-            "unknown launch": (*AGAIN, "--company", "first:2", "--launch", "sideways"),
+            "unknown company": (*AGAIN, "--batch", "frist:2"),
+            "unknown launch": (*AGAIN, "--batch", "first:2", "--launch", "sideways"),
             "unknown option": ("--opp", "mm"),
             "no seconds": ("--timeout", "0", "--out", place / "new"),
             "foreign": ("--resume", place),
@@ -366,7 +366,7 @@ def test_without_a_terminal_no_line_is_broken_unless_columns_says_so(answers: di
     [
         ("does not import", "does_not_import.py does not import: ModuleNotFoundError"),
         ("taken name", "there is an arm 'torch' already"),
-        ("unknown company", "company 'frist:2'"),
+        ("unknown company", "batch 'frist:2'"),
         ("unknown launch", "--launch sideways"),
         ("no seconds", "--timeout 0"),
         ("foreign", "not a run directory"),
@@ -400,12 +400,12 @@ def test_what_cannot_be_done_is_one_line_and_status_2(answers: dict[str, Ended],
         (("--timeout", "-1"), "--timeout -1"),
         *(
             ((*command, "--timeout", seconds), f"--timeout {seconds}: expected a number of seconds above 0")
-            for command in (("order", "--op", "mm"), (*AGAIN, "--company", "first:2"), ("recheck", "/nowhere/run"))
+            for command in (("order", "--op", "mm"), (*AGAIN, "--batch", "first:2"), ("recheck", "/nowhere/run"))
             for seconds in ("nan", "inf", "-1", "0")
         ),
         *(
             ((*command, "--seed", "-1"), "--seed -1: expected a whole number from 0 on")
-            for command in ((), ("order", "--op", "mm"), (*AGAIN, "--company", "first:2"), ("faults",))
+            for command in ((), ("order", "--op", "mm"), (*AGAIN, "--batch", "first:2"), ("faults",))
         ),
         (("--plugin", str(PLUGINS / "no_arm.py")), "no_arm.py has no ARM"),
         (("report", "/nowhere/run"), "not a run directory"),

@@ -53,7 +53,7 @@ def counterexample(m: int = 1, relation: str = "batch_size", **changes: Any) -> 
         "rows_compared": 1,
         "command": (
             "python -m kernels_bench reproduce --op mm --arm torch --shape 4096x4096 --dtype bf16 --seed 0 "
-            f"--universe 4096 --relation {relation} --reference first:4096 --company first:{m} --launch eager"
+            f"--universe 4096 --relation {relation} --reference first:4096 --batch first:{m} --launch eager"
         ),
     }
     return Counterexample(**(values | changes))

@@ -121,4 +121,4 @@ def extent(result: RelationResult) -> str:
     if len(sizes) < 2:
         return ""
     rows = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
-    return f"; {len(sizes)} of {result.companies} companies differ, of {rows} rows"
+    return f"; {len(sizes)} of {result.companies} batches differ, of {rows} rows"

@@ -178,7 +178,7 @@ def _show_whereabouts(found: Whereabouts, console: Console) -> None:
         f"device    {found.device}",
         f"ceilings  {found.ceilings}",
         *(f"arm       {name}: {provenance}" for name, provenance in found.provenance),
-        f"compared  {found.companies:,} companies, {found.rows:,} rows' results, bit for bit",
+        f"compared  {found.companies:,} batches, {found.rows:,} rows' results, bit for bit",
         f"results   {found.directory}{time}",
     ]
     for line in lines:

@@ -295,7 +295,7 @@ class KernelUnderTest:
         # A few rows: of one alone, whose terms cancel whatever they are, the result may be the same.
         several = usual.company.size > len(KINDS) and self.operator.weights_tell
         if several and self.weights and all_same_bits(usual.outputs, other.outputs):
-            where = f"in company {usual.company.spec}"
+            where = f"in batch {usual.company.spec}"
             raise IgnoresWeights(f"gives the same result with other weights, as with those of an earlier call, {where}")
 
     def _with_weights(self, company: Batch) -> LaunchResult:
@@ -339,7 +339,7 @@ class KernelUnderTest:
                 if not bool(intact):
                     raise KernelFault(f"writes into its rows: argument {place} changed in {launched.company.spec}")
         between = " … ".join(dict.fromkeys(launched.company.spec for launched in (*launches[:1], *launches[-1:])))
-        raise KernelFault(f"writes into its weights{between and f', in company {between}'}")
+        raise KernelFault(f"writes into its weights{between and f', in batch {between}'}")
 
     def capture(self, company: Batch) -> CapturedLaunch:
         """Capture one launch in a CUDA graph.

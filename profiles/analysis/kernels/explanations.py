@@ -87,9 +87,9 @@ def _undecided(reference: ComparedBatch, company: ComparedBatch) -> bool:
 def _basis(reference: ComparedBatch, company: ComparedBatch) -> str:
     """Which kernels were compared."""
     if reference.own:
-        return "what ran for the two companies themselves"
+        return "what ran for the two batches themselves"
     if not reference.timed or not company.timed:
-        return "the report holds no kernel in a timed call of this case, nor in ranges of the companies"
+        return "the report holds no kernel in a timed call of this case, nor in ranges of the batches"
     if _undecided(reference, company):
         return (
             f"both M={reference.size} and M={company.size} are nearest to the timed M={company.timed}: "

@@ -250,7 +250,7 @@ def test_a_console_that_knows_ascii_only_gets_ascii() -> None:
     assert "?" not in text
     assert "0.33x" in text
     assert re.search(r"^vllm +kept 3/3 ", text, re.MULTILINE)
-    assert re.search(r"^kept: a row had the same bits in every company tried", text, re.MULTILINE)
+    assert re.search(r"^kept: a row had the same bits in every batch tried", text, re.MULTILINE)
     assert "-----" in text
 
 

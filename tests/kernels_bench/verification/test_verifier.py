@@ -210,7 +210,7 @@ def assert_true(shown: Counterexample, kernel: Kernel) -> None:
     expected = {
         "--relation": shown.relation,
         "--reference": shown.reference.spec,
-        "--company": shown.company.spec,
+        "--batch": shown.company.spec,
         "--seed": "0",
         "--universe": str(UNIVERSE),
     }
@@ -676,4 +676,4 @@ def test_the_companies_that_differ_are_named_so_that_the_threshold_shows() -> No
     assert max(sizes) == 31
     # One or two rows may happen to add up alike in both orders.
     assert sizes >= {m for m in setting.sizes if 3 <= m < 32}
-    assert f"{len(found.broken)} of {found.companies} companies differ, of {min(sizes)} to 31 rows" in extent(found)
+    assert f"{len(found.broken)} of {found.companies} batches differ, of {min(sizes)} to 31 rows" in extent(found)

@@ -242,7 +242,7 @@ def test_a_case_that_was_not_timed_is_untold(tmp_path: Path) -> None:
     report = write_report(tmp_path / "a.sqlite", [Span(MESSAGE, 0, 1000)], [])
     (found,) = analyse(report, write_run(tmp_path / "run", variant(16, 1))).explanations
     assert found.found == "untold"
-    assert "nor in ranges of the companies" in found.basis
+    assert "nor in ranges of the batches" in found.basis
 
 
 def test_the_companies_own_kernels_explain_most(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_the_companies_own_kernels_explain_most(tmp_path: Path) -> None:
     (found,) = analyse(report, write_run(tmp_path / "run", variant(16, 1))).explanations
     assert found.found == "changed"
     assert found.reference.own
-    assert found.basis == "what ran for the two companies themselves"
+    assert found.basis == "what ran for the two batches themselves"
     assert [kernel.name for kernel in found.reference.kernels] == ["gemm", "splitKreduce"]
     assert found.changes[0] == "kernel: gemm + splitKreduce → gemv"
 
