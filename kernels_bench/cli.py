@@ -51,7 +51,7 @@ _DTYPE = (
     "bf16, fp16, fp32, or bf16:fp32 and fp16:fp32 for an fp32 result; comma-separated.  "
     "[default: an operator's first at every shape, its others at two]"
 )
-_PLUGIN = "A Python file with an ARM of your own; may be repeated."
+_PLUGIN = "A Python file with arms or operators of your own, or FILE:OPERATOR=FUNCTION; may be repeated."
 
 
 def _words(option: str, text: str | None) -> tuple[str, ...] | None:
