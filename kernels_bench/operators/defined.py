@@ -234,7 +234,13 @@ class DefinedOperator(Operator):
         known = self._by_name(tuple(map(_wide, rows)), tuple(map(_wide, weights)))
         parameters = inspect.signature(self._reference).parameters
         takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-        given = self._reference(**{name: known[name] for name in known if takes_all or name in parameters})
+        try:
+            given = self._reference(**{name: known[name] for name in known if takes_all or name in parameters})
+        except NameError as error:
+            if error.name in self.definition.dims:
+                taken = ", ".join([*parameters, str(error.name)])
+                self._refuse(f"names the size {error.name} and does not take it: write lambda {taken}: …")
+            raise
         return self._checked(given, len(rows[0]))
 
     def _checked(self, given: Any, m: int) -> RowTensors:

@@ -404,6 +404,7 @@ def test_a_tensor_that_makes_no_sense_is_told(make: Callable[[], TensorSpec], sa
         (lambda x, d: (x[:, :d], x), r"gives rows of shape \(3,\), \(6,\) at shape odd, where results says \(3,\)"),
         (lambda x, d: x[:, :d].float(), "gives torch.float32: it must compute in float64"),
         (lambda x: "y", "gives str instead of a tensor"),
+        (lambda x: x[:, :d], "names the size d and does not take it: write lambda x, d: …"),  # type: ignore[name-defined]  # noqa: F821
     ],
 )
 def test_a_reference_that_gives_something_else_is_told(reference: Callable[..., Any], said: str) -> None:
