@@ -33,6 +33,9 @@ OWN_FAMILY = "own"
 
 _ROUNDINGS = 16
 """By default so many roundings of a row's largest number are allowed, and more in fp32 of rows of many elements."""
+_SEQUENCES: Mapping[str, int] = {"cuda": 512, "cpu": 128}
+_TIMED_SEQUENCES: Mapping[str, tuple[int, ...]] = {"cuda": (1, 16, 256), "cpu": (1, 16, 64)}
+"""Fewer rows than elsewhere, each of many tokens: a universe has room for every row to be as long as the longest."""
 _ASKED_ROWS = 3
 """Rows of which a reference is asked what its results are."""
 _FEWEST_WIDE = 64
@@ -69,6 +72,7 @@ class DefinedOperator(Operator):
             overwrites=tuple(definition.arguments.index(name) for name in definition.overwrites),
             family=OWN_FAMILY,
             has_reference=reference is not None,
+            **({} if definition.lengths is None else {"universe": _SEQUENCES, "timed": _TIMED_SEQUENCES}),
         )
 
     @staticmethod

@@ -296,6 +296,13 @@ def test_sequences_are_packed_and_their_tokens_known(least: int, more: int, spec
             assert ((alone[line].double() - right).abs() <= bound).all()
 
 
+def test_universes_of_sequences_are_smaller_and_what_is_timed_fits_into_them() -> None:
+    packed = Operator.define("p", rows={"x": ("d",)}, shapes={"s": {"d": 3}}, results=("d",), lengths=(1, 9))
+    rows = Operator.define("r", rows={"x": ("d",)}, shapes={"s": {"d": 3}}, results=("d",))
+    for device in ("cpu", "cuda"):
+        assert max(packed.timed[device]) <= packed.universe[device] < rows.universe[device]
+
+
 # --- what costs what, and data alone ---------------------------------------------------------------------
 
 
