@@ -1,16 +1,18 @@
-"""Draw what the documentation takes from kept runs: ``python docs/draw.py`` writes picture and tables anew.
+"""Draw what pages take from kept runs and docstrings: ``python docs/draw.py`` writes picture and tables anew.
 
 What was measured where is said by the runs in ``profiles/baselines`` alone; a test fails while a page says otherwise.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import kernels_bench
 from kernels_bench.commands.report import summary_of
 from kernels_bench.records.manifest import read_manifest, read_records
 from kernels_bench.report.figure import curves_of, figure
@@ -20,6 +22,7 @@ DOCS = Path(__file__).resolve().parent
 BASELINES = DOCS.parent / "profiles" / "baselines"
 TABLES = DOCS / "findings.md"
 PLACES = DOCS / "what-has-run-where.md"
+NAMES = DOCS / "python.md"
 PICTURE = DOCS / "linear-qwen3-8b-down_proj.svg"
 PICTURED, CASE = BASELINES / "h100-80gb-hbm3", "linear/4096x12288/bf16"
 
@@ -29,7 +32,58 @@ def drawn() -> dict[Path, str]:
     tables = TABLES.read_text()
     for run in kernel_runs():
         tables = write_between(tables, overview(summary_of(run)), run.name)
-    return {PICTURE: picture(), TABLES: tables, PLACES: write_between(PLACES.read_text(), places(), "kept runs")}
+    return {
+        PICTURE: picture(),
+        TABLES: tables,
+        PLACES: write_between(PLACES.read_text(), places(), "kept runs"),
+        NAMES: write_between(NAMES.read_text(), "\n".join(names()), "public names"),
+    }
+
+
+def names() -> Iterator[str]:
+    """The public names of `kernels_bench` and what their docstrings say (Markdown)."""
+    for name in sorted(kernels_bench.__all__, key=str.lower):
+        found = getattr(kernels_bench, name)
+        if not inspect.isclass(found):
+            yield from _documented(name, found)
+            continue
+        yield f"## {name}\n"
+        yield f"{_text(found)}\n"
+        members = [(key, member) for key, member in vars(found).items() if key in _MEMBERS[name]]
+        for key, member in members:
+            yield from _documented(f"{name}.{key}", getattr(found, key) if callable(member) else member)
+
+
+_MEMBERS = {"Operator": ("define",), "Report": ("held", "counterexamples", "batches", "summary", "failure")}
+"""Those of a class that users need; its other methods are the tool's."""
+
+
+def _documented(name: str, found: Any) -> Iterator[str]:
+    yield f"### {name}\n" if "." in name else f"## {name}\n"
+    yield f"{_text(found, '' if isinstance(found, property) else _called(name, inspect.signature(found)))}\n"
+
+
+def _called(name: str, signature: inspect.Signature) -> str:
+    """How something is called, an argument a line."""
+    lines: list[str] = []
+    keywords = False  # whether what follows must be named
+    stars: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    for one in signature.parameters.values():
+        if one.kind is one.KEYWORD_ONLY and not keywords:
+            lines, keywords = [*lines, "*"], True
+        star = stars.get(one.kind, "")
+        keywords |= star == "*"
+        default = "" if one.default is one.empty else f" = {one.default!r}"
+        if one.name != "self":
+            lines.append(f"{star}{one.name}: {one.annotation}{default}")
+    inside = "".join(f"    {line},\n" for line in lines)
+    return f"{name}({chr(10) if inside else ''}{inside}) -> {signature.return_annotation.removeprefix('Defined')}"
+
+
+def _text(found: Any, head: str = "") -> str:
+    """A docstring as it stands, below the signature that it belongs to."""
+    told = inspect.getdoc(found) or ""
+    return "\n".join(["```text", *([head, ""] if head else []), told, "```"])
 
 
 def kernel_runs() -> list[Path]:

@@ -66,7 +66,7 @@ Github = Annotated[
     bool, typer.Option("--github", help="Annotate a workflow of GitHub, and append to its step's summary.")
 ]
 
-_PLUGIN = "A Python file with an ARM of your own; may be repeated."
+_PLUGIN = "A Python file with arms or operators of your own, or FILE:OPERATOR=FUNCTION; may be repeated."
 
 
 def _words(option: str, text: str | None) -> tuple[str, ...] | None:

@@ -40,8 +40,17 @@ class Plugin:
     operators: Mapping[str, DefinedOperator]
 
     def arm(self, name: str) -> Arm:
-        """One of its arms."""
-        return next(arm for arm in self.arms if arm.name == name)
+        """One of its arms, by its name where there are several.
+
+        Raises:
+            PluginError: it has none of that name, as where the file was changed since it was listed.
+        """
+        if len(self.arms) == 1:
+            return self.arms[0]
+        found = next((arm for arm in self.arms if arm.name == name), None)
+        if found is None:
+            raise PluginError(f"plugin {self.path} has no arm {name!r}")
+        return found
 
     def refuse_wrong_references(self) -> None:
         """See that references of its operators give what was said of them; needs torch.

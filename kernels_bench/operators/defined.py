@@ -33,6 +33,9 @@ OWN_FAMILY = "own"
 
 _ROUNDINGS = 16
 """By default so many roundings of a row's largest number are allowed, and more in fp32 of rows of many elements."""
+_SEQUENCES: Mapping[str, int] = {"cuda": 512, "cpu": 128}
+_TIMED_SEQUENCES: Mapping[str, tuple[int, ...]] = {"cuda": (1, 16, 256), "cpu": (1, 16, 64)}
+"""Fewer rows than elsewhere, each of many tokens: a universe has room for every row to be as long as the longest."""
 _ASKED_ROWS = 3
 """Rows of which a reference is asked what its results are."""
 _FEWEST_WIDE = 64
@@ -69,6 +72,7 @@ class DefinedOperator(Operator):
             overwrites=tuple(definition.arguments.index(name) for name in definition.overwrites),
             family=OWN_FAMILY,
             has_reference=reference is not None,
+            **({} if definition.lengths is None else {"universe": _SEQUENCES, "timed": _TIMED_SEQUENCES}),
         )
 
     @staticmethod
@@ -234,7 +238,13 @@ class DefinedOperator(Operator):
         known = self._by_name(tuple(map(_wide, rows)), tuple(map(_wide, weights)))
         parameters = inspect.signature(self._reference).parameters
         takes_all = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-        given = self._reference(**{name: known[name] for name in known if takes_all or name in parameters})
+        try:
+            given = self._reference(**{name: known[name] for name in known if takes_all or name in parameters})
+        except NameError as error:
+            if error.name in self.definition.dims:
+                taken = ", ".join([*parameters, str(error.name)])
+                self._refuse(f"names the size {error.name} and does not take it: write lambda {taken}: …")
+            raise
         return self._checked(given, len(rows[0]))
 
     def _checked(self, given: Any, m: int) -> RowTensors:

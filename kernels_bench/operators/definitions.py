@@ -34,7 +34,7 @@ def floats(
             ``"2*d"``; none of a tensor with one number a row.
         dtype: ``bf16``, ``fp16``, ``fp32``, ``fp8_e4m3`` or ``fp8_e5m2``; by default the case's.
         low: no value is less, such as 0 of scales; by default all kinds of values come, hostile ones too.
-        high: no value is larger.
+        high: no value is larger; by default one more than ``low``.
 
     Raises:
         DefinitionError: an unknown dtype.

@@ -16,6 +16,7 @@ from kernels_bench.operators import operators
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.catalogue import everything
 from kernels_bench.workers.messages import AskCatalogue
+from support import PLUGINS
 
 CPU = Device(type="cpu", name="a CPU")
 H100 = Device(type="cuda", name="H100", capability=(9, 0))
@@ -284,6 +285,14 @@ def test_one_operator_may_come_from_several_files_and_two_may_not_share_a_name(t
 def test_our_names_are_taken(tmp_path: Path, name: str, kind: str) -> None:
     with pytest.raises(PluginError, match=f"there is {kind}.* '{name}' already; choose another name"):
         load_plugin(own(tmp_path, name=name))
+
+
+def test_an_arm_that_a_file_does_not_have_is_told() -> None:
+    plugin = load_plugin(str(PLUGINS / "own_operators.py"))
+    assert [arm.name for arm in plugin.arms] == ["steady", "by-size"]
+    assert plugin.arm("by-size").name == "by-size"
+    with pytest.raises(PluginError, match="has no arm 'fast'"):
+        plugin.arm("fast")
 
 
 def test_a_function_of_a_file_is_an_arm(tmp_path: Path) -> None:

@@ -296,6 +296,13 @@ def test_sequences_are_packed_and_their_tokens_known(least: int, more: int, spec
             assert ((alone[line].double() - right).abs() <= bound).all()
 
 
+def test_universes_of_sequences_are_smaller_and_what_is_timed_fits_into_them() -> None:
+    packed = Operator.define("p", rows={"x": ("d",)}, shapes={"s": {"d": 3}}, results=("d",), lengths=(1, 9))
+    rows = Operator.define("r", rows={"x": ("d",)}, shapes={"s": {"d": 3}}, results=("d",))
+    for device in ("cpu", "cuda"):
+        assert max(packed.timed[device]) <= packed.universe[device] < rows.universe[device]
+
+
 # --- what costs what, and data alone ---------------------------------------------------------------------
 
 
@@ -404,6 +411,7 @@ def test_a_tensor_that_makes_no_sense_is_told(make: Callable[[], TensorSpec], sa
         (lambda x, d: (x[:, :d], x), r"gives rows of shape \(3,\), \(6,\) at shape odd, where results says \(3,\)"),
         (lambda x, d: x[:, :d].float(), "gives torch.float32: it must compute in float64"),
         (lambda x: "y", "gives str instead of a tensor"),
+        (lambda x: x[:, :d], "names the size d and does not take it: write lambda x, d: …"),  # type: ignore[name-defined]  # noqa: F821
     ],
 )
 def test_a_reference_that_gives_something_else_is_told(reference: Callable[..., Any], said: str) -> None:
