@@ -63,7 +63,7 @@ def _let_another_come_in(a: Tensor) -> None:
     if a.is_cuda:
         torch.cuda._sleep(_LONG)
     else:
-        time.sleep(0)
+        time.sleep(1e-4)
 
 
 def _elsewhere(a: Tensor) -> bool:

@@ -22,6 +22,7 @@ from e2e.records import FORMAT, RunDirectory, read_state
 from e2e.report.speeds import verdicts
 from e2e.run.run_arms import _tasks
 from profiles.errors import CommandError
+from profiles.run_files.numbered_lines import numbered
 from support.e2e_answers import OTHER_TOKENS, answer, manifest, started, trial
 from support.processes import environment
 
@@ -46,7 +47,8 @@ def written(records: list[Any], path: Path, run: Any = None) -> Path:
     path.mkdir(exist_ok=True)
     said = manifest(*ARMS).model_dump(mode="json") if run is None else run
     (path / "run.json").write_text(json.dumps(said))
-    (path / "records.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    texts = (numbered(line, json.dumps(record).encode()) for line, record in enumerate(records, start=1))
+    (path / "records.jsonl").write_bytes(b"".join(text + b"\n" for text in texts))
     return path
 
 

@@ -114,7 +114,10 @@ def test_an_arm_that_all_others_would_wait_for_gets_a_further_process(
     others = set(workers_of(os.getpid()))
     queues = {"failing": [verify("failing", 64)] * 40, "second": [verify("second", 64)]}
     seen: set[int] = set()
-    with WorkerPool([plugged(name, "failing.py") for name in queues], tmp_path, 60.0) as crew:
+    second = tmp_path / "second.py"
+    second.write_text((PLUGINS / "failing.py").read_text().replace('name="failing"', 'name="second"'))
+    arms = [plugged("failing", "failing.py"), plugged("second", str(second))]
+    with WorkerPool(arms, tmp_path, 60.0) as crew:
         crew.start()
         for _, reply in crew.work(queues, width=2):
             assert isinstance(reply, Verification)
