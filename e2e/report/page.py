@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import log10
 
 from e2e.records import Answer, Manifest, RunState
-from e2e.report.speeds import Speed, beside_baseline, exit_status, speeds, verdicts
+from e2e.report.speeds import Speed, exit_status, speeds, verdicts
 from e2e.report.text import divergence_in_words, extra_time, repeat_command
 from e2e.report.verdict import ArmVerdict, same, worst_of
 from e2e.workload.options import ArmName
@@ -170,8 +170,7 @@ def _numbers(arm: ArmName, ledger: RunState, speed: Speed | None) -> Iterator[st
     yield f"{speed.median_time:.3g} ({speed.p10_time:.3g}–{speed.p90_time:.3g})"
     for milliseconds in (speed.first_token_ms, speed.output_token_ms):
         yield NOTHING if milliseconds is None else f"{milliseconds:.2f}"
-    both = None if arm == "baseline" else beside_baseline(ledger, arm)
-    yield NOTHING if both is None else extra_time(*both, ledger, arm)
+    yield (extra_time(ledger, arm) if arm != "baseline" else "") or NOTHING
 
 
 def _place(second: float, seconds: Sequence[float]) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from math import isnan
 
 from e2e.records import ArmLost, Manifest, RunState
-from e2e.report.speeds import Speed, beside_baseline, exit_status, overhead, paired_overheads, speeds, verdicts
+from e2e.report.speeds import Speed, beside_baseline, exit_status, overhead, price, speeds, verdicts
 from e2e.report.verdict import ArmVerdict, Divergence, worst_of
 from e2e.workload.options import PREFIX, VARIABLES, ArmName, Options
 from e2e.workload.trials import trial_in_words, trial_name
@@ -175,17 +175,23 @@ def _summary(
         words = [_outcome(arm, ledger, found)]
         if arm in times:
             words.append(f"{times[arm].throughput:.1f} tokens/s")
-            if arm != "baseline" and (both := beside_baseline(ledger, arm)) is not None:
-                words.append(extra_time(*both, ledger, arm))
+            if arm != "baseline" and (told := extra_time(ledger, arm)):
+                words.append(told)
         yield f"{arm}: {', '.join(words)}"
     yield f"exit status {exit_status(manifest.arms, ledger, dict(found))}"
 
 
-def extra_time(base: Speed, other: Speed, ledger: RunState, arm: ArmName) -> str:
-    """How much more time a trial takes on average, and in which of them least and most."""
-    words = f"{overhead(base.avg_time, other.avg_time):+.1f}% time a trial"
-    each = paired_overheads(ledger.trials["baseline"], ledger.trials[arm])
-    return words + (f" ({each[0]:+.1f}% to {each[-1]:+.1f}% trial by trial)" if len(each) > 1 else "")
+def extra_time(ledger: RunState, arm: ArmName) -> str:
+    """How much more time a trial takes than the baseline's, with its interval; empty where there is nothing to say."""
+    found = price(ledger.trials.get("baseline", []), ledger.trials.get(arm, []))
+    if found is None:
+        return ""
+    if found.low is None or found.high is None:
+        return f"{found.share:+.1f}% time in one trial"
+    between = f"{found.low:+.1f}% to {found.high:+.1f}%"
+    if not found.known:
+        return f"price inconclusive: {between} time a trial"
+    return f"{found.share:+.1f}% time a trial (95 %: {between})"
 
 
 def _outcome(arm: ArmName, ledger: RunState, found: Mapping[ArmName, ArmVerdict]) -> str:

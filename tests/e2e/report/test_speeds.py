@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2e.records import Answer
-from e2e.report.speeds import beside_baseline, overhead, paired_overheads, speed, verdicts
+from e2e.report.speeds import beside_baseline, overhead, paired_overheads, price, speed, verdicts
 from e2e.report.text import report
 from e2e.workload.arms import CLAIMING
 from e2e.workload.trials import STAGGERED
@@ -31,6 +31,31 @@ def test_the_mean_overhead_lies_between_those_of_the_trials(seconds: list[tuple[
     whole = overhead(sum(a for a, _ in seconds), sum(b for _, b in seconds))
     assert len(each) == len(seconds)
     assert each[0] - 1e-6 <= whole <= each[-1] + 1e-6
+
+
+@given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(0.1, 10)), min_size=1, max_size=40))
+def test_a_price_lies_in_its_interval_and_is_known_only_beside_zero(seconds: list[tuple[float, float]]) -> None:
+    base = [trial(number, seconds=a) for number, (a, _) in enumerate(seconds)]
+    other = [trial(number, seconds=b) for number, (_, b) in enumerate(seconds)]
+    found = price(base, other)
+    assert found is not None
+    if found.low is None or found.high is None:
+        assert len(seconds) == 1
+        assert not found.known
+    else:
+        assert found.low <= found.share + 1e-6
+        assert found.share <= found.high + 1e-6
+        assert found.known == (found.low > 0 or found.high < 0)
+
+
+def test_a_price_has_the_interval_that_students_t_gives() -> None:
+    """Ratios of 1.1, 1.2 and 1.3: 4.303 standard errors of the mean logarithm either way."""
+    base = [trial(number, seconds=1.0) for number in range(3)]
+    found = price(base, [trial(number, seconds=ratio) for number, ratio in enumerate((1.1, 1.2, 1.3))])
+    assert found is not None
+    assert (found.share, found.low, found.high) == pytest.approx((19.722, -2.718, 47.337), abs=0.005)
+    assert not found.known
+    assert price(base, []) is None
 
 
 @pytest.mark.parametrize(
