@@ -13,6 +13,8 @@ import typer
 from kernels_bench.commands.compare import compare_runs
 from kernels_bench.commands.gate import USUALLY, in_words, read_gate
 from kernels_bench.commands.gate import exit_status as gate_status
+from kernels_bench.commands.history import history
+from kernels_bench.commands.history import in_words as history_words
 from kernels_bench.commands.order import draw, read_cases
 from kernels_bench.commands.order import exit_status as order_status
 from kernels_bench.commands.order import in_words as order_words
@@ -401,6 +403,23 @@ def compare_command(
     if html != "-":
         say(in_words(found, gate, max(0, worst)))
     return gate_status(found, gate)
+
+
+@app.command("history")
+def history_command(
+    directories: Annotated[list[Path], typer.Argument(help="Run directories, in any order.", metavar="DIR…")],
+    json: Json = None,
+) -> int:
+    """Show many runs over time, and what changed from each to the next.
+
+    Exit status: 0 whatever changed; 2 a directory is no run; 3 a file cannot be written.
+    """
+    entries = history(directories)
+    if json is not None:
+        write(json, json_module.dumps([entry.model_dump(mode="json") for entry in entries]))
+    if json != "-":
+        say(history_words(entries))
+    return ExitStatus.GOOD
 
 
 @app.command("recheck")

@@ -32,11 +32,13 @@ class Launcher:
         subject: the kernel and its data.
         fresh: launches that are in no trial of their own, without their outputs, each with how many elements it left
             unwritten: a scalar on the device. Whoever waits for trials looks at them, and takes them away.
+        cut_short: whether the last comparisons to be launched ended for want of time with one in hand.
     """
 
     def __init__(self, subject: KernelUnderTest) -> None:
         self.subject = subject
         self.fresh: list[tuple[LaunchResult, torch.Tensor]] = []
+        self.cut_short = False
         self._reference: LaunchResult | None = None
         self._replays: dict[int, CapturedLaunch] = {}
 
@@ -71,6 +73,7 @@ class Launcher:
         self, comparisons: Iterable[Comparison], until: float | None
     ) -> Iterator[tuple[TrialGroup | None, Exception | None]]:
         """Groups as they are launched, each with the error that ended it."""
+        self.cut_short = False
         most = _GROUPED if until is None else 1
         waiting: list[Comparison] = []
         lines = 0
@@ -82,6 +85,7 @@ class Launcher:
                 yield self._launch_together(waiting)
                 now = time.perf_counter()
                 if until is not None and now > until:
+                    self.cut_short = True
                     return
                 most = min(_GROUPED, 2 * most) if now - start < _GROUP_S else max(1, most // 2)
                 waiting, lines = [], 0

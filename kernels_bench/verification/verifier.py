@@ -326,13 +326,13 @@ class Verifier:
             start = time.perf_counter()
             for groups in self._launcher.groups(usual, None if self._patience_s is None else start + self._patience_s):
                 self._tell(groups, relation.name, tally)
-            cut = next(usual, None) is not None
+            cut = self._launcher.cut_short or next(usual, None) is not None
             start = time.perf_counter()
             if more_s and not cut:
                 for groups in self._launcher.groups(further, start + more_s):
                     self._tell(groups, relation.name, tally)
             self._further_s += time.perf_counter() - start
-            cut |= next(further, None) is not None
+            cut |= self._launcher.cut_short or next(further, None) is not None
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
             status, reason = self._setback(error)
         broken = tally.first is not None and not tally.blamed

@@ -35,3 +35,12 @@ def test_a_group_is_of_no_more_rows_than_a_bounded_number(monkeypatch: pytest.Mo
     comparisons = [Comparison("first:4", "first:4")] * 5
     (groups,) = Launcher(subject(product)).groups(comparisons, None)
     assert [len(group.comparisons) for group in groups] == [2, 2, 1]
+
+
+@pytest.mark.parametrize(("count", "cut"), [(1, False), (2, True)])
+def test_a_comparison_for_which_there_was_no_time_is_told_though_it_was_the_last(count: int, cut: bool) -> None:
+    comparisons = iter([Comparison("first:4", "others:4:1"), Comparison("first:8", "others:8:1")][:count])
+    of_one = Launcher(subject(product))
+    assert len(list(of_one.groups(comparisons, until=0.0))) == 1
+    assert of_one.cut_short == cut
+    assert next(comparisons, None) is None

@@ -1,0 +1,116 @@
+"""``history``: many runs in the order of time, and what changed from each to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kernels_bench.commands.compare import RunComparison, compare_runs
+from kernels_bench.commands.report import summary_of
+from kernels_bench.console.errors import UsageError
+from kernels_bench.records.manifest import read_manifest
+from kernels_bench.report.columns import not_offered
+from kernels_bench.report.sentences import NOTHING, ratio_text
+from kernels_bench.report.summary.schema import ArmSummary
+from profiles.run_files.record import Record
+
+
+class ArmThen(Record):
+    """An arm in one run.
+
+    Attributes:
+        kept: in how many cases it kept its bits.
+        examined: of how many.
+        speed: geometric mean of the default arm's time over its own; None where it was not timed, or is that arm.
+    """
+
+    kept: int
+    examined: int
+    speed: float | None
+
+
+class Entry(Record):
+    """One run among others.
+
+    Attributes:
+        directory: of the run.
+        created: when it was begun.
+        device: its name.
+        arms: by name.
+        since: what changed since the run before; None of the first one.
+    """
+
+    directory: str
+    created: str
+    device: str
+    arms: dict[str, ArmThen]
+    since: RunComparison | None
+
+
+def history(directories: Sequence[Path]) -> tuple[Entry, ...]:
+    """Runs in the order in which they were begun.
+
+    Raises:
+        UsageError: one run is named twice.
+        ResultsError: one of the directories is no run, or is damaged.
+    """
+    places = [directory.resolve() for directory in directories]
+    if twice := next((place for place in places if places.count(place) > 1), None):
+        raise UsageError(f"{twice} is named twice")
+    ordered = sorted(directories, key=lambda directory: (read_manifest(directory).created, str(directory)))
+    before = [None, *ordered[:-1]]
+    return tuple(_entry(directory, then) for directory, then in zip(ordered, before, strict=True))
+
+
+def _entry(directory: Path, before: Path | None) -> Entry:
+    manifest, summary = read_manifest(directory), summary_of(directory)
+    return Entry(
+        directory=str(directory),
+        created=manifest.created,
+        device=manifest.device.name,
+        arms={arm.arm: _then(arm, summary.default_arm) for arm in summary.arms if not not_offered(arm)},
+        since=None if before is None else compare_runs(before, directory),
+    )
+
+
+def _then(arm: ArmSummary, default: str) -> ArmThen:
+    speed = None if arm.warm is None or arm.arm == default else arm.warm.ratio
+    return ArmThen(kept=arm.verdicts.get("sampled", 0), examined=arm.examined, speed=speed)
+
+
+def in_words(entries: Sequence[Entry]) -> Iterator[str]:
+    """A table, a line a run, and below it what changed from each run to the next."""
+    names = [*dict.fromkeys(name for entry in entries for name in entry.arms)]
+    rows = [["run", *names]]
+    rows += [[entry.created, *(_cell(entry.arms.get(name)) for name in names)] for entry in entries]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield "cases in which an arm kept its bits, of all; speed against the default arm, geometric mean"
+    for entry in entries:
+        yield ""
+        yield f"{entry.created}  {entry.directory}: {entry.device}"
+        yield from (f"  {line}" for line in _changes(entry.since))
+
+
+def _cell(arm: ArmThen | None) -> str:
+    if arm is None:
+        return NOTHING
+    return f"{arm.kept}/{arm.examined}" + ("" if arm.speed is None else f" {ratio_text(arm.speed)}")
+
+
+def _changes(found: RunComparison | None) -> Iterator[str]:
+    """What changed since the run before, a line each."""
+    if found is None:
+        return
+    yield from found.environment
+    yield from found.selection
+    yield from (f"{one.key}: {one.first}, then {one.second}" for one in found.verdicts)
+    yield from (f"{name}: other bits" for name in found.other_bits)
+    yield from (f"{one.key}: {one.moved} {one.share:+.1%}" for one in found.speeds if one.moved in ("slow", "fast"))
+    if unsure := sum(one.moved == "unsure" for one in found.speeds):
+        yield f"speed: unsure in {unsure} of {len(found.speeds)} cases"
+    if found.apart:
+        yield f"speed: not judged: {'; '.join(found.apart)}"
+    if found.missing:
+        yield f"missing: {len(found.missing)}, such as {found.missing[0]}"
