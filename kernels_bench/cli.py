@@ -10,11 +10,11 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
-from kernels_bench.commands.compare import compare_runs
-from kernels_bench.commands.gate import USUALLY, in_words, read_gate
-from kernels_bench.commands.gate import exit_status as gate_status
-from kernels_bench.commands.history import history
-from kernels_bench.commands.history import in_words as history_words
+from kernels_bench.commands.compare_runs.comparison import compare_runs
+from kernels_bench.commands.compare_runs.gate import USUALLY, in_words, read_gate
+from kernels_bench.commands.compare_runs.gate import exit_status as gate_status
+from kernels_bench.commands.compare_runs.history import history
+from kernels_bench.commands.compare_runs.history import in_words as history_words
 from kernels_bench.commands.order import draw, read_cases
 from kernels_bench.commands.order import exit_status as order_status
 from kernels_bench.commands.order import in_words as order_words
@@ -397,7 +397,7 @@ def compare_command(
     gate = read_gate(fail_on)
     found = compare_runs(first, second, across)
     if html is not None:
-        from kernels_bench.commands.compare_page import compare_page  # the template engine is for who wants a page
+        from kernels_bench.commands.compare_runs.page import compare_page  # the template engine is for who wants a page
 
         write(html, compare_page(found, gate, first, second))
     if html != "-":

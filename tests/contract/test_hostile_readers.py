@@ -26,10 +26,10 @@ from e2e.report.speeds import exit_status as e2e_status
 from e2e.report.speeds import verdicts
 from e2e.report.text import report as e2e_report
 from kernels_bench.arms import kernels_of, load_plugin
-from kernels_bench.commands.compare import compare_runs
+from kernels_bench.commands.compare_runs.comparison import compare_runs
+from kernels_bench.commands.compare_runs.gate import USUALLY, in_words, read_gate
+from kernels_bench.commands.compare_runs.gate import exit_status as gate_status
 from kernels_bench.commands.counterexamples import reproductions
-from kernels_bench.commands.gate import USUALLY, in_words, read_gate
-from kernels_bench.commands.gate import exit_status as gate_status
 from kernels_bench.commands.report import summary_of
 from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import MANIFEST, RECORDS, RunDirectory, read_records

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kernels_bench.commands.compare import RunComparison, compare_runs
+from kernels_bench.commands.compare_runs.comparison import RunComparison, compare_runs
 from kernels_bench.commands.report import summary_of
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.manifest import read_manifest

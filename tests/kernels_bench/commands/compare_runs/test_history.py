@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels_bench.commands.history import history, in_words
+from kernels_bench.commands.compare_runs.history import history, in_words
 from kernels_bench.console.errors import UsageError
 from support import BASELINES
 from support.processes import kernels_bench

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kernels_bench.commands.compare import LEAST_US, RunComparison, TimingChange
-from kernels_bench.commands.gate import Gate, answer, exit_status
+from kernels_bench.commands.compare_runs.comparison import LEAST_US, RunComparison, TimingChange
+from kernels_bench.commands.compare_runs.gate import Gate, answer, exit_status
 from kernels_bench.report.html.cases import Picture, microseconds
 from kernels_bench.report.html.frame import render
 from kernels_bench.report.html.scatter import Change, scatter

@@ -15,8 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels_bench.commands.compare import LEAST_US, RunComparison, compare_runs
-from kernels_bench.commands.gate import KINDS, USUALLY, Gate, Kind, exit_status, failures, in_words, read_gate
+from kernels_bench.commands.compare_runs.comparison import LEAST_US, RunComparison, compare_runs
+from kernels_bench.commands.compare_runs.gate import (
+    KINDS,
+    USUALLY,
+    Gate,
+    Kind,
+    exit_status,
+    failures,
+    in_words,
+    read_gate,
+)
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.latest_records import latest_records

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kernels_bench.commands.compare import RunComparison, TimingChange, VerdictChange
-from kernels_bench.commands.compare_page import MOST_CHANGES, compare_page
-from kernels_bench.commands.gate import USUALLY, answer, read_gate
+from kernels_bench.commands.compare_runs.comparison import RunComparison, TimingChange, VerdictChange
+from kernels_bench.commands.compare_runs.gate import USUALLY, answer, read_gate
+from kernels_bench.commands.compare_runs.page import MOST_CHANGES, compare_page
 from kernels_bench.report.html.scatter import HEIGHT, WIDTH, Change, scatter
 from kernels_bench.timing.change import CaseChange, Scatter
 from support import BASELINES
