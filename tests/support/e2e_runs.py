@@ -25,6 +25,7 @@ from e2e.workload.prompts import NEEDLE_TEXT, needles
 from e2e.workload.trials import STAGGERED
 from kernels_bench.records.cases import Device
 from profiles.run_files.record import Record
+from profiles.run_files.run_directory import MANIFEST
 from support.processes import environment
 
 NEEDS_ENGINE = [
@@ -176,4 +177,4 @@ def engines_of(command: psutil.Process) -> list[psutil.Process]:
 
 
 def records_of(path: Path) -> list[AnyRecord]:
-    return list(FORMAT.read_records(path)) if path.exists() else []
+    return list(FORMAT.read_records(path)) if (path / MANIFEST).exists() else []

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from e2e.engine.online.server import arguments, free_port
-from e2e.records import FORMAT, Trial
+from e2e.records import Trial
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED
@@ -99,10 +99,7 @@ def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path
     path = tmp_path / "run"
     process = start(path, "--mode", "online", "--num-trials", 500, "--arms", "baseline")
 
-    def in_a_trial() -> bool:
-        return path.exists() and any(isinstance(r, Trial) for r in FORMAT.read_records(path))
-
-    assert wait_until(in_a_trial, 240)
+    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None, 240)
     children = psutil.Process(process.pid).children(recursive=True)
     next(child for child in children if victim in words_of(child)).kill()
     done = finish(process, path)
