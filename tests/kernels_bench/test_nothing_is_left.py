@@ -74,15 +74,21 @@ def place() -> Iterator[Place]:
     shutil.rmtree(temporary, ignore_errors=True)
 
 
-def sleeping(place: Place) -> bool:
-    return any(process.name() == "sleep" for process in place.processes())
+def sleepers(place: Place) -> list[psutil.Process]:
+    """What the plugin started; some process may end while it is looked at."""
+    found = []
+    for process in place.processes():
+        with suppress(psutil.Error):
+            if process.name() == "sleep":
+                found.append(process)
+    return found
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
 def test_nothing_is_left_however_a_command_ends(place: Place, tmp_path: Path, number: signal.Signals | None) -> None:
     command = place.start(*RUN, "--out", tmp_path / "run")
     if number is not None:
-        assert wait_until(lambda: sleeping(place) or command.poll() is not None)
+        assert wait_until(lambda: bool(sleepers(place)) or command.poll() is not None)
         assert command.poll() is None, finish(command)
         command.send_signal(number)
     ended = finish(command)
@@ -93,8 +99,8 @@ def test_nothing_is_left_however_a_command_ends(place: Place, tmp_path: Path, nu
 
 def test_what_a_killed_worker_leaves_ends_with_it(place: Place, tmp_path: Path) -> None:
     command = place.start(*RUN, "--out", tmp_path / "run")
-    assert wait_until(lambda: sleeping(place))
-    orphans = [process for process in place.processes() if process.name() == "sleep"]
+    assert wait_until(lambda: bool(sleepers(place)))
+    orphans = sleepers(place)
     for worker in workers_of(command.pid):
         worker.kill()
     # Before the command has ended, and with it everything.
@@ -195,7 +201,7 @@ def test_runs_that_are_killed_at_random_moments_lose_nothing_and_leave_nothing(
         if ended.status == 0:
             cases = Counter(r.key for r in read_records(run) if isinstance(r, Verification | Timing))
             assert len(cases) == 2 * 3 * 1 + 2 * timed(run), cases
-        shutil.rmtree(run)
+        anew(run)
 
 
 def timed(run: Path) -> int:
@@ -204,5 +210,6 @@ def timed(run: Path) -> int:
 
 
 def anew(run: Path) -> Path:
-    shutil.rmtree(run, ignore_errors=True)  # what was killed before it had said what it is
+    """A name for a run, with nothing there: what was killed before it had said what it is, or had measured anything."""
+    shutil.rmtree(run, ignore_errors=True)
     return run
