@@ -112,14 +112,15 @@ def test_an_arm_that_all_others_would_wait_for_gets_a_further_process(
     # Without its seconds of grace, which stand for how long a process takes to start.
     monkeypatch.setattr(pool, "WORTH_HELP_S", 0.0)
     others = set(workers_of(os.getpid()))
-    queues = {"failing": [verify("failing", 64)] * 40, "second": [verify("second", 64)]}
     seen: set[int] = set()
     second = tmp_path / "second.py"
     second.write_text((PLUGINS / "failing.py").read_text().replace('name="failing"', 'name="second"'))
     arms = [plugged("failing", "failing.py"), plugged("second", str(second))]
     with WorkerPool(arms, tmp_path, 60.0) as crew:
         crew.start()
-        for _, reply in crew.work(queues, width=2):
+        # One answer of each, so that both are loaded and it is known how long they take.
+        list(crew.work({arm: [verify(arm, 64)] for arm in ("failing", "second")}, width=2))
+        for _, reply in crew.work({"failing": [verify("failing", 64)] * 40}, width=2):
             assert isinstance(reply, Verification)
             seen |= {process.pid for process in set(workers_of(os.getpid())) - others}
         assert len(seen) == 3  # with two places, more than two processes of one arm would gain nothing
