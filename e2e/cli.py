@@ -264,9 +264,16 @@ def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
     return ExitStatus.INTERRUPTED if interrupted else status
 
 
-def _report(directory: Path) -> int:
+def _report(directory: Path, html: str | None = None) -> int:
+    """Write the page, if one is asked for, and print the report unless the page is printed."""
     manifest, ledger = FORMAT.read_manifest(directory), read_state(FORMAT.read_records(directory))
-    say(report(manifest, ledger, str(directory)))
+    if html is not None:
+        from e2e.report.page import page  # the template engine is for those who want a page
+        from kernels_bench.commands.report import write
+
+        write(html, page(manifest, ledger, str(directory)))
+    if html != "-":
+        say(report(manifest, ledger, str(directory)))
     return exit_status(manifest.arms, ledger, verdicts(ledger, manifest.asked))
 
 
@@ -282,15 +289,7 @@ def report_command(
 
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
-    if html is not None:
-        from e2e.report.page import page  # the template engine is for those who want a page
-        from kernels_bench.commands.report import write
-
-        manifest, ledger = FORMAT.read_manifest(directory), read_state(FORMAT.read_records(directory))
-        write(html, page(manifest, ledger, str(directory)))
-        if html == "-":
-            return exit_status(manifest.arms, ledger, verdicts(ledger, manifest.asked))
-    return _report(directory)
+    return _report(directory, html)
 
 
 @app.command("schema")

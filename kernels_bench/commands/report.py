@@ -88,8 +88,7 @@ def report(directory: Path, targets: ReportTargets, shown: Shown = OVERVIEW) -> 
     Raises:
         ResultsError: the directory is no run, or a file cannot be written.
     """
-    records = list(read_records(directory))
-    summary = summarise_run(records, _facts(directory, read_manifest(directory), records))
+    records, summary = _read(directory)
     _refuse_unknown(shown.operators, summary)
     texts: tuple[tuple[str | None, Callable[[RunSummary], str]], ...] = (
         (targets.json, to_json),
@@ -140,8 +139,12 @@ def summary_of(directory: Path) -> RunSummary:
     Raises:
         ResultsError: the directory is no run, or is damaged.
     """
+    return _read(directory)[1]
+
+
+def _read(directory: Path) -> tuple[Sequence[AnyRecord], RunSummary]:
     records = list(read_records(directory))
-    return summarise_run(records, _facts(directory, read_manifest(directory), records))
+    return records, summarise_run(records, _facts(directory, read_manifest(directory), records))
 
 
 def _draw_into(document: Path, drawn: str, name: str) -> None:

@@ -14,6 +14,8 @@ from kernels_bench.records.results import SampleSummary as Measured
 State = Literal["warm", "cold"]
 """What the L2 held before a call: its data as far as they fit, or other data."""
 
+STATES: tuple[State, State] = ("warm", "cold")
+
 
 @dataclass
 class LatestRecords:

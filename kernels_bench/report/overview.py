@@ -12,8 +12,8 @@ from kernels_bench.report.sentences import (
     NOTHING,
     WORDS,
     cases,
+    compared_text,
     device_text,
-    duration,
     finding_text,
     kind_of,
     notice_text,
@@ -21,6 +21,7 @@ from kernels_bench.report.sentences import (
     ratio_text,
 )
 from kernels_bench.report.summary.schema import (
+    GRAVE_WARNINGS,
     SIGNS,
     ArmSummary,
     Finding,
@@ -152,7 +153,7 @@ def _gravity(arm: ArmSummary, finding: Finding) -> int:
 
 def _unmeasured(notices: Sequence[RunWarning]) -> Iterator[Remark]:
     """What failed, the gravest first; arms that cannot run here and times that are not known well in a line each."""
-    grave = [notice for notice in notices if notice.kind in ("failed", "skipped", "bits", "relation")]
+    grave = [notice for notice in notices if notice.kind in GRAVE_WARNINGS]
     yield from (Remark(notice_text(notice), notice.command) for notice in grave[:WARNINGS])
     if len(grave) > WARNINGS:
         yield Remark(f"{len(grave) - WARNINGS} more warnings like these")
@@ -167,13 +168,9 @@ def _arms(notices: Sequence[RunWarning], kind: str) -> Collection[str]:
 
 
 def _where(summary: RunSummary) -> Iterator[str]:
-    facts = summary.facts
-    rows, batches = (sum(getattr(arm, name) for arm in summary.arms) for name in ("rows", "companies"))
-    time = f" in {duration(facts.seconds)}" if facts.seconds is not None else ""
     yield device_text(summary)
-    of = cases(sum(arm.cases for arm in summary.arms))
-    yield f"{of}; {batches:,} batches, {rows:,} rows' results compared bit for bit{time}"
-    yield f"results in {facts.directory}"
+    yield f"{cases(sum(arm.cases for arm in summary.arms))}; {compared_text(summary)}"
+    yield f"results in {summary.facts.directory}"
 
 
 def _rest(summary: RunSummary) -> Iterator[tuple[str, str]]:

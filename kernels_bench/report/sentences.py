@@ -190,7 +190,8 @@ def _possessive(arm: str) -> str:
     return f"{arm}'" if arm.endswith("s") else f"{arm}'s"
 
 
-def _where(case: Case) -> str:
+def case_text(case: Case) -> str:
+    """A case's shape, by name and by sizes, and its dtype."""
     sizes = "" if case.shape.label == case.shape.token else f" {case.shape.token}"
     return f"{case.shape.label}{sizes} {case.precision}"
 
@@ -198,7 +199,7 @@ def _where(case: Case) -> str:
 def finding_text(arm: str, finding: Finding) -> str:
     """A finding of an arm, on one line."""
     kind = {"variant": "counterexample", "order": "order of addition", "wrong": "wrong result"}[finding.kind]
-    return f"{arm}, {kind}: {finding.text} ({_where(finding.case)})"
+    return f"{arm}, {kind}: {finding.text} ({case_text(finding.case)})"
 
 
 def breakage_text(arm: str, breakage: BrokenRelation) -> str:
@@ -344,6 +345,14 @@ def duration(seconds: float) -> str:
     """A length of time for people."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.0f} s"
+
+
+def compared_text(summary: RunSummary) -> str:
+    """How much was compared, and in what time."""
+    rows, batches = (sum(getattr(arm, name) for arm in summary.arms) for name in ("rows", "companies"))
+    seconds = summary.facts.seconds
+    took = "" if seconds is None else f" in {duration(seconds)}"
+    return f"{batches:,} batches, {rows:,} rows' results compared bit for bit{took}"
 
 
 def legend(summary: RunSummary, signs: bool = True) -> Iterator[str]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator
 
-from kernels_bench.records.cases import Case, Device
+from kernels_bench.records.cases import Device
 from kernels_bench.records.results import Counterexample, RelationResult, Verification
-from kernels_bench.report.sentences import WORDS, and_
+from kernels_bench.report.sentences import WORDS, and_, case_text, cases
 from kernels_bench.report.summary.findings_text import describe, extent
 from profiles.run_files.record import Record
 
@@ -62,10 +62,9 @@ class Report(Record):
         return "\n".join(lines)
 
     def _headline(self) -> str:
-        count = len(self.verifications)
-        cases = f"{count} case{'' if count == 1 else 's'}"
         if self.held:
-            return f"{self.kernel} ({self.operator}) kept its bits in {self.batches:,} batches, {cases}"
+            count = cases(len(self.verifications))
+            return f"{self.kernel} ({self.operator}) kept its bits in {self.batches:,} batches, {count}"
         verdicts = {one.verdict for one in self.verifications}
         said = next(text for verdict, text in _SAID.items() if verdict in verdicts)
         return f"{self.kernel} ({self.operator}) {said}"
@@ -81,7 +80,7 @@ class Report(Record):
         free = [(one.case, found) for one in self.verifications for found in one.relations if not found.binding]
         for case, found in free:
             if found.counterexample is not None:
-                yield f"{_where(case)}: {describe(found.counterexample)}; no verdict counts it: it was not claimed"
+                yield f"{case_text(case)}: {describe(found.counterexample)}; no verdict counts it: it was not claimed"
         if unseen := dict.fromkeys(_unseen(self.verifications)):
             yield f"not examined: {'; '.join(unseen)}"
 
@@ -91,7 +90,8 @@ class Report(Record):
     def _repr_html_(self) -> str:
         """A table of the cases, for notebooks."""
         rows = "".join(
-            f"<tr><td>{html.escape(_where(one.case))}</td><td>{html.escape(WORDS.get(one.verdict, one.verdict))}</td>"
+            f"<tr><td>{html.escape(case_text(one.case))}</td>"
+            f"<td>{html.escape(WORDS.get(one.verdict, one.verdict))}</td>"
             f"<td>{sum(result.companies for result in one.relations):,}</td>"
             f"<td>{'<br>'.join(map(html.escape, [] if one.verdict == 'sampled' else list(_told(one))))}</td></tr>"
             for one in self.verifications
@@ -113,13 +113,8 @@ _SAID = {
 """The gravest first."""
 
 
-def _where(case: Case) -> str:
-    label, token = case.shape.label, case.shape.token
-    return f"{label if label == token else f'{label} {token}'} {case.precision}"
-
-
 def _cases(verifications: list[Verification]) -> str:
-    return and_([_where(one.case) for one in verifications])
+    return and_([case_text(one.case) for one in verifications])
 
 
 def _broken(one: Verification) -> Iterator[tuple[RelationResult, Counterexample]]:
@@ -130,7 +125,7 @@ def _broken(one: Verification) -> Iterator[tuple[RelationResult, Counterexample]
 
 def _told(one: Verification, most: int | None = None) -> Iterator[str]:
     """Why one case did not hold, in lines; of more counterexamples than ``most`` only the relations."""
-    where, broken = _where(one.case), list(_broken(one))
+    where, broken = case_text(one.case), list(_broken(one))
     if one.wrong:
         yield f"{where}: {one.wrong}"
     for result, found in broken[:most]:

@@ -22,12 +22,10 @@ from typing import Literal
 
 import numpy as np
 
-from kernels_bench.records.latest_records import LatestRecords, State, latest_records, measured_in
+from kernels_bench.records.latest_records import STATES, LatestRecords, State, latest_records, measured_in
 from kernels_bench.records.results import AnyRecord, Ceiling, SampleSummary, Timing
 from kernels_bench.timing.median import median_error
 from profiles.run_files.record import Record
-
-STATES: tuple[State, State] = ("warm", "cold")
 
 Moved = Literal["same", "fast", "slow", "unsure"]
 MOVED: tuple[Moved, ...] = ("slow", "fast", "unsure", "same")
@@ -251,9 +249,8 @@ class _Part:
         """Most of all timings beyond chance; of a part, every one."""
         if not self.where:
             return abs(self.growth) > self.needed and 2 * self.alike > len(self.changes)
-        return (
-            len(self.changes) > 1 and self.suspicious and self.least > (ONE_M if self.is_one_m else 1.0) * self.needed
-        )
+        farther = ONE_M if self.is_one_m else 1.0
+        return len(self.changes) > 1 and self.suspicious and self.least > farther * self.needed
 
     @property
     def suspicious(self) -> bool:

@@ -79,7 +79,7 @@ class Launcher:
         lines = 0
         for comparison in comparisons:
             own = self._lines_of(comparison.company)
-            full = len(waiting) >= most or lines + own > min(_GROUPED_LINES, _GROUPED_BYTES // self._line_bytes)
+            full = len(waiting) >= most or lines + own > min(_GROUPED_LINES, _GROUPED_BYTES // self.subject.line_bytes)
             if waiting and (full or not _grouped(comparison) or comparison.reference != waiting[0].reference):
                 start = time.perf_counter()
                 yield self._launch_together(waiting)
@@ -104,11 +104,6 @@ class Launcher:
 
     def _lines_of(self, spec: str) -> int:
         return len(self.subject.lines(make_batch(spec, self.subject.universe)).ids)
-
-    @cached_property
-    def _line_bytes(self) -> int:
-        """Bytes of one line of a result."""
-        return self.subject.line_bytes
 
     def _launch_together(self, comparisons: Sequence[Comparison]) -> tuple[TrialGroup | None, Exception | None]:
         """Some companies of one reference, as far as the kernel gets; waits for nothing unless the reference is new."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Annotated, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from e2e.engine.error_causes import ServerError
-
-TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+from e2e.records import TokenId
 
 
 class Reply(BaseModel):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from kernels_bench.records.cases import Claims, claimed
-from kernels_bench.records.latest_records import LatestRecords, State, median_us
+from kernels_bench.records.latest_records import STATES, LatestRecords, State, median_us
 from kernels_bench.records.manifest import Manifest, read_manifest, read_records
 from kernels_bench.records.results import RelationResult, Verification
 from kernels_bench.records.selection import Selection
@@ -19,8 +20,6 @@ from profiles.run_files.record import Record
 
 LEAST_US = 5.0
 """Medians below this are left out: a tenth of a microsecond would be a large share of them."""
-
-STATES: tuple[State, ...] = ("warm", "cold")
 
 _JUDGED = {"sampled": 0, "variant": 1, "wrong": 2}
 """Verdicts that say something of a case's bits, from good to bad; that a proof took too long is no difference."""
@@ -99,6 +98,23 @@ class RunComparison(Record):
     scatter: Scatter
 
 
+@dataclass(frozen=True)
+class RunRead:
+    """What is compared of a run: its manifest, and its records with the cycles of its timings."""
+
+    manifest: Manifest
+    timed: TimedRun
+
+
+def read_run(directory: Path) -> RunRead:
+    """Read a run to compare it.
+
+    Raises:
+        ResultsError: the directory is no run, or is damaged.
+    """
+    return RunRead(read_manifest(directory), TimedRun.of(read_records(directory, samples=True)))
+
+
 def compare_runs(first: Path, second: Path, across: bool = False) -> RunComparison:
     """Compare two runs.
 
@@ -110,12 +126,16 @@ def compare_runs(first: Path, second: Path, across: bool = False) -> RunComparis
     Raises:
         ResultsError: one of the directories is no run, or is damaged.
     """
-    one, other = (read_manifest(path) for path in (first, second))
-    before, after = (TimedRun.of(read_records(path, samples=True)) for path in (first, second))
-    a, b = before.records, after.records
+    return compare(read_run(first), read_run(second), across)
+
+
+def compare(before: RunRead, after: RunRead, across: bool = False) -> RunComparison:
+    """The same for runs that are read already."""
+    one, other = before.manifest, after.manifest
+    a, b = before.timed.records, after.timed.records
     both = len(a.verifications.keys() & b.verifications.keys())
     apart = tuple(_apart(one, other))
-    speeds, scatter = case_changes(before, after)
+    speeds, scatter = case_changes(before.timed, after.timed)
     digested, same_data = _digested(a, b), one.selection.seed == other.selection.seed
     return RunComparison(
         environment=differences(one.environment, other.environment),
@@ -137,15 +157,13 @@ def compare_runs(first: Path, second: Path, across: bool = False) -> RunComparis
 def _apart(one: Manifest, other: Manifest) -> Iterator[str]:
     """Cards, drivers and versions that differ; samebits' own is none of them, since it is not what is timed."""
     then, now = one.environment, other.environment
-    cards = [(run.device.name, env.device) for run, env in ((one, then), (other, now))]
-    (name, card), (new_name, new_card) = cards
-    if name != new_name:
-        yield f"{name}, then {new_name}"
-    elif card is not None and new_card is not None:
-        if card.uuid != new_card.uuid:
-            yield f"another {name}"
-        if card.driver_version != new_card.driver_version:
-            yield f"driver {card.driver_version}, then {new_card.driver_version}"
+    if one.device.name != other.device.name:
+        yield f"{one.device.name}, then {other.device.name}"
+    elif then.device is not None and now.device is not None:
+        if then.device.uuid != now.device.uuid:
+            yield f"another {one.device.name}"
+        if then.device.driver_version != now.device.driver_version:
+            yield f"driver {then.device.driver_version}, then {now.device.driver_version}"
     for package in sorted(then.versions.keys() | now.versions.keys()):
         was, is_ = (env.versions.get(package, "absent") for env in (then, now))
         if was != is_:
@@ -155,9 +173,7 @@ def _apart(one: Manifest, other: Manifest) -> Iterator[str]:
 def _broken(b: LatestRecords, claims: dict[str, Claims]) -> Iterator[str]:
     for key, verification in sorted(b.verifications.items()):
         told = claims.get(verification.case.arm, True)
-        if verification.verdict == "wrong" or (
-            verification.verdict == "variant" and breaks_a_claim(verification, told)
-        ):
+        if verification.verdict == "wrong" or breaks_a_claim(verification, told):
             yield key
 
 

@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 
-from kernels_bench.commands.compare_runs.comparison import LEAST_US, STATES, RunComparison, TimingChange
+from kernels_bench.commands.compare_runs.comparison import LEAST_US, RunComparison, TimingChange
 from kernels_bench.console.errors import UsageError
-from kernels_bench.records.latest_records import State
+from kernels_bench.records.latest_records import STATES, State
 from kernels_bench.timing.change import MOVED, CaseChange, Moved
 from profiles.errors import ExitStatus
 from profiles.run_files.record import Record

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from kernels_bench.commands.compare_runs.comparison import RunComparison, compare_runs
+from kernels_bench.commands.compare_runs.comparison import RunComparison, RunRead, compare, read_run
 from kernels_bench.commands.report import summary_of
 from kernels_bench.console.errors import UsageError
 from kernels_bench.records.manifest import read_manifest
@@ -58,19 +58,22 @@ def history(directories: Sequence[Path]) -> tuple[Entry, ...]:
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise UsageError(f"{twice} is named twice")
     ordered = sorted(directories, key=lambda directory: (read_manifest(directory).created, str(directory)))
-    before = [None, *ordered[:-1]]
-    return tuple(_entry(directory, then) for directory, then in zip(ordered, before, strict=True))
+    return tuple(_entries(ordered))
 
 
-def _entry(directory: Path, before: Path | None) -> Entry:
-    manifest, summary = read_manifest(directory), summary_of(directory)
-    return Entry(
-        directory=str(directory),
-        created=manifest.created,
-        device=manifest.device.name,
-        arms={arm.arm: _then(arm, summary.default_arm) for arm in summary.arms if not not_offered(arm)},
-        since=None if before is None else compare_runs(before, directory),
-    )
+def _entries(ordered: Sequence[Path]) -> Iterator[Entry]:
+    """No more than two runs are held at a time."""
+    before: RunRead | None = None
+    for directory in ordered:
+        summary, run = summary_of(directory), read_run(directory)
+        yield Entry(
+            directory=str(directory),
+            created=run.manifest.created,
+            device=run.manifest.device.name,
+            arms={arm.arm: _then(arm, summary.default_arm) for arm in summary.arms if not not_offered(arm)},
+            since=None if before is None else compare(before, run),
+        )
+        before = run
 
 
 def _then(arm: ArmSummary, default: str) -> ArmThen:

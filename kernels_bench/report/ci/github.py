@@ -8,7 +8,7 @@ from pathlib import Path
 
 from kernels_bench.report.readme_table import overview
 from kernels_bench.report.sentences import finding_text, notice_text, outcome
-from kernels_bench.report.summary.schema import RunSummary
+from kernels_bench.report.summary.schema import GRAVE_WARNINGS, RunSummary
 from kernels_bench.report.summary.summarise import exit_status
 from profiles.text import inert
 
@@ -24,7 +24,7 @@ def workflow_commands(summary: RunSummary) -> Iterator[str]:
             text = f"{finding_text(arm.arm, finding)}\n{finding.command}"
             yield _command("error" if fails else "notice", f"samebits: {arm.arm}", text)
     for notice in summary.notices:
-        if notice.kind in ("failed", "skipped", "bits", "relation"):
+        if notice.kind in GRAVE_WARNINGS:
             yield _command("warning", "samebits", notice_text(notice))
 
 
@@ -61,7 +61,7 @@ def _command(kind: str, title: str, text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "\n".join(map(inert, text.splitlines())).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "\n".join(map(inert, text.splitlines())).replace("%", "%25").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

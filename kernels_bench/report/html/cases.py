@@ -11,11 +11,11 @@ from markupsafe import Markup
 from kernels_bench.records.cases import Case, Load
 from kernels_bench.records.latest_records import LatestRecords, median_us
 from kernels_bench.records.rerun_commands import order_command
-from kernels_bench.records.results import Ceiling, Order, RelationResult, SampleSummary, Timing, Verification
+from kernels_bench.records.results import Ceiling, Order, SampleSummary, Timing, Verification
 from kernels_bench.report.html.plot import Line, Point, plot
 from kernels_bench.report.html.strips import Strips, letter, strips_of
 from kernels_bench.report.sentences import NOTHING, WORDS, and_, ratio_text
-from kernels_bench.report.summary.broken_relations import numbers, where
+from kernels_bench.report.summary.broken_relations import broken_companies, numbers, where
 from kernels_bench.report.summary.findings_text import describe, extent, sizes_text
 from kernels_bench.report.summary.schema import RunSummary, Verdict, plugin_of
 from kernels_bench.report.summary.speed import ceiling_share, speed_over
@@ -281,13 +281,8 @@ def _breaks(one: Verification) -> Iterator[Break]:
         if result.status == "broken" and (found := result.counterexample) is not None:
             aside = "" if result.binding else "; left to callers, and no verdict counts it"
             text = describe(found).removeprefix(f"{result.relation}: ")
-            yield Break(one.case.arm, result.relation, _where(result) + aside, text + extent(result), found.command)
-
-
-def _where(result: RelationResult) -> str:
-    first = result.counterexample
-    specs = result.broken or ((first.company.spec,) if first is not None else ())
-    return where(specs)
+            places = where(broken_companies(result)) + aside
+            yield Break(one.case.arm, result.relation, places, text + extent(result), found.command)
 
 
 def _orders(verified: Sequence[Verification], summary: RunSummary) -> Iterator[Orders]:

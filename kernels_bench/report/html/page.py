@@ -24,7 +24,7 @@ from kernels_bench.report.html.frame import render
 from kernels_bench.report.html.order_picture import WIDTH, order_pictures
 from kernels_bench.report.html.plot import mark
 from kernels_bench.report.overview import INVENTED, counts_and_speed, is_default, judged, overview_of, rows_of
-from kernels_bench.report.sentences import WORDS, cases, duration
+from kernels_bench.report.sentences import WORDS, cases, compared_text
 from kernels_bench.report.summary.schema import VERDICTS, ArmSummary, RunSummary, Verdict
 
 FEW = 3
@@ -131,11 +131,8 @@ def page(summary: RunSummary, found: LatestRecords) -> str:
 
 def _facts(summary: RunSummary, arms: int) -> str:
     """How much was compared, in a line."""
-    rows, batches = (sum(getattr(arm, name) for arm in summary.arms) for name in ("rows", "companies"))
-    seconds = summary.facts.seconds
-    took = "" if seconds is None else f" in {duration(seconds)}"
     by = f"{cases(sum(operator.cases for operator in summary.operators))} by {arms} arm{'' if arms == 1 else 's'}"
-    return f"{by}; {batches:,} batches, {rows:,} rows' results compared bit for bit{took}"
+    return f"{by}; {compared_text(summary)}"
 
 
 def _opened(views: Mapping[str, Sequence[CaseView]]) -> set[str]:

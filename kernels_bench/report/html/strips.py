@@ -10,7 +10,7 @@ from typing import Literal
 
 from kernels_bench.records.results import Order, RelationResult, Verification
 from kernels_bench.relations.spec import BatchSpec
-from kernels_bench.report.summary.broken_relations import numbers
+from kernels_bench.report.summary.broken_relations import broken_companies, numbers
 
 State = Literal["same", "differs", "quiet"]
 """Of one M: no bit differs from the reference's; some does; no difference is known, and not whether it was tried."""
@@ -88,9 +88,7 @@ def _found(order: Order | None) -> list[tuple[int, ...]]:
 
 def broken_sizes(result: RelationResult) -> list[int]:
     """The M of the batches in which some row differed, ascending."""
-    first = result.counterexample
-    specs = result.broken or ((first.company.spec,) if first is not None else ())
-    return sorted({BatchSpec.parse(spec).size for spec in specs})
+    return sorted({BatchSpec.parse(spec).size for spec in broken_companies(result)})
 
 
 def _strips(one: Verification, sizes: Sequence[int]) -> Iterator[Strip]:

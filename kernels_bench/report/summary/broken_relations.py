@@ -25,7 +25,7 @@ def broken_relations(verified: Sequence[Verification]) -> tuple[BrokenRelation, 
 
 def _breakage(relation: str, results: Sequence[tuple[str, RelationResult]]) -> BrokenRelation | None:
     """One relation over all cases in which it was examined; None where it held."""
-    broken = {case: _companies_of(result) for case, result in results if result.status == "broken"}
+    broken = {case: broken_companies(result) for case, result in results if result.status == "broken"}
     if not broken:
         return None
     return BrokenRelation(
@@ -37,8 +37,8 @@ def _breakage(relation: str, results: Sequence[tuple[str, RelationResult]]) -> B
     )
 
 
-def _companies_of(result: RelationResult) -> tuple[str, ...]:
-    """Those in which some row differed; of a result that names none, its counterexample's."""
+def broken_companies(result: RelationResult) -> tuple[str, ...]:
+    """The companies in which some row differed; of a result that names none, its counterexample's."""
     first = result.counterexample
     return result.broken or ((first.company.spec,) if first is not None else ())
 

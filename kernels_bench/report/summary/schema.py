@@ -39,6 +39,9 @@ WARNING_KINDS: tuple[WarningKind, ...] = (
 """Every kind of warning, the gravest first: ``relation`` is one that could not be examined, ``arm`` one that
 could not run at all."""
 
+GRAVE_WARNINGS: tuple[WarningKind, ...] = ("failed", "skipped", "bits", "relation")
+"""Of results that were asked for and are missing, or differ when timed."""
+
 HEADLINE_SIZES = (1, 16, 256, 2048)
 """The M whose speeds stand in the tables."""
 

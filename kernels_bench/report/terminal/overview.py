@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
 from kernels_bench.report.columns import Column
 from kernels_bench.report.overview import Overview
-from kernels_bench.report.terminal.printing import aligned, say, say_remarks, show_command, show_lines
+from kernels_bench.report.terminal.printing import (
+    aligned,
+    heads_of,
+    say,
+    say_remarks,
+    show_command,
+    show_lines,
+    widths_of,
+)
 
 GAP = 2
 """Columns between two arms."""
@@ -49,16 +56,11 @@ def _fitting(rows: Column, arms: Sequence[Column], width: int) -> Iterator[list[
         yield [rows, *taken]
 
 
-def _widths(columns: Sequence[Column]) -> list[int]:
-    return [max(cell_len(text) for text in (*column.heads, *column.cells)) for column in columns]
-
-
 def _width(columns: Sequence[Column]) -> int:
-    return sum(_widths(columns)) + GAP * (len(columns) - 1)
+    return sum(widths_of(columns)) + GAP * (len(columns) - 1)
 
 
 def _matrix(columns: Sequence[Column]) -> list[Text]:
-    widths = _widths(columns)
-    heads = [aligned(columns, [column.heads[place] for column in columns], widths, GAP) for place in (0, 1)]
+    widths = widths_of(columns)
     rows = [aligned(columns, list(cells), widths, GAP) for cells in zip(*(c.cells for c in columns), strict=True)]
-    return [*(Text(head.plain, style="bold") for head in heads if head.plain), *rows]
+    return [*heads_of(columns, widths, GAP), *rows]

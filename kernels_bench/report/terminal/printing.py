@@ -13,6 +13,17 @@ from kernels_bench.report.blocks import Remark
 from kernels_bench.report.columns import Column
 
 
+def widths_of(columns: Sequence[Column]) -> list[int]:
+    """How wide each column is."""
+    return [max(cell_len(text) for text in (*column.heads, *column.cells)) for column in columns]
+
+
+def heads_of(columns: Sequence[Column], widths: Sequence[int], gap: int) -> list[Text]:
+    """The lines of some columns' heads, without those that are empty."""
+    heads = [aligned(columns, [column.heads[place] for column in columns], widths, gap) for place in (0, 1)]
+    return [Text(head.plain, style="bold") for head in heads if head.plain]
+
+
 def aligned(columns: Sequence[Column], cells: Sequence[str], widths: Sequence[int], gap: int) -> Text:
     """One row of some columns, without blanks at its end."""
     padded = []

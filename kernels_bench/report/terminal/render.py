@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any, assert_never
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -31,7 +30,16 @@ from kernels_bench.report.overview import overview_of
 from kernels_bench.report.sentences import NOTHING, TIMES, cases, duration
 from kernels_bench.report.summary.schema import ArmSummary, RunSummary, Verdict
 from kernels_bench.report.terminal.overview import show_overview
-from kernels_bench.report.terminal.printing import aligned, say, say_each, say_remarks, show_command, show_lines
+from kernels_bench.report.terminal.printing import (
+    aligned,
+    heads_of,
+    say,
+    say_each,
+    say_remarks,
+    show_command,
+    show_lines,
+    widths_of,
+)
 
 _STYLES: dict[Verdict, str] = {
     "wrong": "bold red",
@@ -102,8 +110,7 @@ def _finite(value: Any) -> Any:
 def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> list[Text]:
     """Head, rule and rows as lines without trailing blanks; nothing is ever cut off."""
     # No `rich.table`: it fills every line up with blanks, and cuts or folds what is wider than the console.
-    widths = [max(cell_len(text) for text in (*column.heads, *column.cells)) for column in columns]
-    heads = [aligned(columns, [column.heads[i] for column in columns], widths, gap) for i in (0, 1)]
+    widths = widths_of(columns)
     rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * (sum(widths) + gap * (len(widths) - 1))
     rows = []
     for number, arm in enumerate(arms):
@@ -113,7 +120,7 @@ def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> l
             style = "bold red" if arm.broken_claims and arm.verdict == "variant" else _STYLES[arm.verdict]
             row.stylize(style, start, start + widths[1])
         rows.append(row)
-    return [*(Text(head.plain, style="bold") for head in heads if head.plain), Text(rule, style="dim"), *rows]
+    return [*heads_of(columns, widths, gap), Text(rule, style="dim"), *rows]
 
 
 def _show(block: Block, console: Console) -> None:

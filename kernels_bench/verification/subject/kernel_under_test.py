@@ -149,7 +149,7 @@ class KernelUnderTest:
         """Dtype of each of these tensors."""
         return self.operator.result_dtypes(self.case.shape, self.case.precision)
 
-    @property
+    @cached_property
     def line_bytes(self) -> int:
         """Bytes of one line of a result."""
         each = zip(self.result_shapes(1), self.result_dtypes, strict=True)

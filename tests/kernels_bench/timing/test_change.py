@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels_bench.records.cases import Case
-from kernels_bench.records.latest_records import LatestRecords, State
+from kernels_bench.records.latest_records import STATES, LatestRecords, State
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import Ceiling, Samples, SampleSummary, Timing
-from kernels_bench.timing.change import STATES, CaseChange, TimedRun, case_changes, drift_of
+from kernels_bench.timing.change import CaseChange, TimedRun, case_changes, drift_of
 from support import BASELINES
 from support.records import O_PROJ, case
 
