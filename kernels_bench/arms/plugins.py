@@ -87,7 +87,7 @@ def load_plugin(path: str) -> Plugin:
     """
     named = _FUNCTION.fullmatch(path)
     module = _imported(path, file_of(path))
-    found = {id(value): value for value in vars(module).values() if isinstance(value, DefinedOperator)}
+    found = {id(value): value for value in vars(module).values() if isinstance(value, DefinedOperator) and value.own}
     plugin = Plugin(path, (), {one.name: one for one in found.values()})
     known = with_plugins([plugin])
     offered = _arms_of(path, module, plugin) if named is None else (_made_of(path, module, known, named),)

@@ -25,8 +25,6 @@ CPU_SHAPES = ("small",)
 CPU_PRECISIONS = ("bf16", "fp32")
 # Beside the first shape: 8-aligned shapes alone would hide most of what varies.
 TELLING = ("unaligned/0", "unaligned/entry", "unaligned/heads", "small/unaligned")
-# Families with so much to measure that on a GPU they are measured only when they are asked for.
-BY_REQUEST = ("attention",)
 # Sequences whose KV caches together are larger are not timed: every arm holds its own.
 MOST_CACHE = 2 << 30
 # Further processes, over all arms whose kernels are compiled while they are verified and that have so many cases.
@@ -164,7 +162,7 @@ def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
         untimed=frozenset(_untimed(operators, cases, selection)),
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
-        own=tuple(operator.definition for operator in operators if operator.definition is not None),
+        own=tuple(o.definition for o in operators if o.own and o.definition is not None),
     )
 
 
@@ -176,10 +174,9 @@ def _operators(known: Sequence[OperatorInfo], selection: Selection, device: str)
     by_name |= {
         family: [o for o in known if o.family == family and (o.quick or not short)] for family in families
     }  # fmt: skip
-    wanted: Sequence[str] | None = selection.op
-    if wanted is None:
-        wanted = [family for family in families if device == "cpu" or family not in BY_REQUEST]
-    return list({o.name: o for found in _pick("op", wanted, by_name) for o in found}.values())
+    if selection.op is None:
+        return [o for o in known if device not in o.by_request and (o.quick or not short)]
+    return list({o.name: o for found in _pick("op", selection.op, by_name) for o in found}.values())
 
 
 def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selection: Selection) -> list[ArmInfo]:
@@ -199,7 +196,7 @@ def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selec
 def _may_offer(arm: ArmInfo, operator: OperatorInfo) -> bool:
     """Whether an arm has an operator, or may have it: of a user's own operators our arms know nothing."""
     if arm.offers is None:
-        return operator.definition is None or arm.plugin is not None
+        return not operator.own or arm.plugin is not None
     return operator.name in arm.offers
 
 
@@ -301,7 +298,7 @@ def _precisions(
 def _shapes(operator: OperatorInfo, selection: Selection, device: str) -> list[Shape]:
     wanted: Sequence[str] | None = selection.shapes
     if wanted is None:
-        small = device == "cpu" and operator.definition is None
+        small = device == "cpu" and not operator.own
         wanted = CPU_SHAPES if small else _usual_shapes(operator, selection.quick)
     named = [shape for word in wanted for shape in operator.shapes if shape.label == word or _set_name(shape) == word]
     sized = [shape for sizes in _sizes_typed(wanted) if (shape := _shape_of(operator, sizes)) is not None]

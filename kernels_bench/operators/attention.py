@@ -97,6 +97,7 @@ class Attention(Operator):
 
     mode: ClassVar[Mode]
     telling: ClassVar[int] = 0  # the component of a key that the logits of probes and of special sequences stand in
+    by_request = ("cuda",)  # there is so much to measure
     dims = ("heads", "kv_heads", "k", "page", "tokens")
     shapes = models.head_layouts()
     usual: ClassVar[tuple[str, ...]] = models.TELLING_HEAD_LAYOUTS

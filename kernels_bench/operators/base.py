@@ -67,6 +67,8 @@ class Operator(ABC):
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
         timed_shapes: names of the shapes that are timed by default, where rows are sequences; elsewhere all are.
         family: operators that are asked for together; the name of their file unless it says otherwise.
+        by_request: types of devices on which it is measured only when it, or its family, is asked for.
+        own: whether a user defined it.
         length: tokens of every sequence of its universes, where `for_length` made it so.
         asked: KV lengths of its universes' first sequences, where `with_lengths` made it so.
         sums_are_exact: whether `added` gives sums as they were rounded once, and not quotients of them.
@@ -91,6 +93,8 @@ class Operator(ABC):
     lengths: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (), "cpu": ()}
     timed_shapes: ClassVar[tuple[str, ...]] = ()
     family: ClassVar[str] = ""
+    by_request: ClassVar[tuple[str, ...]] = ()
+    own: ClassVar[bool] = False
     length: int | None = None
     asked: tuple[int, ...] = ()
     sums_are_exact: ClassVar[bool] = True

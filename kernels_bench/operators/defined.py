@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -50,6 +50,8 @@ class DefinedOperator(Operator):
     """
 
     weights_tell = False
+    own = True
+    family = OWN_FAMILY
 
     def __init__(
         self,
@@ -70,13 +72,13 @@ class DefinedOperator(Operator):
             quick=(definition.shapes[0].label,),
             precisions=definition.dtypes,
             overwrites=tuple(definition.arguments.index(name) for name in definition.overwrites),
-            family=OWN_FAMILY,
             has_reference=reference is not None,
             **({} if definition.lengths is None else {"universe": _SEQUENCES, "timed": _TIMED_SEQUENCES}),
         )
 
-    @staticmethod
+    @classmethod
     def define(  # noqa: PLR0913 - one argument for each thing that can be said
+        cls,
         name: str,
         *,
         rows: Mapping[str, TensorSpec | Sequence[int | str]],
@@ -90,7 +92,7 @@ class DefinedOperator(Operator):
         lengths: tuple[int, int] | None = None,
         dtypes: Sequence[str] = ("bf16", "fp16", "fp32"),
         summary: str = "",
-    ) -> DefinedOperator:
+    ) -> Self:
         """Define an operator by what one row of it is, and what all rows share.
 
         Args:
@@ -122,7 +124,7 @@ class DefinedOperator(Operator):
         made = definition_of(name, rows, shapes, shared or {}, results, summary=summary, **more)
         if results is None and reference is None:
             raise DefinitionError(f'operator {name!r}: give results=("d",), or a reference, which tells its results')
-        operator = DefinedOperator(made, reference, allowed_error)
+        operator = cls(made, reference, allowed_error)
         if reference is not None:
             operator._refuse_unknown_names(reference)
         return operator
@@ -148,7 +150,7 @@ class DefinedOperator(Operator):
 
     def for_shape(self, shape: Shape) -> Operator:
         """The operator at one shape, whose sizes its kernels and its reference may ask for."""
-        return DefinedOperator(self.definition, self._reference, self._allowed_error, shape)
+        return type(self)(self.definition, self._reference, self._allowed_error, shape)
 
     # --- data --------------------------------------------------------------------------------------------
 

@@ -45,7 +45,7 @@ class RowOperator(Operator):
         return self.passes * m * shape.k
 
 
-def _row_unit(k: int) -> float:
+def row_unit(k: int) -> float:
     """Relative error that an fp32 sum of k terms of one sign may have, with room for the functions around it."""
     return float(roundoff(torch.float32) * (16 + 2 * k**0.5))
 
@@ -84,7 +84,7 @@ class RmsNorm(RowOperator):
     def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): over the root of nothing a row's 1 is infinite, and its zeros are NaN."""
         infinite = outputs[0].isinf().any(1)
-        return _told(~infinite, outputs[0].masked_fill(infinite[:, None], 0))
+        return told_by_one(~infinite, outputs[0].masked_fill(infinite[:, None], 0))
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64."""
@@ -92,11 +92,11 @@ class RmsNorm(RowOperator):
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Rounding of the statistic, of the normalised value and of its product with the weight."""
-        relative = _row_unit(exact[0].shape[-1]) + 4 * roundoff(out)
+        relative = row_unit(exact[0].shape[-1]) + 4 * roundoff(out)
         return (exact[0].abs() * relative + 2 * smallest(out),)
 
 
-def _told(exceeds: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
+def told_by_one(exceeds: torch.Tensor, outputs: torch.Tensor) -> torch.Tensor:
     """(1, M): 1 where a row's sum exceeds 1, 0 where it does not, NaN where the row has one."""
     return torch.where(outputs.isnan().any(1), torch.nan, exceeds.double())[None]
 
@@ -105,7 +105,7 @@ _NOTHING = -1e4
 """A logit whose exponential is zero beside that of 0, in every dtype."""
 
 
-def _logits(terms: torch.Tensor) -> torch.Tensor:
+def logits_of(terms: torch.Tensor) -> torch.Tensor:
     """Logits whose exponentials are ``terms``, of which the largest is 1."""
     return torch.where(terms == 0, _NOTHING, terms.float().log()).to(terms.dtype)
 
@@ -150,7 +150,7 @@ class FusedAddRmsNorm(RmsNorm):
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """A kernel may norm the sum before or after rounding it; the sum itself is rounded once."""
         normed, total = exact
-        relative = _row_unit(total.shape[-1]) + 6 * roundoff(out)
+        relative = row_unit(total.shape[-1]) + 6 * roundoff(out)
         return normed.abs() * relative + 2 * smallest(out), total.abs() * roundoff(out) + smallest(out)
 
     def row_sizes(self, shape: Shape) -> tuple[int, ...]:
@@ -195,11 +195,11 @@ class Softmax(_OfLogits):
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Logarithms of ``terms``."""
-        return (_logits(terms),), ()
+        return (logits_of(terms),), ()
 
     def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): where the sum exceeds 1, 1 over it is less than 1."""
-        return _told(outputs[0].amax(1) < 1, outputs[0])
+        return told_by_one(outputs[0].amax(1) < 1, outputs[0])
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.softmax, which vLLM's batch-invariant mode replaces."""
@@ -211,7 +211,7 @@ class Softmax(_OfLogits):
         """The exponential magnifies its argument's rounding by the argument's size."""
         k = exact[0].shape[-1]
         size = _shifted(rows[0]).abs_()
-        relative = _row_unit(k) + roundoff(torch.float32) * 4 * size + roundoff(out) * (4 + _narrow(size, out))
+        relative = row_unit(k) + roundoff(torch.float32) * 4 * size + roundoff(out) * (4 + _narrow(size, out))
         # Below the smallest normal fp32 number a kernel may flush to zero, as fast exponentials do.
         return (exact[0] * relative + 2 * smallest(out) + 2.0**-126,)
 
@@ -239,11 +239,11 @@ class LogSoftmax(_OfLogits):
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Logarithms of ``terms``."""
-        return (_logits(terms),), ()
+        return (logits_of(terms),), ()
 
     def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): where the sum exceeds 1, its logarithm is not 0."""
-        return _told(outputs[0].amax(1) < 0, outputs[0])
+        return told_by_one(outputs[0].amax(1) < 0, outputs[0])
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """In float64, without torch.log_softmax, which vLLM's batch-invariant mode replaces."""
@@ -254,7 +254,7 @@ class LogSoftmax(_OfLogits):
         """Relative to the larger of the logarithm and the shift, which are subtracted, and of x itself."""
         size = exact[0].abs() + rows[0].double().abs() + 16
         relative = roundoff(torch.float32) * 8 + roundoff(out) * 2
-        return (size * relative + _row_unit(exact[0].shape[-1]),)
+        return (size * relative + row_unit(exact[0].shape[-1]),)
 
 
 class Mean(RowOperator):

@@ -58,7 +58,9 @@ class OperatorInfo(Record):
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
         timed_shapes: names of the shapes that are timed by default, where rows are sequences.
         rows_are: ``rows``, ``sequences`` or ``prefills``, which decides on the relations that have a meaning.
-        definition: of an operator of a user's own; None of ours.
+        by_request: types of devices on which it is measured only when it, or its family, is asked for.
+        definition: what was said of an operator that is described by what one row of it is; None of others.
+        own: whether a user defined it.
     """
 
     name: str
@@ -74,7 +76,9 @@ class OperatorInfo(Record):
     lengths: dict[str, tuple[int, ...]]
     timed_shapes: tuple[str, ...]
     rows_are: Literal["rows", "sequences", "prefills"]
+    by_request: tuple[str, ...] = ()
     definition: Definition | None = None
+    own: bool = False
 
 
 class RelationInfo(Record):

@@ -182,7 +182,7 @@ def _without_commands(found: Verification) -> Verification:
 
 
 def _operator(given: str | Operator) -> Operator:
-    if isinstance(given, DefinedOperator):
+    if isinstance(given, DefinedOperator) and given.own:
         if given.name in operators():
             raise UsageError(f"there is an operator {given.name!r} already; choose another name")
         given.refuse_wrong_reference()

@@ -34,7 +34,8 @@ def plugin_of(kernel: Callable[..., Any], operator: Operator) -> str | None:
     name = name_of(kernel)
     if module is None or module.__package__ or getattr(module, name, None) is not kernel:
         return None
-    if isinstance(operator, DefinedOperator) and not any(value is operator for value in vars(module).values()):
+    own = isinstance(operator, DefinedOperator) and operator.own
+    if own and not any(value is operator for value in vars(module).values()):
         return None
     file = _file(module)
     return None if file is None else f"{file}:{operator.name}={name}"

