@@ -18,7 +18,7 @@ EPSILON = 1e-6
 class RowOperator(Operator):
     """Rows of x (M, K), reduced along K."""
 
-    dims = ("k",)
+    dims: ClassVar[tuple[str, ...]] = ("k",)
     sums_are_rows = True
     # Passes over the row's elements, each about one operation an element.
     passes = 1

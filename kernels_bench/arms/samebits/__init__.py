@@ -16,17 +16,22 @@ GEMM = {
     "mm": "mm", "linear": "linear", "linear_bias": "linear", "addmm": "addmm", "bmm": "bmm", "bmm_heads": "bmm"
 }  # fmt: skip
 ROWS = ("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean")
+LAYERS = (
+    *("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary", "layer_norm", "gemma_rms_norm", "qk_norm"),
+    *("logprobs", "cumsum", "top_k_top_p"),
+)
 ATTENTION = ("attention_decode", "attention_prefill", "attention_mixed")
 
 
 def kernels() -> Mapping[str, Kernel]:
     """The kernels for the device of this process."""
-    on_gpu = ("triton_gemm", "triton_rows", "triton_attention")
-    names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention")
-    gemm, rows, attention = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    on_gpu = ("triton_gemm", "triton_rows", "triton_attention", "triton_layers")
+    names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention", "cpu_layers")
+    gemm, rows, attention, layers = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {
         **{operator: getattr(gemm, function) for operator, function in GEMM.items()},
         **{operator: getattr(rows, operator) for operator in ROWS},
+        **{operator: getattr(layers, operator) for operator in LAYERS if hasattr(layers, operator)},
         **dict.fromkeys(ATTENTION, attention.attention),
     }
 
@@ -63,5 +68,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=provenance,
     compiles=True,
-    offers=(*GEMM, *ROWS, *ATTENTION),
+    offers=(*GEMM, *ROWS, *LAYERS, *ATTENTION),
 )

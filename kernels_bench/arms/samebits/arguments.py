@@ -41,3 +41,24 @@ def check_rows(x: Tensor, weight: Tensor | None = None, residual: Tensor | None 
         raise ValueError(f"weight must have shape {tuple(x.shape[1:])}, not {tuple(weight.shape)}")
     if residual is not None and residual.shape != x.shape:
         raise ValueError(f"residual must have shape {tuple(x.shape)}, not {tuple(residual.shape)}")
+
+
+def check_halves(x: Tensor) -> None:
+    """Raise ValueError unless `x` is (M, 2D) with D >= 1."""
+    check_rows(x)
+    if x.shape[1] % 2:
+        raise ValueError(f"rows must have two halves, not {x.shape[1]} elements")
+
+
+def check_heads(x: Tensor, head_dim: int) -> None:
+    """Raise ValueError unless `x` is (M, heads * `head_dim`), each head of two halves."""
+    check_rows(x)
+    if head_dim < 1 or head_dim % 2 or x.shape[1] % head_dim:
+        raise ValueError(f"rows of {x.shape[1]} elements are no heads of two halves of {head_dim}")
+
+
+def check_tokens(logits: Tensor, tokens: Tensor) -> None:
+    """Raise ValueError unless `logits` is (M, N) and `tokens` (M,)."""
+    check_rows(logits)
+    if tokens.shape != logits.shape[:1]:
+        raise ValueError(f"tokens must have shape {tuple(logits.shape[:1])}, not {tuple(tokens.shape)}")

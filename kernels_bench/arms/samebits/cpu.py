@@ -107,7 +107,7 @@ def bmm(a: Tensor, b: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor
     return rounded(out, dtype)
 
 
-def _row_sum(x: Tensor) -> Tensor:
+def row_sum(x: Tensor) -> Tensor:
     """Fp32 (M, N) -> (M, 1): fold the right half onto the left one until one column remains."""
     width = x.shape[1]
     while width > 1:
@@ -118,7 +118,7 @@ def _row_sum(x: Tensor) -> Tensor:
     return x
 
 
-def _each_row(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def each_row(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply `function` to each row of (M, N), always in a fresh buffer of shape (N,)."""
     out = torch.empty_like(x)
     for result, row in zip(out, x, strict=True):
@@ -126,7 +126,7 @@ def _each_row(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return out
 
 
-def _chunks(x: Tensor) -> list[Tensor]:
+def chunks(x: Tensor) -> list[Tensor]:
     """`x` (M, N) in pieces of `CHUNK_ROWS` rows, one at least."""
     return [x[start : start + CHUNK_ROWS] for start in range(0, max(len(x), 1), CHUNK_ROWS)]
 
@@ -134,8 +134,8 @@ def _chunks(x: Tensor) -> list[Tensor]:
 def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """A chunk of rows (M, N), weight (N,) -> (M, N)."""
     values = x.float()
-    mean_square = _row_sum(values * values) / x.shape[1]
-    return rounded(values * _each_row(torch.rsqrt, mean_square + eps) * weight.float(), x.dtype)
+    mean_square = row_sum(values * values) / x.shape[1]
+    return rounded(values * each_row(torch.rsqrt, mean_square + eps) * weight.float(), x.dtype)
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -145,7 +145,7 @@ def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """
     check_rows(x, weight)
     result_dtype((x, weight), None)
-    return torch.cat([_rms_norm(rows, weight, eps) for rows in _chunks(x)])
+    return torch.cat([_rms_norm(rows, weight, eps) for rows in chunks(x)])
 
 
 def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -155,16 +155,16 @@ def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) 
     """
     check_rows(x, weight, residual)
     dtype = result_dtype((x, residual, weight), None)
-    chunks = zip(_chunks(x), _chunks(residual), strict=True)
-    summed = torch.cat([rounded(rows.float() + others.float(), dtype) for rows, others in chunks])
+    both = zip(chunks(x), chunks(residual), strict=True)
+    summed = torch.cat([rounded(rows.float() + others.float(), dtype) for rows, others in both])
     return rms_norm(summed, weight, eps), summed
 
 
 def _softmax(x: Tensor, dtype: torch.dtype) -> Tensor:
     """A chunk of rows (M, N) -> (M, N)."""
     values = x.float()
-    powers = _each_row(torch.exp, values - values.amax(1, keepdim=True))
-    return rounded(powers / _row_sum(powers), dtype)
+    powers = each_row(torch.exp, values - values.amax(1, keepdim=True))
+    return rounded(powers / row_sum(powers), dtype)
 
 
 def softmax(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
@@ -174,15 +174,15 @@ def softmax(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
     """
     check_rows(x)
     dtype = result_dtype((x,), out_dtype)
-    return torch.cat([_softmax(rows, dtype) for rows in _chunks(x)])
+    return torch.cat([_softmax(rows, dtype) for rows in chunks(x)])
 
 
 def _log_softmax(x: Tensor, dtype: torch.dtype) -> Tensor:
     """A chunk of rows (M, N) -> (M, N)."""
     values = x.float()
     shifted = values - values.amax(1, keepdim=True)
-    total = _row_sum(_each_row(torch.exp, shifted))
-    return rounded(shifted - _each_row(torch.log, total), dtype)
+    total = row_sum(each_row(torch.exp, shifted))
+    return rounded(shifted - each_row(torch.log, total), dtype)
 
 
 def log_softmax(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
@@ -192,7 +192,7 @@ def log_softmax(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
     """
     check_rows(x)
     dtype = result_dtype((x,), out_dtype)
-    return torch.cat([_log_softmax(rows, dtype) for rows in _chunks(x)])
+    return torch.cat([_log_softmax(rows, dtype) for rows in chunks(x)])
 
 
 def mean(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
@@ -202,5 +202,5 @@ def mean(x: Tensor, *, out_dtype: torch.dtype | None = None) -> Tensor:
     """
     check_rows(x)
     dtype = result_dtype((x,), out_dtype)
-    means = [_row_sum(rows.float())[:, 0] / x.shape[1] for rows in _chunks(x)]
+    means = [row_sum(rows.float())[:, 0] / x.shape[1] for rows in chunks(x)]
     return rounded(torch.cat(means), dtype)

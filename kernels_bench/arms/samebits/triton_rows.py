@@ -1,7 +1,7 @@
 """The samebits row operators in Triton: norms, softmax, log_softmax and mean; one program a row.
 
 The order of every sum is written in the source and depends on the row's length alone: column c is added to
-lane c mod `BLOCK`, in ascending order, and the lanes are then added in pairs (`_sum`). No `tl.sum` adds more
+lane c mod `BLOCK`, in ascending order, and the lanes are then added in pairs (`sum_of_lanes`). No `tl.sum` adds more
 than two terms, because its order follows the layout that the compiler picks, which follows the width of the
 loads, which follows the alignment of the row: a row could change its bits with its place in memory.
 
@@ -26,21 +26,21 @@ WARPS = 4
 
 
 @triton.jit
-def _load(row, start, n, other):
+def load_block(row, start, n, other):
     """The block of a row that begins at column `start`, in fp32; `other` beyond the row's end."""
     cols = start + tl.arange(0, BLOCK)
     return tl.load(row + cols, mask=cols < n, other=other).to(tl.float32)
 
 
 @triton.jit
-def _store(row, start, n, values):
+def store_block(row, start, n, values):
     """Write `values`, rounded to the row's dtype, to the block that begins at column `start`."""
     cols = start + tl.arange(0, BLOCK)
     tl.store(row + cols, values.to(row.dtype.element_ty), mask=cols < n)
 
 
 @triton.jit
-def _sum(lanes):
+def sum_of_lanes(lanes):
     """The sum of `BLOCK` lanes: neighbours are added in pairs, level by level."""
     for _ in tl.static_range(LEVELS):
         # Of two terms there is but one order, whatever the layout. (tl.split says the same, but compiles for
@@ -50,9 +50,9 @@ def _sum(lanes):
 
 
 @triton.jit
-def _inverse_rms(squares, n, eps):
+def inverse_rms(squares, n, eps):
     """1 / sqrt(mean + eps), from the lanes of a sum of n squares."""
-    return tl.rsqrt(tl.div_rn(_sum(squares), n * 1.0) + eps)
+    return tl.rsqrt(tl.div_rn(sum_of_lanes(squares), n * 1.0) + eps)
 
 
 @triton.jit
@@ -63,17 +63,17 @@ def _rms_norm_kernel(x, weight, y, x_row, n, eps):
     y += row * n
     squares = tl.zeros((BLOCK,), dtype=tl.float32)
     for start in range(0, n, BLOCK):
-        values = _load(x, start, n, 0.0)
+        values = load_block(x, start, n, 0.0)
         squares = tl.fma(values, values, squares)  # outright: not for the compiler to fuse or not
-    scale = _inverse_rms(squares, n, eps)
+    scale = inverse_rms(squares, n, eps)
     for start in range(0, n, BLOCK):
-        _store(y, start, n, _load(x, start, n, 0.0) * scale * _load(weight, start, n, 0.0))
+        store_block(y, start, n, load_block(x, start, n, 0.0) * scale * load_block(weight, start, n, 0.0))
 
 
 @triton.jit
 def _added(x, residual, start, n, dtype: tl.constexpr):
     """A block of x + residual, rounded to `dtype`, in fp32."""
-    return (_load(x, start, n, 0.0) + _load(residual, start, n, 0.0)).to(dtype).to(tl.float32)
+    return (load_block(x, start, n, 0.0) + load_block(residual, start, n, 0.0)).to(dtype).to(tl.float32)
 
 
 @triton.jit
@@ -89,13 +89,13 @@ def _fused_add_rms_norm_kernel(  # noqa: PLR0917
     squares = tl.zeros((BLOCK,), dtype=tl.float32)
     for start in range(0, n, BLOCK):
         values = _added(x, residual, start, n, summed.dtype.element_ty)
-        _store(summed, start, n, values)
+        store_block(summed, start, n, values)
         squares = tl.fma(values, values, squares)
-    scale = _inverse_rms(squares, n, eps)
+    scale = inverse_rms(squares, n, eps)
     for start in range(0, n, BLOCK):
         # Added again, not read back: another thread may have stored it.
         values = _added(x, residual, start, n, summed.dtype.element_ty)
-        _store(y, start, n, values * scale * _load(weight, start, n, 0.0))
+        store_block(y, start, n, values * scale * load_block(weight, start, n, 0.0))
 
 
 @triton.jit
@@ -106,18 +106,18 @@ def _softmax_kernel(x, y, x_row, n, LOG: tl.constexpr):
     y += row * n
     tops = tl.full((BLOCK,), float("-inf"), dtype=tl.float32)
     for start in range(0, n, BLOCK):
-        tops = tl.maximum(tops, _load(x, start, n, float("-inf")))
+        tops = tl.maximum(tops, load_block(x, start, n, float("-inf")))
     top = tl.max(tops, axis=0)  # the order of a maximum does not show
     powers = tl.zeros((BLOCK,), dtype=tl.float32)
     for start in range(0, n, BLOCK):
-        powers += tl.exp(_load(x, start, n, float("-inf")) - top)
-    total = _sum(powers)
+        powers += tl.exp(load_block(x, start, n, float("-inf")) - top)
+    total = sum_of_lanes(powers)
     for start in range(0, n, BLOCK):
-        shifted = _load(x, start, n, float("-inf")) - top
+        shifted = load_block(x, start, n, float("-inf")) - top
         if LOG:
-            _store(y, start, n, shifted - tl.log(total))
+            store_block(y, start, n, shifted - tl.log(total))
         else:
-            _store(y, start, n, tl.div_rn(tl.exp(shifted), total))
+            store_block(y, start, n, tl.div_rn(tl.exp(shifted), total))
 
 
 @triton.jit
@@ -127,8 +127,8 @@ def _mean_kernel(x, y, x_row, n):
     x += row * x_row
     lanes = tl.zeros((BLOCK,), dtype=tl.float32)
     for start in range(0, n, BLOCK):
-        lanes += _load(x, start, n, 0.0)
-    tl.store(y + row, tl.div_rn(_sum(lanes), n * 1.0).to(y.dtype.element_ty))
+        lanes += load_block(x, start, n, 0.0)
+    tl.store(y + row, tl.div_rn(sum_of_lanes(lanes), n * 1.0).to(y.dtype.element_ty))
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

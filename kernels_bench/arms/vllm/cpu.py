@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 from collections.abc import Callable, Mapping
 
-from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.base import Arm, Kernel, Unsupported
 from kernels_bench.arms.vllm.installed import environment, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
+
+VECTOR = 8
+"""Elements that these kernels load at once: they refuse rows of another multiple."""
+ALIGNED_BYTES = 16
+"""Its rotary embedding loads vectors from such addresses only, and ends its process at others."""
 
 OPERATORS = ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary", "qk_norm")
 
@@ -22,6 +26,7 @@ def kernels() -> Mapping[str, Kernel]:
 
     def gated(function: Callable[[torch.Tensor, torch.Tensor], None]) -> Kernel:
         def kernel(x: torch.Tensor) -> torch.Tensor:
+            _refuse_odd(x.shape[1] // 2)
             out = torch.empty(len(x), x.shape[1] // 2, dtype=x.dtype)
             function(out, x)
             return out
@@ -31,10 +36,14 @@ def kernels() -> Mapping[str, Kernel]:
     def rotary(
         ids: torch.Tensor, q: torch.Tensor, k: torch.Tensor, head_dim: int, cos_sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        for tensor in (q, k):
+            if tensor.data_ptr() % ALIGNED_BYTES:
+                raise ValueError(f"{tensor.data_ptr():#x} is no address that it can load vectors from")
         ops.rotary_embedding(ids, q, k, head_dim, cos_sin, True)
         return q, k
 
     def qk_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        _refuse_odd(x.shape[-1])
         out = torch.empty_like(x)
         ops.rms_norm(out, x, weight, eps)
         return out
@@ -44,6 +53,11 @@ def kernels() -> Mapping[str, Kernel]:
         "rotary": rotary,
         "qk_norm": qk_norm,
     }
+
+
+def _refuse_odd(size: int) -> None:
+    if size % VECTOR:
+        raise Unsupported(f"it takes rows of a multiple of {VECTOR} elements")
 
 
 def unavailable(device: Device) -> str | None:

@@ -35,6 +35,18 @@ class GatedActivation(LayerOperator):
         return ((exact[0].abs() * relative + cancelled + flushed).nan_to_num(nan=torch.inf),)
 
 
+def _silu(x: torch.Tensor) -> torch.Tensor:
+    return F.silu(x)
+
+
+def _gelu(x: torch.Tensor) -> torch.Tensor:
+    return F.gelu(x)
+
+
+def _gelu_tanh(x: torch.Tensor) -> torch.Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
 def _gated(name: str, formula: str, function: Function) -> LayerOperator:
     return GatedActivation.define(
         name,
@@ -47,8 +59,8 @@ def _gated(name: str, formula: str, function: Function) -> LayerOperator:
 
 
 OPERATORS = (
-    _gated("silu_and_mul", "silu", lambda x: F.silu(x)),
-    _gated("gelu_and_mul", "gelu", lambda x: F.gelu(x)),
-    _gated("gelu_tanh_and_mul", "gelu_tanh", lambda x: F.gelu(x, approximate="tanh")),
+    _gated("silu_and_mul", "silu", _silu),
+    _gated("gelu_and_mul", "gelu", _gelu),
+    _gated("gelu_tanh_and_mul", "gelu_tanh", _gelu_tanh),
 )
 ORDER = LATER

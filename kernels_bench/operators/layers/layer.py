@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from kernels_bench.device.lazy_torch import torch
-from kernels_bench.operators.base import RowTensors, roundoff, smallest
 from kernels_bench.operators.defined import DefinedOperator, Function
 from kernels_bench.records.cases import Shape
 from kernels_bench.records.definition import Definition
@@ -32,9 +30,3 @@ class LayerOperator(DefinedOperator):
         super().__init__(definition, reference, allowed_error, at)
         on_gpu = [shape.label for shape in definition.shapes if not shape.label.startswith("small/")]
         vars(self).update(usual=tuple(on_gpu), quick=tuple(on_gpu[:1]))
-
-
-def elementwise(exact: RowTensors, out: torch.dtype, roundings: int) -> RowTensors:
-    """Bounds of an error that is relative to each element of a result: so many roundings, and 32 in fp32 before them."""
-    share = roundings * roundoff(out) + 32 * roundoff(torch.float32)
-    return tuple(one.abs() * share + 2 * smallest(out) for one in exact)

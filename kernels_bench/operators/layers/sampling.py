@@ -33,7 +33,7 @@ class TokenLogprobs(Sampling):
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Relative to the logit, to the largest and to what is left of them, as of `LogSoftmax`."""
-        logits, tokens = rows
+        logits, _ = rows
         largest = logits.double().abs().amax(1).nan_to_num(nan=torch.inf)
         return (row_unit(logits.shape[1]) + (16 + exact[0].abs() + largest) * (16 * roundoff(torch.float32)),)
 

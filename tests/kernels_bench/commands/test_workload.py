@@ -6,7 +6,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kernels_bench.commands.workload import BY_REQUEST, Workload, make_workload
+from kernels_bench.commands.workload import Workload, make_workload
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import PRECISIONS, Device, Load
@@ -163,8 +163,8 @@ def test_the_default_run_covers_every_operator(here: Catalogue, on_gpu: Catalogu
     for catalogue in (here, on_gpu):
         for quick in (False, True):
             workload = make_workload(catalogue, Selection(quick=quick))
-            left_out = BY_REQUEST if catalogue is on_gpu else ()
-            expected = {operator.name for operator in catalogue.operators if operator.family not in left_out}
+            device = catalogue.device.type
+            expected = {operator.name for operator in catalogue.operators if device not in operator.by_request}
             assert {case.operator for case in workload.cases} == expected
 
 
@@ -238,11 +238,11 @@ def test_a_gpu_run_covers_every_arm_and_the_issues_batches(on_gpu: Catalogue) ->
     issues = tuple(Load(m=m) for m in (1, 16, 256, 2048))
     assert all(sweep.timed == issues and sweep.universe >= 4096 for sweep in workload.sweeps.values())
     assert workload.left_out == ()
-    by_request = {o.name for o in on_gpu.operators if o.family in BY_REQUEST}
+    by_request = {o.name for o in on_gpu.operators if "cuda" in o.by_request}
     usual = {arm.name for arm in on_gpu.arms if not set(arm.offers or ("mm",)) <= by_request}
     assert {case.arm for case in workload.cases} == {arm.name for arm in workload.arms} == usual
-    attention = make_workload(on_gpu, Selection(op=BY_REQUEST))
-    assert {case.arm for case in [*workload.cases, *attention.cases]} == {arm.name for arm in on_gpu.arms}
+    others = make_workload(on_gpu, Selection(op=tuple(by_request)))
+    assert {case.arm for case in [*workload.cases, *others.cases]} == {arm.name for arm in on_gpu.arms}
 
 
 def test_the_cpu_measures_small_shapes_only_unless_asked(here: Catalogue) -> None:
