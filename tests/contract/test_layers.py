@@ -97,6 +97,7 @@ class Private:
 
 
 FLEX, GRAPH = "kernels_bench/arms/pytorch/flex_attention.py", "kernels_bench/device/cuda_graph.py"
+LAYERS = "kernels_bench/arms/vllm/layers.py"
 FLASH = "kernels_bench/arms/vllm/flash_attention3.py"
 OFFLINE, STEPS = "e2e/engine/offline.py", "e2e/engine/step_ranges.py"
 TOLD = "the engine's own steps are announced by its scheduler, and by nothing public"
@@ -107,8 +108,15 @@ PRIVATE = (
     Private("torch._dynamo.config:fail_on_recompile_limit_hit", FLEX, "an error in place of another kernel"),
     Private("torch._C:_cuda_endAllocateToPool", GRAPH, "a capture that failed gives memory back", only_on_cuda=True),
     Private("torch._C:_cuda_releasePool", GRAPH, "a capture that failed gives memory back", only_on_cuda=True),
-    Private("vllm._custom_ops:rms_norm", "kernels_bench/arms/vllm/default_norms.py", "the norm that models call"),
-    Private("vllm._custom_ops:fused_add_rms_norm", "kernels_bench/arms/vllm/default_norms.py", "likewise"),
+    Private("vllm._custom_ops:rms_norm", "kernels_bench/arms/vllm/default.py", "the norm that models call"),
+    Private("vllm._custom_ops:fused_add_rms_norm", "kernels_bench/arms/vllm/default.py", "likewise"),
+    Private("vllm._custom_ops:rotary_embedding", LAYERS, "the embedding that models call"),
+    Private(
+        "vllm.v1.worker.gpu.sample.logprob:compute_token_logprobs",
+        LAYERS,
+        "the kernel without the sampler",
+    ),
+    Private("vllm.v1.sample.ops.topk_topp_sampler:apply_top_k_top_p", LAYERS, "likewise"),
     Private(
         "vllm.v1.attention.ops.triton_unified_attention:unified_attention",
         "kernels_bench/arms/vllm/triton_attention.py",
@@ -195,4 +203,5 @@ def test_every_private_name_of_torch_is_known() -> None:
         for path in (ROOT / package).rglob("*.py"):
             for name in re.findall(r"\btorch(?:\.\w+)*?\._\w+[\w.]*", path.read_text()):
                 private = name != "torch.__version__" and any(part.startswith("_") for part in name.split("."))
+                private = private and not name.startswith("torch.ops.")  # where other libraries' operators are
                 assert not private or any(one.startswith(name) for one in known), f"{path}: {name} is not in PRIVATE"

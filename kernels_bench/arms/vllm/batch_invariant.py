@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
+from kernels_bench.arms.vllm import layers
 from kernels_bench.arms.vllm.installed import below_sm80, environment, missing, version
 from kernels_bench.records.cases import Device
 
@@ -23,7 +24,8 @@ LAYOUTS = (
 )
 OPERATORS = (
     *("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads"),
-    *("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean"),
+    *("rms_norm", "qk_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean"),
+    *layers.OPERATORS,
 )
 NEEDED = ("init_batch_invariance", "matmul_persistent", "rms_norm_batch_invariant")
 
@@ -82,10 +84,12 @@ def kernels() -> Mapping[str, Kernel]:
         "bmm": bmm,
         "bmm_heads": bmm,
         "rms_norm": module.rms_norm_batch_invariant,
+        "qk_norm": module.rms_norm_batch_invariant,
         "fused_add_rms_norm": fused_add_rms_norm,
         "softmax": softmax,
         "log_softmax": module.log_softmax,
         "mean": _mean(module),
+        **layers.kernels(),
     }
 
 

@@ -36,9 +36,10 @@ def kernels() -> Mapping[str, Kernel]:
     def rotary(
         ids: torch.Tensor, q: torch.Tensor, k: torch.Tensor, head_dim: int, cos_sin: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
+        _refuse_odd(head_dim // 2)  # its heads would not begin at aligned addresses
         for tensor in (q, k):
             if tensor.data_ptr() % ALIGNED_BYTES:
-                raise ValueError(f"{tensor.data_ptr():#x} is no address that it can load vectors from")
+                raise ValueError(f"rows must begin at a multiple of {ALIGNED_BYTES} bytes")
         ops.rotary_embedding(ids, q, k, head_dim, cos_sin, True)
         return q, k
 

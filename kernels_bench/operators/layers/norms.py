@@ -136,18 +136,14 @@ class QkNorm(RmsNorm):
         """As of as many rows as there are heads."""
         return super().operations(shape, m * _heads(shape))
 
-    def probe_sum_count(self, shape: Shape, m: int) -> int:
-        """One a head."""
-        return m * _heads(shape)
-
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
-        """As of `RmsNorm`, one head after the other."""
+        """As of `RmsNorm`, the same in every head."""
         (x,), weights = super().probe_inputs(terms, shape, m)
-        return (x.unflatten(0, (m, _heads(shape))),), weights
+        return (x[:, None].expand(-1, _heads(shape), -1).contiguous(),), weights
 
     def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
-        """(1, M * heads)."""
-        return super().probe_sums((outputs[0].flatten(0, 1),), shape, m)
+        """(heads, M)."""
+        return super().probe_sums((outputs[0].flatten(0, 1),), shape, m).view(-1, _heads(shape)).t()
 
 
 def _heads(shape: Shape) -> int:
