@@ -321,3 +321,108 @@ class RowsContract(Contract):
             self.ops.rms_norm(x, self.randn(4).half(), 1e-6)
         with pytest.raises(TypeError, match="out_dtype"):
             self.ops.softmax(x.half(), out_dtype=torch.bfloat16)
+
+
+class LayersContract(Contract):
+    """Promises of activations, rotary embeddings, further norms and log probabilities."""
+
+    OPS = (
+        *("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary"),
+        *("layer_norm", "gemma_rms_norm", "qk_norm", "logprobs"),
+    )
+    LENGTHS = st.one_of(st.sampled_from([2, 34, 1022, 1024, 1026, 2050]), st.integers(1, 1200).map(lambda n: 2 * n))
+
+    def function(self, op: str, n: int, dtype: torch.dtype) -> RowFunction:
+        """`op` as a function of its rows alone: positions and tokens follow from the row itself."""
+        weight, bias = self.randn(n, dtype=dtype, seed=7), self.randn(n, dtype=dtype, seed=8)
+        table, heads = self.randn(16, n, dtype=dtype, seed=9), 2
+
+        def number(x: Tensor, below: int) -> Tensor:
+            return bits(x)[:, 0].long().remainder(below)
+
+        def rotary(x: Tensor) -> Tensor:
+            q = torch.cat([x, x.flip(1)], 1)
+            return torch.cat(self.ops.rotary(number(x, len(table)), q, x, n, table), 1)
+
+        def qk_norm(x: Tensor) -> Tensor:
+            normed: Tensor = self.ops.qk_norm(torch.stack([x, x.flip(1)], 1), weight, 1e-6)
+            assert normed.shape == (len(x), heads, n)
+            return normed.flatten(1)
+
+        return {
+            "rotary": rotary,
+            "layer_norm": lambda x: self.ops.layer_norm(x, weight, bias, 1e-6),
+            "gemma_rms_norm": lambda x: self.ops.gemma_rms_norm(x, weight, 1e-6),
+            "qk_norm": qk_norm,
+            "logprobs": lambda x: self.ops.logprobs(x, number(x, n)),
+        }.get(op) or getattr(self.ops, op)  # type: ignore[no-any-return]
+
+    def exact(self, op: str, x: Tensor, n: int, dtype: torch.dtype) -> Tensor:
+        """The same by torch in float64."""
+        weight, bias = (self.randn(n, dtype=dtype, seed=seed).double() for seed in (7, 8))
+        wide, f = x.double(), torch.nn.functional
+        if op.endswith("_and_mul"):
+            gate, up = wide.chunk(2, 1)
+            named = {"silu": f.silu, "gelu": f.gelu, "gelu_tanh": functools.partial(f.gelu, approximate="tanh")}
+            return named[op.removesuffix("_and_mul")](gate) * up
+        if op == "rotary":
+            cos, sin = self.randn(16, n, dtype=dtype, seed=9).double()[bits(x)[:, 0].long().remainder(16)].chunk(2, 1)
+
+            def turned(head: Tensor) -> Tensor:
+                one, other = head.chunk(2, 1)
+                return torch.cat([one * cos - other * sin, other * cos + one * sin], 1)
+
+            return torch.cat([turned(wide), turned(wide.flip(1)), turned(wide)], 1)
+        if op == "layer_norm":
+            return f.layer_norm(wide, (n,), weight, bias, 1e-6)
+        if op == "logprobs":
+            tokens = bits(x)[:, :1].long().remainder(n)
+            return wide.log_softmax(1).gather(1, tokens)[:, 0]
+        scale = (wide.square().mean(1, keepdim=True) + 1e-6).rsqrt()
+        if op == "gemma_rms_norm":
+            return wide * scale * (1 + weight)
+        return torch.cat([wide * scale * weight, wide.flip(1) * scale * weight], 1)
+
+    @pytest.mark.parametrize("op", OPS)
+    @given(n=LENGTHS, dtype=DTYPES, m=st.integers(1, 4), seed=st.integers(0, 99))
+    @examples(max_examples=5)
+    def test_is_accurate(self, op: str, n: int, dtype: torch.dtype, m: int, seed: int) -> None:
+        x = self.randn(m, n, dtype=dtype, seed=seed) * 3
+        actual, expected = self.function(op, n, dtype)(x), self.exact(op, x, n, dtype)
+        assert actual.dtype == dtype
+        assert actual.shape == expected.shape
+        slack = 4e-6 * (1 + expected.abs() + (x.double().abs().amax(1).view(-1, *[1] * (expected.dim() - 1))))
+        assert ((actual.double() - expected).abs() <= self.tolerance(dtype) * expected.abs() + slack).all()
+
+    @pytest.mark.parametrize("op", OPS)
+    @given(n=LENGTHS, dtype=DTYPES, m=st.integers(1, 6), seed=st.integers(0, 99))
+    @examples(max_examples=4)
+    def test_company_does_not_show(self, op: str, n: int, dtype: torch.dtype, m: int, seed: int) -> None:
+        self.check_company(self.function(op, n, dtype), self.randn(m, n, dtype=dtype, seed=seed), seed)
+
+    @pytest.mark.parametrize("op", OPS)
+    def test_prefixes_have_the_same_bits(self, op: str) -> None:
+        rows, run = self.randn(33, 38), self.function(op, 38, torch.float32)
+        whole = run(rows)
+        for m in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 32):
+            assert_same_bits(run(rows[:m]), whole[:m])
+
+    @pytest.mark.parametrize("op", OPS)
+    def test_no_rows(self, op: str) -> None:
+        assert len(self.function(op, 6, torch.float32)(self.randn(0, 6))) == 0
+
+    def test_what_does_not_fit_is_refused(self) -> None:
+        x, table, ids = self.randn(3, 6), self.randn(5, 4), torch.zeros(3, dtype=torch.int64, device=self.device)
+        calls: tuple[Callable[[], object], ...] = (
+            lambda: self.ops.silu_and_mul(x[:, :5]),
+            lambda: self.ops.gelu_and_mul(x[0]),
+            lambda: self.ops.rotary(ids, x, x, 4, table),
+            lambda: self.ops.layer_norm(x, self.randn(6), self.randn(5), 1e-6),
+            lambda: self.ops.gemma_rms_norm(x, self.randn(5), 1e-6),
+            lambda: self.ops.logprobs(x, ids[:2]),
+        )
+        for call in calls:
+            with pytest.raises(ValueError, match=r"must have|no heads"):
+                call()
+        with pytest.raises(TypeError, match="share one dtype"):
+            self.ops.layer_norm(x, self.randn(6).half(), self.randn(6), 1e-6)

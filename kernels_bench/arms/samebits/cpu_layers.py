@@ -105,7 +105,7 @@ def logprobs(logits: Tensor, tokens: Tensor) -> Tensor:
 
 
 def cumsum(x: Tensor) -> Tensor:
-    """Sums of the first elements of each row of (M, N), one after the other -> (M, N).
+    """Sums of the first elements of each row of (M, N), added one after the other in float64 -> (M, N).
 
     Raises ValueError for shapes that do not fit.
     """
@@ -121,12 +121,9 @@ def top_k_top_p(logits: Tensor, k: Tensor, p: Tensor) -> Tensor:
     softmax. Raises ValueError for shapes that do not fit.
     """
     check_rows(logits)
-    out = torch.full_like(logits, -torch.inf)
-    for row, kept, share, result in zip(logits, k.tolist(), p.tolist(), out, strict=True):
-        largest, order = row.sort(descending=True, stable=True)
-        largest = largest.masked_fill(largest < largest[min(kept, len(row)) - 1], -torch.inf)
-        before = cpu.softmax(largest[None])[0].cumsum(0).roll(1)
-        before[0] = 0  # so that the largest always stays
-        stays = before < share
-        result[order[stays]] = largest[stays]
-    return out
+    largest, order = logits.sort(dim=1, descending=True, stable=True)
+    edge = largest.gather(1, k.long().clamp(max=logits.shape[1])[:, None] - 1)
+    largest = largest.masked_fill(largest < edge, -torch.inf)
+    before = each_row(partial(torch.cumsum, dim=0), cpu.softmax(largest)).roll(1, 1)
+    before[:, 0] = 0  # so that the largest always stays
+    return torch.empty_like(logits).scatter_(1, order, largest.masked_fill(before >= p[:, None], -torch.inf))

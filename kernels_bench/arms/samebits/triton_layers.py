@@ -19,7 +19,9 @@ from kernels_bench.arms.samebits.triton_gemm import row_stride, unit_stride_rows
 from kernels_bench.arms.samebits.triton_rows import BLOCK, WARPS, inverse_rms, load_block, store_block, sum_of_lanes
 
 ROOT_HALF = tl.constexpr(0.7071067811865476)
-TANH_INNER, TANH_CUBE = tl.constexpr(0.7978845608028654), tl.constexpr(0.044715)  # of gelu's approximation by tanh
+# Of gelu's approximation by tanh.
+TANH_INNER = tl.constexpr(0.7978845608028654)
+TANH_CUBE = tl.constexpr(0.044715)
 
 
 @triton.jit
@@ -43,8 +45,8 @@ def _gated_kernel(x, y, x_row, n, FUNCTION: tl.constexpr):
             gate = 0.5 * gate * (1.0 + tl.erf(gate * ROOT_HALF))
         else:
             # 1 + tanh(z) is 2 sigmoid(2 z)
-            inner = TANH_INNER * tl.fma(TANH_CUBE * gate * gate, gate, gate)
-            gate = gate * _sigmoid(2.0 * inner)
+            inner = tl.fma(gate * gate * TANH_CUBE, gate, gate) * TANH_INNER
+            gate = gate * _sigmoid(inner * 2.0)
         store_block(y, start, n, gate * up)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels_bench.arms.samebits import cpu
-from support.samebits_contracts import GemmContract, RowsContract, assert_same_bits
+from kernels_bench.arms.samebits import cpu, cpu_layers
+from support.samebits_contracts import GemmContract, LayersContract, RowsContract, assert_same_bits
 
 
 class TestCpuGemm(GemmContract):
@@ -42,3 +42,22 @@ class TestCpuRows(RowsContract):
             half = (x.shape[1] + 1) // 2
             x = torch.nn.functional.pad(x, (0, 2 * half - x.shape[1])).unflatten(1, (2, half)).sum(1)
         return x[:, 0]
+
+
+class TestCpuLayers(LayersContract):
+    ops: ClassVar[ModuleType] = cpu_layers
+
+    def test_running_sums_are_the_additions_one_after_the_other(self) -> None:
+        x = self.randn(3, 50)
+        total, expected = torch.zeros(3, dtype=torch.float64), []
+        for column in x.double().t():
+            total = total + column
+            expected.append(total.float())
+        assert_same_bits(cpu_layers.cumsum(x), torch.stack(expected, 1))
+
+    def test_top_k_and_top_p_keep_what_they_name(self) -> None:
+        logits = torch.tensor([[0.0, 3.0, 2.0, 1.0], [1.0, 1.0, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]])
+        cut = cpu_layers.top_k_top_p(logits, torch.tensor([2, 1, 4]), torch.tensor([1.0, 1.0, 0.5]))
+        inf = float("inf")
+        # Of equal logits at the edge of the k largest both stay.
+        assert cut.tolist() == [[-inf, 3, 2, -inf], [1, 1, -inf, -inf], [5, -inf, -inf, -inf]]

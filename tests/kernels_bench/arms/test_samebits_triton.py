@@ -24,7 +24,7 @@ from kernels_bench.relations.base import sweep
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
-from support.samebits_contracts import GemmContract, RowsContract
+from support.samebits_contracts import GemmContract, LayersContract, RowsContract
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
@@ -37,6 +37,7 @@ def loaded(name: str) -> ModuleType:
 
 
 triton_attention, triton_gemm, triton_rows = map(loaded, ("triton_attention", "triton_gemm", "triton_rows"))
+triton_layers = loaded("triton_layers")
 
 pytest.importorskip("triton")
 
@@ -51,6 +52,13 @@ def native_or_interpreted(cls: type) -> type:
 @native_or_interpreted
 class TestTritonGemm(GemmContract):
     ops: ClassVar[ModuleType] = triton_gemm
+    device: ClassVar[str] = "cpu" if INTERPRETED else "cuda"
+    rounds_bf16 = not INTERPRETED
+
+
+@native_or_interpreted
+class TestTritonLayers(LayersContract):
+    ops: ClassVar[ModuleType] = triton_layers
     device: ClassVar[str] = "cpu" if INTERPRETED else "cuda"
     rounds_bf16 = not INTERPRETED
 
