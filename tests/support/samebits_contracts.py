@@ -349,13 +349,14 @@ class LayersContract(Contract):
             assert normed.shape == (len(x), heads, n)
             return normed.flatten(1)
 
-        return {
+        functions: dict[str, RowFunction] = {
             "rotary": rotary,
             "layer_norm": lambda x: self.ops.layer_norm(x, weight, bias, 1e-6),
             "gemma_rms_norm": lambda x: self.ops.gemma_rms_norm(x, weight, 1e-6),
             "qk_norm": qk_norm,
             "logprobs": lambda x: self.ops.logprobs(x, number(x, n)),
-        }.get(op) or getattr(self.ops, op)  # type: ignore[no-any-return]
+        }
+        return functions[op] if op in functions else getattr(self.ops, op)
 
     def exact(self, op: str, x: Tensor, n: int, dtype: torch.dtype) -> Tensor:
         """The same by torch in float64."""
@@ -363,7 +364,8 @@ class LayersContract(Contract):
         wide, f = x.double(), torch.nn.functional
         if op.endswith("_and_mul"):
             gate, up = wide.chunk(2, 1)
-            named = {"silu": f.silu, "gelu": f.gelu, "gelu_tanh": functools.partial(f.gelu, approximate="tanh")}
+            tanh = functools.partial(f.gelu, approximate="tanh")
+            named: dict[str, RowFunction] = {"silu": f.silu, "gelu": f.gelu, "gelu_tanh": tanh}
             return named[op.removesuffix("_and_mul")](gate) * up
         if op == "rotary":
             cos, sin = self.randn(16, n, dtype=dtype, seed=9).double()[bits(x)[:, 0].long().remainder(16)].chunk(2, 1)

@@ -1,4 +1,4 @@
-"""Operators that engines run beside GEMMs, norms and attention: right kernels pass, wrong ones do not, order is read."""
+"""Operators that engines run beside GEMMs, norms and attention: right kernels pass, and wrong ones do not."""
 
 from typing import Any
 
