@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NoReturn
 
 import typer
 
+from kernels_bench import cli_plan
 from kernels_bench.commands.compare_runs.comparison import compare_runs
 from kernels_bench.commands.compare_runs.gate import USUALLY, in_words, read_gate
 from kernels_bench.commands.compare_runs.gate import exit_status as gate_status
@@ -24,6 +25,7 @@ from kernels_bench.commands.recheck import recheck
 from kernels_bench.commands.report import ReportTargets, report, write
 from kernels_bench.commands.reproduce import reproduce_one
 from kernels_bench.commands.run.command import resume_run, start_run
+from kernels_bench.console import options
 from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
@@ -41,18 +43,8 @@ from profiles.errors import ExitStatus
 from profiles.invocation import called
 
 app = CommandLine("kernels_bench", also=(WorkerError,))
+app.add_typer(cli_plan.app, name="plan")
 
-# Help texts of options that several commands have.
-_OP = "Operators or families of them (gemm, reductions, attention), comma-separated; --list shows all."
-_ARM = "Arms, comma-separated; --list shows all.  [default: all that can run here]"
-_SHAPES = (
-    "Models (qwen3-8b), shapes (qwen3-8b/o_proj, unaligned/0), or sizes N,K; comma-separated, --list shows all.  "
-    "[default: an operator's usual ones; on a CPU small ones]"
-)
-_DTYPE = (
-    "bf16, fp16, fp32, or bf16:fp32 and fp16:fp32 for an fp32 result; comma-separated.  "
-    "[default: an operator's first at every shape, its others at two]"
-)
 # Options that say where a report goes.
 Json = Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")]
 Markdown = Annotated[
@@ -68,25 +60,6 @@ Github = Annotated[
     bool, typer.Option("--github", help="Annotate a workflow of GitHub, and append to its step's summary.")
 ]
 
-_PLUGIN = "A Python file with arms or operators of your own, or FILE:OPERATOR=FUNCTION; may be repeated."
-
-
-def _words(option: str, text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    words = tuple(word.strip() for word in text.split(",") if word.strip())
-    if not words:
-        raise UsageError(f"--{option}: a comma list was expected, and it is empty")
-    return words
-
-
-def _numbers(option: str, text: str | None) -> tuple[int, ...] | None:
-    words = _words(option, text)
-    wrong = next((word for word in words or () if not word.removeprefix("-").isdecimal()), None)
-    if wrong is not None:
-        raise UsageError(f"--{option} {wrong}: expected whole numbers, such as --{option} 1,16,256")
-    return tuple(int(word) for word in words) if words is not None else None
-
 
 def _only(verify: bool, time: bool) -> Literal["verify", "time"] | None:
     if verify and time:
@@ -94,20 +67,14 @@ def _only(verify: bool, time: bool) -> Literal["verify", "time"] | None:
     return "verify" if verify else "time" if time else None
 
 
-def _sown(seed: int) -> int:
-    if seed < 0:  # of a negative one NumPy makes no generator, and no order of addition could be read
-        raise UsageError(f"--seed {seed}: expected a whole number from 0 on")
-    return seed
-
-
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
     op: Annotated[
-        str | None, typer.Option(help=f"{_OP}  [default: all; on a GPU without attention]", metavar="NAMES")
+        str | None, typer.Option(help=f"{options.OP}  [default: all; on a GPU without attention]", metavar="NAMES")
     ] = None,
-    arm: Annotated[str | None, typer.Option(help=_ARM, metavar="NAMES")] = None,
-    shapes: Annotated[str | None, typer.Option(help=_SHAPES, metavar="NAMES|N,K")] = None,
+    arm: Annotated[str | None, typer.Option(help=options.ARM, metavar="NAMES")] = None,
+    shapes: Annotated[str | None, typer.Option(help=options.SHAPES, metavar="NAMES|N,K")] = None,
     batch: Annotated[
         str | None,
         typer.Option(
@@ -125,7 +92,7 @@ def run(
             metavar="N,…",
         ),
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help=_DTYPE, metavar="NAMES")] = None,
+    dtype: Annotated[str | None, typer.Option(help=options.DTYPE, metavar="NAMES")] = None,
     relation: Annotated[
         str | None,
         typer.Option(help="Relations, comma-separated; --list shows all.  [default: all]", metavar="NAMES"),
@@ -139,7 +106,7 @@ def run(
         bool, typer.Option("--time-only", help="Verify nothing; status 0 needs --partial then.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
-    plugin: Annotated[list[str] | None, typer.Option(help=_PLUGIN, metavar="FILE")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help=options.PLUGIN, metavar="FILE")] = None,
     out: Annotated[
         Path | None, typer.Option(help="New directory for the results.  [default: samebits-runs/DATE]", metavar="DIR")
     ] = None,
@@ -165,17 +132,17 @@ def run(
         return ExitStatus.GOOD
     targets = _targets(json, markdown, html, junit, github)
     selection = Selection(
-        op=_words("op", op),
-        arm=_words("arm", arm),
-        shapes=_words("shapes", shapes),
-        batch=_numbers("batch", batch),
-        length=_numbers("length", length),
-        dtype=_words("dtype", dtype),
-        relation=_words("relation", relation),
+        op=options.words("op", op),
+        arm=options.words("arm", arm),
+        shapes=options.words("shapes", shapes),
+        batch=options.numbers("batch", batch),
+        length=options.numbers("length", length),
+        dtype=options.words("dtype", dtype),
+        relation=options.words("relation", relation),
         partial=partial,
         only=_only(verify_only, time_only),
         quick=quick,
-        seed=_sown(seed),
+        seed=options.sown(seed),
         plugin=tuple(plugin or ()),
         timeout_s=timeout_of(timeout),
     )
@@ -239,9 +206,9 @@ def reproduce(
         arm=(arm,),
         shapes=(shape,),
         dtype=(dtype,),
-        length=_numbers("length", length),
+        length=options.numbers("length", length),
         relation=(relation,),
-        seed=_sown(seed),
+        seed=options.sown(seed),
         plugin=(plugin,) if plugin else (),
         timeout_s=timeout_of(timeout),
     )
@@ -264,9 +231,9 @@ def _before(text: str | None) -> tuple[str, ...] | None:
 
 @app.command("order")
 def order_command(
-    op: Annotated[str, typer.Option(help=_OP, metavar="NAMES")],
-    arm: Annotated[str | None, typer.Option(help=_ARM, metavar="NAMES")] = None,
-    shapes: Annotated[str | None, typer.Option(help=_SHAPES, metavar="NAMES|N,K")] = None,
+    op: Annotated[str, typer.Option(help=options.OP, metavar="NAMES")],
+    arm: Annotated[str | None, typer.Option(help=options.ARM, metavar="NAMES")] = None,
+    shapes: Annotated[str | None, typer.Option(help=options.SHAPES, metavar="NAMES|N,K")] = None,
     batch: Annotated[
         str | None,
         typer.Option(
@@ -282,9 +249,9 @@ def order_command(
             metavar="N,…",
         ),
     ] = None,
-    dtype: Annotated[str | None, typer.Option(help=_DTYPE, metavar="NAMES")] = None,
+    dtype: Annotated[str | None, typer.Option(help=options.DTYPE, metavar="NAMES")] = None,
     seed: Annotated[int, typer.Option(help="Seed of questions and checks.")] = 0,
-    plugin: Annotated[list[str] | None, typer.Option(help=_PLUGIN, metavar="FILE")] = None,
+    plugin: Annotated[list[str] | None, typer.Option(help=options.PLUGIN, metavar="FILE")] = None,
     svg: Annotated[Path | None, typer.Option(help="Draw every order into this directory.", metavar="DIR")] = None,
     json: Annotated[
         str | None, typer.Option(help="Write what was found as JSON (- for standard output).", metavar="FILE")
@@ -298,13 +265,13 @@ def order_command(
     Exit status: 0 it is; 1 it depends on M; 2 the command line is wrong; 3 some order could not be read.
     """
     selection = Selection(
-        op=_words("op", op),
-        arm=_words("arm", arm),
-        shapes=_words("shapes", shapes),
-        batch=_numbers("batch", batch),
-        length=_numbers("length", length),
-        dtype=_words("dtype", dtype),
-        seed=_sown(seed),
+        op=options.words("op", op),
+        arm=options.words("arm", arm),
+        shapes=options.words("shapes", shapes),
+        batch=options.numbers("batch", batch),
+        length=options.numbers("length", length),
+        dtype=options.words("dtype", dtype),
+        seed=options.sown(seed),
         plugin=tuple(plugin or ()),
         timeout_s=timeout_of(timeout),
     )
@@ -335,7 +302,7 @@ def faults_command(
     from kernels_bench.faults import run_all, score_in_words  # they import torch, which a run's parent need not
 
     with display_for(console(stderr=True)) as display:
-        scores = run_all(_words("fault", fault), range(_sown(seed), seed + seeds), display)
+        scores = run_all(options.words("fault", fault), range(options.sown(seed), seed + seeds), display)
     if json is not None:
         write(json, json_module.dumps([one.model_dump() for one in scores]))
     if json != "-":
@@ -370,7 +337,7 @@ def report_command(
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
     targets = _targets(json, markdown, html, junit, github, into)
-    return report(directory, targets, Shown(full, tuple(_words("op", op) or ())))
+    return report(directory, targets, Shown(full, tuple(options.words("op", op) or ())))
 
 
 @app.command("compare")
@@ -437,7 +404,7 @@ def recheck_command(
     Exit status: 0 all came out the same; 1 one came out otherwise; 3 one could not be tried.
     """
     with display_for(console(stderr=True)) as display:
-        found = recheck(directory, _words("arm", arm), timeout_of(timeout), display)
+        found = recheck(directory, options.words("arm", arm), timeout_of(timeout), display)
     say(recheck_words(found))
     return recheck_status(found)
 

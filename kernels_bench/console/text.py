@@ -24,3 +24,8 @@ def suggestion(name: str, known: Iterable[str], most: int = 3, listed: Iterable[
     near = difflib.get_close_matches(name, names, n=most, cutoff=0.5)
     others = names if listed is None else listed
     return f"; did you mean {' or '.join(near)}?" if near else f"; known are {', '.join(others)}"
+
+
+def microseconds(us: float) -> str:
+    """A time with three digits, or all before the point."""
+    return f"{us:,.0f}" if us >= 99.95 else f"{us:.1f}" if us >= 9.995 else f"{us:.2f}" if us >= 0.01 else f"{us:.1g}"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from kernels_bench.commands.compare_runs.comparison import LEAST_US, RunComparison, TimingChange
 from kernels_bench.commands.compare_runs.gate import Gate, answer, exit_status
-from kernels_bench.report.html.cases import Picture, microseconds
+from kernels_bench.console.text import microseconds
+from kernels_bench.report.html.cases import Picture
 from kernels_bench.report.html.frame import render
 from kernels_bench.report.html.scatter import Change, scatter
 from kernels_bench.report.sentences import WORDS

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from kernels_bench.commands.report import ReportTargets, report
 from kernels_bench.commands.run.measure import Runner
@@ -41,8 +43,12 @@ _ROOM = 0.7
 """Of a GPU's memory, what all cases that are verified at once may take; reading orders and the processes take some."""
 
 
+Finish: TypeAlias = Callable[[Path], int]
+"""What is done with a run's directory once all is measured, or what there was time for; gives the exit status."""
+
+
 def start_run(selection: Selection, out: Path | None, command: str, targets: ReportTargets, again: bool = False) -> int:
-    """A new run; returns the exit status.
+    """A new run and its report; returns the exit status.
 
     Args:
         selection: what the user asked for.
@@ -50,6 +56,17 @@ def start_run(selection: Selection, out: Path | None, command: str, targets: Rep
         command: as typed, to run the same again.
         targets: where the report goes beside the terminal.
         again: whether a profiler is to see parts of it once more, see `kernels_bench.commands.run.replay`.
+
+    Raises:
+        UsageError: the selection makes no sense.
+        ResultsError: the results cannot be written.
+        WorkerError: nothing can be run.
+    """
+    return measure(selection, out, command, partial(_report, targets=targets), again)
+
+
+def measure(selection: Selection, out: Path | None, command: str, finish: Finish, again: bool = False) -> int:
+    """A new run, and whatever is done with it then; arguments are those of `start_run`.
 
     Raises:
         UsageError: the selection makes no sense.
@@ -67,12 +84,12 @@ def start_run(selection: Selection, out: Path | None, command: str, targets: Rep
             device=catalogue.device,
             arms=(*workload.arms, *workload.left_out),
             planned=workload.planned,
-            environment=_environment(catalogue.device),
+            environment=environment_of(catalogue.device),
         )
         # Only now, since another run may have taken a default name meanwhile.
         run = RunDirectory.create(out or default_directory(), manifest)
         try:
-            return _run(workload, run, early, targets, again, started)
+            return _run(workload, run, early, finish, again, started)
         except WorkerError as error:
             if error.status == ExitStatus.USAGE and not _measured(run.path):  # so that the same line can be typed again
                 shutil.rmtree(run.path, ignore_errors=True)
@@ -99,23 +116,23 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
     run = RunDirectory.resume(directory)
     then, selection = run.manifest.device, run.manifest.selection
     # Before anything is started: where another GPU is, or none, this one's facts are missing: a difference too.
-    run.refuse_other_environment(_environment(then), then)
+    run.refuse_other_environment(environment_of(then), then)
     with HeadStart(selection, hidden_beside(run.path), run.path / LOGS) as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
-        run.refuse_other_environment(_environment(catalogue.device), catalogue.device, catalogue.arms)
+        run.refuse_other_environment(environment_of(catalogue.device), catalogue.device, catalogue.arms)
         if typed.partial and not selection.partial:
             selection = selection.model_copy(update={"partial": True})
             run.restate(run.manifest.model_copy(update={"selection": selection}))
-        return _run(make_workload(catalogue, selection), run, early, targets, again, started)
+        finish = partial(_report, targets=targets)
+        return _run(make_workload(catalogue, selection), run, early, finish, again, started)
 
 
-def _environment(device: Device) -> Environment:
+def environment_of(device: Device) -> Environment:
+    """What results on a device depend on, here and now."""
     return read_environment_with(device.uuid, partial(warn, "kernels_bench"))
 
 
-def _run(
-    workload: Workload, run: RunDirectory, early: HeadStart, targets: ReportTargets, again: bool, started: float
-) -> int:
+def _run(workload: Workload, run: RunDirectory, early: HeadStart, finish: Finish, again: bool, started: float) -> int:
     interrupted = False
     run.begin()
     try:
@@ -128,7 +145,7 @@ def _run(
         with suppress(ResultsError):  # the disk may be what failed
             run.append(Finished(seconds=time.perf_counter() - started))
         run.close()
-    status = _report(run.path, targets)
+    status = finish(run.path)
     if interrupted:
         warn("kernels_bench", f"interrupted; go on with {command_line(options={'resume': str(run.path)})}")
         return ExitStatus.INTERRUPTED

@@ -8,6 +8,7 @@ from math import isfinite
 
 from markupsafe import Markup
 
+from kernels_bench.console.text import microseconds
 from kernels_bench.records.cases import Case, Load
 from kernels_bench.records.latest_records import LatestRecords, median_us
 from kernels_bench.records.rerun_commands import order_command
@@ -248,11 +249,6 @@ def _cells(timed: Sequence[Timing], loads: Sequence[Load]) -> Iterator[tuple[str
             continue
         low, high = _spread(timing.warm)
         yield microseconds(us), f"{microseconds(low)}–{microseconds(high)}" if high > low else ""
-
-
-def microseconds(us: float) -> str:
-    """A time with three digits, or all before the point."""
-    return f"{us:,.0f}" if us >= 99.95 else f"{us:.1f}" if us >= 9.995 else f"{us:.2f}" if us >= 0.01 else f"{us:.1g}"
 
 
 # --- bits ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,170 @@
+"""The command line of ``plan``."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kernels_bench.commands.plan import (
+    USUAL_OPERATORS,
+    USUAL_SIZES,
+    check_against,
+    check_status,
+    check_words,
+    exit_status,
+    plan_of,
+    read_plan,
+    refuse_elsewhere,
+    what_to_check,
+)
+from kernels_bench.commands.report import ReportTargets, write
+from kernels_bench.commands.run.command import environment_of, measure
+from kernels_bench.console import options
+from kernels_bench.console.errors import UsageError, timeout_of
+from kernels_bench.device.detect import expected_gpu
+from kernels_bench.plan.record import Plan
+from kernels_bench.plan.weights import NAMED
+from kernels_bench.plan.words import in_words
+from kernels_bench.records.selection import Selection
+from kernels_bench.workers.pool import catalogue_of
+from kernels_bench.workers.process import WorkerError
+from profiles.command_line import CommandLine, refuse_several_outputs, say
+from profiles.errors import ExitStatus
+from profiles.invocation import called
+
+app = CommandLine("kernels_bench", also=(WorkerError,))
+
+PLAN_FILE = "plan.json"
+_WEIGHTS = f'How much each M counts: {", ".join(NAMED)}, or a JSON file such as {{"1": 3, "16": 1}}.'
+_FILE = Annotated[Path, typer.Argument(help="A plan's file.", metavar="FILE")]
+_HTML = Annotated[
+    str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
+]
+
+
+@app.callback(invoke_without_command=True)
+def plan(
+    context: typer.Context,
+    op: Annotated[str | None, typer.Option(help=f"{options.OP}  [default: linear]", metavar="NAMES")] = None,
+    arm: Annotated[str | None, typer.Option(help=options.ARM, metavar="NAMES")] = None,
+    shapes: Annotated[str | None, typer.Option(help=options.SHAPES, metavar="NAMES|N,K")] = None,
+    batch: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows M to choose kernels at.  [default: every power of two up to 4096; on a CPU 1,4,16,64,256]",
+            metavar="M,…",
+        ),
+    ] = None,
+    dtype: Annotated[str | None, typer.Option(help=options.DTYPE, metavar="NAMES")] = None,
+    weights: Annotated[str, typer.Option(help=_WEIGHTS, metavar="NAME|FILE")] = "even",
+    seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
+    plugin: Annotated[list[str] | None, typer.Option(help=options.PLUGIN, metavar="FILE")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            help="New directory for what is measured, or that of a run to choose from, of which nothing is measured "
+            "again.  [default: samebits-runs/DATE]",
+            metavar="DIR",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Write the plan as JSON (- for standard output).  [default: DIR/plan.json]", metavar="FILE"),
+    ] = None,
+    html: _HTML = None,
+    timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
+) -> int:
+    """Tell which kernel to use at which M: the fastest ones that have the same bits at every M.
+
+    Exit status: 0 every case has one; 2 the command line is wrong; 3 some case has none, or could not be measured.
+    """
+    if context.invoked_subcommand is not None:
+        return ExitStatus.GOOD
+    refuse_several_outputs(out=out, html=html)
+    ReportTargets(json=out, html=html).refuse_unwritable()
+    selection = Selection(
+        op=options.words("op", op),
+        arm=options.words("arm", arm),
+        shapes=options.words("shapes", shapes),
+        batch=options.numbers("batch", batch),
+        dtype=options.words("dtype", dtype),
+        seed=options.sown(seed),
+        plugin=tuple(plugin or ()),
+        timeout_s=timeout_of(timeout),
+    )
+    finish = partial(_finish, weighting=weights, out=out, html=html)
+    if run is not None and run.exists():
+        if selection != Selection(timeout_s=selection.timeout_s):
+            raise UsageError(f"--run {run}: what it has measured is chosen from; leave out what would be measured")
+        return finish(run)
+    return measure(_completed(selection), run, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), finish)
+
+
+def _completed(selection: Selection) -> Selection:
+    """With the operators and the M of a plan where none were named."""
+    device = "cpu" if expected_gpu() is None else "cuda"
+    usual = {"op": USUAL_OPERATORS, "batch": USUAL_SIZES[device]}
+    return selection.model_copy(update={key: usual[key] for key in usual if getattr(selection, key) is None})
+
+
+def _finish(directory: Path, weighting: str, out: str | None, html: str | None) -> int:
+    made = plan_of(directory, weighting)
+    target = out or str(directory / PLAN_FILE)
+    write(target, made.model_dump_json(indent=2))
+    _show(made, html, quiet="-" in (out, html))
+    if "-" not in (out, html):
+        say([f"the plan: {target}"])
+    return exit_status(made)
+
+
+def _show(made: Plan, html: str | None, quiet: bool) -> None:
+    if html is not None:
+        from kernels_bench.plan.page import plan_page  # the template engine is for those who want a page
+
+        write(html, plan_page(made))
+    if not quiet:
+        say(in_words(made))
+
+
+@app.command("show")
+def show(file: _FILE, html: _HTML = None) -> int:
+    """Show a plan again.
+
+    Exit status: 0 every case has a kernel; 2 the file is no plan; 3 some case has none.
+    """
+    made = read_plan(file)
+    _show(made, html, quiet=html == "-")
+    return exit_status(made)
+
+
+@app.command("check")
+def check(
+    file: _FILE,
+    force: Annotated[
+        bool, typer.Option("--force", help="Check it although the device or some version is another.")
+    ] = False,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="New directory for what is measured.  [default: samebits-runs/DATE]", metavar="DIR"),
+    ] = None,
+) -> int:
+    """See whether a plan's kernels still have the bits that it says.
+
+    Exit status: 0 they do; 1 some have others; 2 the plan is none, or was made elsewhere; 3 some could not be seen.
+    """
+    made = read_plan(file)
+    selection = what_to_check(made)
+    device = catalogue_of(selection).device
+    refuse_elsewhere(made, environment_of(device), device.name, force)
+
+    def finish(directory: Path) -> int:
+        found = check_against(made, directory)
+        say(check_words(found))
+        return check_status(found)
+
+    return measure(selection, run, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), finish)

@@ -1,0 +1,58 @@
+"""A plan as a page: for each case which kernel at which M, and its time over M beside the default kernel's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kernels_bench.console.text import microseconds
+from kernels_bench.plan.record import CasePlan, Plan
+from kernels_bench.plan.words import answer, basis_text, left_out_lines, summary_line
+from kernels_bench.report.html.cases import Picture
+from kernels_bench.report.html.frame import render
+from kernels_bench.report.html.plot import Line, Point, plot
+
+
+def plan_page(plan: Plan) -> str:
+    """The page."""
+    return render(
+        "plan.html",
+        title=f"samebits: a plan for {plan.device.name}",
+        plan=plan,
+        outcome=summary_line(plan),
+        good=all(case.chosen is not None for case in plan.cases),
+        versions=", ".join(f"{name} {version}" for name, version in plan.environment.versions.items()),
+        counted=", ".join(str(m) for m, weight in plan.weights.items() if weight),
+        cases=[_case(case) for case in plan.cases],
+    )
+
+
+def _case(case: CasePlan) -> dict[str, object]:
+    return {
+        "title": f"{case.operator} {case.shape.label}",
+        "sizes": f"{case.shape.token} {case.precision}",
+        "id": case.key.replace("/", "-").replace(":", "-"),
+        "answer": answer(case),
+        "basis": "" if case.chosen is None else basis_text(case.chosen),
+        "ranges": [
+            (f"{one.first} to {one.last}" if one.last is not None else f"from {one.first} on", one.arm)
+            for one in case.stretches
+        ],
+        "prices": [
+            (price.m, price.state, price.arm, microseconds(price.default_us), microseconds(price.planned_us),
+             f"{price.ratio:.2f} ± {price.error * price.ratio:.2f}")
+            for price in case.prices
+        ],
+        "left_out": list(left_out_lines(case)),
+        "picture": next(_pictures(case), None),
+    }  # fmt: skip
+
+
+def _pictures(case: CasePlan) -> Iterator[Picture]:
+    prices = [price for price in case.prices if price.state == case.state]
+    if not prices:
+        return
+    planned = [Point(price.m, price.planned_us, price.planned_us, price.planned_us) for price in prices]
+    default = [Point(price.m, price.default_us, price.default_us, price.default_us) for price in prices]
+    lines = [Line(case.default_arm, 0, not case.default_keeps, tuple(default)), Line("plan", 1, False, tuple(planned))]
+    caption = f"µs a call over M, {case.state} cache" + ("" if case.default_keeps else "; dashed: its bits change")
+    yield Picture(caption, plot(f"time over M of {case.default_arm} and of the plan", lines))

@@ -1,0 +1,90 @@
+"""A plan in lines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from kernels_bench.console.text import microseconds
+from kernels_bench.plan.record import BitClass, CasePlan, Plan, Stretch
+
+
+def in_words(plan: Plan) -> Iterator[str]:
+    """What to use for each case, what it costs, and what says that the bits are the same."""
+    counted = ", ".join(str(m) for m, weight in plan.weights.items() if weight)
+    for case in plan.cases:
+        yield f"{case.operator} {case.shape.label} {case.shape.token} {case.precision}"
+        yield f"  {answer(case)}"
+        if case.chosen is not None:
+            yield f"  {basis_text(case.chosen)}"
+        yield from (f"    {line}" for line in _table(case))
+        yield from (f"  {line}" for line in left_out_lines(case))
+        yield ""
+    yield summary_line(plan)
+    yield f"price: the time over the default kernel's; means are geometric, weighted as {plan.weighting}: M={counted}"
+    versions = ", ".join(f"{name} {version}" for name, version in plan.environment.versions.items())
+    yield f"for {plan.device.name} with {versions}; measured in {plan.run}"
+
+
+def summary_line(plan: Plan) -> str:
+    """The plan in a sentence."""
+    planned = [case for case in plan.cases if case.chosen is not None]
+    proven = sum(case.chosen is not None and case.chosen.basis == "proven" for case in planned)
+    basis = f", with one order of addition read out at every M in {proven}" if planned else ""
+    prices = [case.mean for case in planned if case.mean is not None]
+    price = "" if not prices else f"; {min(prices):.2f} to {max(prices):.2f} times the default kernel's time"
+    return f"kernels of the same bits at every M in {len(planned)} of {len(plan.cases)} cases{basis}{price}"
+
+
+def answer(case: CasePlan) -> str:
+    """Which kernel at which M, and what it costs."""
+    if case.chosen is None:
+        return "no kernel kept its bits and was timed at every M"
+    if {one.arm for one in case.stretches} == {case.default_arm}:
+        return f"{case.default_arm}, the default, at every M: it kept its bits"
+    price = "" if case.mean is None else f": {case.mean:.2f} times the time of {case.default_arm}"
+    return f"{ranges(case.stretches)}{price}"
+
+
+def ranges(stretches: Sequence[Stretch]) -> str:
+    """Such as ``cublas-restricted up to M=63, samebits from M=64 on``."""
+    if len(stretches) == 1:
+        return f"{stretches[0].arm} at every M"
+    return ", ".join(
+        f"{one.arm} " + (f"from M={one.first} on" if one.last is None else f"up to M={one.last}") for one in stretches
+    )
+
+
+def basis_text(chosen: BitClass) -> str:
+    """What says that the bits are the same at every M."""
+    names, scope = " and ".join(chosen.arms), f"M={', '.join(map(str, chosen.sizes))}"
+    digests = f"same digests of {names} at {scope}" if len(chosen.arms) > 1 else "its bits kept in every batch tried"
+    if chosen.basis == "sampled":
+        return f"sampled: {digests}; its order of addition is not known"
+    order = "one order, read out at every M tried" if len(chosen.arms) == 1 else "the same in all"
+    return f"order of addition proven: {order} ({chosen.order}); {digests}"
+
+
+def left_out_lines(case: CasePlan) -> Iterator[str]:
+    """Each kernel that is not in the plan, and why."""
+    for one, apart in zip(case.others, case.apart, strict=True):
+        yield f"not {' or '.join(one.arms)}: {apart}"
+    yield from (f"not {one.arm}: {one.reason}" for one in case.left_out)
+
+
+def _table(case: CasePlan) -> Iterator[str]:
+    for state, mean in case.means.items():
+        prices = [price for price in case.prices if price.state == state]
+        yield from _aligned([
+            (f"{state} cache, M", *(str(price.m) for price in prices), "mean"),
+            (f"{case.default_arm}, µs", *(microseconds(price.default_us) for price in prices), ""),
+            ("plan, µs", *(microseconds(price.planned_us) for price in prices), ""),
+            ("price", *(f"{price.ratio:.2f}" for price in prices), f"{mean:.2f}"),
+        ])  # fmt: skip
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *rest in rows:
+        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
+        yield "  ".join(cells).rstrip()
