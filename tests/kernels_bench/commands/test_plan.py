@@ -1,0 +1,121 @@
+"""``plan`` on a CPU: measured, chosen, shown again, and checked."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from kernels_bench.plan.record import Plan
+from support.processes import kernels_bench
+
+TWO_SPEEDS = Path(__file__).parents[2] / "plugins" / "two_speeds.py"
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of which a plan was made, and what the command said; the plugin is a copy, which tests may change."""
+    place = tmp_path_factory.mktemp("plan")
+    plugin = place / "speeds.py"
+    plugin.write_text(TWO_SPEEDS.read_text())
+    done = kernels_bench(
+        *("plan", "--op", "mean", "--shapes", "24", "--dtype", "fp32", "--batch", "1,8,16,64", "--run", place / "run"),
+        *("--plugin", plugin, "--arm", "few,many,backwards,either", "--html", place / "plan.html"),
+    )
+    assert done.status == 0, done.err
+    return place, done.out
+
+
+@pytest.fixture
+def plan(measured: tuple[Path, str]) -> Plan:
+    return Plan.model_validate_json((measured[0] / "run" / "plan.json").read_text())
+
+
+def test_all_ranges_have_kernels_of_the_same_bits(plan: Plan) -> None:
+    (case,) = plan.cases
+    assert case.chosen is not None
+    assert case.chosen.arms == ("few", "many")
+    assert case.chosen.basis == "proven"
+    assert "one after the other" in case.chosen.order
+    # Which of them is the faster, and whether it is surely, is the machine's affair.
+    assert {one.arm for one in case.stretches} <= {"few", "many"}
+    assert (case.stretches[0].first, case.stretches[-1].last) == (1, None)
+
+
+def test_what_is_not_in_the_plan_is_said_with_its_reason(plan: Plan) -> None:
+    (case,) = plan.cases
+    left_out = {one.arm: one.reason for one in case.left_out}
+    assert left_out["either"].startswith("its bits changed with the batch (batch_size")
+    apart = {arm: why for one, why in zip(case.others, case.apart, strict=True) for arm in one.arms}
+    assert apart["backwards"].startswith("other bits at M=")
+
+
+def test_it_is_told_in_lines_and_drawn(measured: tuple[Path, str]) -> None:
+    place, said = measured
+    assert "order of addition proven: the same in all (24 terms one after the other)" in said
+    assert "not backwards: other bits at M=" in said
+    assert "kernels of the same bits at every M in 1 of 1 cases" in said
+    page = (place / "plan.html").read_text()
+    assert "<svg" in page
+    assert "not backwards: other bits at M=" in page
+
+
+def test_it_is_shown_again_and_made_anew_of_the_same_run(measured: tuple[Path, str], tmp_path: Path) -> None:
+    place, said = measured
+    shown = kernels_bench("plan", "show", place / "run" / "plan.json")
+    assert shown.status == 0
+    assert shown.out.strip() in said
+    again = kernels_bench("plan", "--run", place / "run", "--weights", "prefill", "--out", "-")
+    assert again.status == 2
+    assert "counts none of M=1, 8, 16, 64" in again.err
+    again = kernels_bench("plan", "--run", place / "run", "--weights", "decode", "--out", tmp_path / "p.json")
+    assert again.status == 0, again.err
+    assert json.loads((tmp_path / "p.json").read_text())["weighting"] == "decode"
+    refused = kernels_bench("plan", "--run", place / "run", "--op", "mean")
+    assert refused.status == 2
+    assert "leave out what would be measured" in refused.err
+
+
+def test_a_plan_that_holds_and_one_that_does_not(measured: tuple[Path, str], tmp_path: Path) -> None:
+    place, _ = measured
+    file, plugin = place / "run" / "plan.json", place / "speeds.py"
+    held = kernels_bench("plan", "check", file, "--run", tmp_path / "held")
+    assert held.status == 0, held.err
+    assert held.out.endswith("mean/24/fp32: holds\nthe plan holds in 1 of 1 cases\n")
+    written = plugin.read_text()
+    try:
+        plugin.write_text(written.replace("return _rows(x, flipped(len(x)))", "return _rows(x, not flipped(len(x)))"))
+        other = kernels_bench("plan", "check", file, "--run", tmp_path / "other")
+    finally:
+        plugin.write_text(written)
+    assert other.status == 1, other.err
+    assert "mean/24/fp32: differs: few has other bits at M=" in other.out
+
+
+def test_a_plan_made_elsewhere_is_refused_with_what_differs(measured: tuple[Path, str], tmp_path: Path) -> None:
+    told = json.loads((measured[0] / "run" / "plan.json").read_text())
+    told["environment"]["versions"]["torch"] = "1.0"
+    told["device"]["name"] = "another"
+    (tmp_path / "elsewhere.json").write_text(json.dumps(told))
+    refused = kernels_bench("plan", "check", tmp_path / "elsewhere.json")
+    assert refused.status == 2
+    assert "device: another then" in refused.err
+    assert "torch: 1.0 then" in refused.err
+    assert "--force" in refused.err
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[1", '{"schema_version": 2}', "\x00"])
+def test_what_is_no_plan_is_one_line(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text(content)
+    for words in (("show", file), ("check", file), ("show", tmp_path / "none.json")):
+        done = kernels_bench("plan", *words)
+        assert done.status == 2
+        assert len(done.err.splitlines()) == 1, done.err
+
+
+def test_a_run_without_times_has_no_plan(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    kernels_bench("--op", "mean", "--shapes", "24", "--dtype", "fp32", "--verify-only", "--arm", "torch", "--out", run)
+    done = kernels_bench("plan", "--run", run)
+    assert done.status == 2
+    assert "nothing was verified and timed that a plan can choose from" in done.err

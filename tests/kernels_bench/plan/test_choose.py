@@ -1,0 +1,175 @@
+"""Classes, ranges and prices, from records that hypothesis makes."""
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kernels_bench.console.errors import UsageError
+from kernels_bench.plan.choose import LEAST_GAIN, plan_case
+from kernels_bench.plan.classes import classes_of, told_apart
+from kernels_bench.plan.record import CasePlan
+from kernels_bench.plan.weights import weights_of
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.results import FoundOrder, Order, RelationResult, SampleSummary, Timing, Verification
+
+SIZES = (1, 4, 16, 256)
+ARMS = ("torch", "a", "b", "c")
+
+
+def case_of(arm: str) -> Case:
+    return Case(arm=arm, operator="mm", shape=Shape(label="test", n=8, k=8), precision=Precision.parse("bf16"))
+
+
+def verified(arm: str, bits: str = "x", order: str | None = "t", status: str = "held") -> Verification:
+    found = (FoundOrder(digest=order, words=f"as {order}", sizes=SIZES),) if order else ()
+    return Verification(
+        case=case_of(arm),
+        status="measured",
+        relations=(RelationResult.model_validate({"relation": "batch_size", "status": status, "companies": 9}),),
+        digests={m: f"{bits}{m}" for m in SIZES},
+        universe=256,
+        order=Order(status="proven" if order else "unknown", reason="" if order else "no time", found=found),
+    )
+
+
+def timed(arm: str, us: Mapping[int, float], error: float = 0.001) -> list[Timing]:
+    def summary(median: float) -> SampleSummary:
+        return SampleSummary(median_us=median, p10_us=median, p90_us=median, error=error, samples=50)
+
+    return [
+        Timing(case=case_of(arm), m=m, status="measured", warm=summary(each), cold=summary(2 * each))
+        for m, each in us.items()
+    ]
+
+
+def flat(us: float) -> dict[int, float]:
+    return dict.fromkeys(SIZES, us)
+
+
+def even(sizes: tuple[int, ...] = SIZES) -> dict[int, float]:
+    return weights_of("even", sizes)
+
+
+times = st.dictionaries(st.sampled_from(ARMS), st.tuples(*[st.floats(1, 1000)] * len(SIZES)), min_size=1)
+kernels = st.dictionaries(
+    st.sampled_from(ARMS),
+    st.tuples(st.sampled_from("xy"), st.sampled_from(["t", "u", None]), st.sampled_from(["held", "broken"])),
+    min_size=1,
+)
+
+
+def planned(known: Mapping[str, tuple[str, str | None, str]], took: Mapping[str, tuple[float, ...]]) -> CasePlan:
+    timings = [one for arm, us in took.items() if arm in known for one in timed(arm, dict(zip(SIZES, us, strict=True)))]
+    return plan_case([verified(arm, *what) for arm, what in known.items()], timings, "torch", even())
+
+
+@given(kernels)
+def test_kernels_of_a_class_are_told_apart_by_nothing_and_none_of_them_varies(
+    known: dict[str, tuple[str, str | None, str]],
+) -> None:
+    records = {arm: verified(arm, *what) for arm, what in known.items()}
+    classes, left_out = classes_of(list(records.values()))
+    placed = [arm for one in classes for arm in one.arms]
+    assert sorted([*placed, *(one.arm for one in left_out)]) == sorted(known)
+    assert {one.arm for one in left_out} == {arm for arm, (_, _, status) in known.items() if status == "broken"}
+    for one in classes:
+        for first in one.arms:
+            assert not any(told_apart(records[first], records[other]) for other in one.arms)
+        assert (one.basis == "proven") == all(known[arm][1] for arm in one.arms)
+        assert one.digests == records[one.arms[0]].digests
+
+
+@given(kernels, times)
+def test_a_plan_is_of_one_class_and_has_one_kernel_for_every_m(
+    known: dict[str, tuple[str, str | None, str]], took: dict[str, tuple[float, ...]]
+) -> None:
+    case = planned(known, took)
+    if case.chosen is None:
+        assert not case.stretches
+        return
+    assert {one.arm for one in case.stretches} <= set(case.chosen.arms)
+    assert case.steady in case.chosen.arms
+    assert (case.stretches[0].first, case.stretches[-1].last) == (1, None)
+    for one, other in pairwise(case.stretches):
+        assert one.last is not None
+        assert one.last + 1 == other.first
+        assert other.first in SIZES
+        assert one.arm != other.arm
+    for price in case.prices:
+        assert price.arm == case.arm_at(price.m)
+        factor = 2 if price.state == "cold" else 1
+        assert price.planned_us == factor * took[price.arm][SIZES.index(price.m)]
+
+
+@given(kernels, times)
+def test_no_kernel_and_no_class_would_have_been_cheaper_beyond_the_least_gain(
+    known: dict[str, tuple[str, str | None, str]], took: dict[str, tuple[float, ...]]
+) -> None:
+    case = planned(known, took)
+    if case.mean is None or case.chosen is None:
+        return
+    for one in (case.chosen, *case.others):
+        least = 1.0
+        for place, _ in enumerate(SIZES):
+            least *= min(took[arm][place] for arm in one.arms if arm in took) / took["torch"][place]
+        assert case.mean <= least ** (1 / len(SIZES)) / (1 - 2 * LEAST_GAIN)
+
+
+def test_a_change_of_kernel_that_noise_could_have_made_is_none() -> None:
+    records = [verified("torch", "y", status="broken"), verified("a"), verified("b")]
+    slightly = {**flat(100.0), 256: 99.0}
+    case = plan_case(records, timed("torch", flat(80)) + timed("a", flat(100)) + timed("b", slightly), "torch", even())
+    assert len(case.stretches) == 1
+    wide = timed("a", flat(100), error=0.2) + timed("b", {**flat(120.0), 256: 80.0}, error=0.2)
+    assert len(plan_case(records, timed("torch", flat(80)) + wide, "torch", even()).stretches) == 1
+    narrow = timed("a", flat(100)) + timed("b", {**flat(120.0), 256: 80.0})
+    case = plan_case(records, timed("torch", flat(80)) + narrow, "torch", even())
+    assert [(one.first, one.last, one.arm) for one in case.stretches] == [(1, 255, "a"), (256, None, "b")]
+
+
+def test_equal_digests_of_another_order_are_another_class() -> None:
+    records = [verified("torch", order="t"), verified("a", order="u"), verified("b", order=None)]
+    classes, _ = classes_of(records)
+    assert [(one.arms, one.basis) for one in classes] == [(("torch", "b"), "sampled"), (("a",), "proven")]
+    assert told_apart(records[0], records[1]) == "another order of addition"
+
+
+def test_a_kernel_that_was_timed_with_other_bits_or_not_at_every_m_is_left_out() -> None:
+    records = [verified("torch", "y"), verified("a"), verified("b", "z")]
+    other = [one.model_copy(update={"other_bits": "its results differ"}) for one in timed("a", flat(1))]
+    case = plan_case(records, timed("torch", flat(80)) + other + timed("b", {1: 1.0}), "torch", even())
+    assert case.chosen is not None
+    assert case.chosen.arms == ("torch",)
+    assert {one.arm: one.reason for one in case.left_out} == dict.fromkeys(("a", "b"), "not timed at every M")
+
+
+def test_without_times_of_the_default_kernel_there_is_a_plan_and_no_price() -> None:
+    case = plan_case([verified("a"), verified("b")], timed("a", flat(3)) + timed("b", flat(2)), "torch", even())
+    assert [one.arm for one in case.stretches] == ["b"]
+    assert (case.mean, case.prices) == (None, ())
+
+
+@pytest.mark.parametrize("name", ["even", "decode", "prefill"])
+@given(sizes=st.sets(st.integers(1, 4096), min_size=1))
+def test_weights_add_up_to_one_over_what_was_timed(name: str, sizes: set[int]) -> None:
+    try:
+        found = weights_of(name, sizes)
+    except UsageError:
+        assert name != "even"
+        return
+    assert set(found) == sizes
+    assert sum(found.values()) == pytest.approx(1)
+    assert all(weight >= 0 for weight in found.values())
+
+
+def test_weights_of_a_file_count_for_the_nearest_m(tmp_path_factory: pytest.TempPathFactory) -> None:
+    file = tmp_path_factory.mktemp("weights") / "w.json"
+    file.write_text('{"1": 1, "20": 2, "300": 1}')
+    assert weights_of(str(file), SIZES) == {1: 0.25, 4: 0, 16: 0.5, 256: 0.25}
+    for text in ("", "[]", "{}", '{"0": 1}', '{"x": 1}', '{"1": -1}', '{"1": true}', '{"1": 1e400}', '{"1": 0}'):
+        file.write_text(text)
+        with pytest.raises(UsageError, match="--weights"):
+            weights_of(str(file), SIZES)
