@@ -21,7 +21,7 @@ from profiles.invocation import INSTALLED, TRACEBACK
 from support import BASELINES
 from support.processes import LIMIT_S, Ended, environment
 
-H100, ENGINE = BASELINES / "h100-80gb-hbm3", BASELINES / "vllm-e2e" / "h100-80gb-hbm3-smollm2-flash-eager"
+H100, ENGINE = BASELINES / "h100-80gb-hbm3-attention", BASELINES / "vllm-e2e" / "h100-80gb-hbm3-smollm2-flash-eager"
 LONG = "a" * 300
 each_package = pytest.mark.parametrize("package", INSTALLED)
 

@@ -43,15 +43,35 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+BEGUN: set[subprocess.Popen[str]] = set()
+"""Commands that tests have started, and that may still run."""
+
+
 def start(*arguments: object, **variables: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "kernels_bench", *map(str, arguments)],
+    return begin("kernels_bench", *arguments, **variables)
+
+
+def begin(package: str, *arguments: object, **variables: object) -> subprocess.Popen[str]:
+    """A command, which ends with the tests of its file at the latest: see tests/conftest.py."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", package, *map(str, arguments)],
         env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    BEGUN.add(process)
+    return process
+
+
+def end_what_was_begun() -> None:
+    """Of tests that failed: all others have seen their commands end."""
+    while BEGUN:
+        process = BEGUN.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def environment(**variables: object) -> dict[str, str]:

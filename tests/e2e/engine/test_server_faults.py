@@ -159,6 +159,7 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     assert wait_until(lambda: not any(runs(child) for child in children))
 
 
+@pytest.mark.engine_full  # servers without tokenizers run in test_installed.py, and end so in test_online_run.py
 def test_a_server_needs_no_tokenizer_and_under_a_profiler_ends_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

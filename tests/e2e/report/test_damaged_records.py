@@ -186,7 +186,7 @@ def damaged(draw: st.DrawFn) -> tuple[list[Any], Any]:
     return both[0], both[1]
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(damaged())
 def test_whatever_stands_in_a_run_it_is_reported_or_one_line(run: tuple[list[Any], Any]) -> None:
     records, said = run
