@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -146,13 +145,11 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     process = start(tmp_path / "run", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
     children: list[psutil.Process] = []
 
-    def serving() -> bool:
+    def its_engine_is_up() -> bool:
         children[:] = psutil.Process(process.pid).children(recursive=True)
-        return any("e2e.engine.online.serve" in words_of(child) for child in children)
+        return any("EngineCore" in words_of(child) for child in children)
 
-    wait_until(serving)
-    time.sleep(8)  # its engine is a process of its own by then
-    serving()
+    assert wait_until(its_engine_is_up)
     process.kill()
     process.communicate()
     assert len(children) >= 2
