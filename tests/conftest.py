@@ -7,6 +7,7 @@ OpenMP's do by default, would take the cores that the others need: tests took te
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ import pytest
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded, here and in every worker
 
 from hypothesis import settings
+
+from support.processes import end_what_was_begun
 
 settings.register_profile("samebits", deadline=None)
 settings.load_profile("samebits")
@@ -41,6 +44,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for mark, reason in LEFT_OUT.items():
         if left_out := sum(reason in str(report.longrepr) for report in skipped):
             terminalreporter.write_line(f"{mark} tests left out: {left_out} (pytest -m {mark})")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_runs_on() -> Iterator[None]:
+    """A command that a test left running, since it failed, would take the time of all files after it."""
+    yield
+    end_what_was_begun()
 
 
 @pytest.fixture(scope="session")

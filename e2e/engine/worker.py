@@ -19,6 +19,7 @@ from e2e.workload.messages import Describe, Load, Loaded, RunAlone, RunTrial, St
 from e2e.workload.options import ArmName, Mode, Options
 from e2e.workload.prompts import Batch, batch, needles, with_prompt_logprobs
 from e2e.workload.trials import STAGGERED, WARM_UP
+from kernels_bench.workers.imports import made_to_stay
 from kernels_bench.workers.lifetime import requests
 from kernels_bench.workers.messages import Failure
 from profiles.instruments.range_names import ENGINES, EngineRange, phase
@@ -155,11 +156,12 @@ def serve(connection: Connection) -> None:
 
 def _load(arm: ArmName, mode: Mode) -> None:
     """Import what takes long: vLLM where the engine will be in this process; what tells of a server's model."""
-    if arm == "server":
-        with contextlib.suppress(ImportError):
-            from transformers import AutoConfig  # noqa: F401
-    elif mode == "offline":
-        from vllm import LLM, SamplingParams  # noqa: F401 - vllm itself imports next to nothing
+    with made_to_stay():
+        if arm == "server":
+            with contextlib.suppress(ImportError):
+                from transformers import AutoConfig  # noqa: F401
+        elif mode == "offline":
+            from vllm import LLM, SamplingParams  # noqa: F401 - vllm itself imports next to nothing
 
 
 def _starter(request: StartEngine) -> Callable[[], Backend]:

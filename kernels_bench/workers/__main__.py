@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from kernels_bench.workers.imports import made_to_stay
 from kernels_bench.workers.lifetime import attach
 
 
@@ -16,7 +17,8 @@ def main() -> None:
     connection = attach()
     # Threads that spin while they wait make every other process wait too, and on a busy machine thirty times longer.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from kernels_bench.workers.arm_worker import serve
+    with made_to_stay():
+        from kernels_bench.workers.arm_worker import serve
 
     serve(connection)
 

@@ -38,7 +38,7 @@ GARBLED = "sent what is no answer: something in it writes to the connection that
 SENT_BY_OTHERS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 """Signals that end a process for no fault of its own: an operator's, a scheduler's, or a system's that lacks memory."""
 
-PROFILED_ENDING_S = 30.0
+PROFILED_ENDING_S = 120.0
 """Under a profiler processes have this long, together, to end by themselves."""
 
 

@@ -25,7 +25,7 @@ from support import BASELINES
 APPS: dict[str, CommandLine] = {"kernels_bench": kernels_bench, "e2e": e2e, "profiles": profiles}
 # 4 is documented too, and is said of mistakes of ours: the very thing that is looked for.
 DOCUMENTED = {0, 1, 2, 3, 130}
-RUNS = (str(BASELINES / "h100-80gb-hbm3"), str(BASELINES / "vllm-e2e" / "h100-80gb-hbm3-smollm2-flash-eager"))
+RUNS = (str(BASELINES / "h100-80gb-hbm3-attention"), str(BASELINES / "vllm-e2e" / "h100-80gb-hbm3-smollm2-flash-eager"))
 # Relative to a directory that is removed afterwards, or nowhere.
 FILES = ("nowhere/file", "a.json", ".", "", "-", "/dev/null", "/dev/full", "/proc/self/mem", "a" * 300, "a/" * 3000)
 # Commands that read and judge what is there; all others would start processes, which tests elsewhere do.

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from support import ROOT
-from support.processes import environment
+from support.processes import LIMIT_S, environment
 
 PACKAGES = ("kernels_bench", "e2e", "profiles")
 FOLDERS = sorted(
@@ -177,7 +177,7 @@ def gone() -> dict[str, str]:
     """Of every private name why it cannot be had; asked in a process of its own, for vLLM changes what imports it."""
     names = [one.name for one in PRIVATE if importlib.util.find_spec(one.library)]
     command = [sys.executable, "-c", LOOKED_FOR, json.dumps(names)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
     return found

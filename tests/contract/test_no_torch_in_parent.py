@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from support import ROOT
-from support.processes import environment
+from support.processes import LIMIT_S, environment
 
 WITHOUT_TORCH = """
 import sys
@@ -24,7 +24,7 @@ print(sorted({"torch", "triton", "vllm", "pynvml"} & set(sys.modules)))
 
 def test_catalogue_and_plan_of_a_gpu_need_no_torch() -> None:
     command = [sys.executable, "-c", WITHOUT_TORCH]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
     assert done.stdout == "[]\n", done.stderr
 
 

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,7 +24,6 @@ from support.processes import Ended, finish, start, wait_until, workers_of
 
 pytestmark = pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux")
 
-ENDING_S = 5.0
 NAME = "leaves_things"
 RUN = (
     *("--op", "rms_norm", "--arm", f"torch,{NAME}", "--plugin", PLUGINS / f"{NAME}.py", "--dtype", "fp32"),
@@ -54,8 +52,8 @@ class Place:
         return found
 
     def left(self) -> tuple[list[psutil.Process], list[Path]]:
-        """What is still there some seconds later."""
-        wait_until(lambda: not self.processes(), ENDING_S)
+        """What is still there after everything else has had the time to end."""
+        wait_until(lambda: not self.processes())
         compiled = {
             path for path in self.temporary.iterdir() if path.name.startswith("torchinductor_")
         }  # kept on purpose
@@ -119,14 +117,11 @@ def test_processes_that_score_faults_end_with_the_command(place: Place) -> None:
 
 def test_ctrl_c_ends_faults_at_once(place: Place) -> None:
     command = place.start("faults", "--seeds", 50)
-    assert wait_until(lambda: len(place.processes()) >= 3)
-    time.sleep(1)
-    began = time.monotonic()
+    assert wait_until(lambda: len(workers(place)) >= 1)
     command.send_signal(signal.SIGINT)
-    ended = finish(command)
+    ended = finish(command)  # whoever went on would need hours
     assert (ended.status, ended.out) == (130, "")
     assert ended.err.splitlines()[-1] == "kernels_bench: interrupted"
-    assert time.monotonic() - began < 20
     assert place.left() == ([], [])
 
 

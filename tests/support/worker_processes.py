@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 
-from support.processes import environment
+from support.processes import LIMIT_S, environment
 
 
 def living(pid: int) -> bool:
@@ -23,5 +23,5 @@ def living(pid: int) -> bool:
 def printed_by(code: str, log: Path) -> list[str]:
     """What a process prints that starts a worker with this log."""
     command = [sys.executable, "-c", code, str(log)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=True)
     return done.stdout.splitlines()

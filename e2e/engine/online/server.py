@@ -23,7 +23,7 @@ from e2e.workload.messages import StartEngine
 from kernels_bench.workers.process import ended_in_words
 from profiles.invocation import python
 
-START_S, POLL_S, ENDING_S = 1800.0, 0.5, 20.0
+START_S, POLL_S, ENDING_S = 1800.0, 0.5, 60.0
 DYING_S = 15.0
 """A server without its engine ends in this time: it looks every five seconds (vLLM's launcher.py, watchdog_loop)."""
 

@@ -26,10 +26,10 @@ def ends_with_its_parent(code: str, child: str, *words: object, **variables: obj
     """Whether the only process that a command starts ends with it where it is killed."""
     with subprocess.Popen([sys.executable, "-c", code, *map(str, words)], env=environment(**variables)) as command:
         parent = psutil.Process(command.pid)
-        assert wait_until(lambda: any(child in words_of(one) for one in parent.children()), 20)
+        assert wait_until(lambda: any(child in words_of(one) for one in parent.children()))
         (found,) = parent.children()
         command.kill()
-    return wait_until(lambda: not runs(found), 5)
+    return wait_until(lambda: not runs(found))
 
 
 def test_what_writes_a_checkpoint_ends_with_the_command(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from e2e.engine.error_causes import ServerError, last_error, last_words, root_cause
+from support.processes import LIMIT_S
 
 CORE = "(EngineCore pid=10111) ERROR 11-23 08:58:29 [core.py:1510] "
 ASKED = "Traceback (most recent call last):\nRuntimeError: Engine core initialization failed. See root cause above. "
@@ -146,7 +147,7 @@ print(printed.killed_by(), len(printed.text()))
 def test_what_killed_an_engine_is_found_before_the_tracebacks_of_all_its_requests(tmp_path: Path) -> None:
     with (tmp_path / "log").open("ab") as log:
         words = [sys.executable, "-c", KILLED]
-        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True, check=True, timeout=60)
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=log, text=True, check=True, timeout=LIMIT_S)
     assert done.stdout.split() == ["SIGKILL", str(1 << 16)]
 
 
@@ -165,6 +166,6 @@ def test_what_is_printed_since_is_read_from_a_file_alone(tmp_path: Path, to_file
             stderr=log if to_file else subprocess.PIPE,
             text=True,
             check=True,
-            timeout=60,
+            timeout=LIMIT_S,
         )
     assert done.stdout.splitlines() == (["a child", "after"] if to_file else [])

@@ -37,7 +37,7 @@ from support.e2e_runs import (
     serial_holds_and_the_baseline_is_called_what_it_is,
     start,
 )
-from support.processes import environment, wait_until
+from support.processes import LIMIT_S, environment, wait_until
 
 pytestmark = NEEDS_ENGINE
 
@@ -50,7 +50,7 @@ and of test_online_run.py."""
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Done:
     path = tmp_path_factory.mktemp("e2e") / "run"
-    return finish(start(path, "--num-trials", 3, "--arms", "baseline,serial", **UNCOMPILED), path)
+    return finish(start(path, "--num-trials", 2, "--arms", "baseline,serial", **UNCOMPILED), path)
 
 
 def test_one_request_at_a_time_does_not_diverge_and_the_baseline_is_called_what_it_is(both: Done) -> None:
@@ -68,7 +68,7 @@ def test_needles_are_what_the_options_make(both: Done) -> None:
 def test_every_trial_was_really_run(both: Done) -> None:
     for arm in ("baseline", "serial"):
         trials = [r for r in both.records if isinstance(r, Trial) and r.arm == arm]
-        assert [trial.trial for trial in trials] == [0, 1, 2, *([STAGGERED] if arm == "baseline" else [])]
+        assert [trial.trial for trial in trials] == [0, 1, *([STAGGERED] if arm == "baseline" else [])]
         for trial in trials:
             assert trial.tokens == 12 * trial.batch_size
             assert 30 * (trial.batch_size - 2) < trial.prompt_tokens <= 90 * trial.batch_size
@@ -137,7 +137,7 @@ def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Pa
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=LIMIT_S,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     said = dict(
@@ -165,7 +165,7 @@ def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) ->
     for label in ("VLLM BATCH INVARIANCE BENCHMARK", "PHASE 1: Running WITHOUT batch invariance (baseline)", "SUMMARY"):
         assert label in both.out
     assert re.search(r"Engine initialization time: \d+\.\d\ds", both.out)
-    assert re.search(r"Trial 3/3: batch_size=\d+, time=\d+\.\d\ds", both.out)
+    assert re.search(r"Trial 2/2: batch_size=\d+, time=\d+\.\d\ds", both.out)
     again = subprocess.run(
         [sys.executable, "-m", "e2e", "report", str(both.path)],
         env=environment(),
@@ -189,7 +189,7 @@ def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path
         capture_output=True,
         text=True,
         check=False,
-        timeout=600,
+        timeout=LIMIT_S,
     )
     number = trial_named(words[words.index("--trial") + 1])
     (once,) = [r for r in FORMAT.read_records(tmp_path / "again") if isinstance(r, Trial)]
@@ -199,8 +199,8 @@ def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path
 
 
 def answers_by_trial(done: Done) -> dict[tuple[str, int], object]:
-    """Of the first three trials of each arm."""
-    return {(r.arm, r.trial): r.answers for r in done.records if isinstance(r, Trial) and 0 <= r.trial < 3}
+    """Of the first two trials of each arm."""
+    return {(r.arm, r.trial): r.answers for r in done.records if isinstance(r, Trial) and 0 <= r.trial < 2}
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -210,12 +210,12 @@ def test_an_interleaved_engine_that_dies_leaves_the_others_and_can_be_gone_on_wi
     """And until it dies each trial is run in turn, with the answers of arms that run one after the other."""
     monkeypatch.setenv("TMPDIR", str(short))
     path = tmp_path / "run"
-    process = start(path, "--num-trials", 6, "--arms", "baseline,serial", "--interleave")
+    process = start(path, "--num-trials", 4, "--arms", "baseline,serial", "--interleave")
 
     def trials() -> list[Trial]:
         return [record for record in records_of(path) if isinstance(record, Trial)]
 
-    assert wait_until(lambda: len(trials()) >= 6 or process.poll() is not None, 300)
+    assert wait_until(lambda: len(trials()) >= 4 or process.poll() is not None)
     found = engines_of(psutil.Process(process.pid))
     engines = {Path(engine.environ()["VLLM_CACHE_ROOT"]).parent.name: engine for engine in found}
     (scratch,) = short.glob("samebits-*")
@@ -227,9 +227,9 @@ def test_an_interleaved_engine_that_dies_leaves_the_others_and_can_be_gone_on_wi
     assert lost.arm == "baseline"
     assert "killed by SIGKILL" in lost.reason
     assert "baseline failed" in done.out
-    assert [(r.arm, r.trial) for r in trials()][:6] == [(arm, n) for n in range(3) for arm in ("baseline", "serial")]
-    assert [r.trial for r in trials() if r.arm == "serial"] == list(range(6))
-    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/6: batch_size=" in line] == [
+    assert [(r.arm, r.trial) for r in trials()][:4] == [(arm, n) for n in range(2) for arm in ("baseline", "serial")]
+    assert [r.trial for r in trials() if r.arm == "serial"] == list(range(4))
+    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/4: batch_size=" in line] == [
         "(baseline)",
         "(serial)",
     ]
@@ -244,9 +244,9 @@ def goes_on_until_it_is_stopped(path: Path) -> None:
     kept = len(records_of(path))
     words = [sys.executable, "-m", "e2e", "--resume", str(path)]
     going_on = subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, text=True)
-    wait_until(lambda: any(isinstance(record, Trial) for record in records_of(path)[kept:]), 300)
+    wait_until(lambda: any(isinstance(record, Trial) for record in records_of(path)[kept:]))
     going_on.send_signal(signal.SIGINT)
-    assert going_on.wait(60) == 130
+    assert going_on.wait(LIMIT_S) == 130
     more = [record for record in records_of(path)[kept:] if isinstance(record, Trial)]
     assert {record.arm for record in more} == {"baseline"}
     numbers = [r.trial for r in records_of(path) if isinstance(r, Trial) and r.arm == "baseline"]
@@ -257,13 +257,13 @@ def goes_on_until_it_is_stopped(path: Path) -> None:
 @pytest.mark.engine_full  # one of its arms may as well die after these trials, see above
 @pytest.mark.usefixtures("uncompiled")
 def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
-    words = ("--num-trials", 3, "--arms", "baseline,serial", "--interleave")
+    words = ("--num-trials", 2, "--arms", "baseline,serial", "--interleave")
     done = finish(start(tmp_path / "run", *words), tmp_path / "run")
     serial_holds_and_the_baseline_is_called_what_it_is(done)
     made = [(r.arm, r.trial) for r in done.records if isinstance(r, Trial)]
-    assert made == [(arm, n) for n in range(3) for arm in ("baseline", "serial")] + [("baseline", STAGGERED)]
-    assert "Trial 2/3: batch_size=" in done.out
-    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/3" in line] == [
+    assert made == [(arm, n) for n in range(2) for arm in ("baseline", "serial")] + [("baseline", STAGGERED)]
+    assert "Trial 2/2: batch_size=" in done.out
+    assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/2" in line] == [
         "(baseline)",
         "(serial)",
     ]

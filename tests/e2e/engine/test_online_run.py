@@ -6,6 +6,7 @@ import pytest
 
 from e2e.records import Trial
 from support.e2e_runs import (
+    AS_UNDER_NSYS,
     NEEDS_ENGINE,
     Done,
     asked_as_stated,
@@ -20,8 +21,10 @@ pytestmark = NEEDS_ENGINE
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
+    """As if nsys recorded it, so that its servers are to end by themselves; else nothing is done otherwise."""
     path = tmp_path_factory.mktemp("online") / "run"
-    return finish(start(path, "--mode", "online", "--num-trials", 2, "--arms", "baseline,serial"), path)
+    words = ("--mode", "online", "--num-trials", 2, "--arms", "baseline,serial")
+    return finish(start(path, *words, **AS_UNDER_NSYS), path)
 
 
 def test_a_server_does_not_diverge_with_one_client_and_is_called_what_it_is_with_many(online: Done) -> None:
@@ -34,6 +37,12 @@ def test_a_server_is_given_the_same_prompts_as_a_library(online: Done) -> None:
 
 def test_a_server_tells_of_prompts_too(online: Done) -> None:
     prompts_are_watched(online.records)
+
+
+@pytest.mark.parametrize("arm", ["baseline", "serial"])
+def test_under_a_profiler_a_server_ends_by_itself(online: Done, arm: str) -> None:
+    """And its engine's process with it: what nsys has not written yet of one that is killed is lost."""
+    assert "Application shutdown complete" in (online.path / "logs" / f"{arm}.log").read_text()
 
 
 def test_streamed_answers_tell_when_their_first_token_came(online: Done) -> None:

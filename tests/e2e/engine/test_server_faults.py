@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -33,7 +32,7 @@ from support.e2e_runs import (
     under_a_profiler,
     words_of,
 )
-from support.processes import environment, wait_until
+from support.processes import LIMIT_S, environment, wait_until
 
 pytestmark = [*NEEDS_ENGINE, pytest.mark.usefixtures("uncompiled")]
 SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
@@ -56,13 +55,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ]
     server = subprocess.Popen(words, env=environment(**variables), stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}"
-    assert wait_until(lambda: answers(url) or server.poll() is not None, 240)
+    assert wait_until(lambda: answers(url) or server.poll() is not None)
     engines = psutil.Process(server.pid).children(recursive=True)
     yield url
     server.kill()
     server.wait()
     assert len(engines) >= 2
-    assert wait_until(lambda: not any(runs(engine) for engine in engines), 30)
+    assert wait_until(lambda: not any(runs(engine) for engine in engines))
 
 
 def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
@@ -76,7 +75,7 @@ def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_
 
 
 def test_a_server_that_takes_shorter_prompts_costs_one_line(running: str, tmp_path: Path) -> None:
-    assert wait_until(lambda: answers(running), 240)
+    assert wait_until(lambda: answers(running))
     words = ("--max-prompt", 1000, "--max-model-len", 2000, "--server", running)
     done = finish(start(tmp_path / "run", *words), tmp_path / "run")
     assert done.status == 3
@@ -99,7 +98,7 @@ def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path
     path = tmp_path / "run"
     process = start(path, "--mode", "online", "--num-trials", 500, "--arms", "baseline")
 
-    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None, 240)
+    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None)
     children = psutil.Process(process.pid).children(recursive=True)
     next(child for child in children if victim in words_of(child)).kill()
     done = finish(process, path)
@@ -118,7 +117,7 @@ def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path
 def test_a_stranger_who_asks_our_own_server_is_refused_or_noticed(tmp_path: Path) -> None:
     path = tmp_path / "run"
     process = start(path, "--mode", "online", "--num-trials", 500, "--arms", "baseline")
-    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None, 240)
+    assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None)
     children = psutil.Process(process.pid).children(recursive=True)
     words = next(child.cmdline() for child in children if "e2e.engine.online.serve" in words_of(child))
     url = f"http://127.0.0.1:{words[words.index('--port') + 1]}"
@@ -135,7 +134,7 @@ def asked_by_a_stranger(url: str) -> int:
     body = json.dumps({"prompt": [1, 2, 3], "max_tokens": 2}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=60) as reply:
+        with urllib.request.urlopen(request, timeout=LIMIT_S) as reply:
             return int(reply.status)
     except urllib.error.HTTPError as error:
         return error.code
@@ -146,19 +145,18 @@ def test_no_server_outlives_a_killed_command(tmp_path: Path) -> None:
     process = start(tmp_path / "run", "--mode", "online", "--num-trials", 1, "--arms", "baseline")
     children: list[psutil.Process] = []
 
-    def serving() -> bool:
+    def its_engine_is_up() -> bool:
         children[:] = psutil.Process(process.pid).children(recursive=True)
-        return any("e2e.engine.online.serve" in words_of(child) for child in children)
+        return any("EngineCore" in words_of(child) for child in children)
 
-    wait_until(serving, 120)
-    time.sleep(8)  # its engine is a process of its own by then
-    serving()
+    assert wait_until(its_engine_is_up)
     process.kill()
     process.communicate()
     assert len(children) >= 2
-    assert wait_until(lambda: not any(runs(child) for child in children), 30)
+    assert wait_until(lambda: not any(runs(child) for child in children))
 
 
+@pytest.mark.engine_full  # servers without tokenizers run in test_installed.py, and end so in test_online_run.py
 def test_a_server_needs_no_tokenizer_and_under_a_profiler_ends_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,4 +37,4 @@ def test_shared_memory_of_an_engine_is_freed_at_the_normal_end_of_its_arm(tmp_pa
         assert isinstance(worker.ask(Load(arm="baseline", mode="offline"), 60), Loaded), (tmp_path / "log").read_text()
         file = Path("/dev/shm") / (tmp_path / "name").read_text()
         assert file.exists()
-    assert wait_until(lambda: not file.exists(), 10)
+    assert wait_until(lambda: not file.exists())

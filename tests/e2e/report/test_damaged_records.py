@@ -24,7 +24,7 @@ from e2e.run.run_arms import _tasks
 from profiles.errors import CommandError
 from profiles.run_files.numbered_lines import numbered
 from support.e2e_answers import OTHER_TOKENS, answer, manifest, started, trial
-from support.processes import environment
+from support.processes import LIMIT_S, environment
 
 NEEDLES = 6
 ARMS = ("baseline", "serial")
@@ -54,7 +54,7 @@ def written(records: list[Any], path: Path, run: Any = None) -> Path:
 
 def reported(path: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "e2e", "report", str(path)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=LIMIT_S)
 
 
 def test_a_whole_run_is_reported(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ def damaged(draw: st.DrawFn) -> tuple[list[Any], Any]:
     return both[0], both[1]
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(damaged())
 def test_whatever_stands_in_a_run_it_is_reported_or_one_line(run: tuple[list[Any], Any]) -> None:
     records, said = run

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from support.e2e_runs import runs, words_of
-from support.processes import environment, wait_until
+from support.processes import LIMIT_S, environment, wait_until
 
 ENGINE_WITH_A_PROCESS = """
 import subprocess, time
@@ -49,10 +49,10 @@ def test_nothing_outlives_a_command_that_is_ended(tmp_path: Path, number: int, s
             started[:] = psutil.Process(command.pid).children(recursive=True)
             return any("sleep" in words_of(one) for one in started)
 
-        assert wait_until(importing, 60)
+        assert wait_until(importing)
         assert list(Path(short).glob("samebits-*"))
         command.send_signal(number)
-        said = command.communicate(timeout=20)[1]
-        assert wait_until(lambda: not any(map(runs, started)), 3)
+        said = command.communicate(timeout=LIMIT_S)[1]
+        assert wait_until(lambda: not any(map(runs, started)))
         assert number == signal.SIGKILL or not list(Path(short).iterdir())
     assert (command.returncode, b"Traceback" in said) == (status, False)

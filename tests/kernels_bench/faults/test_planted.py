@@ -1,4 +1,4 @@
-"""The kernels that faults are planted in do what they say, and what shows a fault is what it is named after."""
+"""The kernels that faults are planted in do what they say, and what is known to be missed is missed."""
 
 from __future__ import annotations
 
@@ -18,29 +18,10 @@ from kernels_bench.relations import make_batch
 
 CPU = torch.device("cpu")
 
-SHOWN_BY = {
-    "alone_by_content": "batch_size", "two_alike": "batch_size", "longest_alone_split": "batch_size",
-    "m_window": "batch_size", "tuned_table": "batch_size",
-    "subnormals_flushed": "special_values", "negative_zero": "special_values", "nan_payload": "special_values",
-    "masked_block": "special_values", "first_call": "history", "packed_weights": "history",
-    "rows_that_are_a_view": "layout", "rows_at_an_odd_address": "layout", "workspace_of_two_calls": "concurrency",
-    "cascade_of_different_sequences": "shared_pages", "many_rows": "large_batch", "one_call_of_700": "repeat",
-    "element_in_a_million": "repeat", "rotary_scaled_by_the_longest": "batch_size", "ties_of_experts": "special_values",
-}  # fmt: skip
-"""Of every kind some, and the relation that is there to show them."""
-
 
 def unseen() -> Iterator[Fault]:
     for file in iter_modules(planted.__path__, planted.__name__ + "."):
         yield from getattr(import_module(file.name), "UNSEEN", ())
-
-
-@pytest.mark.parametrize("name", SHOWN_BY)
-def test_a_fault_is_shown_by_the_relation_that_is_there_for_it(name: str) -> None:
-    found = score(faults()[name], seed=4, device=CPU)
-    assert (found.verdict, found.flagged_by) == ("variant", SHOWN_BY[name])
-    assert found.right
-    assert found.companies > 0
 
 
 @pytest.mark.parametrize("fault", list(unseen()), ids=lambda fault: fault.name)

@@ -14,6 +14,16 @@ from support.processes import kernels_bench
 
 CPU = torch.device("cpu")
 SUBTLE = [name for name, fault in faults().items() if fault.subtle]
+SHOWN_BY = {
+    "alone_by_content": "batch_size", "two_alike": "batch_size", "longest_alone_split": "batch_size",
+    "m_window": "batch_size", "tuned_table": "batch_size",
+    "subnormals_flushed": "special_values", "negative_zero": "special_values", "nan_payload": "special_values",
+    "masked_block": "special_values", "first_call": "history", "packed_weights": "history",
+    "rows_that_are_a_view": "layout", "rows_at_an_odd_address": "layout", "workspace_of_two_calls": "concurrency",
+    "cascade_of_different_sequences": "shared_pages", "many_rows": "large_batch", "one_call_of_700": "repeat",
+    "element_in_a_million": "repeat", "rotary_scaled_by_the_longest": "batch_size", "ties_of_experts": "special_values",
+}  # fmt: skip
+"""Of every kind some, and the relation that is there to show them."""
 
 
 def test_there_are_enough_faults_each_with_a_cause_of_its_own() -> None:
@@ -29,6 +39,12 @@ def test_every_fault_is_flagged_and_its_control_is_not(name: str) -> None:
     assert found.flagged_by
     if faults()[name].kind == "variant" and found.verdict == "variant":
         assert found.companies > 0
+    if name in SHOWN_BY:
+        assert (found.verdict, found.flagged_by) == ("variant", SHOWN_BY[name])
+
+
+def test_what_shows_a_fault_is_known_of_faults_that_are_there() -> None:
+    assert SHOWN_BY.keys() <= faults().keys()
 
 
 @pytest.mark.parametrize("name", SUBTLE)

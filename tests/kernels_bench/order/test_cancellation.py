@@ -14,7 +14,7 @@ from support.known_orders import Nested, built, nests
 from support.read_orders import oracle
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(nests(), st.integers(1, 50), st.integers(1, 64), st.integers(0, 5))
 def test_any_tree_is_read_out(nested: Nested, most: int, width: int, seed: int) -> None:
     order = built(nested)

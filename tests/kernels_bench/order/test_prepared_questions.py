@@ -254,7 +254,7 @@ def test_what_no_graph_holds_is_launched_one_by_one() -> None:
     assert torch.equal(found, torch.cat([launch((row[None],))[0] for row in rows]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(nests(12), st.randoms(use_true_random=False))
 def test_two_orders_are_told_apart_by_two_terms(nested: Nested, draw: object) -> None:
     order = built(nested)

@@ -45,7 +45,7 @@ def read(launch: Callable[..., tuple[torch.Tensor, ...]], operator: str, k: int,
     return read_orders(asking, Task([1, 3, 9]))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(binary_nests(), st.integers(0, 5))
 def test_any_binary_tree_is_read_out(nested: Nested, seed: int) -> None:
     order = built(nested)
@@ -64,7 +64,7 @@ def test_what_a_tree_answers_is_what_its_parts_say(nested: Nested) -> None:
                     assert bool(oracle(order)(np.array([i]), np.array([j]), np.array([k]))[0]) == together
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(binary_nests(8), binary_nests(8))
 def test_no_other_tree_has_all_triples_of_a_certificate(one: Nested, other: Nested) -> None:
     known, asked = built(one), built(other)
@@ -88,7 +88,7 @@ def test_several_terms_added_at_once_are_refused() -> None:
         triples_certificate(order)
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(binary_nests(24))
 def test_any_order_is_read_off_a_softmax(nested: Nested) -> None:
     order = built(nested)

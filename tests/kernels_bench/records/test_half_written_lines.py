@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from kernels_bench.records.manifest import RECORDS, RunDirectory, read_records
 from kernels_bench.records.results import Finished
 from profiles.run_files.numbered_lines import numbered
+from support.processes import wait_until
 from support.run_directories import EVERY_KIND, heard, python, texts
 from support.stored_records import timing
 
@@ -29,9 +29,7 @@ def test_a_writer_that_is_killed_leaves_whole_lines(tmp_path: Path) -> None:
     path = tmp_path / "run"
     with python(WRITER, path) as writer:
         assert heard(writer) == "up"
-        while not (path / RECORDS).stat().st_size:
-            time.sleep(0.01)
-        time.sleep(0.2)
+        assert wait_until(lambda: (path / RECORDS).read_bytes().count(b"\n") > 10)
         writer.kill()
     # A line is written by one call, which Linux cuts between two pages at most: the reader drops what was cut.
     whole = (path / RECORDS).read_bytes().count(b"\n")

@@ -16,6 +16,7 @@ import pytest
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import Verification
 from support import ROOT
+from support.processes import LIMIT_S
 
 PAGE = (ROOT / "docs" / "your-own-kernel.md").read_text()
 
@@ -49,7 +50,7 @@ def ran(place: Path, *command: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=240,
+        timeout=LIMIT_S,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from support.processes import environment, wait_until
+from support.processes import LIMIT_S, environment, wait_until
 
 STARTS = """
 import subprocess, sys, time
@@ -45,14 +45,14 @@ def test_descendants_end_with_their_ancestor_however_it_ends(then: str) -> None:
     if "sleep" in then:
         assert all(map(alive, descendants))
         process.kill()
-    assert process.wait(30) in (-signal.SIGKILL, 3)
-    assert wait_until(lambda: not any(map(alive, descendants)), 10)
+    assert process.wait(LIMIT_S) in (-signal.SIGKILL, 3)
+    assert wait_until(lambda: not any(map(alive, descendants)))
 
 
 def test_without_it_they_stay() -> None:
     process, descendants = started("", "time.sleep(600)")
     process.kill()
-    process.wait(30)
+    process.wait(LIMIT_S)
     assert not wait_until(lambda: not any(map(alive, descendants)), 1)
     for one in descendants:
         os.kill(one.pid, signal.SIGKILL)

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kernels_bench.workers.orphan_guard import ENDING_S
 from support import PLUGINS
 from support.processes import finish, start, wait_until, workers_of
 from support.worker_processes import living, printed_by
@@ -49,29 +48,30 @@ def test_what_a_kernel_started_ends_with_the_command_however_it_ends(tmp_path: P
         return not any(living(process.pid) for process in processes)
 
     for number, command in commands.items():
-        assert wait_until(partial(has_children, command), 60)
+        assert wait_until(partial(has_children, command))
         started = children(command)
         command.send_signal(number)
         assert finish(command).status == -number
-        assert wait_until(partial(gone, started), 10)
+        assert wait_until(partial(gone, started))
 
 
 ONE_WORKER = """
-import sys, time
+import sys
 from pathlib import Path
+from kernels_bench.workers import orphan_guard
 from kernels_bench.workers.orphan_guard import the_guard
+orphan_guard.ENDING_S = 10**6  # who is not at once told to end is waited for in vain
 from kernels_bench.workers.process import WorkerProcess
 worker = WorkerProcess("any", {}, Path(sys.argv[1]))
 worker.kill()
 print(the_guard()._process.pid, flush=True)
-began = time.monotonic()
 import atexit
 atexit._run_exitfuncs()
-print(time.monotonic() - began)
+print("ended")
 """
 
 
 def test_the_guard_ends_at_once_with_a_command_that_ends_by_itself(tmp_path: Path) -> None:
-    guard, seconds = printed_by(ONE_WORKER, tmp_path / "log")
+    guard, ended = printed_by(ONE_WORKER, tmp_path / "log")
     assert not psutil.pid_exists(int(guard))
-    assert float(seconds) < ENDING_S / 2
+    assert ended == "ended"

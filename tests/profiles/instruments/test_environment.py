@@ -19,6 +19,7 @@ from profiles.instruments.environment import (
     read_environment_with,
 )
 from profiles.instruments.telemetry import DeviceFacts
+from support.processes import LIMIT_S
 
 NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes"}
 NESTED = {"versions", "variables", "device"}
@@ -156,7 +157,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def _git(tree: Path, *arguments: str) -> str:
     command = ["git", "-C", str(tree), "-c", "user.name=t", "-c", "user.email=t@t", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S).stdout.strip()
 
 
 def test_a_change_of_the_code_forbids_mixing_but_a_commit_of_it_does_not(tree: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from profiles.installing import pip_install
 from profiles.instruments.ranges import Ranges, RangesNotRecorded
 from support import ROOT
+from support.processes import LIMIT_S
 
 # An NVTX tool of the least size: it prints what nvtx sends. It takes the place of nsys, whose injection
 # library implements the same table of functions (nvtx3/nvtxDetail/nvtxTypes.h, module CORE2).
@@ -86,7 +87,7 @@ def _python(program: str, **variables: str) -> subprocess.CompletedProcess[str]:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_S,
         check=False,
     )
 
@@ -98,7 +99,7 @@ def injection(tmp_path: Path) -> Path:
         pytest.skip("no C compiler to build the NVTX tool with")
     source, library = tmp_path / "injection.c", tmp_path / "injection.so"
     source.write_text(INJECTION)
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, source], check=True, timeout=LIMIT_S)
     return library
 
 

@@ -30,6 +30,7 @@ from profiles.installing import pip_install
 from profiles.output.html_page import page
 from profiles.trace.model import Kernel
 from support import ROOT
+from support.processes import LIMIT_S
 from support.profiler_reports import CAPTURED, UNCAPTURED, Launch, Span, h100_report, profiles, write_report
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -169,7 +170,7 @@ def seen(tmp_path: Path, page: str, width: int = LAPTOP, dark: bool = False) -> 
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_S,
         check=False,
     )
     found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.DOTALL)

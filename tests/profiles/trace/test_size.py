@@ -1,8 +1,7 @@
-"""A report with a million kernels: analysed within 20 s of a processor, which others may use too, and 1 GB."""
+"""A report with a million kernels: analysed within 1 GB, and in ten times the time that a tenth of it takes."""
 
 from __future__ import annotations
 
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +11,9 @@ from pathlib import Path
 from support import ROOT
 from support.profiler_reports import h100_report
 
-KERNELS, SECONDS, BYTES = 1_000_000, 20, 10**9
+KERNELS, BYTES = 1_000_000, 10**9
+GROWTH = 20
+"""Ten are expected, and twice as many are allowed for a machine that others use too; what grew by the square: 100."""
 
 _GROWN = {
     "NVTX_EVENTS": ("start", "end"),
@@ -23,14 +24,14 @@ _GROWN = {
 }
 
 
-def multiplied(path: Path) -> int:
+def multiplied(path: Path, least: int) -> int:
     """The real report many times over, each time later and with launches of its own; the number of its kernels."""
     path.write_bytes(h100_report().read_bytes())
     with closing(sqlite3.connect(path)) as database:
         (once,) = database.execute("SELECT count(*) FROM CUPTI_ACTIVITY_KIND_KERNEL").fetchone()
         (later,) = database.execute("SELECT max(end) FROM NVTX_EVENTS").fetchone()
         (launches,) = database.execute("SELECT max(correlationId) FROM CUPTI_ACTIVITY_KIND_RUNTIME").fetchone()
-        times = -(-KERNELS // once)
+        times = -(-least // once)
         database.execute(
             "CREATE TEMP TABLE copies AS WITH RECURSIVE c(n) AS "
             f"(SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {times - 1}) SELECT n FROM c"
@@ -49,43 +50,43 @@ def multiplied(path: Path) -> int:
     return int(count)
 
 
-def seconds_of_children() -> float:
-    """What processes that have ended took of a processor."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
 def test_a_million_kernels(tmp_path: Path) -> None:
-    report = tmp_path / "large.sqlite"
-    assert multiplied(report) >= KERNELS
-    before = seconds_of_children()
+    tenth, whole = tmp_path / "tenth.sqlite", tmp_path / "whole.sqlite"
+    assert multiplied(tenth, KERNELS // 10) < KERNELS // 5
+    assert multiplied(whole, KERNELS) >= KERNELS
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, report, tmp_path / "a.csv"],
+        [sys.executable, "-c", PROGRAM, tenth, whole, tmp_path / "a.csv"],
         env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         check=False,
     )
-    seconds = seconds_of_children() - before
     assert done.returncode == 0, done.stderr
-    kernels, peak_kib = map(int, done.stdout.split())
+    kernels, peak_kib, first, second = map(float, done.stdout.split())
     assert kernels >= KERNELS
-    print(f"{seconds:.1f} s, {peak_kib / 1024:.0f} MiB")
-    assert seconds < SECONDS
+    print(f"{first:.1f} s and {second:.1f} s, {peak_kib / 1024:.0f} MiB")
+    assert second < GROWTH * first
     assert 1024 * peak_kib < BYTES
 
 
 PROGRAM = """
-import re, sys
+import re, sys, time
 from pathlib import Path
 from profiles.analysis.analyse import analyse
 from profiles.output.csv_table import write_csv
 
-found = analyse(Path(sys.argv[1]))
-with open(sys.argv[2], "w") as file:
-    write_csv(found.ranges, file)
+def analysed(report):
+    # What is found, and the seconds of a processor that it took.
+    began = time.process_time()
+    found = analyse(Path(report))
+    with open(sys.argv[3], "w") as file:
+        write_csv(found.ranges, file)
+    return found, time.process_time() - began
+
+_, first = analysed(sys.argv[1])
+found, second = analysed(sys.argv[2])
 # What no range encloses was cut away, and nested ranges count their kernels again.
 kernels = sum(one.kernels for one in found.ranges if one.domain == "kernels_bench")
 # Not ru_maxrss, which begins with what the process that forked this one used.
-print(kernels, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+print(kernels, re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1], first, second)
 """

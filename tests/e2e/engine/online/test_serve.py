@@ -43,5 +43,5 @@ def test_shared_memory_of_a_server_that_is_killed_is_freed(tmp_path: Path) -> No
         assert (Path("/dev/shm") / name).exists()
         process.kill()
     assert len(children) == 2  # its child, and who watches over both; who frees is nobody's child
-    assert wait_until(lambda: not (Path("/dev/shm") / name).exists(), 10)
-    assert wait_until(lambda: not any(map(runs, children)), 10)
+    assert wait_until(lambda: not (Path("/dev/shm") / name).exists())
+    assert wait_until(lambda: not any(map(runs, children)))

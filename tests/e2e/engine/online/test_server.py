@@ -24,7 +24,7 @@ from e2e.workload.messages import StartEngine
 from e2e.workload.options import Options
 from support import ROOT
 from support.e2e_servers import Own, listening
-from support.processes import environment
+from support.processes import LIMIT_S, environment
 
 OPTIONS = Options(batch_size=2, max_prompt=8, max_tokens=3, max_model_len=64, mode="online")
 
@@ -58,7 +58,7 @@ def own(request_: StartEngine) -> Iterator[Server]:
 
 def ask(url: str) -> None:
     body = b'{"prompt": [1], "max_tokens": 5, "echo": false}'
-    urllib.request.urlopen(urllib.request.Request(url, body), timeout=20).read()
+    urllib.request.urlopen(urllib.request.Request(url, body), timeout=LIMIT_S).read()
 
 
 def test_who_does_not_know_the_key_is_not_answered_and_it_stands_on_no_command_line(own: Server) -> None:
@@ -87,7 +87,9 @@ def test_who_listens_where_our_server_was_told_to_is_not_believed(
         monkeypatch.setattr(server, "free_port", lambda: port)
         with pytest.raises(ServerError, match="the server ended with status 1"):
             Server(request_)
-        assert urllib.request.urlopen(f"{url}/metrics", timeout=20).read().count(b" 0.0\n") == 3  # nothing was asked
+        assert (
+            urllib.request.urlopen(f"{url}/metrics", timeout=LIMIT_S).read().count(b" 0.0\n") == 3
+        )  # nothing was asked
 
 
 def test_a_listener_is_known_by_its_process() -> None:
@@ -146,7 +148,7 @@ def test_what_killed_an_engine_is_told_by_its_parent_which_alone_knows(tmp_path:
         capture_output=True,
         text=True,
         check=True,
-        timeout=60,
+        timeout=LIMIT_S,
     )
     assert len(done.stderr.splitlines()) == 2, done.stderr
     assert killed_by(done.stderr) == number.name

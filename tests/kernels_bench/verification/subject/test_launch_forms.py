@@ -80,7 +80,7 @@ def test_another_launch_runs_at_the_same_time_and_ends_with_it() -> None:
             both.set()
 
     with beside(other, CPU):
-        assert both.wait(10)  # again and again, while this one goes on
+        assert both.wait()  # again and again, while this one goes on
     ended = done[0]
     assert threading.current_thread().name not in names
     assert not any(thread.name in names for thread in threading.enumerate())
