@@ -13,9 +13,10 @@ from e2e.report.text import divergence_in_words, extra_time, repeat_command
 from e2e.report.verdict import ArmVerdict, same, worst_of
 from e2e.workload.options import ArmName
 from e2e.workload.trials import STAGGERED, trial_name
+from kernels_bench.console.printing import NOTHING
 from kernels_bench.report.html.frame import render
 from kernels_bench.report.html.plot import mark
-from kernels_bench.report.sentences import NOTHING, and_
+from kernels_bench.report.sentences import and_
 
 _SIGNS: Mapping[str, str] = {"invariant": "sampled", "variant": "variant", "inconclusive": "inconclusive"}
 """The sign that the pages of kernels have for the same."""

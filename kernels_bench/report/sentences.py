@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kernels_bench.console.printing import NOTHING, TIMES
 from kernels_bench.device.triton_interpreter import interpreting
 from kernels_bench.records.cases import Case
 from kernels_bench.report.summary.schema import (
@@ -20,10 +21,6 @@ from kernels_bench.report.summary.schema import (
 )
 from kernels_bench.report.summary.summarise import broken_promises, exit_status, unmeasured
 
-NOTHING = "\N{EN DASH}"
-"""What stands where there is no number: an empty place must not look like a zero."""
-
-TIMES = "\N{MULTIPLICATION SIGN}"
 _MEANINGS: dict[Verdict, str] = {
     "wrong": "wrong: not the right result, whatever the batch; an arm of less precision than its inputs' may state it",
     "variant": "variant: a row's bits changed with the batch it was in",

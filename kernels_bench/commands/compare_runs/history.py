@@ -8,9 +8,10 @@ from pathlib import Path
 from kernels_bench.commands.compare_runs.comparison import RunComparison, RunRead, compare, read_run
 from kernels_bench.commands.report import summary_of
 from kernels_bench.console.errors import UsageError
+from kernels_bench.console.printing import NOTHING
 from kernels_bench.records.manifest import read_manifest
 from kernels_bench.report.columns import not_offered
-from kernels_bench.report.sentences import NOTHING, ratio_text
+from kernels_bench.report.sentences import ratio_text
 from kernels_bench.report.summary.schema import ArmSummary
 from profiles.run_files.record import Record
 

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from kernels_bench.console.printing import NOTHING
 from kernels_bench.records.results import AnyRecord, RelationResult, Timing, Verification
 from kernels_bench.report.markdown import markdown
-from kernels_bench.report.sentences import NOTHING, WORDS, outcome, ratio_text, sentences
+from kernels_bench.report.sentences import WORDS, outcome, ratio_text, sentences
 from kernels_bench.report.summary.schema import SIGNS, RunSummary, Verdict
 from kernels_bench.report.summary.summarise import summarise_run
 from kernels_bench.report.terminal.render import Shown, render, to_json
