@@ -1,12 +1,10 @@
-"""A run's summary for people, on a terminal; and as JSON for programs."""
+"""A run's summary for people, on a terminal."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import assert_never
 
 from rich.console import Console
 from rich.text import Text
@@ -69,22 +67,6 @@ def _show_chosen(summary: RunSummary, console: Console, shown: Shown, signs: boo
         return
     for block in blocks_of(summary, signs, shown.operators):
         _show(block, console)
-
-
-def to_json(summary: RunSummary) -> str:
-    """The summary as strict JSON; what it cannot hold becomes ``"NaN"``, ``"Infinity"``, ``"-Infinity"``."""
-    return json.dumps(_finite(summary.model_dump(mode="python")), indent=2, allow_nan=False, ensure_ascii=False)
-
-
-def _finite(value: Any) -> Any:
-    """A copy that strict JSON can hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
 
 
 def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> list[Text]:

@@ -161,27 +161,36 @@ def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Pa
     assert ast.literal_eval(watched)[-12:] == pytest.approx(ast.literal_eval(said["answered"]), abs=0.2)
 
 
-def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) -> None:
-    for label in ("VLLM BATCH INVARIANCE BENCHMARK", "PHASE 1: Running WITHOUT batch invariance (baseline)", "SUMMARY"):
-        assert label in both.out
-    assert re.search(r"Engine initialization time: \d+\.\d\ds", both.out)
-    assert re.search(r"Trial 3/3: batch_size=\d+, time=\d+\.\d\ds", both.out)
+def report_of(done: Done, *words: str) -> str:
+    """A run's report, printed again."""
     again = subprocess.run(
-        [sys.executable, "-m", "e2e", "report", str(both.path)],
+        [sys.executable, "-m", "e2e", "report", str(done.path), *words],
         env=environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert again.returncode == 0
-    assert again.stdout in both.out
+    assert (again.returncode, again.stderr) == (done.status, "")
+    return again.stdout
+
+
+def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) -> None:
+    for label in ("VLLM BATCH INVARIANCE BENCHMARK", "PHASE 1: Running WITHOUT batch invariance (baseline)"):
+        assert label in both.out
+    assert re.search(r"Engine initialization time: \d+\.\d\ds", both.out)
+    assert re.search(r"Trial 3/3: batch_size=\d+, time=\d+\.\d\ds", both.out)
+    assert both.out.endswith(report_of(both))
+    full = report_of(both, "--full")
+    for label in ("COMPARISON: One Request at a Time vs Baseline", "Average Trial Time:", "SUMMARY"):
+        assert label in full
 
 
 @pytest.mark.usefixtures("uncompiled")
 def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path: Path) -> None:
     if not diverged(both, "baseline"):
         pytest.skip("needs a processor whose libraries add otherwise in a batch (AMD with AVX2 and Intel with AMX do)")
-    command = next(line for line in both.out.splitlines() if "again: " in line).partition("again: ")[2]
+    command = next(line.strip() for line in both.out.splitlines() if " --trial " in line)
+    assert f"again: {command}" in report_of(both, "--full")
     words = shlex.split(command)[1:]
     done = subprocess.run(
         [sys.executable, *words, "--out", str(tmp_path / "again")],
@@ -194,7 +203,7 @@ def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path
     number = trial_named(words[words.index("--trial") + 1])
     (once,) = [r for r in FORMAT.read_records(tmp_path / "again") if isinstance(r, Trial)]
     (before,) = [r for r in both.records if isinstance(r, Trial) and r.arm == "baseline" and r.trial == number]
-    assert "baseline: variant" in done.stdout
+    assert "baseline changed the needles' bits with the batch" in done.stdout
     assert once.answers == before.answers
 
 

@@ -19,7 +19,8 @@ from kernels_bench.report.markdown import markdown
 from kernels_bench.report.sentences import WORDS, outcome, ratio_text, sentences
 from kernels_bench.report.summary.schema import SIGNS, RunSummary, Verdict
 from kernels_bench.report.summary.summarise import summarise_run
-from kernels_bench.report.terminal.render import Shown, render, to_json
+from kernels_bench.report.terminal.render import Shown, render
+from profiles.run_files.strict_json import strict_json
 from support import ROOT
 from support.records import (
     CEILING,
@@ -316,16 +317,16 @@ class TestJson:
         odd = broken(1, expected=math.nan, got=-math.inf, ulp=None, max_ulp=None)
         records = [*gemm_records(), verified(case("samebits", "softmax", HIDDEN), odd)]
         summary = summarise_run(records, facts())
-        text = to_json(summary)
+        text = strict_json(summary)
         data = json.loads(text, parse_constant=not_strict)
         assert data["schema_version"] == 4
         arm = next(o for o in data["operators"] if o["operator"] == "softmax")["arms"][0]
         found = arm["findings"][0]["counterexample"]
         assert (found["expected"], found["got"]) == ("NaN", "-Infinity")
-        assert to_json(RunSummary.model_validate_json(text)) == text
+        assert strict_json(RunSummary.model_validate_json(text)) == text
 
     def test_holds_no_raw_samples(self) -> None:
-        assert "warm_samples" not in to_json(a_run())
+        assert "warm_samples" not in strict_json(a_run())
 
 
 class TestMarkdown:
