@@ -17,7 +17,7 @@ from kernels_bench.console.printing import NOTHING
 from kernels_bench.records.results import AnyRecord, RelationResult, Timing, Verification
 from kernels_bench.report.markdown import markdown
 from kernels_bench.report.sentences import WORDS, outcome, ratio_text, sentences
-from kernels_bench.report.summary.schema import SIGNS, RunSummary, Verdict
+from kernels_bench.report.summary.schema import SIGNS, ArmFact, RunSummary, Verdict
 from kernels_bench.report.summary.summarise import summarise_run
 from kernels_bench.report.terminal.render import Shown, render
 from profiles.run_files.strict_json import strict_json
@@ -286,8 +286,27 @@ class TestOutcome:
 
     def test_of_a_run_with_failures(self) -> None:
         summary = summarise_run([ended(case("samebits"), "failed"), verified(case("vllm"))], facts())
-        assert outcome(summary) == (
-            "vllm kept batch invariance; something could not be measured, see above (exit status 3)."
+        assert outcome(summary) == ("vllm kept batch invariance; failed: 1 measurement of samebits (exit status 3).")
+
+    def test_what_is_lacking_is_named_in_it_since_it_may_stand_alone(self) -> None:
+        """First on a screen, in a page's heading, in a step's summary: nothing stands above it."""
+        records = [verified(case("vllm")), verified(case("mine", "mm"), held("repeat"))]
+        records += [ended(case(arm, "mm", shape), "failed") for arm, shape in (("samebits", HIDDEN), ("other", HIDDEN))]
+        records += [ended(case("samebits", "mm", O_PROJ), "failed"), ended(case("other", "mm", O_PROJ), "skipped")]
+        told = outcome(
+            summarise_run(
+                records,
+                facts(
+                    arms=[
+                        ArmFact(name=name, claims=("graph",) if name == "mine" else True)
+                        for name in ("vllm", "mine", "samebits", "other")
+                    ]
+                ),
+            )
+        )
+        assert told == (
+            "vllm kept batch invariance; failed: 2 measurements of samebits and 1 of other; "
+            "skipped: 1 measurement of other; claims that stay open: 1 case of mine (exit status 3)."
         )
 
     def test_of_a_wrong_kernel_and_of_an_unfinished_run(self) -> None:
