@@ -409,15 +409,21 @@ def compare_command(
 def history_command(
     directories: Annotated[list[Path], typer.Argument(help="Run directories, in any order.", metavar="DIR…")],
     json: Json = None,
+    html: Html = None,
 ) -> int:
     """Show many runs over time, and what changed from each to the next.
 
     Exit status: 0 whatever changed; 2 a directory is no run; 3 a file cannot be written.
     """
+    refuse_several_outputs(json=json, html=html)
     entries = history(directories)
     if json is not None:
         write(json, json_module.dumps([entry.model_dump(mode="json") for entry in entries]))
-    if json != "-":
+    if html is not None:
+        from kernels_bench.commands.compare_runs.history_page import history_page  # as for a comparison's page
+
+        write(html, history_page(entries))
+    if "-" not in (json, html):
         say(history_words(entries))
     return ExitStatus.GOOD
 
