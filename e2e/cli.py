@@ -17,7 +17,7 @@ import typer
 from e2e.checkpoints.resolve import DEFAULT, EMBEDDED, cache_directory, checkpoint, default_model
 from e2e.records import FORMAT, Manifest, RunDirectory, read_state
 from e2e.report.screen import screen_of
-from e2e.report.summary import summarise
+from e2e.report.summary import EngineSummary, summarise
 from e2e.report.text import header, report
 from e2e.run.processes import describe_device
 from e2e.run.run_arms import run_all
@@ -47,6 +47,7 @@ from profiles.command_line import CommandLine, Version, refuse_several_outputs, 
 from profiles.errors import ExitStatus
 from profiles.instruments.environment import differences, read_environment_with
 from profiles.invocation import called
+from profiles.run_files.published_schema import described
 from profiles.run_files.run_directory import default_directory, timestamp
 from profiles.run_files.strict_json import strict_json
 
@@ -337,8 +338,9 @@ def report_command(
 
 @app.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of a run's files."""
-    print(json_module.dumps(FORMAT.schema(), indent=2))
+    """Print the JSON Schema of a run's files, and of the summary."""
+    summary = described(EngineSummary.model_json_schema(mode="serialization"))
+    print(json_module.dumps(FORMAT.schema() | {"summary": summary}, indent=2))
 
 
 def main() -> NoReturn:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from profiles.run_files.record import Record
 
 
-def strict_json(record: Record) -> str:
-    """A record as strict JSON; what it cannot hold becomes ``"NaN"``, ``"Infinity"``, ``"-Infinity"``."""
-    return json.dumps(_finite(record.model_dump(mode="python")), indent=2, allow_nan=False, ensure_ascii=False)
+def strict_json(told: Record | Sequence[Record]) -> str:
+    """A record, or several, as strict JSON; what it cannot hold becomes ``"NaN"``, ``"Infinity"``, ``"-Infinity"``."""
+    found = told.model_dump() if isinstance(told, Record) else [one.model_dump() for one in told]
+    return json.dumps(_finite(found), indent=2, allow_nan=False, ensure_ascii=False)
 
 
 def _finite(value: Any) -> Any:
