@@ -33,6 +33,7 @@ from e2e.workload.options import (
     known_backends,
     read_options,
 )
+from e2e.workload.room import free_memory, why_apart
 from e2e.workload.trials import arms_with, trial_name, trial_named, trials_of
 from kernels_bench.commands.report import write
 from kernels_bench.console.errors import timeout_of
@@ -136,9 +137,13 @@ def run(
         ),
     ] = None,
     interleave: Annotated[
-        bool,
-        typer.Option("--interleave", help="All arms' engines together, each trial in turn; else one after the other."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--interleave/--no-interleave",
+            help="All arms' engines together, each trial in turn; else one arm after the other.  [default: together "
+            "where memory is known to suffice]",
+        ),
+    ] = None,
     trial: Annotated[
         str | None,
         typer.Option(help="Run this trial alone: its number, or staggered.  [default: all]", metavar="TRIAL"),
@@ -169,7 +174,7 @@ def run(
         _refuse_others(context, resume)
         return _go_on(resume, timeout_s, full)
     options = _options(flags)
-    return _begin(options, _arms(arms, options), _trials(trial, options), out, timeout_s, full)
+    return _begin(options, _arms(arms, options), _trials(trial, options), interleave, out, timeout_s, full)
 
 
 def _refuse_others(context: typer.Context, resume: Path) -> None:
@@ -231,6 +236,7 @@ def _begin(
     options: Options,
     arms: tuple[ArmName, ...] | None,
     trials: tuple[int, ...],
+    interleave: bool | None,
     out: Path | None,
     timeout_s: float,
     full: bool,
@@ -244,6 +250,11 @@ def _begin(
         options, note = _settled(options, device)
         check_room(options, arms, device)
         path = checkpoint(options.model, cache_directory(), app.warn)
+    apart = ""
+    if len(arms) > 1 and not options.interleave:
+        unwanted = interleave is False
+        apart = "--no-interleave" if unwanted else why_apart(options, arms, device, path, free_memory(device))
+        options = options.model_copy(update={"interleave": not apart})
     manifest = Manifest(
         created=timestamp(),
         command=shlex.join([*called("e2e"), *sys.argv[1:]]),
@@ -253,6 +264,7 @@ def _begin(
         trials=trials,
         device=device,
         environment=read_environment_with(device.uuid, app.warn),
+        apart=apart or None,
     )
     say(header(manifest, note))
     return _run(RunDirectory.create(out or default_directory(), manifest), path, timeout_s, full)

@@ -153,11 +153,12 @@ def _where(summary: EngineSummary, manifest: Manifest, ledger: RunState) -> Iter
 def options_text(manifest: Manifest) -> str:
     """What engines were asked, in a line."""
     options = manifest.options
-    return (
+    told = (
         f"{options.num_trials} trials of up to {options.batch_size} sequences, of {options.min_prompt} to "
         f"{options.max_prompt} prompt tokens and {options.max_tokens} generated; {options.needles} needles; "
         f"temperature {options.temperature:g}; {'eager' if options.eager else 'compiled'}"
     )
+    return f"{told}; {manifest.turns}" if manifest.turns else told
 
 
 def _rest(summary: EngineSummary) -> Iterator[tuple[str, str]]:

@@ -51,6 +51,8 @@ def report(manifest: Manifest, ledger: RunState, directory: str) -> Iterator[str
         yield from _needles(arm, manifest, found.get(arm), ledger.lost.get(arm))
     yield from ("", RULE, "SUMMARY", RULE)
     yield from _summary(manifest, ledger, times, found)
+    if manifest.turns:
+        yield manifest.turns
     yield f"Results: {directory}"
 
 

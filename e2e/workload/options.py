@@ -59,7 +59,7 @@ class Options(Record):
         server: where a server listens that is running already; None where there is none to check.
         ignore_eos: every answer has all its tokens, so that arms generate as many.
         interleave: the arms' engines are up together and run each trial in turn, so that a machine whose speed drifts
-            costs all of them alike.
+            costs all of them alike; a command decides it by `e2e.workload.room` where the user does not.
     """
 
     model: str = "Qwen/Qwen3-1.7B"

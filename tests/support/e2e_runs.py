@@ -93,9 +93,12 @@ def serial_holds_and_the_baseline_is_called_what_it_is(done: Done) -> None:
     assert done.status == (0 if varies else 3), done.err
 
 
-def start(path: Path, *words: object, **variables: object) -> subprocess.Popen[str]:
+def start(
+    path: Path, *words: object, turns: Sequence[str] = ("--no-interleave",), **variables: object
+) -> subprocess.Popen[str]:
+    """A run whose engines are up one at a time unless a test wants it otherwise: other tests' are up beside them."""
     return subprocess.Popen(
-        [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *map(str, words)],
+        [sys.executable, "-m", "e2e", *WORDS, "--out", str(path), *turns, *map(str, words)],
         env=environment(**variables),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
