@@ -144,6 +144,10 @@ def run(
             "where memory is known to suffice]",
         ),
     ] = None,
+    gpu_time: Annotated[
+        bool,
+        typer.Option("--gpu-time", help="Also the time in which the GPU computes: each trial once more, recorded."),
+    ] = False,
     trial: Annotated[
         str | None,
         typer.Option(help="Run this trial alone: its number, or staggered.  [default: all]", metavar="TRIAL"),

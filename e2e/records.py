@@ -117,6 +117,8 @@ class Trial(Record):
         tokens: generated, over all sequences.
         answers: one a needle.
         speeds: by the engine's metrics; None where it gave none.
+        gpu_s: seconds in which the GPU computed, where the same batch was answered once more under torch's profiler;
+            None where that was not asked for, or nothing could be recorded.
     """
 
     kind: Literal["trial"] = "trial"
@@ -129,6 +131,7 @@ class Trial(Record):
     tokens: Positive
     answers: tuple[Answer, ...]
     speeds: Speeds | None = None
+    gpu_s: Seconds | None = None
 
 
 class ArmLost(Record):

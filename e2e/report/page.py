@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from math import log10
 
 from e2e.records import Answer, Manifest, RunState
-from e2e.report.screen import options_text
-from e2e.report.speeds import Speed
+from e2e.report.screen import options_text, price_text
 from e2e.report.summary import ArmSummary, summarise
 from e2e.report.text import divergence_in_words, extra_time, repeat_command
 from e2e.report.verdict import same, worst_of
@@ -40,7 +39,7 @@ class ArmView:
         sign: of its verdict.
         verdict: the same in a word.
         reason: why there is none, or why it was lost.
-        numbers: throughput, a trial's seconds, first and further tokens' milliseconds, and the price, as text.
+        numbers: below `HEADS` and `GPU_HEADS`, as text.
         trials: names of those that were run.
         needles: a row each.
         ticks: where each timed trial stands among all arms' trials, in per cent.
@@ -65,6 +64,8 @@ class ArmView:
 
 
 HEADS = ("tokens/s", "trial, s", "first token, ms", "further token, ms", "price")
+GPU_HEADS = ("GPU time, s", "its price")
+"""Further ones, where it was recorded of any arm."""
 
 
 def page(manifest: Manifest, ledger: RunState, directory: str) -> str:
@@ -78,6 +79,8 @@ def page(manifest: Manifest, ledger: RunState, directory: str) -> str:
     summary = summarise(manifest, ledger, directory)
     seconds = [second for arm in summary.arms if arm.speed is not None for second in arm.speed.trial_times]
     views = [_arm(arm, manifest, ledger, seconds) for arm in summary.arms]
+    on_gpu = any(arm.speed is not None and arm.speed.gpu_time is not None for arm in summary.arms)
+    heads = HEADS + GPU_HEADS if on_gpu else HEADS
     environment = manifest.environment
     return render(
         "engine.html",
@@ -88,7 +91,8 @@ def page(manifest: Manifest, ledger: RunState, directory: str) -> str:
         good=summary.exit_status == 0,
         marks=[mark(number) for number in range(len(views))],
         arms=views,
-        heads=HEADS,
+        heads=heads,
+        numbers=[view.numbers[: len(heads)] for view in views],
         options=options_text(manifest),
         versions=", ".join([environment.python_version, *(f"{n} {v}" for n, v in environment.versions.items())]),
         driver="" if environment.device is None else environment.device.driver_version,
@@ -111,7 +115,7 @@ def _arm(arm: ArmSummary, manifest: Manifest, ledger: RunState, seconds: Sequenc
         sign=_SIGNS.get(arm.state, "failed"),
         verdict=arm.state,
         reason=arm.reason,
-        numbers=tuple(_numbers(name, ledger, speed)),
+        numbers=tuple(_numbers(arm, ledger)),
         trials=("alone again", *(trial_name(one.trial) for one in trials)) if name in ledger.alone else (),
         needles=tuple(_needles(name, ledger, [one.answers for one in trials])),
         ticks=tuple(_place(second, seconds) for second in speed.trial_times) if speed is not None else (),
@@ -138,15 +142,19 @@ def _state(own: Answer, other: Answer) -> str:
     return "same" if same(own, other) else "bits"
 
 
-def _numbers(arm: ArmName, ledger: RunState, speed: Speed | None) -> Iterator[str]:
+def _numbers(arm: ArmSummary, ledger: RunState) -> Iterator[str]:
+    """What stands below `HEADS` and `GPU_HEADS`."""
+    speed = arm.speed
     if speed is None:
-        yield from (NOTHING for _ in HEADS)
+        yield from (NOTHING for _ in HEADS + GPU_HEADS)
         return
     yield f"{speed.throughput:,.0f}"
     yield f"{speed.median_time:.3g} ({speed.p10_time:.3g}–{speed.p90_time:.3g})"
     for milliseconds in (speed.first_token_ms, speed.output_token_ms):
         yield NOTHING if milliseconds is None else f"{milliseconds:.2f}"
-    yield (extra_time(ledger, arm) if arm != "baseline" else "") or NOTHING
+    yield (extra_time(ledger, arm.arm) if arm.arm != "baseline" else "") or NOTHING
+    yield NOTHING if speed.gpu_time is None else f"{speed.gpu_time:.3g}"
+    yield price_text(arm.gpu_price)
 
 
 def _place(second: float, seconds: Sequence[float]) -> float:

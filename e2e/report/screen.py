@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import isnan
 
 from e2e.records import Manifest, RunState
-from e2e.report.speeds import Price
+from e2e.report.speeds import Price, Speed
 from e2e.report.summary import ArmSummary, EngineSummary, State
 from e2e.report.text import repeat_command
 from e2e.report.verdict import Divergence, worst_of
@@ -64,6 +64,13 @@ def _columns(arms: Sequence[ArmSummary], signs: bool) -> Iterator[Column]:
     yield Column(("", "price"), tuple(price_text(arm.price) for arm in arms))
     speeds = [arm.speed for arm in arms]
     yield Column(("", "tokens/s"), tuple(NOTHING if one is None else f"{one.throughput:,.0f}" for one in speeds))
+    if any(one is not None and one.gpu_time is not None for one in speeds):
+        yield Column(("GPU time", "a trial"), tuple(map(_gpu_time, speeds)))
+        yield Column(("its", "price"), tuple(price_text(arm.gpu_price) for arm in arms))
+
+
+def _gpu_time(speed: Speed | None) -> str:
+    return NOTHING if speed is None or speed.gpu_time is None else f"{speed.gpu_time:.3g} s"
 
 
 def _changed(arm: ArmSummary) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from e2e.records import ArmLost, Manifest, RunState
-from e2e.report.speeds import Price, Speed, exit_status, price, speeds, verdicts
+from e2e.report.speeds import Price, Speed, exit_status, on_gpu, price, speeds, verdicts
 from e2e.report.verdict import ArmVerdict
 from e2e.workload.arms import CLAIMING
 from e2e.workload.options import ArmName
@@ -34,6 +34,7 @@ class ArmSummary(Record):
         needles: what its needles say; None where they did not answer alone.
         speed: what its trials took, by upstream's names; None without any.
         price: how much more time they took than the baseline's; None of the baseline, or where nothing can be compared.
+        gpu_price: likewise of the time in which the GPU computed; None where that was not recorded.
         lost: why it could not go on; None where it could.
     """
 
@@ -44,6 +45,7 @@ class ArmSummary(Record):
     needles: ArmVerdict | None
     speed: Speed | None
     price: Price | None
+    gpu_price: Price | None
     lost: str | None
 
 
@@ -100,6 +102,7 @@ def _arm(arm: ArmName, ledger: RunState, verdict: ArmVerdict | None, speed: Spee
         needles=verdict,
         speed=speed,
         price=price(usual, own) if arm != "baseline" else None,
+        gpu_price=price(usual, own, on_gpu) if arm != "baseline" else None,
         lost=None if lost is None else f"{lost.status}: {lost.reason}",
     )
 

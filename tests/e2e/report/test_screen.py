@@ -15,14 +15,17 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from e2e.records import FORMAT, ArmLost, RunState, read_state
+from e2e.report.page import page
 from e2e.report.screen import counterexample, price_text, screen_of
 from e2e.report.speeds import Price, verdicts
 from e2e.report.summary import EngineSummary, summarise
+from e2e.report.text import report as report_lines
 from e2e.report.verdict import difference
 from e2e.workload.trials import STAGGERED
 from kernels_bench.console.screen import show_screen
 from support import BASELINES
 from support.e2e_answers import OTHER_BITS, OTHER_PROMPT, OTHER_TOKENS, WATCHED, answer, ledger, manifest, trial
+from support.pages import parsed
 from support.processes import LIMIT_S, environment
 
 STATUS = 1  # of the first of them, where a claim was not kept
@@ -121,6 +124,40 @@ def test_a_price_that_nobody_knows_is_among_what_was_not_measured() -> None:
     text = shown(known, "baseline", "batch-invariant", trials=(0, 1))
     assert "inconclusive" in row(text, "batch-invariant")
     assert "- what batch-invariant costs: a trial takes -57% to +336% more time, which spans zero; " in text
+
+
+def on_a_gpu() -> RunState:
+    """Trials of which the GPU's time is known: the baseline's 0.5 s, the other's 0.6 s, in three of them."""
+    known = ledger(OTHER_BITS, answer())
+    for arm, seconds in (("baseline", 0.5), ("batch-invariant", 0.6)):
+        known.trials[arm] = [  # type: ignore[index]
+            trial(n, OTHER_BITS if arm == "baseline" else answer(), arm=arm, gpu_s=seconds + n / 1000) for n in range(3)
+        ]
+    return known
+
+
+def test_the_gpus_time_stands_beside_the_time_that_was_waited_where_it_was_recorded() -> None:
+    arms, trials = ("baseline", "batch-invariant"), (0, 1, 2)
+    text = shown(on_a_gpu(), *arms, trials=trials)
+    assert row(text, "baseline")[-2:] == ["0.501 s", "–"]
+    assert row(text, "batch-invariant")[-2:] == ["0.601 s", "+20% to +20%"]
+    full = "\n".join(report_lines(manifest(*arms, trials=trials), on_a_gpu(), "d"))
+    assert "  Baseline:         0.501s\n  Batch Invariant:  0.601s\n  Overhead:         +19.96%" in full
+    cells = parsed(page(manifest(*arms, trials=trials), on_a_gpu(), "d")).all("table", cls="arms")[0].text
+    assert "GPU time, s its price" in cells
+    assert "0.601 +20% to +20%" in cells
+
+
+def test_a_gpus_time_that_was_not_recorded_of_every_trial_is_not_told() -> None:
+    known = on_a_gpu()
+    known.trials["baseline"] = [one.model_copy(update={"gpu_s": None}) for one in known.trials["baseline"]]
+    arms, trials = ("baseline", "batch-invariant"), (0, 1, 2)
+    assert row(shown(known, *arms, trials=trials), "baseline")[-2:] == ["–", "–"]
+    assert row(shown(known, *arms, trials=trials), "batch-invariant")[-1] == "–"
+    none = ledger(OTHER_BITS, answer())
+    assert "GPU" not in shown(none, *arms)
+    assert "GPU" not in "\n".join(report_lines(manifest(*arms), none, "d"))
+    assert "GPU" not in page(manifest(*arms), none, "d")
 
 
 @pytest.mark.parametrize("width", [40, 80, 100, 160])
