@@ -68,6 +68,10 @@ def host_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup"
     return min([available, *_left_by_groups(proc, groups)])
 
 
+_FIRST_VERSION = ("memory.limit_in_bytes", "memory.usage_in_bytes")
+_SECOND_VERSION = ("memory.max", "memory.current")
+
+
 def _left_by_groups(proc: Path, groups: Path) -> Iterator[int]:
     """What each control group leaves that this process is in, of those that have a limit."""
     try:
@@ -76,12 +80,10 @@ def _left_by_groups(proc: Path, groups: Path) -> Iterator[int]:
         lines = []
     for line in lines:
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
+        if controllers and "memory" not in controllers.split(","):
             continue
-        top = groups if not controllers else groups / "memory"
-        names = ("memory.max", "memory.current") if not controllers else (
-            "memory.limit_in_bytes", "memory.usage_in_bytes",
-        )  # fmt: skip
+        # A hierarchy without controllers is the second version's, whose files have other names.
+        top, names = (groups / "memory", _FIRST_VERSION) if controllers else (groups, _SECOND_VERSION)
         inner = top / path.lstrip("/")
         for folder in (inner, *inner.parents):
             if folder == top or folder.is_relative_to(top):

@@ -124,7 +124,7 @@ def test_the_narrowest_control_group_decides(
 
 def test_older_control_groups_have_other_names_and_a_kernel_that_says_nothing_is_not_known(tmp_path: Path) -> None:
     proc, top = kernel(tmp_path, 8 * GIB, {}, "/")
-    (proc / "self" / "cgroup").write_text("7:cpu:/x\n4:memory:/mine\n")
+    (proc / "self" / "cgroup").write_text("7:cpu:/x\n4:hugetlb,memory:/mine\n")
     mine = top / "memory" / "mine"
     mine.mkdir(parents=True)
     assert host_memory(proc, top) == 8 * GIB
