@@ -354,7 +354,10 @@ def report_command(
 
 @app.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of a run's files, and of the summary."""
+    """Print the JSON Schema of all JSON that is written.
+
+    A run's files, and what report writes with --json.
+    """
     summary = described(EngineSummary.model_json_schema(mode="serialization"))
     print(json_module.dumps(FORMAT.schema() | {"summary": summary}, indent=2))
 

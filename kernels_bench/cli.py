@@ -455,7 +455,10 @@ def recheck_command(
 
 @app.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of a run's files, and of the JSON that report, compare and history write."""
+    """Print the JSON Schema of all JSON that is written.
+
+    A run's files, and what report, compare and history write with --json.
+    """
     print(json_module.dumps(published_schema(), indent=2))
 
 
