@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import json as json_module
 import os
 import shlex
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, get_args
 
@@ -15,7 +16,8 @@ import typer
 
 from e2e.checkpoints.resolve import DEFAULT, EMBEDDED, cache_directory, checkpoint, default_model
 from e2e.records import FORMAT, Manifest, RunDirectory, read_state
-from e2e.report.speeds import exit_status, verdicts
+from e2e.report.screen import screen_of
+from e2e.report.summary import EngineSummary, summarise
 from e2e.report.text import header, report
 from e2e.run.processes import describe_device
 from e2e.run.run_arms import run_all
@@ -31,21 +33,47 @@ from e2e.workload.options import (
     known_backends,
     read_options,
 )
+from e2e.workload.room import free_memory, why_apart
 from e2e.workload.trials import arms_with, trial_name, trial_named, trials_of
+from kernels_bench.commands.report import write
 from kernels_bench.console.errors import timeout_of
+from kernels_bench.console.printing import draw
 from kernels_bench.console.progress import display_for
+from kernels_bench.console.screen import show_screen
 from kernels_bench.console.terminal import console
 from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.process import WorkerError
-from profiles.command_line import CommandLine, Version, say
+from profiles.command_line import CommandLine, Version, refuse_several_outputs, say
 from profiles.errors import ExitStatus
 from profiles.instruments.environment import differences, read_environment_with
 from profiles.invocation import called
+from profiles.run_files.published_schema import described
 from profiles.run_files.run_directory import default_directory, timestamp
+from profiles.run_files.strict_json import strict_json
 
 # Engines leave files in the temporary directory, which go when the process ends in order.
 app = CommandLine("e2e", also=(WorkerError,), end_in_order=(signal.SIGTERM, signal.SIGHUP))
+
+
+Full = Annotated[
+    bool, typer.Option("--full", help="Show everything, in the form and with the labels of vLLM's script.")
+]
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """What is shown and written of a run.
+
+    Attributes:
+        full: everything; else one screen.
+        html: for the page with pictures; ``-`` is standard output.
+        json: for the summary as JSON.
+    """
+
+    full: bool = False
+    html: str | None = None
+    json: str | None = None
 
 
 def _option(field: str, text: str, usual: str = "") -> Any:
@@ -109,8 +137,16 @@ def run(
         ),
     ] = None,
     interleave: Annotated[
+        bool | None,
+        typer.Option(
+            "--interleave/--no-interleave",
+            help="All arms' engines together, each trial in turn; else one arm after the other.  [default: together "
+            "where memory is known to suffice]",
+        ),
+    ] = None,
+    gpu_time: Annotated[
         bool,
-        typer.Option("--interleave", help="All arms' engines together, each trial in turn; else one after the other."),
+        typer.Option("--gpu-time", help="Also the time in which the GPU computes: each trial once more, recorded."),
     ] = False,
     trial: Annotated[
         str | None,
@@ -120,6 +156,7 @@ def run(
         Path | None, typer.Option(help="New directory for the results.  [default: samebits-runs/DATE]", metavar="DIR")
     ] = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.", metavar="DIR")] = None,
+    full: Full = False,
     timeout: Annotated[float, typer.Option(help="Seconds after which a trial, or --server, has failed.")] = 1800.0,
     version: Version = False,
 ) -> int:
@@ -139,16 +176,16 @@ def run(
     timeout_s = timeout_of(timeout)
     if resume is not None:
         _refuse_others(context, resume)
-        return _go_on(resume, timeout_s)
+        return _go_on(resume, timeout_s, full)
     options = _options(flags)
-    return _begin(options, _arms(arms, options), _trials(trial, options), out, timeout_s)
+    return _begin(options, _arms(arms, options), _trials(trial, options), interleave, out, timeout_s, full)
 
 
 def _refuse_others(context: typer.Context, resume: Path) -> None:
-    """Only --resume and --timeout may stand on the command line."""
+    """Only --resume, --timeout and --full may stand on the command line."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    if given - {"resume", "timeout"}:
+    if given - {"resume", "timeout", "full"}:
         raise OptionsError(f"--resume {resume} takes its options from the run itself; leave the others out")
 
 
@@ -200,7 +237,13 @@ def _with_trials(arms: tuple[ArmName, ...], trials: tuple[int, ...]) -> tuple[Ar
 
 
 def _begin(
-    options: Options, arms: tuple[ArmName, ...] | None, trials: tuple[int, ...], out: Path | None, timeout_s: float
+    options: Options,
+    arms: tuple[ArmName, ...] | None,
+    trials: tuple[int, ...],
+    interleave: bool | None,
+    out: Path | None,
+    timeout_s: float,
+    full: bool,
 ) -> int:
     device = describe_device()
     arms = _with_trials(arms or default_arms(device), trials)
@@ -211,6 +254,11 @@ def _begin(
         options, note = _settled(options, device)
         check_room(options, arms, device)
         path = checkpoint(options.model, cache_directory(), app.warn)
+    apart = ""
+    if len(arms) > 1 and not options.interleave:
+        unwanted = interleave is False
+        apart = "--no-interleave" if unwanted else why_apart(options, arms, device, path, free_memory(device))
+        options = options.model_copy(update={"interleave": not apart})
     manifest = Manifest(
         created=timestamp(),
         command=shlex.join([*called("e2e"), *sys.argv[1:]]),
@@ -220,9 +268,10 @@ def _begin(
         trials=trials,
         device=device,
         environment=read_environment_with(device.uuid, app.warn),
+        apart=apart or None,
     )
     say(header(manifest, note))
-    return _run(RunDirectory.create(out or default_directory(), manifest), path, timeout_s)
+    return _run(RunDirectory.create(out or default_directory(), manifest), path, timeout_s, full)
 
 
 def _settled(options: Options, device: Device) -> tuple[Options, str]:
@@ -236,7 +285,7 @@ def _settled(options: Options, device: Device) -> tuple[Options, str]:
     return options, note
 
 
-def _go_on(directory: Path, timeout_s: float) -> int:
+def _go_on(directory: Path, timeout_s: float, full: bool) -> int:
     run_directory = RunDirectory.resume(directory)
     manifest = run_directory.manifest
     # Where another card is, or none, this one's facts are missing, which is a difference too.
@@ -246,10 +295,10 @@ def _go_on(directory: Path, timeout_s: float) -> int:
     if manifest.arms != ("server",):
         check_engine(manifest.device)
         path = checkpoint(manifest.options.model, cache_directory(), app.warn)
-    return _run(run_directory, path, timeout_s)
+    return _run(run_directory, path, timeout_s, full)
 
 
-def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
+def _run(run_directory: RunDirectory, model: str, timeout_s: float, full: bool) -> int:
     interrupted = False
     try:
         with display_for(console(stderr=True)) as display:
@@ -258,44 +307,59 @@ def _run(run_directory: RunDirectory, model: str, timeout_s: float) -> int:
         interrupted = True
     finally:
         run_directory.close()
-    status = _report(run_directory.path)
+    say([""])
+    status = _report(run_directory.path, _Targets(full))
     if interrupted:
         app.warn(f"interrupted; go on with {shlex.join([*called('e2e'), '--resume', str(run_directory.path)])}")
     return ExitStatus.INTERRUPTED if interrupted else status
 
 
-def _report(directory: Path, html: str | None = None) -> int:
-    """Write the page, if one is asked for, and print the report unless the page is printed."""
+def _report(directory: Path, targets: _Targets = _Targets()) -> int:
+    """Write the files that are asked for, and show the run unless one of them is standard output."""
     manifest, ledger = FORMAT.read_manifest(directory), read_state(FORMAT.read_records(directory))
-    if html is not None:
+    summary = summarise(manifest, ledger, str(directory))
+    if targets.json is not None:
+        write(targets.json, strict_json(summary))
+    if targets.html is not None:
         from e2e.report.page import page  # the template engine is for those who want a page
-        from kernels_bench.commands.report import write
 
-        write(html, page(manifest, ledger, str(directory)))
-    if html != "-":
-        say(report(manifest, ledger, str(directory)))
-    return exit_status(manifest.arms, ledger, verdicts(ledger, manifest.asked))
+        write(targets.html, page(manifest, ledger, str(directory)))
+    if "-" not in (targets.html, targets.json):
+        if targets.full:
+            say(report(manifest, ledger, str(directory)))
+        else:
+            draw(console(), lambda on, signs: show_screen(screen_of(summary, manifest, ledger, signs), on))
+    return summary.exit_status
 
 
 @app.command("report")
 def report_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    full: Full = False,
     html: Annotated[
         str | None,
         typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE"),
     ] = None,
+    json: Annotated[
+        str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")
+    ] = None,
 ) -> int:
-    """Print a run's report again.
+    """Show a run again: one screen, or everything.
 
     Here or on another machine. Exit status: as that of the run; 2 the directory is no run; 3 a file cannot be written.
     """
-    return _report(directory, html)
+    refuse_several_outputs(html=html, json=json)
+    return _report(directory, _Targets(full, html, json))
 
 
 @app.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of a run's files."""
-    print(json.dumps(FORMAT.schema(), indent=2))
+    """Print the JSON Schema of all JSON that is written.
+
+    A run's files, and what report writes with --json.
+    """
+    summary = described(EngineSummary.model_json_schema(mode="serialization"))
+    print(json_module.dumps(FORMAT.schema() | {"summary": summary}, indent=2))
 
 
 def main() -> NoReturn:

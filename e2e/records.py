@@ -117,6 +117,8 @@ class Trial(Record):
         tokens: generated, over all sequences.
         answers: one a needle.
         speeds: by the engine's metrics; None where it gave none.
+        gpu_s: seconds in which the GPU computed, where the same batch was answered once more under torch's profiler;
+            None where that was not asked for, or nothing could be recorded.
     """
 
     kind: Literal["trial"] = "trial"
@@ -129,6 +131,7 @@ class Trial(Record):
     tokens: Positive
     answers: tuple[Answer, ...]
     speeds: Speeds | None = None
+    gpu_s: Seconds | None = None
 
 
 class ArmLost(Record):
@@ -175,6 +178,8 @@ class Manifest(Record):
         trials: those that were asked for, see `e2e.workload.trials`; None, in runs of before they were kept: all.
         device: what the engines ran on.
         environment: versions, settings and hardware that results depend on.
+        apart: why arms ran one after the other, so that speeds were measured one after the other; None where they took
+            turns, where there is one arm alone, and in runs of before this was kept.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -186,6 +191,7 @@ class Manifest(Record):
     trials: tuple[TrialNumber, ...] | None = None
     device: Device
     environment: Environment
+    apart: str | None = None
 
     @model_validator(mode="after")
     def _options_make_sense_together(self) -> Self:
@@ -199,6 +205,15 @@ class Manifest(Record):
         """The trials that were asked for of an arm."""
         trials = trials_of(self.options) if self.trials is None else self.trials
         return tuple(trial for trial in trials if has_trial(arm, trial))
+
+    @property
+    def turns(self) -> str:
+        """Whether arms took turns, in words that can end a sentence; nothing of a single arm."""
+        if len(self.arms) < 2:
+            return ""
+        if self.options.interleave:
+            return "arms took turns, trial by trial"
+        return "speeds were measured one arm after the other" + (f" ({self.apart})" if self.apart else "")
 
 
 FORMAT: Format[Manifest, AnyRecord] = Format(

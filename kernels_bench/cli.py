@@ -12,13 +12,14 @@ import typer
 
 from kernels_bench import cli_plan
 from kernels_bench.commands.compare_runs.comparison import compare_runs
-from kernels_bench.commands.compare_runs.gate import USUALLY, in_words, read_gate
+from kernels_bench.commands.compare_runs.gate import USUALLY, in_words, judgement, read_gate
 from kernels_bench.commands.compare_runs.gate import exit_status as gate_status
 from kernels_bench.commands.compare_runs.history import history
 from kernels_bench.commands.compare_runs.history import in_words as history_words
 from kernels_bench.commands.order import draw, read_cases
 from kernels_bench.commands.order import exit_status as order_status
 from kernels_bench.commands.order import in_words as order_words
+from kernels_bench.commands.published import published_schema
 from kernels_bench.commands.recheck import exit_status as recheck_status
 from kernels_bench.commands.recheck import in_words as recheck_words
 from kernels_bench.commands.recheck import recheck
@@ -31,7 +32,6 @@ from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
 from kernels_bench.device.triton_interpreter import treat_rows_alike
 from kernels_bench.records.cases import LAUNCHES, Launch
-from kernels_bench.records.manifest import schema
 from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison
 from kernels_bench.report.catalogue_table import print_catalogue
@@ -41,6 +41,7 @@ from kernels_bench.workers.process import WorkerError
 from profiles.command_line import CommandLine, Version, refuse_several_outputs, say
 from profiles.errors import ExitStatus
 from profiles.invocation import called
+from profiles.run_files.strict_json import strict_json
 
 app = CommandLine("kernels_bench", also=(WorkerError,))
 app.add_typer(cli_plan.app, name="plan")
@@ -352,6 +353,7 @@ def compare_command(
         ),
     ] = USUALLY,
     across: Annotated[bool, typer.Option("--across", help="Judge speed across cards, drivers and versions.")] = False,
+    json: Json = None,
     html: Html = None,
 ) -> int:
     """Say whether a second run may replace a first one.
@@ -361,13 +363,16 @@ def compare_command(
     Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, no case
     was verified in both, or a file cannot be written.
     """
+    refuse_several_outputs(json=json, html=html)
     gate = read_gate(fail_on)
     found = compare_runs(first, second, across)
+    if json is not None:
+        write(json, strict_json(judgement(found, gate, first, second)))
     if html is not None:
         from kernels_bench.commands.compare_runs.page import compare_page  # the template engine is for who wants a page
 
         write(html, compare_page(found, gate, first, second))
-    if html != "-":
+    if "-" not in (json, html):
         say(in_words(found, gate, max(0, worst)))
     return gate_status(found, gate)
 
@@ -376,15 +381,21 @@ def compare_command(
 def history_command(
     directories: Annotated[list[Path], typer.Argument(help="Run directories, in any order.", metavar="DIR…")],
     json: Json = None,
+    html: Html = None,
 ) -> int:
     """Show many runs over time, and what changed from each to the next.
 
     Exit status: 0 whatever changed; 2 a directory is no run; 3 a file cannot be written.
     """
+    refuse_several_outputs(json=json, html=html)
     entries = history(directories)
     if json is not None:
-        write(json, json_module.dumps([entry.model_dump(mode="json") for entry in entries]))
-    if json != "-":
+        write(json, strict_json(entries))
+    if html is not None:
+        from kernels_bench.commands.compare_runs.history_page import history_page  # as for a comparison's page
+
+        write(html, history_page(entries))
+    if "-" not in (json, html):
         say(history_words(entries))
     return ExitStatus.GOOD
 
@@ -411,8 +422,11 @@ def recheck_command(
 
 @app.command("schema")
 def schema_command() -> None:
-    """Print the JSON Schema of a run's files."""
-    print(json_module.dumps(schema(), indent=2))
+    """Print the JSON Schema of all JSON that is written.
+
+    A run's files, and what report, compare and history write with --json.
+    """
+    print(json_module.dumps(published_schema(), indent=2))
 
 
 def main() -> NoReturn:

@@ -13,6 +13,7 @@ from statistics import median
 
 from e2e.engine.backend import Backend, Output
 from e2e.engine.error_causes import Printed, root_cause
+from e2e.engine.gpu_time import gpu_seconds
 from e2e.engine.step_ranges import StepRanges
 from e2e.records import Answer, SoloAnswers, Speeds, Started, Trial
 from e2e.workload.messages import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
@@ -89,6 +90,9 @@ class Engine:
             outputs = self._outputs(asked)
             seconds = time.perf_counter() - started
         self._backend.check_undisturbed()
+        # A profiler that records this process already has what this one would need.
+        wanted = self._options.gpu_time and category == "trial" and not self._ranges.recorded
+        busy = gpu_seconds(lambda: self._outputs(asked)) if wanted else None
         return Trial(
             arm=self._arm,
             trial=number,
@@ -99,6 +103,7 @@ class Engine:
             tokens=sum(len(output.tokens) for output in outputs),
             answers=tuple(_answer(needle, outputs[place]) for needle, place in enumerate(asked.places)),
             speeds=_speeds(outputs),
+            gpu_s=busy,
         )
 
     def close(self) -> None:

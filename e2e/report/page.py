@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from math import log10
 
 from e2e.records import Answer, Manifest, RunState
-from e2e.report.speeds import Speed, exit_status, speeds, verdicts
+from e2e.report.screen import options_text, price_text
+from e2e.report.summary import ArmSummary, summarise
 from e2e.report.text import divergence_in_words, extra_time, repeat_command
-from e2e.report.verdict import ArmVerdict, same, worst_of
+from e2e.report.verdict import same, worst_of
 from e2e.workload.options import ArmName
 from e2e.workload.trials import STAGGERED, trial_name
+from kernels_bench.console.printing import NOTHING
 from kernels_bench.report.html.frame import render
 from kernels_bench.report.html.plot import mark
-from kernels_bench.report.sentences import NOTHING, and_
 
 _SIGNS: Mapping[str, str] = {"invariant": "sampled", "variant": "variant", "inconclusive": "inconclusive"}
 """The sign that the pages of kernels have for the same."""
@@ -38,7 +39,7 @@ class ArmView:
         sign: of its verdict.
         verdict: the same in a word.
         reason: why there is none, or why it was lost.
-        numbers: throughput, a trial's seconds, first and further tokens' milliseconds, and the price, as text.
+        numbers: below `HEADS` and `GPU_HEADS`, as text.
         trials: names of those that were run.
         needles: a row each.
         ticks: where each timed trial stands among all arms' trials, in per cent.
@@ -63,6 +64,8 @@ class ArmView:
 
 
 HEADS = ("tokens/s", "trial, s", "first token, ms", "further token, ms", "price")
+GPU_HEADS = ("GPU time, s", "its price")
+"""Further ones, where it was recorded of any arm."""
 
 
 def page(manifest: Manifest, ledger: RunState, directory: str) -> str:
@@ -73,22 +76,24 @@ def page(manifest: Manifest, ledger: RunState, directory: str) -> str:
         ledger: what is known of it.
         directory: of the run.
     """
-    times, found = speeds(ledger), verdicts(ledger, manifest.asked)
-    status = exit_status(manifest.arms, ledger, dict(found))
-    seconds = [second for speed in times.values() for second in speed.trial_times]
-    views = [_arm(arm, manifest, ledger, found.get(arm), times.get(arm), seconds) for arm in manifest.arms]
+    summary = summarise(manifest, ledger, directory)
+    seconds = [second for arm in summary.arms if arm.speed is not None for second in arm.speed.trial_times]
+    views = [_arm(arm, manifest, ledger, seconds) for arm in summary.arms]
+    on_gpu = any(arm.speed is not None and arm.speed.gpu_time is not None for arm in summary.arms)
+    heads = HEADS + GPU_HEADS if on_gpu else HEADS
     environment = manifest.environment
     return render(
         "engine.html",
         package="e2e.report",
         title=f"samebits on {manifest.device.name}: {manifest.options.model}",
         device=f"{manifest.options.model} on {manifest.device.name}",
-        outcome=f"{_answer(views)} (exit status {status}).",
-        good=status == 0,
+        outcome=summary.outcome,
+        good=summary.exit_status == 0,
         marks=[mark(number) for number in range(len(views))],
         arms=views,
-        heads=HEADS,
-        options=_options(manifest),
+        heads=heads,
+        numbers=[view.numbers[: len(heads)] for view in views],
+        options=options_text(manifest),
         versions=", ".join([environment.python_version, *(f"{n} {v}" for n, v in environment.versions.items())]),
         driver="" if environment.device is None else environment.device.driver_version,
         command_typed=manifest.command,
@@ -97,52 +102,27 @@ def page(manifest: Manifest, ledger: RunState, directory: str) -> str:
     )
 
 
-def _answer(views: Sequence[ArmView]) -> str:
-    """What became of the needles' bits, in a sentence without its full stop."""
-    told = []
-    said = {
-        "variant": "changed the needles' bits with the batch",
-        "invariant": "kept the needles' bits in every batch",
-        "inconclusive": "could not be judged",
-    }
-    for verdict, words in said.items():
-        if names := [view.name for view in views if view.verdict == verdict]:
-            told.append(f"{and_(names)} {words}")
-    if lost := [view.name for view in views if view.verdict not in said]:
-        told.append(f"{and_(lost)} did not run")
-    return "; ".join(told)
-
-
-def _arm(
-    arm: ArmName,
-    manifest: Manifest,
-    ledger: RunState,
-    verdict: ArmVerdict | None,
-    speed: Speed | None,
-    seconds: Sequence[float],
-) -> ArmView:
-    lost = ledger.lost.get(arm)
-    trials = sorted(ledger.trials.get(arm, []), key=lambda one: (one.trial == STAGGERED, one.trial))
-    divergences = () if verdict is None else verdict.divergences
+def _arm(arm: ArmSummary, manifest: Manifest, ledger: RunState, seconds: Sequence[float]) -> ArmView:
+    name, speed = arm.arm, arm.speed
+    trials = sorted(ledger.trials.get(name, []), key=lambda one: (one.trial == STAGGERED, one.trial))
+    divergences = () if arm.needles is None else arm.needles.divergences
     command = ""
     if divergences:
         worst = worst_of(divergences)
-        command = "" if worst.trial is None else repeat_command(manifest.options, arm, worst.trial, os.environ)
-    word = verdict.verdict if verdict is not None else lost.status if lost is not None else "failed"
-    reason = verdict.reason if verdict is not None else lost.reason if lost is not None else "it was not reached"
+        command = "" if worst.trial is None else repeat_command(manifest.options, name, worst.trial, os.environ)
     return ArmView(
-        name=arm,
-        sign=_SIGNS.get(word, "failed"),
-        verdict=word,
-        reason=reason,
-        numbers=tuple(_numbers(arm, ledger, speed)),
-        trials=("alone again", *(trial_name(one.trial) for one in trials)) if arm in ledger.alone else (),
-        needles=tuple(_needles(arm, ledger, [one.answers for one in trials])),
+        name=name,
+        sign=_SIGNS.get(arm.state, "failed"),
+        verdict=arm.state,
+        reason=arm.reason,
+        numbers=tuple(_numbers(arm, ledger)),
+        trials=("alone again", *(trial_name(one.trial) for one in trials)) if name in ledger.alone else (),
+        needles=tuple(_needles(name, ledger, [one.answers for one in trials])),
         ticks=tuple(_place(second, seconds) for second in speed.trial_times) if speed is not None else (),
         spread="" if speed is None else f"{speed.min_time:.3g} to {speed.max_time:.3g} s",
         findings=tuple(map(divergence_in_words, divergences)),
         command=command,
-        provenance=ledger.started[arm].provenance if arm in ledger.started else "",
+        provenance=ledger.started[name].provenance if name in ledger.started else "",
     )
 
 
@@ -162,15 +142,19 @@ def _state(own: Answer, other: Answer) -> str:
     return "same" if same(own, other) else "bits"
 
 
-def _numbers(arm: ArmName, ledger: RunState, speed: Speed | None) -> Iterator[str]:
+def _numbers(arm: ArmSummary, ledger: RunState) -> Iterator[str]:
+    """What stands below `HEADS` and `GPU_HEADS`."""
+    speed = arm.speed
     if speed is None:
-        yield from (NOTHING for _ in HEADS)
+        yield from (NOTHING for _ in HEADS + GPU_HEADS)
         return
     yield f"{speed.throughput:,.0f}"
     yield f"{speed.median_time:.3g} ({speed.p10_time:.3g}–{speed.p90_time:.3g})"
     for milliseconds in (speed.first_token_ms, speed.output_token_ms):
         yield NOTHING if milliseconds is None else f"{milliseconds:.2f}"
-    yield (extra_time(ledger, arm) if arm != "baseline" else "") or NOTHING
+    yield (extra_time(ledger, arm.arm) if arm.arm != "baseline" else "") or NOTHING
+    yield NOTHING if speed.gpu_time is None else f"{speed.gpu_time:.3g}"
+    yield price_text(arm.gpu_price)
 
 
 def _place(second: float, seconds: Sequence[float]) -> float:
@@ -178,12 +162,3 @@ def _place(second: float, seconds: Sequence[float]) -> float:
     low, high = log10(min(seconds)), log10(max(seconds))
     share = (log10(second) - low) / (high - low) if high > low else 0.5
     return round(1 + 98 * share, 2)
-
-
-def _options(manifest: Manifest) -> str:
-    options = manifest.options
-    return (
-        f"{options.num_trials} trials of up to {options.batch_size} sequences, of {options.min_prompt} to "
-        f"{options.max_prompt} prompt tokens and {options.max_tokens} generated; {options.needles} needles; "
-        f"temperature {options.temperature:g}; {'eager' if options.eager else 'compiled'}"
-    )

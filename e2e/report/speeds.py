@@ -34,6 +34,7 @@ class Speed(Record):
         p90_time: seconds.
         first_token_ms: median over the trials' medians; None where the engine kept no metrics.
         output_token_ms: likewise.
+        gpu_time: median seconds in which the GPU computed; None where that was not recorded of every trial.
     """
 
     init_time: float
@@ -50,6 +51,7 @@ class Speed(Record):
     p90_time: float
     first_token_ms: float | None = None
     output_token_ms: float | None = None
+    gpu_time: float | None = None
 
 
 def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
@@ -60,6 +62,7 @@ def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
     times = [trial.seconds for trial in trials]
     tokens, prompts = sum(trial.tokens for trial in trials), sum(trial.batch_size for trial in trials)
     p10, p90 = np.percentile(times, [10, 90])
+    gpu = [trial.gpu_s for trial in trials if trial.gpu_s is not None]
     kept = [trial.speeds for trial in trials if trial.speeds is not None]
     return Speed(
         init_time=started.init_s,
@@ -76,6 +79,7 @@ def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
         p90_time=float(p90),
         first_token_ms=median(s.first_token_ms for s in kept) if kept else None,
         output_token_ms=median(s.output_token_ms for s in kept) if kept else None,
+        gpu_time=median(gpu) if len(gpu) == len(trials) else None,
     )
 
 
@@ -111,14 +115,27 @@ def verdicts(ledger: RunState, asked: Callable[[ArmName], Collection[int] | None
     return {arm: baseline if arm == "baseline" and baseline else judged(arm, baseline) for arm in ledger.alone}
 
 
-def paired_overheads(base: Sequence[Trial], other: Sequence[Trial]) -> tuple[float, ...]:
+def wall(trial: Trial) -> float | None:
+    """Seconds that were waited for a trial."""
+    return trial.seconds
+
+
+def on_gpu(trial: Trial) -> float | None:
+    """Seconds in which the GPU computed; None where that was not recorded."""
+    return trial.gpu_s
+
+
+def paired_overheads(
+    base: Sequence[Trial], other: Sequence[Trial], took: Callable[[Trial], float | None] = wall
+) -> tuple[float, ...]:
     """How much more time each timed trial took than the baseline's, in per cent of it, the least first.
 
     Trials of one number have the same sequences in every arm, so what these spread by is less the sequences' doing than
     the machine's, whose speed drifts while the arms run minutes apart.
     """
-    usual = {trial.trial: trial.seconds for trial in _timed(base)}
-    return tuple(sorted(overhead(usual[one.trial], one.seconds) for one in _timed(other) if one.trial in usual))
+    usual, own = ({trial.trial: took(trial) for trial in _timed(trials)} for trials in (base, other))
+    both = ((usual[number], mine) for number, mine in own.items() if number in usual)
+    return tuple(sorted(overhead(a, b) for a, b in both if a is not None and b is not None))
 
 
 STUDENT = (
@@ -148,12 +165,12 @@ class Price(Record):
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
-def price(base: Sequence[Trial], other: Sequence[Trial]) -> Price | None:
+def price(base: Sequence[Trial], other: Sequence[Trial], took: Callable[[Trial], float | None] = wall) -> Price | None:
     """What an arm costs, over the timed trials of the same sequences; None without any.
 
     The interval takes the logarithms of the trials' ratios to scatter normally.
     """
-    ratios = [log1p(percent / 100) for percent in paired_overheads(base, other) if percent > -100]
+    ratios = [log1p(percent / 100) for percent in paired_overheads(base, other, took) if percent > -100]
     if not ratios:
         return None
     middle = mean(ratios)

@@ -51,6 +51,8 @@ def report(manifest: Manifest, ledger: RunState, directory: str) -> Iterator[str
         yield from _needles(arm, manifest, found.get(arm), ledger.lost.get(arm))
     yield from ("", RULE, "SUMMARY", RULE)
     yield from _summary(manifest, ledger, times, found)
+    if manifest.turns:
+        yield manifest.turns
     yield f"Results: {directory}"
 
 
@@ -78,6 +80,11 @@ def _comparison(arm: ArmName, base: Speed, other: Speed, options: Options) -> It
     yield "Spread of trials (median, p10 to p90):"
     yield f"  Baseline:         {base.median_time:.2f}s, {base.p10_time:.2f} to {base.p90_time:.2f}s"
     yield f"  {label + ':':<17} {other.median_time:.2f}s, {other.p10_time:.2f} to {other.p90_time:.2f}s"
+    if base.gpu_time is not None and other.gpu_time is not None:
+        yield "GPU time a trial (median, recorded apart):"
+        yield f"  Baseline:         {base.gpu_time:.3f}s"
+        yield f"  {label + ':':<17} {other.gpu_time:.3f}s"
+        yield f"  Overhead:         {overhead(base.gpu_time, other.gpu_time):+.2f}%"
     if arm != "server" or options.mode == "online":  # else they have been taken by clocks at different places
         yield from _latencies(label, base, other)
 

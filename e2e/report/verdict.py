@@ -10,6 +10,7 @@ from typing import Literal
 from e2e.records import Answer, SoloAnswers, Trial
 from e2e.workload.arms import CLAIMING
 from e2e.workload.options import ArmName
+from e2e.workload.trials import STAGGERED
 from profiles.run_files.record import Record
 
 Verdict = Literal["invariant", "variant", "inconclusive"]
@@ -52,6 +53,7 @@ class ArmVerdict(Record):
         missing: how many of the trials that were asked for have not been run.
         divergences: for each needle that differs, the `worst_of` them.
         widest: the answer whose log probabilities differ by most, of whichever needle.
+        first: the earliest answer that differs: alone, then by trial; the staggered trial comes last.
     """
 
     arm: ArmName
@@ -64,6 +66,7 @@ class ArmVerdict(Record):
     missing: int = 0
     divergences: tuple[Divergence, ...]
     widest: Divergence | None = None
+    first: Divergence | None = None
 
 
 def judge(
@@ -94,6 +97,7 @@ def judge(
         missing=len(missing),
         divergences=tuple(worst_of(each) for n in range(count) if (each := [d for d in every if d.needle == n])),
         widest=max(every, key=_width, default=None),
+        first=min(every, key=_when, default=None),
     )
 
 
@@ -123,6 +127,10 @@ def _blindness(arm: ArmName, baseline: ArmVerdict | None) -> str:
 def worst_of(divergences: Sequence[Divergence]) -> Divergence:
     """The one that tells most: alone, from one run to the next; in token ids; by most; of equals the first."""
     return max(divergences, key=lambda one: (one.trial is None, one.tokens_differ, _width(one)))
+
+
+def _when(found: Divergence) -> tuple[bool, bool, int]:
+    return (found.trial is not None, found.trial == STAGGERED, found.trial or 0)
 
 
 def _width(found: Divergence) -> float:

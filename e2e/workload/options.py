@@ -59,7 +59,8 @@ class Options(Record):
         server: where a server listens that is running already; None where there is none to check.
         ignore_eos: every answer has all its tokens, so that arms generate as many.
         interleave: the arms' engines are up together and run each trial in turn, so that a machine whose speed drifts
-            costs all of them alike.
+            costs all of them alike; a command decides it by `e2e.workload.room` where the user does not.
+        gpu_time: whether every timed trial is run once more under torch's profiler, see `e2e.engine.gpu_time`.
     """
 
     model: str = "Qwen/Qwen3-1.7B"
@@ -82,6 +83,7 @@ class Options(Record):
     server: str | None = None
     ignore_eos: bool = True
     interleave: bool = False
+    gpu_time: bool = False
 
 
 # The upstream variable's name without its prefix, and how its text is read.
@@ -148,6 +150,14 @@ def check(options: Options) -> None:
             o.max_prompt + o.max_tokens <= o.max_model_len,
             f"--max-model-len {o.max_model_len}: expected at least --max-prompt {o.max_prompt} and --max-tokens "
             f"{o.max_tokens} together, which is {o.max_prompt + o.max_tokens}",
+        ),
+        (
+            not (o.gpu_time and (o.mode == "online" or o.server is not None or o.tp_size > 1)),
+            "--gpu-time: only an engine in one process can be recorded; leave out --mode online, --server, --tp-size",
+        ),
+        (
+            not (o.gpu_time and o.prefix_caching),
+            "--gpu-time: a batch that is answered again would be answered from the cache; leave out --prefix-caching",
         ),
     )
     for holds, message in rules:

@@ -20,9 +20,10 @@ from kernels_bench.report.readme_table import overview, write_between
 from kernels_bench.report.summary.coverage import relations_left_out
 from kernels_bench.report.summary.schema import ArmFact, RunFacts, RunSummary
 from kernels_bench.report.summary.summarise import exit_status, summarise_run
-from kernels_bench.report.terminal.render import OVERVIEW, Shown, render, to_json
+from kernels_bench.report.terminal.render import OVERVIEW, Shown, render
 from profiles.errors import ExitStatus
 from profiles.files import read_file, write_whole
+from profiles.run_files.strict_json import strict_json
 
 MOST_DOCUMENT = 64 << 20
 """Bytes of a document into which a table is drawn."""
@@ -91,7 +92,7 @@ def report(directory: Path, targets: ReportTargets, shown: Shown = OVERVIEW) -> 
     records, summary = _read(directory)
     _refuse_unknown(shown.operators, summary)
     texts: tuple[tuple[str | None, Callable[[RunSummary], str]], ...] = (
-        (targets.json, to_json),
+        (targets.json, strict_json),
         (targets.markdown, markdown),
         (targets.html, partial(_page, records)),
         (targets.junit, partial(_junit, records)),

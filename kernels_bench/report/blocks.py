@@ -6,11 +6,11 @@ A new block is made here and then has to be rendered by both: mypy tells where o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
+from kernels_bench.console.screen import Column, Remark, inert_part
 from kernels_bench.records.rerun_commands import command_line
-from kernels_bench.report.columns import Column, columns_by_length, columns_of, not_offered, shown_arms
+from kernels_bench.report.columns import columns_by_length, columns_of, not_offered, shown_arms
 from kernels_bench.report.sentences import (
     breakage_text,
     ceiling_text,
@@ -26,7 +26,6 @@ from kernels_bench.report.sentences import (
 )
 from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, RunSummary
 from kernels_bench.report.summary.summarise import exit_status
-from profiles.text import inert
 
 
 @dataclass(frozen=True)
@@ -74,21 +73,6 @@ class Breakage:
 
     text: str
     by_case: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Remark:
-    """A line.
-
-    Attributes:
-        text: the line.
-        command: shows more of it; empty where there is none.
-        aside: whether it is said in passing, since nothing is wrong.
-    """
-
-    text: str
-    command: str = ""
-    aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -169,17 +153,6 @@ def blocks_of(summary: RunSummary, signs: bool = True, operators: Collection[str
         operators: those to tell of; all if there are none.
     """
     return tuple(map(inert_part, _blocks(summary, signs, operators)))
-
-
-def inert_part(part: Any) -> Any:
-    """A part of a report, every text of which can be shown: what records hold may be anybody's."""
-    if isinstance(part, str):
-        return inert(part)
-    if isinstance(part, (tuple, list)):
-        return tuple(map(inert_part, part))
-    if not is_dataclass(part) or isinstance(part, type):
-        return part
-    return replace(part, **{field.name: inert_part(getattr(part, field.name)) for field in fields(part)})
 
 
 def _blocks(summary: RunSummary, signs: bool, operators: Collection[str]) -> Iterator[Block]:

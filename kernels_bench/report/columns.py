@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
+from kernels_bench.console.printing import NOTHING, TIMES
+from kernels_bench.console.screen import Column
 from kernels_bench.report.sentences import (
-    NOTHING,
-    TIMES,
     order_text,
     orders_line,
     percent,
@@ -18,23 +15,6 @@ from kernels_bench.report.sentences import (
     verdict_text,
 )
 from kernels_bench.report.summary.schema import ArmSummary, OperatorSummary, Speed
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of a table.
-
-    Attributes:
-        heads: the two lines of its head.
-        cells: one a row.
-        justify: to which side its cells are set.
-        in_words: lines that say the same where there is no room for it; none of a column that is always there.
-    """
-
-    heads: tuple[str, str]
-    cells: tuple[str, ...]
-    justify: Literal["left", "right"] = "right"
-    in_words: tuple[str, ...] | None = None
 
 
 def columns_of(operator: OperatorSummary, signs: bool = True) -> list[Column]:

@@ -28,6 +28,25 @@ class LogAxis:
         return self._start + share * (self._end - self._start)
 
 
+class EvenAxis:
+    """One axis on which equal steps are equally wide, such as from run to run.
+
+    Attributes:
+        low: the number at ``start``.
+        high: that at ``end``; where it is the same as ``low`` both stand in the middle.
+    """
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self.low, self.high = low, high
+        self._start, self._end = start, end
+
+    def __call__(self, number: float) -> float:
+        """The place of a number in pixels."""
+        width = self.high - self.low
+        share = (number - self.low) / width if width > 0 else 0.5
+        return self._start + share * (self._end - self._start)
+
+
 def ticks(least: float, most: float) -> list[float]:
     """Round numbers, two or more, the first no more than the least and the last no less than the most."""
     fine = _ticks(least, most, (1, 2, 5))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import assert_never
 
+from kernels_bench.console.screen import Column, Remark
 from kernels_bench.report.blocks import (
     Block,
     Findings,
@@ -14,13 +15,11 @@ from kernels_bench.report.blocks import (
     LengthTable,
     Notices,
     Outcome,
-    Remark,
     Sentences,
     Table,
     Whereabouts,
     blocks_of,
 )
-from kernels_bench.report.columns import Column
 from kernels_bench.report.sentences import cases
 from kernels_bench.report.summary.schema import RunSummary
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 
+from kernels_bench.console.printing import NOTHING
+from kernels_bench.console.screen import Column, Remark, Screen, inert_part
 from kernels_bench.records.rerun_commands import command_line
-from kernels_bench.report.blocks import Outcome, Remark, inert_part
-from kernels_bench.report.columns import Column, not_offered
+from kernels_bench.report.columns import not_offered
 from kernels_bench.report.sentences import (
-    NOTHING,
     WORDS,
     cases,
     compared_text,
@@ -39,39 +38,15 @@ INVENTED = "  invented"
 """Begins the row of an operator's invented shapes, below that of models' shapes."""
 
 
-@dataclass(frozen=True)
-class Overview:
-    """What a run says first.
-
-    Attributes:
-        outcome: its answer in one sentence.
-        rows: heads of the matrix's rows: operators, and below them their invented shapes, where a run has both kinds.
-        arms: the matrix's columns, one an arm.
-        legend: what a cell means.
-        findings: the gravest, each with the command that shows it again.
-        unmeasured: what could not be measured, or only badly.
-        where: device, size and directory of the run, a line each.
-        rest: commands that show more, and what they show.
-    """
-
-    outcome: Outcome
-    rows: Column
-    arms: tuple[Column, ...]
-    legend: str
-    findings: tuple[Remark, ...]
-    unmeasured: tuple[Remark, ...]
-    where: tuple[str, ...]
-    rest: tuple[tuple[str, str], ...]
-
-
-def overview_of(summary: RunSummary, signs: bool = True) -> Overview:
+def overview_of(summary: RunSummary, signs: bool = True) -> Screen:
     """The overview of a run; without ``signs`` the verdicts are words only."""
     rows = rows_of(summary)
     shown = [arm for arm in summary.arms if not not_offered(arm)]
-    overview = Overview(
-        outcome=Outcome(outcome(summary), good=exit_status(summary) == 0, sentences=()),
+    overview = Screen(
+        outcome=outcome(summary),
+        good=exit_status(summary) == 0,
         rows=Column(("", "operator"), tuple(name for name, _ in rows), "left"),
-        arms=tuple(_column(arm, [arms for _, arms in rows], is_default(arm.arm, summary), signs) for arm in shown),
+        columns=tuple(_column(arm, [arms for _, arms in rows], is_default(arm.arm, summary), signs) for arm in shown),
         legend=f"cases in which an arm kept its bits, of all; speed against {summary.default_arm}, geometric mean",
         findings=tuple(_gravest(summary)),
         unmeasured=tuple(_unmeasured(summary.notices)),
@@ -79,7 +54,7 @@ def overview_of(summary: RunSummary, signs: bool = True) -> Overview:
         rest=tuple(_rest(summary)),
     )
     made_inert = inert_part(overview)
-    assert isinstance(made_inert, Overview)
+    assert isinstance(made_inert, Screen)
     return made_inert
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from kernels_bench.console.printing import NOTHING, TIMES
 from kernels_bench.device.triton_interpreter import interpreting
 from kernels_bench.records.cases import Case
 from kernels_bench.report.summary.schema import (
@@ -18,12 +19,8 @@ from kernels_bench.report.summary.schema import (
     ShapeGroup,
     Verdict,
 )
-from kernels_bench.report.summary.summarise import broken_promises, exit_status, unmeasured
+from kernels_bench.report.summary.summarise import Lack, broken_promises, exit_status, not_measured, unmeasured
 
-NOTHING = "\N{EN DASH}"
-"""What stands where there is no number: an empty place must not look like a zero."""
-
-TIMES = "\N{MULTIPLICATION SIGN}"
 _MEANINGS: dict[Verdict, str] = {
     "wrong": "wrong: not the right result, whatever the batch; an arm of less precision than its inputs' may state it",
     "variant": "variant: a row's bits changed with the batch it was in",
@@ -240,8 +237,7 @@ def outcome(summary: RunSummary) -> str:
     if kept and (parts or incomplete):
         what = "what was tried of it" if summary.partial else "it" if broken else "batch invariance"
         parts.append(f"{and_(kept)} kept {what}")
-    if incomplete:
-        parts.append("something could not be measured, see above" if not summary.facts.missing else _UNREACHED)
+    parts += _lacking(summary)
     if not parts:
         parts.append(_good_news(summary, kept))
     others = tuple(arm.arm for arm in summary.arms if arm.timed_otherwise)
@@ -254,7 +250,25 @@ def outcome(summary: RunSummary) -> str:
 
 
 _NAMED = 4  # cases that are told by name, at most
-_UNREACHED = "the run is not complete"
+_LACKS: Mapping[Lack, tuple[str, str]] = {
+    "failed": ("failed", "measurement"),
+    "skipped": ("skipped", "measurement"),
+    "undecided": ("claims that stay open", "case"),
+    "absent": ("no kernel that runs here", "case"),
+}
+"""What is lacking, and what of it is counted."""
+
+
+def _lacking(summary: RunSummary) -> Iterator[str]:
+    """What could not be measured, a phrase each; the sentence may stand where nothing else is told of it."""
+    if summary.facts.missing:
+        yield "the run is not complete"
+    for lack, counts in not_measured(summary).items():
+        if counts:
+            what, noun = _LACKS[lack]
+            (arm, count), *others = counts.items()
+            told = [f"{count} {noun}{'s' * (count > 1)} of {arm}", *(f"{n} of {name}" for name, n in others)]
+            yield f"{what}: {and_(told)}"
 
 
 def _kept_its_claim(arm: ArmSummary) -> bool:

@@ -207,6 +207,16 @@ class Telemetry:
                 memory_total_bytes=None if memory is None else memory.total,
             )
 
+    def memory(self) -> tuple[int, int] | tuple[None, None]:
+        """Bytes of the card's memory that nobody uses now, and that it has; None where it does not say.
+
+        Raises:
+            TelemetryUnavailable: The card is lost, or this view is closed.
+        """
+        with self._answering():
+            found = self._read(self._nvml.nvmlDeviceGetMemoryInfo)
+            return (None, None) if found is None else (int(found.free), int(found.total))
+
     def capability(self) -> tuple[int, int] | None:
         """The card's CUDA compute capability, such as (9, 0).
 

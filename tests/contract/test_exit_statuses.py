@@ -148,9 +148,13 @@ def test_an_encoding_that_lacks_a_character_changes_no_status(tmp_path: Path, va
 
 
 def test_an_engines_report_too_is_told_in_every_encoding() -> None:
-    done = ended("e2e", "report", ENGINE, variables={"PYTHONIOENCODING": "ascii"})
+    variables = {"PYTHONIOENCODING": "ascii"}
+    done = ended("e2e", "report", ENGINE, "--full", variables=variables)
     assert (done.status, done.err) == (ExitStatus.VERDICT, "")
     assert "\\u2013" in done.out
+    screen = ended("e2e", "report", ENGINE, variables=variables)
+    assert (screen.status, screen.err) == (ExitStatus.VERDICT, "")
+    assert "serial           invariant   0 of 6" in screen.out
 
 
 def run_named(device: str, place: Path) -> Path:

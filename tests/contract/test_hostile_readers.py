@@ -22,8 +22,10 @@ from rich.console import Console
 
 from e2e.records import FORMAT as E2E
 from e2e.records import ArmLost, Finished, read_state
+from e2e.report.screen import screen_of
 from e2e.report.speeds import exit_status as e2e_status
 from e2e.report.speeds import verdicts
+from e2e.report.summary import summarise
 from e2e.report.text import report as e2e_report
 from kernels_bench.arms import kernels_of, load_plugin
 from kernels_bench.commands.compare_runs.comparison import compare_runs
@@ -31,17 +33,19 @@ from kernels_bench.commands.compare_runs.gate import USUALLY, in_words, read_gat
 from kernels_bench.commands.compare_runs.gate import exit_status as gate_status
 from kernels_bench.commands.counterexamples import reproductions
 from kernels_bench.commands.report import summary_of
+from kernels_bench.console.screen import show_screen
 from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import MANIFEST, RECORDS, RunDirectory, read_records
 from kernels_bench.report.markdown import markdown
 from kernels_bench.report.readme_table import overview
 from kernels_bench.report.summary.summarise import exit_status
-from kernels_bench.report.terminal.render import render, to_json
+from kernels_bench.report.terminal.render import render
 from profiles.analysis.analyse import analyse
 from profiles.errors import CommandError, ExitStatus
 from profiles.output.csv_table import write_csv
 from profiles.output.text import in_words as analysis_in_words
 from profiles.run_files.numbered_lines import numbered
+from profiles.run_files.strict_json import strict_json
 from profiles.text import inert
 from support import BASELINES
 from support.e2e_answers import OTHER_BITS, alone, answer, manifest, started, trial
@@ -113,7 +117,7 @@ def kernels_bench_runs(place: Path, data: st.DataObject) -> None:
     render(summary, console)
     assert isinstance(console.file, StringIO)
     said(console.file.getvalue(), markdown(summary), overview(summary))
-    json.loads(to_json(summary)).keys()
+    json.loads(strict_json(summary)).keys()
     for record in latest_records(read_records(run)).verifications.values():
         list(reproductions(record, 0))
     gate = read_gate(USUALLY)
@@ -154,6 +158,11 @@ def e2e_runs(place: Path, data: st.DataObject) -> None:
     run = put(place, ENGINES, data, ANSWERED)
     known, ledger = E2E.read_manifest(run), read_state(E2E.read_records(run))
     said("\n".join(map(inert, e2e_report(known, ledger, str(run)))))
+    summary, console = summarise(known, ledger, str(run)), Console(file=StringIO(), width=90)
+    show_screen(screen_of(summary, known, ledger), console)
+    assert isinstance(console.file, StringIO)
+    said(console.file.getvalue())
+    json.loads(strict_json(summary)).keys()
     assert e2e_status(known.arms, ledger, verdicts(ledger, known.asked)) in {*ExitStatus}
 
 

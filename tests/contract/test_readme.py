@@ -16,7 +16,9 @@ from typer.core import TyperGroup
 
 from e2e.cli import app as e2e
 from kernels_bench.cli import app as kernels_bench
-from kernels_bench.records.manifest import read_manifest, read_records, schema
+from kernels_bench.commands.published import published_schema
+from kernels_bench.commands.report import summary_of
+from kernels_bench.records.manifest import read_manifest, read_records
 from kernels_bench.records.results import Ceiling, Timing, Verification
 from kernels_bench.report.readme_table import write_between
 from profiles.cli import app as profiles
@@ -58,7 +60,7 @@ def test_the_plugin_runs_as_shown(tmp_path: Path) -> None:
 
 
 def test_the_published_schema_is_that_of_the_records() -> None:
-    assert json.loads((ROOT / "docs" / "schema.json").read_text()) == json.loads(json.dumps(schema()))
+    assert json.loads((ROOT / "docs" / "schema.json").read_text()) == json.loads(json.dumps(published_schema()))
     command = [sys.executable, "-m", "e2e", "schema"]
     printed = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=True
@@ -140,6 +142,19 @@ def test_commands_are_found() -> None:
 
 def marked(label: str, text: str) -> str:
     return f"<!-- {label}: begin -->\n{text}\n<!-- {label}: end -->"
+
+
+def test_seconds_of_kept_runs_are_those_that_they_took_and_no_cell_of_figures_is_empty() -> None:
+    page = (DOCS / "timing.md").read_text()
+    told = re.findall(r"^\| `(.+)` \| an H100 \(kept run, .+\) \| (\d+) \|$", page, re.MULTILINE)
+    commands = {
+        run.name: "python -m kernels_bench" + " --op attention" * ("attention" in run.name) for run in BASELINES
+    }
+    took = {commands[run.name]: summary_of(run).facts.seconds for run in BASELINES}
+    assert {command: float(number) for command, number in told} == {
+        command: round(seconds) for command, seconds in took.items() if seconds is not None
+    }
+    assert [line for line in page.splitlines() if line.startswith("|") and re.search(r"\|\s*\|", line)] == []
 
 
 def test_drawing_keeps_the_rest_of_the_document() -> None:

@@ -94,8 +94,11 @@ def serial_holds_and_the_baseline_is_called_what_it_is(done: Done) -> None:
     assert done.status == (0 if varies else 3), done.err
 
 
-def start(path: Path, *words: object, **variables: object) -> subprocess.Popen[str]:
-    return begin("e2e", *WORDS, "--out", path, *words, **variables)
+def start(
+    path: Path, *words: object, turns: Sequence[str] = ("--no-interleave",), **variables: object
+) -> subprocess.Popen[str]:
+    """A run whose engines are up one at a time unless a test wants it otherwise: other tests' are up beside them."""
+    return begin("e2e", *WORDS, "--out", path, *turns, *words, **variables)
 
 
 def finish(process: subprocess.Popen[str], path: Path) -> Done:

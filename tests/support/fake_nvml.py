@@ -29,7 +29,7 @@ class FakeCard:
         self.answer("nvmlDeviceGetPowerManagementLimit", lambda card: 700_000)
         self.answer("nvmlDeviceGetTemperature", lambda card, sensor: 41)
         self.answer("nvmlDeviceGetCurrentClocksEventReasons", lambda card: 0x5)
-        self.answer("nvmlDeviceGetMemoryInfo", lambda card: SimpleNamespace(total=85_520_809_984))
+        self.answer("nvmlDeviceGetMemoryInfo", lambda card: SimpleNamespace(total=85_520_809_984, free=80_000_000_000))
         clocks_mhz = {pynvml.NVML_CLOCK_SM: 1980, pynvml.NVML_CLOCK_MEM: 2619}
         self.answer("nvmlDeviceGetClockInfo", lambda card, clock: clocks_mhz[clock])
         self.answer("nvmlDeviceGetMaxClockInfo", lambda card, clock: clocks_mhz[clock])

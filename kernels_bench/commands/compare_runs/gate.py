@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -36,6 +37,30 @@ class Gate(Record):
 
     kinds: tuple[Kind, ...]
     slower: float = 0.0
+
+
+class Judgement(Record):
+    """Whether a run may replace another: what ``compare --json`` writes.
+
+    Attributes:
+        first: directory of the older run.
+        second: directory of the newer run.
+        fail_on: what the second is refused for.
+        outcome: what follows, in a line.
+        exit_status: 0 it may; 1 it is refused; 3 something could not be judged.
+        failures: what it is refused for, a phrase each.
+        unjudged: what was asked for and these runs do not tell, a phrase each.
+        found: how the runs differ.
+    """
+
+    first: str
+    second: str
+    fail_on: Gate
+    outcome: str
+    exit_status: int
+    failures: tuple[str, ...]
+    unjudged: tuple[str, ...]
+    found: RunComparison
 
 
 def read_gate(text: str) -> Gate:
@@ -104,6 +129,20 @@ def exit_status(found: RunComparison, gate: Gate) -> int:
     if any(failures(found, gate)):
         return ExitStatus.VERDICT
     return ExitStatus.INCOMPLETE if any(unjudged(found, gate)) else ExitStatus.GOOD
+
+
+def judgement(found: RunComparison, gate: Gate, first: Path, second: Path) -> Judgement:
+    """What follows from how two runs differ."""
+    return Judgement(
+        first=str(first),
+        second=str(second),
+        fail_on=gate,
+        outcome=answer(found, gate),
+        exit_status=exit_status(found, gate),
+        failures=tuple(failures(found, gate)),
+        unjudged=tuple(unjudged(found, gate)),
+        found=found,
+    )
 
 
 def in_words(found: RunComparison, gate: Gate, worst: int = 5) -> Iterator[str]:

@@ -8,10 +8,12 @@ from pathlib import Path
 from kernels_bench.commands.compare_runs.comparison import RunComparison, RunRead, compare, read_run
 from kernels_bench.commands.report import summary_of
 from kernels_bench.console.errors import UsageError
+from kernels_bench.console.printing import NOTHING
+from kernels_bench.records.latest_records import LatestRecords, median_us
 from kernels_bench.records.manifest import read_manifest
 from kernels_bench.report.columns import not_offered
-from kernels_bench.report.sentences import NOTHING, ratio_text
-from kernels_bench.report.summary.schema import ArmSummary
+from kernels_bench.report.sentences import ratio_text
+from kernels_bench.report.summary.schema import ArmSummary, Verdict
 from profiles.run_files.record import Record
 
 
@@ -29,6 +31,18 @@ class ArmThen(Record):
     speed: float | None
 
 
+class CaseThen(Record):
+    """One case of one arm in one run.
+
+    Attributes:
+        verdict: None where it was not verified.
+        warm_us: median microseconds of a call with a warm L2, by load such as ``16`` (M) or ``4x129``.
+    """
+
+    verdict: Verdict | None
+    warm_us: dict[str, float]
+
+
 class Entry(Record):
     """One run among others.
 
@@ -37,6 +51,7 @@ class Entry(Record):
         created: when it was begun.
         device: its name.
         arms: by name.
+        cases: by key, such as ``torch/mm/4096x4096/bf16``.
         since: what changed since the run before; None of the first one.
     """
 
@@ -44,6 +59,7 @@ class Entry(Record):
     created: str
     device: str
     arms: dict[str, ArmThen]
+    cases: dict[str, CaseThen]
     since: RunComparison | None
 
 
@@ -71,6 +87,7 @@ def _entries(ordered: Sequence[Path]) -> Iterator[Entry]:
             created=run.manifest.created,
             device=run.manifest.device.name,
             arms={arm.arm: _then(arm, summary.default_arm) for arm in summary.arms if not not_offered(arm)},
+            cases=_cases(run.timed.records),
             since=None if before is None else compare(before, run),
         )
         before = run
@@ -81,11 +98,24 @@ def _then(arm: ArmSummary, default: str) -> ArmThen:
     return ArmThen(kept=arm.verdicts.get("sampled", 0), examined=arm.examined, speed=speed)
 
 
+def _cases(found: LatestRecords) -> dict[str, CaseThen]:
+    medians: dict[str, dict[str, float]] = {}
+    for timing in found.timings.values():
+        us = median_us(timing, "warm")
+        of_case = medians.setdefault(timing.case.key, {})
+        if us is not None:
+            of_case[timing.load.token] = us
+    verdicts = {key: one.verdict for key, one in found.verifications.items()}
+    return {
+        key: CaseThen(verdict=verdicts.get(key), warm_us=medians.get(key, {})) for key in sorted(verdicts | medians)
+    }
+
+
 def in_words(entries: Sequence[Entry]) -> Iterator[str]:
     """A table, a line a run, and below it what changed from each run to the next."""
     names = [*dict.fromkeys(name for entry in entries for name in entry.arms)]
     rows = [["run", *names]]
-    rows += [[entry.created, *(_cell(entry.arms.get(name)) for name in names)] for entry in entries]
+    rows += [[entry.created, *(cell_text(entry.arms.get(name)) for name in names)] for entry in entries]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -93,16 +123,17 @@ def in_words(entries: Sequence[Entry]) -> Iterator[str]:
     for entry in entries:
         yield ""
         yield f"{entry.created}  {entry.directory}: {entry.device}"
-        yield from (f"  {line}" for line in _changes(entry.since))
+        yield from (f"  {line}" for line in changes(entry.since))
 
 
-def _cell(arm: ArmThen | None) -> str:
+def cell_text(arm: ArmThen | None) -> str:
+    """In how many cases an arm kept its bits, and its speed."""
     if arm is None:
         return NOTHING
     return f"{arm.kept}/{arm.examined}" + ("" if arm.speed is None else f" {ratio_text(arm.speed)}")
 
 
-def _changes(found: RunComparison | None) -> Iterator[str]:
+def changes(found: RunComparison | None) -> Iterator[str]:
     """What changed since the run before, a line each."""
     if found is None:
         return

@@ -8,6 +8,7 @@ from math import isfinite
 
 from markupsafe import Markup
 
+from kernels_bench.console.printing import NOTHING
 from kernels_bench.console.text import microseconds
 from kernels_bench.records.cases import Case, Load
 from kernels_bench.records.latest_records import LatestRecords, median_us
@@ -15,7 +16,7 @@ from kernels_bench.records.rerun_commands import order_command
 from kernels_bench.records.results import Ceiling, Order, SampleSummary, Timing, Verification
 from kernels_bench.report.html.plot import Line, Point, plot
 from kernels_bench.report.html.strips import Strips, letter, strips_of
-from kernels_bench.report.sentences import NOTHING, WORDS, and_, ratio_text
+from kernels_bench.report.sentences import WORDS, and_, ratio_text
 from kernels_bench.report.summary.broken_relations import broken_companies, numbers, where
 from kernels_bench.report.summary.findings_text import describe, extent, sizes_text
 from kernels_bench.report.summary.schema import RunSummary, Verdict, plugin_of

@@ -1,4 +1,6 @@
-"""Numbers over M for several arms as inline SVG: both axes logarithmic, spread drawn, every line named at its end.
+"""Numbers over M, or over runs, for several arms as inline SVG: spread drawn, every line named at its end.
+
+Numbers, and M, stand on logarithmic axes; runs follow each other evenly.
 
 Colours come from the page's style by class, so that the picture follows the reader's light or dark scheme.
 """
@@ -12,7 +14,7 @@ from typing import TypeVar
 from markupsafe import Markup, escape
 
 from kernels_bench.report.html.frame import LOOKS
-from kernels_bench.report.log_axes import LogAxis, apart, ticks
+from kernels_bench.report.log_axes import EvenAxis, LogAxis, apart, ticks
 
 WIDTH, HEIGHT = 480, 280
 TOP, BOTTOM = 12, 34
@@ -20,6 +22,7 @@ LINE_HEIGHT = 15
 _CHARACTER = 6.6
 """Pixels that a character of a name takes, about."""
 _MARK_APART, _TICK_APART = 20, 11
+Axis = LogAxis | EvenAxis
 _Number = TypeVar("_Number", int, float)
 
 
@@ -28,7 +31,7 @@ class Point:
     """One number.
 
     Attributes:
-        m: rows in the batch.
+        m: rows in the batch, or the run's number from 1 on.
         value: above 0.
         low: where its spread begins, above 0.
         high: where it ends.
@@ -57,25 +60,29 @@ class Line:
     points: tuple[Point, ...]
 
 
-def plot(told: str, lines: Sequence[Line]) -> Markup:
+OVER_M, OVER_RUNS = "rows in the batch, M", "run"
+
+
+def plot(told: str, lines: Sequence[Line], over: str = OVER_M) -> Markup:
     """The picture.
 
     Args:
         told: what is drawn, for those who cannot see it.
         lines: at least one.
+        over: what the points' ``m`` are: `OVER_M` or `OVER_RUNS`.
     """
     right = WIDTH - 22 - _CHARACTER * max(len(_short(line.name)) for line in lines)
     points = [point for line in lines for point in line.points]
     sizes = sorted({point.m for point in points})
     steps = ticks(min(point.low for point in points), max(point.high for point in points))
     left = 10 + _CHARACTER * max(len(number_text(step)) for step in steps)
-    x = LogAxis(sizes[0], sizes[-1], left + 8, right - 8)
+    x = (LogAxis if over == OVER_M else EvenAxis)(sizes[0], sizes[-1], left + 8, right - 8)
     y = LogAxis(steps[0], steps[-1], HEIGHT - BOTTOM, TOP)
     # What kept its bits lies below, since what is dashed lets it be seen where two lines are one.
     ordered = sorted(lines, key=lambda line: line.dashed)
     parts = [
         f'<svg class="plot" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(told)}">',
-        *_grid(sizes, steps, x, y, (left, right)),
+        *_grid(sizes, steps, x, y, (left, right), over),
         *(part for line in ordered for part in _line(line, x, y)),
         *_names(lines, x, y, right),
         "</svg>",
@@ -89,7 +96,7 @@ def mark(look: int) -> Markup:
 
 
 def _grid(
-    sizes: Sequence[int], steps: Sequence[float], x: LogAxis, y: LogAxis, ends: tuple[float, float]
+    sizes: Sequence[int], steps: Sequence[float], x: Axis, y: Axis, ends: tuple[float, float], over: str
 ) -> Iterator[str]:
     bottom, (left, right) = HEIGHT - BOTTOM, ends
     lines = "".join(f"M{left:.0f} {y(step):.0f}H{right:.0f}" for step in steps)
@@ -104,7 +111,7 @@ def _grid(
     yield from (
         f'<text x="{x(m):.0f}" y="{bottom + 15}">{m}</text>' for m in spaced(sizes, [x(m) for m in sizes], _MARK_APART)
     )
-    yield f'<text class="axis" x="{(left + right) / 2:.0f}" y="{HEIGHT - 4}">rows in the batch, M</text></g>'
+    yield f'<text class="axis" x="{(left + right) / 2:.0f}" y="{HEIGHT - 4}">{over}</text></g>'
 
 
 def number_text(step: float) -> str:
@@ -122,7 +129,7 @@ def spaced(numbers: Sequence[_Number], places: Sequence[float], least: float) ->
     yield numbers[-1]
 
 
-def _line(line: Line, x: LogAxis, y: LogAxis) -> Iterator[str]:
+def _line(line: Line, x: Axis, y: Axis) -> Iterator[str]:
     places = [(x(point.m), y(point.value)) for point in line.points]
     spread = "".join(f"M{x(p.m):.1f} {y(p.low):.1f}V{y(p.high):.1f}" for p in line.points if p.high > p.low)
     yield f'<g class="a{line.look} l{line.look % LOOKS}{" dashed" if line.dashed else ""}">'
@@ -146,7 +153,7 @@ def _mark(look: int, x: float, y: float) -> str:
     return forms[look % len(forms)]
 
 
-def _names(lines: Sequence[Line], x: LogAxis, y: LogAxis, right: float) -> Iterator[str]:
+def _names(lines: Sequence[Line], x: Axis, y: Axis, right: float) -> Iterator[str]:
     """Names beside the ends of the lines, moved apart where ends meet."""
     ends = sorted(((y(line.points[-1].value), line) for line in lines), key=lambda end: end[0])
     places = apart([end for end, _ in ends], LINE_HEIGHT)

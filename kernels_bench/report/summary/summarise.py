@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Claims, claimed
@@ -85,14 +86,33 @@ def exit_status(summary: RunSummary) -> int:
     return ExitStatus.INCOMPLETE if unmeant or unmeasured(summary) else ExitStatus.GOOD
 
 
+Lack = Literal["failed", "skipped", "undecided", "absent"]
+"""Why something of an arm is not known."""
+
+
 def unmeasured(summary: RunSummary) -> bool:
     """Whether something failed, was skipped or not reached, or a claim of invariance stays undecided."""
-    undecided = any(arm.claims and "inconclusive" in arm.verdicts for arm in summary.arms)
-    undecided |= any(arm.undecided_claims for arm in summary.arms)
+    return summary.facts.missing > 0 or any(not_measured(summary).values())
+
+
+def not_measured(summary: RunSummary) -> dict[Lack, dict[str, int]]:
+    """How much could not be measured, or not be told, of which arms.
+
+    Returns:
+        For ``failed`` and ``skipped`` how many measurements, for ``undecided`` in how many cases it stays open whether
+        an arm keeps what it claims, and for ``absent`` in how many a user's own arm could not run, where it was none.
+    """
     plugged = {arm.name for arm in summary.facts.arms if arm.plugin}
-    # What a user brought to be looked at, and nothing of it was.
-    undecided |= any(arm.arm in plugged and arm.verdicts.keys() == {"unsupported"} for arm in summary.arms)
-    return undecided or summary.facts.missing > 0 or any(arm.failed or arm.skipped for arm in summary.arms)
+    found: dict[Lack, dict[str, int]] = {"failed": {}, "skipped": {}, "undecided": {}, "absent": {}}
+    for arm in summary.arms:
+        open_cases = arm.verdicts.get("inconclusive", 0) if arm.claims else 0
+        found["failed"][arm.arm] = arm.failed
+        found["skipped"][arm.arm] = arm.skipped
+        found["undecided"][arm.arm] = max(open_cases, arm.undecided_claims)
+        # What a user brought to be looked at, and nothing of it was.
+        nothing = arm.arm in plugged and arm.verdicts.keys() == {"unsupported"}
+        found["absent"][arm.arm] = arm.verdicts["unsupported"] if nothing else 0
+    return {lack: {arm: count for arm, count in counts.items() if count} for lack, counts in found.items()}
 
 
 def broken_promises(summary: RunSummary) -> tuple[str, ...]:

@@ -1,17 +1,16 @@
-"""A run's summary for people, on a terminal; and as JSON for programs."""
+"""A run's summary for people, on a terminal."""
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import StringIO
-from typing import Any, assert_never
+from typing import assert_never
 
 from rich.console import Console
 from rich.text import Text
 
+from kernels_bench.console.printing import draw, say, say_each, show_command, show_lines
+from kernels_bench.console.screen import Column, column_widths, heads_of, row_of, say_remarks, show_screen
 from kernels_bench.report.blocks import (
     Block,
     Findings,
@@ -25,21 +24,9 @@ from kernels_bench.report.blocks import (
     Whereabouts,
     blocks_of,
 )
-from kernels_bench.report.columns import Column
 from kernels_bench.report.overview import overview_of
-from kernels_bench.report.sentences import NOTHING, TIMES, cases, duration
+from kernels_bench.report.sentences import cases, duration
 from kernels_bench.report.summary.schema import ArmSummary, RunSummary, Verdict
-from kernels_bench.report.terminal.overview import show_overview
-from kernels_bench.report.terminal.printing import (
-    aligned,
-    heads_of,
-    say,
-    say_each,
-    say_remarks,
-    show_command,
-    show_lines,
-    widths_of,
-)
 
 _STYLES: dict[Verdict, str] = {
     "wrong": "bold red",
@@ -50,8 +37,6 @@ _STYLES: dict[Verdict, str] = {
     "unsupported": "dim",
     "skipped": "magenta",
 }
-# For output that cannot hold anything but ASCII; every other character becomes a question mark.
-_ASCII = str.maketrans({NOTHING: "-", TIMES: "x", "±": "+-", "…": "...", "·": ";", "─": "-", "→": "->"})
 
 
 @dataclass(frozen=True)
@@ -73,48 +58,25 @@ OVERVIEW = Shown()
 
 def render(summary: RunSummary, console: Console, shown: Shown = OVERVIEW) -> None:
     """Print a run's overview, or tables, findings, warnings and whereabouts."""
-    if console.encoding.lower().startswith("utf"):
-        _show_chosen(summary, console, shown, signs=True)
-        return
-    plain = Console(file=StringIO(), width=console.width, color_system=None, force_terminal=False)
-    _show_chosen(summary, plain, shown, signs=False)
-    assert isinstance(plain.file, StringIO)
-    text = plain.file.getvalue().translate(_ASCII).encode("ascii", "replace").decode("ascii")
-    console.out(text, end="", highlight=False)
+    draw(console, lambda on, signs: _show_chosen(summary, on, shown, signs))
 
 
 def _show_chosen(summary: RunSummary, console: Console, shown: Shown, signs: bool) -> None:
     if len(summary.operators) > 1 and not shown.full and not shown.operators:
-        show_overview(overview_of(summary, signs), console)
+        show_screen(overview_of(summary, signs), console)
         return
     for block in blocks_of(summary, signs, shown.operators):
         _show(block, console)
 
 
-def to_json(summary: RunSummary) -> str:
-    """The summary as strict JSON; what it cannot hold becomes ``"NaN"``, ``"Infinity"``, ``"-Infinity"``."""
-    return json.dumps(_finite(summary.model_dump(mode="python")), indent=2, allow_nan=False, ensure_ascii=False)
-
-
-def _finite(value: Any) -> Any:
-    """A copy that strict JSON can hold."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return value
-
-
 def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> list[Text]:
     """Head, rule and rows as lines without trailing blanks; nothing is ever cut off."""
     # No `rich.table`: it fills every line up with blanks, and cuts or folds what is wider than the console.
-    widths = widths_of(columns)
+    widths = column_widths(columns)
     rule = "\N{BOX DRAWINGS LIGHT HORIZONTAL}" * (sum(widths) + gap * (len(widths) - 1))
     rows = []
     for number, arm in enumerate(arms):
-        row = aligned(columns, [column.cells[number] for column in columns], widths, gap)
+        row = row_of(columns, [column.cells[number] for column in columns], widths, gap)
         if arm.verdict is not None:
             start = widths[0] + gap
             style = "bold red" if arm.broken_claims and arm.verdict == "variant" else _STYLES[arm.verdict]

@@ -21,6 +21,7 @@ from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED, trial_named
 from profiles.analysis.analyse import analyse
+from profiles.run_files.run_directory import MANIFEST
 from support.e2e_runs import (
     CPU,
     NEEDS_ENGINE,
@@ -161,27 +162,36 @@ def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Pa
     assert ast.literal_eval(watched)[-12:] == pytest.approx(ast.literal_eval(said["answered"]), abs=0.2)
 
 
-def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) -> None:
-    for label in ("VLLM BATCH INVARIANCE BENCHMARK", "PHASE 1: Running WITHOUT batch invariance (baseline)", "SUMMARY"):
-        assert label in both.out
-    assert re.search(r"Engine initialization time: \d+\.\d\ds", both.out)
-    assert re.search(r"Trial 2/2: batch_size=\d+, time=\d+\.\d\ds", both.out)
+def report_of(done: Done, *words: str) -> str:
+    """A run's report, printed again."""
     again = subprocess.run(
-        [sys.executable, "-m", "e2e", "report", str(both.path)],
+        [sys.executable, "-m", "e2e", "report", str(done.path), *words],
         env=environment(),
         capture_output=True,
         text=True,
         check=False,
     )
-    assert again.returncode == 0
-    assert again.stdout in both.out
+    assert (again.returncode, again.stderr) == (done.status, "")
+    return again.stdout
+
+
+def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) -> None:
+    for label in ("VLLM BATCH INVARIANCE BENCHMARK", "PHASE 1: Running WITHOUT batch invariance (baseline)"):
+        assert label in both.out
+    assert re.search(r"Engine initialization time: \d+\.\d\ds", both.out)
+    assert re.search(r"Trial 2/2: batch_size=\d+, time=\d+\.\d\ds", both.out)
+    assert both.out.endswith(report_of(both))
+    full = report_of(both, "--full")
+    for label in ("COMPARISON: One Request at a Time vs Baseline", "Average Trial Time:", "SUMMARY"):
+        assert label in full
 
 
 @pytest.mark.usefixtures("uncompiled")
 def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path: Path) -> None:
     if not diverged(both, "baseline"):
         pytest.skip("needs a processor whose libraries add otherwise in a batch (AMD with AVX2 and Intel with AMX do)")
-    command = next(line for line in both.out.splitlines() if "again: " in line).partition("again: ")[2]
+    command = next(line.strip() for line in both.out.splitlines() if " --trial " in line)
+    assert f"again: {command}" in report_of(both, "--full")
     words = shlex.split(command)[1:]
     done = subprocess.run(
         [sys.executable, *words, "--out", str(tmp_path / "again")],
@@ -194,13 +204,38 @@ def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path
     number = trial_named(words[words.index("--trial") + 1])
     (once,) = [r for r in FORMAT.read_records(tmp_path / "again") if isinstance(r, Trial)]
     (before,) = [r for r in both.records if isinstance(r, Trial) and r.arm == "baseline" and r.trial == number]
-    assert "baseline: variant" in done.stdout
+    assert "baseline changed the needles' bits with the batch" in done.stdout
     assert once.answers == before.answers
 
 
 def answers_by_trial(done: Done) -> dict[tuple[str, int], object]:
     """Of the first two trials of each arm."""
     return {(r.arm, r.trial): r.answers for r in done.records if isinstance(r, Trial) and 0 <= r.trial < 2}
+
+
+def in_turns(trial: int) -> tuple[str, str]:
+    """The arms in the order in which they run a trial: each begins as often as the other."""
+    return ("baseline", "serial") if trial % 2 == 0 else ("serial", "baseline")
+
+
+@pytest.mark.parametrize(("cache_gib", "apart"), [("1", None), ("100000", r"2 engines may take 2\d+\.\d GiB")])
+def test_arms_take_turns_unless_it_is_not_known_that_there_is_memory_for_all(
+    tmp_path: Path, cache_gib: str, apart: str | None
+) -> None:
+    """What a run decides of itself is in its manifest before any engine is up."""
+    process = start(tmp_path / "run", "--arms", "baseline,serial", turns=(), VLLM_CPU_KVCACHE_SPACE=cache_gib)
+    try:
+        assert wait_until(lambda: (tmp_path / "run" / MANIFEST).exists() or process.poll() is not None, 120)
+        found = FORMAT.read_manifest(tmp_path / "run")
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    if apart is None:
+        assert (found.options.interleave, found.apart) == (True, None)
+    else:
+        assert not found.options.interleave
+        assert re.match(apart, found.apart or "")
 
 
 @pytest.mark.usefixtures("uncompiled")
@@ -210,7 +245,7 @@ def test_an_interleaved_engine_that_dies_leaves_the_others_and_can_be_gone_on_wi
     """And until it dies each trial is run in turn, with the answers of arms that run one after the other."""
     monkeypatch.setenv("TMPDIR", str(short))
     path = tmp_path / "run"
-    process = start(path, "--num-trials", 4, "--arms", "baseline,serial", "--interleave")
+    process = start(path, "--num-trials", 4, "--arms", "baseline,serial", turns=("--interleave",))
 
     def trials() -> list[Trial]:
         return [record for record in records_of(path) if isinstance(record, Trial)]
@@ -227,11 +262,11 @@ def test_an_interleaved_engine_that_dies_leaves_the_others_and_can_be_gone_on_wi
     assert lost.arm == "baseline"
     assert "killed by SIGKILL" in lost.reason
     assert "baseline failed" in done.out
-    assert [(r.arm, r.trial) for r in trials()][:4] == [(arm, n) for n in range(2) for arm in ("baseline", "serial")]
+    assert [(r.arm, r.trial) for r in trials()][:4] == [(arm, n) for n in range(2) for arm in in_turns(n)]
     assert [r.trial for r in trials() if r.arm == "serial"] == list(range(4))
     assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/4: batch_size=" in line] == [
-        "(baseline)",
         "(serial)",
+        "(baseline)",
     ]
     assert answers_by_trial(done).items() == answers_by_trial(both).items()
     assert not any(map(runs, engines.values()))
@@ -257,15 +292,16 @@ def goes_on_until_it_is_stopped(path: Path) -> None:
 @pytest.mark.engine_full  # one of its arms may as well die after these trials, see above
 @pytest.mark.usefixtures("uncompiled")
 def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
-    words = ("--num-trials", 2, "--arms", "baseline,serial", "--interleave")
-    done = finish(start(tmp_path / "run", *words), tmp_path / "run")
+    words = ("--num-trials", 2, "--arms", "baseline,serial")
+    done = finish(start(tmp_path / "run", *words, turns=("--interleave",)), tmp_path / "run")
     serial_holds_and_the_baseline_is_called_what_it_is(done)
     made = [(r.arm, r.trial) for r in done.records if isinstance(r, Trial)]
-    assert made == [(arm, n) for n in range(2) for arm in ("baseline", "serial")] + [("baseline", STAGGERED)]
+    assert made == [(arm, n) for n in range(2) for arm in in_turns(n)] + [("baseline", STAGGERED)]
+    assert "arms took turns, trial by trial" in done.out
     assert "Trial 2/2: batch_size=" in done.out
     assert [line.rpartition(" ")[2] for line in done.out.splitlines() if "Trial 2/2" in line] == [
-        "(baseline)",
         "(serial)",
+        "(baseline)",
     ]
 
     assert answers_by_trial(done).items() <= answers_by_trial(both).items()

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 from rich.console import Console
 
+from kernels_bench.console.screen import Column
 from kernels_bench.records.cases import Shape
 from kernels_bench.records.results import AnyRecord, RelationResult
 from kernels_bench.report.blocks import (
@@ -25,7 +26,6 @@ from kernels_bench.report.blocks import (
     Whereabouts,
     blocks_of,
 )
-from kernels_bench.report.columns import Column
 from kernels_bench.report.markdown import markdown
 from kernels_bench.report.summary.schema import RunSummary
 from kernels_bench.report.summary.summarise import summarise_run

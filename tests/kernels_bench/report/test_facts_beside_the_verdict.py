@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernels_bench.console.printing import NOTHING
 from kernels_bench.records.cases import Claims
 from kernels_bench.records.results import SURE, Order, RelationResult, power_of
-from kernels_bench.report.sentences import NOTHING, breakage_text, legend, order_text, outcome, tried_text
+from kernels_bench.report.sentences import breakage_text, legend, order_text, outcome, tried_text
 from kernels_bench.report.summary.schema import ArmFact, RunSummary
 from kernels_bench.report.summary.summarise import exit_status, summarise_run
 from support.records import ENVIRONMENT, HIDDEN, QKV_PROJ, broken, case, facts, held, timed, verified

@@ -86,7 +86,7 @@ def test_arms_that_have_no_room_stand_below_the_others() -> None:
 
 
 def test_without_signs_verdicts_are_words() -> None:
-    cells = [cell for column in overview_of(a_run(), signs=False).arms for cell in column.cells]
+    cells = [cell for column in overview_of(a_run(), signs=False).columns for cell in column.cells]
     assert any(cell.startswith("variant") for cell in cells)
     assert all(cell.replace("–", "").replace("×", "").isascii() for cell in cells)
 

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+from kernels_bench.console.printing import NOTHING
 from kernels_bench.records.results import AnyRecord, RelationResult, Timing, Verification
 from kernels_bench.report.markdown import markdown
-from kernels_bench.report.sentences import NOTHING, WORDS, outcome, ratio_text, sentences
-from kernels_bench.report.summary.schema import SIGNS, RunSummary, Verdict
+from kernels_bench.report.sentences import WORDS, outcome, ratio_text, sentences
+from kernels_bench.report.summary.schema import SIGNS, ArmFact, RunSummary, Verdict
 from kernels_bench.report.summary.summarise import summarise_run
-from kernels_bench.report.terminal.render import Shown, render, to_json
+from kernels_bench.report.terminal.render import Shown, render
+from profiles.run_files.strict_json import strict_json
 from support import ROOT
 from support.records import (
     CEILING,
@@ -284,8 +286,27 @@ class TestOutcome:
 
     def test_of_a_run_with_failures(self) -> None:
         summary = summarise_run([ended(case("samebits"), "failed"), verified(case("vllm"))], facts())
-        assert outcome(summary) == (
-            "vllm kept batch invariance; something could not be measured, see above (exit status 3)."
+        assert outcome(summary) == ("vllm kept batch invariance; failed: 1 measurement of samebits (exit status 3).")
+
+    def test_what_is_lacking_is_named_in_it_since_it_may_stand_alone(self) -> None:
+        """First on a screen, in a page's heading, in a step's summary: nothing stands above it."""
+        records = [verified(case("vllm")), verified(case("mine", "mm"), held("repeat"))]
+        records += [ended(case(arm, "mm", shape), "failed") for arm, shape in (("samebits", HIDDEN), ("other", HIDDEN))]
+        records += [ended(case("samebits", "mm", O_PROJ), "failed"), ended(case("other", "mm", O_PROJ), "skipped")]
+        told = outcome(
+            summarise_run(
+                records,
+                facts(
+                    arms=[
+                        ArmFact(name=name, claims=("graph",) if name == "mine" else True)
+                        for name in ("vllm", "mine", "samebits", "other")
+                    ]
+                ),
+            )
+        )
+        assert told == (
+            "vllm kept batch invariance; failed: 2 measurements of samebits and 1 of other; "
+            "skipped: 1 measurement of other; claims that stay open: 1 case of mine (exit status 3)."
         )
 
     def test_of_a_wrong_kernel_and_of_an_unfinished_run(self) -> None:
@@ -315,16 +336,16 @@ class TestJson:
         odd = broken(1, expected=math.nan, got=-math.inf, ulp=None, max_ulp=None)
         records = [*gemm_records(), verified(case("samebits", "softmax", HIDDEN), odd)]
         summary = summarise_run(records, facts())
-        text = to_json(summary)
+        text = strict_json(summary)
         data = json.loads(text, parse_constant=not_strict)
         assert data["schema_version"] == 4
         arm = next(o for o in data["operators"] if o["operator"] == "softmax")["arms"][0]
         found = arm["findings"][0]["counterexample"]
         assert (found["expected"], found["got"]) == ("NaN", "-Infinity")
-        assert to_json(RunSummary.model_validate_json(text)) == text
+        assert strict_json(RunSummary.model_validate_json(text)) == text
 
     def test_holds_no_raw_samples(self) -> None:
-        assert "warm_samples" not in to_json(a_run())
+        assert "warm_samples" not in strict_json(a_run())
 
 
 class TestMarkdown:

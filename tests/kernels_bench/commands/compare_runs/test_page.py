@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,13 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels_bench.commands.compare_runs.comparison import RunComparison, TimingChange, VerdictChange
-from kernels_bench.commands.compare_runs.gate import USUALLY, answer, read_gate
+from kernels_bench.commands.compare_runs.gate import USUALLY, Judgement, answer, judgement, read_gate
 from kernels_bench.commands.compare_runs.page import MOST_CHANGES, compare_page
+from kernels_bench.commands.published import published_schema
 from kernels_bench.report.html.scatter import HEIGHT, WIDTH, Change, scatter
 from kernels_bench.timing.change import CaseChange, Scatter
+from profiles.run_files.strict_json import strict_json
 from support import BASELINES
 from support.pages import Element, assert_inert, opened, parsed
-from support.processes import LIMIT_S, environment
+from support.processes import LIMIT_S, environment, kernels_bench
 
 GATE = read_gate(USUALLY)
 RUN = BASELINES / "h100-80gb-hbm3-attention"
@@ -108,3 +111,22 @@ def test_the_command_writes_a_page_that_fits_the_window(tmp_path: Path, width: i
     assert (done.returncode, done.stderr) == (0, "")
     script = "return [doc.documentElement.scrollWidth, doc.querySelectorAll('.plot').length];"
     assert opened(path, script, tmp_path, width) == [width, 2]
+
+
+def test_what_is_written_for_programs_is_what_is_said_and_what_the_schema_has(tmp_path: Path) -> None:
+    """Strict JSON, also of what is no number."""
+    nothing = CaseChange(key="torch/mm/1x1/bf16", moved="unsure", share=float("nan"), error=float("inf"), reason="few")
+    one = found().model_copy(update={"speeds": (nothing,)})
+    told = json.loads(strict_json(judgement(one, GATE, Path("a"), Path("b"))), parse_constant=pytest.fail)
+    assert told["found"]["speeds"][0]["share"] == "NaN"
+    assert Judgement.model_validate(told).found.speeds[0].error == float("inf")
+    done = kernels_bench("compare", RUN, RUN, "--fail-on", "bits,verdict-worse", "--json", tmp_path / "found.json")
+    assert (done.status, done.err) == (0, "")
+    written = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    read = Judgement.model_validate(written)
+    assert done.out.splitlines()[-1] == f"in short: {read.outcome}"
+    assert (read.exit_status, read.failures, read.unjudged, read.first) == (0, (), (), str(RUN))
+    assert read.fail_on.kinds == ("bits", "verdict-worse")
+    assert written.keys() == published_schema()["comparison"]["properties"].keys()
+    alone = kernels_bench("compare", RUN, RUN, "--fail-on", "bits,verdict-worse", "--json", "-")
+    assert json.loads(alone.out) == written
