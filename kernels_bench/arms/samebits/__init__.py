@@ -16,6 +16,7 @@ GEMM = {
     "mm": "mm", "linear": "linear", "linear_bias": "linear", "addmm": "addmm", "bmm": "bmm", "bmm_heads": "bmm"
 }  # fmt: skip
 ROWS = ("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean")
+ROUTED = ("router_gemm", "moe_experts", "moe_gating", "moe_sum", "lora_shrink", "lora_expand")
 ATTENTION = ("attention_decode", "attention_prefill", "attention_mixed")
 
 
@@ -23,10 +24,12 @@ def kernels() -> Mapping[str, Kernel]:
     """The kernels for the device of this process."""
     on_gpu = ("triton_gemm", "triton_rows", "triton_attention")
     names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention")
+    routed = importlib.import_module(f"{__name__}.routed")
     gemm, rows, attention = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {
         **{operator: getattr(gemm, function) for operator, function in GEMM.items()},
         **{operator: getattr(rows, operator) for operator in ROWS},
+        **routed.kernels(gemm, rows),
         **dict.fromkeys(ATTENTION, attention.attention),
     }
 
@@ -63,5 +66,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=provenance,
     compiles=True,
-    offers=(*GEMM, *ROWS, *ATTENTION),
+    offers=(*GEMM, *ROWS, *ROUTED, *ATTENTION),
 )

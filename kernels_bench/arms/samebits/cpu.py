@@ -160,6 +160,16 @@ def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) 
     return rms_norm(summed, weight, eps), summed
 
 
+def silu_and_mul(x: Tensor) -> Tensor:
+    """Each row of `x` (M, 2 D): silu of its first half, times the second, in fp32 -> (M, D).
+
+    Raises ValueError for shapes that do not fit.
+    """
+    check_rows(x)
+    gate, up = x.float().chunk(2, 1)
+    return _each_row(torch.nn.functional.silu, gate.contiguous()) * up
+
+
 def _softmax(x: Tensor, dtype: torch.dtype) -> Tensor:
     """A chunk of rows (M, N) -> (M, N)."""
     values = x.float()

@@ -99,6 +99,17 @@ def _fused_add_rms_norm_kernel(  # noqa: PLR0917
 
 
 @triton.jit
+def _silu_and_mul_kernel(x, y, x_row, n):
+    """Write y = x[:n] / (1 + exp(-x[:n])) * x[n:]."""
+    row = tl.program_id(0).to(tl.int64)
+    x += row * x_row
+    y += row * n
+    for start in range(0, n, BLOCK):
+        gate = _load(x, start, n, 0.0)
+        _store(y, start, n, tl.div_rn(gate, 1.0 + tl.exp(-gate)) * _load(x + n, start, n, 0.0))
+
+
+@triton.jit
 def _softmax_kernel(x, y, x_row, n, LOG: tl.constexpr):
     """Write y = exp(x - max) / sum(exp(x - max)), or its logarithm."""
     row = tl.program_id(0).to(tl.int64)
@@ -161,6 +172,20 @@ def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) 
     if m:
         _fused_add_rms_norm_kernel[(m,)](x, residual, weight.contiguous(), y, summed, *strides, n, eps, num_warps=WARPS)
     return y, summed
+
+
+def silu_and_mul(x: Tensor) -> Tensor:
+    """Each row of `x` (M, 2 D): silu of its first half, times the second, in fp32 -> (M, D).
+
+    Raises ValueError for shapes that do not fit.
+    """
+    check_rows(x)
+    m, n = x.shape[0], x.shape[1] // 2
+    y = torch.empty((m, n), dtype=torch.float32, device=x.device)
+    x = unit_stride_rows(x)
+    if m:
+        _silu_and_mul_kernel[(m,)](x, y, row_stride(x), n, num_warps=WARPS)
+    return y
 
 
 def _softmax(x: Tensor, dtype: torch.dtype, log: bool) -> Tensor:
