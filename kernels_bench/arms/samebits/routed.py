@@ -7,14 +7,16 @@ and experts and adapters are taken one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from kernels_bench.arms.base import Kernel
 
-def kernels(gemm: ModuleType, rows: ModuleType) -> Mapping[str, Callable[..., object]]:
+
+def kernels(gemm: ModuleType, rows: ModuleType) -> Mapping[str, Kernel]:
     """By operator, made of a device's matrix products and row operators."""
 
     def chosen(x: Tensor, matrices: Tensor, ids: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""``vllm-default``: vLLM's own default norms, the CUDA kernels that its models call without the flag."""
+"""``vllm-default``: vLLM's own default norms, experts and adapters, as its models call them without the flag."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.vllm import routed
 from kernels_bench.arms.vllm.installed import environment, missing, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
@@ -26,21 +27,25 @@ def kernels() -> Mapping[str, Kernel]:
         ops.fused_add_rms_norm(x, residual, weight, eps)
         return x, residual
 
-    return {"rms_norm": rms_norm, "fused_add_rms_norm": fused_add_rms_norm}
+    return {
+        "rms_norm": rms_norm,
+        "fused_add_rms_norm": fused_add_rms_norm,
+        **routed.kernels(batch_invariant=False),
+    }
 
 
 def unavailable(device: Device) -> str | None:
     """vLLM absent, or no CUDA."""
-    return missing(device, "vLLM's CUDA norms need a CUDA GPU")
+    return missing(device, "vLLM's CUDA kernels need a CUDA GPU")
 
 
 ARM = Arm(
     name="vllm-default",
     kernels=kernels,
     claims=False,
-    summary="vLLM's default norms (vllm._custom_ops)",
+    summary="vLLM's default norms, experts and adapters",
     environment=environment(batch_invariant=False),
     unavailable=unavailable,
-    provenance=lambda: f"vLLM {version()}: vllm._custom_ops",
-    offers=("rms_norm", "fused_add_rms_norm"),
+    provenance=lambda: f"vLLM {version()}: vllm._custom_ops, fused_moe, lora.ops.triton_ops",
+    offers=("rms_norm", "fused_add_rms_norm", *routed.OPERATORS),
 )

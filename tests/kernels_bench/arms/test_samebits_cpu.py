@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels_bench.arms.samebits import cpu
+from kernels_bench.arms.samebits import cpu, routed
+from support import routed_cases
 from support.samebits_contracts import GemmContract, RowsContract, assert_same_bits
 
 
@@ -42,3 +43,22 @@ class TestCpuRows(RowsContract):
             half = (x.shape[1] + 1) // 2
             x = torch.nn.functional.pad(x, (0, 2 * half - x.shape[1])).unflatten(1, (2, half)).sum(1)
         return x[:, 0]
+
+
+class TestCpuRouted:
+    """Rows that choose experts or an adapter."""
+
+    @pytest.mark.parametrize("text", ["fp32", "bf16"])
+    @pytest.mark.parametrize("name", routed_cases.SHAPES)
+    def test_rows_keep_their_bits_whoever_chose_what(self, name: str, text: str) -> None:
+        kernel = routed.kernels(cpu, cpu)[name]
+        found = routed_cases.verified(name, kernel, text, 65)
+        assert found.wrong == ""
+        assert found.verdict == "sampled", [result for result in found.relations if result.status != "held"]
+        routed_by_neighbours = [one for one in found.relations if one.relation == "neighbour_routing"]
+        assert bool(routed_by_neighbours) == (name in ("moe_experts", "lora_shrink", "lora_expand"))
+
+    def test_of_equal_logits_the_first_experts_come_first(self) -> None:
+        weights, ids = routed.kernels(cpu, cpu)["moe_gating"](torch.tensor([[1.0, 2.0, 1.0, 2.0, 1.0]]), 3)
+        assert ids.tolist() == [[1, 3, 0]]
+        assert weights.sum() == pytest.approx(1.0)
