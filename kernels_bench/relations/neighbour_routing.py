@@ -14,6 +14,8 @@ COUNTS = (
 SIZES = (5, 17, 65, 257)
 FURTHER = 320
 """Every number of rows up to this one is tried as far as there is time."""
+DRAWN = 4
+"""Numbers that are looked at in each universe of other rows."""
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -37,6 +39,13 @@ def more(setting: Setting) -> Iterator[Comparison]:
             yield _routed(m, 1 + int(m * golden(m)))
 
 
+def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
+    """A few numbers of all, others for each universe, so that each is tried with rows of every kind."""
+    counts = _counts(setting.universe)
+    for pick in range(min(DRAWN, len(counts))):
+        yield _routed(setting.universe, counts[(number * DRAWN + pick) * 7919 % len(counts)])
+
+
 def _sizes(setting: Setting) -> tuple[int, ...]:
     return tuple(sorted({setting.universe, *(m for m in (*SIZES, *setting.asked) if m <= setting.universe)}))
 
@@ -55,5 +64,6 @@ RELATION = Relation(
     comparisons,
     12,
     more,
+    drawn,
     needs="routed",
 )

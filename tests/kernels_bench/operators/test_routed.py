@@ -114,6 +114,54 @@ def test_memory_is_counted_of_what_was_chosen_alone(name: str) -> None:
     assert operator.verification_bytes(shape, precision, UNIVERSE) > 4 * sum(w.nbytes for w in weights)
 
 
+def _from_its_definition(name: str, given: list[Any], top: int) -> list[Any]:
+    """One row after the other, in numpy."""
+    if name == "router_gemm":
+        x, weight = given
+        return [x @ weight.T]
+    if name == "moe_sum":
+        return [given[0].sum(1)]
+    if name == "moe_gating":
+        powers = np.exp(given[0] - given[0].max(1, keepdims=True))
+        order = np.argsort(-powers, axis=1)[:, :top]
+        kept = np.take_along_axis(powers, order, 1)
+        shares = np.zeros_like(powers)
+        np.put_along_axis(shares, order, kept / kept.sum(1, keepdims=True), 1)
+        return [kept / kept.sum(1, keepdims=True), None, shares]
+    if name == "moe_experts":
+        x, w1, w2, weights, ids = given
+        rows = []
+        for row, choices, shares in zip(x, ids, weights, strict=True):
+            inner = [np.split(w1[one] @ row, 2) for one in choices]
+            each = [w2[one] @ (g / (1 + np.exp(-g)) * u) for one, (g, u) in zip(choices, inner, strict=True)]
+            rows.append(sum(share * one for share, one in zip(shares, each, strict=True)))
+        return [np.stack(rows)]
+    x, matrices, ids, *added = given
+    products = np.stack([matrices[one] @ row for row, one in zip(x, ids, strict=True)])
+    return [products + added[0] if added else products]
+
+
+@pytest.mark.parametrize("text", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", NAMES)
+def test_references_agree_with_numpy_row_by_row(name: str, text: str) -> None:
+    operator, shape, dtype = at(name), small(name), Precision.parse(text).torch_input
+    rows = tuple(table[:UNIVERSE] for table in operator.rows(shape, UNIVERSE, dtype, 3, CPU))
+    weights = operator.weights(shape, dtype, 3, CPU)
+    arguments = [one for one in operator.arguments(rows, weights) if isinstance(one, torch.Tensor)]
+    given = [(one.double() if one.is_floating_point() else one).numpy() for one in arguments]
+    expected = _from_its_definition(name, given, dict(shape.sizes).get("top", 0))
+    exact, allowed = operator.reference_and_tolerance(rows, weights, dtype)
+    for right, got, bound in zip(expected, exact, allowed, strict=True):
+        assert got.shape == bound.shape
+        assert (bound > 0).all()
+        if right is not None:
+            # Of equal shares either may have been chosen.
+            judged = bound.isfinite().numpy() if name == "moe_gating" else np.ones(bound.shape, dtype=bool)
+            np.testing.assert_allclose(got.double().numpy()[judged], right[judged], rtol=1e-11, atol=1e-12)
+    if name == "moe_gating":
+        assert 0.9 < allowed[2].isfinite().double().mean() < 1
+
+
 @pytest.mark.parametrize("text", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", NAMES)
 def test_torchs_kernels_are_right(name: str, text: str) -> None:

@@ -301,6 +301,9 @@ def test_neighbours_are_routed_like_a_row_or_elsewhere_from_none_to_all(universe
     assert all({1, m} <= found <= set(range(1, m + 1)) for m, found in counts.items())
     known = [t for t in (*range(1, 6), 8, 9, 16, 17, 32, 33, 64, 65, 128, 129, 256, 257, 512, 513) if t < universe]
     assert {*known} <= counts[universe]
+    drawn = {c.company for n in range(12) for c in relations()["neighbour_routing"].drawn(n, setting(universe))}
+    assert drawn <= {c.company for c, _, _ in chosen}
+    assert len(drawn) >= min(4, universe)
     further = {made for one in relations()["neighbour_routing"].more(setting(universe)) for made in [one.company]}
     assert not further & {c.company for c, _, _ in chosen}
     every = {int(spec.split(":")[2]) for spec in further if spec.startswith(f"routed:{universe}:")} | counts[universe]
