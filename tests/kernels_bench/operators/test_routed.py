@@ -156,10 +156,10 @@ def test_references_agree_with_numpy_row_by_row(name: str, text: str) -> None:
         assert (bound > 0).all()
         if right is not None:
             # Of equal shares either may have been chosen.
-            judged = bound.isfinite().numpy() if name == "moe_gating" else np.ones(bound.shape, dtype=bool)
+            judged = (bound < 1).numpy() if name == "moe_gating" else np.ones(bound.shape, dtype=bool)
             np.testing.assert_allclose(got.double().numpy()[judged], right[judged], rtol=1e-11, atol=1e-12)
     if name == "moe_gating":
-        assert 0.9 < allowed[2].isfinite().double().mean() < 1
+        assert 0.8 < (allowed[2] < 1).double().mean() < 1
 
 
 @pytest.mark.parametrize("text", ["fp32", "bf16"])
