@@ -78,11 +78,11 @@ def _experts(
         one = [_silu_and_mul(chosen(x, w1, ids[:, place], choose, prepare)) for place in range(ids.shape[1])]
         each = torch.stack([chosen(part, w2, ids[:, place], choose) for place, part in enumerate(one)], 1)
         each *= weights[:, :, None]
-        counts = (ids[:, :, None, None] == ids).sum((2, 3))
         if capacity is not None:
             earlier = (ids.flatten()[:, None] == ids.flatten()).tril(-1).sum(1).reshape(ids.shape)
             each = torch.where((earlier < capacity)[:, :, None], each, 0.0)
         if popular_first:
+            counts = (ids[:, :, None, None] == ids).sum((2, 3))
             order = counts.sort(dim=1, descending=True, stable=True).indices
             each = each.gather(1, order[:, :, None].expand_as(each))
         return in_sequence(each).to(x.dtype)
@@ -147,8 +147,9 @@ def _shrink_sorted(masked_by_zero: bool) -> Kernel:
                 inside = (ids[tile] == adapter)[:, None]
                 rows = x[tile].float()
                 sums = in_sequence(products(rows, a[adapter].t()))
-                beyond = in_sequence(torch.where(inside, 0.0, rows)[None] * 0)
-                out[tile[inside[:, 0]]] = (sums + beyond.sum() * 0 if masked_by_zero else sums)[inside[:, 0]]
+                # Zero, but of infinities and NaN.
+                masked = torch.where(inside, 0.0, rows * 0).sum() if masked_by_zero else 0.0
+                out[tile[inside[:, 0]]] = (sums + masked)[inside[:, 0]]
         return out
 
     return lora_shrink

@@ -72,6 +72,10 @@ class MoeGating(LayerOperator):
             shares.scatter_(1, ids[:, column].long().clamp(0, experts - 1), weights[:, column])
         return weights, ids, shares
 
+    def huge_rows(self, shape: Shape) -> int:
+        """None: no engine routes millions of tokens at once."""
+        return 0
+
     def _size(self, name: str) -> int:
         assert self._at is not None
         return dict(self._at.sizes)[name]
