@@ -13,8 +13,8 @@ from kernels_bench.records.cases import ITEM_SIZE, PRECISIONS, Case, Load, Preci
 from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo, RelationInfo
 from kernels_bench.records.definition import Definition, DefinitionError
 from kernels_bench.records.selection import Selection
+from kernels_bench.relations.base import are_sequences, sweep
 from kernels_bench.relations.base import relations as all_relations
-from kernels_bench.relations.base import sweep
 from profiles.run_files.record import Record
 
 # M at which the results of arms are compared with each other.
@@ -219,7 +219,7 @@ def _sweep(operator: OperatorInfo, selection: Selection, device: str) -> Sweep:
         universe=universe,
         sizes=tuple(sorted({*sweep(universe), *asked})),
         asked=asked,
-        lengths=_lengths(selection.length or ()) if operator.rows_are != "rows" else (),
+        lengths=_lengths(selection.length or ()) if are_sequences(operator.rows_are) else (),
         timed=_loads(operator, selection, device),
         digested=tuple(sorted({m for m in (*DIGESTED, *asked, universe) if m <= universe})),
     )

@@ -228,6 +228,11 @@ class Operator(ABC):
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """The fewest bytes that must cross the memory bus: each input read once, each output written once."""
 
+    def row_bytes(self, shape: Shape, precision: Precision, universe: int) -> float:
+        """What a row of a universe adds to `bytes_moved`, without what all rows share."""
+        whole, one = (self.bytes_moved(shape, precision, m) for m in (universe, 1))
+        return one if universe == 1 else (whole - one) / (universe - 1)
+
     def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
         """Bytes of the device's memory that a verification takes at most, about."""
         return _TIMES_HELD * self.bytes_moved(shape, precision, universe)

@@ -72,7 +72,8 @@ class DefinedOperator(Operator):
             quick=(definition.shapes[0].label,),
             precisions=definition.dtypes,
             overwrites=tuple(definition.arguments.index(name) for name in definition.overwrites),
-            has_reference=reference is not None,
+            # A class may have one of its own.
+            has_reference=reference is not None or type(self).reference is not DefinedOperator.reference,
             **({} if definition.lengths is None else {"universe": _SEQUENCES, "timed": _TIMED_SEQUENCES}),
         )
 

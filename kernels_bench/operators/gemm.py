@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
@@ -47,7 +47,7 @@ class Gemm(Operator):
     """C = A B with A (M, K); the weight is kept (N, K) and given as the operator's callers would."""
 
     dims = ("n", "k")
-    precisions = ("bf16", "bf16:fp32", "fp16", "fp32")
+    precisions: ClassVar[tuple[str, ...]] = ("bf16", "bf16:fp32", "fp16", "fp32")
     bias = False
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
@@ -143,8 +143,8 @@ class Linear(Gemm):
     name = "linear"
     summary = "y[M,N] = x[M,K] weight[N,K]^T"
     shapes = models.projections()
-    usual = ("qwen3-8b", "deepseek-v3/router", "unaligned/0")
-    quick = ("qwen3-8b/o_proj",)
+    usual: ClassVar[tuple[str, ...]] = ("qwen3-8b", "deepseek-v3/router", "unaligned/0")
+    quick: ClassVar[tuple[str, ...]] = ("qwen3-8b/o_proj",)
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The weight (N, K), and the bias (N,) if there is one."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,18 @@ TILES = (16, 24, 32, 48, 64, 80, 96, 112, 128, 176, 192, 256)
 FURTHER = 48
 """So many M beyond `EVERY` that are no multiples of anything in particular."""
 
-RowKind = Literal["rows", "sequences", "prefills"]
+RowKind = Literal["rows", "routed", "sequences", "prefills"]
+"""What an operator's rows are: of no kind in particular, tokens that choose experts or an adapter, sequences, or
+sequences with many queries."""
+
+_ARE_ALSO: Mapping[RowKind, tuple[RowKind, ...]] = MappingProxyType(
+    {
+        "rows": ("rows",),
+        "routed": ("rows", "routed"),
+        "sequences": ("rows", "sequences"),
+        "prefills": ("rows", "sequences", "prefills"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -124,8 +136,7 @@ class Relation:
         optional: of an arm that does not claim it, it makes no verdict: what a kernel may leave to its callers.
         hazardous: a kernel that does not keep it may take its process down: it is examined once all else is known.
         needs_cuda: it has no meaning on a CPU.
-        needs: what an operator's rows must be for it to have a meaning: anything, sequences, or sequences with many
-            queries.
+        needs: what an operator's rows must be for it to have a meaning.
         only_rows: it has no meaning where rows are sequences.
     """
 
@@ -143,10 +154,12 @@ class Relation:
 
     def applies_to(self, rows_are: RowKind) -> bool:
         """Whether it has a meaning for an operator whose rows are so."""
-        kinds: tuple[RowKind, ...] = ("rows", "sequences", "prefills")
-        if self.only_rows and rows_are != "rows":
-            return False
-        return kinds.index(self.needs) <= kinds.index(rows_are)
+        return self.needs in _ARE_ALSO[rows_are] and not (self.only_rows and are_sequences(rows_are))
+
+
+def are_sequences(rows_are: RowKind) -> bool:
+    """Whether rows that are so have lengths."""
+    return "sequences" in _ARE_ALSO[rows_are]
 
 
 @cache

@@ -16,6 +16,8 @@ HOSTILE = ("huge", "inf", "nan", "zero")
 CONTAGIOUS = ("huge", "inf", "nan")
 # Counted from the universe's size, like the hostile rows: a sequence as long as any neighbour needs to be.
 LONG_NEIGHBOUR = len(HOSTILE)
+# Of rows that choose experts or an adapter, the same row chooses others than rows that are routed alike do.
+ELSEWHERE = LONG_NEIGHBOUR
 # Likewise, and after it: the first of the rows that hold values which are rare, and which are compared.
 FIRST_SPECIAL = LONG_NEIGHBOUR + 1
 SPECIAL = (
@@ -35,6 +37,11 @@ SPECIAL = (
 # Patterns of the rows that stay where others are exchanged: every fourth from one of so many on, or a random half.
 PHASES = 4
 Ids = npt.NDArray[np.int64]
+
+
+def routed_alike(rows: Ids) -> npt.NDArray[np.bool_]:
+    """Which rows all choose the same experts, or adapter, where rows choose any: one in four, of every kind."""
+    return np.equal(rows % PHASES, rows // PHASES % PHASES)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels_bench.relations.batch import (
+    ELSEWHERE,
     FIRST_SPECIAL,
     HOSTILE,
     LONG_NEIGHBOUR,
@@ -20,6 +21,7 @@ from kernels_bench.relations.batch import (
     Batch,
     Ids,
     Serving,
+    routed_alike,
 )  # fmt: skip
 from kernels_bench.relations.spec import BatchSpec
 
@@ -64,6 +66,8 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere; from T=4 on a
                                   random half stays, for neighbours at every distance
     ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
+    ``routed:M:C``                C of M rows choose the same experts, or adapter, those of them stay that are there
+                                  already, at most C; all others are one row that chooses none of these
     ``special:M:P``               rows of special values from position P on, spread among rows 0 … M-1
     ``decoding:M:L:T``            likewise as ``others``, the rest replaced by sequences that decode at KV length L
     ``prefilling:M:L:T``          likewise, by sequences that prefill L tokens
@@ -167,6 +171,25 @@ def _with_strangers(stranger: int) -> Callable[[BatchSpec, int], Batch]:
     return make
 
 
+def _routed(name: BatchSpec, universe: int) -> Batch:
+    """Which rows stay, where there is not room for all that are alike, changes with C."""
+    (alike_in_all,) = name.arguments
+    if not 1 <= alike_in_all <= name.size:
+        raise _ImpossibleError("routes no row, or more than M, alike: C must be between 1 and M")
+    positions = np.arange(name.size, dtype=np.int64)
+    alike = routed_alike(positions)
+    there = np.flatnonzero(alike)
+    staying = np.sort(np.roll(there, alike_in_all)[:alike_in_all])
+    others = np.flatnonzero(~alike)
+    crowd = others[_shuffled(len(others), alike_in_all)[: alike_in_all - len(staying)]]
+    known = np.flatnonzero(routed_alike(np.arange(universe)))
+    rows = np.full(name.size, universe + ELSEWHERE, dtype=np.int64)
+    rows[staying] = staying
+    # From the first ones on that have no place in a batch of M rows.
+    rows[crowd] = known[(len(there) + np.arange(len(crowd))) % len(known)]
+    return Batch(name, rows, staying)
+
+
 def _beside_sequences(prefilling: bool) -> Callable[[BatchSpec, int], Batch]:
     def make(name: BatchSpec, universe: int) -> Batch:
         if name.arguments[0] < 1:
@@ -223,6 +246,9 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     "shuffle": BatchKind(("S",), _reordered(lambda _, name, __: _shuffled(name.size, name.arguments[0])), "shuffled"),
     "others": BatchKind(("T",), _with_others, "other neighbours"),
     **{kind: _hostile(kind) for kind in HOSTILE},
+    "routed": BatchKind(
+        ("C",), _routed, "rows of the same experts or adapter:", told=True, place="{0} of the same experts or adapter"
+    ),
     "special": BatchKind(("P",), _with_special, "among other rows", place="among other rows", beyond=True),
     "decoding": BatchKind(
         ("L", "T"),

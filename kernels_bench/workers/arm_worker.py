@@ -43,7 +43,7 @@ from kernels_bench.order.trees.tree import Tree
 from kernels_bench.records.cases import Case, Claims
 from kernels_bench.records.results import ArmStart, Ceiling, Order, Timing, Verification
 from kernels_bench.relations import Comparison, Setting, make_batch, relations
-from kernels_bench.relations.base import EVERY
+from kernels_bench.relations.base import EVERY, are_sequences
 from kernels_bench.timing.ceiling import measure_ceiling
 from kernels_bench.timing.host_clock import HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
@@ -352,10 +352,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
     """What relations choose from in one case, on the subject's device."""
     case, operator = request.case, subject.operator
     on_gpu = subject.device.type == "cuda"
-    universe = request.universe
-    # Without what all rows share, which is read once.
-    all_bytes, shared = (operator.bytes_moved(case.shape, case.precision, m) for m in (universe, 1))
-    row_bytes = LARGE_COPIES * (all_bytes if universe == 1 else (all_bytes - shared) / (universe - 1))
+    row_bytes = LARGE_COPIES * operator.row_bytes(case.shape, case.precision, request.universe)
     free = torch.cuda.mem_get_info()[0] * _FREE if on_gpu else 0.0
     huge = request.beyond and 0 < LARGE_COPIES * operator.huge_bytes(case.shape, case.precision) < free
     far = request.beyond and 0 < operator.far_bytes(case.shape, case.precision, request.universe) < free
@@ -365,7 +362,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         longest=case.shape.tokens or 0,
         asked=request.asked,
         page=case.shape.page or 0,
-        every=EVERY if on_gpu and operator.rows_are == "rows" else 0,
+        every=EVERY if on_gpu and not are_sequences(operator.rows_are) else 0,
         most=int(_SMALL_LARGE_BYTES[subject.device.type] / max(1.0, row_bytes)),
         huge=operator.huge_rows(case.shape) if huge else 0,
         far=far,

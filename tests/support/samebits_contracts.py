@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from types import ModuleType
 from typing import ClassVar
@@ -392,7 +393,7 @@ class LayersContract(Contract):
 
     @pytest.mark.parametrize("op", OPS)
     @given(n=LENGTHS, dtype=DTYPES, m=st.integers(1, 4), seed=st.integers(0, 99))
-    @examples(max_examples=5)
+    @examples(5)
     def test_is_accurate(self, op: str, n: int, dtype: torch.dtype, m: int, seed: int) -> None:
         x = self.randn(m, n, dtype=dtype, seed=seed) * 3
         actual, expected = self.function(op, n, dtype)(x), self.exact(op, x, n, dtype)
@@ -403,7 +404,7 @@ class LayersContract(Contract):
 
     @pytest.mark.parametrize("op", OPS)
     @given(n=LENGTHS, dtype=DTYPES, m=st.integers(1, 6), seed=st.integers(0, 99))
-    @examples(max_examples=4)
+    @examples(4)
     def test_company_does_not_show(self, op: str, n: int, dtype: torch.dtype, m: int, seed: int) -> None:
         self.check_company(self.function(op, n, dtype), self.randn(m, n, dtype=dtype, seed=seed), seed)
 

@@ -20,6 +20,7 @@ LAYERS = (
     *("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary", "layer_norm", "gemma_rms_norm", "qk_norm"),
     *("logprobs", "cumsum", "top_k_top_p"),
 )
+ROUTED = ("router_gemm", "moe_experts", "moe_gating", "moe_sum", "lora_shrink", "lora_expand")
 ATTENTION = ("attention_decode", "attention_prefill", "attention_mixed")
 
 
@@ -27,11 +28,13 @@ def kernels() -> Mapping[str, Kernel]:
     """The kernels for the device of this process."""
     on_gpu = ("triton_gemm", "triton_rows", "triton_attention", "triton_layers")
     names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention", "cpu_layers")
+    routed = importlib.import_module(f"{__name__}.routed")
     gemm, rows, attention, layers = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {
         **{operator: getattr(gemm, function) for operator, function in GEMM.items()},
         **{operator: getattr(rows, operator) for operator in ROWS},
         **{operator: getattr(layers, operator) for operator in LAYERS if hasattr(layers, operator)},
+        **routed.kernels(gemm, rows, layers),
         **dict.fromkeys(ATTENTION, attention.attention),
     }
 
@@ -68,5 +71,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=provenance,
     compiles=True,
-    offers=(*GEMM, *ROWS, *LAYERS, *ATTENTION),
+    offers=(*GEMM, *ROWS, *LAYERS, *ROUTED, *ATTENTION),
 )

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
-from kernels_bench.arms.vllm import layers
+from kernels_bench.arms.vllm import layers, routed
 from kernels_bench.arms.vllm.installed import below_sm80, environment, missing, version
 from kernels_bench.records.cases import Device
 
@@ -26,6 +26,7 @@ OPERATORS = (
     *("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads"),
     *("rms_norm", "qk_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean"),
     *layers.OPERATORS,
+    *routed.OPERATORS,
 )
 NEEDED = ("init_batch_invariance", "matmul_persistent", "rms_norm_batch_invariant")
 
@@ -90,6 +91,7 @@ def kernels() -> Mapping[str, Kernel]:
         "log_softmax": module.log_softmax,
         "mean": _mean(module),
         **layers.kernels(),
+        **routed.kernels(batch_invariant=True),
     }
 
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm import layers
+from kernels_bench.arms.vllm import layers, routed
 from kernels_bench.arms.vllm.installed import environment, missing, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
@@ -27,7 +27,13 @@ def kernels() -> Mapping[str, Kernel]:
         ops.fused_add_rms_norm(x, residual, weight, eps)
         return x, residual
 
-    return {"rms_norm": rms_norm, "qk_norm": rms_norm, "fused_add_rms_norm": fused_add_rms_norm, **layers.kernels()}
+    return {
+        "rms_norm": rms_norm,
+        "qk_norm": rms_norm,
+        "fused_add_rms_norm": fused_add_rms_norm,
+        **layers.kernels(),
+        **routed.kernels(batch_invariant=False),
+    }
 
 
 def unavailable(device: Device) -> str | None:
@@ -39,9 +45,9 @@ ARM = Arm(
     name="vllm-default",
     kernels=kernels,
     claims=False,
-    summary="vLLM's default kernels beside GEMMs and attention (vllm._custom_ops)",
+    summary="vLLM's default kernels beside GEMMs and attention",
     environment=environment(batch_invariant=False),
     unavailable=unavailable,
-    provenance=lambda: f"vLLM {version()}: vllm._custom_ops",
-    offers=("rms_norm", "qk_norm", "fused_add_rms_norm", *layers.OPERATORS),
+    provenance=lambda: f"vLLM {version()}: vllm._custom_ops, fused_moe, lora.ops.triton_ops",
+    offers=("rms_norm", "qk_norm", "fused_add_rms_norm", *layers.OPERATORS, *routed.OPERATORS),
 )

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels_bench.arms.samebits import cpu, cpu_layers
+from kernels_bench.arms.samebits import cpu, cpu_layers, routed
+from support import routed_cases
 from support.samebits_contracts import GemmContract, LayersContract, RowsContract, assert_same_bits
 
 
@@ -61,3 +62,22 @@ class TestCpuLayers(LayersContract):
         inf = float("inf")
         # Of equal logits at the edge of the k largest both stay.
         assert cut.tolist() == [[-inf, 3, 2, -inf], [1, 1, -inf, -inf], [5, -inf, -inf, -inf]]
+
+
+class TestCpuRouted:
+    """Rows that choose experts or an adapter."""
+
+    @pytest.mark.parametrize("text", ["fp32", "bf16"])
+    @pytest.mark.parametrize("name", routed_cases.SHAPES)
+    def test_rows_keep_their_bits_whoever_chose_what(self, name: str, text: str) -> None:
+        kernel = routed.kernels(cpu, cpu, cpu_layers)[name]
+        found = routed_cases.verified(name, kernel, text, 65)
+        assert found.wrong == ""
+        assert found.verdict == "sampled", [result for result in found.relations if result.status != "held"]
+        routed_by_neighbours = [one for one in found.relations if one.relation == "neighbour_routing"]
+        assert bool(routed_by_neighbours) == (name in ("moe_experts", "lora_shrink", "lora_expand"))
+
+    def test_of_equal_logits_the_first_experts_come_first(self) -> None:
+        weights, ids = routed.kernels(cpu, cpu, cpu_layers)["moe_gating"](torch.tensor([[1.0, 2.0, 1.0, 2.0, 1.0]]), 3)
+        assert ids.tolist() == [[1, 3, 0]]
+        assert weights.sum() == pytest.approx(1.0)

@@ -24,6 +24,7 @@ from kernels_bench.relations.base import sweep
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
+from support import routed_cases
 from support.samebits_contracts import GemmContract, LayersContract, RowsContract
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
@@ -38,6 +39,7 @@ def loaded(name: str) -> ModuleType:
 
 triton_attention, triton_gemm, triton_rows = map(loaded, ("triton_attention", "triton_gemm", "triton_rows"))
 triton_layers = loaded("triton_layers")
+routed = importlib.import_module("kernels_bench.arms.samebits.routed")
 
 pytest.importorskip("triton")
 
@@ -137,6 +139,24 @@ class TestTritonAttention:
             batch = make_batch(spec, 12)
             lines, (found,) = made.lines(batch), made.run(batch)
             assert all(same_bits(found[place], expected[int(lines.ids[place])]) for place in lines.compared), spec
+
+
+@native_or_interpreted
+class TestTritonRouted:
+    """Rows that choose experts or an adapter."""
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [("moe_experts", "fp16"), ("moe_gating", "fp32"), ("lora_shrink", "fp32"), ("lora_expand", "fp16")],
+    )
+    def test_rows_keep_their_bits_whoever_chose_what(self, name: str, text: str) -> None:
+        kernel = routed.kernels(triton_gemm, triton_rows, triton_layers)[name]
+        looked_at = ("position", "neighbour_content", "neighbour_routing")
+        slow = {*relations()} - {*looked_at} if INTERPRETED else set()
+        universe, device = (5, "cpu") if INTERPRETED else (65, "cuda")
+        found = routed_cases.verified(name, kernel, text, universe, *slow, device=device)
+        assert found.wrong == ""
+        assert found.verdict == "sampled", [result for result in found.relations if result.status != "held"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is its process")

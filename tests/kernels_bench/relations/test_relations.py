@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from kernels_bench.operators.inputs import rows
 from kernels_bench.relations import Batch, Comparison, Relation, Setting, make_batch, relations
 from kernels_bench.relations.base import FEW, sweep
-from kernels_bench.relations.batch import HOSTILE, PHASES
+from kernels_bench.relations.batch import ELSEWHERE, HOSTILE, PHASES, routed_alike
 from kernels_bench.relations.position import EDGES
 from kernels_bench.relations.repeat import TIMES
 
@@ -19,10 +19,12 @@ UNIVERSES = (1, 2, 3, 4, 5, 8, 17, 64, 130, 512, 4096)
 NAMES = (
     *("repeat", "batch_size", "position", "neighbour_content", "graph", "neighbour_length", "page_placement"),
     *("chunking", "prefill_decode", "special_values", "unused_memory", "shared_pages"),
+    "neighbour_routing",
     *("concurrency", "layout", "history", "large_batch"),
 )
 OF_PREFILLS = {"chunking", "prefill_decode"}
 OF_SEQUENCES = {"neighbour_length", "page_placement", "shared_pages", *OF_PREFILLS}
+OF_ROUTED = {"neighbour_routing"}
 universes = st.integers(1, 5000)
 
 
@@ -56,9 +58,12 @@ def test_relations_come_in_order_with_repeat_first() -> None:
     assert [r.order for r in found.values()] == sorted({r.order for r in found.values()})
     assert [name for name, r in found.items() if r.needs_cuda] == ["graph"]
     assert [name for name, r in found.items() if r.optional] == ["layout", "history"]
-    assert {name for name, r in found.items() if r.applies_to("rows")} == {*NAMES} - OF_SEQUENCES
-    assert {name for name, r in found.items() if r.applies_to("sequences")} == {*NAMES} - OF_PREFILLS - {"concurrency"}
-    assert {name for name, r in found.items() if r.applies_to("prefills")} == {*NAMES} - {"concurrency"}
+    of_any = {*NAMES} - OF_SEQUENCES - OF_ROUTED
+    assert {name for name, r in found.items() if r.applies_to("rows")} == of_any
+    assert {name for name, r in found.items() if r.applies_to("routed")} == of_any | OF_ROUTED
+    of_sequences = (of_any | OF_SEQUENCES) - {"concurrency"}
+    assert {name for name, r in found.items() if r.applies_to("sequences")} == of_sequences - OF_PREFILLS
+    assert {name for name, r in found.items() if r.applies_to("prefills")} == of_sequences
     assert all(isinstance(r, Relation) and r.summary for r in found.values())
 
 
@@ -277,3 +282,37 @@ def test_bad_specs_are_refused(spec: str) -> None:
 def test_companies_that_compare_nothing_are_refused(spec: str) -> None:
     with pytest.raises(ValueError, match="compare"):
         make_batch(spec, 64)
+
+
+@given(st.integers(1, 600))
+def test_neighbours_are_routed_like_a_row_or_elsewhere_from_none_to_all(universe: int) -> None:
+    chosen = pairs("neighbour_routing", universe)
+    counts: dict[int, set[int]] = {}
+    for comparison, reference, made in chosen:
+        assert reference.spec == f"first:{made.size}"
+        (count,) = made.name.arguments
+        elsewhere = made.rows == universe + ELSEWHERE
+        assert (~elsewhere).sum() == count
+        assert routed_alike(made.rows[~elsewhere]).all()
+        assert 1 <= len(made.compared) <= count
+        assert np.array_equal(made.rows[made.compared], made.compared), comparison
+        counts.setdefault(made.size, set()).add(count)
+    assert universe in counts
+    assert all({1, m} <= found <= set(range(1, m + 1)) for m, found in counts.items())
+    known = [t for t in (*range(1, 6), 8, 9, 16, 17, 32, 33, 64, 65, 128, 129, 256, 257, 512, 513) if t < universe]
+    assert {*known} <= counts[universe]
+    drawn = {c.company for n in range(12) for c in relations()["neighbour_routing"].drawn(n, setting(universe))}
+    assert drawn <= {c.company for c, _, _ in chosen}
+    assert len(drawn) >= min(4, universe)
+    further = {made for one in relations()["neighbour_routing"].more(setting(universe)) for made in [one.company]}
+    assert not further & {c.company for c, _, _ in chosen}
+    every = {int(spec.split(":")[2]) for spec in further if spec.startswith(f"routed:{universe}:")} | counts[universe]
+    assert {*range(1, min(universe, 320) + 1)} <= every
+
+
+def test_rows_of_every_kind_are_routed_alike_and_stay_in_turn() -> None:
+    alike = np.flatnonzero(routed_alike(np.arange(64)))
+    assert len(alike) == 16
+    assert Counter((alike % 4).tolist()) == dict.fromkeys(range(4), 4)
+    alone = {int(make_batch(f"routed:{m}:1", 256).compared[0]) % 4 for m in (5, 17, 65, 251, 256, 240, 246)}
+    assert alone == {0, 1, 2, 3}
