@@ -22,6 +22,7 @@ from kernels_bench.operators.inputs.described import (
     lengths_of_rows,
     torch_dtype_of,
 )
+from kernels_bench.operators.inputs.rows import backwards
 from kernels_bench.records.cases import Precision, Shape
 from kernels_bench.records.definition import Constant, Definition, DefinitionError, TensorSpec
 from kernels_bench.relations.batch import Batch, Ids, ResultRows
@@ -173,7 +174,7 @@ class DefinedOperator(Operator):
 
     def other_weights(self, weights: Tensors) -> Tensors:
         """The same values in another order, which keeps them in their ranges."""
-        return tuple(weight.flip(0) if weight.dim() else weight for weight in weights)
+        return tuple(backwards(weight) if weight.dim() else weight for weight in weights)
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """What the definition says, in its order."""
@@ -266,22 +267,33 @@ class DefinedOperator(Operator):
     def reference_and_tolerance(
         self, rows: RowTensors, weights: Tensors, out: torch.dtype
     ) -> tuple[RowTensors, RowTensors]:
-        """The same, where a result too large for ``out`` is infinite, as it is in ``out``."""
+        """The same, where a result too large for its dtype is infinite, as it is there."""
         exact = self.reference(rows, weights)
         allowed = self.tolerance(rows, weights, exact, out)
-        most = torch.finfo(out).max
-        return tuple(torch.where(one.abs() > most, one * torch.inf, one.double()) for one in exact), allowed
+        return tuple(map(_overflown, exact, self._dtypes_of(exact, out))), allowed
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """As the user says; by default some roundings of the largest number in the row's inputs and result."""
         if callable(self._allowed_error):
             bounds = self._allowed_error(*exact)
             return tuple(bounds) if isinstance(bounds, Sequence) else (bounds,)
-        share = self._allowed_error
-        if share is None:
-            width = sum(math.prod(table.shape[1:]) for table in rows)
-            share = _ROUNDINGS * roundoff(out) + 4 * roundoff(torch.float32) * width**0.5
-        return tuple(self._bound(one, rows, share, smallest(out)) for one in exact)
+        return tuple(
+            self._bound(one, rows, self._share(rows, own), smallest(own))
+            for one, own in zip(exact, self._dtypes_of(exact, out), strict=True)
+        )
+
+    def _share(self, rows: RowTensors, out: torch.dtype) -> float:
+        """The allowed error as a share; in eight bits every rounding is so coarse that one is allowed."""
+        if isinstance(self._allowed_error, int | float):
+            return float(self._allowed_error)
+        width = sum(math.prod(table.shape[1:]) for table in rows)
+        roundings = 1 if out.itemsize == 1 else _ROUNDINGS
+        return roundings * roundoff(out) + 4 * roundoff(torch.float32) * width**0.5
+
+    def _dtypes_of(self, exact: RowTensors, out: torch.dtype) -> tuple[torch.dtype, ...]:
+        """Each result's dtype: ``out`` where the definition says no other, and of whole numbers."""
+        specs = self.definition.results or (TensorSpec(dims=()),) * len(exact)
+        return tuple(out if spec.integers else torch_dtype_of(spec, out) for spec in specs)
 
     def _bound(self, exact: torch.Tensor, rows: RowTensors, share: float, least: float) -> torch.Tensor:
         if not exact.is_floating_point():  # such as ids: right, or not
@@ -368,6 +380,13 @@ class DefinedOperator(Operator):
     def operations(self, shape: Shape, m: int) -> int:
         """Nobody said: its speed is held against the memory bus alone."""
         return 0
+
+
+def _overflown(exact: torch.Tensor, out: torch.dtype) -> torch.Tensor:
+    """What is too large for a dtype is infinite; in eight bits it may be the largest number or NaN: it stays."""
+    if out.itemsize == 1:
+        return exact.double()
+    return torch.where(exact.abs() > torch.finfo(out).max, exact * torch.inf, exact.double())
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
