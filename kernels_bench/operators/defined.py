@@ -74,6 +74,7 @@ class DefinedOperator(Operator):
             precisions=definition.dtypes,
             overwrites=tuple(definition.arguments.index(name) for name in definition.overwrites),
             has_reference=reference is not None,
+            depends_on_batch=definition.depends_on_batch,
             **({} if definition.lengths is None else {"universe": _SEQUENCES, "timed": _TIMED_SEQUENCES}),
         )
 
@@ -92,6 +93,7 @@ class DefinedOperator(Operator):
         overwrites: Sequence[str] = (),
         lengths: tuple[int, int] | None = None,
         dtypes: Sequence[str] = ("bf16", "fp16", "fp32"),
+        depends_on_batch: str = "",
         summary: str = "",
     ) -> Self:
         """Define an operator by what one row of it is, and what all rows share.
@@ -116,12 +118,15 @@ class DefinedOperator(Operator):
                 tensors of shape (tokens, …), ``cu_seqlens`` (int32, rows + 1) says where each begins, and results
                 have a line a token.
             dtypes: of inputs and result, such as ``bf16`` or ``bf16:fp32``; the first of them is used at every shape.
+            depends_on_batch: why a row's result depends on its batch by definition, such as "the scale is the maximum
+                over the batch". Batches of other rows may then have other bits, and the reference is given whole ones.
             summary: one line for ``--list``.
 
         Raises:
             DefinitionError: it makes no sense; the message says what is wrong, and what is expected.
         """
         more = {"arguments": arguments, "overwrites": overwrites, "lengths": lengths, "dtypes": dtypes}
+        more["depends_on_batch"] = depends_on_batch
         made = definition_of(name, rows, shapes, shared or {}, results, summary=summary, **more)
         if results is None and reference is None:
             raise DefinitionError(f'operator {name!r}: give results=("d",), or a reference, which tells its results')
@@ -288,7 +293,7 @@ class DefinedOperator(Operator):
             return float(self._allowed_error)
         width = sum(math.prod(table.shape[1:]) for table in rows)
         roundings = 1 if out.itemsize == 1 else _ROUNDINGS
-        return roundings * roundoff(out) + 4 * roundoff(torch.float32) * width**0.5
+        return float(roundings * roundoff(out) + 4 * roundoff(torch.float32) * width**0.5)
 
     def _dtypes_of(self, exact: RowTensors, out: torch.dtype) -> tuple[torch.dtype, ...]:
         """Each result's dtype: ``out`` where the definition says no other, and of whole numbers."""

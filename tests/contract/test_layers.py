@@ -93,7 +93,7 @@ class Private:
 
     @property
     def library(self) -> str:
-        return self.name.partition(".")[0]
+        return re.split(r"[.:]", self.name)[0]
 
 
 FLEX, GRAPH = "kernels_bench/arms/pytorch/flex_attention.py", "kernels_bench/device/cuda_graph.py"
@@ -109,6 +109,21 @@ PRIVATE = (
     Private("torch._C:_cuda_releasePool", GRAPH, "a capture that failed gives memory back", only_on_cuda=True),
     Private("vllm._custom_ops:rms_norm", "kernels_bench/arms/vllm/default_norms.py", "the norm that models call"),
     Private("vllm._custom_ops:fused_add_rms_norm", "kernels_bench/arms/vllm/default_norms.py", "likewise"),
+    *(
+        Private(f"vllm._custom_ops:{name}", "kernels_bench/arms/vllm/fp8.py", "what layers in eight bits call")
+        for name in ("scaled_fp8_quant", "rms_norm_dynamic_per_token_quant", "cutlass_scaled_mm")
+    ),
+    *(
+        Private(
+            f"vllm.model_executor.layers.quantization.utils.fp8_utils:{name}",
+            "kernels_bench/arms/vllm/fp8.py",
+            "likewise",
+        )
+        for name in ("per_token_group_quant_fp8", "w8a8_triton_block_scaled_mm")
+    ),
+    Private("torch:_scaled_mm", "kernels_bench/arms/pytorch/fp8.py", "the product that the public one is made of"),
+    Private("torch.cpu:_is_amx_tile_supported", "kernels_bench/arms/vllm/cpu_fp8.py", "as vLLM asks"),
+    Private("torch.ops:_C", "kernels_bench/arms/vllm/cpu.py", "vLLM's operators for CPUs"),
     Private(
         "vllm.v1.attention.ops.triton_unified_attention:unified_attention",
         "kernels_bench/arms/vllm/triton_attention.py",

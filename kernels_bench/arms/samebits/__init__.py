@@ -17,17 +17,26 @@ GEMM = {
 }  # fmt: skip
 ROWS = ("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean")
 ATTENTION = ("attention_decode", "attention_prefill", "attention_mixed")
+FP8 = {
+    **{name: name for name in (
+        "fp8_quant_token", "fp8_quant_group", "fp8_quant_static", "fp8_quant_tensor", "rms_norm_quant",
+        "scaled_mm_block", "fp8_weight_linear",
+    )},
+    "scaled_mm_token": "scaled_mm",
+    "scaled_mm_tensor": "scaled_mm",
+}  # fmt: skip
 
 
 def kernels() -> Mapping[str, Kernel]:
     """The kernels for the device of this process."""
-    on_gpu = ("triton_gemm", "triton_rows", "triton_attention")
-    names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention")
-    gemm, rows, attention = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    on_gpu = ("triton_gemm", "triton_rows", "triton_attention", "triton_fp8")
+    names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention", "cpu_fp8")
+    gemm, rows, attention, fp8 = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {
         **{operator: getattr(gemm, function) for operator, function in GEMM.items()},
         **{operator: getattr(rows, operator) for operator in ROWS},
         **dict.fromkeys(ATTENTION, attention.attention),
+        **{operator: getattr(fp8, function) for operator, function in FP8.items() if hasattr(fp8, function)},
     }
 
 
@@ -63,5 +72,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=provenance,
     compiles=True,
-    offers=(*GEMM, *ROWS, *ATTENTION),
+    offers=(*GEMM, *ROWS, *ATTENTION, *FP8),
 )

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
+from kernels_bench.arms.vllm import fp8
 from kernels_bench.arms.vllm.installed import below_sm80, environment, missing, version
 from kernels_bench.records.cases import Device
 
@@ -24,6 +25,7 @@ LAYOUTS = (
 OPERATORS = (
     *("mm", "linear", "linear_bias", "addmm", "bmm", "bmm_heads"),
     *("rms_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean"),
+    *fp8.OPERATORS,
 )
 NEEDED = ("init_batch_invariance", "matmul_persistent", "rms_norm_batch_invariant")
 
@@ -86,6 +88,7 @@ def kernels() -> Mapping[str, Kernel]:
         "softmax": softmax,
         "log_softmax": module.log_softmax,
         "mean": _mean(module),
+        **fp8.kernels(),
     }
 
 

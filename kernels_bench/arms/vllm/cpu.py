@@ -8,11 +8,12 @@ import importlib.util
 from collections.abc import Callable, Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.vllm import cpu_fp8
 from kernels_bench.arms.vllm.installed import environment, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
 
-OPERATORS = ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary", "qk_norm")
+OPERATORS = ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary", "qk_norm", *cpu_fp8.OPERATORS)
 
 
 def kernels() -> Mapping[str, Kernel]:
@@ -43,6 +44,7 @@ def kernels() -> Mapping[str, Kernel]:
         **{name: gated(getattr(ops, name)) for name in ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul")},
         "rotary": rotary,
         "qk_norm": qk_norm,
+        **cpu_fp8.kernels(),
     }
 
 

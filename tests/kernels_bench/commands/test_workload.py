@@ -183,7 +183,7 @@ def test_a_plugin_without_any_chosen_operator_is_refused(here: Catalogue, offers
 def test_an_arm_is_asked_only_for_what_it_has(on_gpu: Catalogue) -> None:
     workload = make_workload(on_gpu, Selection())
     offers = {arm.name: arm.offers for arm in on_gpu.arms}
-    assert offers["vllm-default"] == ("rms_norm", "fused_add_rms_norm")
+    assert (offers["vllm-default"] or ())[:2] == ("rms_norm", "fused_add_rms_norm")
     for case in workload.cases:
         assert case.operator in (offers[case.arm] or (case.operator,))
     assert [arm.name for arm in make_workload(on_gpu, Selection(op=("mean",))).arms] == ["torch", "samebits", "vllm"]
