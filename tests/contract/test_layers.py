@@ -97,6 +97,7 @@ class Private:
 
 
 FLEX, GRAPH = "kernels_bench/arms/pytorch/flex_attention.py", "kernels_bench/device/cuda_graph.py"
+STATES = "kernels_bench/arms/vllm/state.py"
 FLASH = "kernels_bench/arms/vllm/flash_attention3.py"
 OFFLINE, STEPS = "e2e/engine/offline.py", "e2e/engine/step_ranges.py"
 TOLD = "the engine's own steps are announced by its scheduler, and by nothing public"
@@ -120,6 +121,16 @@ PRIVATE = (
             "likewise",
         )
         for name in ("per_token_group_quant_fp8", "w8a8_triton_block_scaled_mm")
+    ),
+    Private("vllm.model_executor.layers.mamba.ops.mamba_ssm:selective_state_update", STATES, "the step of a mixer"),
+    Private("vllm.model_executor.layers.mamba.ops.ssd_combined:mamba_chunk_scan_combined_varlen", STATES, "its scan"),
+    *(
+        Private(
+            f"vllm.model_executor.layers.mamba.ops.cpu.mamba_ssm:{name}",
+            "kernels_bench/arms/vllm/cpu_state.py",
+            "on CPUs",
+        )
+        for name in ("selective_state_update", "_mamba_chunk_scan_combined_fwd_cpu")
     ),
     Private("torch:_scaled_mm", "kernels_bench/arms/pytorch/fp8.py", "the product that the public one is made of"),
     Private("torch.cpu:_is_amx_tile_supported", "kernels_bench/arms/vllm/cpu_fp8.py", "as vLLM asks"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.pytorch import fp8, gemm, layers
+from kernels_bench.arms.pytorch import fp8, gemm, layers, state
 from kernels_bench.arms.pytorch.padded_attention import attention, latent_attention
 from kernels_bench.device.lazy_torch import F, torch
 
@@ -40,6 +40,7 @@ KERNELS: dict[str, Kernel] = {
     **gemm.KERNELS,
     **layers.KERNELS,
     **fp8.KERNELS,
+    **state.KERNELS,
     "rms_norm": rms_norm,
     "fused_add_rms_norm": fused_add_rms_norm,
     "softmax": softmax,

@@ -25,18 +25,21 @@ FP8 = {
     "scaled_mm_token": "scaled_mm",
     "scaled_mm_tensor": "scaled_mm",
 }  # fmt: skip
+STATE = ("state_update", "chunk_scan")
 
 
 def kernels() -> Mapping[str, Kernel]:
     """The kernels for the device of this process."""
-    on_gpu = ("triton_gemm", "triton_rows", "triton_attention", "triton_fp8")
-    names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention", "cpu_fp8")
-    gemm, rows, attention, fp8 = (importlib.import_module(f"{__name__}.{name}") for name in names)
+    on_gpu = ("triton_gemm", "triton_rows", "triton_attention", "triton_fp8", "triton_state")
+    on_cpu = ("cpu", "cpu", "cpu_attention", "cpu_fp8", "cpu_state")
+    names = on_gpu if torch.cuda.is_available() else on_cpu
+    gemm, rows, attention, fp8, state = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {
         **{operator: getattr(gemm, function) for operator, function in GEMM.items()},
         **{operator: getattr(rows, operator) for operator in ROWS},
         **dict.fromkeys(ATTENTION, attention.attention),
-        **{operator: getattr(fp8, function) for operator, function in FP8.items() if hasattr(fp8, function)},
+        **{operator: getattr(fp8, function) for operator, function in FP8.items()},
+        **{operator: getattr(state, operator) for operator in STATE},
     }
 
 
@@ -72,5 +75,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=provenance,
     compiles=True,
-    offers=(*GEMM, *ROWS, *ATTENTION, *FP8),
+    offers=(*GEMM, *ROWS, *ATTENTION, *FP8, *STATE),
 )

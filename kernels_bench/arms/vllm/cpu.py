@@ -8,12 +8,20 @@ import importlib.util
 from collections.abc import Callable, Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm import cpu_fp8
+from kernels_bench.arms.vllm import cpu_fp8, cpu_state
 from kernels_bench.arms.vllm.installed import environment, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
 
-OPERATORS = ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary", "qk_norm", *cpu_fp8.OPERATORS)
+OPERATORS = (
+    "silu_and_mul",
+    "gelu_and_mul",
+    "gelu_tanh_and_mul",
+    "rotary",
+    "qk_norm",
+    *cpu_fp8.OPERATORS,
+    *cpu_state.OPERATORS,
+)
 
 
 def kernels() -> Mapping[str, Kernel]:
@@ -45,6 +53,7 @@ def kernels() -> Mapping[str, Kernel]:
         "rotary": rotary,
         "qk_norm": qk_norm,
         **cpu_fp8.kernels(),
+        **cpu_state.kernels(),
     }
 
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm import fp8
+from kernels_bench.arms.vllm import fp8, state
 from kernels_bench.arms.vllm.installed import environment, missing, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
@@ -27,7 +27,7 @@ def kernels() -> Mapping[str, Kernel]:
         ops.fused_add_rms_norm(x, residual, weight, eps)
         return x, residual
 
-    return {"rms_norm": rms_norm, "fused_add_rms_norm": fused_add_rms_norm, **fp8.kernels()}
+    return {"rms_norm": rms_norm, "fused_add_rms_norm": fused_add_rms_norm, **fp8.kernels(), **state.kernels()}
 
 
 def unavailable(device: Device) -> str | None:
@@ -39,9 +39,9 @@ ARM = Arm(
     name="vllm-default",
     kernels=kernels,
     claims=False,
-    summary="vLLM's default norms and FP8 kernels (vllm._custom_ops and Triton)",
+    summary="vLLM's default norms and kernels over FP8 and states (vllm._custom_ops and Triton)",
     environment=environment(batch_invariant=False),
     unavailable=unavailable,
     provenance=lambda: f"vLLM {version()}: vllm._custom_ops",
-    offers=("rms_norm", "fused_add_rms_norm", *fp8.OPERATORS),
+    offers=("rms_norm", "fused_add_rms_norm", *fp8.OPERATORS, *state.OPERATORS),
 )
