@@ -85,6 +85,7 @@ class Operator(ABC):
         asked: KV lengths of its universes' first sequences, where `with_lengths` made it so.
         sums_are_exact: whether `added` gives sums as they were rounded once, and not quotients of them.
         sums_are_rows: whether every row is a sum, so that a launch of M rows has M.
+        unread: why the order of its sums cannot be read, where there is more to say than that no terms can be chosen.
         signed: whether its sums can have terms of either sign; if not, `added` tells whether they exceed 1.
         readable: dtypes of a result from which that can be read.
         has_reference: whether `reference` can be asked; if not, nobody judges whether results are right.
@@ -113,6 +114,7 @@ class Operator(ABC):
     asked: tuple[int, ...] = ()
     sums_are_exact: ClassVar[bool] = True
     sums_are_rows: ClassVar[bool] = False
+    unread: ClassVar[str] = ""
     signed: ClassVar[bool] = True
     readable: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
     has_reference: ClassVar[bool] = True

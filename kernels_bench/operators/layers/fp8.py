@@ -72,6 +72,7 @@ class ScaledMm(Fp8):
     """C = (A scale_a) (B scale_b)^T over numbers of eight bits; the result is the case's dtype."""
 
     weights_tell = True
+    unread = "eight bits hold no two numbers so unlike that one is lost beside the other in fp32"
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The weight (N, K), over twelve binades so that its sums are rounded, whose second half repeats the first."""

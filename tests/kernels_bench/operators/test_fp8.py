@@ -16,6 +16,8 @@ from kernels_bench.arms.pytorch import fp8 as torch_fp8
 from kernels_bench.arms.samebits import FP8, cpu_fp8
 from kernels_bench.operators import Operator, RowTensors, Tensors, operators
 from kernels_bench.operators.layers.fp8 import GROUP, dequantised
+from kernels_bench.order.batch_sweep import Task
+from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.verification.subject.kernel_under_test import bind
 
@@ -142,6 +144,16 @@ def test_rows_that_cancel_have_a_sum_of_zero_and_others_do_not(name: str) -> Non
     _, allowed = operator.reference_and_tolerance(rows, weights, torch.bfloat16)
     assert bool((exact[::4].abs() < 1e-6 * allowed[0][::4]).all())
     assert bool((exact[1::4].abs() > allowed[0][1::4]).double().mean() > 0.3)
+
+
+def test_that_the_order_of_products_is_not_read_is_said_with_the_reason() -> None:
+    operator, shape = small("scaled_mm_token")
+    case = Case(arm="samebits", operator=operator.name, shape=shape, precision=Precision.parse("bf16"))
+    order, _ = order_of(case, operator, OURS[operator.name], Task((1,), 0, 1.0, ()), CPU)
+    assert (order.status, order.reason) == ("unsupported", operator.unread)
+    # True of the numbers: the largest plus the smallest is not rounded in fp32.
+    numbers = torch.tensor([448.0, 2.0**-9]).to(torch.float8_e4m3fn).float()
+    assert float(numbers.sum()) == float(numbers.double().sum())
 
 
 def test_a_blocks_scale_is_its_own_at_the_ends_that_no_block_fills() -> None:
