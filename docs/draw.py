@@ -51,7 +51,7 @@ def names() -> Iterator[str]:
         yield f"{_text(found)}\n"
         members = [(key, member) for key, member in vars(found).items() if key in _MEMBERS[name]]
         for key, member in members:
-            yield from _documented(f"{name}.{key}", getattr(found, key) if callable(member) else member)
+            yield from _documented(f"{name}.{key}", member if isinstance(member, property) else getattr(found, key))
 
 
 _MEMBERS = {"Operator": ("define",), "Report": ("held", "counterexamples", "batches", "summary", "failure")}

@@ -139,7 +139,7 @@ def random_inputs_differ(fault: Fault, seed: int, device: torch.device) -> bool:
 
     def random(tensor: torch.Tensor) -> torch.Tensor:
         usual = torch.is_floating_point(tensor)
-        return torch.randn(tensor.shape, generator=draw, device=device).to(dtype) if usual else tensor
+        return torch.randn(tensor.shape, generator=draw, device=device).to(tensor.dtype) if usual else tensor
 
     tables = tuple(map(random, operator.rows(case.shape, universe, dtype, seed, device)))
     weights = tuple(map(random, operator.shared_inputs(case.shape, universe, dtype, seed, device)))

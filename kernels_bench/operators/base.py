@@ -13,7 +13,7 @@ from kernels_bench.console.mistakes import PluginError
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
-from kernels_bench.operators.inputs.rows import OFFSETS, further_rows, row_table
+from kernels_bench.operators.inputs.rows import OFFSETS, backwards, further_rows, row_table
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.base import RowKind
 from kernels_bench.relations.batch import Batch, ResultRows
@@ -35,13 +35,25 @@ _ALIGNMENT = 256  # bytes on which allocators begin a tensor on a GPU, and more 
 @cache
 def roundoff(dtype: torch.dtype) -> float:
     """Unit roundoff of a dtype, the largest relative error of one rounding: 2^-p with p bits of significand."""
-    return {torch.bfloat16: 2.0**-8, torch.float16: 2.0**-11, torch.float32: 2.0**-24}[dtype]
+    return {
+        torch.bfloat16: 2.0**-8,
+        torch.float16: 2.0**-11,
+        torch.float32: 2.0**-24,
+        torch.float8_e4m3fn: 2.0**-4,
+        torch.float8_e5m2: 2.0**-3,
+    }[dtype]
 
 
 @cache
 def smallest(dtype: torch.dtype) -> float:
     """The smallest number above 0 of a dtype."""
-    return {torch.bfloat16: 2.0**-133, torch.float16: 2.0**-24, torch.float32: 2.0**-149}[dtype]
+    return {
+        torch.bfloat16: 2.0**-133,
+        torch.float16: 2.0**-24,
+        torch.float32: 2.0**-149,
+        torch.float8_e4m3fn: 2.0**-9,
+        torch.float8_e5m2: 2.0**-16,
+    }[dtype]
 
 
 @lru_cache(1 << 15)
@@ -73,9 +85,12 @@ class Operator(ABC):
         asked: KV lengths of its universes' first sequences, where `with_lengths` made it so.
         sums_are_exact: whether `added` gives sums as they were rounded once, and not quotients of them.
         sums_are_rows: whether every row is a sum, so that a launch of M rows has M.
+        unread: why the order of its sums cannot be read, where there is more to say than that no terms can be chosen.
         signed: whether its sums can have terms of either sign; if not, `added` tells whether they exceed 1.
         readable: dtypes of a result from which that can be read.
         has_reference: whether `reference` can be asked; if not, nobody judges whether results are right.
+        depends_on_batch: why a row's result depends on its batch by definition, such as "the scale is the maximum over
+            the batch"; empty where it must not. Batches of the same rows must agree, others may differ.
         weights_tell: whether results with other weights are other results, whatever the rows.
     """
 
@@ -99,9 +114,11 @@ class Operator(ABC):
     asked: tuple[int, ...] = ()
     sums_are_exact: ClassVar[bool] = True
     sums_are_rows: ClassVar[bool] = False
+    unread: ClassVar[str] = ""
     signed: ClassVar[bool] = True
     readable: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
     has_reference: ClassVar[bool] = True
+    depends_on_batch: ClassVar[str] = ""
     weights_tell: ClassVar[bool] = True
 
     def for_shape(self, shape: Shape) -> Operator:
@@ -134,7 +151,7 @@ class Operator(ABC):
 
     def other_weights(self, weights: Tensors) -> Tensors:
         """Weights of the same shapes with which a result is another."""
-        return tuple(weight.flip(0) for weight in weights)
+        return tuple(map(backwards, weights))
 
     def lines(self, company: Batch, count: int, shape: Shape) -> ResultRows:
         """The lines of a company's result, in a universe of ``count`` rows; the same object every time."""

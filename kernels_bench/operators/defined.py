@@ -22,6 +22,7 @@ from kernels_bench.operators.inputs.described import (
     lengths_of_rows,
     torch_dtype_of,
 )
+from kernels_bench.operators.inputs.rows import backwards
 from kernels_bench.records.cases import Precision, Shape
 from kernels_bench.records.definition import Constant, Definition, DefinitionError, TensorSpec
 from kernels_bench.relations.batch import Batch, Ids, ResultRows
@@ -74,6 +75,7 @@ class DefinedOperator(Operator):
             overwrites=tuple(definition.arguments.index(name) for name in definition.overwrites),
             # A class may have one of its own.
             has_reference=reference is not None or type(self).reference is not DefinedOperator.reference,
+            depends_on_batch=definition.depends_on_batch,
             **({} if definition.lengths is None else {"universe": _SEQUENCES, "timed": _TIMED_SEQUENCES}),
         )
 
@@ -92,6 +94,7 @@ class DefinedOperator(Operator):
         overwrites: Sequence[str] = (),
         lengths: tuple[int, int] | None = None,
         dtypes: Sequence[str] = ("bf16", "fp16", "fp32"),
+        depends_on_batch: str = "",
         summary: str = "",
     ) -> Self:
         """Define an operator by what one row of it is, and what all rows share.
@@ -116,12 +119,15 @@ class DefinedOperator(Operator):
                 tensors of shape (tokens, …), ``cu_seqlens`` (int32, rows + 1) says where each begins, and results
                 have a line a token.
             dtypes: of inputs and result, such as ``bf16`` or ``bf16:fp32``; the first of them is used at every shape.
+            depends_on_batch: why a row's result depends on its batch by definition, such as "the scale is the maximum
+                over the batch". Batches of other rows may then have other bits, and the reference is given whole ones.
             summary: one line for ``--list``.
 
         Raises:
             DefinitionError: it makes no sense; the message says what is wrong, and what is expected.
         """
         more = {"arguments": arguments, "overwrites": overwrites, "lengths": lengths, "dtypes": dtypes}
+        more["depends_on_batch"] = depends_on_batch
         made = definition_of(name, rows, shapes, shared or {}, results, summary=summary, **more)
         if results is None and reference is None:
             raise DefinitionError(f'operator {name!r}: give results=("d",), or a reference, which tells its results')
@@ -174,7 +180,7 @@ class DefinedOperator(Operator):
 
     def other_weights(self, weights: Tensors) -> Tensors:
         """The same values in another order, which keeps them in their ranges."""
-        return tuple(weight.flip(0) if weight.dim() else weight for weight in weights)
+        return tuple(backwards(weight) if weight.dim() else weight for weight in weights)
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """What the definition says, in its order."""
@@ -267,22 +273,33 @@ class DefinedOperator(Operator):
     def reference_and_tolerance(
         self, rows: RowTensors, weights: Tensors, out: torch.dtype
     ) -> tuple[RowTensors, RowTensors]:
-        """The same, where a result too large for ``out`` is infinite, as it is in ``out``."""
+        """The same, where a result too large for its dtype is infinite, as it is there."""
         exact = self.reference(rows, weights)
         allowed = self.tolerance(rows, weights, exact, out)
-        most = torch.finfo(out).max
-        return tuple(torch.where(one.abs() > most, one * torch.inf, one.double()) for one in exact), allowed
+        return tuple(map(_overflown, exact, self._dtypes_of(exact, out))), allowed
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """As the user says; by default some roundings of the largest number in the row's inputs and result."""
         if callable(self._allowed_error):
             bounds = self._allowed_error(*exact)
             return tuple(bounds) if isinstance(bounds, Sequence) else (bounds,)
-        share = self._allowed_error
-        if share is None:
-            width = sum(math.prod(table.shape[1:]) for table in rows)
-            share = _ROUNDINGS * roundoff(out) + 4 * roundoff(torch.float32) * width**0.5
-        return tuple(self._bound(one, rows, share, smallest(out)) for one in exact)
+        return tuple(
+            self._bound(one, rows, self._share(rows, own), smallest(own))
+            for one, own in zip(exact, self._dtypes_of(exact, out), strict=True)
+        )
+
+    def _share(self, rows: RowTensors, out: torch.dtype) -> float:
+        """The allowed error as a share; in eight bits every rounding is so coarse that one is allowed."""
+        if isinstance(self._allowed_error, int | float):
+            return float(self._allowed_error)
+        width = sum(math.prod(table.shape[1:]) for table in rows)
+        roundings = 1 if out.itemsize == 1 else _ROUNDINGS
+        return float(roundings * roundoff(out) + 4 * roundoff(torch.float32) * width**0.5)
+
+    def _dtypes_of(self, exact: RowTensors, out: torch.dtype) -> tuple[torch.dtype, ...]:
+        """Each result's dtype: ``out`` where the definition says no other, and of whole numbers."""
+        specs = self.definition.results or (TensorSpec(dims=()),) * len(exact)
+        return tuple(out if spec.integers else torch_dtype_of(spec, out) for spec in specs)
 
     def _bound(self, exact: torch.Tensor, rows: RowTensors, share: float, least: float) -> torch.Tensor:
         if not exact.is_floating_point():  # such as ids: right, or not
@@ -369,6 +386,13 @@ class DefinedOperator(Operator):
     def operations(self, shape: Shape, m: int) -> int:
         """Nobody said: its speed is held against the memory bus alone."""
         return 0
+
+
+def _overflown(exact: torch.Tensor, out: torch.dtype) -> torch.Tensor:
+    """What is too large for a dtype is infinite; in eight bits it may be the largest number or NaN: it stays."""
+    if out.itemsize == 1:
+        return exact.double()
+    return torch.where(exact.abs() > torch.finfo(out).max, exact * torch.inf, exact.double())
 
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:

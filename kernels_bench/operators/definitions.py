@@ -107,6 +107,7 @@ def _made(name: Any, rows: Any, shapes: Any, shared: Any, results: Any, more: Ma
         shapes=made,
         dtypes=_among("dtypes", more["dtypes"], PRECISIONS),
         lengths=lengths,
+        depends_on_batch=_words("depends_on_batch", more["depends_on_batch"]),
     )
     for shape in made:
         refuse_unfit(definition, shape)
@@ -191,6 +192,12 @@ def _lengths(given: Any) -> tuple[int, int] | None:
     if not fits or not 1 <= given[0] <= given[1]:
         _refuse(f"lengths is {given!r}: expected the fewest and the most tokens of a row, such as lengths=(1, 64)")
     return given[0], given[1]
+
+
+def _words(what: str, given: Any) -> str:
+    if not isinstance(given, str) or "\n" in given:
+        _refuse(f"{what} is {given!r}: expected words on one line, such as 'the scale is the maximum over the batch'")
+    return given
 
 
 def _refuse_twice(names: Sequence[str]) -> None:

@@ -31,7 +31,7 @@ def order_of(
         device: where.
     """
     if not any(operator.probe_sum_count(case.shape, m) for m in task.sizes):
-        reason = f"no terms of a sum of {operator.name} can be chosen"
+        reason = operator.unread or f"no terms of a sum of {operator.name} can be chosen"
         return Order(status="unsupported", reason=reason), OrderSweep()
 
     def launch(rows: RowTensors, weights: tuple[torch.Tensor, ...]) -> RowTensors:

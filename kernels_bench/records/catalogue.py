@@ -62,6 +62,7 @@ class OperatorInfo(Record):
         by_request: types of devices on which it is measured only when it, or its family, is asked for.
         definition: what was said of an operator that is described by what one row of it is; None of others.
         own: whether a user defined it.
+        depends_on_batch: why a row's result depends on its batch by definition; empty where it must not.
     """
 
     name: str
@@ -80,6 +81,7 @@ class OperatorInfo(Record):
     by_request: tuple[str, ...] = ()
     definition: Definition | None = None
     own: bool = False
+    depends_on_batch: str = ""
 
 
 class RelationInfo(Record):

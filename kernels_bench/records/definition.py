@@ -95,6 +95,7 @@ class Definition(Record):
         shapes: known by name.
         dtypes: precisions measured by default.
         lengths: the fewest and the most tokens of a row, where rows are sequences that are packed; None elsewhere.
+        depends_on_batch: why a row's result depends on its batch by definition; empty where it must not.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Definition(Record):
     shapes: tuple[Shape, ...]
     dtypes: tuple[str, ...]
     lengths: tuple[int, int] | None = None
+    depends_on_batch: str = ""
 
     @property
     def tensors(self) -> dict[str, TensorSpec]:

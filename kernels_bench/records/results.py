@@ -105,8 +105,9 @@ class RelationResult(Record):
 
     Attributes:
         relation: its name.
-        status: ``held``: no difference; ``broken``: a counterexample; ``inconclusive``: a difference that need
-            not be this relation's, since the kernel is not even repeatable; ``unsupported`` and ``failed``:
+        status: ``held``: no difference; ``broken``: a counterexample; ``defined``: a difference only between batches of
+            other rows, on which the result depends by the operator's definition; ``inconclusive``: a difference that
+            need not be this relation's, since the kernel is not even repeatable; ``unsupported`` and ``failed``:
             see ``reason``.
         reason: for every status but ``held`` and ``broken``; of the latter, why it ended early, if it did.
         companies: how many companies were compared with a reference.
@@ -125,7 +126,7 @@ class RelationResult(Record):
     """
 
     relation: str
-    status: Literal["held", "broken", "inconclusive", "unsupported", "failed"]
+    status: Literal["held", "broken", "defined", "inconclusive", "unsupported", "failed"]
     reason: str = ""
     companies: int = 0
     rows: int = 0
@@ -221,6 +222,7 @@ class Verification(Record):
         seconds: wall time.
         order: of addition; None where it was not to be read.
         fatal: the last relation took the worker's process down.
+        depends_on_batch: why a row's result depends on its batch by the operator's definition; empty where it must not.
     """
 
     kind: Literal["verification"] = "verification"
@@ -237,6 +239,7 @@ class Verification(Record):
     seconds: float = 0.0
     order: Order | None = None
     fatal: bool = False
+    depends_on_batch: str = ""
 
     @property
     def key(self) -> str:
@@ -246,10 +249,11 @@ class Verification(Record):
     @property
     def verdict(
         self,
-    ) -> Literal["variant", "sampled", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
+    ) -> Literal["variant", "sampled", "defined", "wrong", "inconclusive", "unsupported", "skipped", "failed"]:
         """What is known of the case's bits, in a word.
 
-        ``sampled``: they were the same in every batch tried.  Orders of addition that differ with the batch make it
+        ``sampled``: they were the same in every batch tried.  ``defined``: but for those that change them by the
+        operator's definition.  Orders of addition that differ with the batch make it
         ``variant`` though no sample showed it, since there are values whose sums differ.  The same order at every M
         makes nothing of it: bits depend on more than the order, see `order`.
         """
@@ -264,7 +268,7 @@ class Verification(Record):
             return "failed"
         if self.order is not None and self.order.status == "variant":
             return "variant"
-        return "sampled" if "held" in statuses else "inconclusive"
+        return "defined" if "defined" in statuses else "sampled" if "held" in statuses else "inconclusive"
 
     @property
     def counterexample(self) -> Counterexample | None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from kernels_bench.records.cases import Claims, Shape
-from kernels_bench.records.catalogue import ArmInfo, Catalogue
+from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo
 from profiles.text import inert
 
 
@@ -18,12 +18,18 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     console.print(f"device: {inert(catalogue.device.name)}{compute}", markup=False, highlight=False)
     arms = [(arm.name, _claims(arm.claims), _described(arm)) for arm in catalogue.arms]
     _table(console, "arms (--arm)", ("arm", "claims invariance", "what it is"), arms)
-    operators = [(o.name, o.family, o.summary, ", ".join(o.precisions)) for o in catalogue.operators]
+    operators = [(o.name, o.family, _defined(o), ", ".join(o.precisions)) for o in catalogue.operators]
     _table(console, "operators (--op)", ("operator", "family", "definition", "dtypes (--dtype)"), operators)
     relations = [(r.name, r.summary, "CUDA only" if r.needs_cuda else "") for r in catalogue.relations]
     _table(console, "relations (--relation)", ("relation", "batches compared", ""), relations)
     shapes = {shape.label: _sizes(shape) for o in catalogue.operators for shape in o.shapes}
     _table(console, "shapes (--shapes)", ("shape", "sizes"), sorted(shapes.items()))
+
+
+def _defined(operator: OperatorInfo) -> str:
+    """An operator's definition, and why it depends on the batch where it does."""
+    why = operator.depends_on_batch
+    return f"{operator.summary}; depends on the batch by definition: {why}" if why else operator.summary
 
 
 def _described(arm: ArmInfo) -> str:

@@ -22,6 +22,7 @@ LINE_HEIGHT = 20
 _WORDS: Mapping[Verdict, str] = {
     "sampled": "kept its bits",
     "variant": "bits change with the batch",
+    "defined": "bits change by definition",
     "wrong": "wrong result",
 }
 _STYLE = """

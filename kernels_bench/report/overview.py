@@ -110,6 +110,8 @@ def counts_and_speed(arm: ArmSummary | None, default: bool) -> tuple[str, str]:
     if arm is None or not judged(arm):
         return NOTHING, ""
     speed = "" if default or arm.warm is None else ratio_text(arm.warm.ratio)
+    if arm.verdict == "defined":
+        return WORDS["defined"], speed
     return f"{arm.verdicts.get('sampled', 0)}/{arm.examined or arm.cases}", speed
 
 

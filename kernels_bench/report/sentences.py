@@ -27,6 +27,7 @@ _MEANINGS: dict[Verdict, str] = {
     "failed": "failed: could not be verified; see the warnings",
     "inconclusive": "inconclusive: no relation could be examined",
     "sampled": "kept: a row had the same bits in every batch tried; strong evidence, not a proof",
+    "defined": "by definition: a row's bits changed with its batch, as the operator is defined, and only so",
     "skipped": "skipped: not verified, since its arm was given up; see the warnings",
 }
 # By verdict: for one arm, and for several.
@@ -36,12 +37,13 @@ _CLAUSES: dict[Verdict, tuple[str, str]] = {
     "failed": ("could not be verified", "could not be verified"),
     "inconclusive": ("could not be judged", "could not be judged"),
     "sampled": ("kept its bits", "kept their bits"),
+    "defined": ("changed bits as the definition says", "changed bits as the definition says"),
     "unsupported": ("offers nothing", "offer nothing"),
     "skipped": ("was not verified", "were not verified"),
 }
 
 
-WORDS: Mapping[Verdict, str] = {"sampled": "kept"}
+WORDS: Mapping[Verdict, str] = {"sampled": "kept", "defined": "by definition"}
 """Verdicts that tables call by another word than records do."""
 
 
@@ -273,7 +275,7 @@ def _lacking(summary: RunSummary) -> Iterator[str]:
 
 def _kept_its_claim(arm: ArmSummary) -> bool:
     """Whether all that an arm claims was examined and held; what it does not claim may have changed its bits."""
-    judged = arm.verdict in ("variant", "sampled")
+    judged = arm.verdict in ("variant", "sampled", "defined")
     return bool(arm.claims) and judged and not arm.broken_claims and not arm.undecided_claims
 
 
@@ -293,6 +295,9 @@ def _good_news(summary: RunSummary, kept: Sequence[str]) -> str:
 def _left_out(summary: RunSummary) -> Iterator[str]:
     """What the verdicts do not cover, and what to do where that alone keeps the run from status 0."""
     facts, what = summary.facts, []
+    for operator in summary.operators:
+        if operator.depends_on_batch:
+            yield f"{operator.operator} depends on the batch by definition: {operator.depends_on_batch}"
     if names := facts.relations_left_out:
         verified = any(arm.verdict is not None for arm in summary.arms)
         what.append("every relation" if not verified else f"relation{'s' * (len(names) > 1)} {and_(names)}")

@@ -35,9 +35,10 @@ class Report(Record):
     def held(self) -> bool:
         """Whether no bit changed with the batch in any case, and no result was found wrong.
 
+        Bits of an operator that depends on its batch by definition may change as the definition says.
         It is False too where a case could not be examined: `summary` says why.
         """
-        return all(one.verdict == "sampled" for one in self.verifications)
+        return all(one.verdict in _HELD for one in self.verifications)
 
     @property
     def counterexamples(self) -> tuple[Counterexample, ...]:
@@ -55,7 +56,7 @@ class Report(Record):
 
     def failure(self) -> str:
         """What an assertion says: the first case that did not hold, its first counterexample, and which others."""
-        bad = [one for one in self.verifications if one.verdict != "sampled"]
+        bad = [one for one in self.verifications if one.verdict not in _HELD]
         lines = [self._headline(), *_told(bad[0], most=1)]
         if len(bad) > 1:
             lines.append(f"and in {len(bad) - 1} more of {len(self.verifications)} cases: {_cases(bad[1:])}")
@@ -64,6 +65,8 @@ class Report(Record):
     def _headline(self) -> str:
         if self.held:
             count = cases(len(self.verifications))
+            if any(one.verdict == "defined" for one in self.verifications):
+                return f"{self.kernel} ({self.operator}) changed bits with the batch as its definition says, {count}"
             return f"{self.kernel} ({self.operator}) kept its bits in {self.batches:,} batches, {count}"
         verdicts = {one.verdict for one in self.verifications}
         said = next(text for verdict, text in _SAID.items() if verdict in verdicts)
@@ -71,10 +74,12 @@ class Report(Record):
 
     def _failures(self) -> Iterator[str]:
         for one in self.verifications:
-            if one.verdict != "sampled":
+            if one.verdict not in _HELD:
                 yield from _told(one)
 
     def _remarks(self) -> Iterator[str]:
+        for why in dict.fromkeys(one.depends_on_batch for one in self.verifications if one.depends_on_batch):
+            yield f"{self.operator} depends on the batch by definition: {why}"
         if not self.judged:
             yield f"whether results are right was not judged: {self.operator} has no reference"
         free = [(one.case, found) for one in self.verifications for found in one.relations if not found.binding]
@@ -93,7 +98,7 @@ class Report(Record):
             f"<tr><td>{html.escape(case_text(one.case))}</td>"
             f"<td>{html.escape(WORDS.get(one.verdict, one.verdict))}</td>"
             f"<td>{sum(result.companies for result in one.relations):,}</td>"
-            f"<td>{'<br>'.join(map(html.escape, [] if one.verdict == 'sampled' else list(_told(one))))}</td></tr>"
+            f"<td>{'<br>'.join(map(html.escape, [] if one.verdict in _HELD else list(_told(one))))}</td></tr>"
             for one in self.verifications
         )
         remarks = "".join(f"<p>{html.escape(line)}</p>" for line in self._remarks())
@@ -101,6 +106,8 @@ class Report(Record):
         title = html.escape(self._headline())
         return f"<p><b>{title}</b></p><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{remarks}"
 
+
+_HELD = ("sampled", "defined")
 
 _SAID = {
     "wrong": "gave a wrong result",

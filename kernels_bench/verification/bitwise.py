@@ -13,6 +13,8 @@ import torch
 
 from kernels_bench.operators.inputs.splitmix64 import splitmix64_mix
 
+_NAN_OF_EIGHT_BITS = 0x7F
+"""In either format of eight bits that has NaN."""
 _INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -22,9 +24,11 @@ def bits(values: torch.Tensor) -> torch.Tensor:
 
 
 def with_one_nan(values: torch.Tensor) -> torch.Tensor:
-    """The same numbers, with every NaN the same; whole numbers and those of eight bits as they are."""
-    if not values.is_floating_point() or values.element_size() == 1:
+    """The same numbers, with every NaN the same; whole numbers as they are."""
+    if not values.is_floating_point():
         return values
+    if values.element_size() == 1:  # which torch cannot fill by a mask
+        return bits(values).masked_fill(values.isnan(), _NAN_OF_EIGHT_BITS).view(values.dtype)
     return values.masked_fill(values.isnan(), torch.nan)
 
 

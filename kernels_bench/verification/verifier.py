@@ -12,6 +12,7 @@ from functools import partial
 from itertools import accumulate
 from typing import Literal
 
+import numpy as np
 import torch
 
 from kernels_bench.arms import Unsupported
@@ -64,6 +65,7 @@ class _Tally:
     sizes: set[int] = field(default_factory=set)
     broken: list[str] = field(default_factory=list)
     first: Counterexample | None = None
+    defined: Counterexample | None = None
     blamed: str = ""
 
     def add(self, group: TrialGroup) -> None:
@@ -151,6 +153,7 @@ class Verifier:
             universe=self.subject.universe,
             seconds=time.perf_counter() - start,
             fatal=self.lost,
+            depends_on_batch=self.subject.operator.depends_on_batch,
         )
 
     def _examine_all(self, relations: Sequence[Relation], setting: Setting, more_s: float) -> list[RelationResult]:
@@ -264,7 +267,7 @@ class Verifier:
         tells of it, and the kernel is not called wrong whatever the batch.
         """
         broken = [one for one in broken if self._is_judged(one)]
-        if not broken:
+        if not broken or self.subject.operator.depends_on_batch:  # of which some rows of a batch tell nothing
             return
         chosen = [_deviants(*one.pair(one.output)) for one in broken]
         ids = [one.ids[rows] for one, rows in zip(broken, chosen, strict=True)]
@@ -319,7 +322,7 @@ class Verifier:
     def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         tally = _Tally()
         launched, began = self.subject.launches, time.perf_counter()
-        status: Literal["held", "unsupported", "failed"] = "held"
+        status: Literal["held", "defined", "unsupported", "failed"] = "held"
         reason, cut = "", False
         try:
             usual, further = iter(relation.comparisons(setting)), iter(relation.more(setting))
@@ -336,6 +339,8 @@ class Verifier:
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
             status, reason = self._setback(error)
         broken = tally.first is not None and not tally.blamed
+        if status == "held" and tally.defined is not None:
+            status = "defined"
         return RelationResult(
             relation=relation.name,
             status="inconclusive" if tally.blamed else "broken" if broken else status,
@@ -344,7 +349,7 @@ class Verifier:
             rows=tally.rows,
             sizes=tuple(sorted(tally.sizes)),
             broken=tuple(tally.broken),
-            counterexample=tally.first,
+            counterexample=tally.first or tally.defined,
             elements=tally.elements,
             power=power_of(self.subject.launches - launched),
             cut=cut,
@@ -357,6 +362,10 @@ class Verifier:
         for group in groups:
             tally.add(group)
         tally.broken += [one.comparison.company for one in broken]
+        defined = [one for one in broken if self._is_defined(one)]
+        broken = [one for one in broken if one not in defined]
+        if defined and tally.defined is None:
+            tally.defined = self._reporter.counterexample(defined[0], relation)
         if broken and tally.first is None:
             tally.first = self._reporter.counterexample(broken[0], relation)
             blame = Inquest(self._reporter, broken[0], tally.first).blame()
@@ -366,6 +375,11 @@ class Verifier:
                 self._blamed.setdefault(blame.counterexample.relation, blame.counterexample)
         if not tally.blamed:
             self._check_deviants(broken)
+
+    def _is_defined(self, trial: BrokenTrial) -> bool:
+        """Whether a difference is what the operator's definition asks for: the batches had other rows."""
+        rows, others = trial.group.reference.company.rows, trial.company.rows
+        return bool(self.subject.operator.depends_on_batch) and not np.array_equal(np.sort(rows), np.sort(others))
 
     def _lay_blame(self, results: Sequence[RelationResult]) -> list[RelationResult]:
         """The results, where those that differences were laid at the door of are broken too."""

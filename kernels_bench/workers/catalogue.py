@@ -73,6 +73,7 @@ def _described(operator: Operator) -> OperatorInfo:
         rows_are=operator.rows_are,
         by_request=operator.by_request,
         own=operator.own,
+        depends_on_batch=operator.depends_on_batch,
         definition=operator.definition if isinstance(operator, DefinedOperator) else None,
     )
 

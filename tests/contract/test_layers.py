@@ -93,11 +93,12 @@ class Private:
 
     @property
     def library(self) -> str:
-        return self.name.partition(".")[0]
+        return re.split(r"[.:]", self.name)[0]
 
 
 FLEX, GRAPH = "kernels_bench/arms/pytorch/flex_attention.py", "kernels_bench/device/cuda_graph.py"
 LAYERS = "kernels_bench/arms/vllm/layers.py"
+STATES = "kernels_bench/arms/vllm/state.py"
 FLASH = "kernels_bench/arms/vllm/flash_attention3.py"
 OFFLINE, STEPS = "e2e/engine/offline.py", "e2e/engine/step_ranges.py"
 TOLD = "the engine's own steps are announced by its scheduler, and by nothing public"
@@ -117,6 +118,30 @@ PRIVATE = (
         "the kernel without the sampler",
     ),
     Private("vllm.v1.sample.ops.topk_topp_sampler:apply_top_k_top_p", LAYERS, "likewise"),
+    *(
+        Private(f"vllm._custom_ops:{name}", "kernels_bench/arms/vllm/fp8.py", "what layers in eight bits call")
+        for name in ("scaled_fp8_quant", "rms_norm_dynamic_per_token_quant", "cutlass_scaled_mm")
+    ),
+    *(
+        Private(
+            f"vllm.model_executor.layers.quantization.utils.fp8_utils:{name}",
+            "kernels_bench/arms/vllm/fp8.py",
+            "likewise",
+        )
+        for name in ("per_token_group_quant_fp8", "w8a8_triton_block_scaled_mm")
+    ),
+    Private("vllm.model_executor.layers.mamba.ops.mamba_ssm:selective_state_update", STATES, "the step of a mixer"),
+    Private("vllm.model_executor.layers.mamba.ops.ssd_combined:mamba_chunk_scan_combined_varlen", STATES, "its scan"),
+    *(
+        Private(
+            f"vllm.model_executor.layers.mamba.ops.cpu.mamba_ssm:{name}",
+            "kernels_bench/arms/vllm/cpu_state.py",
+            "on CPUs",
+        )
+        for name in ("selective_state_update", "_mamba_chunk_scan_combined_fwd_cpu")
+    ),
+    Private("torch:_scaled_mm", "kernels_bench/arms/pytorch/fp8.py", "the product that the public one is made of"),
+    Private("torch.cpu:_is_amx_tile_supported", "kernels_bench/arms/vllm/cpu_fp8.py", "as vLLM asks"),
     Private(
         "vllm.v1.attention.ops.triton_unified_attention:unified_attention",
         "kernels_bench/arms/vllm/triton_attention.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.pytorch import gemm, layers, lora, moe
+from kernels_bench.arms.pytorch import fp8, gemm, layers, lora, moe, state
 from kernels_bench.arms.pytorch.padded_attention import attention, latent_attention
 from kernels_bench.device.lazy_torch import F, torch
 
@@ -41,6 +41,8 @@ KERNELS: dict[str, Kernel] = {
     **layers.KERNELS,
     **lora.KERNELS,
     **moe.KERNELS,
+    **fp8.KERNELS,
+    **state.KERNELS,
     "rms_norm": rms_norm,
     "fused_add_rms_norm": fused_add_rms_norm,
     "softmax": softmax,

@@ -22,20 +22,34 @@ LAYERS = (
 )
 ROUTED = ("router_gemm", "moe_experts", "moe_gating", "moe_sum", "lora_shrink", "lora_expand")
 ATTENTION = ("attention_decode", "attention_prefill", "attention_mixed")
+FP8 = {
+    **{name: name for name in (
+        "fp8_quant_token", "fp8_quant_group", "fp8_quant_static", "fp8_quant_tensor", "rms_norm_quant",
+        "scaled_mm_block", "fp8_weight_linear",
+    )},
+    "scaled_mm_token": "scaled_mm",
+    "scaled_mm_tensor": "scaled_mm",
+}  # fmt: skip
+STATE = ("state_update", "chunk_scan")
 
 
 def kernels() -> Mapping[str, Kernel]:
     """The kernels for the device of this process."""
-    on_gpu = ("triton_gemm", "triton_rows", "triton_attention", "triton_layers")
-    names = on_gpu if torch.cuda.is_available() else ("cpu", "cpu", "cpu_attention", "cpu_layers")
+    shared = ("attention", "layers", "fp8", "state")
+    if torch.cuda.is_available():
+        names = ("triton_gemm", "triton_rows", *(f"triton_{name}" for name in shared))
+    else:
+        names = ("cpu", "cpu", *(f"cpu_{name}" for name in shared))
+    gemm, rows, attention, layers, fp8, state = (importlib.import_module(f"{__name__}.{name}") for name in names)
     routed = importlib.import_module(f"{__name__}.routed")
-    gemm, rows, attention, layers = (importlib.import_module(f"{__name__}.{name}") for name in names)
     return {
         **{operator: getattr(gemm, function) for operator, function in GEMM.items()},
         **{operator: getattr(rows, operator) for operator in ROWS},
         **{operator: getattr(layers, operator) for operator in LAYERS if hasattr(layers, operator)},
         **routed.kernels(gemm, rows, layers),
         **dict.fromkeys(ATTENTION, attention.attention),
+        **{operator: getattr(fp8, function) for operator, function in FP8.items()},
+        **{operator: getattr(state, operator) for operator in STATE},
     }
 
 
@@ -71,5 +85,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=provenance,
     compiles=True,
-    offers=(*GEMM, *ROWS, *LAYERS, *ROUTED, *ATTENTION),
+    offers=(*GEMM, *ROWS, *LAYERS, *ROUTED, *ATTENTION, *FP8, *STATE),
 )

@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
-from kernels_bench.arms.vllm import layers, routed
+from kernels_bench.arms.vllm import fp8, layers, routed
 from kernels_bench.arms.vllm.installed import below_sm80, environment, missing, version
 from kernels_bench.records.cases import Device
 
@@ -27,6 +27,7 @@ OPERATORS = (
     *("rms_norm", "qk_norm", "fused_add_rms_norm", "softmax", "log_softmax", "mean"),
     *layers.OPERATORS,
     *routed.OPERATORS,
+    *fp8.OPERATORS,
 )
 NEEDED = ("init_batch_invariance", "matmul_persistent", "rms_norm_batch_invariant")
 
@@ -92,6 +93,7 @@ def kernels() -> Mapping[str, Kernel]:
         "mean": _mean(module),
         **layers.kernels(),
         **routed.kernels(batch_invariant=True),
+        **fp8.kernels(),
     }
 
 

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm import layers, routed
+from kernels_bench.arms.vllm import fp8, layers, routed, state
 from kernels_bench.arms.vllm.installed import environment, missing, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
@@ -33,6 +33,8 @@ def kernels() -> Mapping[str, Kernel]:
         "fused_add_rms_norm": fused_add_rms_norm,
         **layers.kernels(),
         **routed.kernels(batch_invariant=False),
+        **fp8.kernels(),
+        **state.kernels(),
     }
 
 
@@ -48,6 +50,9 @@ ARM = Arm(
     summary="vLLM's default kernels beside GEMMs and attention",
     environment=environment(batch_invariant=False),
     unavailable=unavailable,
-    provenance=lambda: f"vLLM {version()}: vllm._custom_ops, fused_moe, lora.ops.triton_ops",
-    offers=("rms_norm", "qk_norm", "fused_add_rms_norm", *layers.OPERATORS, *routed.OPERATORS),
+    provenance=lambda: f"vLLM {version()}: what its layers call",
+    offers=(
+        *("rms_norm", "qk_norm", "fused_add_rms_norm"),
+        *(name for file in (layers, routed, fp8, state) for name in file.OPERATORS),
+    ),
 )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
+from functools import cache
+from typing import Any
 
+from kernels_bench.arms.base import Unsupported
 from kernels_bench.records.cases import Device
 
 REQUIREMENT = "vllm>=0.26,<0.34"
@@ -40,3 +44,20 @@ def below_sm80(device: Device) -> str | None:
     if device.capability is not None and device.capability < (8, 0):
         return f"it needs SM80 or newer, and this GPU is {device.sm}"
     return None
+
+
+@cache
+def loaded(module: str, name: str) -> Any:
+    """Something of vLLM's, imported when it is first asked for: what an installation lacks costs its own cases alone.
+
+    Args:
+        module: below ``vllm``.
+        name: in it.
+
+    Raises:
+        Unsupported: this version does not have it.
+    """
+    try:
+        return getattr(importlib.import_module(f"vllm.{module}"), name)
+    except (ImportError, AttributeError) as error:
+        raise Unsupported(f"vLLM {version()} has no {module}.{name}: {error}") from None

@@ -5,12 +5,10 @@ Each is imported at its first call, so that what an installation lacks costs its
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Mapping
-from functools import cache
-from typing import Any
+from collections.abc import Mapping
 
 from kernels_bench.arms.base import Kernel
+from kernels_bench.arms.vllm.installed import loaded
 from kernels_bench.device.lazy_torch import torch
 
 GATED = ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul")
@@ -31,13 +29,6 @@ def kernels() -> Mapping[str, Kernel]:
     }
 
 
-@cache
-def function(module: str, name: str) -> Callable[..., Any]:
-    """One of vLLM's functions."""
-    found: Callable[..., Any] = getattr(importlib.import_module(f"vllm.{module}"), name)
-    return found
-
-
 def _gated(name: str) -> Kernel:
     def kernel(x: torch.Tensor) -> torch.Tensor:
         out = x.new_empty(len(x), x.shape[1] // 2)
@@ -51,17 +42,17 @@ def rotary(
     ids: torch.Tensor, q: torch.Tensor, k: torch.Tensor, head_dim: int, cos_sin: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """In place, halves as in GPT-NeoX."""
-    function("_custom_ops", "rotary_embedding")(ids, q, k, head_dim, cos_sin, True)
+    loaded("_custom_ops", "rotary_embedding")(ids, q, k, head_dim, cos_sin, True)
     return q, k
 
 
 def logprobs(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Of one token a row."""
-    found: torch.Tensor = function("v1.worker.gpu.sample.logprob", "compute_token_logprobs")(logits, tokens[:, None])
+    found: torch.Tensor = loaded("v1.worker.gpu.sample.logprob", "compute_token_logprobs")(logits, tokens[:, None])
     return found[:, 0]
 
 
 def top_k_top_p(logits: torch.Tensor, k: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """Perhaps in place."""
-    found: torch.Tensor = function("v1.sample.ops.topk_topp_sampler", "apply_top_k_top_p")(logits, k, p)
+    found: torch.Tensor = loaded("v1.sample.ops.topk_topp_sampler", "apply_top_k_top_p")(logits, k, p)
     return found

@@ -12,12 +12,12 @@ from functools import cache
 from typing import Any
 
 from kernels_bench.arms.base import Kernel, PreparedKernel, Unsupported
-from kernels_bench.arms.vllm.installed import version
+from kernels_bench.arms.vllm.installed import loaded
 from kernels_bench.device.lazy_torch import F, torch
 
 OPERATORS = ("router_gemm", "moe_gating", "moe_experts", "moe_sum", "lora_shrink", "lora_expand")
 
-_MOE = "vllm.model_executor.layers.fused_moe"
+_MOE = "model_executor.layers.fused_moe"
 _FEW, _FP32_FEW = 16, 32
 """Tokens up to which a router has kernels for few of them, of bf16 and of fp32 weights."""
 _FEW_SIZES = {(7168, 256), (7168, 384)}
@@ -41,31 +41,18 @@ def kernels(batch_invariant: bool) -> Mapping[str, Kernel]:
     }
 
 
-@cache
-def _loaded(module: str, name: str) -> Any:
-    """Something of vLLM's.
-
-    Raises:
-        Unsupported: this version does not have it.
-    """
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise Unsupported(f"vLLM {version()} has no {module}.{name}: {error}") from None
-
-
 def moe_experts(
     x: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, weights: torch.Tensor, ids: torch.Tensor
 ) -> torch.Tensor:
     """``fused_experts``: Triton, its tile from a table by how many tokens there are."""
-    fused_experts = _loaded(f"{_MOE}.fused_moe", "fused_experts")
+    fused_experts = loaded(f"{_MOE}.fused_moe", "fused_experts")
     result: torch.Tensor = fused_experts(x, w1, w2, topk_weights=weights, topk_ids=ids)
     return result
 
 
 def moe_gating(logits: torch.Tensor, top: int) -> tuple[torch.Tensor, torch.Tensor]:
     """``fused_topk``, which takes of the hidden states only how many there are."""
-    fused_topk = _loaded(f"{_MOE}.router.fused_topk_router", "fused_topk")
+    fused_topk = loaded(f"{_MOE}.router.fused_topk_router", "fused_topk")
     weights, ids, *_ = fused_topk(logits, logits, top, True)
     return weights, ids
 
@@ -73,7 +60,7 @@ def moe_gating(logits: torch.Tensor, top: int) -> tuple[torch.Tensor, torch.Tens
 def moe_sum(x: torch.Tensor) -> torch.Tensor:
     """``_custom_ops.moe_sum``."""
     out = x.new_empty(len(x), x.shape[2])
-    _loaded("vllm._custom_ops", "moe_sum")(x, out)
+    loaded("_custom_ops", "moe_sum")(x, out)
     return out
 
 
@@ -103,14 +90,14 @@ def _for_few(
     sizes, tokens = (weight.shape[1], weight.shape[0]), len(x)
     if x.dtype is torch.float32:
         few = sizes in _FP32_SIZES and tokens <= _FP32_FEW
-        return _loaded("vllm._custom_ops", "fp32_router_gemm") if few else None
+        return loaded("_custom_ops", "fp32_router_gemm") if few else None
     if x.dtype is not torch.bfloat16 or out_dtype is not torch.float32 or tokens > _FEW:
         return None
     if (low_latency := _low_latency()) is not None:
         return low_latency
     if sizes not in _FEW_SIZES or not hasattr(importlib.import_module("vllm._custom_ops"), "dsv3_router_gemm"):
         return None
-    dsv3 = _loaded("vllm._custom_ops", "dsv3_router_gemm")
+    dsv3 = loaded("_custom_ops", "dsv3_router_gemm")
     return lambda x, weight: dsv3(x, weight, torch.float32)
 
 
@@ -130,7 +117,7 @@ class _Adapters(PreparedKernel):
     def _meta(self, ids: torch.Tensor, adapters: torch.Tensor) -> tuple[Any, ...]:
         if adapters.dtype is torch.float32:
             raise Unsupported("vLLM's adapters are of bf16 or fp16")
-        meta = _loaded("vllm.lora.ops.triton_ops", "LoRAKernelMeta").make(len(adapters), len(ids), ids.device)
+        meta = loaded("lora.ops.triton_ops", "LoRAKernelMeta").make(len(adapters), len(ids), ids.device)
         meta.prepare_tensors(ids)
         arguments: tuple[Any, ...] = meta.meta_args(len(ids), False)
         return arguments
@@ -142,7 +129,7 @@ class Shrink(_Adapters):
     def prepare(self, x: torch.Tensor, a: torch.Tensor, ids: torch.Tensor) -> Callable[[], torch.Tensor]:
         """Sort the tokens."""
         meta = self._meta(ids, a)
-        shrink = _loaded("vllm.lora.ops.triton_ops", "lora_shrink")
+        shrink = loaded("lora.ops.triton_ops", "lora_shrink")
 
         def call() -> torch.Tensor:
             out = torch.empty(1, len(x), a.shape[1], dtype=torch.float32, device=x.device)
@@ -160,7 +147,7 @@ class Expand(_Adapters):
     ) -> Callable[[], torch.Tensor]:
         """Sort the tokens."""
         meta = self._meta(ids, b)
-        expand = _loaded("vllm.lora.ops.triton_ops", "lora_expand")
+        expand = loaded("lora.ops.triton_ops", "lora_expand")
 
         def call() -> torch.Tensor:
             expand(x[None], [b], y, *meta, offset_start=0, add_inputs=True)

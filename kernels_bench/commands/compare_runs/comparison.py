@@ -21,7 +21,7 @@ from profiles.run_files.record import Record
 LEAST_US = 5.0
 """Medians below this are left out: a tenth of a microsecond would be a large share of them."""
 
-_JUDGED = {"sampled": 0, "variant": 1, "wrong": 2}
+_JUDGED = {"sampled": 0, "defined": 0, "variant": 1, "wrong": 2}
 """Verdicts that say something of a case's bits, from good to bad; that a proof took too long is no difference."""
 
 

@@ -135,7 +135,12 @@ class Runner:
     def _to_be_revisited(self, case: Case) -> bool:
         known = self._verified.get(case.key)
         seen_now = case.key in self._verified_now
-        return seen_now and known is not None and known.verdict in ("sampled", "variant") and bool(known.digests)
+        return (
+            seen_now
+            and known is not None
+            and known.verdict in ("sampled", "defined", "variant")
+            and bool(known.digests)
+        )
 
     def _revisit_request(self, case: Case) -> Revisit:
         sweep = self._workload.sweeps[case.operator]

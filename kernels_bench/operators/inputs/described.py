@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels_bench.device.lazy_torch import torch
-from kernels_bench.operators.inputs.rows import HOSTILE, bell_shaped, further_rows, paired, row_table
+from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, bell_shaped, further_rows, paired, row_table
+from kernels_bench.operators.inputs.special import subnormal
 from kernels_bench.operators.inputs.splitmix64 import hashed
 from kernels_bench.records.definition import LARGEST_INTEGER, TENSOR_DTYPES, TensorSpec, evaluated
 from kernels_bench.relations.batch import FIRST_SPECIAL, LONG_NEIGHBOUR, SPECIAL
@@ -73,15 +74,28 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
     made_in = dtype if dtype.itemsize > 1 else torch.float32
     ordinary = row_table(seed, name, count, columns, made_in, device)
     table = torch.cat([ordinary, further_rows(columns, made_in, device, added)])
-    return _narrowed(table, dtype).reshape(-1, *trailing)
+    if made_in is not dtype:
+        table[:count][KINDS.index("small") :: len(KINDS)] *= _LESS_SMALL
+        table = _narrowed(table, dtype)
+        faint = subnormal(hashed(0, f"{name} subnormal", 0, 1, columns, device)[0], dtype)
+        table[count + FIRST_SPECIAL + SPECIAL.index("subnormal")] = faint
+    return table.reshape(-1, *trailing)
+
+
+_LESS_SMALL = 2.0**6
+"""What `small` rows are multiplied by in eight bits, where nearly all of them would be zero."""
 
 
 def _narrowed(table: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The same numbers in eight bits, where these are meant; what is too large is the largest of them."""
+    """The same numbers in eight bits, where these are meant; what is too large is the largest finite one.
+
+    Infinities stay, and are the largest number too where eight bits have none.
+    """
     if table.dtype is dtype:
         return table
     most = torch.finfo(dtype).max
-    return table.clamp(-most, most).to(dtype)
+    clamped = table.clamp(-most, most)
+    return (torch.where(table.isinf(), table, clamped) if dtype is torch.float8_e5m2 else clamped).to(dtype)
 
 
 def _range(spec: TensorSpec, sizes: Mapping[str, int]) -> tuple[int | float, int | float]:
@@ -122,6 +136,8 @@ def described_shared(spec: TensorSpec, name: str, making: Making) -> torch.Tenso
     made_in = dtype if dtype.itemsize > 1 else torch.float32
     if len(trailing) > 1:
         table = paired(seed, name, columns // trailing[-1], trailing[-1], made_in, device)
+        if made_in is not dtype:  # whose scale is kept apart: the small numbers of a long row would be lost
+            table *= 2.0 ** round(math.log2(trailing[-1]) / 2)
     else:
         table = (1 + bell_shaped(seed, name, 0, 1, columns, device) / 8).to(made_in)
     return _narrowed(table, dtype).reshape(trailing)

@@ -136,6 +136,12 @@ def special_rows(
     return table
 
 
+def backwards(rows: torch.Tensor) -> torch.Tensor:
+    """The rows from the last to the first, of any dtype: torch cannot flip numbers of eight bits on a CPU."""
+    eight_bits = rows.is_floating_point() and rows.element_size() == 1
+    return rows.view(torch.uint8).flip(0).view(rows.dtype) if eight_bits else rows.flip(0)
+
+
 def further_rows(columns: int, dtype: torch.dtype, device: torch.device, added: bool = False) -> torch.Tensor:
     """All rows that follow the ordinary ones: hostile ones, zeros for the long neighbour, and special ones.
 

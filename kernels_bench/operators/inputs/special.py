@@ -35,6 +35,8 @@ def _format(dtype: torch.dtype) -> _Format:
         torch.bfloat16: _Format(7, torch.int16, 0x7FD5),
         torch.float16: _Format(10, torch.int16, 0x7F55),
         torch.float32: _Format(23, torch.int32, 0x7FD51234),
+        torch.float8_e4m3fn: _Format(3, torch.int8, 0x7F),  # it has no other
+        torch.float8_e5m2: _Format(2, torch.int8, 0x7E),
     }[dtype]
 
 

@@ -16,6 +16,7 @@ State = Literal["same", "differs", "quiet"]
 """Of one M: no bit differs from the reference's; some does; no difference is known, and not whether it was tried."""
 
 MAIN = "batch_size"
+_DIFFER = ("broken", "defined")
 """The relation that every arm has a strip of."""
 
 
@@ -93,7 +94,7 @@ def broken_sizes(result: RelationResult) -> list[int]:
 
 def _strips(one: Verification, sizes: Sequence[int]) -> Iterator[Strip]:
     for result in sorted(one.relations, key=lambda result: result.relation != MAIN):
-        if result.relation == MAIN or (result.status == "broken" and broken_sizes(result)):
+        if result.relation == MAIN or (result.status in _DIFFER and broken_sizes(result)):
             yield _strip(one, result, sizes)
     found = _found(one.order)
     if len(found) > 1:
@@ -112,9 +113,9 @@ def letter(number: int) -> str:
 
 
 def _strip(one: Verification, result: RelationResult, sizes: Sequence[int]) -> Strip:
-    differs = broken_sizes(result) if result.status == "broken" else []
+    differs = broken_sizes(result) if result.status in _DIFFER else []
     states: dict[int, str] = {}
-    if result.status in ("held", "broken"):
+    if result.status in ("held", *_DIFFER):
         # Records of schema 2 do not tell which M were tried.
         states = dict.fromkeys(result.sizes, "same") if result.sizes else dict.fromkeys(sizes, "quiet")
         states |= dict.fromkeys(differs, "differs")

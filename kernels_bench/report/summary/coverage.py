@@ -58,7 +58,8 @@ def tried(verifications: Iterable[Verification]) -> tuple[Tried, ...]:
     for verification in verifications:
         for result in verification.relations:
             # What broke and then failed was not examined to its end.
-            if result.status == "held" or (result.status == "broken" and not result.reason):
+            examined = result.status in ("held", "defined")
+            if examined or (result.status == "broken" and not result.reason):
                 sizes = frozenset(result.sizes)
                 found[result.relation] = found.get(result.relation, sizes) & sizes
                 power[result.relation] = min(power.get(result.relation, result.power), result.power)

@@ -17,8 +17,10 @@ from profiles.run_files.record import Record
 
 SUMMARY_SCHEMA_VERSION = 4
 
-Verdict = Literal["wrong", "variant", "failed", "inconclusive", "sampled", "unsupported", "skipped"]
-VERDICTS: tuple[Verdict, ...] = ("wrong", "variant", "failed", "inconclusive", "sampled", "unsupported", "skipped")
+Verdict = Literal["wrong", "variant", "failed", "inconclusive", "sampled", "defined", "unsupported", "skipped"]
+VERDICTS: tuple[Verdict, ...] = (
+    "wrong", "variant", "failed", "inconclusive", "sampled", "defined", "unsupported", "skipped"
+)  # fmt: skip
 """Every verdict of a case, the worst first: an arm has the worst of its cases'."""
 
 OrderFact = Literal["same", "differs", "unknown"]
@@ -320,6 +322,7 @@ class OperatorSummary(Record):
         arms: every arm of which there is a record.
         groups: the same for models' shapes and invented ones apart; none where all are of one kind.
         judged: whether results were held against a reference; of an operator of a user's own there need be none.
+        depends_on_batch: why a row's result depends on its batch by definition; empty where it must not.
     """
 
     operator: str
@@ -331,6 +334,7 @@ class OperatorSummary(Record):
     arms: tuple[ArmSummary, ...]
     groups: tuple[ShapeGroup, ...] = ()
     judged: bool = True
+    depends_on_batch: str = ""
 
 
 class RunSummary(Record):

@@ -58,6 +58,9 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
                 arms=_arms(part, arms, defaults, facts),
                 groups=_groups(part, arms, defaults, facts),
                 judged=judged(part.verifications.values()),
+                depends_on_batch=next(
+                    (v.depends_on_batch for v in part.verifications.values() if v.depends_on_batch), ""
+                ),
             )
         )
     return RunSummary(

@@ -34,6 +34,7 @@ _STYLES: dict[Verdict, str] = {
     "failed": "magenta",
     "inconclusive": "yellow",
     "sampled": "green",
+    "defined": "dim",
     "unsupported": "dim",
     "skipped": "magenta",
 }

@@ -16,7 +16,7 @@ from kernels_bench.console.text import first_line
 from kernels_bench.device.cuda_graph import capture_graph
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
-from kernels_bench.operators.inputs.rows import KINDS
+from kernels_bench.operators.inputs.rows import KINDS, backwards
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch
 from kernels_bench.verification.bitwise import all_same_bits, same_bits
@@ -234,7 +234,7 @@ class KernelUnderTest:
 
     def _launched(self, inputs: RowTensors, company: Batch, form: Launch) -> RowTensors:
         if form == "concurrent":
-            other = tuple(rows.flip(0) if rows.is_floating_point() else rows for rows in self.gather(company))
+            other = tuple(backwards(rows) if rows.is_floating_point() else rows for rows in self.gather(company))
             with beside(lambda: self.launch(other), self.device):
                 return self.launch(inputs)
         try:

@@ -37,14 +37,15 @@ POISON = -91
 
 
 def poison(values: torch.Tensor) -> None:
-    """Overwrite with `POISON`, in place; whole numbers with one that no kernel returns."""
+    """Overwrite with `POISON`, in place; whole numbers with one that no kernel returns, eight bits with NaN."""
     bits(values).fill_(_pattern(values))
 
 
 def unwritten(values: torch.Tensor) -> torch.Tensor:
     """How many elements still hold the poison: a scalar on the device.
 
-    In eight bits every pattern is a number that a kernel may return: of those it is not known.
+    In eight bits every pattern is something that a kernel may return: of those it is not known. What was not written
+    there is NaN, which no reference is near to.
     """
     if values.element_size() == 1:
         return torch.zeros((), dtype=torch.int64, device=values.device)
@@ -52,6 +53,8 @@ def unwritten(values: torch.Tensor) -> torch.Tensor:
 
 
 def _pattern(values: torch.Tensor) -> int:
-    if values.is_floating_point() or values.element_size() == 1:
+    if values.element_size() == 1:
+        return -1 if values.is_floating_point() else POISON
+    if values.is_floating_point():
         return POISON
     return torch.iinfo(values.dtype).min - POISON

@@ -81,6 +81,7 @@ def of_verdict(verdict: str, of: Case) -> Verification:
         "failed": ended(of, "failed"),
         "inconclusive": verified(of, RelationResult(relation="repeat", status="inconclusive")),
         "sampled": verified(of, held()),
+        "defined": verified(of, held(), broken().model_copy(update={"status": "defined"})),
         "unsupported": ended(of, "unsupported"),
         "skipped": ended(of, "skipped"),
     }[verdict]
@@ -97,6 +98,7 @@ class TestExitStatus:
             ("failed", 3, 3),
             ("inconclusive", 3, 0),
             ("sampled", 0, 0),
+            ("defined", 0, 0),
             ("unsupported", 0, 0),
             ("skipped", 3, 3),
         ],

@@ -1,0 +1,112 @@
+"""Scans and steps of a state that each sequence has for itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import Fault
+from kernels_bench.faults.planted.paged_attention import exponential
+from kernels_bench.faults.planted.sums import Sum, by_rows, in_sequence
+from kernels_bench.faults.planted.sums import pairwise as in_pairs
+from kernels_bench.records.cases import Shape
+
+_CHUNK, _FEW, _LONG = 8, 16, 24
+_SHAPE = Shape.of("fault", {"heads": 2, "dim": 2, "n": 6, "groups": 1, "chunk": _CHUNK})
+
+
+def _logarithm(x: Tensor) -> Tensor:
+    """log(1 + x) for x in [0, 1], by a series of element-wise operations, which are alike at every place."""
+    ratio = x / (2 + x)
+    square, total = ratio * ratio, torch.zeros_like(x)
+    for power in range(17, 0, -2):
+        total = total * square + 1 / power
+    return 2 * ratio * total
+
+
+def _step_of(dt: Tensor, bias: Tensor) -> Tensor:
+    raw = dt.float() + bias
+    return raw.clamp(min=0) + _logarithm(exponential(-raw.abs()))
+
+
+def _entering(x: Tensor, step: Tensor, b: Tensor) -> Tensor:
+    """What a token adds to the state: (tokens, heads, dim, n)."""
+    return (x.float() * step[..., None])[..., None] * b.float()[:, :, None]
+
+
+def _chunk_scan(begin: Callable[[int, Tensor], int]) -> Kernel:
+    """Chunk by chunk, whose states are added up before what was there decays into them.
+
+    ``begin`` says where a sequence's chunks are counted from.
+    """
+
+    def kernel(  # noqa: PLR0913, PLR0917
+        x: Tensor, dt: Tensor, b: Tensor, c: Tensor, cu_seqlens: Tensor, a: Tensor, d: Tensor, dt_bias: Tensor,
+        chunk: int,
+    ) -> Tensor:  # fmt: skip
+        step = _step_of(dt, dt_bias)
+        decay, added, y = exponential(step * a), _entering(x, step, b), torch.empty_like(x, dtype=torch.float32)
+        for first, end in pairwise(cu_seqlens.tolist()):
+            origin = begin(first, cu_seqlens)
+            before = within = torch.zeros_like(added[0])
+            kept = torch.ones_like(decay[0])
+            for token in range(first, end):
+                if (token - origin) % chunk == 0:
+                    before, within, kept = before * kept[..., None, None] + within, 0 * within, torch.ones_like(kept)
+                kept, within = kept * decay[token], within * decay[token][..., None, None] + added[token]
+                terms = (before * kept[..., None, None] + within) * c[token].float()[:, None]
+                y[token] = in_sequence(terms.movedim(-1, 0)[None])[0] + d[:, None] * x[token].float()
+        return y.to(x.dtype)
+
+    return kernel
+
+
+def _own(first: int, cu_seqlens: Tensor) -> int:
+    return first
+
+
+def _packed(first: int, cu_seqlens: Tensor) -> int:
+    """Chunks begin at multiples of the packed tokens."""
+    return 0
+
+
+def _if_long(first: int, cu_seqlens: Tensor) -> int:
+    """Chunks begin a token earlier where some sequence of the batch is long."""
+    return first - 1 if int(cu_seqlens.diff().max()) >= _LONG and len(cu_seqlens) > 2 else first
+
+
+def _state_update(add: Sum, slots: Callable[[int], list[int]] = lambda m: list(range(m))) -> Kernel:
+    """A step, whose sum over the state is added in an order; ``slots`` says whose state a row has."""
+
+    def kernel(  # noqa: PLR0913, PLR0917
+        state: Tensor, x: Tensor, dt: Tensor, b: Tensor, c: Tensor, a: Tensor, d: Tensor, dt_bias: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        step = _step_of(dt, dt_bias)
+        state.copy_(state[slots(len(x))] * exponential(step * a)[..., None, None] + _entering(x, step, b))
+        y = add((state * c.float()[:, :, None]).movedim(-1, 1)) + d[:, None] * x.float()
+        return y.to(x.dtype), state
+
+    return kernel
+
+
+def _last_two_exchanged(m: int) -> list[int]:
+    slots = list(range(m))
+    return slots if m < 2 or m >= _FEW else [*slots[:-2], m - 1, m - 2]
+
+
+FAULTS = (
+    Fault("chunks_of_the_packed_tokens", "a scan's chunks begin at multiples of 8 of all sequences' tokens",
+        "chunk_scan", lambda: _chunk_scan(_packed), lambda: _chunk_scan(_own), shape=_SHAPE, universe=17),
+    Fault("chunks_by_the_longest", "a scan's chunks begin a token earlier beside a sequence of 24 tokens or more",
+        "chunk_scan", lambda: _chunk_scan(_if_long), lambda: _chunk_scan(_own), shape=_SHAPE, universe=17),
+    Fault("state_added_in_pairs", "a state's elements are added in pairs from 16 rows on",
+        "state_update", lambda: _state_update(by_rows(in_sequence, in_pairs, _FEW)),
+        lambda: _state_update(in_sequence), shape=_SHAPE),
+    Fault("states_of_the_last_two", "below 16 rows the last two sequences have each other's state",
+        "state_update", lambda: _state_update(in_sequence, _last_two_exchanged),
+        lambda: _state_update(in_sequence), shape=_SHAPE),
+)  # fmt: skip

@@ -1,0 +1,118 @@
+"""Our Triton kernels over eight bits and states: right, and a row has the same bits whatever the batch.
+
+As `test_samebits_triton`, which says why this file is run once more under the interpreter.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from kernels_bench.arms.samebits import FP8, STATE, cpu_fp8
+from kernels_bench.device.triton_interpreter import ROWS_ALIKE
+from kernels_bench.operators import Operator, operators
+from kernels_bench.operators.inputs.rows import bell_shaped
+from kernels_bench.records.cases import Case, Precision
+from kernels_bench.relations import make_batch
+from kernels_bench.verification.bitwise import same_bits
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
+
+pytest.importorskip("triton")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+GPU = torch.cuda.is_available()
+DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
+ROWS = 10
+needs_triton = pytest.mark.skipif(not (INTERPRETED or GPU), reason="no GPU; run under the interpreter instead")
+
+
+def kernel(name: str) -> Any:
+    module = "triton_state" if name in STATE else "triton_fp8"
+    return getattr(importlib.import_module(f"kernels_bench.arms.samebits.{module}"), FP8.get(name, name))
+
+
+def subject(name: str, kind: str) -> KernelUnderTest:
+    (shape,) = (one for one in operators()[name].shapes if one.label == f"small/{kind}")
+    # The interpreter has no bf16.
+    case = Case(arm="samebits", operator=name, shape=shape, precision=Precision.parse(_dtype(operators()[name])))
+    rows = 3 if name == "chunk_scan" else ROWS
+    return KernelUnderTest(
+        case, operators()[name], bind(case, {name: kernel(name)}), seed=1, universe=rows, device=DEVICE
+    )
+
+
+def _dtype(operator: Operator) -> str:
+    return "fp32" if "fp32" in operator.precisions else "fp16"
+
+
+every_kernel = pytest.mark.parametrize("name", [*FP8, *STATE])
+every_shape = pytest.mark.parametrize("kind", ["aligned", "unaligned"])
+
+
+@needs_triton
+@every_shape
+@every_kernel
+def test_results_are_right(name: str, kind: str) -> None:
+    given = subject(name, kind)
+    whole = make_batch(f"first:{given.universe}", given.universe)
+    ids = torch.tensor(given.lines(whole).ids, device=DEVICE)
+    out = given.case.precision.torch_output
+    exact, allowed = given.operator.reference_and_tolerance(
+        given.operator.inputs_of(ids, given.tables), given.weights, out
+    )
+    for got, right, bound in zip(given.run(whole), exact, allowed, strict=True):
+        assert bool((((got.double() - right).abs() <= bound) | (got.double() == right)).all())
+
+
+@needs_triton
+@pytest.mark.parametrize("name", [name for name in (*FP8, *STATE) if name != "fp8_quant_tensor"])
+def test_a_row_has_the_same_bits_alone_at_the_end_and_beside_nan(name: str) -> None:
+    given = subject(name, "unaligned")
+    most = given.universe
+    whole = make_batch(f"first:{most}", most)
+    expected = given.run(whole)
+    places = {int(line): place for place, line in enumerate(given.lines(whole).ids)}
+    for spec in ("first:1", "last:2", f"reverse:{most}", f"nan:{most}:1", f"huge:{most}:5"):
+        batch = make_batch(spec, most)
+        lines = given.lines(batch)
+        for got, right in zip(given.run(batch), expected, strict=True):
+            at = torch.tensor([places[int(lines.ids[line])] for line in lines.compared], device=DEVICE)
+            mine = torch.tensor(lines.compared, device=DEVICE)
+            assert bool(same_bits(got.index_select(0, mine), right.index_select(0, at))), spec
+
+
+@needs_triton
+def test_every_number_is_rounded_to_e4m3_as_torch_has_it() -> None:
+    patterns = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16).view(torch.bfloat16).float()
+    others = bell_shaped(0, "e4m3", 0, 1, 4096, torch.device("cpu"))[0] * torch.exp2(torch.arange(4096) % 24 - 14.0)
+    x, one = torch.cat([patterns, others])[None], torch.ones(1)
+    found = kernel("fp8_quant_static")(x.to(DEVICE), one.to(DEVICE)).cpu()
+    assert bool(same_bits(found, cpu_fp8.fp8_quant_static(x, one)))
+
+
+@needs_triton
+def test_a_scan_is_as_many_steps_bit_for_bit() -> None:
+    given = subject("chunk_scan", "unaligned")
+    x, dt, b, c, begins = given.gather(make_batch("first:2", given.universe))
+    state, results = torch.zeros(1, *x.shape[1:], b.shape[-1], device=DEVICE), []
+    for token in range(int(begins[1])):
+        one = slice(token, token + 1)
+        result, state = kernel("state_update")(state, x[one], dt[one], b[one], c[one], *given.weights)
+        results.append(result)
+    scan = kernel("chunk_scan")(x, dt, b, c, begins, *given.weights, dict(given.case.shape.sizes)["chunk"])
+    assert bool(same_bits(torch.cat(results), scan[: int(begins[1])]))
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is it")
+def test_under_the_interpreter() -> None:
+    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""} | ROWS_ALIKE
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
+    assert " skipped" in done.stdout
