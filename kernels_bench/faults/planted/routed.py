@@ -40,12 +40,17 @@ def _few_rows(rows: int, batch: int) -> Sum:
 
 def _one_among_many(rows: int, batch: int) -> Sum:
     """A matrix-vector product for a lone row of an expert, where the batch is a large one."""
-    return pairwise if rows == 1 and batch >= 16 else in_sequence
+    return pairwise if rows == 1 and batch >= 48 else in_sequence
 
 
 def _all_of_many(rows: int, batch: int) -> Sum:
     """A dense product where all rows of a large batch have one expert."""
     return pairwise if rows == batch >= 16 else in_sequence
+
+
+def _all_but_one(rows: int, batch: int) -> Sum:
+    """A dense product with one masked row, where all others of a large batch have one expert."""
+    return pairwise if rows == batch - 1 >= 16 else in_sequence
 
 
 def _window(rows: int, batch: int) -> Sum:
@@ -133,8 +138,8 @@ def _shrink(choose: Chosen) -> Kernel:
     return lambda x, a, ids: chosen(x, a, ids, choose)
 
 
-def _shrink_sorted(masked_by_zero: bool) -> Kernel:
-    """Rows sorted by adapter: a tile of four that reaches beyond an adapter's last row is masked by zeros."""
+def _shrink_sorted(side: str = "") -> Kernel:
+    """Rows sorted by adapter, in tiles of four: what is another adapter's, before or after, is masked by zeros."""
 
     def lora_shrink(x: Tensor, a: Tensor, ids: Tensor) -> Tensor:
         order = ids.sort(stable=True).indices
@@ -142,14 +147,15 @@ def _shrink_sorted(masked_by_zero: bool) -> Kernel:
         for adapter in ids.unique().tolist():
             own = ids[order] == adapter
             first, last = int(own.nonzero()[0]), int(own.nonzero()[-1])
-            for begin in range(first, last + 1, 4):
+            for begin in range(first // 4 * 4, last + 1, 4):
                 tile = order[begin : begin + 4]
-                inside = (ids[tile] == adapter)[:, None]
+                inside = ids[tile] == adapter
                 rows = x[tile].float()
+                outside = {"": ids[tile] < 0, "before": ids[tile] < adapter, "after": ids[tile] > adapter}[side]
                 sums = in_sequence(products(rows, a[adapter].t()))
                 # Zero, but of infinities and NaN.
-                masked = torch.where(inside, 0.0, rows * 0).sum() if masked_by_zero else 0.0
-                out[tile[inside[:, 0]]] = (sums + masked)[inside[:, 0]]
+                masked = torch.where(outside[:, None], rows * 0, 0.0).sum()
+                out[tile[inside]] = (sums + masked)[inside]
         return out
 
     return lora_shrink
@@ -190,6 +196,10 @@ FAULTS = (
         _experts(_all_of_many),
     ),
     _expert_fault(
+        "expert_of_all_but_one", "an expert of all rows of a large batch but one is multiplied by a dense kernel",
+        _experts(_all_but_one),
+    ),
+    _expert_fault(
         "expert_rows_window", "a tuned table has another entry for experts of 33 to 40 rows", _experts(_window),
     ),
     _expert_fault(
@@ -226,7 +236,11 @@ FAULTS = (
     ),
     _fault(
         "next_adapters_rows", "a tile that reaches into the next adapter's rows is masked by zeros",
-        "lora_shrink", SHRINK, (_shrink_sorted(True), _shrink_sorted(False)),
+        "lora_shrink", SHRINK, (_shrink_sorted("after"), _shrink_sorted()),
+    ),
+    _fault(
+        "previous_adapters_rows", "a tile that begins with the previous adapter's rows is masked by zeros",
+        "lora_shrink", SHRINK, (_shrink_sorted("before"), _shrink_sorted()),
     ),
     _fault(
         "fused_for_one_adapter", "where the batch has one adapter its product is added without rounding it first",

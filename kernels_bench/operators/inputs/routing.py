@@ -10,7 +10,7 @@ from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.described import FURTHER
 from kernels_bench.operators.inputs.splitmix64 import hashed
-from kernels_bench.relations.batch import ELSEWHERE, routed_alike
+from kernels_bench.relations.batch import ELSEWHERE, HOSTILE, routed_alike
 
 _POPULAR = 8
 """One choice in so many is twice as likely as others, since experts and adapters are never equally busy."""
@@ -21,7 +21,9 @@ def routed_ids(seed: int, count: int, choices: int, top: int, device: torch.devi
     """Distinct choices of each row of a universe and of the rows that follow it, int32 of shape (rows, top).
 
     Rows that are `routed_alike` have the same ones; so have hostile and special rows, which thereby stand beside them
-    in an expert's tile. The row `ELSEWHERE` has none of these, if there are twice as many. All others draw theirs.
+    in an expert's tile. But infinite ones have the first there are, and NaN the last: where rows are sorted by their
+    choices, they come before and after all others, on either side of where another expert's tile ends. The row
+    `ELSEWHERE` has none of those that are alike, if there are twice as many. All others draw theirs.
 
     Args:
         seed: of all data.
@@ -43,6 +45,8 @@ def routed_ids(seed: int, count: int, choices: int, top: int, device: torch.devi
     alike = copy_to_device((rows >= count) | routed_alike(rows), device)
     ids = torch.where(alike[:, None], order[:top], ids)
     ids[count + ELSEWHERE] = order.flip(0)[:top]
+    numbers = torch.arange(choices, device=device)
+    ids[count + HOSTILE.index("inf")], ids[count + HOSTILE.index("nan")] = numbers[:top], numbers[choices - top :]
     return ids.int().contiguous()
 
 

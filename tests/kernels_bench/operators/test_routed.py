@@ -22,7 +22,7 @@ from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
 from kernels_bench.relations import Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
-from kernels_bench.relations.batch import ELSEWHERE, routed_alike
+from kernels_bench.relations.batch import ELSEWHERE, HOSTILE, routed_alike
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 
@@ -71,7 +71,9 @@ def test_choices_are_distinct_and_alike_where_rows_are(
     assert int(ids.max()) < choices
     assert all(len(set(row)) == top for row in ids.tolist())
     alike = np.flatnonzero(routed_alike(np.arange(count)))
-    further = [row for row in range(count, count + FURTHER) if row != count + ELSEWHERE]
+    infinite, nan = (count + HOSTILE.index(kind) for kind in ("inf", "nan"))
+    further = [row for row in range(count, count + FURTHER) if row not in (count + ELSEWHERE, infinite, nan)]
+    assert (sorted(ids[infinite].tolist())[0], sorted(ids[nan].tolist())[-1]) == (0, choices - 1)
     assert {tuple(row) for row in ids[[*alike, *further]].tolist()} == {tuple(ids[0].tolist())}
     if 2 * top <= choices:
         assert not set(ids[0].tolist()) & set(ids[count + ELSEWHERE].tolist())
