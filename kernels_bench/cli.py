@@ -424,7 +424,7 @@ def recheck_command(
 def schema_command() -> None:
     """Print the JSON Schema of all JSON that is written.
 
-    A run's files, and what report, compare and history write with --json.
+    A run's files, a plan, and what report, compare and history write with --json.
     """
     print(json_module.dumps(published_schema(), indent=2))
 

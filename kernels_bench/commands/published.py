@@ -8,12 +8,18 @@ from pydantic import TypeAdapter
 
 from kernels_bench.commands.compare_runs.gate import Judgement
 from kernels_bench.commands.compare_runs.history import Entry
+from kernels_bench.plan.record import Plan
 from kernels_bench.records.manifest import schema
 from kernels_bench.report.summary.schema import RunSummary
 from profiles.run_files.published_schema import described
 
-_WRITTEN: dict[str, Any] = {"summary": RunSummary, "comparison": Judgement, "history": tuple[Entry, ...]}
-"""What ``report --json``, ``compare --json`` and ``history --json`` write."""
+_WRITTEN: dict[str, Any] = {
+    "summary": RunSummary,
+    "comparison": Judgement,
+    "history": tuple[Entry, ...],
+    "plan": Plan,
+}
+"""What ``report --json``, ``compare --json``, ``history --json`` and ``plan`` write."""
 
 
 def published_schema() -> dict[str, Any]:
