@@ -79,7 +79,9 @@ def plan(
     html: _HTML = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
 ) -> int:
-    """Tell which kernel to use at which M: the fastest ones that have the same bits at every M.
+    """Tell which kernel to use at which M.
+
+    The fastest ones of those that have the same bits at every M.
 
     Exit status: 0 every case has one; 2 the command line is wrong; 3 some case has none, or could not be measured.
     """

@@ -20,8 +20,7 @@ from e2e.workload.messages import Describe, Load, Loaded, RunAlone, RunTrial, St
 from e2e.workload.options import ArmName, Mode, Options
 from e2e.workload.prompts import Batch, batch, needles, with_prompt_logprobs
 from e2e.workload.trials import STAGGERED, WARM_UP
-from kernels_bench.workers.imports import made_to_stay
-from kernels_bench.workers.lifetime import requests
+from kernels_bench.workers.lifetime import made_to_stay, requests
 from kernels_bench.workers.messages import Failure
 from profiles.instruments.range_names import ENGINES, EngineRange, phase
 from profiles.instruments.ranges import Ranges

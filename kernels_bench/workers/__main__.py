@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 
-from kernels_bench.workers.imports import made_to_stay
-from kernels_bench.workers.lifetime import attach
+from kernels_bench.workers.lifetime import attach, made_to_stay
 
 
 def main() -> None:

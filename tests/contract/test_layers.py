@@ -27,7 +27,7 @@ FOLDERS = sorted(
     {path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}, key=str
 )
 MOST_MODULES = 9
-ONE_FILE_AN_ENTRY = re.compile(r"kernels_bench/(relations|faults/planted|arms/\w+)")
+ONE_FILE_AN_ENTRY = re.compile(r"kernels_bench/(relations|faults/planted|operators/layers|arms/\w+)")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=str)
@@ -141,6 +141,7 @@ PRIVATE = (
         for name in ("selective_state_update", "_mamba_chunk_scan_combined_fwd_cpu")
     ),
     Private("torch:_scaled_mm", "kernels_bench/arms/pytorch/fp8.py", "the product that the public one is made of"),
+    Private("torch.cpu:_init_amx", "kernels_bench/arms/vllm/cpu_routed.py", "without it the kernel ends its process"),
     Private("torch.cpu:_is_amx_tile_supported", "kernels_bench/arms/vllm/cpu_fp8.py", "as vLLM asks"),
     Private(
         "vllm.v1.attention.ops.triton_unified_attention:unified_attention",

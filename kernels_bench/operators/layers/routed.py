@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors
-from kernels_bench.operators.inputs.routing import choices_met, routed_ids
 from kernels_bench.operators.layers.layer import LayerOperator
+from kernels_bench.operators.layers.routing import choices_met, routed_ids
 from kernels_bench.records.cases import Precision, Shape
 
 _SURE = 64

@@ -28,8 +28,21 @@ def read_layout(prober: CancellationQuestions, seed: int) -> ColumnOrders:
     except Inconsistent as reason:
         if isinstance(reason, (OutOfTime, RowsDiffer)) or len(prober.columns) < 2:
             raise
-        parts = _parts(prober, seed, reason)
-    return ColumnOrders(tuple(parts))
+        return read_parts(prober, seed, reason)
+
+
+def read_parts(prober: CancellationQuestions, seed: int, reason: Inconsistent) -> ColumnOrders:
+    """Read out every column's order in parts.
+
+    Args:
+        prober: asks.
+        seed: of the questions.
+        reason: why they cannot all have one.
+
+    Raises:
+        Inconsistent: that reason, where they do not have a few either.
+    """
+    return ColumnOrders(tuple(_parts(prober, seed, reason)))
 
 
 def _revealed(prober: CancellationQuestions, seed: int) -> Tree:

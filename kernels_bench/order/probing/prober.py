@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ MOST_COLUMNS = 1 << 13
 
 
 Units = np.ndarray[tuple[int, int], np.dtype[np.int8]]
+T = TypeVar("T")
 
 
 class CancellationQuestions(Protocol):
@@ -59,6 +60,9 @@ class CancellationQuestions(Protocol):
 
     def totals(self, first: Ints, second: Ints, units: Units) -> Ints:
         """What is left of some units, of which two terms are huge."""
+
+    def twice(self, ask: Callable[[], T]) -> tuple[T, T]:
+        """See `Prober.twice`."""
 
     def each(self, first: Ints, second: Ints) -> Ints:
         """Sizes of the nodes in which pairs of terms meet, one pair in each of the columns."""
@@ -144,6 +148,16 @@ class Prober(ABC):
         outputs = self._launch(rows, weights)
         self.launches += 1
         return self.operator.probe_sums(outputs, self._shape, self.m)
+
+    def twice(self, ask: Callable[[], T]) -> tuple[T, T]:
+        """The answers to what is asked twice by equal launches: each question in the same column or row both times.
+
+        Asked elsewhere it may have another answer, since columns may add in orders of their own.
+        """
+        placed = self.draw.bit_generator.state
+        once = ask()
+        self.draw.bit_generator.state = placed
+        return once, ask()
 
     def _see_time(self) -> None:
         if time.monotonic() > self._deadline:

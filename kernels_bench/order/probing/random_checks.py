@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from kernels_bench.order.probing.prober import CancellationQuestions
-from kernels_bench.order.reconstruct.cancellation import Inconsistent
+from kernels_bench.order.reconstruct.cancellation import ColumnsDiffer, Inconsistent
 from kernels_bench.order.trees.tree import Ints, Tree
 
 FEWEST = 64
@@ -63,12 +63,18 @@ def check(prober: CancellationQuestions, tree: Tree, seed: int) -> None:
             left out.
     """
     fresh = fresh_probes(prober, tree, seed)
-    again = [prober.totals(fresh.first, fresh.second, fresh.units) for _ in range(2)]
-    if (again[0] != again[1]).any():
+
+    def ask() -> Ints:
+        return prober.totals(fresh.first, fresh.second, fresh.units)
+
+    once, again = prober.twice(ask)
+    if (once != again).any():
         raise Inconsistent("it is not repeatable: equal launches gave different sums")
-    wrong = np.flatnonzero(again[0] != fresh.expected)
+    wrong = np.flatnonzero(once != fresh.expected)
+    if len(wrong) and (ask() != once).any():
+        raise ColumnsDiffer("its columns add in more orders than were told apart")
     if len(wrong):
-        raise Inconsistent(_failed(fresh, again[0], int(wrong[0])))
+        raise Inconsistent(_failed(fresh, once, int(wrong[0])))
 
 
 def _failed(fresh: Probes, got: Ints, place: int) -> str:

@@ -29,6 +29,10 @@ class OutOfTime(Inconsistent):
         super().__init__("not reached in the time given to it")
 
 
+class ColumnsDiffer(Inconsistent):
+    """The same question has another answer in another column."""
+
+
 class RowsDiffer(Inconsistent):
     """Rows of one launch that were given the same terms have different sums: their place decides on the order."""
 

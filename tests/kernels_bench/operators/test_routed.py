@@ -15,7 +15,7 @@ from kernels_bench.faults.planted.routed import chosen
 from kernels_bench.faults.planted.sums import Sum, in_groups, in_sequence, pairwise
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.inputs.described import FURTHER
-from kernels_bench.operators.inputs.routing import choices_met, routed_ids
+from kernels_bench.operators.layers.routing import choices_met, routed_ids
 from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision, Shape

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from kernels_bench.workers.imports import made_to_stay
+from kernels_bench.workers.lifetime import made_to_stay
 
 
 @pytest.fixture(autouse=True)
