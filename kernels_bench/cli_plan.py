@@ -62,13 +62,16 @@ def plan(
     ] = None,
     dtype: Annotated[str | None, typer.Option(help=options.DTYPE, metavar="NAMES")] = None,
     weights: Annotated[str, typer.Option(help=_WEIGHTS, metavar="NAME|FILE")] = "even",
+    today: Annotated[
+        str, typer.Option(help="The arm whose kernels you use now: the plan is compared with them too.", metavar="ARM")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
     plugin: Annotated[list[str] | None, typer.Option(help=options.PLUGIN, metavar="FILE")] = None,
     run: Annotated[
         Path | None,
         typer.Option(
             help="New directory for what is measured, or that of a run to choose from, of which nothing is measured "
-            "again.  [default: samebits-runs/DATE]",
+            "again: --op, --arm, --shapes and --dtype name its parts.  [default: samebits-runs/DATE]",
             metavar="DIR",
         ),
     ] = None,
@@ -99,11 +102,12 @@ def plan(
         plugin=tuple(plugin or ()),
         timeout_s=timeout_of(timeout),
     )
-    finish = partial(_finish, weighting=weights, out=out, html=html)
+    finish = partial(_finish, weighting=weights, today=today, out=out, html=html)
     if run is not None and run.exists():
-        if selection != Selection(timeout_s=selection.timeout_s):
-            raise UsageError(f"--run {run}: what it has measured is chosen from; leave out what would be measured")
-        return finish(run)
+        only = Selection(op=selection.op, arm=selection.arm, shapes=selection.shapes, dtype=selection.dtype)
+        if selection != only.model_copy(update={"timeout_s": selection.timeout_s}):
+            raise UsageError(f"--run {run}: it has measured already; leave --batch, --seed and --plugin out")
+        return finish(run, only=only)
     return measure(_completed(selection), run, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), finish)
 
 
@@ -114,8 +118,15 @@ def _completed(selection: Selection) -> Selection:
     return selection.model_copy(update={key: usual[key] for key in usual if getattr(selection, key) is None})
 
 
-def _finish(directory: Path, weighting: str, out: str | None, html: str | None) -> int:
-    made = plan_of(directory, weighting)
+def _finish(
+    directory: Path,
+    weighting: str,
+    today: str,
+    out: str | None,
+    html: str | None,
+    only: Selection = Selection(),  # noqa: B008 - immutable
+) -> int:
+    made = plan_of(directory, weighting, only, today)
     target = out or str(directory / PLAN_FILE)
     write(target, made.model_dump_json(indent=2))
     _show(made, html, quiet="-" in (out, html))

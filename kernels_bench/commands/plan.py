@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from kernels_bench.commands.run.measure import DEFAULT_ARM
 from kernels_bench.console.errors import UsageError
+from kernels_bench.console.text import suggestion
 from kernels_bench.plan.choose import plan_case
 from kernels_bench.plan.record import CasePlan, Plan
 from kernels_bench.plan.weights import weights_of
@@ -29,19 +30,22 @@ USUAL_SIZES = {"cuda": tuple(1 << power for power in range(13)), "cpu": (1, 4, 1
 _MOST_BYTES = 64 << 20
 
 
-def plan_of(directory: Path, weighting: str) -> Plan:
+def plan_of(directory: Path, weighting: str, only: Selection = Selection(), today: str = "") -> Plan:  # noqa: B008 - immutable
     """The plan that a run's measurements allow.
 
     Args:
         directory: of the run.
         weighting: a name or a file, see `weights_of`.
+        only: operators, arms, shapes and dtypes that it is made of; None of each is all that the run has.
+        today: whose kernel is used now, and is compared with the plan; empty where that is not said.
 
     Raises:
         ResultsError: the directory is no run, is damaged, or has nothing to choose from.
-        UsageError: the weights make no sense.
+        UsageError: the weights make no sense, or the run has not what was named.
     """
     manifest, records = read_manifest(directory), latest_records(read_records(directory))
-    groups = _groups(records)
+    _refuse_unknown(records, only, today)
+    groups = _groups(records, only, [arm.name for arm in manifest.arms])
     timed = sorted(
         {timing.m for timing in records.timings.values() if timing.status == "measured" and not timing.length}
     )
@@ -50,7 +54,7 @@ def plan_of(directory: Path, weighting: str) -> Plan:
         raise ResultsError(f"{directory}: nothing was {lacks} that a plan can choose from; of sequences there is none")
     weights = weights_of(weighting, timed)
     cases = tuple(
-        plan_case(verified, timings, _default_arm(manifest, verified), weights) for verified, timings in groups
+        plan_case(verified, timings, _default_arm(manifest, verified), weights, today) for verified, timings in groups
     )
     return Plan(
         created=timestamp(),
@@ -66,15 +70,48 @@ def plan_of(directory: Path, weighting: str) -> Plan:
     )
 
 
-def _groups(records: LatestRecords) -> list[tuple[list[Verification], list[Timing]]]:
-    """What is known of each case, all arms together."""
+def _groups(
+    records: LatestRecords, only: Selection, arms: Sequence[str]
+) -> list[tuple[list[Verification], list[Timing]]]:
+    """What is known of each case, all arms together and in their order, in which no run finishes them."""
     verified: dict[str, list[Verification]] = {}
-    for one in records.verifications.values():
-        verified.setdefault(one.case.without_arm, []).append(one)
+    for one in sorted(records.verifications.values(), key=lambda found: arms.index(found.case.arm)):
+        if _is_wanted(one.case, only):
+            verified.setdefault(one.case.without_arm, []).append(one)
     timings: dict[str, list[Timing]] = {}
     for timing in records.timings.values():
         timings.setdefault(timing.case.without_arm, []).append(timing)
     return [(found, timings.get(key, [])) for key, found in verified.items() if key in timings]
+
+
+def _names(case: Case) -> dict[str, set[str]]:
+    """What options may call a case by."""
+    shape = case.shape
+    return {
+        "op": {case.operator},
+        "arm": {case.arm},
+        "shapes": {shape.label, shape.label.partition("/")[0], shape.token},
+        "dtype": {str(case.precision)},
+    }
+
+
+def _is_wanted(case: Case, only: Selection) -> bool:
+    """Whether a case was asked for; the default arm always is, since all is compared with it."""
+    wanted = {option: getattr(only, option) for option in _names(case)}
+    if case.arm == DEFAULT_ARM:
+        wanted["arm"] = None
+    return all(wanted[option] is None or names & {*wanted[option]} for option, names in _names(case).items())
+
+
+def _refuse_unknown(records: LatestRecords, only: Selection, today: str) -> None:
+    known: dict[str, set[str]] = {"op": set(), "arm": set(), "shapes": set(), "dtype": set()}
+    for one in records.verifications.values():
+        for option, names in _names(one.case).items():
+            known[option] |= names
+    asked = [(option, name) for option in known for name in getattr(only, option) or ()]
+    for option, name in [*asked, *([("today", today)] if today else [])]:
+        if name not in (among := known["arm" if option == "today" else option]):
+            raise UsageError(f"--{option} {name}: the run has none{suggestion(name, sorted(among))}")
 
 
 def _default_arm(manifest: Manifest, verified: Sequence[Verification]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from kernels_bench.plan.classes import classes_of, told_apart
-from kernels_bench.plan.record import BitClass, CasePlan, LeftOut, Price, Stretch
+from kernels_bench.plan.record import BitClass, CasePlan, LeftOut, Price, Stretch, Today
 from kernels_bench.records.latest_records import STATES, State, measured_in
 from kernels_bench.records.results import SampleSummary, Timing, Verification
 
@@ -56,7 +56,11 @@ class Times:
 
 
 def plan_case(
-    verified: Sequence[Verification], timings: Iterable[Timing], default_arm: str, weights: Mapping[int, float]
+    verified: Sequence[Verification],
+    timings: Iterable[Timing],
+    default_arm: str,
+    weights: Mapping[int, float],
+    today: str = "",
 ) -> CasePlan:
     """The plan of one case.
 
@@ -65,6 +69,7 @@ def plan_case(
         timings: of the same kernels.
         default_arm: whose kernel all are compared with.
         weights: how much each M counts.
+        today: whose kernel is used now; empty where that is not said.
     """
     case, times = verified[0].case, Times.of(timings, default_arm)
     classes, left_out = classes_of(verified)
@@ -86,7 +91,19 @@ def plan_case(
     known = {one.case.arm: one for one in verified}
     apart = tuple(told_apart(known[one.arms[0]], known[chosen.arms[0]]) for one in others)
     found = found.model_copy(update={"chosen": chosen, "others": tuple(others), "apart": apart})
-    return _priced(found, chosen, times, weights)
+    found = _priced(found, chosen, times, weights)
+    return found.model_copy(update={"today": _beside(today, found, times, weights)}) if today in known else found
+
+
+def _beside(today: str, case: CasePlan, times: Times, weights: Mapping[int, float]) -> Today:
+    """The plan beside the kernel that is used now."""
+    ratios = {}
+    for m, weight in weights.items():
+        mine, now = times.at(case.arm_at(m), m), times.at(today, m)
+        if weight and mine is not None and now is not None:
+            ratios[m] = mine.median_us / now.median_us
+    same_bits = case.chosen is not None and today in case.chosen.arms
+    return Today(arm=today, same_bits=same_bits, mean=_weighted(ratios, weights))
 
 
 def _priced(case: CasePlan, chosen: BitClass, times: Times, weights: Mapping[int, float]) -> CasePlan:
@@ -155,7 +172,10 @@ def _prices(stretches: Sequence[Stretch], times: Times, default_arm: str) -> Ite
 
 def _mean(prices: Iterable[Price], state: State, weights: Mapping[int, float]) -> float | None:
     """The weighted geometric mean; None where some M that counts has no price."""
-    known = {price.m: price.ratio for price in prices if price.state == state}
+    return _weighted({price.m: price.ratio for price in prices if price.state == state}, weights)
+
+
+def _weighted(known: Mapping[int, float], weights: Mapping[int, float]) -> float | None:
     counted = {m: weight for m, weight in weights.items() if weight}
     if not counted or any(m not in known for m in counted):
         return None

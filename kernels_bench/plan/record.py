@@ -86,6 +86,21 @@ class Price(Record):
         return self.planned_us / self.default_us
 
 
+class Today(Record):
+    """What the plan is beside the kernel that somebody uses now.
+
+    Attributes:
+        arm: whose kernel that is.
+        same_bits: whether it is of the plan's class, so that to follow the plan changes no bit.
+        mean: the plan's time over its, a geometric mean weighted by `Plan.weights`, in the state of the L2 that kernels
+            are chosen by; None where it was not timed at each M that counts.
+    """
+
+    arm: str
+    same_bits: bool
+    mean: float | None
+
+
 class CasePlan(Record):
     """Which kernel to use for one operator at one shape and dtype.
 
@@ -106,6 +121,7 @@ class CasePlan(Record):
         others: further classes, those of less price first.
         left_out: kernels in no class, and why.
         apart: for each of ``others``, what told it from the chosen class.
+        today: beside the kernel that is used now, where one was named and was measured.
     """
 
     operator: str
@@ -123,6 +139,7 @@ class CasePlan(Record):
     others: tuple[BitClass, ...] = ()
     left_out: tuple[LeftOut, ...] = ()
     apart: tuple[str, ...] = ()
+    today: Today | None = None
 
     @property
     def key(self) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from kernels_bench.console.text import microseconds
 from kernels_bench.plan.record import BitClass, CasePlan, Plan, Stretch
+from kernels_bench.report.sentences import cases as cases_text
+from kernels_bench.report.summary.speed import geometric_mean
 
 _LONGEST_ORDER = 100
 """Letters of an order's words that are still read; `order` tells the others."""
@@ -23,6 +25,7 @@ def in_words(plan: Plan) -> Iterator[str]:
         yield from (f"  {line}" for line in left_out_lines(case))
         yield ""
     yield summary_line(plan)
+    yield from price_lines(plan)
     yield f"price: the time over the default kernel's; means are geometric, weighted as {plan.weighting}: M={counted}"
     yield f"for {plan.device.name} with {versions_text(plan)}; measured in {plan.run}"
 
@@ -38,9 +41,26 @@ def summary_line(plan: Plan) -> str:
     planned = [case for case in plan.cases if case.chosen is not None]
     proven = sum(case.chosen is not None and case.chosen.basis == "proven" for case in planned)
     basis = f", with one order of addition read out at every M in {proven}" if planned else ""
-    prices = [case.mean for case in planned if case.mean is not None]
-    price = "" if not prices else f"; {min(prices):.2f} to {max(prices):.2f} times the default kernel's time"
-    return f"kernels of the same bits at every M in {len(planned)} of {len(plan.cases)} cases{basis}{price}"
+    return f"kernels of the same bits at every M in {len(planned)} of {len(plan.cases)} cases{basis}"
+
+
+def price_lines(plan: Plan) -> Iterator[str]:
+    """What all of it costs; models' shapes apart from invented ones, of which one mean would tell nothing."""
+    for invented, what in ((False, "shapes of models"), (True, "invented shapes")):
+        cases = [case for case in plan.cases if case.shape.invented == invented]
+        prices = [case.mean for case in cases if case.mean is not None]
+        if prices:
+            yield f"{what}: {_over(prices)} the default kernel's time"
+        today = [case.today for case in cases if case.today is not None and case.today.mean is not None]
+        if today:
+            same = sum(one.same_bits for one in today)
+            ratios = [one.mean for one in today if one.mean is not None]
+            yield f"{what}: {_over(ratios)} the time of {today[0].arm}, whose bits it has in {same}"
+
+
+def _over(ratios: Sequence[float]) -> str:
+    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    return f"in {cases_text(len(ratios))} {geometric_mean(ratios):.2f} times{spread}"
 
 
 def answer(case: CasePlan) -> str:
@@ -48,9 +68,17 @@ def answer(case: CasePlan) -> str:
     if case.chosen is None:
         return "no kernel kept its bits and was timed at every M"
     if {one.arm for one in case.stretches} == {case.default_arm}:
-        return f"{case.default_arm}, the default, at every M: it kept its bits"
+        return f"{case.default_arm}, the default, at every M: it kept its bits{_beside_today(case)}"
     price = "" if case.mean is None else f": {case.mean:.2f} times the time of {case.default_arm}"
-    return f"{ranges(case.stretches)}{price}"
+    return f"{ranges(case.stretches)}{price}{_beside_today(case)}"
+
+
+def _beside_today(case: CasePlan) -> str:
+    today = case.today
+    if today is None or today.mean is None:
+        return ""
+    bits = "with the same bits" if today.same_bits else "with other bits"
+    return f"; {today.mean:.2f} times that of {today.arm}, {bits}"
 
 
 def ranges(stretches: Sequence[Stretch]) -> str:

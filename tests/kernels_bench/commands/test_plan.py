@@ -1,13 +1,18 @@
 """``plan`` on a CPU: measured, chosen, shown again, and checked."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from kernels_bench.commands.plan import plan_of
 from kernels_bench.plan.record import Plan
+from kernels_bench.plan.words import price_lines
+from kernels_bench.records.selection import Selection
 from support.processes import kernels_bench
 
+ROOT = Path(__file__).parents[3]
 TWO_SPEEDS = Path(__file__).parents[2] / "plugins" / "two_speeds.py"
 
 
@@ -70,9 +75,30 @@ def test_it_is_shown_again_and_made_anew_of_the_same_run(measured: tuple[Path, s
     again = kernels_bench("plan", "--run", place / "run", "--weights", "decode", "--out", tmp_path / "p.json")
     assert again.status == 0, again.err
     assert json.loads((tmp_path / "p.json").read_text())["weighting"] == "decode"
-    refused = kernels_bench("plan", "--run", place / "run", "--op", "mean")
-    assert refused.status == 2
-    assert "leave out what would be measured" in refused.err
+    for words, said in (
+        (("--batch", "1,2"), "it has measured already"),
+        (("--op", "meen"), "--op meen: the run has none; did you mean mean"),
+        (("--today", "nobody"), "--today nobody: the run has none"),
+    ):
+        refused = kernels_bench("plan", "--run", place / "run", *words)
+        assert refused.status == 2
+        assert said in refused.err
+
+
+def test_parts_of_a_run_are_chosen_from_and_compared_with_what_is_used_now(
+    measured: tuple[Path, str], tmp_path: Path
+) -> None:
+    run, file = measured[0] / "run", tmp_path / "p.json"
+    words = ("--op", "mean", "--arm", "many,backwards", "--shapes", "24", "--dtype", "fp32", "--today", "backwards")
+    done = kernels_bench("plan", "--run", run, *words, "--out", file)
+    assert done.status == 0, done.err
+    (case,) = Plan.model_validate_json(file.read_text()).cases
+    assert case.chosen is not None
+    assert case.today is not None
+    assert {*case.chosen.arms, *(arm for one in case.others for arm in one.arms)} == {"many", "backwards"}
+    assert case.today.same_bits == ("backwards" in case.chosen.arms)
+    assert case.today.mean is not None
+    assert "of backwards, whose bits it has in" in done.out
 
 
 def test_a_plan_that_holds_and_one_that_does_not(measured: tuple[Path, str], tmp_path: Path) -> None:
@@ -119,3 +145,15 @@ def test_a_run_without_times_has_no_plan(tmp_path: Path) -> None:
     done = kernels_bench("plan", "--run", run)
     assert done.status == 2
     assert "nothing was verified and timed that a plan can choose from" in done.err
+
+
+def test_what_pages_say_of_the_kept_run_is_what_a_plan_of_it_says() -> None:
+    """On an H100, the plan of the GEMMs of a model in 16 bits beside vLLM's own."""
+    only = Selection(op=("mm", "linear", "linear_bias", "addmm"), dtype=("bf16", "fp16"))
+    plan = plan_of(ROOT / "profiles" / "baselines" / "h100-80gb-hbm3", "even", only, "vllm")
+    told = next(line for line in price_lines(plan) if line.startswith("shapes of models") and "vllm" in line)
+    (cases, times, same) = re.fullmatch(r"shapes of models: in (\d+) cases (.+) times .* in (\d+)", told).groups()  # type: ignore[union-attr]
+    for page in ("plan.md", "findings.md"):
+        text = " ".join((ROOT / "docs" / page).read_text().split())
+        assert f"{times} times" in text
+        assert f"{same} of {cases} cases" in text or (f"over {cases} cases" in text and f"in {same} of them" in text)
