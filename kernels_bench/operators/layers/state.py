@@ -178,7 +178,7 @@ OPERATORS = (
         reference=scanned,
         arguments=("x", "dt", "b", "c", "cu_seqlens", "a", "d", "dt_bias", "chunk"),
         dtypes=("bf16", "fp32"),
-        summary="the same, token after token of packed sequences",
+        summary="state_update, token after token of packed sequences",
     ),
 )
 ORDER = LATER
