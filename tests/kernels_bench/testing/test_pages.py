@@ -56,16 +56,16 @@ def ran(place: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_operator_runs_as_shown(tmp_path: Path) -> None:
     code = block("operator")
-    definition = code[code.index("silu_and_mul =") : code.index("def fused")]
+    definition = code[code.index("mish_and_mul =") : code.index("def fused")]
     assert len([line for line in definition.splitlines() if line.strip()]) <= 10
     (tmp_path / "my_operator.py").write_text(code)
-    (shown,) = re.findall(r"^python -m (.*silu_and_mul=fused.*)$", PAGE, re.MULTILINE)
+    (shown,) = re.findall(r"^python -m (.*mish_and_mul=fused.*)$", PAGE, re.MULTILINE)
     more = ("--shapes", "37", "--dtype", "fp32", "--quick", "--batch", "1,8", "--out", "run")
     done = ran(tmp_path, *shlex.split(shown), *more)
     assert done.returncode in (0, 1), done.stderr
     (found,) = [record for record in read_records(tmp_path / "run") if isinstance(record, Verification)]
-    assert (found.case.key, found.status, found.wrong) == ("fused/silu_and_mul/37/fp32", "measured", "")
-    # How torch's silu treats the end of a vector is for the processor to say.
+    assert (found.case.key, found.status, found.wrong) == ("fused/mish_and_mul/37/fp32", "measured", "")
+    # How torch's mish treats the end of a vector is for the processor to say.
     assert (done.returncode == 1) == (found.verdict == "variant")
     assert found.accuracy is not None
     assert found.accuracy.rows == 256
@@ -73,7 +73,7 @@ def test_the_operator_runs_as_shown(tmp_path: Path) -> None:
         result.relation for result in found.relations
     }
     listed = ran(tmp_path, *shlex.split("kernels_bench --plugin my_operator.py --list"))
-    assert re.search(r"silu_and_mul +own +silu_and_mul\(x\[M,2\*d\]\)", listed.stdout), listed.stdout
+    assert re.search(r"mish_and_mul +own +mish_and_mul\(x\[M,2\*d\]\)", listed.stdout), listed.stdout
     assert "d=12288" in listed.stdout
 
 
