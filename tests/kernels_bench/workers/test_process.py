@@ -48,7 +48,11 @@ def test_memory_that_a_dead_process_lacked_is_known_by_its_last_words(tmp_path: 
 def test_a_process_that_others_ended_is_told_from_one_that_crashed(
     tmp_path: Path, number: signal.Signals, cause: str
 ) -> None:
-    worker = WorkerProcess("any", {}, tmp_path / "log")
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # below nohup it is ignored, by all that is started too
+    try:
+        worker = WorkerProcess("any", {}, tmp_path / "log")
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
     os.kill(worker.process.pid, number)
     assert worker.receive().cause == cause
 
