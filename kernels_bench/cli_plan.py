@@ -63,7 +63,11 @@ def plan(
     dtype: Annotated[str | None, typer.Option(help=options.DTYPE, metavar="NAMES")] = None,
     weights: Annotated[str, typer.Option(help=_WEIGHTS, metavar="NAME|FILE")] = "even",
     today: Annotated[
-        str, typer.Option(help="The arm whose kernels you use now: the plan is compared with them too.", metavar="ARM")
+        str,
+        typer.Option(
+            help="The arm whose kernels you use now: the plan is compared with them too.  [default: none]",
+            metavar="ARM",
+        ),
     ] = "",
     seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
     plugin: Annotated[list[str] | None, typer.Option(help=options.PLUGIN, metavar="FILE")] = None,
