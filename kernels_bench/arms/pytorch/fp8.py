@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from kernels_bench.arms.base import Kernel, Unsupported
 from kernels_bench.device.lazy_torch import F, torch
 from kernels_bench.operators.layers.fp8 import GROUP, LARGEST, LEAST_MAXIMUM, LEAST_SCALE, dequantised
@@ -54,8 +56,21 @@ def scaled_mm(
             raise Unsupported("torch._scaled_mm takes K and N that are multiples of 16")
         if scale_a.numel() > 1 and out_dtype is not torch.bfloat16:
             raise Unsupported("torch._scaled_mm with scales of rows gives bf16")
+    elif scale_a.numel() == 1 and not _multiplies_eight_bits():
+        raise Unsupported("torch._scaled_mm with one scale needs a processor for which oneDNN multiplies eight bits")
     product: torch.Tensor = torch._scaled_mm(a, b, scale_a, scale_b, out_dtype=out_dtype)
     return product
+
+
+@cache
+def _multiplies_eight_bits() -> bool:
+    """Whether oneDNN has such a product for this processor: torch asks for none, and ends in an error without it."""
+    one, numbers = torch.ones(1), torch.zeros(_MULTIPLE, _MULTIPLE).to(torch.float8_e4m3fn)
+    try:
+        torch._scaled_mm(numbers, numbers.t(), one, one, out_dtype=torch.bfloat16)
+    except RuntimeError:
+        return False
+    return True
 
 
 def scaled_mm_block(
