@@ -6,7 +6,6 @@ import json as json_module
 import os
 import shlex
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ from kernels_bench.workers.process import WorkerError
 from profiles.command_line import CommandLine, Version, refuse_several_outputs, say
 from profiles.errors import ExitStatus
 from profiles.instruments.environment import differences, read_environment_with
-from profiles.invocation import called
+from profiles.invocation import called, typed
 from profiles.run_files.published_schema import described
 from profiles.run_files.run_directory import default_directory, timestamp
 from profiles.run_files.strict_json import strict_json
@@ -261,7 +260,7 @@ def _begin(
         options = options.model_copy(update={"interleave": not apart})
     manifest = Manifest(
         created=timestamp(),
-        command=shlex.join([*called("e2e"), *sys.argv[1:]]),
+        command=typed("e2e"),
         options=options,
         model=options.model,
         arms=arms,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json as json_module
-import shlex
-import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from kernels_bench import cli_plan
+from kernels_bench.commands import options
 from kernels_bench.commands.compare_runs.comparison import compare_runs
 from kernels_bench.commands.compare_runs.gate import USUALLY, in_words, judgement, read_gate
 from kernels_bench.commands.compare_runs.gate import exit_status as gate_status
@@ -26,7 +25,6 @@ from kernels_bench.commands.recheck import recheck
 from kernels_bench.commands.report import ReportTargets, report, write
 from kernels_bench.commands.reproduce import reproduce_one
 from kernels_bench.commands.run.command import resume_run, start_run
-from kernels_bench.console import options
 from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
@@ -40,7 +38,7 @@ from kernels_bench.workers.pool import catalogue_of
 from kernels_bench.workers.process import WorkerError
 from profiles.command_line import CommandLine, Version, refuse_several_outputs, say
 from profiles.errors import ExitStatus
-from profiles.invocation import called
+from profiles.invocation import typed
 from profiles.run_files.strict_json import strict_json
 
 app = CommandLine("kernels_bench", also=(WorkerError,))
@@ -50,9 +48,6 @@ app.add_typer(cli_plan.app, name="plan")
 Json = Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")]
 Markdown = Annotated[
     str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
-]
-Html = Annotated[
-    str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
 ]
 Junit = Annotated[
     str | None, typer.Option(help="Write each case as a JUnit test (- for standard output).", metavar="FILE")
@@ -114,7 +109,7 @@ def run(
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.", metavar="DIR")] = None,
     json: Json = None,
     markdown: Markdown = None,
-    html: Html = None,
+    html: options.Html = None,
     junit: Junit = None,
     github: Github = False,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
@@ -132,20 +127,20 @@ def run(
     if context.invoked_subcommand is not None:
         return ExitStatus.GOOD
     targets = _targets(json, markdown, html, junit, github)
-    selection = Selection(
-        op=options.words("op", op),
-        arm=options.words("arm", arm),
-        shapes=options.words("shapes", shapes),
-        batch=options.numbers("batch", batch),
-        length=options.numbers("length", length),
-        dtype=options.words("dtype", dtype),
+    selection = options.selection_of(
+        op=op,
+        arm=arm,
+        shapes=shapes,
+        batch=batch,
+        length=length,
+        dtype=dtype,
         relation=options.words("relation", relation),
         partial=partial,
         only=_only(verify_only, time_only),
         quick=quick,
-        seed=options.sown(seed),
-        plugin=tuple(plugin or ()),
-        timeout_s=timeout_of(timeout),
+        seed=seed,
+        plugin=plugin,
+        timeout=timeout,
     )
     targets.refuse_unwritable()
     if list_:
@@ -164,7 +159,7 @@ def _targets(
 def _measure(selection: Selection, resume: Path | None, out: Path | None, targets: ReportTargets, again: bool) -> int:
     if resume is not None:
         return resume_run(resume, selection, out, targets, again)
-    return start_run(selection, out, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), targets, again)
+    return start_run(selection, out, typed("kernels_bench"), targets, again)
 
 
 _LAUNCH_NAMES = f"{', '.join(LAUNCHES[:-1])} or {LAUNCHES[-1]}"
@@ -265,16 +260,16 @@ def order_command(
 
     Exit status: 0 it is; 1 it depends on M; 2 the command line is wrong; 3 some order could not be read.
     """
-    selection = Selection(
-        op=options.words("op", op),
-        arm=options.words("arm", arm),
-        shapes=options.words("shapes", shapes),
-        batch=options.numbers("batch", batch),
-        length=options.numbers("length", length),
-        dtype=options.words("dtype", dtype),
-        seed=options.sown(seed),
-        plugin=tuple(plugin or ()),
-        timeout_s=timeout_of(timeout),
+    selection = options.selection_of(
+        op=op,
+        arm=arm,
+        shapes=shapes,
+        batch=batch,
+        length=length,
+        dtype=dtype,
+        seed=seed,
+        plugin=plugin,
+        timeout=timeout,
     )
     with display_for(console(stderr=True)) as display:
         found, scope = read_cases(selection, svg is not None, display)
@@ -316,7 +311,7 @@ def report_command(
     directory: Annotated[Path, typer.Argument(help="A run directory.")],
     json: Json = None,
     markdown: Markdown = None,
-    html: Html = None,
+    html: options.Html = None,
     junit: Junit = None,
     github: Github = False,
     into: Annotated[
@@ -354,7 +349,7 @@ def compare_command(
     ] = USUALLY,
     across: Annotated[bool, typer.Option("--across", help="Judge speed across cards, drivers and versions.")] = False,
     json: Json = None,
-    html: Html = None,
+    html: options.Html = None,
 ) -> int:
     """Say whether a second run may replace a first one.
 
@@ -381,7 +376,7 @@ def compare_command(
 def history_command(
     directories: Annotated[list[Path], typer.Argument(help="Run directories, in any order.", metavar="DIR…")],
     json: Json = None,
-    html: Html = None,
+    html: options.Html = None,
 ) -> int:
     """Show many runs over time, and what changed from each to the next.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from kernels_bench.commands import options
 from kernels_bench.commands.plan import (
     USUAL_OPERATORS,
     USUAL_SIZES,
@@ -23,28 +22,23 @@ from kernels_bench.commands.plan import (
     what_to_check,
 )
 from kernels_bench.commands.report import ReportTargets, write
-from kernels_bench.commands.run.command import environment_of, measure
-from kernels_bench.console import options
-from kernels_bench.console.errors import UsageError, timeout_of
+from kernels_bench.commands.run.command import measure
+from kernels_bench.console.errors import UsageError
 from kernels_bench.device.detect import expected_gpu
 from kernels_bench.plan.record import Plan
 from kernels_bench.plan.weights import NAMED
 from kernels_bench.plan.words import in_words
 from kernels_bench.records.selection import Selection
-from kernels_bench.workers.pool import catalogue_of
 from kernels_bench.workers.process import WorkerError
 from profiles.command_line import CommandLine, refuse_several_outputs, say
 from profiles.errors import ExitStatus
-from profiles.invocation import called
+from profiles.invocation import typed
 
 app = CommandLine("kernels_bench", also=(WorkerError,))
 
 PLAN_FILE = "plan.json"
 _WEIGHTS = f'How much each M counts: {", ".join(NAMED)}, or a JSON file such as {{"1": 3, "16": 1}}.'
 _FILE = Annotated[Path, typer.Argument(help="A plan's file.", metavar="FILE")]
-_HTML = Annotated[
-    str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
-]
 
 
 @app.callback(invoke_without_command=True)
@@ -83,7 +77,7 @@ def plan(
         str | None,
         typer.Option(help="Write the plan as JSON (- for standard output).  [default: DIR/plan.json]", metavar="FILE"),
     ] = None,
-    html: _HTML = None,
+    html: options.Html = None,
     timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
 ) -> int:
     """Tell which kernel to use at which M.
@@ -96,15 +90,8 @@ def plan(
         return ExitStatus.GOOD
     refuse_several_outputs(out=out, html=html)
     ReportTargets(json=out, html=html).refuse_unwritable()
-    selection = Selection(
-        op=options.words("op", op),
-        arm=options.words("arm", arm),
-        shapes=options.words("shapes", shapes),
-        batch=options.numbers("batch", batch),
-        dtype=options.words("dtype", dtype),
-        seed=options.sown(seed),
-        plugin=tuple(plugin or ()),
-        timeout_s=timeout_of(timeout),
+    selection = options.selection_of(
+        op=op, arm=arm, shapes=shapes, batch=batch, dtype=dtype, seed=seed, plugin=plugin, timeout=timeout
     )
     finish = partial(_finish, weighting=weights, today=today, out=out, html=html)
     if run is not None and run.exists():
@@ -112,7 +99,7 @@ def plan(
         if selection != only.model_copy(update={"timeout_s": selection.timeout_s}):
             raise UsageError(f"--run {run}: it has measured already; leave --batch, --seed and --plugin out")
         return finish(run, only=only)
-    return measure(_completed(selection), run, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), finish)
+    return measure(_completed(selection), run, typed("kernels_bench"), finish)
 
 
 def _completed(selection: Selection) -> Selection:
@@ -149,7 +136,7 @@ def _show(made: Plan, html: str | None, quiet: bool) -> None:
 
 
 @app.command("show")
-def show(file: _FILE, html: _HTML = None) -> int:
+def show(file: _FILE, html: options.Html = None) -> int:
     """Show a plan again.
 
     Exit status: 0 every case has a kernel; 2 the file is no plan; 3 some case has none.
@@ -175,13 +162,12 @@ def check(
     Exit status: 0 they do; 1 some have others; 2 the plan is none, or was made elsewhere; 3 some could not be seen.
     """
     made = read_plan(file)
-    selection = what_to_check(made)
-    device = catalogue_of(selection).device
-    refuse_elsewhere(made, environment_of(device), device.name, force)
 
     def finish(directory: Path) -> int:
         found = check_against(made, directory)
         say(check_words(found))
         return check_status(found)
 
-    return measure(selection, run, shlex.join([*called("kernels_bench"), *sys.argv[1:]]), finish)
+    return measure(
+        what_to_check(made), run, typed("kernels_bench"), finish, allow=partial(refuse_elsewhere, made, force=force)
+    )

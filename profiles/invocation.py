@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -125,3 +126,8 @@ def _remedy(package: str, place: Path) -> str:
     if _is_module() and place.parent == Path.cwd():
         return f"run the installed command {INSTALLED[package]}, or start from another directory"
     return f"take {place.parent} out of PYTHONPATH, or uninstall what brought it"
+
+
+def typed(package: str) -> str:
+    """The command of this process as it was typed, to run the same again."""
+    return shlex.join([*called(package), *sys.argv[1:]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
@@ -18,9 +19,10 @@ from kernels_bench.records.latest_records import LatestRecords, latest_records
 from kernels_bench.records.manifest import Manifest, ResultsError, read_manifest, read_records, timestamp
 from kernels_bench.records.results import Timing, Verification
 from kernels_bench.records.selection import Selection
+from kernels_bench.report.summary.summarise import default_arm_of
 from profiles.errors import ExitStatus
 from profiles.files import read_file
-from profiles.instruments.environment import Environment, differences
+from profiles.instruments.environment import differences
 from profiles.run_files.record import Record
 
 USUAL_OPERATORS = ("linear",)
@@ -54,7 +56,9 @@ def plan_of(directory: Path, weighting: str, only: Selection = Selection(), toda
         raise ResultsError(f"{directory}: nothing was {lacks} that a plan can choose from; of sequences there is none")
     weights = weights_of(weighting, timed)
     cases = tuple(
-        plan_case(verified, timings, _default_arm(manifest, verified), weights, today) for verified, timings in groups
+        plan_case(verified, timings, default, weights, today)
+        for verified, timings in groups
+        for default in (default_arm_of(verified[0].case.operator, manifest.arms, verified, DEFAULT_ARM),)
     )
     return Plan(
         created=timestamp(),
@@ -114,13 +118,6 @@ def _refuse_unknown(records: LatestRecords, only: Selection, today: str) -> None
             raise UsageError(f"--{option} {name}: the run has none{suggestion(name, sorted(among))}")
 
 
-def _default_arm(manifest: Manifest, verified: Sequence[Verification]) -> str:
-    """The arm whose kernel engines take by default, where it was measured."""
-    operator, present = verified[0].case.operator, {one.case.arm for one in verified}
-    own = next((arm.name for arm in manifest.arms if operator in arm.default_for and arm.name in present), None)
-    return own or DEFAULT_ARM
-
-
 def read_plan(path: Path) -> Plan:
     """A plan of a file.
 
@@ -153,7 +150,7 @@ class CaseCheck(Record):
     """
 
     key: str
-    status: str
+    status: Literal["holds", "differs", "unknown"]
     reason: str = ""
 
 
@@ -176,15 +173,15 @@ def what_to_check(plan: Plan) -> Selection:
     })  # fmt: skip
 
 
-def refuse_elsewhere(plan: Plan, now: Environment, device: str, force: bool) -> None:
+def refuse_elsewhere(plan: Plan, now: Manifest, force: bool) -> None:
     """A plan is for the device and the versions that it was made with.
 
     Raises:
         UsageError: something differs, and ``force`` is not set.
     """
-    found = [*differences(plan.environment, now)]
-    if device != plan.device.name:
-        found = [f"device: {plan.device.name} then, {device} now", *found]
+    found = [*differences(plan.environment, now.environment)]
+    if now.device.name != plan.device.name:
+        found = [f"device: {plan.device.name} then, {now.device.name} now", *found]
     if found and not force:
         raise UsageError(f"the plan was made elsewhere: {'; '.join(found)}; --force checks it all the same")
 

@@ -6,7 +6,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -34,9 +34,6 @@ OWN_FAMILY = "own"
 
 _ROUNDINGS = 16
 """By default so many roundings of a row's largest number are allowed, and more in fp32 of rows of many elements."""
-_SEQUENCES: Mapping[str, int] = {"cuda": 512, "cpu": 128}
-_TIMED_SEQUENCES: Mapping[str, tuple[int, ...]] = {"cuda": (1, 16, 256), "cpu": (1, 16, 64)}
-"""Fewer rows than elsewhere, each of many tokens: a universe has room for every row to be as long as the longest."""
 _ASKED_ROWS = 3
 """Rows of which a reference is asked what its results are."""
 _FEWEST_WIDE = 64
@@ -48,9 +45,14 @@ class DefinedOperator(Operator):
 
     Attributes:
         definition: what was said of it, as plain data.
+        sequences: `universe` where rows are sequences, fewer than elsewhere: there is room for every row to be as long
+            as the longest.
+        timed_sequences: `timed`, likewise.
     """
 
     weights_tell = False
+    sequences: ClassVar[Mapping[str, int]] = {"cuda": 512, "cpu": 128}
+    timed_sequences: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256), "cpu": (1, 16, 64)}
     own = True
     family = OWN_FAMILY
 
@@ -63,21 +65,27 @@ class DefinedOperator(Operator):
     ) -> None:
         self.definition = definition
         self._reference, self._allowed_error, self._at = reference, allowed_error, at
+        usual = self._measured(definition)
         # Other operators have these once and for all by their class; of these each has its own.
         vars(self).update(
             name=definition.name,
             summary=definition.summary,
             dims=definition.dims,
             shapes=definition.shapes,
-            usual=tuple(shape.label for shape in definition.shapes),
-            quick=(definition.shapes[0].label,),
+            usual=usual,
+            quick=usual[:1],
             precisions=definition.dtypes,
             overwrites=tuple(definition.arguments.index(name) for name in definition.overwrites),
             # A class may have one of its own.
             has_reference=reference is not None or type(self).reference is not DefinedOperator.reference,
             depends_on_batch=definition.depends_on_batch,
-            **({} if definition.lengths is None else {"universe": _SEQUENCES, "timed": _TIMED_SEQUENCES}),
+            **({} if definition.lengths is None else {"universe": self.sequences, "timed": self.timed_sequences}),
         )
+
+    @staticmethod
+    def _measured(definition: Definition) -> tuple[str, ...]:
+        """Names of the shapes measured by default on a GPU."""
+        return tuple(shape.label for shape in definition.shapes)
 
     @classmethod
     def define(  # noqa: PLR0913 - one argument for each thing that can be said

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from kernels_bench.console.printing import aligned, widths_of
 from kernels_bench.console.text import microseconds
 from kernels_bench.plan.record import BitClass, CasePlan, Plan, Stretch
 from kernels_bench.report.sentences import cases as cases_text
 from kernels_bench.report.summary.speed import geometric_mean
 
+_GAP = 2
 _LONGEST_ORDER = 100
 """Letters of an order's words that are still read; `order` tells the others."""
 
@@ -111,17 +113,11 @@ def left_out_lines(case: CasePlan) -> Iterator[str]:
 def _table(case: CasePlan) -> Iterator[str]:
     for state, mean in case.means.items():
         prices = [price for price in case.prices if price.state == state]
-        yield from _aligned([
+        rows = [
             (f"{state} cache, M", *(str(price.m) for price in prices), "mean"),
             (f"{case.default_arm}, µs", *(microseconds(price.default_us) for price in prices), ""),
             ("plan, µs", *(microseconds(price.planned_us) for price in prices), ""),
             ("price", *(f"{price.ratio:.2f}" for price in prices), f"{mean:.2f}"),
-        ])  # fmt: skip
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *rest in rows:
-        cells = [first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True))]
-        yield "  ".join(cells).rstrip()
+        ]
+        widths, sides = widths_of(zip(*rows, strict=True)), ("left", *("right" for _ in rows[0][1:]))
+        yield from (aligned(row, sides, widths, _GAP).plain for row in rows)

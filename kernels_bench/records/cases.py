@@ -109,6 +109,10 @@ class Shape(Record):
         """A shape of an operator of a user's own."""
         return cls(label=label, k=0, sizes=tuple(sizes.items()))
 
+    def size(self, name: str) -> int:
+        """One of `sizes`, by its name."""
+        return dict(self.sizes)[name]
+
     @cached_property
     def token(self) -> str:
         """The sizes alone, such as ``4096x12288`` (N x K): what identifies the shape."""

@@ -9,27 +9,8 @@ MOST_TICKS = 13
 """Above so many of them the steps between decades are left out, which would stand too close."""
 
 
-class LogAxis:
-    """One axis from one number to another.
-
-    Attributes:
-        low: the number at ``start``.
-        high: that at ``end``; where it is the same as ``low`` both stand in the middle.
-    """
-
-    def __init__(self, low: float, high: float, start: float, end: float) -> None:
-        self.low, self.high = low, high
-        self._start, self._end = start, end
-
-    def __call__(self, number: float) -> float:
-        """The place of a number in pixels."""
-        width = log10(self.high) - log10(self.low)
-        share = (log10(number) - log10(self.low)) / width if width > 0 else 0.5
-        return self._start + share * (self._end - self._start)
-
-
 class EvenAxis:
-    """One axis on which equal steps are equally wide, such as from run to run.
+    """One axis from one number to another, on which equal steps are equally wide, such as from run to run.
 
     Attributes:
         low: the number at ``start``.
@@ -42,9 +23,19 @@ class EvenAxis:
 
     def __call__(self, number: float) -> float:
         """The place of a number in pixels."""
-        width = self.high - self.low
-        share = (number - self.low) / width if width > 0 else 0.5
+        first, here, last = map(self._scaled, (self.low, number, self.high))
+        share = (here - first) / (last - first) if last > first else 0.5
         return self._start + share * (self._end - self._start)
+
+    def _scaled(self, number: float) -> float:
+        return number
+
+
+class LogAxis(EvenAxis):
+    """The same, on which equal factors are equally wide."""
+
+    def _scaled(self, number: float) -> float:
+        return log10(number)
 
 
 def ticks(least: float, most: float) -> list[float]:

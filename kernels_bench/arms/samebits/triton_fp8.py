@@ -17,6 +17,7 @@ from torch import Tensor
 from kernels_bench.arms.base import Unsupported
 from kernels_bench.arms.samebits import triton_gemm, triton_rows
 from kernels_bench.arms.samebits.triton_gemm import row_stride, unit_stride_rows
+from kernels_bench.device.triton_interpreter import interpreting
 from kernels_bench.operators.layers.fp8 import GROUP, LEAST_MAXIMUM, LEAST_SCALE, dequantised
 
 LARGEST = tl.constexpr(448.0)
@@ -111,12 +112,8 @@ def _scaled_mm_kernel(  # noqa: PLR0917
     tl.store(places, acc.to(c.dtype.element_ty), mask=(rows < m)[:, None] & (cols < n)[None, :])
 
 
-def _interpreting() -> bool:
-    return bool(triton.knobs.runtime.interpret)
-
-
 def _needs_e4m3() -> None:
-    if not _interpreting() and torch.cuda.get_device_capability() < CAPABILITY:
+    if not interpreting() and torch.cuda.get_device_capability() < CAPABILITY:
         raise Unsupported("Triton converts e4m3 on SM89 and newer")
 
 
@@ -174,7 +171,7 @@ def _launch(
         grid = (triton.cdiv(m, BLOCK_M) * triton.cdiv(n, BLOCK_N),)
         _scaled_mm_kernel[grid](
             a, b, c, *scales, m, n, k, row_stride(a), *b.stride(), *strides,
-            N_OF_A_SCALE=high, UPCAST=_interpreting(), BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=GROUP,
+            N_OF_A_SCALE=high, UPCAST=interpreting(), BLOCK_M=BLOCK_M, BLOCK_N=BLOCK_N, BLOCK_K=GROUP,
             num_warps=WARPS, num_stages=STAGES,
         )  # fmt: skip
     return c

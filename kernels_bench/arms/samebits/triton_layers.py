@@ -71,22 +71,6 @@ def _rotary_kernel(  # noqa: PLR0917
 
 
 @triton.jit
-def _gemma_rms_norm_kernel(x, weight, y, x_row, n, eps):
-    """Write y = x / sqrt(mean(x²) + eps) * (1 + weight)."""
-    row = tl.program_id(0).to(tl.int64)
-    x += row * x_row
-    y += row * n
-    squares = tl.zeros((BLOCK,), dtype=tl.float32)
-    for start in range(0, n, BLOCK):
-        values = load_block(x, start, n, 0.0)
-        squares = tl.fma(values, values, squares)
-    scale = inverse_rms(squares, n, eps)
-    for start in range(0, n, BLOCK):
-        normed = load_block(x, start, n, 0.0) * scale
-        store_block(y, start, n, tl.fma(normed, load_block(weight, start, n, 0.0), normed))
-
-
-@triton.jit
 def _layer_norm_kernel(x, weight, bias, y, x_row, n, eps):
     """Write y = (x - mean) / sqrt(variance + eps) * weight + bias."""
     row = tl.program_id(0).to(tl.int64)
@@ -172,17 +156,8 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
 
 
 def gemma_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """Each row x of (M, N) as x / sqrt(mean(x²) + eps) * (1 + `weight`) -> (M, N), in fp32 and rounded once.
-
-    Raises ValueError for shapes that do not fit, TypeError for dtypes (see `result_dtype`).
-    """
-    check_rows(x, weight)
-    m, n = x.shape
-    y = torch.empty((m, n), dtype=result_dtype((x, weight), None), device=x.device)
-    x = unit_stride_rows(x)
-    if m:
-        _gemma_rms_norm_kernel[(m,)](x, weight.contiguous(), y, row_stride(x), n, eps, num_warps=WARPS)
-    return y
+    """`triton_rows.gemma_rms_norm`."""
+    return triton_rows.gemma_rms_norm(x, weight, eps)
 
 
 def qk_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:

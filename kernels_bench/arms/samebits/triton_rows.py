@@ -56,8 +56,8 @@ def inverse_rms(squares, n, eps):
 
 
 @triton.jit
-def _rms_norm_kernel(x, weight, y, x_row, n, eps):
-    """Write y = x / sqrt(mean(x²) + eps) * weight."""
+def _rms_norm_kernel(x, weight, y, x_row, n, eps, BEYOND_ONE: tl.constexpr):
+    """Write y = x / sqrt(mean(x²) + eps) * weight, or times 1 + weight."""
     row = tl.program_id(0).to(tl.int64)
     x += row * x_row
     y += row * n
@@ -67,7 +67,11 @@ def _rms_norm_kernel(x, weight, y, x_row, n, eps):
         squares = tl.fma(values, values, squares)  # outright: not for the compiler to fuse or not
     scale = inverse_rms(squares, n, eps)
     for start in range(0, n, BLOCK):
-        store_block(y, start, n, load_block(x, start, n, 0.0) * scale * load_block(weight, start, n, 0.0))
+        normed, factor = load_block(x, start, n, 0.0) * scale, load_block(weight, start, n, 0.0)
+        if BEYOND_ONE:
+            store_block(y, start, n, tl.fma(normed, factor, normed))
+        else:
+            store_block(y, start, n, normed * factor)
 
 
 @triton.jit
@@ -131,19 +135,29 @@ def _mean_kernel(x, y, x_row, n):
     tl.store(y + row, tl.div_rn(sum_of_lanes(lanes), n * 1.0).to(y.dtype.element_ty))
 
 
+def _rms_norm(x: Tensor, weight: Tensor, eps: float, beyond_one: bool) -> Tensor:
+    check_rows(x, weight)
+    m, n = x.shape
+    y = torch.empty((m, n), dtype=result_dtype((x, weight), None), device=x.device)
+    x = unit_stride_rows(x)
+    if m:
+        operands = (x, weight.contiguous(), y, row_stride(x), n, eps)
+        _rms_norm_kernel[(m,)](*operands, BEYOND_ONE=beyond_one, num_warps=WARPS)
+    return y
+
+
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Each row x of (M, N) as x / sqrt(mean(x²) + eps) * `weight` (N,) -> (M, N), in the inputs' dtype.
 
     In fp32, rounded once. Raises ValueError for shapes that do not fit, TypeError for dtypes (see
     `result_dtype`).
     """
-    check_rows(x, weight)
-    m, n = x.shape
-    y = torch.empty((m, n), dtype=result_dtype((x, weight), None), device=x.device)
-    x = unit_stride_rows(x)
-    if m:
-        _rms_norm_kernel[(m,)](x, weight.contiguous(), y, row_stride(x), n, eps, num_warps=WARPS)
-    return y
+    return _rms_norm(x, weight, eps, beyond_one=False)
+
+
+def gemma_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """`rms_norm` times 1 + `weight`, as Gemma's models have it."""
+    return _rms_norm(x, weight, eps, beyond_one=True)
 
 
 def fused_add_rms_norm(x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
-from kernels_bench.arms.vllm import cpu_fp8, cpu_routed, cpu_state
+from kernels_bench.arms.vllm import cpu_fp8, cpu_routed, cpu_state, layers
 from kernels_bench.arms.vllm.installed import environment, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
@@ -18,7 +19,7 @@ ALIGNED_BYTES = 16
 """Its rotary embedding loads vectors from such addresses only, and ends its process at others."""
 
 OPERATORS = (
-    *("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul", "rotary", "qk_norm"),
+    *(*layers.GATED, "rotary", "qk_norm"),
     *cpu_routed.OPERATORS,
     *cpu_fp8.OPERATORS,
     *cpu_state.OPERATORS,
@@ -27,42 +28,44 @@ OPERATORS = (
 
 def kernels() -> Mapping[str, Kernel]:
     """``torch.ops._C``, which write into a given tensor or in place."""
-    importlib.import_module("vllm._custom_ops")
-    ops = torch.ops._C
-
-    def gated(function: Callable[[torch.Tensor, torch.Tensor], None]) -> Kernel:
-        def kernel(x: torch.Tensor) -> torch.Tensor:
-            _refuse_odd(x.shape[1] // 2)
-            out = torch.empty(len(x), x.shape[1] // 2, dtype=x.dtype)
-            function(out, x)
-            return out
-
-        return kernel
-
-    def rotary(
-        ids: torch.Tensor, q: torch.Tensor, k: torch.Tensor, head_dim: int, cos_sin: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        _refuse_odd(head_dim // 2)  # its heads would not begin at aligned addresses
-        for tensor in (q, k):
-            if tensor.data_ptr() % ALIGNED_BYTES:
-                raise ValueError(f"rows must begin at a multiple of {ALIGNED_BYTES} bytes")
-        ops.rotary_embedding(ids, q, k, head_dim, cos_sin, True)
-        return q, k
-
-    def qk_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-        _refuse_odd(x.shape[-1])
-        out = torch.empty_like(x)
-        ops.rms_norm(out, x, weight, eps)
-        return out
-
+    importlib.import_module("vllm._custom_ops")  # where they are registered
     return {
-        **{name: gated(getattr(ops, name)) for name in ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul")},
+        **{name: _gated(name) for name in layers.GATED},
         "rotary": rotary,
         "qk_norm": qk_norm,
         **cpu_routed.kernels(),
         **cpu_fp8.kernels(),
         **cpu_state.kernels(),
     }
+
+
+def _gated(name: str) -> Kernel:
+    compute = layers.gated(name)
+
+    def kernel(x: torch.Tensor) -> Any:
+        _refuse_odd(x.shape[1] // 2)
+        return compute(x)
+
+    return kernel
+
+
+def rotary(
+    ids: torch.Tensor, q: torch.Tensor, k: torch.Tensor, head_dim: int, cos_sin: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """`layers.rotary`, but for rows that would end the process."""
+    _refuse_odd(head_dim // 2)  # its heads would not begin at aligned addresses
+    for tensor in (q, k):
+        if tensor.data_ptr() % ALIGNED_BYTES:
+            raise ValueError(f"rows must begin at a multiple of {ALIGNED_BYTES} bytes")
+    return layers.rotary(ids, q, k, head_dim, cos_sin)
+
+
+def qk_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """``rms_norm`` over the last dimension."""
+    _refuse_odd(x.shape[-1])
+    out = torch.empty_like(x)
+    torch.ops._C.rms_norm(out, x, weight, eps)
+    return out
 
 
 def _refuse_odd(size: int) -> None:

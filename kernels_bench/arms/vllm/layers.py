@@ -22,14 +22,16 @@ def kernels() -> Mapping[str, Kernel]:
     takes the latter.
     """
     return {
-        **{name: _gated(name) for name in GATED},
+        **{name: gated(name) for name in GATED},
         "rotary": rotary,
         "logprobs": logprobs,
         "top_k_top_p": top_k_top_p,
     }
 
 
-def _gated(name: str) -> Kernel:
+def gated(name: str) -> Kernel:
+    """One of ``torch.ops._C`` that writes half as many elements a row."""
+
     def kernel(x: torch.Tensor) -> torch.Tensor:
         out = x.new_empty(len(x), x.shape[1] // 2)
         getattr(torch.ops._C, name)(out, x)

@@ -49,18 +49,21 @@ class ChunkScan(PreparedKernel):
         return out
 
 
+def stepped(step: Callable[..., object], arguments: tuple[torch.Tensor, ...], **more: object) -> tuple[Any, Any]:
+    """One token of each sequence by ``selective_state_update``, which takes by element what here is by head."""
+    state, x, dt, b, c, a, d, dt_bias = arguments
+    dim, n, out = x.shape[2], b.shape[2], torch.empty_like(x)
+    by_element = dt[..., None].expand(-1, -1, dim)
+    rate, skip, bias = a[:, None, None].expand(-1, dim, n), d[:, None].expand(-1, dim), dt_bias[:, None]
+    step(state, x, by_element, rate, b, c, skip, dt_bias=bias.expand(-1, dim), dt_softplus=True, out=out, **more)
+    return out, state
+
+
+def state_update(*arguments: torch.Tensor) -> tuple[Any, Any]:
+    """State, x, dt, B, C, A, D and dt's bias, as of the operator."""
+    return stepped(loaded(f"{_OPS}.mamba_ssm", "selective_state_update"), arguments)
+
+
 def kernels() -> Mapping[str, Kernel]:
     """A step and a scan."""
-
-    def state_update(  # noqa: PLR0913, PLR0917
-        state: torch.Tensor, x: torch.Tensor, dt: torch.Tensor, b: torch.Tensor, c: torch.Tensor,
-        a: torch.Tensor, d: torch.Tensor, dt_bias: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        dim, n, out = x.shape[2], b.shape[2], torch.empty_like(x)
-        by_element = dt[..., None].expand(-1, -1, dim)
-        rate, skip, bias = a[:, None, None].expand(-1, dim, n), d[:, None].expand(-1, dim), dt_bias[:, None]
-        step = loaded(f"{_OPS}.mamba_ssm", "selective_state_update")
-        step(state, x, by_element, rate, b, c, skip, dt_bias=bias.expand(-1, dim), dt_softplus=True, out=out)
-        return out, state
-
     return {"state_update": state_update, "chunk_scan": ChunkScan()}

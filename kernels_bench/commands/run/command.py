@@ -65,8 +65,23 @@ def start_run(selection: Selection, out: Path | None, command: str, targets: Rep
     return measure(selection, out, command, partial(_report, targets=targets), again)
 
 
-def measure(selection: Selection, out: Path | None, command: str, finish: Finish, again: bool = False) -> int:
-    """A new run, and whatever is done with it then; arguments are those of `start_run`.
+def measure(
+    selection: Selection,
+    out: Path | None,
+    command: str,
+    finish: Finish,
+    again: bool = False,
+    allow: Callable[[Manifest], None] = lambda _: None,
+) -> int:
+    """A new run, and whatever is done with it then.
+
+    Args:
+        selection: as of `start_run`, like ``out``, ``command`` and ``again``.
+        out: the directory.
+        command: as typed.
+        finish: what is done then.
+        again: for a profiler.
+        allow: raises UsageError where nothing is to be measured here; told before the directory is made.
 
     Raises:
         UsageError: the selection makes no sense.
@@ -84,8 +99,9 @@ def measure(selection: Selection, out: Path | None, command: str, finish: Finish
             device=catalogue.device,
             arms=(*workload.arms, *workload.left_out),
             planned=workload.planned,
-            environment=environment_of(catalogue.device),
+            environment=_environment(catalogue.device),
         )
+        allow(manifest)
         # Only now, since another run may have taken a default name meanwhile.
         run = RunDirectory.create(out or default_directory(), manifest)
         try:
@@ -116,10 +132,10 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
     run = RunDirectory.resume(directory)
     then, selection = run.manifest.device, run.manifest.selection
     # Before anything is started: where another GPU is, or none, this one's facts are missing: a difference too.
-    run.refuse_other_environment(environment_of(then), then)
+    run.refuse_other_environment(_environment(then), then)
     with HeadStart(selection, hidden_beside(run.path), run.path / LOGS) as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
-        run.refuse_other_environment(environment_of(catalogue.device), catalogue.device, catalogue.arms)
+        run.refuse_other_environment(_environment(catalogue.device), catalogue.device, catalogue.arms)
         if typed.partial and not selection.partial:
             selection = selection.model_copy(update={"partial": True})
             run.restate(run.manifest.model_copy(update={"selection": selection}))
@@ -127,8 +143,7 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
         return _run(make_workload(catalogue, selection), run, early, finish, again, started)
 
 
-def environment_of(device: Device) -> Environment:
-    """What results on a device depend on, here and now."""
+def _environment(device: Device) -> Environment:
     return read_environment_with(device.uuid, partial(warn, "kernels_bench"))
 
 

@@ -77,9 +77,9 @@ class ScaledMm(Fp8):
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The weight (N, K), over twelve binades so that its sums are rounded, whose second half repeats the first."""
         described = super().weights(shape, dtype, seed, device)
-        numbers = torch.arange(_size(shape, "n"), device=device)
-        first = bell_at(seed, "fp8 weight", numbers, _size(shape, "k") // 2, torch.ones_like(numbers, dtype=torch.bool))
-        rest = bell_at(seed, "fp8 rest", numbers, _size(shape, "k") % 2)
+        numbers = torch.arange(shape.size("n"), device=device)
+        first = bell_at(seed, "fp8 weight", numbers, shape.size("k") // 2, torch.ones_like(numbers, dtype=torch.bool))
+        rest = bell_at(seed, "fp8 rest", numbers, shape.size("k") % 2)
         weight = torch.cat([first, first, rest], 1).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
         return tuple(weight if one.dtype is weight.dtype else self._scale(one, shape) for one in described)
 
@@ -105,7 +105,7 @@ class ScaledMm(Fp8):
 
     def operations(self, shape: Shape, m: int) -> int:
         """A multiplication and an addition for each of M N K products."""
-        return 2 * m * _size(shape, "n") * _size(shape, "k")
+        return 2 * m * shape.size("n") * shape.size("k")
 
 
 class ColumnMajorMm(ScaledMm):
@@ -146,10 +146,6 @@ def dequantised(numbers: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
         scale = scale.repeat_interleave(high, 0)[: len(numbers)].repeat_interleave(GROUP, 1)[:, : numbers.shape[1]]
     wide: torch.Tensor = numbers * scale
     return wide
-
-
-def _size(shape: Shape, name: str) -> int:
-    return dict(shape.sizes)[name]
 
 
 def _groups(x: torch.Tensor) -> torch.Tensor:

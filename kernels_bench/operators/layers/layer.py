@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from kernels_bench.operators.defined import DefinedOperator, Function
-from kernels_bench.records.cases import Shape
+from kernels_bench.operators.defined import DefinedOperator
 from kernels_bench.records.definition import Definition
 
+BY_REQUEST = ("cuda", "cpu")
+"""Devices on which these operators are measured only when they are asked for."""
 LATER = 9
 """``ORDER`` of all these operators' files: they come after those of a default run."""
 
@@ -18,15 +19,8 @@ class LayerOperator(DefinedOperator):
     """
 
     own = False
-    by_request = ("cuda", "cpu")
+    by_request = BY_REQUEST
 
-    def __init__(
-        self,
-        definition: Definition,
-        reference: Function | None = None,
-        allowed_error: float | Function | None = None,
-        at: Shape | None = None,
-    ) -> None:
-        super().__init__(definition, reference, allowed_error, at)
-        on_gpu = [shape.label for shape in definition.shapes if not shape.label.startswith("small/")]
-        vars(self).update(usual=tuple(on_gpu), quick=tuple(on_gpu[:1]))
+    @staticmethod
+    def _measured(definition: Definition) -> tuple[str, ...]:
+        return tuple(shape.label for shape in definition.shapes if not shape.label.startswith("small/"))

@@ -31,15 +31,15 @@ class Lora(Routed):
 
     def probe_terms(self, shape: Shape) -> int:
         """As many as are summed."""
-        return dict(shape.sizes)[self.depth]
+        return shape.size(self.depth)
 
     def probe_sum_count(self, shape: Shape, m: int) -> int:
         """Every column of the first adapter; all tokens add the same."""
-        return dict(shape.sizes)[self.width]
+        return shape.size(self.width)
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Ones, and ``terms`` as the first adapter's matrix."""
-        others = terms.new_zeros(dict(shape.sizes)[self.among] - 1, *terms.shape)
+        others = terms.new_zeros(shape.size(self.among) - 1, *terms.shape)
         ids = torch.zeros(m, dtype=torch.int32, device=terms.device)
         return (terms.new_ones(m, terms.shape[1]), ids), (torch.cat([terms[None], others]),)
 

@@ -8,12 +8,11 @@ from kernels_bench.device.lazy_torch import F, torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats, integers
 from kernels_bench.operators.gemm import Linear, accumulation_allowance, exact_product
-from kernels_bench.operators.layers.layer import LATER, LayerOperator
+from kernels_bench.operators.layers.layer import BY_REQUEST, LATER, LayerOperator
 from kernels_bench.operators.layers.routed import Routed
 from kernels_bench.records.cases import Shape
 
 _FAMILY = "moe"
-_BY_REQUEST = ("cuda", "cpu")
 _FLUSHED = 2.0**-126
 """The smallest normal number of fp32: what is smaller may be flushed."""
 
@@ -24,7 +23,7 @@ class RouterGemm(Linear):
     name = "router_gemm"
     summary = "logits[M,N] = x[M,K] weight[N,K]^T of N experts"
     family = _FAMILY
-    by_request = _BY_REQUEST
+    by_request = BY_REQUEST
     precisions = ("bf16:fp32", "bf16", "fp32")
     shapes = tuple(
         Shape(label=label, n=n, k=k)
@@ -78,7 +77,7 @@ class MoeGating(LayerOperator):
 
     def _size(self, name: str) -> int:
         assert self._at is not None
-        return dict(self._at.sizes)[name]
+        return self._at.size(name)
 
     def reference(self, rows: RowTensors, weights: Tensors) -> RowTensors:
         """Weights and ids in descending order, and the weight of each expert."""
@@ -127,11 +126,11 @@ class MoeSum(LayerOperator):
 
     def probe_terms(self, shape: Shape) -> int:
         """One an expert."""
-        return dict(shape.sizes)["top"]
+        return shape.size("top")
 
     def probe_sum_count(self, shape: Shape, m: int) -> int:
         """Every column; all rows add the same."""
-        return dict(shape.sizes)["hidden"]
+        return shape.size("hidden")
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """``terms`` as every row's columns, (M, top, hidden)."""
@@ -187,11 +186,11 @@ class MoeExperts(Routed):
 
     def probe_terms(self, shape: Shape) -> int:
         """What stands between the products."""
-        return dict(shape.sizes)["inter"]
+        return shape.size("inter")
 
     def probe_sum_count(self, shape: Shape, m: int) -> int:
         """Every column of the result; all rows add the same."""
-        return dict(shape.sizes)["hidden"]
+        return shape.size("hidden")
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """An expert whose second product adds ``terms``, beside others that add nothing.

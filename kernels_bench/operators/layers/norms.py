@@ -8,11 +8,10 @@ from typing import Any
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.inputs.rows import bell_shaped
-from kernels_bench.operators.layers.layer import LATER
+from kernels_bench.operators.layers.layer import BY_REQUEST, LATER
 from kernels_bench.operators.reductions import EPSILON, RmsNorm, RowOperator, row_unit
 from kernels_bench.records.cases import ITEM_SIZE, Precision, Shape
 
-_BY_REQUEST = ("cuda", "cpu")
 _FAMILY = "norms"
 _INVENTED = {"unaligned/0": 1003, "small/aligned": 1024, "small/unaligned": 259}
 
@@ -28,7 +27,7 @@ class LayerNorm(RowOperator):
     name = "layer_norm"
     summary = "y[M,K] = (x - mean x) / sqrt(var x + 1e-6) * weight[K] + bias[K]"
     family = _FAMILY
-    by_request = _BY_REQUEST
+    by_request = BY_REQUEST
     shapes = _row_lengths({"opt-6.7b": 4096, "phi-2": 2560, "falcon-7b": 4544})
     usual = ("opt-6.7b", "falcon-7b", "unaligned")
     quick = ("opt-6.7b",)
@@ -78,7 +77,7 @@ class GemmaRmsNorm(RmsNorm):
     name = "gemma_rms_norm"
     summary = "y[M,K] = x / sqrt(mean(x^2) + 1e-6) * (1 + weight[K])"
     family = _FAMILY
-    by_request = _BY_REQUEST
+    by_request = BY_REQUEST
     shapes = _row_lengths({"gemma-2-9b": 3584, "gemma-3-4b": 2560})
     usual = ("gemma-2-9b", "gemma-3-4b", "unaligned")
     quick = ("gemma-2-9b",)
@@ -103,7 +102,7 @@ class QkNorm(RmsNorm):
     name = "qk_norm"
     summary = "y[M,H,K] = x / sqrt(mean_k(x^2) + 1e-6) * weight[K]"
     family = _FAMILY
-    by_request = _BY_REQUEST
+    by_request = BY_REQUEST
     dims = ("heads", "k")
     shapes = (
         Shape(label="qwen3-8b/q_norm", heads=32, k=128),

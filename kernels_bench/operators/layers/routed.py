@@ -35,13 +35,13 @@ class Routed(LayerOperator):
         """As described, with the choices of `routed_ids`."""
         found = [*super().rows(shape, count, dtype, seed, device)]
         place = [*self.definition.rows].index(self.ids)
-        chosen = routed_ids(seed, count, dict(shape.sizes)[self.among], self.top(shape), device)
+        chosen = routed_ids(seed, count, shape.size(self.among), self.top(shape), device)
         found[place] = chosen.reshape(found[place].shape)
         return tuple(found)
 
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """Every tensor of the rows, the results, and what is shared as far as one of the rows has chosen it."""
-        choices, top = dict(shape.sizes)[self.among], self.top(shape)
+        choices, top = shape.size(self.among), self.top(shape)
         met = choices if m * top >= _SURE * choices else choices_met(m, choices, top)
         return self._all_bytes(shape, precision, m) - (choices - met) * self._choice_bytes(shape, precision)
 
@@ -60,7 +60,7 @@ class Routed(LayerOperator):
 
     def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
         """With every expert or adapter, few of them chosen or many."""
-        chosen = dict(shape.sizes)[self.among] * self._choice_bytes(shape, precision)
+        chosen = shape.size(self.among) * self._choice_bytes(shape, precision)
         rows = int(self.row_bytes(shape, precision, universe) * universe)
         return _COPIES * chosen + _ROWS_HELD * rows
 

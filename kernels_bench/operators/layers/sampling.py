@@ -39,7 +39,7 @@ class TokenLogprobs(Sampling):
 
     def probe_terms(self, shape: Shape) -> int:
         """One a token of the vocabulary."""
-        return _vocabulary(shape)
+        return shape.size("vocabulary")
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Logarithms of ``terms``, and the token that has the largest."""
@@ -63,7 +63,7 @@ class CumulativeSum(Sampling):
 
     def probe_terms(self, shape: Shape) -> int:
         """All elements of a row."""
-        return _vocabulary(shape)
+        return shape.size("vocabulary")
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """``terms`` themselves."""
@@ -72,10 +72,6 @@ class CumulativeSum(Sampling):
     def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
         """(1, M): the last of each row."""
         return outputs[0][:, -1].double()[None]
-
-
-def _vocabulary(shape: Shape) -> int:
-    return dict(shape.sizes)["vocabulary"]
 
 
 OPERATORS = (

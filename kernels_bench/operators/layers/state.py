@@ -45,11 +45,11 @@ class Token(LayerOperator):
 
     def probe_terms(self, shape: Shape) -> int:
         """One an element of the state."""
-        return _size(shape, "n")
+        return shape.size("n")
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """States that do not decay, and to which nothing is added: all of a row's have its terms."""
-        heads, dim, groups = (_size(shape, name) for name in ("heads", "dim", "groups"))
+        heads, dim, groups = (shape.size(name) for name in ("heads", "dim", "groups"))
         state = terms.float()[:, None, None].expand(-1, heads, dim, -1).contiguous()
         ones = terms.new_ones(m, groups, terms.shape[1])
         x, dt = terms.new_zeros(m, heads, dim), terms.new_zeros(m, heads)
@@ -65,14 +65,12 @@ class Scan(LayerOperator):
     """The same over sequences of some tokens, whose states begin at zero; a line of a result is a token's."""
 
     family = "state"
-
-    def __init__(self, *arguments: object, **more: object) -> None:
-        super().__init__(*arguments, **more)  # type: ignore[arg-type]
-        vars(self).update(universe={"cuda": 64, "cpu": 24}, timed={"cuda": (1, 16), "cpu": (1, 16)})
+    sequences: ClassVar[Mapping[str, int]] = {"cuda": 64, "cpu": 24}
+    timed_sequences: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16), "cpu": (1, 16)}
 
     def for_shape(self, shape: Shape) -> Self:
         """With sequences of some chunks."""
-        longest = _CHUNKS * _size(shape, "chunk") // 2
+        longest = _CHUNKS * shape.size("chunk") // 2
         changed = self.definition.model_copy(update={"lengths": (1, longest)})
         return type(self)(changed, self._reference, self._allowed_error, shape)
 
@@ -126,10 +124,6 @@ def scanned(  # noqa: PLR0913, PLR0917
         at = begins + token
         y[at], state = _token(state, x[at], dt[at], b[at], c[at], a, d, dt_bias)
     return y
-
-
-def _size(shape: Shape, name: str) -> int:
-    return dict(shape.sizes)[name]
 
 
 def _sizes(heads: int, dim: int, n: int, groups: int, chunk: int) -> dict[str, int]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Claims, claimed
+from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.latest_records import LatestRecords, latest_records
 from kernels_bench.records.rerun_commands import order_command, rerun_command
 from kernels_bench.records.results import AnyRecord, Counterexample, Timing, Verification
@@ -17,6 +18,7 @@ from kernels_bench.report.summary.findings_text import describe, describe_order,
 from kernels_bench.report.summary.schema import (
     HEADLINE_SIZES,
     VERDICTS,
+    ArmFact,
     ArmSummary,
     Finding,
     OperatorSummary,
@@ -41,7 +43,9 @@ def summarise_run(records: Iterable[AnyRecord], facts: RunFacts) -> RunSummary:
     arms = _known_arms(found, facts)
     cases = [record.case for record in found.cases()]
     names = _in_order({case.operator for case in cases})
-    defaults = {name: _default_arm(found.of_operator(name), name, facts) for name in names}
+    defaults = {
+        name: default_arm_of(name, facts.arms, found.of_operator(name).cases(), facts.default_arm) for name in names
+    }
     summaries = []
     for name in names:
         part = found.of_operator(name)
@@ -129,11 +133,13 @@ def _in_order(names: Collection[str]) -> list[str]:
     return [*known, *sorted(set(names) - {*known})]
 
 
-def _default_arm(found: LatestRecords, operator: str, facts: RunFacts) -> str:
+def default_arm_of(
+    operator: str, arms: Iterable[ArmFact | ArmInfo], cases: Iterable[Verification | Timing], usual: str
+) -> str:
     """The arm that the others' speeds are compared with: the operator's own default where it was measured."""
-    present = {record.case.arm for record in found.cases()}
-    own = (arm.name for arm in facts.arms if operator in arm.default_for and arm.name in present)
-    return next(own, facts.default_arm)
+    present = {record.case.arm for record in cases}
+    own = (arm.name for arm in arms if operator in arm.default_for and arm.name in present)
+    return next(own, usual)
 
 
 def _known_arms(found: LatestRecords, facts: RunFacts) -> dict[str, Claims]:

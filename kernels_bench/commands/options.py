@@ -1,8 +1,14 @@
-"""What is typed for options that several commands have: help texts, and words and numbers read from them."""
+"""Options that several commands have: their help, and what is read from what was typed."""
 
 from __future__ import annotations
 
-from kernels_bench.console.errors import UsageError
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from kernels_bench.console.errors import UsageError, timeout_of
+from kernels_bench.records.selection import Selection
 
 OP = "Operators or families of them (gemm, reductions, attention), comma-separated; --list shows all."
 ARM = "Arms, comma-separated; --list shows all.  [default: all that can run here]"
@@ -15,6 +21,10 @@ DTYPE = (
     "[default: an operator's first at every shape, its others at two]"
 )
 PLUGIN = "A Python file with arms or operators of your own, or FILE:OPERATOR=FUNCTION; may be repeated."
+
+Html = Annotated[
+    str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
+]
 
 
 def words(option: str, text: str | None) -> tuple[str, ...] | None:
@@ -53,3 +63,35 @@ def sown(seed: int) -> int:
     if seed < 0:
         raise UsageError(f"--seed {seed}: expected a whole number from 0 on")
     return seed
+
+
+def selection_of(  # noqa: PLR0913 - one argument an option
+    *,
+    op: str | None,
+    arm: str | None,
+    shapes: str | None,
+    batch: str | None,
+    dtype: str | None,
+    seed: int,
+    plugin: Sequence[str] | None,
+    timeout: float,
+    length: str | None = None,
+    **more: object,
+) -> Selection:
+    """What the options of a command that chooses among cases ask for, with ``more`` of it as it is.
+
+    Raises:
+        UsageError: one of them makes no sense.
+    """
+    return Selection.model_validate({
+        "op": words("op", op),
+        "arm": words("arm", arm),
+        "shapes": words("shapes", shapes),
+        "batch": numbers("batch", batch),
+        "length": numbers("length", length),
+        "dtype": words("dtype", dtype),
+        "seed": sown(seed),
+        "plugin": tuple(plugin or ()),
+        "timeout_s": timeout_of(timeout),
+        **more,
+    })  # fmt: skip
