@@ -6,7 +6,7 @@ A row is a sequence: its KV length, its queries and its seed; see `kernels_bench
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,8 +17,7 @@ import numpy as np
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
-from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes, roundoff, smallest
-from kernels_bench.operators.gemm import exact_product
+from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes
 from kernels_bench.operators.inputs import attention_probes as key_sums
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.operators.inputs.sequences import (
@@ -42,8 +41,9 @@ from kernels_bench.operators.inputs.special_sequences import (
     make_queries_special,
     make_values_special,
 )  # fmt: skip
+from kernels_bench.operators.paged.reference import CAUSAL, Rules, allowed, attend, by_sequence
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
-from kernels_bench.relations.batch import Batch, ResultRows, Serving
+from kernels_bench.relations.batch import Batch, Ids, ResultRows, Serving
 
 _STALE = 1024.0
 """What slots of a page hold that no token of the sequence was written to: finite, as in a cache that is in use."""
@@ -81,11 +81,13 @@ def _on_device(known: Census, batch: Entries, device: torch.device) -> _OnDevice
     )
 
 
-def _served_pages(serving: Serving, known: Census, batch: Entries, weights: Tensors) -> tuple[torch.Tensor, Tensors]:
-    """The block table, and caches of their own where they hold others than ``weights``."""
-    pages = serve(serving, batch, ServedPages(known.block_table[batch.row], weights))
-    table = copy_to_device(pages.table.astype(np.int32), weights[0].device)
-    return table, () if pages.caches is weights else pages.caches
+def _served_pages(
+    serving: Serving, known: Census, batch: Entries, caches: Tensors, window: int
+) -> tuple[torch.Tensor, Tensors]:
+    """The block table, and caches of their own where they hold others than ``caches``."""
+    pages = serve(serving, batch, ServedPages(known.block_table[batch.row], caches), window)
+    table = copy_to_device(pages.table.astype(np.int32), caches[0].device)
+    return table, () if pages.caches is caches else pages.caches
 
 
 class Attention(Operator):
@@ -97,8 +99,8 @@ class Attention(Operator):
 
     mode: ClassVar[Mode]
     telling: ClassVar[int] = 0  # the component of a key that the logits of probes and of special sequences stand in
-    by_request = ("cuda",)  # there is so much to measure
-    dims = ("heads", "kv_heads", "k", "page", "tokens")
+    by_request: ClassVar[tuple[str, ...]] = ("cuda",)  # there is so much to measure
+    dims: ClassVar[tuple[str, ...]] = ("heads", "kv_heads", "k", "page", "tokens")
     shapes = models.head_layouts()
     usual: ClassVar[tuple[str, ...]] = models.TELLING_HEAD_LAYOUTS
     precisions = ("bf16", "fp16")
@@ -176,6 +178,14 @@ class Attention(Operator):
         """What one token takes of each cache."""
         return ((shape.kv_heads or 1, shape.k),) * 2
 
+    def cache_item(self, precision: Precision) -> int:
+        """Bytes of an element of a cache."""
+        return ITEM_SIZE[precision.input]
+
+    def cache_bytes(self, shape: Shape, precision: Precision, tokens: int) -> int:
+        """What so many tokens take of all caches."""
+        return tokens * self._cached_by_token(shape) * self.cache_item(precision)
+
     def _cached_by_token(self, shape: Shape) -> int:
         """Elements that one token takes of all caches."""
         return sum(math.prod(sizes) for sizes in self.slots(shape))
@@ -196,6 +206,22 @@ class Attention(Operator):
     def keys_and_values_by_token(self, cached: Tensors) -> Tensors:
         """Keys (tokens, kv_heads · d) and values (tokens, kv_heads · d_v) in what the caches hold of some tokens."""
         return cached
+
+    def split_weights(self, weights: Tensors) -> tuple[Tensors, Tensors]:
+        """The caches, and what all sequences share besides."""
+        return weights, ()
+
+    def scales(self, weights: Tensors) -> tuple[torch.Tensor | float, torch.Tensor | float]:
+        """What keys and values are multiplied by."""
+        return 1.0, 1.0
+
+    def rules(self, weights: Tensors) -> Rules:
+        """What the softmax does beside being causal."""
+        return CAUSAL
+
+    def told(self, batch: PagedBatch, further: Tensors) -> PagedBatch:
+        """A batch with what kernels are told besides, of which ``further`` tensors are shared by all sequences."""
+        return batch
 
     def value_size(self, shape: Shape) -> int:
         """d_v."""
@@ -240,7 +266,7 @@ class Attention(Operator):
         table, caches = (
             (tables[1].index_select(0, batch.rows), ())
             if is_usual(company.serving)
-            else _served_pages(company.serving, known, served, weights)
+            else _served_pages(company.serving, known, served, self.split_weights(weights)[0], shape.window or 0)
         )
         return (
             tables[0].index_select(0, batch.queries),
@@ -264,13 +290,14 @@ class Attention(Operator):
         known = self.census(shape, universe)
         elements = [known.page * math.prod(sizes) for sizes in self.slots(shape)]
         pages = pages_before(elements) + int(known.pages.sum())
-        return pages * sum(elements) * ITEM_SIZE[precision.input]
+        return pages * sum(elements) * self.cache_item(precision)
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(q, key_cache, value_cache, batch)."""
         queries, cu_seqlens, seqused, table, lengths, *caches = rows
-        batch = PagedBatch(cu_seqlens, seqused, table, lengths, self.scale(queries.shape[-1]))
-        return (queries, *(caches or weights), batch)
+        usual, further = self.split_weights(weights)
+        batch = self.told(PagedBatch(cu_seqlens, seqused, table, lengths, self.scale(queries.shape[-1])), further)
+        return (queries, *(caches or usual), batch)
 
     def result_shapes(self, shape: Shape, m: int) -> tuple[tuple[int, ...], ...]:
         """(queries, heads, d_v)."""
@@ -287,7 +314,7 @@ class Attention(Operator):
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Kernels round each probability to the inputs' dtype before it meets its value, and the result."""
-        return (_allowed(rows[0], self._attend(rows, weights, torch.abs), exact[0], out),)
+        return (allowed(rows[0], self._attend(rows, weights, torch.abs), exact[0], out, self.rules(weights)),)
 
     def reference_and_tolerance(
         self, rows: RowTensors, weights: Tensors, out: torch.dtype
@@ -295,21 +322,23 @@ class Attention(Operator):
         """Values and their sizes, side by side, have the same probabilities."""
         both = self._attend(rows, weights, lambda values: torch.cat([values, values.abs()], -1))
         exact, size = both.chunk(2, -1)
-        return (exact.contiguous(),), (_allowed(rows[0], size, exact, out),)
+        return (exact.contiguous(),), (allowed(rows[0], size, exact, out, self.rules(weights)),)
 
     def _attend(self, inputs: RowTensors, weights: Tensors, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """Attention over what ``of`` makes of each sequence's values, in float64: (lines, heads, …)."""
         queries, rows, tokens, table = inputs
-        key_cache, value_cache = self.keys_and_values(weights)
-        page, scale = key_cache.shape[1], self.scale(queries.shape[-1])
+        key_cache, value_cache = self.keys_and_values(self.split_weights(weights)[0])
+        page, scale, rules = key_cache.shape[1], self.scale(queries.shape[-1]), self.rules(weights)
+        scales = self.scales(weights)
         answers, places = [], []
-        for row, last, mine in _by_sequence(rows, tokens):
+        for row, last, mine in by_sequence(rows, tokens):
             pages = table[row, : -(-last // page)].long()
             keys, values = (
-                cache[pages].flatten(0, 1)[:last].double().transpose(0, 1) for cache in (key_cache, value_cache)
+                cache[pages].flatten(0, 1)[:last].double().transpose(0, 1) * one
+                for cache, one in zip((key_cache, value_cache), scales, strict=True)
             )
             for part in mine.split(max(1, _CHUNK_SCORES // (last * queries.shape[1]))):
-                answers.append(_attend_one(queries[part].double() * scale, tokens[part], keys, of(values)))
+                answers.append(attend(queries[part].double() * scale, tokens[part], keys, of(values), rules))
                 places.append(part)
         joined = torch.cat(answers)
         in_order = torch.empty_like(joined)
@@ -321,8 +350,8 @@ class Attention(Operator):
         return self.length or 0
 
     def probe_sum_count(self, shape: Shape, m: int) -> int:
-        """Every component of every head's value, where the keys are counted."""
-        return 0 if self.length is None else (shape.kv_heads or 1) * self.value_size(shape)
+        """Every component of every head's value, where the keys are counted and nothing is `unread`."""
+        return 0 if self.length is None or self.unread else (shape.kv_heads or 1) * self.value_size(shape)
 
     def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
         """Sequences over the same pages, whose values are ``terms`` over their keys' weights."""
@@ -360,10 +389,13 @@ class Attention(Operator):
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """Keys and values of the universe's first m sequences read, queries read and results written."""
         known = self.census(shape, m)
-        queries = int((known.kv - known.start)[:m].sum()) * (shape.heads or 1)
-        cached = int(known.kv[:m].sum()) * self._cached_by_token(shape)
+        start, kv = known.start[:m], known.kv[:m]
+        queries = int((kv - start).sum()) * (shape.heads or 1)
+        # Of a window's keys those of the first query come first.
+        seen = np.minimum(kv, kv - start + shape.window - 1) if shape.window else kv
+        cached = self.cache_bytes(shape, precision, int(seen.sum()))
         read, written = item_sizes(precision)
-        return (cached + queries * shape.k) * read + queries * self.value_size(shape) * written
+        return cached + queries * (shape.k * read + self.value_size(shape) * written)
 
     def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
         """Queries, results and five times the caches.
@@ -371,49 +403,22 @@ class Attention(Operator):
         These are kept, compared with a second copy, twice copied where pages move, and torch's allocator keeps more.
         """
         known, (read, written) = self.census(shape, universe), item_sizes(precision)
-        cached = int(known.pages.sum()) * known.page * self._cached_by_token(shape)
+        cached = self.cache_bytes(shape, precision, int(known.pages.sum()) * known.page)
         queries = max(int((known.kv - known.start).sum()), _MOST_QUERIES) * (shape.heads or 1)
         of_query = 2 * shape.k * read + 3 * self.value_size(shape) * written
-        return 5 * cached * read + queries * of_query + _WORKING_BYTES
+        return 5 * cached + queries * of_query + _WORKING_BYTES
 
     def operations(self, shape: Shape, m: int) -> int:
         """Two products over the keys that each query of the first m sequences sees."""
         known = self.census(shape, m)
-        start, kv = known.start[:m], known.kv[:m]
-        seen = int(((kv - start) * (kv + start + 1) // 2).sum())
+        seen = int((_seen(known.kv[:m], shape.window) - _seen(known.start[:m], shape.window)).sum())
         return 2 * seen * (shape.heads or 1) * (shape.k + self.value_size(shape))
 
 
-def _allowed(queries: torch.Tensor, size: torch.Tensor, exact: torch.Tensor, out: torch.dtype) -> torch.Tensor:
-    """See `Attention.allowance`; ``size`` is the probabilities' product with the values' sizes."""
-    # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
-    wide = 64 * roundoff(torch.float32) * queries.shape[-1] ** 0.5
-    allowed: torch.Tensor = size * (2 * roundoff(queries.dtype) + wide) + exact.abs() * 2 * roundoff(out)
-    return allowed + smallest(out)
-
-
-def _by_sequence(rows: torch.Tensor, tokens: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:
-    """Each sequence, how many of its keys are seen by some line, and the places of its lines; waits once for all."""
-    row, token = torch.stack([rows, tokens]).cpu().numpy()
-    order = np.argsort(row, kind="stable")
-    places = copy_to_device(order, rows.device)
-    ends = np.append(np.flatnonzero(np.diff(row[order])) + 1, len(row))
-    for begin, end in zip([0, *ends[:-1]], ends, strict=True):
-        mine = order[begin:end]
-        yield int(row[mine[0]]), int(token[mine].max()) + 1, places[begin:end]
-
-
-def _attend_one(queries: torch.Tensor, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Scaled queries (lines, heads, d) of one sequence, with keys and values (kv_heads, n, …)."""
-    lines, heads, width = queries.shape
-    kv_heads, count, _ = keys.shape
-    grouped = queries.view(lines, kv_heads, heads // kv_heads, width).permute(1, 2, 0, 3).flatten(1, 2)
-    logits = exact_product(grouped, keys.transpose(1, 2))
-    unseen = torch.arange(count, device=tokens.device) > tokens[:, None]
-    logits = logits.view(kv_heads, -1, lines, count).masked_fill_(unseen, -torch.inf).flatten(1, 2)
-    weight = (logits - logits.amax(-1, keepdim=True)).exp_()
-    weight = weight / weight.sum(-1, keepdim=True)
-    return exact_product(weight, values).view(kv_heads, -1, lines, values.shape[-1]).permute(2, 0, 1, 3).flatten(1, 2)
+def _seen(tokens: Ids, window: int | None) -> Ids:
+    """How many keys the first so many tokens' queries see together."""
+    rising = np.minimum(tokens, window) if window else tokens
+    return rising * (rising + 1) // 2 + (tokens - rising) * (window or 0)
 
 
 class AttentionDecode(Attention):

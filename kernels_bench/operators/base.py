@@ -13,7 +13,7 @@ from kernels_bench.console.mistakes import PluginError
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.discovery import offering
-from kernels_bench.operators.inputs.rows import OFFSETS, backwards, further_rows, row_table
+from kernels_bench.operators.inputs.rows import OFFSETS, further_rows, row_table, turned_within
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.base import RowKind
 from kernels_bench.relations.batch import Batch, ResultRows
@@ -151,7 +151,7 @@ class Operator(ABC):
 
     def other_weights(self, weights: Tensors) -> Tensors:
         """Weights of the same shapes with which a result is another."""
-        return tuple(map(backwards, weights))
+        return tuple(map(turned_within, weights))
 
     def lines(self, company: Batch, count: int, shape: Shape) -> ResultRows:
         """The lines of a company's result, in a universe of ``count`` rows; the same object every time."""
@@ -244,6 +244,14 @@ class Operator(ABC):
     @abstractmethod
     def bytes_moved(self, shape: Shape, precision: Precision, m: int) -> int:
         """The fewest bytes that must cross the memory bus: each input read once, each output written once."""
+
+    def message_bytes(self, shape: Shape, precision: Precision, m: int) -> int:
+        """Bytes that each of several ranks gives to a collective; 0 where no ranks compute together."""
+        return 0
+
+    def bus_bytes(self, shape: Shape, precision: Precision, m: int) -> float:
+        """The fewest bytes that each rank must send; likewise."""
+        return 0.0
 
     def row_bytes(self, shape: Shape, precision: Precision, universe: int) -> float:
         """What a row of a universe adds to `bytes_moved`, without what all rows share."""

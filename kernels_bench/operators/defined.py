@@ -22,7 +22,7 @@ from kernels_bench.operators.inputs.described import (
     lengths_of_rows,
     torch_dtype_of,
 )
-from kernels_bench.operators.inputs.rows import backwards
+from kernels_bench.operators.inputs.rows import turned_within
 from kernels_bench.records.cases import Precision, Shape
 from kernels_bench.records.definition import Constant, Definition, DefinitionError, TensorSpec
 from kernels_bench.relations.batch import Batch, Ids, ResultRows
@@ -188,7 +188,7 @@ class DefinedOperator(Operator):
 
     def other_weights(self, weights: Tensors) -> Tensors:
         """The same values in another order, which keeps them in their ranges."""
-        return tuple(backwards(weight) if weight.dim() else weight for weight in weights)
+        return tuple(turned_within(weight) if weight.dim() else weight for weight in weights)
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """What the definition says, in its order."""

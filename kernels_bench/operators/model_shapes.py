@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from kernels_bench.records.cases import Shape
 
 
+class Call(NamedTuple):
+    """An operator at one of a model's shapes, and how often a decode step calls it."""
+
+    operator: str
+    shape: Shape
+    times: int
+
+
 @dataclass(frozen=True)
 class Model:
-    """The sizes of a dense transformer's layers (elements)."""
+    """How many layers a dense transformer has, and their sizes (elements)."""
 
     name: str
+    layers: int
     hidden: int
     heads: int
     kv_heads: int
@@ -32,6 +43,18 @@ class Model:
         }
         return tuple(Shape(label=f"{self.name}/{name}", n=n, k=k) for name, (n, k) in sizes.items())
 
+    def calls(self) -> tuple[Call, ...]:
+        """What a decode step computes: linears, and norms of rows."""
+        *projections, head = self.projections()
+        hidden, *_ = self.norms()
+        # All norms but the first one of a step have a residual: two a layer, and the last one.
+        return (
+            *(Call("linear", shape, self.layers) for shape in projections),
+            Call("linear", head, 1),
+            Call("rms_norm", hidden, 1),
+            Call("fused_add_rms_norm", hidden, 2 * self.layers),
+        )
+
     def norms(self) -> tuple[Shape, ...]:
         """Row lengths of the normalisations: the hidden size, and a head where queries and keys are normed."""
         lengths = {"hidden": self.hidden}
@@ -45,10 +68,10 @@ class Model:
 
 
 DENSE = (
-    Model("qwen3-1.7b", 2048, 16, 8, 128, 6144, 151936),
-    Model("qwen3-8b", 4096, 32, 8, 128, 12288, 151936),
-    Model("llama-3.1-8b", 4096, 32, 8, 128, 14336, 128256),
-    Model("qwen2.5-7b", 3584, 28, 4, 128, 18944, 152064),
+    Model("qwen3-1.7b", 28, 2048, 16, 8, 128, 6144, 151936),
+    Model("qwen3-8b", 36, 4096, 32, 8, 128, 12288, 151936),
+    Model("llama-3.1-8b", 32, 4096, 32, 8, 128, 14336, 128256),
+    Model("qwen2.5-7b", 28, 3584, 28, 4, 128, 18944, 152064),
 )
 
 # DeepSeek-V3 has latent attention and experts: its layers do not follow from the sizes above.
@@ -65,6 +88,15 @@ _DEEPSEEK_PROJECTIONS = {
     "lm_head": (129280, 7168),
 }
 _DEEPSEEK = "deepseek-v3"
+_DEEPSEEK_LAYERS, _DEEPSEEK_DENSE = 61, 3
+# Its first layers have no experts. Decoding, ``kv_b_proj`` is a part of attention and no linear.
+_DEEPSEEK_CALLS = {
+    **dict.fromkeys(("q_a_kv_a_proj", "q_b_proj", "o_proj"), _DEEPSEEK_LAYERS),
+    **dict.fromkeys(("gate_up_proj", "down_proj"), _DEEPSEEK_DENSE),
+    **dict.fromkeys(("shared_gate_up_proj", "shared_down_proj", "router"), _DEEPSEEK_LAYERS - _DEEPSEEK_DENSE),
+    "lm_head": 1,
+}
+
 
 _UNALIGNED_SEED = 20240919
 
@@ -81,6 +113,18 @@ def projections() -> tuple[Shape, ...]:
     odd = [Shape(label=f"unaligned/{i}", n=n, k=k) for i, (n, k) in enumerate(_unaligned_sizes(3, 300, 3000))]
     small = [Shape(label="small/square", n=512, k=512), Shape(label="small/unaligned", n=259, k=513)]
     return (*(shape for model in DENSE for shape in model.projections()), *deepseek, *odd, *small)
+
+
+def calls_of_a_step() -> Mapping[str, tuple[Call, ...]]:
+    """What a decode step of each model calls, attention and experts apart."""
+    linears = (
+        Call("linear", Shape(label=f"{_DEEPSEEK}/{name}", n=n, k=k), _DEEPSEEK_CALLS[name])
+        for name, (n, k) in _DEEPSEEK_PROJECTIONS.items()
+        if name in _DEEPSEEK_CALLS
+    )
+    hidden = Shape(label=f"{_DEEPSEEK}/hidden", k=7168)
+    deepseek = (*linears, Call("rms_norm", hidden, 1), Call("fused_add_rms_norm", hidden, 2 * _DEEPSEEK_LAYERS))
+    return {**{model.name: model.calls() for model in DENSE}, _DEEPSEEK: deepseek}
 
 
 def norms() -> tuple[Shape, ...]:
@@ -139,6 +183,36 @@ def head_layouts() -> tuple[Shape, ...]:
     long = shape("long/attention", usual, tokens=32768)
     small = [shape("small/attention", (4, 2, 32), tokens=65), shape("small/mqa", (3, 1, 64), page=32, tokens=33)]
     return (*known, *others, long, *small)
+
+
+# (head layout, window, soft cap on logits, sinks) of the layers of models that have some of these, likewise.
+_VARIANTS = {
+    "gpt-oss-20b/window": ((64, 8, 64), 128, 0, 1),
+    "gpt-oss-20b/full": ((64, 8, 64), 0, 0, 1),
+    "gemma-2-9b/window": ((16, 8, 256), 4096, 50, 0),
+    "gemma-2-9b/full": ((16, 8, 256), 0, 50, 0),
+    "gemma-3-4b/window": ((8, 4, 256), 1024, 0, 0),
+    "mistral-7b/window": ((32, 8, 128), 4096, 0, 0),
+}
+_AFTER_WINDOW = 129  # so many tokens more than a window has are those of a sequence, at least
+
+
+def variant_layouts() -> tuple[Shape, ...]:
+    """Every layout of attention with a window, a soft cap or sinks known by name."""
+
+    def shape(label: str, layout: tuple[int, int, int], window: int, softcap: int, sinks: int, **more: int) -> Shape:
+        heads, kv_heads, size = layout
+        sizes = {"heads": heads, "kv_heads": kv_heads, "k": size, "page": _PAGE, **more}
+        tokens = more.get("tokens", max(_TOKENS, window + _AFTER_WINDOW))
+        rules = {"window": window, "softcap": softcap, "sinks": sinks}
+        return Shape.model_validate({"label": label, **sizes, "tokens": tokens, **rules})
+
+    small = (
+        shape("small/window", (4, 2, 32), 24, 0, 0, tokens=65),
+        shape("small/softcap", (2, 2, 16), 0, 3, 0, tokens=33),
+        shape("small/all", (3, 1, 64), 16, 5, 1, page=32, tokens=65),
+    )
+    return (*(shape(label, *sizes) for label, sizes in _VARIANTS.items()), *small)
 
 
 LATENT = 512  # of a latent vector, whose positional part follows

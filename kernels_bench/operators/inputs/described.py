@@ -67,7 +67,7 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
     columns = math.prod(trailing)
     if spec.integers or spec.low is not None:
         table = torch.cat([
-            _within(spec, sizes, hashed(seed, name, 0, count, columns, device)),
+            _some_in_turn(_within(spec, sizes, hashed(seed, name, 0, count, columns, device)), spec, sizes),
             _further_within(spec, sizes, hashed(0, f"further {name}", 0, FURTHER, columns, device)),
         ])  # fmt: skip
         return table.to(dtype).reshape(-1, *trailing)
@@ -82,6 +82,8 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
     return table.reshape(-1, *trailing)
 
 
+_TURNS, _IN_TURN = 32, 8
+"""In every so many rows the first ones have integers that follow one another."""
 _LESS_SMALL = 2.0**6
 """What `small` rows are multiplied by in eight bits, where nearly all of them would be zero."""
 
@@ -113,6 +115,18 @@ def _within(spec: TensorSpec, sizes: Mapping[str, int], bits: torch.Tensor) -> t
         return (bits >> 16).bitwise_and_((1 << 47) - 1).remainder_(int(high - low)).add_(int(low))
     # Exact steps but for one rounding, so that every device has the same.
     return (bits & ((1 << 24) - 1)).double().mul_(2.0**-24 * (high - low)).add_(low)
+
+
+def _some_in_turn(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> torch.Tensor:
+    """Of single integers, as positions are, some rows' go up by one from row to row, as in a prefill."""
+    if not spec.integers or table.shape[1] != 1:
+        return table
+    low, high = map(int, _range(spec, sizes))
+    for first in range(0, len(table), _TURNS):
+        run = table[first : first + _IN_TURN]
+        steps = torch.arange(len(run), device=run.device)[:, None]
+        run.copy_((run[:1] - low + steps).remainder(high - low) + low)
+    return table
 
 
 def _further_within(spec: TensorSpec, sizes: Mapping[str, int], bits: torch.Tensor) -> torch.Tensor:

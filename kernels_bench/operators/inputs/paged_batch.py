@@ -18,6 +18,11 @@ class PagedBatch(NamedTuple):
         block_table: pages of each entry in order, the rest arbitrary: int32 (entries, pages).
         lengths: queries and keys of each entry, on the host: int64 (entries, 2).
         scale: what logits are multiplied by.
+        window: keys that a query sees at most, the last ones up to its own; 0: all up to its own.
+        softcap: after the scale, logits become softcap · tanh(logit / softcap); 0: they stay.
+        sinks: of each query head a logit that takes part in the softmax and has no value, (heads); None: none.
+        descale: what the numbers in the key cache, and in the value cache, are multiplied by, fp32 (1) each, where they
+            have eight bits; None elsewhere.
     """
 
     cu_seqlens_q: torch.Tensor
@@ -25,6 +30,10 @@ class PagedBatch(NamedTuple):
     block_table: torch.Tensor
     lengths: torch.Tensor
     scale: float
+    window: int = 0
+    softcap: float = 0.0
+    sinks: torch.Tensor | None = None
+    descale: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def entry_of_queries(self) -> torch.Tensor:
         """The entry that each query belongs to: int64 (queries), on the batch's device; waits for nothing."""
@@ -46,3 +55,11 @@ class PagedBatch(NamedTuple):
     def most_keys(self) -> int:
         """Keys of the entry that has most."""
         return int(self.lengths[:, 1].max())
+
+
+def packed(cu_seqlens: torch.Tensor, scale: float) -> PagedBatch:
+    """Whole packed sequences as entries over pages of one token each."""
+    counts = cu_seqlens.diff()
+    places = torch.arange(int(counts.max()), dtype=torch.int32, device=counts.device)
+    table = (cu_seqlens[:-1, None] + places).minimum(cu_seqlens[1:, None] - 1)
+    return PagedBatch(cu_seqlens, counts, table, torch.stack([counts, counts], 1).long().cpu(), scale)

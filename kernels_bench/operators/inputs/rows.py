@@ -25,8 +25,10 @@ OFFSETS = 1 << 31
 """More elements than this are more than a signed integer of 32 bits counts."""
 
 _CHUNK = 1 << 24
+_WIDE, _WIDER = 12, 20  # binades
 _MASKED_BLOCK = 128
 _OUTLIERS = 4
+_SPARSE = 5
 
 
 def _bell(bits: torch.Tensor) -> torch.Tensor:
@@ -40,16 +42,31 @@ def bell_shaped(seed: int, stream: str, first: int, rows: int, columns: int, dev
     return _bell(hashed(seed, stream, first, rows, columns, device))
 
 
-def bell_at(seed: int, stream: str, rows: torch.Tensor, columns: int, wide: torch.Tensor | None = None) -> torch.Tensor:
-    """Bell-shaped fp32 numbers for some rows, given by their numbers; those marked ``wide`` span twelve binades."""
+def bell_at(
+    seed: int,
+    stream: str,
+    rows: torch.Tensor,
+    columns: int,
+    wide: torch.Tensor | None = None,
+    wider: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Bell-shaped fp32 numbers for some rows, given by their numbers.
+
+    Those marked ``wide`` span twelve binades, and those marked ``wider`` twenty: the sum of a few numbers of 16 bits is
+    exact in fp32, whatever its order, where they span fewer.
+    """
     bits = hashed_at(seed, stream, rows, columns)
     values = _bell(bits)
-    return values if wide is None else torch.where(wide[:, None], values * _powers(bits), values)
+    for marked, binades in ((wide, _WIDE), (wider, _WIDER)):
+        if marked is not None:
+            values = torch.where(marked[:, None], values * _powers(bits, binades), values)
+    return values
 
 
-def _powers(bits: torch.Tensor) -> torch.Tensor:
+def _powers(bits: torch.Tensor, binades: int) -> torch.Tensor:
     # Made of their own bits (an exponent and no fraction): a device's own power function need not be exact.
-    exponents = torch.arange(127 - 6, 127 + 7, dtype=torch.int32, device=bits.device)
+    half = binades // 2
+    exponents = torch.arange(127 - half, 127 + half + 1, dtype=torch.int32, device=bits.device)
     table = (exponents << 23).view(torch.float32)
     return table[(bits >> 7) % len(table)]
 
@@ -81,7 +98,7 @@ def row_table(
         values[cancelling, 2 * half :] = 0
         values[kind == KINDS.index("small")] *= 2.0**-10
         wide = kind == KINDS.index("wide")
-        values[wide] *= _powers(bits[wide])
+        values[wide] *= _powers(bits[wide], _WIDE)
         table[start:stop] = values
     return table
 
@@ -97,7 +114,7 @@ def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torc
 def special_rows(
     columns: int, dtype: torch.dtype, device: torch.device, stream: str = "special", added: bool = False
 ) -> torch.Tensor:
-    """One row of each kind in `SPECIAL`, shape (10, columns), whatever the seed.
+    """One row of each kind in `SPECIAL`, shape (13, columns), whatever the seed.
 
     ===========================  ===========================================================================
     ``subnormal``                subnormal numbers of all sizes: products with `paired` weights are too
@@ -109,6 +126,9 @@ def special_rows(
     ``outlier``                  an ordinary row with a few elements a thousand times larger
     ``constant``                 all elements are equal, so that every maximum ties
     ``largest``                  the largest finite number with alternating signs
+    ``sparse``                   zeros, but for every fifth element, as after a ReLU
+    ``one left``                 all but one element are -inf, as where a grammar leaves one token
+    ``all masked``               every element is -inf
     ===========================  ===========================================================================
 
     Args:
@@ -126,6 +146,7 @@ def special_rows(
     row["negative zero"].fill_(-0.0)
     row["signed zeros"].copy_(sign * 0.0)
     row["constant"].fill_(EQUAL)
+    row["sparse"][torch.arange(columns, device=device) % _SPARSE != 0] = 0
     if not added:
         row["infinity"][columns // 3] = torch.inf
         row["negative infinity"][2 * columns // 3] = -torch.inf
@@ -133,6 +154,8 @@ def special_rows(
         row["masked"][: columns // 2 // _MASKED_BLOCK * _MASKED_BLOCK or columns // 2] = -torch.inf
         row["outlier"][:: -(-columns // _OUTLIERS)] *= LARGER
         row["largest"].copy_(sign * torch.finfo(dtype).max)
+        row["one left"][torch.arange(columns, device=device) != columns // 3] = -torch.inf
+        row["all masked"].fill_(-torch.inf)
     return table
 
 
@@ -140,6 +163,18 @@ def backwards(rows: torch.Tensor) -> torch.Tensor:
     """The rows from the last to the first, of any dtype: torch cannot flip numbers of eight bits on a CPU."""
     eight_bits = rows.is_floating_point() and rows.element_size() == 1
     return rows.view(torch.uint8).flip(0).view(rows.dtype) if eight_bits else rows.flip(0)
+
+
+def turned_within(weights: torch.Tensor) -> torch.Tensor:
+    """The rows in another order, the first and the last in their places where there are two or more between them.
+
+    A kernel that looks at the ends of its weights, to see whether they are those that it knows, sees the same ones.
+    """
+    if len(weights) < len(("first", "last")) + 2:
+        return backwards(weights)
+    found = weights.clone()
+    found[1:-1] = backwards(weights[1:-1])
+    return found
 
 
 def further_rows(columns: int, dtype: torch.dtype, device: torch.device, added: bool = False) -> torch.Tensor:

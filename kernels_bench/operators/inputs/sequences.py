@@ -210,11 +210,15 @@ def entries(known: Census, company: Batch) -> Entries:
     """How a company's sequences are served; those that begin alike are the longest, which have pages to share."""
     serving = company.serving
     rows = known.longest_first[company.rows] if serving.prefix else company.rows
+    rows = known.longest_first[::-1][rows] if serving.shortest else rows
+    like = int(rows[company.compared[0]])
     compared = np.isin(np.arange(company.size), company.compared)
     found: list[tuple[int, int, int, bool]] = []
     for row, mine in zip(rows.tolist(), compared.tolist(), strict=True):
         start, stop = int(known.start[row]), int(known.kv[row])
-        if not mine and serving.stranger:
+        if not mine and serving.equal:
+            start, stop = int(known.start[like]), int(known.kv[like])
+        elif not mine and serving.stranger:
             start, stop = 0 if serving.prefilling else serving.stranger - 1, serving.stranger
         elif mine and serving.tail:
             start = max(start, stop - serving.tail)
@@ -308,31 +312,45 @@ def queries_of(seed: int, tokens: Tokens, width: int) -> torch.Tensor:
     return torch.where(tokens.of_kind("flat", seed)[:, None], 0.0, drawn)
 
 
-def keys_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int, size: int) -> torch.Tensor:
-    """fp32 keys (tokens, width), for sequences of ``kv`` tokens and heads of ``size``."""
-    drawn = bell_at(seed, "keys", tokens.ids, width)
-    ramp = (_HIGHEST_LOGIT * tokens.place / kv / size**0.5)[:, None].float()
+def keys_of(
+    seed: int, tokens: Tokens, kv: torch.Tensor, width: int, size: int, place: torch.Tensor | None = None
+) -> torch.Tensor:
+    """fp32 keys (tokens, width), for sequences of ``kv`` tokens and heads of ``size``; see `values_of` for the kinds.
+
+    Logits of ``rising`` sequences grow with the tokens' places, unless with another ``place``.
+    """
+    place = tokens.place if place is None else place
+    again, ids = _repeated(seed, tokens, place, kv)
+    drawn = bell_at(seed, "keys", torch.where(tokens.of_kind("wide", seed) & again, ids, tokens.ids), width)
+    ramp = (_HIGHEST_LOGIT * place / kv / size**0.5)[:, None].float()
     return torch.where(tokens.of_kind("rising", seed)[:, None], drawn / 2 + ramp, drawn)
 
 
 def values_of(seed: int, tokens: Tokens, kv: torch.Tensor, width: int) -> torch.Tensor:
     """fp32 values (tokens, width), for sequences of ``kv`` tokens.
 
-    ``flat`` sequences have queries of zero, so that all keys weigh alike, and values over twelve binades of which
+    ``flat`` sequences have queries of zero, so that all keys weigh alike, and values over twenty binades of which
     every one comes twice with opposite signs: what the last token's result is made of is the rounding error itself.
     In every other one they come in another order the second time, beginning with a third of them left out, so that no
     two halves, or tiles of any size, have sums that are exactly opposite.
-    The logits of ``rising`` ones grow with the key's place, so that the running maximum keeps rising and the sum is
-    rescaled. ``wide`` ones have values over twelve binades. The rest is bell-shaped.
+    ``wide`` ones have values over twelve binades, which cancel likewise: there the keys come twice, and with them the
+    weights. The logits of ``rising`` ones grow with the key's place, so that the running maximum keeps rising and the
+    sum is rescaled. The rest is bell-shaped.
     """
-    flat, half, place = tokens.of_kind("flat", seed), kv // 2, tokens.place
-    repeated = flat & (place >= half)
-    apart = torch.where((tokens.identity // len(KINDS) + seed) % 2 == 0, 0, half // 3)
-    again = (place - half + apart) % half.clamp(min=1)
-    ids = torch.where(repeated, tokens.ids - place + again, tokens.ids)
-    drawn = bell_at(seed, "values", ids, width, wide=flat | tokens.of_kind("wide", seed))
-    sign = torch.where(repeated, torch.where(place < 2 * half, -1.0, 0.0), 1.0)
+    flat, wide = (tokens.of_kind(kind, seed) for kind in ("flat", "wide"))
+    again, ids = _repeated(seed, tokens, tokens.place, kv)
+    repeated = (flat | wide) & again
+    drawn = bell_at(seed, "values", torch.where(repeated, ids, tokens.ids), width, wide, flat)
+    sign = torch.where(repeated, torch.where(tokens.place < kv // 2 * 2, -1.0, 0.0), 1.0)
     return drawn * sign[:, None]
+
+
+def _repeated(seed: int, tokens: Tokens, place: torch.Tensor, kv: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Which tokens are in their sequence's second half, and the ids of those of the first half that they repeat."""
+    half = kv // 2
+    apart = torch.where((tokens.identity // len(KINDS) + seed) % 2 == 0, 0, half // 3)
+    first = (place - half + apart) % half.clamp(min=1)
+    return place >= half, tokens.ids - place + first
 
 
 def with_hostile(values: torch.Tensor, tokens: Tokens, dtype: torch.dtype) -> torch.Tensor:

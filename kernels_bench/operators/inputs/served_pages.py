@@ -17,6 +17,7 @@ from kernels_bench.relations.batch import UNUSED, Ids, Serving
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
+_ORDERED = 1  # the placement in which pages follow one another
 _SPARE = 4  # pages that belong to nobody, in addition
 _STRIDE = 7  # from one entry's stale pages to the next one's
 
@@ -45,18 +46,20 @@ class ServedPages:
 
 def is_usual(serving: Serving) -> bool:
     """Whether pages lie where they always do, and hold what they always do."""
-    return not (serving.prefix or serving.unused or serving.placement or serving.far)
+    return not (serving.prefix or serving.unused or serving.behind or serving.placement or serving.far)
 
 
-def serve(serving: Serving, batch: Entries, usual: ServedPages) -> ServedPages:
+def serve(serving: Serving, batch: Entries, usual: ServedPages, window: int = 0) -> ServedPages:
     """The same sequences as an engine would serve them; caches are copied where something else is to be in them."""
     found = usual
     if serving.prefix:
         found = _begun_alike(found, batch, serving.prefix, serving.shared)
     if serving.unused:
         found = _refilled(found, batch, UNUSED[serving.unused])
+    if serving.behind and window:
+        found = _left_behind(found, batch, window, UNUSED[serving.behind])
     if serving.placement:
-        found = _moved(found, serving.placement)
+        found = _in_order(found, batch) if serving.placement == _ORDERED else _moved(found, serving.placement)
     return _far_away(found) if serving.far else found
 
 
@@ -70,9 +73,13 @@ def _begun_alike(usual: ServedPages, batch: Entries, pages: int, shared: bool) -
     if shared:
         return ServedPages(np.where(alike, longest, usual.table), usual.caches)
     there, here = (copy_to_device(table[alike], usual.caches[0].device) for table in (usual.table, longest))
-    return ServedPages(
-        usual.table, tuple(cache.index_copy(0, there, cache.index_select(0, here)) for cache in usual.caches)
-    )
+    return ServedPages(usual.table, tuple(_with_pages(cache, there, here) for cache in usual.caches))
+
+
+def _with_pages(cache: torch.Tensor, there: torch.Tensor, here: torch.Tensor) -> torch.Tensor:
+    """A copy of a cache in which some pages hold what others do."""
+    numbers = _movable(cache)
+    return numbers.index_copy(0, there, numbers.index_select(0, here)).view(cache.dtype)
 
 
 def _refilled(usual: ServedPages, batch: Entries, what: str) -> ServedPages:
@@ -89,27 +96,61 @@ def _refilled(usual: ServedPages, batch: Entries, what: str) -> ServedPages:
     return ServedPages(np.where(own, usual.table, stale), tuple(fill(cache) for cache in usual.caches))
 
 
+def _left_behind(usual: ServedPages, batch: Entries, window: int, what: str) -> ServedPages:
+    """Slots of the batch's tokens that no query sees hold something else, and entries of pages of them name others."""
+    first = np.maximum(batch.start - window + 1, 0)[:, None]
+    token = np.arange(int(batch.stop.max()))
+    slot = usual.table[:, token // usual.page] * usual.page + token % usual.page
+    pages = len(usual.caches[0]) + _SPARE
+    seen, behind = np.zeros((2, pages * usual.page), dtype=np.bool_)
+    seen[slot[(token >= first) & (token < batch.stop[:, None])]] = True
+    behind[slot[token < first]] = True
+    behind[-_SPARE * usual.page :] = True
+    gone = np.arange(usual.table.shape[1]) < first // usual.page
+    spare = pages - 1 - np.arange(usual.table.shape[1]) % _SPARE
+    fill = _filling(what, np.flatnonzero(behind & ~seen), np.flatnonzero(seen))
+    return ServedPages(np.where(gone, spare, usual.table), tuple(fill(cache) for cache in usual.caches))
+
+
+def _movable(cache: torch.Tensor) -> torch.Tensor:
+    """The same memory as numbers that torch copies by index: it does not know how to with those of eight bits."""
+    return cache.view(torch.uint8) if cache.element_size() == 1 else cache
+
+
 def _filling(what: str, unused: Ids, used: Ids) -> Callable[[torch.Tensor], torch.Tensor]:
     """What copies a cache with spare pages, and fills unused slots."""
 
     def fill(cache: torch.Tensor) -> torch.Tensor:
         longer = torch.cat([cache, cache.new_zeros(_SPARE, *cache.shape[1:])])
-        slots = longer.flatten(0, 1)
+        slots = _movable(longer).flatten(0, 1)
         there = copy_to_device(unused, cache.device)
         if what == "other tokens":
             here = copy_to_device(np.resize(used, len(unused)), cache.device)
             slots.index_copy_(0, there, slots.index_select(0, here))
         else:
-            slots.index_fill_(0, there, {"NaN": math.nan, "huge": torch.finfo(cache.dtype).max}[what])
+            value = {"NaN": math.nan, "huge": torch.finfo(cache.dtype).max}[what]
+            filling = torch.full((1,), value, dtype=cache.dtype, device=cache.device)
+            slots.index_fill_(0, there, _movable(filling)[0])
         return longer
 
     return fill
 
 
+def _in_order(usual: ServedPages, batch: Entries) -> ServedPages:
+    """Each entry's pages one after the other, as where a cache was empty before; all others after them."""
+    own = usual.table[usual.pages_of(batch.stop)]
+    rest = np.setdiff1d(np.arange(len(usual.caches[0])), own)
+    return _permuted(usual, np.concatenate([np.array([*dict.fromkeys(own.tolist())], dtype=np.int64), rest]))
+
+
 def _moved(usual: ServedPages, placement: int) -> ServedPages:
     """All pages in another order."""
     count = len(usual.caches[0])
-    order = np.random.default_rng([placement, count]).permutation(count)
+    return _permuted(usual, np.random.default_rng([placement, count]).permutation(count))
+
+
+def _permuted(usual: ServedPages, order: Ids) -> ServedPages:
+    """The page that was ``order[n]`` is page ``n``."""
     moved = copy_to_device(order, usual.caches[0].device)
     return ServedPages(np.argsort(order)[usual.table], tuple(cache.index_select(0, moved) for cache in usual.caches))
 

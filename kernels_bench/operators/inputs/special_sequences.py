@@ -13,6 +13,7 @@ from kernels_bench.operators.inputs.splitmix64 import hashed_at
 
 _MASKED_BLOCK, _SMALL_BLOCK = 128, 16
 _LEFT = 33  # tokens that are seen after masked blocks, at least
+_SPARSE = 5
 _LARGE = 2.0**-9
 """As a part of the largest number: so many are added before their sum is divided."""
 
@@ -39,6 +40,8 @@ def make_queries_special(queries: torch.Tensor, size: int, component: int) -> No
 def make_keys_special(keys: torch.Tensor, tokens: Tokens, kv: torch.Tensor, size: int, component: int) -> None:
     """Write -inf to keys that are masked, something large to one outlier, and the same to all that are constant.
 
+    Of a sequence whose keys were masked throughout, a softmax has no meaning: its keys stay ordinary.
+
     Args:
         keys: of special sequences' tokens, (tokens, heads · size), changed in place.
         tokens: these tokens.
@@ -51,6 +54,8 @@ def make_keys_special(keys: torch.Tensor, tokens: Tokens, kv: torch.Tensor, size
     told.masked_fill_(masked[:, None], -torch.inf)
     outlier = tokens.special("outlier") & (tokens.place == 2 * kv // 3)
     told.masked_fill_(outlier[:, None], LARGER)
+    # The first key is the one that every query sees.
+    told.masked_fill_((tokens.special("one left") & (tokens.place > 0))[:, None], -torch.inf)
     keys.masked_fill_(tokens.special("constant")[:, None], EQUAL)
 
 
@@ -70,6 +75,7 @@ def make_values_special(values: torch.Tensor, tokens: Tokens, size: int) -> None
         "subnormal": subnormal(hashed_at(0, "subnormal", tokens.ids, values.shape[1]), dtype),
         "negative zero": torch.full((), -0.0, dtype=dtype, device=device),
         "signed zeros": (signs(tokens.place[:, None] + column) * 0.0).to(dtype),
+        "sparse": torch.where((tokens.place % _SPARSE != 0)[:, None], 0.0, values.float()).to(dtype),
         "largest": (signs(tokens.place) * (torch.finfo(dtype).max * _LARGE)).to(dtype)[:, None],
     }
     for kind, instead in everywhere.items():

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators.base import RowTensors, Tensors
 from kernels_bench.operators.defined import DefinedOperator
+from kernels_bench.records.cases import Shape
 from kernels_bench.records.definition import Definition
 
 BY_REQUEST = ("cuda", "cpu")
@@ -24,3 +29,29 @@ class LayerOperator(DefinedOperator):
     @staticmethod
     def _measured(definition: Definition) -> tuple[str, ...]:
         return tuple(shape.label for shape in definition.shapes if not shape.label.startswith("small/"))
+
+
+class SumOfParts(LayerOperator):
+    """The sum over a row's parts, (parts, hidden) -> (hidden,): in which order they are added can be read.
+
+    Attributes:
+        parts: the size that says how many there are.
+    """
+
+    parts: ClassVar[str]
+
+    def probe_terms(self, shape: Shape) -> int:
+        """One a part."""
+        return shape.size(self.parts)
+
+    def probe_sum_count(self, shape: Shape, m: int) -> int:
+        """Every column; all rows add the same."""
+        return shape.size("hidden")
+
+    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
+        """``terms`` as every row's columns, (M, parts, hidden)."""
+        return (terms.t().expand(m, -1, -1).contiguous(),), ()
+
+    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
+        """(M, hidden)."""
+        return outputs[0]

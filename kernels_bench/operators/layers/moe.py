@@ -8,7 +8,7 @@ from kernels_bench.device.lazy_torch import F, torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats, integers
 from kernels_bench.operators.gemm import Linear, accumulation_allowance, exact_product
-from kernels_bench.operators.layers.layer import BY_REQUEST, LATER, LayerOperator
+from kernels_bench.operators.layers.layer import BY_REQUEST, LATER, LayerOperator, SumOfParts
 from kernels_bench.operators.layers.routed import Routed
 from kernels_bench.records.cases import Shape
 
@@ -110,10 +110,11 @@ class MoeGating(LayerOperator):
         return *(torch.full_like(one, torch.inf, dtype=torch.float64) for one in exact[:2]), bound
 
 
-class MoeSum(LayerOperator):
-    """The sum over a token's experts; in which order they are added can be read."""
+class MoeSum(SumOfParts):
+    """The sum over a token's experts."""
 
     family = _FAMILY
+    parts = "top"
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Every addition may be rounded to the result's dtype."""
@@ -123,22 +124,6 @@ class MoeSum(LayerOperator):
     def operations(self, shape: Shape, m: int) -> int:
         """An addition an element."""
         return m * self.row_sizes(shape)[0]
-
-    def probe_terms(self, shape: Shape) -> int:
-        """One an expert."""
-        return shape.size("top")
-
-    def probe_sum_count(self, shape: Shape, m: int) -> int:
-        """Every column; all rows add the same."""
-        return shape.size("hidden")
-
-    def probe_inputs(self, terms: torch.Tensor, shape: Shape, m: int) -> tuple[RowTensors, Tensors]:
-        """``terms`` as every row's columns, (M, top, hidden)."""
-        return (terms.t().expand(m, -1, -1).contiguous(),), ()
-
-    def probe_sums(self, outputs: RowTensors, shape: Shape, m: int) -> torch.Tensor:
-        """(M, hidden)."""
-        return outputs[0]
 
 
 class MoeExperts(Routed):

@@ -56,10 +56,14 @@ class CumulativeSum(Sampling):
     sums_are_rows = True
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
-        """Relative to the root of the sum of squares so far, about as far as partial sums go."""
+        """Relative to the root of the sum of squares so far, about as far as partial sums go.
+
+        Each partial sum is a result too, and a kernel may go on from what was rounded.
+        """
         size = rows[0].double().square().cumsum(1).sqrt()
         bound = size * (16 * roundoff(torch.float32) * rows[0].shape[1] ** 0.5)
-        return ((bound + 2 * roundoff(out) * exact[0].abs() + smallest(out)).nan_to_num(nan=torch.inf),)
+        rounded = 8 * roundoff(out) * exact[0].square().cumsum(1).sqrt()
+        return ((bound + rounded + 2 * roundoff(out) * exact[0].abs() + smallest(out)).nan_to_num(nan=torch.inf),)
 
     def probe_terms(self, shape: Shape) -> int:
         """All elements of a row."""

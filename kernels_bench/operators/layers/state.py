@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
 
 from kernels_bench.device.lazy_torch import torch
@@ -61,18 +61,21 @@ class Token(LayerOperator):
         return outputs[0].double().reshape(m, -1).t()
 
 
-class Scan(LayerOperator):
-    """The same over sequences of some tokens, whose states begin at zero; a line of a result is a token's."""
+class OfChunks(LayerOperator):
+    """Sequences of some tokens, whose states begin at zero; a line of a result is a token's."""
+
+    def for_shape(self, shape: Shape) -> Self:
+        """With sequences of some chunks."""
+        changed = self.definition.model_copy(update={"lengths": (1, _CHUNKS * shape.size("chunk") // 2)})
+        return type(self)(changed, self._reference, self._allowed_error, shape)
+
+
+class Scan(OfChunks):
+    """`Token`'s steps over sequences."""
 
     family = "state"
     sequences: ClassVar[Mapping[str, int]] = {"cuda": 64, "cpu": 24}
     timed_sequences: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16), "cpu": (1, 16)}
-
-    def for_shape(self, shape: Shape) -> Self:
-        """With sequences of some chunks."""
-        longest = _CHUNKS * shape.size("chunk") // 2
-        changed = self.definition.model_copy(update={"lengths": (1, longest)})
-        return type(self)(changed, self._reference, self._allowed_error, shape)
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Relative to the same of all terms' sizes.
@@ -92,6 +95,28 @@ class Scan(LayerOperator):
 def over_heads(of_groups: torch.Tensor, heads: int) -> torch.Tensor:
     """(…, groups, n) to (…, heads, n): heads of a group stand beside each other."""
     return of_groups.repeat_interleave(heads // of_groups.shape[-2], -2)
+
+
+def along(
+    cu_seqlens: torch.Tensor,
+    state: torch.Tensor,
+    step: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]],
+    results: torch.Tensor,
+) -> torch.Tensor:
+    """Token after token of all packed sequences beside each other.
+
+    Args:
+        cu_seqlens: where each begins, and the last one ends.
+        state: each sequence's, (sequences, …).
+        step: gives the results and the states after one token of some sequences, of the tokens' places and the states.
+        results: (tokens, …), written.
+    """
+    begins, counts = cu_seqlens[:-1].long(), cu_seqlens.diff().long()
+    for token in range(int(counts.max())):
+        alive = counts > token
+        begins, counts, state = begins[alive], counts[alive], state[alive]
+        results[begins + token], state = step(begins + token, state)
+    return results
 
 
 def stepped(
@@ -115,15 +140,14 @@ def scanned(  # noqa: PLR0913, PLR0917
     x: torch.Tensor, dt: torch.Tensor, b: torch.Tensor, c: torch.Tensor, cu_seqlens: torch.Tensor,
     a: torch.Tensor, d: torch.Tensor, dt_bias: torch.Tensor,
 ) -> torch.Tensor:  # fmt: skip
-    """The recurrence, token after token, of all sequences beside each other: (tokens, heads, dim)."""
-    begins, counts = cu_seqlens[:-1].long(), cu_seqlens.diff().long()
-    y, state = torch.zeros_like(x), x.new_zeros(len(counts), *x.shape[1:], b.shape[-1])
-    for token in range(int(counts.max())):
-        alive = counts > token
-        begins, counts, state = begins[alive], counts[alive], state[alive]
-        at = begins + token
-        y[at], state = _token(state, x[at], dt[at], b[at], c[at], a, d, dt_bias)
-    return y
+    """The recurrence, token after token: (tokens, heads, dim)."""
+    state = x.new_zeros(len(cu_seqlens) - 1, *x.shape[1:], b.shape[-1])
+    return along(
+        cu_seqlens,
+        state,
+        lambda at, held: _token(held, x[at], dt[at], b[at], c[at], a, d, dt_bias),
+        torch.zeros_like(x),
+    )
 
 
 def _sizes(heads: int, dim: int, n: int, groups: int, chunk: int) -> dict[str, int]:

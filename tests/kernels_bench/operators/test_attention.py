@@ -16,10 +16,13 @@ from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.arms.pytorch import flex_attention as torch_flex
-from kernels_bench.arms.pytorch import padded_attention as torch_attention
-from kernels_bench.arms.pytorch.padded_attention import attention as padded_attention
-from kernels_bench.arms.samebits import cpu_attention
+from kernels_bench.arms.pytorch.calls import padded_attention as torch_attention
+from kernels_bench.arms.pytorch.calls.padded_attention import attention as padded_attention
+from kernels_bench.arms.samebits.cpu import attention as cpu_attention
+from kernels_bench.arms.samebits.tiles import CPU_ATTENTION_TILE
 from kernels_bench.arms.vllm import triton_mla
+from kernels_bench.faults.planted.paged_attention import attention as planted_attention
+from kernels_bench.faults.planted.sums import in_groups, in_sequence
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.attention import Attention
 from kernels_bench.operators.inputs import sequences, served_pages
@@ -42,6 +45,42 @@ OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
 SHAPE = Shape(label="test", heads=4, kv_heads=2, k=16, page=16, tokens=65)
 COUNT = 9
 TOKENS = 1 << 20
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_another_tile_shows_in_sixteen_bits_in_a_quarter_of_all_sequences(seed: int) -> None:
+    """Sums of a few numbers of 16 bits are exact in fp32, in whatever order, where these span few binades."""
+    shape = Shape(label="test", heads=2, kv_heads=1, k=16, page=16, tokens=65)
+    known, universe = operators()["attention_decode"], 17
+    tables, weights = (given(shape, universe, torch.bfloat16, seed, CPU) for given in (known.rows, known.shared_inputs))
+    company = make_batch(f"first:{universe}", universe)
+    arguments = known.arguments(known.gather(company, universe, shape, tables, weights), weights)
+    one, other = (planted_attention(add)(*arguments) for add in (in_sequence, in_groups(8)))
+    assert int((one != other).flatten(1).any(1).sum()) >= universe // 4
+
+
+@pytest.mark.parametrize("name", ["attention_decode", "attention_prefill"])
+def test_pages_in_order_follow_one_another_and_give_the_same(name: str) -> None:
+    made = subject(name, planted_attention(in_groups(8)))
+    ordered, usual = (make_batch(spec, COUNT) for spec in (f"placed:{COUNT}:1", f"first:{COUNT}"))
+    batch = made.operator.arguments(made.gather(ordered), made.weights)[3]
+    pages = -(-batch.lengths[:, 1] // made.case.shape.page)
+    own = [row[:count] for row, count in zip(batch.block_table, pages.tolist(), strict=True)]
+    assert torch.equal(torch.cat(own), torch.arange(int(pages.sum()), dtype=torch.int32))
+    assert all(same_bits(a, b) for a, b in zip(made.run(ordered), made.run(usual), strict=True))
+
+
+def test_sequences_of_one_length_and_short_ones_are_served_so() -> None:
+    known = census("mixed", SHAPE, COUNT)
+    for row in range(COUNT):
+        served = entries(known, make_batch(f"among:6:{row}:0", COUNT))
+        assert {*zip(served.start.tolist(), served.stop.tolist(), strict=True)} == {
+            (int(known.start[row]), int(known.kv[row]))
+        }
+        alone = entries(known, make_batch(f"among:6:{row}:1", COUNT))
+        assert alone.stop.tolist() == [1, 1, 1, int(known.kv[row]), 1, 1]
+    short = entries(known, make_batch("short:8:3", COUNT))
+    assert short.stop.tolist() == [*sorted(known.kv[:COUNT].tolist())[:3]] * 2 + sorted(known.kv[:COUNT].tolist())[:2]
 
 
 def subject(name: str, kernel: Kernel, shape: Shape = SHAPE, text: str = "bf16", count: int = COUNT) -> KernelUnderTest:
@@ -488,7 +527,7 @@ def test_samebits_keeps_every_relation_and_the_allowance(name: str, text: str) -
     assert found.accuracy is not None
     assert found.accuracy.worst < 0.5
     asked = {r.name for r in relations().values() if r.applies_to(operators()[name].rows_are)}
-    assert {result.relation for result in found.relations} == asked
+    assert {result.relation for result in found.relations} == asked - {"before_window"}  # there is no window here
     assert all(result.companies > 0 for result in found.relations if result.status == "held")
 
 
@@ -522,10 +561,13 @@ def test_samebits_gives_masked_keys_no_weight_at_all() -> None:
 
 def test_samebits_exponential_is_exp() -> None:
     x = -torch.linspace(0, 86, 100_001)
-    torch.testing.assert_close(cpu_attention._exp(x), x.double().exp().float(), rtol=4e-7, atol=0)
-    assert cpu_attention._exp(torch.tensor([0.0, -torch.inf])).tolist() == [1.0, pytest.approx(1.6e-38, rel=0.1)]
+    torch.testing.assert_close(cpu_attention.exp_of_negative(x), x.double().exp().float(), rtol=4e-7, atol=0)
+    assert cpu_attention.exp_of_negative(torch.tensor([0.0, -torch.inf])).tolist() == [
+        1.0,
+        pytest.approx(1.6e-38, rel=0.1),
+    ]
     # Alike wherever it stands: no vector's end, no thread's share.
-    assert torch.equal(cpu_attention._exp(x)[5::7], cpu_attention._exp(x[5::7].clone()))
+    assert torch.equal(cpu_attention.exp_of_negative(x)[5::7], cpu_attention.exp_of_negative(x[5::7].clone()))
 
 
 @pytest.mark.parametrize("name", OPERATORS)
@@ -536,9 +578,8 @@ def test_torchs_padded_attention_is_right(name: str) -> None:
 
 def tiles_by_the_longest(*arguments: Any) -> Tensor:
     """Our kernel, in tiles of half as many keys where the batch's longest sequence has more than one tile."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cpu_attention, "BLOCK", 8 if arguments[-1].most_keys > 16 else 16)
-        return cpu_attention.attention(*arguments)
+    block = 8 if arguments[-1].most_keys > 16 else 16
+    return cpu_attention.attention(*arguments, tile=CPU_ATTENTION_TILE._replace(block=block))
 
 
 @pytest.mark.parametrize("name", OPERATORS)

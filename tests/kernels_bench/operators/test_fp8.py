@@ -13,8 +13,9 @@ import torch
 
 from kernels_bench import check
 from kernels_bench.arms import Unsupported
-from kernels_bench.arms.pytorch import fp8 as torch_fp8
-from kernels_bench.arms.samebits import FP8, cpu_fp8
+from kernels_bench.arms.pytorch.calls import fp8 as torch_fp8
+from kernels_bench.arms.samebits import FP8
+from kernels_bench.arms.samebits.cpu import fp8 as cpu_fp8
 from kernels_bench.operators import Operator, RowTensors, Tensors, operators
 from kernels_bench.operators.layers.fp8 import GROUP, dequantised
 from kernels_bench.order.batch_sweep import Task
@@ -123,7 +124,7 @@ def without_last_block(*arguments: torch.Tensor, out_dtype: torch.dtype) -> torc
 def scales_turned(
     a: torch.Tensor, b: torch.Tensor, scale_a: torch.Tensor, scale_b: torch.Tensor, *, out_dtype: torch.dtype
 ) -> torch.Tensor:
-    return torch_fp8.scaled_mm(a, b, scale_a, scale_b.flip(1), out_dtype=out_dtype)
+    return cpu_fp8.scaled_mm(a, b, scale_a, scale_b.flip(1), out_dtype=out_dtype)
 
 
 @pytest.mark.parametrize(

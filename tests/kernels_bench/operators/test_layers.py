@@ -4,18 +4,25 @@ from typing import Any
 
 import pytest
 import torch
+from _pytest.mark.structures import ParameterSet
 
 from kernels_bench import check
 from kernels_bench.arms import Kernel
 from kernels_bench.arms.pytorch.default import KERNELS
-from kernels_bench.arms.samebits import kernels
+from kernels_bench.arms.samebits import DELTA, FP8, STATE, kernels
+from kernels_bench.arms.samebits.tiles import ATTENTION
 from kernels_bench.operators import Operator, operators
 from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision, Shape
+from support import routed_cases
 
 CPU = torch.device("cpu")
-LAYERS = {name: operator for name, operator in operators().items() if "cpu" in operator.by_request}
+LAYERS = {
+    name: operator
+    for name, operator in operators().items()
+    if "cpu" in operator.by_request and operator.family != "ranks"  # whose processes are seen in ranks/test_ranks.py
+}
 JUDGED = [name for name, operator in LAYERS.items() if operator.has_reference]
 FIRST_ARE_ROWS = ("activation", "rotary", "norms", "sampling")
 ROW_BY_ROW = [name for name, operator in LAYERS.items() if operator.family in FIRST_ARE_ROWS]
@@ -45,7 +52,13 @@ def test_each_has_small_shapes_real_ones_and_no_place_in_a_default_run() -> None
         assert operator.quick, name
 
 
-@pytest.mark.parametrize("name", LAYERS)
+def layers_here(*here_too: str) -> list[ParameterSet]:
+    """The same is asked of other families with more data in tests of their own, such as test_fp8.py."""
+    apart = {*FP8, *STATE, *DELTA, *ATTENTION, "mla_prefill", *routed_cases.SHAPES} - {*here_too}
+    return [pytest.param(name, marks=[pytest.mark.long] if name in apart else []) for name in LAYERS]
+
+
+@pytest.mark.parametrize("name", layers_here("scaled_mm_token", "fp8_quant_tensor", "moe_sum", "state_update"))
 def test_torch_is_right(name: str) -> None:
     """It claims nothing, and some of its kernels vary; none is wrong."""
     for precision in LAYERS[name].precisions:
@@ -56,7 +69,7 @@ def test_torch_is_right(name: str) -> None:
         assert told(report) <= expected, report.summary()
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", layers_here())
 def test_samebits_keeps_its_bits(name: str) -> None:
     report = examined(kernels()[name], name)
     assert report.held, report.summary()

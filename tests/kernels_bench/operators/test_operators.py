@@ -10,7 +10,8 @@ import torch
 
 from kernels_bench.arms import Kernel
 from kernels_bench.arms.pytorch.default import KERNELS
-from kernels_bench.arms.samebits import cpu
+from kernels_bench.arms.samebits import GEMM
+from kernels_bench.arms.samebits.cpu import gemm, rows
 from kernels_bench.operators import Operator, RowTensors, Tensors, operators
 from kernels_bench.operators.base import item_sizes
 from kernels_bench.operators.inputs.rows import KINDS
@@ -196,7 +197,7 @@ def test_exponentials_of_a_row_of_logits_are_subnormal(name: str, text: str) -> 
 @pytest.mark.parametrize(("name", "text"), every_case())
 def test_samebits_on_the_cpu_keeps_special_rows_in_every_batch(name: str, text: str) -> None:
     precision, shape, count = Precision.parse(text), shape_of(name), 12
-    ours = getattr(cpu, {"linear_bias": "linear", "bmm_heads": "bmm"}.get(name, name))
+    ours = getattr(gemm, GEMM[name]) if name in GEMM else getattr(rows, name)
     case = Case(arm="samebits", operator=name, shape=shape, precision=precision)
     subject = KernelUnderTest(case, operators()[name], bind(case, {name: ours}), seed=0, universe=count, device=CPU)
     together = make_batch(f"special:{len(SPECIAL)}:0", count)
@@ -267,7 +268,7 @@ def test_torch_is_within_the_allowance(name: str, text: str) -> None:
 @pytest.mark.parametrize(("name", "text"), every_case())
 def test_samebits_on_the_cpu_is_within_the_allowance(name: str, text: str) -> None:
     precision, shape = Precision.parse(text), shape_of(name)
-    ours = getattr(cpu, {"linear_bias": "linear", "bmm_heads": "bmm"}.get(name, name))
+    ours = getattr(gemm, GEMM[name]) if name in GEMM else getattr(rows, name)
     kernel = bind(Case(arm="samebits", operator=name, shape=shape, precision=precision), {name: ours})
     assert share(name, text, shape, kernel=kernel) <= 1
 

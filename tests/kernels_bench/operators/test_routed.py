@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels_bench.arms import Kernel
-from kernels_bench.arms.pytorch import lora, moe
+from kernels_bench.arms.pytorch.calls import lora, moe
 from kernels_bench.faults.planted.routed import chosen
 from kernels_bench.faults.planted.sums import Sum, in_groups, in_sequence, pairwise
 from kernels_bench.operators import Operator, operators

@@ -11,15 +11,16 @@ import pytest
 import torch
 
 from kernels_bench import check
-from kernels_bench.arms.pytorch import state as torch_state
-from kernels_bench.arms.samebits import cpu_state
-from kernels_bench.arms.vllm.state import chunks_of
+from kernels_bench.arms.pytorch.calls import state as torch_state
+from kernels_bench.arms.samebits.cpu import state as cpu_state
+from kernels_bench.arms.vllm.calls.state import chunks_of
 from kernels_bench.operators import Operator, RowTensors, Tensors, operators
 from kernels_bench.operators.layers.state import _CHUNKS, scanned
 from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.relations import make_batch
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 
 CPU = torch.device("cpu")
 NAMES = ("state_update", "chunk_scan")
@@ -94,6 +95,16 @@ def test_a_scan_is_as_many_steps_in_the_reference_and_bit_for_bit_in_ours() -> N
     a, d, bias = (one.double() for one in weights)
     exact = scanned(x.double(), dt.double(), b.double(), c.double(), begins, a, d, bias)
     torch.testing.assert_close(scan.double(), exact, rtol=1e-4, atol=1e-4)
+
+
+def test_sequences_may_be_as_long_as_their_shape_says() -> None:
+    """Longer than an operator's own lengths, which are those of short chunks."""
+    operator = operators()["chunk_scan"]
+    (shape,) = (one for one in operator.shapes if one.label == "unaligned/0")
+    case = Case(arm="torch", operator="chunk_scan", shape=shape, precision=Precision.parse("fp32"))
+    subject = KernelUnderTest(case, operator, OURS["chunk_scan"], seed=0, universe=12, device=CPU)
+    *_, begins = subject.gather(make_batch("first:12", 12))
+    assert int(begins.diff().max()) == _CHUNKS * 32 // 2 > operator.definition.lengths[1]  # type: ignore[attr-defined]
 
 
 def no_bias(state: torch.Tensor, *rest: torch.Tensor) -> Any:
