@@ -24,14 +24,15 @@ TILES = (16, 24, 32, 48, 64, 80, 96, 112, 128, 176, 192, 256)
 FURTHER = 48
 """So many M beyond `EVERY` that are no multiples of anything in particular."""
 
-RowKind = Literal["rows", "routed", "sequences", "prefills"]
-"""What an operator's rows are: of no kind in particular, tokens that choose experts or an adapter, sequences, or
-sequences with many queries."""
+RowKind = Literal["rows", "routed", "sharded", "sequences", "prefills"]
+"""What an operator's rows are: of no kind in particular, tokens that choose experts or an adapter, rows of which each
+of several ranks has a part, sequences, or sequences with many queries."""
 
 _ARE_ALSO: Mapping[RowKind, tuple[RowKind, ...]] = MappingProxyType(
     {
         "rows": ("rows",),
         "routed": ("rows", "routed"),
+        "sharded": ("rows", "sharded"),
         "sequences": ("rows", "sequences"),
         "prefills": ("rows", "sequences", "prefills"),
     }
@@ -70,6 +71,8 @@ class Setting:
         most: rows of the largest batch that memory has room for.
         huge: so many rows that their results have more than 2^31 elements, where they are to be tried; else 0.
         far: whether a KV cache of more than 2^31 elements can be had.
+        ranks: so many can compute together here.
+        window: keys that a query sees at most, where rows are sequences; 0: all up to its own.
     """
 
     universe: int
@@ -81,6 +84,8 @@ class Setting:
     most: int = 0
     huge: int = 0
     far: bool = False
+    ranks: int = 8
+    window: int = 0
 
     @property
     def few(self) -> tuple[int, ...]:

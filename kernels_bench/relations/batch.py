@@ -31,6 +31,9 @@ SPECIAL = (
     "outlier",
     "constant",
     "largest",
+    "sparse",
+    "one left",
+    "all masked",
 )
 """What the rows from `FIRST_SPECIAL` on hold, see `kernels_bench.operators.inputs.rows.special_rows`."""
 
@@ -46,29 +49,37 @@ def routed_alike(rows: Ids) -> npt.NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Serving:
-    """How an engine would serve rows that are sequences; without meaning where they are not.
+    """How an engine would serve rows that are sequences, or sums over ranks; without meaning where they are not.
 
     Attributes:
         chunk: queries of a compared row that one entry of the batch computes; 0: all of them.
         tail: how many of a compared row's last queries are computed; 0: all of them.
         stranger: KV length of the neighbours; 0: their own.
         prefilling: such neighbours compute all their queries, not only the last.
-        placement: which of many placements of the KV cache's pages; 0: the usual one.
+        equal: neighbours are as long as the compared row, and served as it is.
+        shortest: rows are numbered from the shortest sequence on.
+        placement: which of many placements of the KV cache's pages; 0: the usual one, 1: in order.
         unused: what slots of the cache hold that no token was written to, one of `UNUSED`; 0: the usual.
+        behind: what slots of the cache hold whose tokens no query of the batch sees any more, likewise.
         prefix: so many of the first pages hold what those of the longest sequence do; 0: their own.
         shared: these pages are the longest sequence's own, and not copies of them.
         far: the pages lie at the end of a cache of more than 2^31 elements.
+        ranks: so many ranks have a part of each row; 0: as many as the shape says.
     """
 
     chunk: int = 0
     tail: int = 0
     stranger: int = 0
     prefilling: bool = False
+    equal: bool = False
+    shortest: bool = False
     placement: int = 0
     unused: int = 0
+    behind: int = 0
     prefix: int = 0
     shared: bool = False
     far: bool = False
+    ranks: int = 0
 
 
 UNUSED = ("usual", "NaN", "huge", "other tokens")
@@ -111,7 +122,7 @@ class Batch:
     @property
     def contagious(self) -> bool:
         """Whether there are neighbours whose values a row takes harm from, if it is not kept apart from them."""
-        return self.name.kind in (*CONTAGIOUS, "special", "unused")
+        return self.name.kind in (*CONTAGIOUS, "special", "unused", "behind")
 
     @cached_property
     def follows_from(self) -> int | None:

@@ -66,18 +66,25 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere; from T=4 on a
                                   random half stays, for neighbours at every distance
     ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
+    ``padded:M:C``                rows 0 … C-1, and zeros after them, as where a CUDA graph has room for M
     ``routed:M:C``                C of M rows choose the same experts, or adapter, those of them stay that are there
                                   already, at most C; all others are one row that chooses none of these
     ``special:M:P``               rows of special values from position P on, spread among rows 0 … M-1
     ``decoding:M:L:T``            likewise as ``others``, the rest replaced by sequences that decode at KV length L
     ``prefilling:M:L:T``          likewise, by sequences that prefill L tokens
-    ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S
+    ``among:M:R:L``               row R in the middle of M-1 sequences of length L; L=0: of its own
+    ``short:M:S``                 the S shortest sequences of the universe, over and over
+    ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S; of S=1 each
+                                  sequence's one after the other
     ``unused:M:U``                rows 0 … M-1, the cache's unused slots filled with the U-th of `UNUSED`
+    ``behind:M:U:T``              likewise the slots before the window of every query that is computed: of all, or the
+                                  last T of each row
     ``apart:M:P``                 the M longest sequences, the first P pages of each a copy of the longest one's
     ``shared:M:P``                likewise, and all of them the longest one's own pages
     ``far:M``                     rows 0 … M-1, their pages at the end of a cache of more than 2^31 elements
     ``chunks:M:C``                rows 0 … M-1, their queries in chunks of C, all in one batch
     ``tails:M``                   rows 0 … M-1, of each the last query alone
+    ``tp:M:R``                    rows 0 … M-1, computed by R ranks, each of which has a part of every row
     ============================  ====================================================================
 
     Raises:
@@ -144,6 +151,16 @@ def _unused(what: int) -> Serving:
     return Serving(unused=what)
 
 
+def _left_behind(name: BatchSpec, _: int) -> Batch:
+    """Rows 0 … M-1, all their queries or the last T."""
+    what, tail = name.arguments
+    if not 1 <= what < len(UNUSED):
+        raise _ImpossibleError(f"fills slots before the window with one of {len(UNUSED) - 1} things")
+    if tail < 0:
+        raise _ImpossibleError("has fewer than no queries")
+    return _all(name, np.arange(name.size, dtype=np.int64), Serving(behind=what, tail=tail))
+
+
 def _staying(name: BatchSpec, phase: int) -> Flags:
     """Which positions keep their rows."""
     rows = np.arange(name.size)
@@ -169,6 +186,31 @@ def _with_strangers(stranger: int) -> Callable[[BatchSpec, int], Batch]:
         return Batch(name, np.where(stays, rows, universe + stranger), rows[stays])
 
     return make
+
+
+def _padded(name: BatchSpec, universe: int) -> Batch:
+    (real,) = name.arguments
+    if not 1 <= real < name.size:
+        raise _ImpossibleError("has no row, or no padding: C must be between 1 and M - 1")
+    rows = np.arange(name.size, dtype=np.int64)
+    return Batch(name, np.where(rows < real, rows, universe + HOSTILE.index("zero")), rows[:real])
+
+
+def _among_equals(name: BatchSpec, universe: int) -> Batch:
+    row, length = name.arguments
+    if length < 0:
+        raise _ImpossibleError("has neighbours of fewer than no tokens")
+    rows = np.full(name.size, universe + LONG_NEIGHBOUR, dtype=np.int64)
+    middle = name.size // 2
+    rows[middle] = row % universe
+    return Batch(name, rows, np.array([middle], dtype=np.int64), Serving(stranger=length, equal=not length))
+
+
+def _short(name: BatchSpec, universe: int) -> Batch:
+    (shortest,) = name.arguments
+    if not 1 <= shortest <= universe:
+        raise _ImpossibleError("has no sequence, or more than there are: S must be between 1 and the universe's rows")
+    return _all(name, np.arange(name.size, dtype=np.int64) % shortest, Serving(shortest=True))
 
 
 def _routed(name: BatchSpec, universe: int) -> Batch:
@@ -232,7 +274,10 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     ),
     "pair": BatchKind(("R", "D"), _reordered(_pair), "two rows"),
     "copies": BatchKind(
-        ("R",), _reordered(lambda rows, name, universe: 0 * rows + name.arguments[0] % universe), "one row repeated"
+        ("R",),
+        _reordered(lambda rows, name, universe: 0 * rows + name.arguments[0] % universe),
+        "one row repeated",
+        place="row {0} at every place",
     ),
     "cycled": BatchKind(
         (),
@@ -246,6 +291,7 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     "shuffle": BatchKind(("S",), _reordered(lambda _, name, __: _shuffled(name.size, name.arguments[0])), "shuffled"),
     "others": BatchKind(("T",), _with_others, "other neighbours"),
     **{kind: _hostile(kind) for kind in HOSTILE},
+    "padded": BatchKind(("C",), _padded, "padded with zeros", place="padded with zeros after {0} rows"),
     "routed": BatchKind(
         ("C",), _routed, "rows of the same experts or adapter:", told=True, place="{0} of the same experts or adapter"
     ),
@@ -264,10 +310,20 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         told=True,
         place="neighbours prefill {0} tokens",
     ),
+    "among": BatchKind(
+        ("R", "L"), _among_equals, "among sequences of one length", place="row {0} among sequences of one length"
+    ),
+    "short": BatchKind(("S",), _short, "the shortest ones", place="the {0} shortest ones"),
     "placed": BatchKind(
         ("S",), _served(lambda order: Serving(placement=order)), "pages elsewhere", place="pages elsewhere"
     ),
     "unused": BatchKind(("U",), _served(_unused), "unused slots hold something else", place="unused slots refilled"),
+    "behind": BatchKind(
+        ("U", "T"),
+        _left_behind,
+        "slots before the window hold something else",
+        place="slots before the window refilled",
+    ),
     "apart": BatchKind(("P",), _served(lambda pages: Serving(prefix=pages)), "pages copied"),
     "shared": BatchKind(
         ("P",),
@@ -280,4 +336,5 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         ("C",), _served(lambda size: Serving(chunk=size)), "chunks of", told=True, place="in chunks of {0}"
     ),
     "tails": BatchKind((), _served(lambda: Serving(tail=1)), "last token by decode", place="by decode"),
+    "tp": BatchKind(("R",), _served(lambda ranks: Serving(ranks=ranks)), "at TP", told=True, place="at TP {0}"),
 })  # fmt: skip

@@ -1,4 +1,4 @@
-"""``history``: what was called before, a larger batch or a smaller one, and weights that were written anew."""
+"""``history``: what was called before, and weights that were written anew."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ LEAST, SMALL = 5, 65
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """A few sizes after the whole universe; the small ones after one row and other rows, and with other weights."""
+    """A few sizes after the whole universe; small ones after one row and other rows, and with other weights."""
     whole = f"first:{setting.universe}"
     small = [m for m in setting.few if LEAST <= m <= SMALL][:2]
     for m in setting.few:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 
-from kernels_bench.relations.base import Comparison, Relation, Setting
+from kernels_bench.relations.base import Comparison, Relation, Setting, dense_sweep, spread
 
 # Beyond what 9 to 16 bits count, by more than a tile.
 SIZES = tuple((1 << bits) + 64 for bits in range(9, 17))
+FURTHEST, FIRST = 2048, 16
+"""Up to so many rows, M beyond a small universe are tried as those within a large one are; so many of them first."""
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -16,13 +18,21 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
-    """Up to 65,600 rows; where memory allows, so many that the result has more than 2^31 elements."""
-    whole = f"first:{setting.universe}"
+    """M that a small universe has no room for, and up to 65,600; where memory allows, more than 2^31 elements."""
+    whole, beyond = f"first:{setting.universe}", _beyond(setting)
     sizes = {m for m in SIZES if 2 * setting.universe < m <= setting.most}
-    for m in sorted(sizes | ({setting.huge} if setting.huge else set())):
+    for m in (*beyond[:FIRST], *sorted(sizes | ({setting.huge} if setting.huge else set())), *beyond[FIRST:]):
         yield Comparison(whole, f"cycled:{m}")
     if setting.far:
         yield Comparison(whole, f"far:{setting.universe}")
+
+
+def _beyond(setting: Setting) -> list[int]:
+    """M from the universe's on, those first that lie far from each other."""
+    if setting.longest:
+        return []
+    sizes = [m for m in dense_sweep(FURTHEST) if setting.universe < m <= setting.most and m not in SIZES]
+    return [*dict.fromkeys([*(sizes[place] for place in spread(len(sizes), FIRST)), *sizes])]
 
 
 RELATION = Relation(

@@ -23,6 +23,13 @@ def more(setting: Setting) -> Iterator[Comparison]:
             yield Comparison(f"first:{m}", f"first:{m}", launch="view")
 
 
+# A kernel that takes no such rows need not say so: it may read what is not its own, and be lost with its process.
 RELATION = Relation(
-    "layout", "rows that are a view of a wider tensor, or at odd addresses", comparisons, 14, more, optional=True
+    "layout",
+    "rows that are a view of a wider tensor, or at odd addresses",
+    comparisons,
+    14,
+    more,
+    optional=True,
+    hazardous=True,
 )

@@ -8,12 +8,23 @@ PLACEMENTS = (1, 2)
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Some random orders of all pages at each of a few sizes."""
+    """Pages that follow one another, and a random order of all, at each of a few sizes."""
     for m in setting.fewest:
         for placement in PLACEMENTS:
             yield Comparison(f"first:{m}", f"placed:{m}:{placement}")
 
 
+def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
+    """One of them at the largest size."""
+    placement = PLACEMENTS[number % len(PLACEMENTS)]
+    yield Comparison(f"first:{setting.universe}", f"placed:{setting.universe}:{placement}")
+
+
 RELATION = Relation(
-    "page_placement", "the pages of the KV cache in another order", comparisons, order=6, needs="sequences"
+    "page_placement",
+    "the pages of the KV cache one after the other, or in another order",
+    comparisons,
+    order=6,
+    drawn=drawn,
+    needs="sequences",
 )

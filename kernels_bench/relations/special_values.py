@@ -1,24 +1,28 @@
-"""``special_values``: rows of subnormal numbers, signed zeros, infinities, NaN, masks and outliers are compared too."""
+"""``special_values``: rows of subnormal numbers, zeros, infinities, NaN, masks and outliers are compared too."""
 
 from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
 from kernels_bench.relations.batch import SPECIAL
 
+SPECIALS = f"special:{len(SPECIAL)}:0"
+"""All of them by themselves."""
 # Special rows are moved on by fewer than so many places, so that each stands beside others at another M.
-MOVED = 7
+MOVED, PAIR = 7, 2
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Among ordinary rows at the usual sizes, and each alone, against all of them by themselves."""
     count = len(SPECIAL)
-    together = f"special:{count}:0"
     for number in range(count):
-        yield Comparison(together, f"special:1:{number}")
+        yield Comparison(SPECIALS, f"special:1:{number}")
+    # In pairs, so that what one of them does is not hidden by infinities and NaN.
+    for number in range(1, count, PAIR):
+        yield Comparison(SPECIALS, f"special:{PAIR}:{number}")
     for m in _usual(setting):
         # Where not all of them have room, others are there the second time.
-        for moved in (m % MOVED,) if m >= count else (0, 3) if m > 1 else ():
-            yield Comparison(together, f"special:{m}:{moved}")
+        for moved in (m % MOVED,) if m >= count else (0, 3) if m > PAIR else ():
+            yield Comparison(SPECIALS, f"special:{m}:{moved}")
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
@@ -26,7 +30,7 @@ def more(setting: Setting) -> Iterator[Comparison]:
     usual = _usual(setting)
     for m in setting.dense:
         if m not in usual:
-            yield Comparison(f"special:{len(SPECIAL)}:0", f"special:{m}:{m}")
+            yield Comparison(SPECIALS, f"special:{m}:{m}")
 
 
 def _usual(setting: Setting) -> tuple[int, ...]:

@@ -49,11 +49,15 @@ ROWS: dict[str, tuple[list[int], list[int] | None]] = {
     "inf:3:2": ([13, 13, 2], [2]),
     "nan:3:2": ([14, 14, 2], [2]),
     "zero:3:2": ([15, 15, 2], [2]),
+    "padded:4:2": ([0, 1, 15, 15], [0, 1]),
+    "among:4:13:0": ([16, 16, 1, 16], [2]),
+    "among:4:13:5": ([16, 16, 1, 16], [2]),
+    "short:5:3": ([0, 1, 2, 0, 1], None),
     "routed:6:1": ([16, 16, 16, 16, 16, 5], [5]),
     "routed:6:2": ([0, 16, 16, 16, 16, 5], [0, 5]),
     "routed:3:3": ([0, 5, 10], [0]),
     "special:1:3": ([UNIVERSE + FIRST_SPECIAL + 3], None),
-    "special:2:9": ([UNIVERSE + FIRST_SPECIAL, UNIVERSE + FIRST_SPECIAL + 9], None),
+    "special:2:11": ([UNIVERSE + FIRST_SPECIAL + 12, UNIVERSE + FIRST_SPECIAL + 11], None),
     "decoding:3:7:1": ([16, 1, 16], [1]),
     "prefilling:3:7:1": ([16, 1, 16], [1]),
     "placed:3:2": ([0, 1, 2], None),
@@ -63,15 +67,22 @@ ROWS: dict[str, tuple[list[int], list[int] | None]] = {
     "far:3": ([0, 1, 2], None),
     "chunks:3:7": ([0, 1, 2], None),
     "tails:3": ([0, 1, 2], None),
+    "behind:3:2:1": ([0, 1, 2], None),
+    "tp:3:4": ([0, 1, 2], None),
 }
 SERVED = {
     "decoding:3:7:1": Serving(stranger=7),
     "prefilling:3:7:1": Serving(stranger=7, prefilling=True),
     "placed:3:2": Serving(placement=2),
+    "among:4:13:0": Serving(equal=True),
+    "among:4:13:5": Serving(stranger=5),
+    "short:5:3": Serving(shortest=True),
     "unused:3:1": Serving(unused=1),
     "apart:3:2": Serving(prefix=2),
     "shared:3:2": Serving(prefix=2, shared=True),
     "far:3": Serving(far=True),
+    "behind:3:2:1": Serving(behind=2, tail=1),
+    "tp:3:4": Serving(ranks=4),
     "chunks:3:7": Serving(chunk=7),
     "tails:3": Serving(tail=1),
 }
@@ -94,7 +105,7 @@ def test_each_kind_is_among_them() -> None:
     told = {spec.partition(":")[0] for spec in ROWS}
     assert told == {*batch_kinds()} - {"shuffle"}
     assert make_batch("decoding:3:7:1", UNIVERSE).rows[0] == UNIVERSE + LONG_NEIGHBOUR
-    assert {spec for spec in SERVED if make_batch(spec, UNIVERSE).contagious} == {"unused:3:1"}
+    assert {spec for spec in SERVED if make_batch(spec, UNIVERSE).contagious} == {"unused:3:1", "behind:3:2:1"}
     assert all(make_batch(f"{kind}:3:2", UNIVERSE).contagious == (kind != "zero") for kind in HOSTILE)
 
 
