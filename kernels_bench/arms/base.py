@@ -42,6 +42,10 @@ class Unsupported(Exception):  # noqa: N818 - an answer, not an error
     """Raised by a kernel for what it does not offer; the case ends as ``unsupported(reason)``."""
 
 
+class WrongResult(Exception):  # noqa: N818 - a finding about the kernel, not an error of ours
+    """Raised by a kernel that sees itself that its result is wrong, such as ranks that do not agree; says how."""
+
+
 def _nothing() -> str:
     return ""
 
@@ -52,6 +56,30 @@ def _available(device: Device) -> str | None:
 
 def _no_caveat(device: Device) -> str:
     return ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way, of several that an arm has, to compute some operators: a tile, say.
+
+    It is chosen as ``ARM[LABEL]``, in an arm's place, and runs in the arm's process.
+
+    Attributes:
+        kernels: called once in that process; gives a kernel for each operator that it offers.
+        offers: these operators.
+        dtypes: of inputs that it is for; all of them where there are none.
+        order: what it is meant to add in, in any words: `plan` tries the fastest ones of each order.  What is said here
+            proves nothing; which candidates have the same bits is seen.
+    """
+
+    kernels: Callable[[], Mapping[str, Kernel]]
+    offers: Collection[str]
+    dtypes: Collection[str] = ()
+    order: str = ""
+
+
+def _no_candidates(device: Device) -> Mapping[str, Candidate]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -74,6 +102,7 @@ class Arm:
             operators that no arm names it is ``torch``.
         precision: what its kernels compute with where that is less than their inputs' dtype, one of `STATED_PRECISIONS`
             or a unit roundoff: so much further may its results be from float64 before they are called wrong.
+        candidates: further kernels that `plan` may choose, by label, on a device; called without loading the arm.
         brief: operators over which it takes long: they are measured at the first shape and precision only, unless
             shapes are asked for, and in a short run not at all, unless the arm is.
     """
@@ -91,6 +120,7 @@ class Arm:
     default_for: Collection[str] = ()
     brief: Collection[str] = ()
     precision: str | float = ""
+    candidates: Callable[[Device], Mapping[str, Candidate]] = _no_candidates
 
 
 STATED_PRECISIONS: Mapping[str, float] = {

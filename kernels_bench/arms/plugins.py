@@ -12,12 +12,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from kernels_bench.arms.base import STATED_PRECISIONS, Arm, Kernel
+from kernels_bench.arms.base import STATED_PRECISIONS, Arm, Candidate, Kernel
 from kernels_bench.console.mistakes import PluginError, told
 from kernels_bench.console.text import suggestion
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.defined import OWN_FAMILY, DefinedOperator
-from kernels_bench.records.cases import Device
+from kernels_bench.records.cases import DTYPES, Device
 from kernels_bench.records.definition import DefinitionError
 from kernels_bench.relations import relations
 
@@ -177,14 +177,71 @@ def kernels_of(arm: Arm, known: Mapping[str, Operator] | None = None) -> Mapping
     Raises:
         PluginError: it gives something else than functions by operator; under another name no kernel is ever called.
     """
-    kernels: Any = arm.kernels()
+    return _checked(arm.kernels(), known or operators())
+
+
+def candidate_kernels_of(arm: Arm, label: str, device: Device, known: Mapping[str, Operator]) -> Mapping[str, Kernel]:
+    """The kernels of one of an arm's candidates, loaded.
+
+    Raises:
+        PluginError: it has none of that label, as where the file was changed since it was listed, or as `kernels_of`.
+    """
+    found = arm.candidates(device).get(label)
+    if found is None:
+        raise PluginError(f"arm {arm.name} has no candidate {label!r}")
+    return _checked(found.kernels(), known)
+
+
+def _checked(kernels: Any, known: Mapping[str, Operator]) -> Mapping[str, Kernel]:
     if not isinstance(kernels, Mapping):
         raise PluginError(f"kernels() gives {kernels!r}: expected kernels by operator, such as {{'mm': my_mm}}")
-    if wrong := next(_unknown_names("kernels()", kernels, "operator", known or operators()), None):
+    if wrong := next(_unknown_names("kernels()", kernels, "operator", known), None):
         raise PluginError(wrong)
     if (name := next((name for name, kernel in kernels.items() if not callable(kernel)), None)) is not None:
         raise PluginError(f"kernels() gives {kernels[name]!r} for {name}: expected a function")
-    return kernels
+    checked: Mapping[str, Kernel] = kernels
+    return checked
+
+
+_LABEL = re.compile(r"[A-Za-z0-9_.+-]{1,60}")
+
+
+def candidates_of(arm: Arm, device: Device) -> Mapping[str, Candidate]:
+    """An arm's candidates on a device.
+
+    Raises:
+        PluginError: it gives something else, or raises something.
+    """
+    try:
+        found: Any = arm.candidates(device)
+    except BaseException as error:  # SystemExit too, as in a plugin's import
+        code = getattr(arm.candidates, "__code__", None)
+        raise PluginError(f"candidates raises {told(error, code.co_filename if code else '')}") from error
+    if not isinstance(found, Mapping) or not all(isinstance(one, Candidate) for one in found.values()):
+        raise PluginError(f"candidates gives {found!r}: expected a Candidate for each label")
+    for label, one in found.items():
+        if not isinstance(label, str) or not _LABEL.fullmatch(label):
+            raise PluginError(
+                f"a candidate's label is {label!r}: expected at most 60 letters, digits and any of _ . + -"
+            )
+        if wrong := next(_wrong_candidate(label, one), None):
+            raise PluginError(wrong)
+    checked: Mapping[str, Candidate] = found
+    return checked
+
+
+def _wrong_candidate(label: str, candidate: Candidate) -> Iterator[str]:
+    given: dict[str, Any] = vars(candidate)
+    for field in ("offers", "dtypes"):
+        value = given[field]
+        if isinstance(value, str) or not isinstance(value, Collection) or not all(isinstance(v, str) for v in value):
+            yield f"candidate {label}: {field} is {value!r}: expected a tuple of names"
+    if unknown := next((name for name in given["dtypes"] if name not in DTYPES), None):
+        yield f"candidate {label}: dtypes names {unknown!r}: expected some of {', '.join(DTYPES)}"
+    if not isinstance(given["order"], str):
+        yield f"candidate {label}: order is {given['order']!r}: expected a text"
+    if not callable(given["kernels"]):
+        yield f"candidate {label}: kernels is {given['kernels']!r}: expected a function"
 
 
 def said_by(arm: Arm, callback: str, *arguments: Device) -> str:
@@ -226,6 +283,7 @@ _PLAIN_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "unavailable": _CALLBACK,
     "provenance": _CALLBACK,
     "caveat": _CALLBACK,
+    "candidates": _CALLBACK,
     "compiles": (lambda value: isinstance(value, bool), "True or False"),
     "precision": (_is_precision, f"one of {', '.join(STATED_PRECISIONS)}, or a unit roundoff below 1"),
 }
@@ -235,8 +293,8 @@ def _wrong_fields(arm: Arm, known: Mapping[str, Operator]) -> Iterator[str]:
     """What is wrong with the fields of a user's arm, whose types nobody has checked."""
     given: dict[str, Any] = vars(arm)
     name = given["name"]
-    if not isinstance(name, str) or not name or set(name) & set("/,: ") or not name.isprintable():
-        yield f"the arm's name {name!r} must be one word without '/', ',' or ':', all of it printable"
+    if not isinstance(name, str) or not name or set(name) & set("/,:[] ") or not name.isprintable():
+        yield f"the arm's name {name!r} must be one word without '/', ',', ':', '[' or ']', all of it printable"
     elif len(name.encode()) > LONGEST_NAME:
         yield f"the arm's name has {len(name.encode())} bytes: expected at most {LONGEST_NAME}"
     for plain, (fits, expected) in _PLAIN_FIELDS.items():

@@ -8,7 +8,7 @@ from kernels_bench.arms import Arm
 
 def kernels() -> Mapping[str, Any]:
     """Imported where it runs, since it brings Triton."""
-    from kernels_bench.arms.samebits import triton_gemm
+    from kernels_bench.arms.samebits.triton import gemm as triton_gemm
 
     return {"mm": triton_gemm.mm}
 

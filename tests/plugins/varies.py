@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from kernels_bench.arms import Arm, Kernel
-from kernels_bench.arms.samebits import cpu_attention
+from kernels_bench.arms.samebits.cpu import attention as cpu_attention
 from kernels_bench.faults import faults
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from kernels_bench.arms import Arm
-from kernels_bench.arms.samebits.cpu import rms_norm
+from kernels_bench.arms.samebits.cpu.rows import rms_norm
 
 KEPT: dict[torch.Size, torch.Tensor] = {}
 

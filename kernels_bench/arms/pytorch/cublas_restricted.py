@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.pytorch.gemm import KERNELS
+from kernels_bench.arms.pytorch.calls.gemm import KERNELS
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.pytorch import fp8, gemm, layers, lora, moe, state
-from kernels_bench.arms.pytorch.padded_attention import attention, latent_attention
+from kernels_bench.arms.pytorch.calls import fp8, gated_delta, gemm, layers, lora, moe, state
+from kernels_bench.arms.pytorch.calls.padded_attention import attention, latent_attention, packed_attention
 from kernels_bench.device.lazy_torch import F, torch
+from kernels_bench.operators.paged import FP8, PLAIN, VARIANT, operators_of
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -36,6 +37,7 @@ def mean(x: torch.Tensor, *, out_dtype: torch.dtype) -> torch.Tensor:
     return torch.mean(x, -1, dtype=out_dtype)
 
 
+ATTENTION = operators_of(PLAIN, VARIANT, FP8)
 KERNELS: dict[str, Kernel] = {
     **gemm.KERNELS,
     **layers.KERNELS,
@@ -43,15 +45,15 @@ KERNELS: dict[str, Kernel] = {
     **moe.KERNELS,
     **fp8.KERNELS,
     **state.KERNELS,
+    **gated_delta.KERNELS,
     "rms_norm": rms_norm,
     "fused_add_rms_norm": fused_add_rms_norm,
     "softmax": softmax,
     "log_softmax": log_softmax,
     "mean": mean,
-    "attention_decode": attention,
-    "attention_prefill": attention,
-    "attention_mixed": attention,
+    **dict.fromkeys(ATTENTION, attention),
     "mla_decode": latent_attention,
+    "mla_prefill": packed_attention,
 }
 
 ARM = Arm(
@@ -60,5 +62,6 @@ ARM = Arm(
     claims=False,
     summary="torch's default kernels (cuBLAS and ATen on CUDA, MKL/oneDNN and ATen on CPU)",
     provenance=lambda: f"torch {torch.__version__}",
-    brief=("attention_decode", "attention_prefill", "attention_mixed", "mla_decode"),
+    brief=(*ATTENTION, "mla_decode"),
+    offers=tuple(KERNELS),
 )

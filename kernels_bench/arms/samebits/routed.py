@@ -1,38 +1,63 @@
 """The samebits operators whose rows choose experts or an adapter, on CPUs and GPUs alike.
 
-They are made of two things that keep a row's bits whatever stands beside it: ``linear``, to which it is all the same
-how many rows an expert has, and element-wise additions in the order of a row's choices. Nothing is added with atomics,
-and experts and adapters are taken one by one.
+They are made of two things that keep a row's bits whatever stands beside it: products, to which it is all the same how
+many rows an expert has, and element-wise additions in the order of a row's choices. Nothing is added with atomics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import ModuleType
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from kernels_bench.arms.base import Kernel
+from kernels_bench.arms.samebits.rounding import rounded
 
 
-def kernels(gemm: ModuleType, rows: ModuleType, layers: ModuleType) -> Mapping[str, Kernel]:
-    """By operator, made of a device's matrix products, row operators and activations."""
+class Chosen(Protocol):
+    """Multiplies rows with matrices of their own choice."""
 
-    def chosen(x: Tensor, matrices: Tensor, ids: Tensor) -> Tensor:
-        """Each row of ``x`` (M, K) times the transpose of its own one of ``matrices`` (choices, N, K), in fp32."""
-        out = torch.empty(len(x), matrices.shape[1], device=x.device)
-        for choice in ids.unique().tolist():
-            (places,) = (ids == choice).nonzero(as_tuple=True)
-            out[places] = gemm.linear(x[places], matrices[choice].to(x.dtype), out_dtype=torch.float32)
-        return out
+    def __call__(self, x: Tensor, matrices: Tensor, ids: Tensor, top: int = 1) -> Tensor:
+        """As of `one_by_one`, less its first argument."""
+
+
+def one_by_one(linear: Kernel, x: Tensor, matrices: Tensor, ids: Tensor, top: int = 1) -> Tensor:
+    """Rows of ``x`` (M, K), each times the transposes of ``top`` of ``matrices`` (choices, N, K) -> (M top, N).
+
+    In fp32, choice after choice. ``ids`` (M top,) say which, those of a row beside each other.
+    """
+    out = torch.empty(len(ids), matrices.shape[1], device=x.device)
+    for choice in ids.unique().tolist():
+        (places,) = (ids == choice).nonzero(as_tuple=True)
+        out[places] = linear(x[places // top], matrices[choice].to(x.dtype), out_dtype=torch.float32)
+    return out
+
+
+def kernels(
+    gemm: ModuleType, rows: ModuleType, layers: ModuleType, chosen: Chosen | None = None
+) -> Mapping[str, Kernel]:
+    """By operator, made of a device's matrix products, row operators and activations.
+
+    Args:
+        gemm: has ``linear``.
+        rows: has ``softmax``.
+        layers: has ``silu_and_mul``.
+        chosen: the product with chosen matrices; of ``linear`` where there is none.
+    """
+    times: Chosen = chosen or partial(one_by_one, gemm.linear)
 
     def moe_experts(x: Tensor, w1: Tensor, w2: Tensor, weights: Tensor, ids: Tensor) -> Tensor:
-        total = torch.zeros(x.shape, device=x.device)
-        for place in range(ids.shape[1]):
-            between = layers.silu_and_mul(chosen(x, w1, ids[:, place])).to(x.dtype)
-            total += chosen(between, w2, ids[:, place]) * weights[:, place, None]
-        return _rounded(total, x.dtype)
+        top, flat = ids.shape[1], ids.flatten()
+        between = layers.silu_and_mul(times(x, w1, flat, top)).to(x.dtype)
+        first, *others = (times(between, w2, flat) * weights.flatten()[:, None]).unflatten(0, (-1, top)).unbind(1)
+        total = first.clone()
+        for one in others:
+            total += one
+        return rounded(total, x.dtype)
 
     def moe_gating(logits: Tensor, top: int) -> tuple[Tensor, Tensor]:
         """Of equal logits the first expert's come first."""
@@ -40,10 +65,10 @@ def kernels(gemm: ModuleType, rows: ModuleType, layers: ModuleType) -> Mapping[s
         return rows.softmax(ordered[:, :top].contiguous()), ids[:, :top].int()
 
     def lora_shrink(x: Tensor, a: Tensor, ids: Tensor) -> Tensor:
-        return _rounded(chosen(x, a, ids), torch.float32)
+        return rounded(times(x, a, ids), torch.float32)
 
     def lora_expand(x: Tensor, b: Tensor, ids: Tensor, y: Tensor) -> Tensor:
-        return _rounded(y.float() + chosen(x, b, ids), y.dtype)
+        return rounded(y.float() + times(x, b, ids), y.dtype)
 
     return {
         "router_gemm": gemm.linear,
@@ -61,10 +86,4 @@ def moe_sum(x: Tensor) -> Tensor:
     total = first.float().clone()
     for one in others:
         total += one
-    return _rounded(total, x.dtype)
-
-
-def _rounded(values: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rounded to a dtype, every NaN with the same bits: its sign and payload are left open by IEEE 754."""
-    result = values.to(dtype)
-    return result.masked_fill_(result.isnan(), torch.nan)
+    return rounded(total, x.dtype)

@@ -14,9 +14,10 @@ from types import ModuleType
 from typing import Any
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
-from kernels_bench.arms.vllm import fp8, layers, routed
+from kernels_bench.arms.vllm.calls import fp8, layers, routed
 from kernels_bench.arms.vllm.installed import below_sm80, environment, missing, version
 from kernels_bench.records.cases import Device
+from kernels_bench.relations import relations
 
 LAYOUTS = (
     "vllm.model_executor.determinism.batch_invariant",  # 0.33
@@ -61,10 +62,26 @@ def _module() -> ModuleType:
     return module
 
 
-def kernels() -> Mapping[str, Kernel]:
-    """vLLM's own functions, after the call that its workers make at start."""
+def switch_on() -> ModuleType:
+    """The module of batch-invariant kernels, after the call that vLLM's workers make at start.
+
+    Raises:
+        Unsupported: the installed vLLM has none that is known.
+    """
     module = _module()
     module.init_batch_invariance()
+    return module
+
+
+def kernels() -> Mapping[str, Kernel]:
+    """vLLM's own functions, in a process that is switched on."""
+    switch_on()
+    return module_kernels()
+
+
+def module_kernels() -> Mapping[str, Kernel]:
+    """The same in a process that has made that call already."""
+    module = _module()
 
     def fused_add_rms_norm(x: Any, residual: Any, weight: Any, eps: float) -> Any:
         return module.rms_norm_batch_invariant(x, weight, eps, residual=residual)
@@ -119,7 +136,8 @@ def caveat(device: Device) -> str:
 ARM = Arm(
     name="vllm",
     kernels=kernels,
-    claims=True,
+    # Its activations, router and quantisers read any rows as if they lay one after the other, which its layers see to.
+    claims=tuple(name for name in relations() if name != "layout"),
     summary="the batch-invariant kernels of the installed vLLM",
     environment=environment(batch_invariant=True),
     unavailable=unavailable,

@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 
 from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm import fp8, layers, routed, state
+from kernels_bench.arms.vllm.calls import fp8, gated_delta, layers, routed, state
 from kernels_bench.arms.vllm.installed import environment, missing, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
@@ -35,6 +35,7 @@ def kernels() -> Mapping[str, Kernel]:
         **routed.kernels(batch_invariant=False),
         **fp8.kernels(),
         **state.kernels(),
+        **gated_delta.kernels(),
     }
 
 
@@ -53,6 +54,6 @@ ARM = Arm(
     provenance=lambda: f"vLLM {version()}: what its layers call",
     offers=(
         *("rms_norm", "qk_norm", "fused_add_rms_norm"),
-        *(name for file in (layers, routed, fp8, state) for name in file.OPERATORS),
+        *(name for file in (layers, routed, fp8, state, gated_delta) for name in file.OPERATORS),
     ),
 )

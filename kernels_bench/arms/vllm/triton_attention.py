@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-from kernels_bench.arms.base import Arm, Kernel
-from kernels_bench.arms.vllm.installed import below_sm80, environment, missing, version
+from kernels_bench.arms.base import Arm, Candidate, Kernel
+from kernels_bench.arms.vllm.installed import below_sm80, environment, loaded, missing, version
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
+from kernels_bench.operators.paged import FP8, PLAIN, VARIANT, operators_of
 from kernels_bench.records.cases import Device
 
 MODULE = "vllm.v1.attention.ops.triton_unified_attention"
-OPERATORS = ("attention_decode", "attention_prefill", "attention_mixed")
+OPERATORS = operators_of(PLAIN, VARIANT, FP8)
 # MIN_LAUNCH_GRID_SIZE_2D and NUM_PAR_SOFTMAX_SEGMENTS of the backend.
 LEAST_GRID, SEGMENTS = 128, 16
 
 
-def kernels() -> Mapping[str, Kernel]:
-    """``unified_attention``, with the buffers that the backend allocates."""
+def kernels(in_segments: bool = True) -> Mapping[str, Kernel]:
+    """``unified_attention``.
+
+    Args:
+        in_segments: whether it has the buffers that the backend allocates; without them it takes its 2-D kernel.
+    """
     unified = importlib.import_module(MODULE).unified_attention
     buffers: dict[tuple[int, int, int], tuple[torch.Tensor, ...]] = {}
 
@@ -42,7 +49,8 @@ def kernels() -> Mapping[str, Kernel]:
     ) -> torch.Tensor:
         """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
         kv_heads = key_cache.shape[2]
-        sums, maxima, totals = segments(q.shape[1], kv_heads, q.shape[2], q.device)
+        made = segments(q.shape[1], kv_heads, q.shape[2], q.device) if in_segments else (None, None, None)
+        sums, maxima, totals = made
         out = torch.empty_like(q)
         unified(
             q=q,
@@ -55,21 +63,36 @@ def kernels() -> Mapping[str, Kernel]:
             max_seqlen_k=batch.most_keys,
             softmax_scale=batch.scale,
             causal=True,
-            window_size=(-1, -1),
+            window_size=(batch.window - 1, 0) if batch.window else (-1, -1),
             block_table=batch.block_table,
-            softcap=0,
+            softcap=batch.softcap,
             q_descale=None,
-            k_descale=None,
-            v_descale=None,
             seq_threshold_3D=LEAST_GRID // kv_heads,
             num_par_softmax_segments=SEGMENTS,
             softmax_segm_output=sums,
             softmax_segm_max=maxima,
             softmax_segm_expsum=totals,
+            sinks=batch.sinks,
+            **_eight_bits(batch, kv_heads),
         )
         return out
 
     return dict.fromkeys(OPERATORS, attention)
+
+
+def _eight_bits(batch: PagedBatch, kv_heads: int) -> dict[str, Any]:
+    """What is said of caches in e4m3: a scale for all of each, as the layers of a model have them."""
+    if batch.descale is None:
+        return {"k_descale": None, "v_descale": None}
+    each = (len(batch.lengths), kv_heads)
+    keys, values = (scale.expand(each) for scale in batch.descale)
+    mode = loaded("v1.kv_cache_interface", "KVQuantMode").FP8_PER_TENSOR
+    return {"k_descale": keys, "v_descale": values, "kv_quant_mode": mode}
+
+
+def candidates(device: Device) -> Mapping[str, Candidate]:
+    """The 2-D kernel, whose order of addition does not follow from the batch, at every size."""
+    return {"2d": Candidate(partial(kernels, in_segments=False), OPERATORS, order="2-D")}
 
 
 def unavailable(device: Device) -> str | None:
@@ -88,6 +111,7 @@ def _arm(suffix: str, summary: str, claims: bool) -> Arm:
         provenance=lambda: f"vLLM {version()}: {MODULE}",
         compiles=True,
         offers=OPERATORS,
+        candidates=(lambda device: {}) if suffix else candidates,
     )
 
 

@@ -12,6 +12,7 @@ import torch
 from kernels_bench.arms import Arm, PluginError, arms, kernels_of, load_plugin, said_by
 from kernels_bench.arms.plugins import file_of, with_plugins
 from kernels_bench.arms.vllm import batch_invariant as vllm_invariant
+from kernels_bench.arms.vllm.flash_attention3 import FIXED_SPLITS, GRAPH_SPLITS
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.catalogue import everything
@@ -67,8 +68,28 @@ def test_arms_offer_what_they_announce(arm: Arm) -> None:
     assert set(arm.offers or operators()) <= set(words)
 
 
+def test_samebits_candidates_on_a_cpu_have_kernels_of_all_that_they_offer() -> None:
+    for one in arms()["samebits"].candidates(Device(type="cpu", name="a CPU")).values():
+        assert one.kernels().keys() == {*one.offers}
+
+
+@pytest.mark.parametrize("device", [Device(type="cpu", name="a CPU"), Device(type="cuda", name="a GPU")])
+def test_candidates_offer_what_their_arms_do_and_say_their_order(device: Device) -> None:
+    known = {arm.name: arm.candidates(device) for arm in arms().values()}
+    for name, candidates in known.items():
+        for one in candidates.values():
+            assert {*one.offers} <= {*(arms()[name].offers or ())}
+            assert one.order
+    if device.type == "cuda":
+        # A bounded heuristic is no fixed number of splits.
+        assert {*known["flash-attn3"]} == {f"{splits}splits" for splits in FIXED_SPLITS}
+        assert GRAPH_SPLITS not in FIXED_SPLITS
+        assert {*known["triton-unified"]} == {"2d"}
+        assert {name for name, found in known.items() if found} == {"samebits", "flash-attn3", "triton-unified"}
+
+
 def test_arms_that_run_here_offer_known_operators_only() -> None:
-    assert set(arms()["torch"].kernels()) == set(operators())
+    assert set(arms()["torch"].kernels()) == set(operators()) - {"all_reduce", "reduce_scatter", "row_parallel_linear"}
     assert (
         set(arms()["samebits"].kernels()) == set(arms()["samebits"].offers or ()) == set(operators()) - {"mla_decode"}
     )
@@ -90,6 +111,7 @@ def test_the_batch_invariant_module_is_found_by_its_file(
         # Were it imported, which takes vLLM seconds, this would say so.
         (tmp_path / file).write_text("raise AssertionError('imported')")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)  # another test may have imported the real one
     assert vllm_invariant.layout() == found
     reason = vllm_invariant.unavailable(H100)
     assert reason is None if found else "no known batch-invariant module" in str(reason)

@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels_bench.arms.samebits import cpu, cpu_layers, routed
+from kernels_bench.arms.samebits import routed
+from kernels_bench.arms.samebits.cpu import gemm, layers, rows, sampling
 from support import routed_cases
-from support.samebits_contracts import GemmContract, LayersContract, RowsContract, assert_same_bits
+from support.samebits_contracts import GemmContract, LayersContract, RowsContract, SamplingContract, assert_same_bits
 
 
 class TestCpuGemm(GemmContract):
-    ops: ClassVar[ModuleType] = cpu
+    ops: ClassVar[ModuleType] = gemm
 
     @pytest.mark.parametrize("threads", [1, 3])
     def test_place_does_not_show_on_other_threads(self, threads: int) -> None:
@@ -31,11 +32,11 @@ class TestCpuGemm(GemmContract):
     def test_alignment_of_the_weight_does_not_show(self) -> None:
         a, flat = self.randn(5, 130), self.randn(130 * 90 + 1)
         b = flat[1:].view(130, 90)
-        assert_same_bits(cpu.mm(a, b), cpu.mm(a, b.clone()))
+        assert_same_bits(gemm.mm(a, b), gemm.mm(a, b.clone()))
 
 
 class TestCpuRows(RowsContract):
-    ops: ClassVar[ModuleType] = cpu
+    ops: ClassVar[ModuleType] = rows
 
     def described_sum(self, x: Tensor) -> Tensor:
         """Fold the right half onto the left."""
@@ -46,7 +47,7 @@ class TestCpuRows(RowsContract):
 
 
 class TestCpuLayers(LayersContract):
-    ops: ClassVar[ModuleType] = cpu_layers
+    ops: ClassVar[ModuleType] = layers
 
     def test_running_sums_are_the_additions_one_after_the_other(self) -> None:
         x = self.randn(3, 50)
@@ -54,14 +55,11 @@ class TestCpuLayers(LayersContract):
         for column in x.double().t():
             total = total + column
             expected.append(total.float())
-        assert_same_bits(cpu_layers.cumsum(x), torch.stack(expected, 1))
+        assert_same_bits(sampling.cumsum(x), torch.stack(expected, 1))
 
-    def test_top_k_and_top_p_keep_what_they_name(self) -> None:
-        logits = torch.tensor([[0.0, 3.0, 2.0, 1.0], [1.0, 1.0, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]])
-        cut = cpu_layers.top_k_top_p(logits, torch.tensor([2, 1, 4]), torch.tensor([1.0, 1.0, 0.5]))
-        inf = float("inf")
-        # Of equal logits at the edge of the k largest both stay.
-        assert cut.tolist() == [[-inf, 3, 2, -inf], [1, 1, -inf, -inf], [5, -inf, -inf, -inf]]
+
+class TestCpuSampling(SamplingContract):
+    ops: ClassVar[ModuleType] = sampling
 
 
 class TestCpuRouted:
@@ -70,7 +68,7 @@ class TestCpuRouted:
     @pytest.mark.parametrize("text", ["fp32", "bf16"])
     @pytest.mark.parametrize("name", routed_cases.SHAPES)
     def test_rows_keep_their_bits_whoever_chose_what(self, name: str, text: str) -> None:
-        kernel = routed.kernels(cpu, cpu, cpu_layers)[name]
+        kernel = routed.kernels(gemm, rows, layers)[name]
         found = routed_cases.verified(name, kernel, text, 65)
         assert found.wrong == ""
         assert found.verdict == "sampled", [result for result in found.relations if result.status != "held"]
@@ -78,6 +76,6 @@ class TestCpuRouted:
         assert bool(routed_by_neighbours) == (name in ("moe_experts", "lora_shrink", "lora_expand"))
 
     def test_of_equal_logits_the_first_experts_come_first(self) -> None:
-        weights, ids = routed.kernels(cpu, cpu, cpu_layers)["moe_gating"](torch.tensor([[1.0, 2.0, 1.0, 2.0, 1.0]]), 3)
+        weights, ids = routed.kernels(gemm, rows, layers)["moe_gating"](torch.tensor([[1.0, 2.0, 1.0, 2.0, 1.0]]), 3)
         assert ids.tolist() == [[1, 3, 0]]
         assert weights.sum() == pytest.approx(1.0)

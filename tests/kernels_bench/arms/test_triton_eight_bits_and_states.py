@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from kernels_bench.arms.samebits import FP8, STATE, cpu_fp8
+from kernels_bench.arms.samebits import DELTA, FP8, STATE
+from kernels_bench.arms.samebits.cpu import fp8 as cpu_fp8
 from kernels_bench.device.triton_interpreter import ROWS_ALIKE
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.inputs.rows import bell_shaped
@@ -33,15 +34,15 @@ needs_triton = pytest.mark.skipif(not (INTERPRETED or GPU), reason="no GPU; run 
 
 
 def kernel(name: str) -> Any:
-    module = "triton_state" if name in STATE else "triton_fp8"
-    return getattr(importlib.import_module(f"kernels_bench.arms.samebits.{module}"), FP8.get(name, name))
+    module = "state" if name in (*STATE, *DELTA) else "fp8"
+    return getattr(importlib.import_module(f"kernels_bench.arms.samebits.triton.{module}"), FP8.get(name, name))
 
 
 def subject(name: str, kind: str) -> KernelUnderTest:
     (shape,) = (one for one in operators()[name].shapes if one.label == f"small/{kind}")
     # The interpreter has no bf16.
     case = Case(arm="samebits", operator=name, shape=shape, precision=Precision.parse(_dtype(operators()[name])))
-    rows = 3 if name == "chunk_scan" else ROWS
+    rows = {"chunk_scan": 3, "gated_delta_rule": 2, "gated_delta_step": 3}.get(name, ROWS)
     return KernelUnderTest(
         case, operators()[name], bind(case, {name: kernel(name)}), seed=1, universe=rows, device=DEVICE
     )
@@ -51,13 +52,15 @@ def _dtype(operator: Operator) -> str:
     return "fp32" if "fp32" in operator.precisions else "fp16"
 
 
-every_kernel = pytest.mark.parametrize("name", [*FP8, *STATE])
-every_shape = pytest.mark.parametrize("kind", ["aligned", "unaligned"])
+# The delta rule's aligned shape has keys of 64, over which the interpreter takes long.
+KINDS = [
+    *((name, kind) for name in (*FP8, *STATE) for kind in ("aligned", "unaligned")),
+    *((name, "unaligned") for name in DELTA),
+]
 
 
 @needs_triton
-@every_shape
-@every_kernel
+@pytest.mark.parametrize(("name", "kind"), KINDS)
 def test_results_are_right(name: str, kind: str) -> None:
     given = subject(name, kind)
     whole = make_batch(f"first:{given.universe}", given.universe)
@@ -71,7 +74,7 @@ def test_results_are_right(name: str, kind: str) -> None:
 
 
 @needs_triton
-@pytest.mark.parametrize("name", [name for name in (*FP8, *STATE) if name != "fp8_quant_tensor"])
+@pytest.mark.parametrize("name", [name for name in (*FP8, *STATE, "gated_delta_step") if name != "fp8_quant_tensor"])
 def test_a_row_has_the_same_bits_alone_at_the_end_and_beside_nan(name: str) -> None:
     given = subject(name, "unaligned")
     most = given.universe
@@ -107,6 +110,20 @@ def test_a_scan_is_as_many_steps_bit_for_bit() -> None:
         results.append(result)
     scan = kernel("chunk_scan")(x, dt, b, c, begins, *given.weights, dict(given.case.shape.sizes)["chunk"])
     assert bool(same_bits(torch.cat(results), scan[: int(begins[1])]))
+
+
+@needs_triton
+def test_a_delta_rule_is_as_many_steps_bit_for_bit() -> None:
+    given = subject("gated_delta_rule", "unaligned")
+    *tokens, begins = given.gather(make_batch("first:2", given.universe))
+    heads, dv, dk = tokens[2].shape[1], tokens[2].shape[2], tokens[1].shape[2]
+    state, results = torch.zeros(1, heads, dv, dk, device=DEVICE), []
+    some = min(5, int(begins[1]))
+    for token in range(some):
+        result, state = kernel("gated_delta_step")(state, *(one[token : token + 1] for one in tokens))
+        results.append(result)
+    whole = kernel("gated_delta_rule")(*tokens, begins, 4)
+    assert bool(same_bits(torch.cat(results), whole[:some]))
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is it")

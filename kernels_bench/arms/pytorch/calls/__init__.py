@@ -1,0 +1,1 @@
+"""What a model in plain PyTorch calls for each operator, by kind."""

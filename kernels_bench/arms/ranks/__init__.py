@@ -1,0 +1,1 @@
+"""Collectives over ranks: `kernels` makes a kernel of a function that ranks call together, the arms are files here."""

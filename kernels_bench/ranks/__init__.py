@@ -1,0 +1,1 @@
+"""Ranks: processes that compute one collective together, started and ended as one.  Knows no operator and no arm."""

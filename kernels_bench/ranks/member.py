@@ -1,0 +1,161 @@
+"""One rank's process: does what the host says until it hangs up."""
+
+from __future__ import annotations
+
+import importlib
+import mmap
+import os
+import socket
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.reduction import recv_handle
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from kernels_bench.ranks.messages import Go, Put, Write
+from profiles.instruments.range_names import RANK, RANKS, RankRange
+from profiles.instruments.ranges import Ranges
+
+FOREVER = timedelta(days=1)
+"""The host decides how long a rank may take, and who is to blame."""
+
+Collective = Callable[..., None]
+"""Takes the rank's inputs, the first of them (rows, K), and where its result belongs; all ranks call it together."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """What was put at a place: on the rank's device, and where the host reads the result."""
+
+    given: torch.Tensor
+    result: torch.Tensor
+    told: torch.Tensor
+
+
+@dataclass
+class Member:
+    """A rank of a process group that is there already.
+
+    Args:
+        rank: its number.
+        device: on which it computes.
+        begun: by rank, the number of the call that each has begun.
+        group: tells these ranks from others in a profiler's report.
+    """
+
+    rank: int
+    device: torch.device
+    begun: torch.Tensor
+    group: str
+    _ranges: Ranges = field(default_factory=lambda: Ranges(RANKS))
+    _recording: AbstractContextManager[None] | None = None
+    _memory: dict[int, mmap.mmap] = field(default_factory=dict)
+    _batches: dict[int, _Batch] = field(default_factory=dict)
+
+    def serve(self, host: Connection) -> None:
+        """Answer each message with nothing, or with what went wrong."""
+        while True:
+            try:
+                asked = host.recv()
+            except (EOFError, OSError):
+                return
+            try:
+                if isinstance(asked, Put):
+                    self._put(asked, host)
+                elif isinstance(asked, Write):
+                    self._write()
+                else:
+                    self._go(asked)
+            except Exception as error:  # a library may raise anything, and the host tells of it
+                host.send(f"{type(error).__name__}: {error}")
+            else:
+                host.send("")
+                if isinstance(asked, Go):
+                    self._hand_back(asked, host)
+
+    def _hand_back(self, asked: Go, host: Connection) -> None:
+        """Let the host have the result: it shares the memory."""
+
+    def _put(self, asked: Put, host: Connection) -> None:
+        if self._recording is None and self._ranges.recorded:  # before the others wait for it
+            self._recording = self._ranges.range(RANK)
+            self._recording.__enter__()
+        for place in asked.dropped:
+            self._batches.pop(place, None)
+            self._memory.pop(place, None)
+        self._take(asked, host)
+        inputs, results = asked.layout.tensors(self._memory[asked.place])
+        given, told = inputs[self.rank].to(self.device), results[self.rank]
+        self._batches[asked.place] = _Batch(given, told if given.device == told.device else told.to(self.device), told)
+
+    def _take(self, asked: Put, host: Connection) -> None:
+        """The memory of a place, with what was put there."""
+        if asked.size:
+            self._batches.pop(asked.place, None)
+            descriptor = recv_handle(host)
+            self._memory[asked.place] = mmap.mmap(descriptor, asked.size)
+            os.close(descriptor)
+
+    def _go(self, asked: Go) -> None:
+        batch, *others = (self._batches[place] for place in asked.places)
+        self.begun[self.rank] = asked.number
+        with self._announced(asked.collective):
+            _collective(asked.collective)(batch.given, *(other.given for other in others), batch.result)
+            if batch.result is not batch.told:
+                batch.told.copy_(batch.result)  # waits for the device
+
+    def _announced(self, collective: str) -> AbstractContextManager[None]:
+        """A range around a call, within one around all of them: torch's profiler writes when the outermost ends."""
+        if not self._ranges.recorded:
+            return nullcontext()
+        call = collective.rpartition(":")[2]
+        return self._ranges.range(RankRange(call, self.group, self.rank, len(self.begun)).message)
+
+    def _write(self) -> None:
+        if self._recording is not None:
+            self._recording.__exit__(None, None, None)
+            self._recording = None
+
+
+def _collective(name: str) -> Collective:
+    module, _, function = name.partition(":")
+    found: Collective = getattr(importlib.import_module(module), function)
+    return found
+
+
+def meet(rank: int, ranks: int, meeting: socket.socket) -> Any:
+    """Where the ranks of a new process group find each other.
+
+    Args:
+        rank: its number.
+        ranks: how many there are.
+        meeting: a socket that listens, which rank 0 takes over: so nobody else can have its port.
+    """
+    address, port = meeting.getsockname()
+    descriptor = meeting.detach() if rank == 0 else None
+    return dist.TCPStore(  # type: ignore[attr-defined]  # which torch does not say that it has
+        address, port, ranks, rank == 0, FOREVER, master_listen_fd=descriptor, use_libuv=False
+    )
+
+
+def join(rank: int, ranks: int, backend: str, store: Any, local: int) -> torch.device:
+    """Become a rank of a new process group; where this one computes.
+
+    Args:
+        rank: its number.
+        ranks: how many there are.
+        backend: ``gloo`` or ``nccl``.
+        store: where they find each other.
+        local: its number among those of its node.
+    """
+    device = torch.device("cuda", local) if backend == "nccl" else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    torch.set_num_threads(1)  # ranks are as many as there are cores, or more
+    dist.init_process_group(backend, store=store, rank=rank, world_size=ranks, timeout=FOREVER)
+    return device

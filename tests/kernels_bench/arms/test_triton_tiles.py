@@ -1,0 +1,218 @@
+"""samebits' GEMM in its tiles: under Triton's interpreter everywhere, on a GPU too, and compiled for one without it.
+
+The interpreter cannot be left again, so `test_under_the_interpreter` runs this file in a process of its own, see
+`test_samebits_triton`.
+"""
+
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import TypeVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from kernels_bench.arms.samebits import candidates
+from kernels_bench.arms.samebits.tiles import GRAIN, MOST_SHARED, TILES_16BIT, TILES_FP32, RowTile, Tile, tiles
+from kernels_bench.arms.samebits.tuned import Ranges, RowSize, Size, Table, linear_of, rows_of
+from kernels_bench.device.triton_interpreter import ROWS_ALIKE
+from kernels_bench.records.cases import Device
+from support.samebits_contracts import assert_same_bits
+
+pytest.importorskip("triton")
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+GPU = torch.cuda.is_available()
+NAME = "kernels_bench.arms.samebits.triton.tiles"
+triton_tiles = importlib.import_module(NAME) if INTERPRETED or GPU else ModuleType(NAME)
+triton_gemm = importlib.import_module("kernels_bench.arms.samebits.triton.gemm") if INTERPRETED or GPU else triton_tiles
+DEVICE = "cpu" if INTERPRETED else "cuda"
+
+Test = TypeVar("Test", bound=Callable[..., None])
+
+
+def runs_kernels(test: Test) -> Test:
+    """Mark a test as one for the GPU, unless this is the interpreter's process."""
+    if INTERPRETED:  # before it is marked, since a mark stays with the function
+        return test
+    needs_one = pytest.mark.skipif(not GPU, reason="no GPU; run under the interpreter instead")
+    marked: Test = pytest.mark.gpu(needs_one(test))
+    return marked
+
+
+K, N = 520, 136
+"""Two parts and a little, and columns that end within a tile."""
+
+SAMPLE = [
+    *(Tile(16, 64, 128, 4, 4, swapped=True, parts=parts) for parts in (1, 2, 16)),
+    Tile(64, 64, 128, 4, 3, parts=2),
+    Tile(32, 128, 128, 4, 4, swapped=True),
+    Tile(128, 256, 64, 8, 3),
+]
+IN_PARTS = [tile for tile in SAMPLE if tile.parts > 1]
+
+
+def data(dtype: torch.dtype, m: int = 70, k: int = K) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    rows, weight = (torch.randn(size, k, generator=generator).to(dtype).to(DEVICE) for size in (m, N))
+    return rows, weight
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is its process")
+def test_under_the_interpreter() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", **ROWS_ALIKE}
+    child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stdout + child.stderr
+    # What is compiled, and this test itself, are skipped there; nothing else.
+    assert re.search(r"passed, 3 skipped", child.stdout), child.stdout
+
+
+@runs_kernels
+@pytest.mark.parametrize("tile", SAMPLE, ids=lambda tile: tile.label)
+def test_a_row_has_the_same_bits_in_every_batch_and_the_right_ones(tile: Tile) -> None:
+    rows, weight = data(torch.float16)
+    whole = triton_tiles.linear(tile, rows, weight, out_dtype=torch.float32)
+    expected = rows.double() @ weight.double().t()
+    assert (whole.double() - expected).abs().max() < 1e-4
+    for m in (1, 17, 65):
+        assert_same_bits(triton_tiles.linear(tile, rows[:m], weight, out_dtype=torch.float32), whole[:m])
+    order = torch.arange(69, -1, -1, device=DEVICE)
+    assert_same_bits(triton_tiles.linear(tile, rows[order], weight, out_dtype=torch.float32), whole[order])
+
+
+@runs_kernels
+@pytest.mark.parametrize("tile", IN_PARTS, ids=lambda tile: tile.label)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_parts_are_added_in_ascending_order_by_either_schedule(tile: Tile, dtype: torch.dtype) -> None:
+    rows, weight = data(dtype, 18)
+    width = -(-K // GRAIN // tile.parts or 1) * GRAIN if tile.parts > 2 else 2 * GRAIN
+    described = torch.zeros(18, N, device=DEVICE)
+    for start in range(0, K, width):
+        left, right = rows[:, start : start + width].contiguous(), weight[:, start : start + width].contiguous()
+        described += triton_tiles.linear(tile._replace(parts=1), left, right, out_dtype=torch.float32)
+    for schedule in ("parallel", "in order"):
+        found = triton_tiles.gemm(tile, rows, weight.t(), None, torch.float32, schedule)
+        assert_same_bits(found, described)
+
+
+@runs_kernels
+@pytest.mark.parametrize("k", [1, 7, 64, 300])
+def test_any_k_operands_of_any_strides_and_a_bias(k: int) -> None:
+    rows, weight = data(torch.float32, 5, k)
+    bias = weight[:, 0].clone()
+    tile = Tile(16, 64, 32, 4, 3, parts=4)
+    expected = rows.double() @ weight.double().t() + bias.double()
+    found = [
+        triton_tiles.linear(tile, rows, weight, bias),
+        triton_tiles.addmm(tile, bias, rows, weight.t()),
+        triton_tiles.addmm(tile, bias, rows.t().contiguous().t(), weight.t().contiguous()),
+    ]
+    for one in found:
+        assert (one.double() - expected).abs().max() < 1e-4
+        assert_same_bits(one, found[0])
+
+
+@runs_kernels
+def test_a_table_chooses_the_tile_by_m() -> None:
+    rows, weight = data(torch.float16)
+    # In this process alone: of unlike parts, so that their bits tell them apart.
+    small, large = Tile(16, 64, 128, 4, 3, parts=2), Tile(64, 64, 128, 4, 3)
+    linear = linear_of(Table("a GPU", "any", "abc", {Size(N, K, "fp16"): Ranges((small, large), (16,))}))
+    for m, tile in ((1, small), (16, small), (17, large), (70, large)):
+        expected = triton_tiles.linear(tile, rows[:m], weight, out_dtype=torch.float32)
+        assert_same_bits(linear(rows[:m], weight, out_dtype=torch.float32), expected)
+    assert_same_bits(linear(rows, weight[:-8]), triton_gemm.linear(rows, weight[:-8]))
+
+
+@runs_kernels
+def test_a_table_chooses_the_tile_of_row_operators_by_m_too() -> None:
+    rows, weight = data(torch.float32, 4)
+    small, large = RowTile(128, 1), RowTile(256, 1)  # of unlike orders, as above
+    sizes = {RowSize(name, K, "fp32"): Ranges((small, large), (2,)) for name in ("rms_norm", "softmax")}
+    kernels = rows_of(Table("a GPU", "any", "abc", {}, sizes))
+    assert kernels.keys() == {"rms_norm", "softmax"}
+    triton_rows = importlib.import_module("kernels_bench.arms.samebits.triton.rows")
+    for m, tile in ((2, small), (4, large)):
+        x, gain = rows[:m], weight[0].contiguous()
+        assert_same_bits(kernels["rms_norm"](x, gain, 1e-6), triton_rows.rms_norm(x, gain, 1e-6, tile=tile))
+        assert_same_bits(kernels["softmax"](x, out_dtype=x.dtype), triton_rows.softmax(x, tile=tile))
+    other = rows[:, :-1]
+    assert_same_bits(kernels["softmax"](other), triton_rows.softmax(other))
+    # Its parameters decide on the dtypes that it is asked for.
+    assert "out_dtype" not in inspect.signature(kernels["rms_norm"]).parameters
+    assert "out_dtype" in inspect.signature(kernels["softmax"]).parameters
+
+
+@runs_kernels
+def test_kernels_of_every_label_are_for_the_operators_that_are_offered() -> None:
+    for one in candidates(Device(type="cuda", name="some GPU")).values():
+        assert one.kernels().keys() == {*one.offers}
+        assert {*one.dtypes} <= {"bf16", "fp16", "fp32"}
+
+
+def test_every_tile_has_a_label_of_its_own_and_fits() -> None:
+    known = tiles()
+    assert len({tile.label for tile in (*TILES_16BIT, *TILES_FP32)}) == len((*TILES_16BIT, *TILES_FP32))
+    assert known["16x64x128w4s4-swapped-8parts"][0].parts == 8
+    for tile, dtypes in known.values():
+        assert tile.shared_bytes(4 if "fp32" in dtypes else 2) <= MOST_SHARED
+        assert GRAIN % tile.k == 0  # or parts would end elsewhere than other tiles' do
+    assert Tile(128, 256, 256, 8, 4).shared_bytes(2) > MOST_SHARED
+
+
+COMPILE = """
+import re, sys, triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+from kernels_bench.arms.samebits.tiles import tiles
+from kernels_bench.arms.samebits.triton.tiles import GROUP, _tile_kernel as kernel
+
+label, parallel = sys.argv[1], sys.argv[2] == "parallel"
+tile, _ = tiles()[label]
+memory = ("a", "b", "c", *(("sums", "arrived") if parallel else ()))
+constants = {"bias": None, "b_k": 1, **({} if parallel else {"sums": None, "arrived": None})}
+constants |= {"HAS_BIAS": False, "UPCAST": False, "SWAPPED": tile.swapped, "EVEN_K": True, "PARTS": tile.parts}
+constants |= {"PARALLEL": parallel, "BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k, "GROUP": GROUP}
+types = {"a": "*bf16", "b": "*bf16", "c": "*bf16", "sums": "*fp32", "arrived": "*i32"}
+names = kernel.arg_names
+signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
+aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in (*memory, "n", "k", "part_k", "a_row", "b_n")}
+source = ASTSource(kernel, signature, {(names.index(name),): value for name, value in constants.items()}, aligned)
+made = triton.compile(
+    source, target=GPUTarget("cuda", 90, 32), options={"num_warps": tile.warps, "num_stages": tile.stages}
+)
+print(made.metadata.shared)
+print(made.asm["ptx"])
+"""
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
+@pytest.mark.parametrize(
+    ("label", "schedule"),
+    [
+        ("16x64x128w4s5-swapped", "in order"),
+        ("16x64x128w4s4-swapped-8parts", "parallel"),
+    ],
+)
+def test_compiled_for_sm90_it_uses_wgmma_whatever_the_rows(label: str, schedule: str) -> None:
+    """One instruction for few rows and many, so that they can add in one order; no GPU is needed to compile."""
+    made = subprocess.run([sys.executable, "-c", COMPILE, label, schedule], capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    shared, _, ptx = made.stdout.partition("\n")
+    assert int(shared) <= MOST_SHARED
+    assert re.search(r"wgmma\.mma_async\.sync\.aligned\.m64n(16|64)k16", ptx)
+    assert "mma.sync" not in ptx
+    if schedule == "parallel":
+        # All threads' sums are written before the one thread counts its program in, and read after it from the L2.
+        stored, counted, read = (
+            ptx.index(what) for what in ("st.global", "atom.global.gpu.acq_rel.add", "ld.global.cg")
+        )
+        assert "bar.sync" in ptx[stored:counted]
+        assert "bar.sync" in ptx[counted:read]
