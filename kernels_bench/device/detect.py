@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import os
-import platform
 
-from kernels_bench.device.lazy_torch import torch
+from kernels_bench.device.kinds.known import kind_here
 from kernels_bench.records.cases import Device
-from profiles.instruments.environment import read_environment
 from profiles.instruments.telemetry import TelemetryUnavailable, open_telemetry
 
-_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
+NVIDIA_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
+"""Of these one is there where a process can use an NVIDIA GPU."""
 
 
 def find_device() -> Device:
-    """The first CUDA device, or the CPU."""
-    if torch.cuda.is_available():
-        properties = torch.cuda.get_device_properties(0)
-        capability = (properties.major, properties.minor)
-        return Device(type="cuda", name=properties.name, capability=capability, uuid=str(properties.uuid))
-    return Device(type="cpu", name=read_environment().cpu_model or platform.machine())
+    """The first accelerator, or the CPU."""
+    return kind_here().describe()
 
 
 def expected_gpu() -> Device | None:
     """The first GPU that CUDA would show, as its driver tells of it; None where that cannot be said."""
-    if not any(map(os.path.exists, _DRIVERS)):  # then NVML need not be asked, nor loaded
+    if not any(map(os.path.exists, NVIDIA_DRIVERS)):  # then NVML need not be asked, nor loaded
         return None
     try:
         with open_telemetry() as telemetry:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.device.lazy_torch import torch
 
 _NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocator")
@@ -10,8 +11,7 @@ _NO_MEMORY = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "DefaultCPUAllocato
 def device_lost(device: torch.device) -> bool:
     """Whether a device has not survived what it was given, so that nothing works in this process any more."""
     try:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        kind_of(device.type).synchronise()
     except RuntimeError:
         return True
     return False

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.device.lazy_torch import torch
 
 
@@ -17,4 +18,6 @@ def copy_to_device(values: npt.NDArray[Any], device: torch.device) -> torch.Tens
     to 1.3 ms on an H100, 17 us alone); from pinned memory it waits for nothing, and torch keeps that memory until then.
     """
     found = torch.from_numpy(np.array(values))
-    return found.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else found
+    if kind_of(device.type).copies_without_waiting:
+        return found.pin_memory().to(device, non_blocking=True)
+    return found.to(device)

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from kernels_bench.records.cases import scale_of
 from kernels_bench.records.results import Ceiling
 from kernels_bench.timing.meter import Call, Stopwatch
 
@@ -17,7 +18,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 def measure_ceiling(stopwatch: Stopwatch, device: torch.device) -> Ceiling:
     """The faster of reading and copying a large buffer, and a square product in each dtype, on random data."""
-    source = torch.randn(_BUFFER_BYTES[device.type] // 4, device=device)
+    source = torch.randn(_BUFFER_BYTES[scale_of(device.type)] // 4, device=device)
     target = torch.empty_like(source)
     # Arithmetic kernels: inside a graph a plain copy would go to the copy engines, which are slower.
     copy_us = _best_us(stopwatch, partial(torch.neg, source, out=target))
@@ -32,7 +33,7 @@ def measure_ceiling(stopwatch: Stopwatch, device: torch.device) -> Ceiling:
 
 def _product(stopwatch: Stopwatch, device: torch.device, name: str) -> float:
     # fp32 without TF32 runs on the ordinary cores, sixteen times slower on an H100: a smaller product will do.
-    edge = _EDGE[device.type] // (2 if name == "fp32" else 1)
+    edge = _EDGE[scale_of(device.type)] // (2 if name == "fp32" else 1)
     a, b = (torch.randn(edge, edge, dtype=_DTYPES[name], device=device) for _ in range(2))
     return 2 * edge**3 / _best_us(stopwatch, partial(torch.mm, a, b)) / 1e6
 

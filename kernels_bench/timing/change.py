@@ -3,12 +3,13 @@
 Medians of one run are known to a few thousandths; from run to run they differ by more, since processes, memory and
 clocks are others.  How much more is estimated from the two runs themselves:
 
-* the **drift** of the machine is by how much its ceilings moved, which are measured in each run with the same code;
+* the **drift** of the machine is what all cases moved by, as far as its ceilings, which each run measures with the same
+  code, moved too;
 * the **scatter** of timings is how far those of one case, warm and cold at every M, moved apart from each other;
-* the **scatter** of cases is how far cases moved apart from each other.
+* the **scatter** of cases is how far the cases of an arm moved apart from each other, and no less than on H100s.
 
 A case moved where the median of its timings' changes, or of those with a warm or a cold cache, or at one M, lies
-beyond the drift and `SURE` standard errors of it, and most of these timings moved alike, in time and, where clocks are
+beyond the drift and `SURE` times the scatter, and most of these timings moved alike, in time and, where clocks are
 known, in cycles, each beyond both medians' intervals.  Scales are medians of absolute deviations, so that the cases
 that did change, as long as they are no half of all, do not hide themselves.  No torch.
 """
@@ -18,10 +19,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist, median
 from typing import Literal
 
 import numpy as np
 
+from kernels_bench.records.cases import Load
 from kernels_bench.records.latest_records import STATES, LatestRecords, State, latest_records, measured_in
 from kernels_bench.records.results import AnyRecord, Ceiling, SampleSummary, Timing
 from kernels_bench.timing.median import median_error
@@ -30,23 +33,41 @@ from profiles.run_files.record import Record
 Moved = Literal["same", "fast", "slow", "unsure"]
 MOVED: tuple[Moved, ...] = ("slow", "fast", "unsure", "same")
 
-LEAST = 0.01
-"""A change by a smaller share is none."""
+LEAST = 0.02
+"""A change by a smaller share is none: between kept runs of the same kernels no case but one moved farther."""
 
-SURE = 3.3
-"""Standard errors that a change must be away from nothing."""
+SURE = 5.0
+"""So many times its scale a change must be to be no chance: cases scatter with longer tails than the normal law's."""
 
-ONE_M = 2.0
-"""A single M must have moved so many times farther than that, since there are many of them with two timings each."""
+INTERVAL = 2.5
+"""So many times its scale is half of an interval that holds 95 of 100 changes."""
 
-TOO_ROUGH = 0.05
-"""Where runs differ by a larger share for no reason of the kernels, a case that did not move is no case that stayed."""
+ONE_STATE = 1.2
+"""Warm or cold timings alone must have moved so many times farther than all together."""
+
+ONE_M = 0.2
+"""One M alone must have moved by this share: where its data lie in the L2 alone moved one by 13 % on an H100."""
+
+TAILS = 1.5
+"""So many times wider than the normal law of their scale cases scatter where the least visible change is told."""
 
 LEAST_SCATTER = 0.002
 """Medians scatter by no less from run to run, however few there are to tell."""
 
-FEW_CASES = 5
-"""Of fewer cases nothing is known of how far cases scatter: they are taken to scatter as their timings do."""
+USUAL_SCATTER = 0.003
+"""How far cases scatter on a GPU whose clocks are known: by pairs of six runs on H100s by 0.22 to 0.41 %."""
+
+UNKNOWN_SCATTER = 0.03
+"""How far they may elsewhere, where too few cases were timed to tell."""
+
+FEW_CASES = 20
+"""Of fewer cases nothing is known of how far cases scatter."""
+
+FEW_OF_AN_ARM = 5
+"""Of fewer cases it is not known how far an arm's moved together."""
+
+NONE = 0.03
+"""A case is the same where its change is known to be less than this share."""
 
 SEVERAL = 4
 """Of so many timings one may be known too badly to have moved with the others."""
@@ -56,6 +77,9 @@ _MAD = 1.4826
 
 _MEDIAN_LOSS = 1.2533
 """The standard error of a median over that of a mean."""
+
+_CHANCES = tuple(NormalDist().inv_cdf((number + 0.5) / 100) for number in range(100))
+"""A hundred draws of the normal law, each as likely as the others."""
 
 
 class CaseChange(Record):
@@ -82,14 +106,16 @@ class Scatter(Record):
     """How far two runs differ for no reason of the kernels, as shares.
 
     Attributes:
-        drift: of the machine, by its ceilings; None where one of the runs has none.
+        drift: of the machine, as far as its ceilings tell; all that cases moved alike where a run has no ceilings.
         timings: of the timings of one case.
         cases: of cases.
+        shows: the least change of all of a case's times that is found in 95 of 100 cases; None without cases.
     """
 
-    drift: float | None
+    drift: float
     timings: float
     cases: float
+    shows: float | None
 
 
 @dataclass(frozen=True)
@@ -134,14 +160,14 @@ class _Change:
     """One timing in both runs: the logarithm of its growth, and what is known of it.
 
     Attributes:
-        m: number of rows.
+        load: how many rows, and of which length.
         state: what the cache held.
         growth: in time.
         beyond: whether both medians' intervals lie apart, in time and in cycles as far as these are known.
         known: to what share both medians are known together.
     """
 
-    m: int
+    load: Load
     state: State
     growth: float
     beyond: bool
@@ -151,18 +177,36 @@ class _Change:
 def case_changes(first: TimedRun, second: TimedRun) -> tuple[tuple[CaseChange, ...], Scatter]:
     """What became of each case that both runs timed, and how far the runs differ otherwise."""
     cases = _changes(first, second)
-    scatter = _scatter(cases, drift_of(first.records.ceiling, second.records.ceiling))
+    common = _common(cases, clocked := bool(first.cycles and second.cycles))
+    scatter = _scatter(cases, drift_of(first.records.ceiling, second.records.ceiling, common), common, clocked)
+    shows = _shown([_part("", changes, scatter) for changes in cases.values()])
+    scatter = scatter.model_copy(update={"shows": shows})
     return tuple(_judge(key, changes, scatter) for key, changes in sorted(cases.items())), scatter
 
 
-def drift_of(first: Ceiling | None, second: Ceiling | None) -> float | None:
-    """By what share a machine's ceilings moved, the median over them; None where they cannot be compared."""
+def drift_of(first: Ceiling | None, second: Ceiling | None, common: float) -> float | None:
+    """By what share a machine may have moved all times; None where its ceilings cannot be compared.
+
+    As far as its bandwidth moved, which is measured to a few thousandths; and as far as its FLOP/s moved, which follow
+    the card's power and differ by two per cent where no kernel does, no farther than all cases moved with them.
+
+    Args:
+        first: the ceilings of one run.
+        second: those of the other.
+        common: by what share every arm's cases moved the same way; negative if they became faster.
+    """
     if first is None or second is None:
         return None
-    pairs = [(first.bandwidth_gb_s, second.bandwidth_gb_s)]
-    pairs += [(speed, second.tflop_s[name]) for name, speed in first.tflop_s.items() if name in second.tflop_s]
-    known = [abs(math.log(now / then)) for then, now in pairs if min(then, now) > 0]
-    return float(np.median(known)) if known else None
+    memory = _slower(first.bandwidth_gb_s, second.bandwidth_gb_s)
+    pairs = [(speed, second.tflop_s[name]) for name, speed in first.tflop_s.items() if name in second.tflop_s]
+    compute = [abs(move) for pair in pairs if (move := _slower(*pair)) is not None and move * common > 0]
+    if memory is None and not compute:
+        return None
+    return max(abs(memory or 0.0), min(abs(common), max(compute, default=0.0)))
+
+
+def _slower(then: float, now: float) -> float | None:
+    return math.log(then / now) if min(then, now) > 0 else None
 
 
 def _changes(first: TimedRun, second: TimedRun) -> dict[str, list[_Change]]:
@@ -177,7 +221,7 @@ def _changes(first: TimedRun, second: TimedRun) -> dict[str, list[_Change]]:
             growth = math.log(now.median_us / then.median_us)
             before, after = first.cycles.get((key, state)), second.cycles.get((key, state))
             beyond = _apart(growth, then, now) and _apart_in_cycles(growth, before, after)
-            change = _Change(one.m, state, growth, beyond, _error(then) + _error(now))
+            change = _Change(Load(m=one.m, length=one.length), state, growth, beyond, _error(then) + _error(now))
             cases.setdefault(one.case.key, []).append(change)
     return cases
 
@@ -198,28 +242,57 @@ def _apart_in_cycles(growth: float, then: Cycles | None, now: Cycles | None) -> 
     return moved * growth > 0 and abs(moved) > max(LEAST_SCATTER, then.error + now.error)
 
 
-def _scatter(cases: Mapping[str, Sequence[_Change]], drift: float | None) -> Scatter:
-    """Estimated for warm and cold caches apart, since a change of one of them is no scatter of the other's."""
+def _by_arm(cases: Mapping[str, Sequence[_Change]], clocked: bool) -> list[list[float]]:
+    """Each case's change, those of an arm together, and those of arms with few cases together.
+
+    Where clocks are known an arm's cases moved together by no more than a quarter of a per cent, on H100s.  Elsewhere
+    an arm's whole process may be slower, so that all arms are one.
+    """
+    arms: dict[str, list[float]] = {}
+    for key, changes in cases.items():
+        arms.setdefault(key.partition("/")[0] if clocked else "", []).append(_middle(changes))
+    few = [middle for found in arms.values() if len(found) < FEW_OF_AN_ARM for middle in found]
+    return [*(found for found in arms.values() if len(found) >= FEW_OF_AN_ARM), *([few] if few else [])]
+
+
+def _common(cases: Mapping[str, Sequence[_Change]], clocked: bool) -> float:
+    """By how much the cases of every arm moved the same way; negative if they became faster."""
+    middles = [median(found) for found in _by_arm(cases, clocked)]
+    alike = bool(middles) and (min(middles) > 0 or max(middles) < 0)
+    return min(middles, key=abs) if alike else 0.0
+
+
+def _scatter(cases: Mapping[str, Sequence[_Change]], drift: float | None, common: float, clocked: bool) -> Scatter:
+    """How far timings moved apart from the others of their case and state, and cases from the others of their arm."""
     groups = [
-        (state, [change.growth for change in changes if change.state == state])
-        for changes in cases.values()
-        for state in STATES
+        [change.growth for change in changes if change.state == state] for changes in cases.values() for state in STATES
     ]
-    middles = {state: [float(np.median(found)) for at, found in groups if at == state and found] for state in STATES}
-    apart = [growth - float(np.median(found)) for _, found in groups if len(found) > 2 for growth in found]
-    between = [middle - float(np.median(known)) for known in middles.values() if known for middle in known]
+    apart = [growth - median(found) for found in groups if len(found) > 2 for growth in found]
+    between = [middle - median(found) for found in _by_arm(cases, clocked) for middle in found]
     timings = max(LEAST_SCATTER, _scale(apart))
-    return Scatter(
-        drift=drift, timings=timings, cases=max(LEAST_SCATTER, _scale(between)) if len(cases) >= FEW_CASES else timings
-    )
+    # Of the cases that hardly any chance can have moved so far, some did change; they are no scatter.
+    near = max(LEAST, SURE * _scale(between))
+    scatter = max(USUAL_SCATTER, _scale([move for move in between if abs(move) <= near]))
+    if len(cases) < FEW_CASES:
+        scatter = max(scatter, timings, USUAL_SCATTER if clocked else UNKNOWN_SCATTER)
+    drift = abs(common) if drift is None else drift
+    return Scatter(drift=drift, timings=timings, cases=scatter, shows=None)
+
+
+def _chance(drift: float, scale: float) -> float:
+    """How far a case may move by chance."""
+    return max(LEAST, drift + SURE * scale)
 
 
 def _middle(changes: Sequence[_Change]) -> float:
-    return float(np.median([change.growth for change in changes]))
+    return median([change.growth for change in changes])
 
 
 def _scale(values: Sequence[float]) -> float:
-    return _MAD * float(np.median(np.abs(np.asarray(values) - np.median(values)))) if values else 0.0
+    if not values:
+        return 0.0
+    middle = median(values)
+    return _MAD * median([abs(value - middle) for value in values])
 
 
 @dataclass(frozen=True)
@@ -230,8 +303,9 @@ class _Part:
         where: which; empty for all.
         changes: theirs.
         growth: the median of theirs.
-        error: of it.
-        needed: growth that is more than chance.
+        scale: how far it may be off, as a standard error.
+        chance: growth that may be chance.
+        needed: growth that is told, which is more where all are of one load.
         alike: how many moved the same way, each beyond its medians' intervals.
         least: the smallest change among these, since of a few timings one may be far off.
     """
@@ -239,24 +313,29 @@ class _Part:
     where: str
     changes: Sequence[_Change]
     growth: float
-    error: float
+    scale: float
+    chance: float
     needed: float
     alike: int
     least: float
 
     @property
+    def error(self) -> float:
+        """Half of the growth's 95 % interval."""
+        return INTERVAL * self.scale
+
+    @property
     def moved(self) -> bool:
-        """Most of all timings beyond chance; of a part, every one."""
+        """Whether most of all timings lie beyond what is needed; of a part, as many as are `suspicious`."""
         if not self.where:
             return abs(self.growth) > self.needed and 2 * self.alike > len(self.changes)
-        farther = ONE_M if self.is_one_m else 1.0
-        return len(self.changes) > 1 and self.suspicious and self.least > farther * self.needed
+        return len(self.changes) > 1 and self.suspicious and self.least > self.needed
 
     @property
     def suspicious(self) -> bool:
         """Whether every timing, or of several all but one, moved alike, farther than chance would have most."""
         lagging = len(self.changes) - self.alike
-        return self.least > self.needed and lagging <= (len(self.changes) >= SEVERAL)
+        return self.least > self.chance and lagging <= (len(self.changes) >= SEVERAL)
 
     @property
     def is_one_m(self) -> bool:
@@ -266,12 +345,23 @@ class _Part:
 
 def _part(where: str, changes: Sequence[_Change], scatter: Scatter) -> _Part:
     growth = _middle(changes)
-    known = float(np.median([change.known for change in changes])) / 2
+    known = median([change.known for change in changes]) / 2
     alone = math.hypot(scatter.timings, known) * _MEDIAN_LOSS / math.sqrt(len(changes))
-    error = SURE * math.hypot(scatter.cases, alone)
+    scale = max(scatter.cases, alone)
     alike = [abs(change.growth) for change in changes if change.beyond and change.growth * growth > 0]
-    needed = max(LEAST, (scatter.drift or 0.0) + error)
-    return _Part(where, changes, growth, error, needed, len(alike), min(alike, default=0.0))
+    chance = _chance(scatter.drift, scale) * (ONE_STATE if where else 1.0)
+    few = where.startswith("M=") or len({change.load for change in changes}) == 1
+    needed = max(ONE_M, chance) if few else chance
+    return _Part(where, changes, growth, scale, chance, needed, len(alike), min(alike, default=0.0))
+
+
+def _shown(cases: Sequence[_Part]) -> float | None:
+    """The least change that is found in 95 of 100 of these cases, were it in all their times; None for none."""
+    if not cases:
+        return None
+    needed, scale = (np.asarray(values) for values in zip(*((case.needed, case.scale) for case in cases), strict=True))
+    reach = np.sort(np.concatenate([needed + TAILS * scale * draw for draw in _CHANCES]))
+    return math.expm1(float(reach[math.ceil(0.95 * len(reach)) - 1]))
 
 
 def _parts(changes: Sequence[_Change], scatter: Scatter) -> Iterator[_Part]:
@@ -280,8 +370,8 @@ def _parts(changes: Sequence[_Change], scatter: Scatter) -> Iterator[_Part]:
     for state in STATES:
         if len(mine := [change for change in changes if change.state == state]) > 1:
             yield _part(state, mine, scatter)
-    for m in sorted({change.m for change in changes}):
-        mine = [change for change in changes if change.m == m]
+    for m in sorted({change.load.m for change in changes}):
+        mine = [change for change in changes if change.load.m == m]
         if len(mine) < len(changes):
             yield _part(f"M={m}", mine, scatter)
 
@@ -300,18 +390,24 @@ def _judge(key: str, changes: Sequence[_Change], scatter: Scatter) -> CaseChange
     return found.model_copy(update={"moved": "unsure", "reason": reason}) if reason else found
 
 
+def _percent(growth: float) -> float:
+    return 100 * math.expm1(growth)
+
+
 def _doubt_about(part: _Part) -> str:
     return f"{part.where} moved by {100 * part.growth:+.1f} %, and nothing else did"
 
 
 def _doubt(part: _Part) -> str:
     """Why it cannot be said that a case stayed as it was; empty where it can."""
-    growth, needed = abs(part.growth), part.needed
-    if needed > TOO_ROUGH:
-        return f"these runs' times differ by more than {100 * TOO_ROUGH:.0f} % for no reason of the kernels"
-    if growth <= max(LEAST, needed / 2):
+    growth = abs(part.growth)
+    if part.error >= NONE:
+        return f"these runs' times differ by {100 * NONE:.0f} % and more for no reason of the kernels"
+    if growth <= part.needed and growth + part.error < NONE:
         return ""
-    moved = f"it moved by {100 * part.growth:+.1f} %"
-    if growth <= needed:
-        return f"{moved}, and less than {100 * needed:.1f} % may be chance"
+    moved = f"it moved by {_percent(part.growth):+.1f} %"
+    if growth <= part.needed:
+        one = ", as timed at one M" if part.needed > part.chance else ""
+        chance = abs(_percent(math.copysign(part.needed, part.growth)))
+        return f"{moved}, and less than {chance:.1f} % may be chance{one}"
     return f"{moved}, but only {part.alike} of {len(part.changes)} timings beyond their medians' intervals"

@@ -47,6 +47,9 @@ class Stopwatch(Protocol):
     def estimate_us(self, call: Call) -> float:
         """One call's time, roughly, in microseconds; at least a small positive one."""
 
+    def rough_us(self, call: Call) -> float:
+        """The median of a few calls with the cache filled with other data before each, in microseconds."""
+
     def warm(self, call: Call, estimate_us: float) -> Meter:
         """A meter of as many back-to-back calls as make a good sample, with whatever fits left in the cache."""
 

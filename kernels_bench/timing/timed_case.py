@@ -196,8 +196,8 @@ class TimedCase:
         self._look_at(calls)
         state = self._telemetry.state() if self._telemetry is not None else None
         self._throttled |= set(state.slowed or ()) if state is not None else set()
-        if not self._small and self._subject.device.type == "cuda":
-            release_cached_memory()
+        if not self._small and self._subject.device.type != "cpu":
+            release_cached_memory(self._subject.device)
         self._wall_s += time.perf_counter() - start
         return chosen.warm.done and chosen.cold.done
 
@@ -225,6 +225,8 @@ class TimedCase:
             cold_samples=taken.cold.samples(),
             bytes_moved=operator.bytes_moved(case.shape, case.precision, self._m),
             operations=operator.operations(case.shape, self._m),
+            message_bytes=operator.message_bytes(case.shape, case.precision, self._m),
+            bus_bytes=operator.bus_bytes(case.shape, case.precision, self._m),
             throttle_reasons=tuple(sorted(self._throttled)),
             power_w=state.power_w if state is not None else None,
             temperature_c=state.temperature_c if state is not None else None,

@@ -6,16 +6,13 @@ outlive the command.
 
 from __future__ import annotations
 
-import os
-
-from kernels_bench.workers.lifetime import attach, made_to_stay
+from kernels_bench.workers.lifetime import attach, made_to_stay, wait_passively
 
 
 def main() -> None:
     """Answer what the parent asks."""
     connection = attach()
-    # Threads that spin while they wait make every other process wait too, and on a busy machine thirty times longer.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    wait_passively()
     with made_to_stay():
         from kernels_bench.workers.arm_worker import serve
 

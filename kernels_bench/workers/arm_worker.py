@@ -21,6 +21,7 @@ from kernels_bench.arms import (
     PluginError,
     Unsupported,
     arms,
+    candidate_kernels_of,
     claims_of,
     kernels_of,
     load_plugin,
@@ -28,10 +29,12 @@ from kernels_bench.arms import (
     unit_roundoff,
 )
 from kernels_bench.arms.plugins import with_plugins
+from kernels_bench.arms.ranks.kernels import most_ranks
 from kernels_bench.console.mistakes import told
 from kernels_bench.console.text import first_line
 from kernels_bench.device.detect import find_device
 from kernels_bench.device.errors import device_lost, is_out_of_memory
+from kernels_bench.device.kinds.known import kind_here, kind_of
 from kernels_bench.device.memory import release_cached_memory
 from kernels_bench.operators import Operator
 from kernels_bench.order.batch_sweep import OrderSweep, Task
@@ -40,15 +43,18 @@ from kernels_bench.order.trees.description import outline
 from kernels_bench.order.trees.expected import usual_orders
 from kernels_bench.order.trees.svg import picture
 from kernels_bench.order.trees.tree import Tree
-from kernels_bench.records.cases import Case, Claims
-from kernels_bench.records.results import ArmStart, Ceiling, Order, Timing, Verification
-from kernels_bench.relations import Comparison, Setting, make_batch, relations
+from kernels_bench.records.cases import Case, Claims, Load, label_of, scale_of
+from kernels_bench.records.results import ArmStart, Ceiling, Order, Rough, Timing, Verification
+from kernels_bench.relations import Comparison, Setting, relations
 from kernels_bench.relations.base import EVERY, are_sequences
+from kernels_bench.relations.batch import SPECIAL
+from kernels_bench.relations.special_values import SPECIALS
 from kernels_bench.timing.ceiling import measure_ceiling
-from kernels_bench.timing.host_clock import HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
+from kernels_bench.timing.rough import fault_of, rough_times
+from kernels_bench.timing.stopwatches.host_clock import HostStopwatch
 from kernels_bench.timing.timed_case import TimedCase
-from kernels_bench.verification.bitwise import digest
+from kernels_bench.verification.launcher import Launcher
 from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
 from kernels_bench.verification.subject.poison import poisoned_allocations
 from kernels_bench.verification.verifier import Verifier
@@ -73,13 +79,15 @@ from kernels_bench.workers.messages import (
     Request,
     Revisit,
     Revisited,
+    Screen,
     TakeTurn,
     Turned,
     Verify,
 )
+from profiles.instruments.open_device import open_device
 from profiles.instruments.range_names import CEILING, KERNELS, reading_order, verifying
 from profiles.instruments.ranges import Ranges
-from profiles.instruments.telemetry import Telemetry, TelemetryUnavailable, open_telemetry
+from profiles.instruments.telemetry import Telemetry, TelemetryUnavailable
 
 REPEATED_S = 3.0
 """How long a company that is compared with itself is launched again and again, until it differs."""
@@ -89,10 +97,11 @@ _MOST_GUESSES = 8
 
 
 class ArmWorker:
-    """One arm's kernels, and the subject that is at hand."""
+    """One arm's kernels, its candidates', and the subjects that are timed, by their case's key."""
 
     def __init__(self) -> None:
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._kind = kind_here()
+        self._device = torch.device(self._kind.type)
         self._ranges = Ranges(KERNELS)
         self._kernels: Mapping[str, Kernel] = {}
         self._plugin: str | None = None
@@ -100,8 +109,10 @@ class ArmWorker:
         self._claims: Claims = True
         self._unit = 0.0
         self._trees: dict[tuple[bool, int], list[Tree]] = {}
-        self._subject: KernelUnderTest | None = None
-        self._timed: TimedCase | None = None
+        self._arm: Arm | None = None
+        self._of_candidates: dict[str, Mapping[str, Kernel]] = {}
+        self._subjects: dict[str, KernelUnderTest] = {}
+        self._timed: dict[str, TimedCase] = {}
         self._kept_stopwatch: Stopwatch | None = None
         self._kept_telemetry: Telemetry | None = None
 
@@ -115,8 +126,9 @@ class ArmWorker:
             ReadOrder: self._read_order,
             Reproduce: self._reproduce,
             PrepareTiming: self._prepare,
-            TakeTurn: lambda _: Turned(done=self._timing().turn(self._stopwatch())),
+            TakeTurn: lambda asked: Turned(done=self._timing(asked.case).turn(self._stopwatch())),
             FinishTiming: self._finish,
+            Screen: self._screen,
             MeasureCeiling: lambda _: self._ceiling(),
             Release: lambda _: self._release(),
         }
@@ -128,8 +140,9 @@ class ArmWorker:
         arm = plugins[0].arm(request.arm) if plugins else arms()[request.arm]
         self._plugin, self._operators = request.plugin, with_plugins(plugins)
         self._claims, self._unit = claims_of(arm), unit_roundoff(arm)
-        self._kernels = self._kernels_of(arm)
-        if self._device.type == "cuda":
+        self._arm = arm
+        self._kernels = self._kernels_of(lambda: kernels_of(arm, self._operators))
+        if self._device.type != "cpu":
             self._kept_telemetry = _telemetry()
         return ArmStart(
             arm=arm.name,
@@ -139,10 +152,23 @@ class ArmWorker:
             seconds=time.perf_counter() - start,
         )
 
-    def _kernels_of(self, arm: Arm) -> Mapping[str, Kernel]:
-        """An arm's kernels; a plugin that cannot give any is told the line of it."""
+    def _kernels_for(self, case: Case) -> Mapping[str, Kernel]:
+        """The arm's kernels, or those of the candidate that a case names, which are loaded when they are first used."""
+        label = label_of(case.arm)
+        if not label:
+            return self._kernels
+        if label not in self._of_candidates:
+            arm, device = self._arm, find_device()
+            assert arm is not None, "no arm was loaded"
+            self._of_candidates[label] = self._kernels_of(
+                lambda: candidate_kernels_of(arm, label, device, self._operators)
+            )
+        return self._of_candidates[label]
+
+    def _kernels_of(self, load: Callable[[], Mapping[str, Kernel]]) -> Mapping[str, Kernel]:
+        """What a function loads; a plugin that cannot give any kernels is told the line of it."""
         try:
-            return kernels_of(arm, self._operators)
+            return load()
         except PluginError as error:
             raise PluginError(f"plugin {self._plugin}: {error}" if self._plugin else str(error)) from None
         except Exception as error:
@@ -175,10 +201,13 @@ class ArmWorker:
     def _revisit(self, request: Revisit) -> Revisited:
         subject = self._make(request.case, request.seed, request.universe, watched=False, lengths=request.lengths)
         with poisoned_allocations(self._device):
-            batches = ((m, make_batch(f"first:{m}", request.universe)) for m in request.sizes)
-            found = {m: digest(subject.start(batch).outputs) for m, batch in batches}
+            launcher, found, special = Launcher(subject), {}, ""
+            for m in request.sizes:
+                if request.special and not special and m > len(SPECIAL):
+                    special = launcher.digest(SPECIALS)
+                found[m] = launcher.digest(f"first:{m}")
         self.free()
-        return Revisited(digests=found)
+        return Revisited(digests=found, special_digest=special)
 
     def _with_order(self, found: Verification, request: Verify) -> Verification:
         """The same with the order of addition; that it cannot be read is no fault of the kernel's."""
@@ -210,9 +239,11 @@ class ArmWorker:
         guesses = (*usual_orders(operator, request.case), *seen)
         task = Task(request.sizes, request.seed, request.budget_s, guesses, request.every)
         with self._ranges.range(reading_order(request.case.key), category="order"):
-            order, reading = order_of(request.case, operator, bind(request.case, self._kernels), task, self._device)
-        if self._device.type == "cuda":
-            release_cached_memory()
+            order, reading = order_of(
+                request.case, operator, bind(request.case, self._kernels_for(request.case)), task, self._device
+            )
+        if self._device.type != "cpu":
+            release_cached_memory(self._device)
         new = {tree.digest: tree for tree in [*seen, *reading.trees.values()]}
         seen[:] = list(new.values())[-_MOST_GUESSES:]
         return order, reading
@@ -243,7 +274,7 @@ class ArmWorker:
             found = verifier.compare(comparison, request.relation)
             while found is None and time.perf_counter() < until:
                 found = verifier.compare(comparison, request.relation)
-        return Reproduced(counterexample=found)
+        return Reproduced(counterexample=found, data=subject.data_digest())
 
     def _make(
         self,
@@ -254,7 +285,7 @@ class ArmWorker:
         length: int | None = None,
         lengths: tuple[int, ...] = (),
     ) -> KernelUnderTest:
-        kernel = bind(case, self._kernels)
+        kernel = bind(case, self._kernels_for(case))
         subject = KernelUnderTest(
             case,
             self._operators[case.operator].with_lengths(lengths).for_length(length),
@@ -269,31 +300,52 @@ class ArmWorker:
         return subject
 
     def _prepare(self, request: PrepareTiming) -> Turned:
-        self._timed = None
-        load, subject = request.load, self._subject
-        # Rows of one batch are the first ones of a larger one; of sequences the cache must not be larger than needed.
-        if (
-            subject is None
-            or (subject.case, subject.operator.length) != (request.case, load.length)
-            or subject.universe < load.m
-        ):
-            self._forget()
-            universe = request.largest_m if load.length is None else load.m
-            subject = self._make(request.case, request.seed, universe, watched=False, length=load.length)
-            self._subject = subject
-        self._timed = TimedCase(subject, load.m, self._ranges, self._kept_telemetry, request.calls, request.verified)
+        case, load = request.case, request.load
+        self._timed.pop(case.key, None)
+        subject = self._subject(case, request.seed, load, request.largest_m if load.length is None else load.m)
+        self._timed[case.key] = TimedCase(
+            subject, load.m, self._ranges, self._kept_telemetry, request.calls, request.verified
+        )
         return Turned(done=False)
 
-    def _timing(self) -> TimedCase:
-        if self._timed is None:
-            raise RuntimeError("no timing was prepared")
-        return self._timed
+    def _subject(self, case: Case, seed: int, load: Load, universe: int) -> KernelUnderTest:
+        """What is timed of a case; candidates share rows and weights with the first one of the same sizes."""
+        # Rows of one batch are the first ones of a larger one; of sequences the cache must not be larger than needed.
+        known = self._subjects.get(case.key) or next(iter(self._subjects.values()), None)
+        if (
+            known is None
+            or (known.case.without_arm, known.operator.length) != (case.without_arm, load.length)
+            or known.universe < load.m
+        ):
+            self._forget()
+            known = self._make(case, seed, universe, watched=False, length=load.length)
+        elif known.case != case:
+            known = known.with_kernel(case, bind(case, self._kernels_for(case)))
+        self._subjects[case.key] = known
+        return known
 
-    def _finish(self, _: FinishTiming) -> Timing:
-        result = self._timing().result()
-        self._timed = None
-        if self._device.type == "cuda":
-            release_cached_memory()
+    def _screen(self, request: Screen) -> Rough:
+        start, case = time.perf_counter(), request.case
+        largest = Load(m=request.largest_m, length=request.length)
+        subject = self._subject(case, request.seed, largest, request.largest_m)
+        if request.timed and (fault := fault_of(subject, min(request.sizes))):
+            return Rough(case=case, status="failed", reason=fault)
+        # A stopwatch is calibrated once, and not while others are at work.
+        found = rough_times(subject, request.sizes, self._stopwatch() if request.timed else None)
+        if self._device.type != "cpu":
+            release_cached_memory(self._device)
+        return Rough(case=case, status="measured", us=found, seconds=time.perf_counter() - start)
+
+    def _timing(self, case: Case) -> TimedCase:
+        if case.key not in self._timed:
+            raise TurnsLostError(f"the worker of {case.arm} ended between two turns of timing, which are lost with it")
+        return self._timed[case.key]
+
+    def _finish(self, request: FinishTiming) -> Timing:
+        result = self._timing(request.case).result()
+        del self._timed[request.case.key]
+        if self._device.type != "cpu":
+            release_cached_memory(self._device)
         return result
 
     def _stopwatch(self) -> Stopwatch:
@@ -311,23 +363,32 @@ class ArmWorker:
     def _release(self) -> Released:
         self._forget()
         self.free()
-        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated() if self._device.type == "cuda" else 0
-        return Released(kept=unused)
+        return Released(kept=self._kind.reserved_bytes() - self._kind.allocated_bytes())
 
     def _forget(self) -> None:
-        self._timed = self._subject = None
+        self._timed.clear()
+        self._subjects.clear()
+
+    def _forget_what_failed(self, request: Request) -> None:
+        """What a request that failed was about; where candidates are timed turn by turn, the others go on."""
+        if isinstance(request, PrepareTiming | TakeTurn | FinishTiming | Screen):
+            self._timed.pop(request.case.key, None)
+            self._subjects.pop(request.case.key, None)
+        else:
+            self._forget()
 
     def free(self) -> None:
         """Give back the device's memory that nothing uses."""
-        if self._device.type == "cuda":
-            with contextlib.suppress(RuntimeError):
-                torch.cuda.empty_cache()
+        with contextlib.suppress(RuntimeError):
+            self._kind.give_back()
 
-    def failure(self, error: BaseException) -> Failure:
+    def failure(self, error: BaseException, request: Request) -> Failure:
         """An error as an answer; finds out whether the device survived it."""
         if isinstance(error, Unsupported):
             return Failure(status="unsupported", reason=first_line(error))
-        self._forget()
+        if isinstance(error, TurnsLostError):
+            return Failure(status="failed", reason=str(error), cause="killed")
+        self._forget_what_failed(request)
         if is_out_of_memory(error):
             reason = f"out of memory: {first_line(error)}"
             return Failure(status="failed", reason=reason, cause="out_of_memory", lost=device_lost(self._device))
@@ -335,6 +396,10 @@ class ArmWorker:
         mistake = isinstance(error, PluginError) and error.__cause__ is None  # not of something that it raised
         reason = name + first_line(error)
         return Failure(status="failed", reason=reason, lost=device_lost(self._device), mistake=mistake)
+
+
+class TurnsLostError(Exception):
+    """What is to be gone on with was begun in an earlier process, which ended while it was idle."""
 
 
 _FREE = 0.9
@@ -351,9 +416,9 @@ def _stated(arm: Arm) -> str:
 def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
     """What relations choose from in one case, on the subject's device."""
     case, operator = request.case, subject.operator
-    on_gpu = subject.device.type == "cuda"
+    on_gpu = subject.device.type != "cpu"
     row_bytes = LARGE_COPIES * operator.row_bytes(case.shape, case.precision, request.universe)
-    free = torch.cuda.mem_get_info()[0] * _FREE if on_gpu else 0.0
+    free = kind_of(subject.device.type).free_bytes() * _FREE
     huge = request.beyond and 0 < LARGE_COPIES * operator.huge_bytes(case.shape, case.precision) < free
     far = request.beyond and 0 < operator.far_bytes(case.shape, case.precision, request.universe) < free
     return Setting(
@@ -363,16 +428,18 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         asked=request.asked,
         page=case.shape.page or 0,
         every=EVERY if on_gpu and not are_sequences(operator.rows_are) else 0,
-        most=int(_SMALL_LARGE_BYTES[subject.device.type] / max(1.0, row_bytes)),
+        most=int(_SMALL_LARGE_BYTES[scale_of(subject.device.type)] / max(1.0, row_bytes)),
         huge=operator.huge_rows(case.shape) if huge else 0,
         far=far,
+        window=case.shape.window or 0,
+        ranks=most_ranks(subject.device),
     )
 
 
 def _telemetry() -> Telemetry | None:
     uuid = find_device().uuid
     try:
-        return open_telemetry(uuid=uuid)
+        return open_device(uuid)
     except TelemetryUnavailable as unavailable:
         print(f"no telemetry: {unavailable}", file=sys.stderr)
         return None
@@ -389,7 +456,7 @@ def serve(connection: Connection) -> None:
         except Exception as error:
             if not isinstance(error, (Unsupported, KernelFault, PluginError)) or error.__cause__ is not None:
                 sys.excepthook(type(error), error, error.__traceback__)
-            reply = worker.failure(error)
+            reply = worker.failure(error, request)
         if isinstance(reply, Failure):
             worker.free()  # here, where no error holds what the case had any more
         connection.send(reply)
@@ -400,7 +467,11 @@ def serve(connection: Connection) -> None:
 def stopwatch_for(device: torch.device) -> Stopwatch:
     """The device's stopwatch, calibrated."""
     if device.type == "cuda":
-        from kernels_bench.timing.cuda_events import CudaStopwatch
+        from kernels_bench.timing.stopwatches.cuda_events import CudaStopwatch
 
         return CudaStopwatch()
+    if device.type == "npu":
+        from kernels_bench.timing.stopwatches.npu_events import NpuStopwatch
+
+        return NpuStopwatch()
     return HostStopwatch()

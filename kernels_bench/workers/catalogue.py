@@ -7,14 +7,14 @@ import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from kernels_bench.arms import Arm, PluginError, arms, claims_of, load_plugin, said_by
+from kernels_bench.arms import Arm, PluginError, arms, candidates_of, claims_of, load_plugin, said_by
 from kernels_bench.arms.plugins import Plugin, file_of, with_plugins
 from kernels_bench.console.mistakes import told
 from kernels_bench.device.detect import find_device
 from kernels_bench.operators import Operator
 from kernels_bench.operators.defined import DefinedOperator
 from kernels_bench.records.cases import Device
-from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo, RelationInfo
+from kernels_bench.records.catalogue import ArmInfo, CandidateInfo, Catalogue, OperatorInfo, RelationInfo
 from kernels_bench.relations import relations
 from kernels_bench.workers.messages import AskCatalogue
 
@@ -93,10 +93,14 @@ def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
         environment=dict(arm.environment),
         unavailable=said_by(arm, "unavailable", device),
         caveat=said_by(arm, "caveat", device),
-        compiles=arm.compiles and device.type == "cuda",
+        compiles=arm.compiles and device.type != "cpu",
         offers=None if arm.offers is None else tuple(arm.offers),
         default_for=tuple(arm.default_for),
         brief=tuple(arm.brief),
+        candidates=tuple(
+            CandidateInfo(label=label, offers=tuple(one.offers), dtypes=tuple(one.dtypes), order=one.order)
+            for label, one in candidates_of(arm, device).items()
+        ),
         plugin=plugin,
         digest=hashlib.sha256(Path(file_of(plugin)).read_bytes()).hexdigest()[:16] if plugin else "",
     )

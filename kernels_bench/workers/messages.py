@@ -6,7 +6,7 @@ from typing import Literal
 
 from kernels_bench.records.cases import Case, Launch, Load, Logits
 from kernels_bench.records.catalogue import Catalogue
-from kernels_bench.records.results import ArmStart, Cause, Ceiling, Counterexample, Order, Timing, Verification
+from kernels_bench.records.results import ArmStart, Cause, Ceiling, Counterexample, Order, Rough, Timing, Verification
 from profiles.run_files.record import Record
 
 LARGE_COPIES = 5
@@ -62,19 +62,22 @@ class Revisit(Record):
     Attributes:
         sizes: every M, in the order in which the first M rows are launched.
         lengths: as in `Verify`.
+        special: whether the special rows are wanted too, right before the first M that is larger than they are many.
     """
 
     case: Case
     seed: int
     universe: int
     sizes: tuple[int, ...]
+    special: bool = False
     lengths: tuple[int, ...] = ()
 
 
 class Revisited(Record):
-    """Answer to `Revisit`: the digests by M."""
+    """Answer to `Revisit`: the digests by M, and the special rows'."""
 
     digests: dict[int, str]
+    special_digest: str = ""
 
 
 class ReadOrder(Record):
@@ -128,9 +131,15 @@ class Reproduce(Record):
 
 
 class Reproduced(Record):
-    """Answer to `Reproduce`: the counterexample, or None where the bits agree."""
+    """Answer to `Reproduce`.
+
+    Attributes:
+        counterexample: None where the bits agree.
+        data: see `kernels_bench.records.results.Verification`.
+    """
 
     counterexample: Counterexample | None
+    data: str
 
 
 class PrepareTiming(Record):
@@ -152,7 +161,9 @@ class PrepareTiming(Record):
 
 
 class TakeTurn(Record):
-    """Request: take a few samples; answered with `Turned`."""
+    """Request: take a few samples of a case that is prepared; answered with `Turned`."""
+
+    case: Case
 
 
 class Turned(Record):
@@ -162,7 +173,27 @@ class Turned(Record):
 
 
 class FinishTiming(Record):
-    """Request: hand over what was sampled; answered with `Timing`."""
+    """Request: hand over what was sampled of a case; answered with `Timing`."""
+
+    case: Case
+
+
+class Screen(Record):
+    """Request: time a candidate roughly; answered with `Rough`.
+
+    Attributes:
+        sizes: every M.
+        largest_m: rows of the largest batch of this case.
+        length: tokens of every sequence, where rows are sequences.
+        timed: whether it is timed; else it is called only, so that it is compiled, whoever else is at work.
+    """
+
+    case: Case
+    seed: int
+    sizes: tuple[int, ...]
+    largest_m: int
+    length: int | None = None
+    timed: bool = True
 
 
 class MeasureCeiling(Record):
@@ -215,6 +246,7 @@ Request = (
     | PrepareTiming
     | TakeTurn
     | FinishTiming
+    | Screen
     | MeasureCeiling
     | Release
 )
@@ -227,6 +259,7 @@ Reply = (
     | Reproduced
     | Turned
     | Timing
+    | Rough
     | Ceiling
     | Released
     | Failure

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kernels_bench.records.cases import Case, label_of, process_of
 from kernels_bench.records.catalogue import ArmInfo, Catalogue
 from kernels_bench.records.results import ArmStart, Verification
 from kernels_bench.records.selection import Selection
@@ -24,6 +26,7 @@ from kernels_bench.workers.messages import (
     Reproduce,
     Request,
     Revisit,
+    Screen,
     Verify,
 )
 from kernels_bench.workers.process import START_TIMEOUT_S, WorkerError, WorkerProcess, end
@@ -31,7 +34,11 @@ from kernels_bench.workers.scratch import scratch
 from profiles.errors import ExitStatus
 
 DEATHS_IN_A_ROW = 3
-"""After so many deaths with no answer between them an arm's remaining cases are skipped."""
+"""After so many deaths with no answer between them an arm's remaining cases are skipped.
+
+Candidates, which share their arm's process, are counted each by itself: one that ends it time and again costs the arm
+and the arm's other candidates nothing but the process's new starts.
+"""
 
 HELPER = " (helper {})"
 """Ends the names of an arm's further processes; no arm's own name has a space."""
@@ -43,7 +50,7 @@ MOST_KEPT = 1 << 30
 """Bytes of the device's memory that an idle process may keep; after a capture that failed, torch gives none back."""
 
 R = TypeVar("R", bound=Request)
-C = TypeVar("C", Verify, Revisit, Reproduce)
+C = TypeVar("C", Verify, Revisit, Reproduce, Screen)
 
 
 @dataclass
@@ -64,11 +71,17 @@ class _Pace:
 
 
 def _queues(requests: Iterable[C]) -> dict[str, list[C]]:
-    """Requests by arm."""
+    """Requests by the arm in whose process they are answered."""
     queues: dict[str, list[C]] = {}
     for request in requests:
-        queues.setdefault(request.case.arm, []).append(request)
+        queues.setdefault(request.case.process, []).append(request)
     return queues
+
+
+def _candidate(request: Request) -> str:
+    """The candidate that something is asked about; empty where it is about an arm, or an arm's own kernel."""
+    case = getattr(request, "case", None)
+    return case.arm if isinstance(case, Case) and label_of(case.arm) else ""
 
 
 class WorkerPool:
@@ -92,15 +105,17 @@ class WorkerPool:
         extra_workers: Mapping[str, int] | None = None,
         memory: int | None = None,
     ) -> None:
-        # A worker has the name of its arm, or of its arm and HELPER.
-        self._arms = {arm.name: arm for arm in arms}
-        for arm in arms:
+        # A worker has the name of its arm, or of its arm and HELPER; candidates run in their arm's.
+        own = {arm.process: arm.model_copy(update={"name": arm.process}) for arm in arms}
+        self._arms = dict(own)
+        for arm in own.values():
             numbers = range(1, 1 + (extra_workers or {}).get(arm.name, 0))
             self._arms |= {arm.name + HELPER.format(number): arm for number in numbers}
-        self._paces = {arm.name: _Pace() for arm in arms}
+        self._paces = {name: _Pace() for name in own}
         self._logs, self._timeout_s, self._announce, self._memory = logs, timeout_s, announce, memory
         self._workers: dict[str, WorkerProcess] = {}
-        self._deaths = dict.fromkeys(self._arms, 0)
+        # Both are of processes by their names, and of what was asked about where that is a candidate.
+        self._deaths: Counter[str] = Counter()
         self._loading: set[str] = set()
         self._given_up: dict[str, Failure] = {}
 
@@ -176,31 +191,65 @@ class WorkerPool:
             return self._given_up[name]
         return worker
 
-    def _note(self, name: str, reply: Reply) -> Reply:
+    def _note(self, name: str, request: Request, reply: Reply) -> Reply:
         if isinstance(reply, Verification) and reply.fatal:
             self._workers[name].kill()  # it is about to end; another one is started for the next request
+        blamed = _candidate(request) or name
         died = isinstance(reply, Failure) and reply.lost
-        self._deaths[name] = self._deaths[name] + 1 if died else 0
-        if self._deaths[name] >= DEATHS_IN_A_ROW and isinstance(reply, Failure):
+        self._deaths[blamed] = self._deaths[blamed] + 1 if died else 0
+        if self._deaths[blamed] >= DEATHS_IN_A_ROW and isinstance(reply, Failure):
             reason = f"skipped after {DEATHS_IN_A_ROW} deaths in a row; the last: {reply.reason}"
-            self._given_up[name] = Failure(status="failed", reason=reason, cause=reply.cause)
+            self._given_up[blamed] = Failure(status="failed", reason=reason, cause=reply.cause)
         return reply
 
-    def ask(self, name: str, request: Request) -> Reply:
-        """One request to one arm."""
-        worker = self._ready(name)
-        return worker if isinstance(worker, Failure) else self._note(name, worker.ask(request, self._timeout_s))
+    def _asked(self, name: str, request: Request) -> WorkerProcess | Failure:
+        """Who is asked: a process that is ready; or why nobody is."""
+        return self._given_up.get(_candidate(request)) or self._ready(name)
+
+    def is_ready(self, name: str) -> bool:
+        """Wait until the process of an arm, or of one of its candidates, has loaded; whether it has."""
+        return isinstance(self._ready(process_of(name)), WorkerProcess)
+
+    def ask(self, name: str, request: Request, limit_s: float = math.inf, by: str = "") -> Reply:
+        """One request to one arm, or to one of its candidates.
+
+        Args:
+            name: whose.
+            request: what is asked.
+            limit_s: after so many seconds it has failed, if that is less than what any request may take.
+            by: the option that this follows from.
+        """
+        name = process_of(name)
+        worker = self._asked(name, request)
+        if isinstance(worker, Failure):
+            return worker
+        own = limit_s < self._timeout_s
+        return self._note(name, request, worker.ask(request, min(limit_s, self._timeout_s), by if own else ""))
 
     def ask_all(self, requests: Mapping[str, Request]) -> dict[str, Reply]:
-        """One request to each of some arms, all at once; their answers by arm."""
-        workers = {name: self._ready(name) for name in requests}
-        for name, worker in workers.items():
+        """One request to each of some arms, all processes at once; their answers by arm.
+
+        Candidates, which are asked for in one process, are asked one after the other.
+        """
+        answers: dict[str, Reply] = {}
+        while waiting := [name for name in requests if name not in answers]:
+            answers |= self._ask_each({process_of(name): name for name in reversed(waiting)}, requests)
+        return {name: answers[name] for name in requests}
+
+    def _ask_each(self, names: Mapping[str, str], requests: Mapping[str, Request]) -> dict[str, Reply]:
+        """One request to each of some processes, all at once, by what they are asked about."""
+        workers = {process: self._asked(process, requests[name]) for process, name in names.items()}
+        for process, worker in workers.items():
             if isinstance(worker, WorkerProcess):
-                worker.post(requests[name], self._timeout_s)
-        return {
-            name: worker if isinstance(worker, Failure) else self._note(name, worker.wait())
-            for name, worker in workers.items()
-        }
+                worker.post(requests[names[process]], self._timeout_s)
+        answers: dict[str, Reply] = {}
+        for process, worker in workers.items():
+            name = names[process]
+            if isinstance(worker, Failure):
+                answers[name] = worker
+            else:
+                answers[name] = self._note(process, requests[name], worker.wait())
+        return answers
 
     def release(self) -> None:
         """Have every arm give its memory back, and let the helpers go."""
@@ -234,8 +283,7 @@ class WorkerPool:
         """Processes that died for want of memory may try again; not those that never came up."""
         died = [name for name in self._given_up if self._deaths[name] >= DEATHS_IN_A_ROW]
         for name in [name for name in died if self._given_up[name].cause == "out_of_memory"]:
-            del self._given_up[name]
-            self._deaths[name] = 0
+            del self._given_up[name], self._deaths[name]
 
     def work(self, queues: Mapping[str, Sequence[R]], width: int) -> Iterator[tuple[R, Reply]]:
         """Answers to each arm's requests, at most ``width`` workers at work at a time, as they come.
@@ -248,7 +296,7 @@ class WorkerPool:
             while len(busy) < width and (found := self._next(waiting, busy)) is not None:
                 name, place = found
                 request = waiting[self._arms[name].name].pop(place)
-                worker = self._ready(name)
+                worker = self._asked(name, request)
                 if isinstance(worker, Failure):
                     yield request, worker
                 else:
@@ -259,7 +307,7 @@ class WorkerPool:
                 if name in busy:
                     request, began = busy.pop(name)
                     self._paces[self._arms[name].name].add(time.monotonic() - began)
-                    yield request, self._note(name, reply)
+                    yield request, self._note(name, request, reply)
                 else:
                     self._settle(name, reply)
             self._reinforce(waiting, width)
@@ -276,7 +324,7 @@ class WorkerPool:
         late = left[behind] / len(names[behind]) > together + WORTH_HELP_S
         if late and helpers < MOST_HELPERS and not any(name in self._given_up for name in names[behind]):
             helper = behind + HELPER.format(helpers + 1)
-            self._arms[helper], self._deaths[helper] = self._arms[behind], 0
+            self._arms[helper] = self._arms[behind]
             self._spawn(helper)
 
     def _fits(self, request: Request, busy: Mapping[str, tuple[Request, float]]) -> bool:

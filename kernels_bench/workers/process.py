@@ -6,6 +6,7 @@ import contextlib
 import math
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -19,9 +20,10 @@ from kernels_bench.console.text import printable
 from kernels_bench.device.errors import tells_of_no_memory
 from kernels_bench.records.results import Cause
 from kernels_bench.workers import scratch
+from kernels_bench.workers.fork_server.client import ForkServerError, Process, forks_here, the_fork_server
 from kernels_bench.workers.inbox import GarbledError, Inbox
 from kernels_bench.workers.messages import AskCatalogue, Begun, Failure, LoadArm
-from kernels_bench.workers.orphan_guard import ENDING_S, MARK, the_guard
+from kernels_bench.workers.orphan_guard import ENDING_S, MARK, name_of, shared_by, shared_files, the_guard
 from profiles.errors import ExitStatus
 from profiles.instruments.ranges import under_nsys
 from profiles.invocation import import_path, python
@@ -30,6 +32,9 @@ from profiles.run_files.record import Record
 START_TIMEOUT_S = 600.0
 """Loading an arm may import vLLM from a cold disk."""
 
+
+WORKER = "kernels_bench.workers"
+"""The program of an arm's process."""
 
 LONGEST_WAIT_S = 3600.0
 """What is waited for longer is waited for again and again: the system takes no more than some days at once."""
@@ -64,24 +69,16 @@ class WorkerProcess:
         program: the module that the process runs; it serves the connection whose file descriptor it is given.
     """
 
-    def __init__(
-        self, name: str, environment: Mapping[str, str], log: Path, program: str = "kernels_bench.workers"
-    ) -> None:
+    def __init__(self, name: str, environment: Mapping[str, str], log: Path, program: str = WORKER) -> None:
         self.name, self._log = name, log
         self._said_before = self._log_size()
         self._mark = secrets.token_hex(8)
+        self._shared_before = shared_files()
         ours, theirs = socket.socketpair()
+        variables = {**os.environ, **scratch.variables(), **import_path(), **environment, MARK: self._mark}
         with theirs, log.open("ab") as output:
-            self.process = subprocess.Popen(
-                python("-m", program, str(theirs.fileno()), str(os.getpid())),
-                env={**os.environ, **scratch.variables(), **import_path(), **environment, MARK: self._mark},
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C reaches the parent alone, and a kill reaches all of its children
-            )
-        the_guard().watch(self.process.pid, self._mark)
+            self.process = _begin(program, variables, theirs.fileno(), output.fileno())
+        the_guard().watch(self.process.pid, self._mark, self._shared_before)
         self.connection = Connection(ours.detach())
         self._inbox = Inbox(self.connection)
         self.deadline = math.inf
@@ -127,9 +124,17 @@ class WorkerProcess:
             self.kill()
         return reply
 
-    def ask(self, request: Record, timeout_s: float) -> Any:
-        """Send a request and wait for its answer."""
+    def ask(self, request: Record, timeout_s: float, by: str = "") -> Any:
+        """Send a request and wait for its answer.
+
+        Args:
+            request: what is asked.
+            timeout_s: how long it may take.
+            by: the option that says so, if that is not the usual one.
+        """
         self.post(request, timeout_s)
+        if by:
+            self._limited_by = f" ({by})"
         return self.wait()
 
     def wait(self) -> Any:
@@ -158,16 +163,23 @@ class WorkerProcess:
     @property
     def alive(self) -> bool:
         """Whether the process can still be asked; what is left of one that ended is killed."""
-        if self.process.poll() is not None and not self.connection.closed:
+        # What ends closes its connection before anybody is told that it ended.
+        if not self.connection.closed and (self._hung_up() or self.process.poll() is not None):
             self.kill()
         return not self.connection.closed
 
+    def _hung_up(self) -> bool:
+        heard = select.poll()
+        heard.register(self.connection.fileno(), 0)
+        return any(events & select.POLLHUP for _, events in heard.poll(0))
+
     def kill(self) -> None:
-        """End the process and everything it started."""
+        """End the process and everything it started, and have removed what they shared memory by."""
+        shared = shared_by(self._mark, self._shared_before)
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        the_guard().forget(self.process.pid, self._mark)
+        the_guard().forget(self.process.pid, self._mark, shared)
         self.connection.close()
 
     def hang_up(self) -> None:
@@ -209,6 +221,22 @@ class WorkerProcess:
         except OSError:
             return ""
         return printable(lines[-1])[:200] if lines else ""
+
+
+def _begin(program: str, environment: Mapping[str, str], connection: int, output: int) -> Process:
+    """A process in a session of its own: Ctrl-C reaches the parent alone, and a kill reaches all of its children."""
+    if program == WORKER and forks_here():
+        with contextlib.suppress(ForkServerError):
+            return the_fork_server().fork(environment, name_of(environment[MARK]), connection, output)
+    return subprocess.Popen(
+        python("-m", program, str(connection), str(os.getpid())),
+        env=environment,
+        pass_fds=[connection],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
 
 
 def end(workers: Collection[WorkerProcess]) -> None:

@@ -10,14 +10,14 @@ import torch
 
 from kernels_bench.arms import Kernel
 from kernels_bench.arms.pytorch.default import KERNELS
-from kernels_bench.arms.samebits import cpu
+from kernels_bench.arms.samebits.cpu import rows
 from kernels_bench.operators import operators
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import SampleSummary, Timing
-from kernels_bench.timing.host_clock import HostMeter, HostStopwatch
 from kernels_bench.timing.meter import Stopwatch
 from kernels_bench.timing.sampler import TURNS, Sampler, SamplingBudget
+from kernels_bench.timing.stopwatches.host_clock import HostMeter, HostStopwatch
 from kernels_bench.timing.timed_case import TimedCase
 from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest, bind
 from kernels_bench.workers.arm_worker import stopwatch_for
@@ -251,7 +251,7 @@ class Prepares:
         self.prepared = self.called = 0
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        return cpu.softmax(x)
+        return rows.softmax(x)
 
     def prepare(self, x: torch.Tensor) -> Callable[[], torch.Tensor]:
         self.prepared += 1
@@ -259,7 +259,7 @@ class Prepares:
 
         def call() -> torch.Tensor:
             self.called += 1
-            return cpu.softmax(shifted) + self._error
+            return rows.softmax(shifted) + self._error
 
         return call
 

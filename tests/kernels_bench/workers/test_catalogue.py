@@ -38,6 +38,15 @@ OPERATORS = {offered}
 """
 
 
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the packages, whose sources are compiled once."""
+    place = tmp_path_factory.mktemp("checkout")
+    for package in ("kernels_bench", "profiles"):
+        shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("baselines", "__pycache__"))
+    return place
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -57,15 +66,15 @@ OPERATORS = {offered}
     ],
 )
 def test_a_mistake_in_an_operators_file_is_one_line_of_the_command(
-    tmp_path: Path, fields: dict[str, str], said: str
+    checkout: Path, fields: dict[str, str], said: str
 ) -> None:
-    for package in ("kernels_bench", "profiles"):
-        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("baselines", "__pycache__"))
     usual = {"shapes": "(Shape(label='a', k=8),)", "further": "", "offered": "(Mine(),)"}
-    file = tmp_path / "kernels_bench" / "operators" / "of_mine.py"
+    file = checkout / "kernels_bench" / "operators" / "of_mine.py"
     file.write_text(OPERATOR.format(**usual | fields))
+    for stale in file.parent.glob("__pycache__/of_mine.*"):
+        stale.unlink()
     ended = subprocess.run(
-        [sys.executable, "-m", "kernels_bench", "--list"], cwd=tmp_path, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "kernels_bench", "--list"], cwd=checkout, capture_output=True, text=True, check=False
     )
     assert (ended.returncode, ended.stdout) == (3, "")
     assert ended.stderr.startswith(f"kernels_bench: {file}{said}")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
 
-from support import PLUGINS
-from support.processes import finish, start, wait_until, workers_of
+from support import PLUGINS, ROOT
+from support.processes import environment, finish, start, wait_until, workers_of
 from support.worker_processes import living, printed_by
 
 DEADLY = (signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
@@ -75,3 +77,55 @@ def test_the_guard_ends_at_once_with_a_command_that_ends_by_itself(tmp_path: Pat
     guard, ended = printed_by(ONE_WORKER, tmp_path / "log")
     assert not psutil.pid_exists(int(guard))
     assert ended == "ended"
+
+
+SHARES_MEMORY = """
+import mmap, os, subprocess, sys, time
+def have(name):
+    file = os.open("/dev/shm/" + name, os.O_RDWR | os.O_CREAT, 0o600)
+    os.truncate(file, 4096)
+    return mmap.mmap(file, 4096)
+if len(sys.argv) == 3 and sys.argv[1].isdecimal():  # as an engine that has processes of its own
+    subprocess.Popen([sys.executable, __file__, os.environ["NEW"], os.environ["OLD"]], start_new_session=True)
+else:
+    held = [have(name) for name in sys.argv[1:]]
+    print("there", flush=True)
+time.sleep(600)
+"""
+
+HAS_A_WORKER = """
+import os, signal, sys, time
+from pathlib import Path
+from kernels_bench.workers.process import WorkerProcess, end
+log = Path(sys.argv[1])
+worker = WorkerProcess("any", {}, log, "shares_memory")
+while "there" not in log.read_text():
+    time.sleep(0.05)
+if sys.argv[2] == "worker":
+    worker.process.kill()
+    worker.wait()
+elif sys.argv[2] == "nobody":
+    end([worker])
+else:
+    os.kill(os.getpid(), signal.Signals[sys.argv[2]])
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory has no names here")
+@pytest.mark.parametrize("killed", ["nobody", "worker", "SIGTERM", "SIGKILL"])
+def test_files_by_which_processes_share_memory_are_removed_however_the_command_ends(
+    killed: str, tmp_path: Path
+) -> None:
+    """As engines leave them whose processes are killed; what was there before is somebody's data, and stays."""
+    new, old = (Path("/dev/shm") / f"samebits-test-{os.getpid()}-{tmp_path.name}-{age}" for age in ("new", "old"))
+    (tmp_path / "shares_memory.py").write_text(SHARES_MEMORY)
+    old.write_bytes(b"data")
+    variables = {**environment(NEW=new.name, OLD=old.name), "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    try:
+        command = [sys.executable, "-c", HAS_A_WORKER, str(tmp_path / "log"), killed]
+        subprocess.run(command, env=variables, timeout=60, check=killed in ("nobody", "worker"))
+        assert "there" in (tmp_path / "log").read_text()
+        assert wait_until(lambda: not new.exists())
+        assert old.exists()
+    finally:
+        old.unlink()

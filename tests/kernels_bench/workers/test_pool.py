@@ -11,10 +11,20 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kernels_bench.records.cases import Load
 from kernels_bench.records.catalogue import ArmInfo
-from kernels_bench.records.results import ArmStart, Verification
+from kernels_bench.records.results import ArmStart, Rough, Verification
 from kernels_bench.workers import pool
-from kernels_bench.workers.messages import Failure, Release, Released, Verify
+from kernels_bench.workers.messages import (
+    Failure,
+    PrepareTiming,
+    Release,
+    Released,
+    Screen,
+    TakeTurn,
+    Turned,
+    Verify,
+)
 from kernels_bench.workers.pool import DEATHS_IN_A_ROW, WorkerPool
 from kernels_bench.workers.process import WorkerProcess
 from profiles.run_files.record import Record
@@ -74,6 +84,19 @@ def test_a_worker_killed_while_idle_is_started_again(aboard: Aboard) -> None:
     assert aboard.up[-1].pid != victim
 
 
+def test_a_worker_killed_between_two_turns_of_timing_is_said_to_have_been(aboard: Aboard) -> None:
+    case, load = verify("failing", 64).case, Load(m=1)
+    prepared = aboard.crew.ask("failing", PrepareTiming(case=case, seed=0, load=load, largest_m=1))
+    assert isinstance(prepared, Turned)
+    victim = aboard.up[-1].pid
+    os.kill(victim, signal.SIGKILL)
+    assert wait_until(lambda: not living(victim))
+    lost = aboard.crew.ask("failing", TakeTurn(case=case))
+    assert isinstance(lost, Failure)
+    assert lost.reason == "the worker of failing ended between two turns of timing, which are lost with it"
+    assert lost.cause == "killed"  # and so is tried again when the run is resumed
+
+
 def test_deaths_in_a_row_give_the_arm_up_and_no_earlier(aboard: Aboard) -> None:
     assert isinstance(aboard.crew.ask("failing", Release()), Released)  # an answer ends the row
     started = len(aboard.up)
@@ -87,6 +110,24 @@ def test_deaths_in_a_row_give_the_arm_up_and_no_earlier(aboard: Aboard) -> None:
     assert skipped.reason.startswith(f"skipped after {DEATHS_IN_A_ROW} deaths in a row; the last: the worker of")
     assert len(aboard.up) == started + DEATHS_IN_A_ROW - 1
     assert not living(aboard.up[-1].pid)
+
+
+def test_deaths_of_a_candidate_cost_its_arm_and_the_others_nothing(tmp_path: Path) -> None:
+    arm, case = plugged("tiled", "several_tiles.py"), verify("tiled", 24).case
+
+    def screen(name: str) -> Screen:
+        asked = case.model_copy(update={"arm": name, "operator": "mean"})
+        return Screen(case=asked, seed=0, sizes=(1,), largest_m=1, timed=False)
+
+    crashing, good = screen("tiled[crashes]"), screen("tiled[rows16]")
+    with WorkerPool([arm], tmp_path, 60.0) as crew:
+        crew.start()
+        *deaths, skipped = [crew.ask("tiled[crashes]", crashing) for _ in range(DEATHS_IN_A_ROW + 1)]
+        assert all(isinstance(death, Failure) and death.lost for death in deaths)
+        assert isinstance(skipped, Failure)
+        assert skipped.reason.startswith(f"skipped after {DEATHS_IN_A_ROW} deaths in a row")
+        replies = [reply for _, reply in crew.work({"tiled": [crashing, good]}, width=1)]
+        assert [type(reply) for reply in replies] == [Failure, Rough]
 
 
 @pytest.fixture
@@ -220,7 +261,7 @@ def test_under_a_profiler_workers_end_by_themselves(tmp_path: Path, monkeypatch:
         crew.start()
         assert isinstance(crew.ask("failing", verify("failing", 64)), Verification)
         (worker,) = crew._workers.values()
-    assert worker.process.returncode == 0
+    assert worker.process.poll() == 0
 
 
 def test_elsewhere_they_are_killed(tmp_path: Path) -> None:
@@ -228,7 +269,7 @@ def test_elsewhere_they_are_killed(tmp_path: Path) -> None:
         crew.start()
         assert isinstance(crew.ask("failing", verify("failing", 64)), Verification)
         (worker,) = crew._workers.values()
-    assert worker.process.returncode == -signal.SIGKILL
+    assert worker.process.poll() == -signal.SIGKILL
 
 
 def test_an_arm_without_memory_to_start_is_not_asked_as_if_it_had(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from kernels_bench.workers.fork_server.client import the_fork_server
 from kernels_bench.workers.messages import AskCatalogue, Failure, LoadArm
 from kernels_bench.workers.process import WorkerProcess
 from profiles.invocation import import_path
@@ -49,6 +50,7 @@ def test_a_process_that_others_ended_is_told_from_one_that_crashed(
     tmp_path: Path, number: signal.Signals, cause: str
 ) -> None:
     hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # below nohup it is ignored, by all that is started too
+    the_fork_server.cache_clear()  # another test's may have begun while it was ignored
     try:
         worker = WorkerProcess("any", {}, tmp_path / "log")
     finally:
@@ -67,7 +69,7 @@ def test_last_words_are_this_processs_own(tmp_path: Path) -> None:
 
 
 LONG_LOG = """
-import re, sys
+import os, re, sys
 from pathlib import Path
 from kernels_bench.workers.process import WorkerProcess
 log = Path(sys.argv[1])
@@ -76,7 +78,7 @@ with log.open("ab") as file:
     for _ in range(300):
         file.write(b"chatter " * (1 << 17))
     file.write(b"\\nthe end\\n")
-worker.process.kill()
+os.kill(worker.process.pid, 9)
 print(worker.receive().reason)
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
 """

@@ -143,6 +143,11 @@ class CudaStopwatch:
         torch.cuda.synchronize()
         return max(1.0, float(1e3 * start.elapsed_time(end)) - self.bracket_us)
 
+    def rough_us(self, call: Call) -> float:
+        """Of two to four eager calls: to capture a graph takes longer than all of them."""
+        meter = StreamMeter(self, call, 1, before=self.flush_cache)
+        return max(0.1, statistics.median(us for us, _ in meter.take(rest=False)))
+
     def warm(self, call: Call, estimate_us: float) -> Meter:
         """The mean over back-to-back calls."""
         calls = max(1, min(_MOST_CALLS, round(self.sample_us / estimate_us)))
