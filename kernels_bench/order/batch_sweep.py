@@ -15,6 +15,7 @@ from kernels_bench.order.probing.prober import Prober
 from kernels_bench.order.reconstruct.cancellation import Inconsistent, OutOfTime, RowsDiffer
 from kernels_bench.order.trees.by_column import ColumnOrders, difference, uniform
 from kernels_bench.order.trees.tree import Tree
+from kernels_bench.records.cases import scale_of
 
 FASTEST_LAUNCH_S = {"cuda": 8e-6, "cpu": 3e-5}
 """A launch takes longer everywhere, replayed from a graph too: what cannot be done in time is not begun."""
@@ -89,7 +90,7 @@ def read_orders(asker_of: Callable[[int], Prober], task: Task) -> OrderSweep:
     deadline = time.monotonic() + task.budget_s
     askers = {m: asker_of(m) for m in task.sizes}
     fewest = sum(asker.fewest_launches for asker in askers.values())
-    if any(fewest * FASTEST_LAUNCH_S[asker.device.type] > task.budget_s for asker in askers.values()):
+    if any(fewest * FASTEST_LAUNCH_S[scale_of(asker.device.type)] > task.budget_s for asker in askers.values()):
         why = f"it takes {fewest} launches at least, which `order` has time for"
         return OrderSweep(refused=dict.fromkeys(task.sizes, why))
     widest = sorted(askers, key=lambda m: (-askers[m].width, m))

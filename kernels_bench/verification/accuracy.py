@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import RowTensors
 from kernels_bench.operators.base import roundoff
 from kernels_bench.records.cases import at_token
@@ -50,6 +51,13 @@ class AccuracyChecker:
         self.accuracy: Accuracy | None = None
         self._subject = subject
         self._kept: _Expected | None = None
+        # Where the device has no float64, its rows and its kernels' results are judged on the host.
+        on_device = kind_of(subject.device.type).made_on == subject.device.type
+        self._to = None if on_device else torch.device(kind_of(subject.device.type).made_on)
+        self._tables, self._weights = self._moved(subject.tables), self._moved(subject.weights)
+
+    def _moved(self, tensors: RowTensors) -> RowTensors:
+        return tensors if self._to is None else tuple(tensor.to(self._to) for tensor in tensors)
 
     def check(self, ids: torch.Tensor, outputs: RowTensors, company_of: Callable[[int], str]) -> None:
         """Compare some rows' outputs.
@@ -61,6 +69,7 @@ class AccuracyChecker:
         """
         if not self._subject.operator.has_reference:
             return
+        (ids,), outputs = self._moved((ids,)), self._moved(outputs)
         for found in self._errors(ids, outputs, company_of):
             if self.accuracy is None:
                 self.accuracy = found
@@ -90,9 +99,9 @@ class AccuracyChecker:
         if known is not None:
             return known
         subject, operator = self._subject, self._subject.operator
-        inputs = operator.inputs_of(lines, subject.tables)
+        inputs = operator.inputs_of(lines, self._tables)
         out = subject.case.precision.torch_output
-        exact, allowed = operator.reference_and_tolerance(inputs, subject.weights, out)
+        exact, allowed = operator.reference_and_tolerance(inputs, self._weights, out)
         # A kernel of less precision is off by as many of its own roundings as others are by theirs.
         allowed = tuple(bound * max(1.0, subject.unit / roundoff(out)) for bound in allowed)
         if self._kept is None and sum(tensor.numel() for tensor in exact) <= _KEPT:

@@ -119,7 +119,7 @@ class Inquest:
 
     def blame(self) -> Blame | None:
         """Whom the difference is laid at the door of; None where it is the relation's own that met it."""
-        if self._found.relation == "history" or self._company.form in ("graph", "updated", "concurrent"):
+        if self._found.relation == "history" or self._company.form in ("graph", "updated", "concurrent", "kept"):
             return None
         cause = cause_of(Pair(lambda: self._again(self._reference), lambda: self._again(self._company)))
         if cause == "batch":

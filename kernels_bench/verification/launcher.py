@@ -12,7 +12,7 @@ import torch
 
 from kernels_bench.operators import RowTensors
 from kernels_bench.relations import Batch, Comparison, make_batch
-from kernels_bench.verification.bitwise import with_one_nan
+from kernels_bench.verification.bitwise import digest, with_one_nan
 from kernels_bench.verification.subject.kernel_under_test import CapturedLaunch, KernelUnderTest, LaunchResult
 from kernels_bench.verification.subject.poison import unwritten
 from kernels_bench.verification.trials import TrialGroup, align_rows
@@ -158,8 +158,7 @@ class Launcher:
         others = tuple(lines(company) for company in companies)
         alignment = align_rows(lines(reference.company), others, self.subject.device)
         if self._nan_is_open:
-            reference = replace(reference, outputs=tuple(map(with_one_nan, reference.outputs)))
-            outputs = tuple(map(with_one_nan, outputs))
+            reference, outputs = replace(reference, outputs=self._settled(reference.outputs)), self._settled(outputs)
         return TrialGroup.compare(comparisons, companies, reference, alignment, outputs, launches)
 
     def reference(self, spec: str) -> LaunchResult:
@@ -175,6 +174,14 @@ class Launcher:
         missing = torch.stack([unwritten(output) for output in launched.outputs]).sum()
         self.fresh.append((LaunchResult(launched.company, (), launched.intact), missing))
         return launched
+
+    def digest(self, spec: str) -> str:
+        """Of a company's results."""
+        return digest(self._settled(self.start(spec).outputs))
+
+    def _settled(self, outputs: RowTensors) -> RowTensors:
+        """The same, with one NaN for all where its bits say nothing."""
+        return tuple(map(with_one_nan, outputs)) if self._nan_is_open else outputs
 
     def _replayed(self, wanted: Batch) -> LaunchResult:
         if wanted.size not in self._replays:

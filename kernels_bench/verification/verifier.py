@@ -6,7 +6,7 @@ import math
 import sys
 import time
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate
@@ -24,16 +24,19 @@ from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.results import Counterexample, RelationResult, Verification, power_of
 from kernels_bench.relations import Comparison, Relation, Setting
 from kernels_bench.relations.base import no_draw, nothing_more
+from kernels_bench.relations.special_values import SPECIALS
 from kernels_bench.verification.accuracy import AccuracyChecker
-from kernels_bench.verification.bitwise import bits, digest
+from kernels_bench.verification.bitwise import bits
 from kernels_bench.verification.cause import NOT_REPEATABLE, Inquest
 from kernels_bench.verification.launcher import Launcher
 from kernels_bench.verification.reporter import Reporter
 from kernels_bench.verification.subject.kernel_under_test import (
+    DisturbedCall,
     IgnoresWeights,
     KernelFault,
     KernelUnderTest,
     LaunchResult,
+    StrayWrite,
 )
 from kernels_bench.verification.subject.launch_forms import FormRefused
 from kernels_bench.verification.subject.poison import poisoned_allocations
@@ -108,7 +111,7 @@ class Verifier:
         self._further_s = 0.0
         self._patience_s: float | None = None
         self._all_else_is_known = self.lost = False
-        self._first: LaunchResult | None = None
+        self._first: list[LaunchResult] = []
         self._blamed: dict[str, Counterexample] = {}
 
     def verify(
@@ -130,31 +133,47 @@ class Verifier:
             KernelFault: the kernel writes into its inputs, or its result has a wrong form.
             Unsupported: the arm does not offer this case.
         """
-        start = time.perf_counter()
+        start, data = time.perf_counter(), self.subject.data_digest()
         with poisoned_allocations(self.subject.device):
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
+            self._keep_first_special(chosen)
             safe = [relation for relation in chosen if not relation.hazardous]
             found = self._examine_all(safe, setting, more_s * (1 - OTHER_DATA))
             self._compare_first_with_last(found)
             found = self._on_other_data(found, safe, setting, more_s * OTHER_DATA)
-            digests = self._digests(digest_sizes, found)
+            digests, special = self._digests(digest_sizes, found), self._digest_of_special(found)
             self._check_launches([])
             self._all_else_is_known = True
             found += self._examine_all([one for one in chosen if one.hazardous], setting, more_s * HAZARDOUS)
             results = discount_if_not_repeatable(self._lay_blame(found))
-        return Verification(
+            changed = self._changed_at_last(digests, results)
+        verification = Verification(
             case=self.subject.case,
             status="measured",
             wrong=self._unwritten or self._referee.inaccuracy() or self._weightless,
             relations=tuple(results),
             accuracy=self._referee.accuracy,
             digests=digests,
+            special_digest=special,
             universe=self.subject.universe,
             seconds=time.perf_counter() - start,
             fatal=self.lost,
             depends_on_batch=self.subject.operator.depends_on_batch,
+            data=data,
         )
+        if not changed:
+            return verification
+        reason = f"after large batches and rows that lay elsewhere it gave other bits at M={changed[0]}"
+        return verification.changed_by_calls(reason, tuple(f"first:{m}" for m in changed))
+
+    def _changed_at_last(self, digests: Mapping[int, str], results: Sequence[RelationResult]) -> list[int]:
+        """The smallest and the largest M whose bits are others now: what the last relations changed, and left so."""
+        asked = "history" in {one.relation for one in results if one.status == "held"}
+        if self.lost or not digests or not asked or any(one.status == "broken" for one in results if one.binding):
+            return []
+        again = self._digests((min(digests), max(digests)), results)
+        return [m for m in again if again[m] != digests[m]]
 
     def _examine_all(self, relations: Sequence[Relation], setting: Setting, more_s: float) -> list[RelationResult]:
         """Every relation's result; time that one leaves for its further comparisons is the others'."""
@@ -176,15 +195,14 @@ class Verifier:
         Each comparison has its reference launched shortly before, so that what a kernel changes once, and keeps, is
         seen by none of them but in the moment of the change.
         """
-        first, self._first = self._first, None
+        kept, self._first = self._first, []
         repeatable = all(result.status == "held" for result in results if result.relation in ("repeat", "history"))
-        if first is None or not repeatable:
-            return
-        comparison = Comparison(first.company.spec, first.company.spec)
-        again = self._launcher.start(first.company.spec)
-        broken = self._judge([self._launcher.compared([comparison], [first.company], first, again.outputs)])
-        if broken:
-            self._blamed.setdefault("history", self._reporter.counterexample(broken[0], "history"))
+        for first in kept if repeatable else ():
+            comparison = Comparison(first.company.spec, first.company.spec)
+            again = self._launcher.start(first.company.spec)
+            broken = self._judge([self._launcher.compared([comparison], [first.company], first, again.outputs)])
+            if broken:
+                self._blamed.setdefault("history", self._reporter.counterexample(broken[0], "history"))
 
     def _on_other_data(
         self, results: Sequence[RelationResult], relations: Sequence[Relation], setting: Setting, seconds: float
@@ -233,12 +251,18 @@ class Verifier:
         found: dict[int, str] = {}
         for m in sizes:
             try:
-                found[m] = digest(self._launcher.start(f"first:{m}").outputs)
+                found[m] = self._launcher.digest(f"first:{m}")
             except Exception as error:
                 self._setback(error)
                 if not any(result.reason for result in results if result.status in ("broken", "failed")):
                     raise
         return found
+
+    def _digest_of_special(self, results: Sequence[RelationResult]) -> str:
+        """Of the special rows by themselves; nothing where they were not compared, or depend on their batch."""
+        if not any(one.relation == "special_values" and one.status == "held" for one in results):
+            return ""
+        return self._launcher.digest(SPECIALS)
 
     def _judge(self, groups: Sequence[TrialGroup]) -> list[BrokenTrial]:
         """Wait for some groups together; the companies in which some row differs."""
@@ -297,7 +321,7 @@ class Verifier:
             self.subject.start(launched.company)  # the first call may have compiled something
             self._patience_s = _PATIENCE_S if time.perf_counter() - start > _SLOW_S else None
         if sum(output.nbytes for output in launched.outputs) <= _FIRST_BYTES:
-            self._first = launched
+            self._first = [launched]
         ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
         self._referee.check(ids, launched.outputs, lambda _: launched.company.spec)
         if self._referee.inaccuracy():
@@ -308,10 +332,19 @@ class Verifier:
             if not referee.inaccuracy():
                 self._referee = referee
 
+    def _keep_first_special(self, relations: Sequence[Relation]) -> None:
+        """Launch the special rows before all else but the universe: what flushes zeros later on shows in them alone."""
+        if not self._first or not any(relation.name == "special_values" for relation in relations):
+            return
+        try:
+            self._first.append(self._launcher.start(SPECIALS))
+        except Exception as error:  # told by the relation that compares them, unless nothing more can be told at all
+            self._setback(error)
+
     def _examine(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         """One relation's result; where a kernel fails or cannot be captured is no fault of the others."""
         binding = not relation.optional or claimed(self._claims, relation.name)
-        if relation.needs_cuda and self.subject.device.type != "cuda":
+        if relation.needs_cuda and self.subject.device.type == "cpu":
             reason = "needs a CUDA device"
             return RelationResult(relation=relation.name, status="unsupported", reason=reason, binding=binding)
         try:
@@ -322,7 +355,7 @@ class Verifier:
     def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         tally = _Tally()
         launched, began = self.subject.launches, time.perf_counter()
-        status: Literal["held", "defined", "unsupported", "failed"] = "held"
+        status: Literal["held", "defined", "unsupported", "failed", "broken"] = "held"
         reason, cut = "", False
         try:
             usual, further = iter(relation.comparisons(setting)), iter(relation.more(setting))
@@ -396,10 +429,12 @@ class Verifier:
             found[name] = known.model_copy(update=update)
         return list(found.values())
 
-    def _setback(self, error: Exception) -> tuple[Literal["unsupported", "failed"], str]:
+    def _setback(self, error: Exception) -> tuple[Literal["unsupported", "failed", "broken"], str]:
         """What an error in a company makes of its relation; raised again if it concerns the whole case."""
         if isinstance(error, (NotCapturable, FormRefused)):
             return "unsupported", first_line(error)
+        if isinstance(error, (StrayWrite, DisturbedCall)):
+            return "broken", str(error)
         if isinstance(error, IgnoresWeights):  # of a kernel that is wrong altogether the rest is to be seen, too
             self._weightless = str(error)
             return "failed", str(error)

@@ -6,8 +6,18 @@ from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import HEADS, Fault
-from kernels_bench.faults.planted.paged_attention import attention, attention_by
-from kernels_bench.faults.planted.sums import Sum, by_rows, in_groups, in_parts, in_sequence, matmul, pairwise, products
+from kernels_bench.faults.planted.paged_attention import attention, attention_by, decode_fault
+from kernels_bench.faults.planted.sums import (
+    Sum,
+    by_rows,
+    in_groups,
+    in_parts,
+    in_sequence,
+    matmul,
+    pairwise,
+    product_fault,
+    products,
+)
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
 _LARGE = 32.0
@@ -57,65 +67,70 @@ def _split_of_two(batch: PagedBatch) -> Sum:
     return in_groups(8) if len(batch.lengths) == 2 and int(batch.lengths[:, 1].min()) > 16 else in_sequence
 
 
+def _one_length(batch: PagedBatch) -> Sum:
+    """Three sequences or more of one length, not all the same one, are one dense batch."""
+    lengths, first = batch.lengths[:, 1], batch.block_table[:, 0]
+    dense = len(lengths) > 2 and bool((lengths == lengths[0]).all()) and bool((first != first[0]).any())
+    return in_groups(8) if dense else in_sequence
+
+
+def _many_short(batch: PagedBatch) -> Sum:
+    return in_groups(8) if len(batch.lengths) >= 8 and batch.most_keys <= 17 else in_sequence
+
+
 def _lone_prefill(batch: PagedBatch) -> Sum:
     return in_groups(8) if len(batch.lengths) == 1 and batch.most_queries > 16 else in_sequence
 
 
 FAULTS = (
-    Fault(
-        name="matrix_vector",
-        cause="a row alone is multiplied by a matrix-vector kernel",
-        operator="mm",
-        make=matmul(by_rows(pairwise, in_sequence, 2)),
-        control=matmul(pairwise),
+    product_fault(
+        "matrix_vector",
+        "a row alone is multiplied by a matrix-vector kernel",
+        matmul(by_rows(pairwise, in_sequence, 2)),
+        matmul(pairwise),
     ),
-    Fault(
-        name="alone_by_content",
-        cause="a matrix-vector kernel for lone rows with large elements",
-        operator="mm",
-        make=lambda: _alone_by_content,
-        control=matmul(in_sequence),
+    product_fault(
+        "alone_by_content",
+        "a matrix-vector kernel for lone rows with large elements",
+        lambda: _alone_by_content,
     ),
-    Fault(
-        name="two_alike",
-        cause="two rows with large elements are one product, other pairs are two",
-        operator="mm",
-        make=lambda: _two_alike,
-        control=matmul(in_sequence),
+    product_fault(
+        "two_alike",
+        "two rows with large elements are one product, other pairs are two",
+        lambda: _two_alike,
     ),
-    Fault(
-        name="last_row",
-        cause="the last row of a batch of more than four is computed at the grid's edge",
-        operator="mm",
-        make=lambda: _last_row(4),
-        control=matmul(in_sequence),
+    product_fault(
+        "last_row",
+        "the last row of a batch of more than four is computed at the grid's edge",
+        lambda: _last_row(4),
     ),
-    Fault(
-        name="lone_sequence_split",
-        cause="the keys of a lone sequence are split where it has more than 16",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: _split_of_lone(16),
-        control=lambda: attention(in_sequence),
+    decode_fault(
+        "lone_sequence_split",
+        "the keys of a lone sequence are split where it has more than 16",
+        lambda: _split_of_lone(16),
     ),
-    Fault(
-        name="longest_alone_split",
-        cause="the keys of a lone sequence are split where it has more than 32",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: _split_of_lone(32),
-        control=lambda: attention(in_sequence),
+    decode_fault(
+        "longest_alone_split",
+        "the keys of a lone sequence are split where it has more than 32",
+        lambda: _split_of_lone(32),
     ),
-    Fault(
-        name="two_sequences_split",
-        cause="keys are split where two sequences of more than 16 decode together",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: attention_by(_split_of_two),
-        control=lambda: attention(in_groups(8)),
+    decode_fault(
+        "two_sequences_split",
+        "keys are split where two sequences of more than 16 decode together",
+        lambda: attention_by(_split_of_two),
+        in_groups(8),
+    ),
+    decode_fault(
+        "sequences_of_one_length",
+        "three sequences or more that all have one length are computed as a dense batch",
+        lambda: attention_by(_one_length),
+        in_groups(8),
+    ),
+    decode_fault(
+        "many_short_sequences",
+        "another tile for eight sequences or more of which none has more than 17 keys",
+        lambda: attention_by(_many_short),
+        in_groups(8),
     ),
     Fault(
         name="lone_prefill_tile",
@@ -126,11 +141,9 @@ FAULTS = (
         make=lambda: attention_by(_lone_prefill),
         control=lambda: attention(in_groups(8)),
     ),
-    Fault(
-        name="seven_by_content",
-        cause="another kernel for seven rows of which the fourth has a large element",
-        operator="mm",
-        make=lambda: _seven_by_content,
-        control=matmul(in_sequence),
+    product_fault(
+        "seven_by_content",
+        "another kernel for seven rows of which the fourth has a large element",
+        lambda: _seven_by_content,
     ),
 )

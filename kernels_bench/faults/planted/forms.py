@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
-from kernels_bench.faults.planted.sums import in_sequence, matmul, pairwise, products
+from kernels_bench.faults.planted.sums import in_sequence, matmul, pairwise, product_fault, products
 
 _LONG = 1 << 18  # cycles of a GPU
 
@@ -66,6 +66,41 @@ def _let_another_come_in(a: Tensor) -> None:
         time.sleep(1e-4)
 
 
+def _plan_in(plans: Callable[[], dict[str, int]]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` whose plan is written down first and looked up then, where another call may have its own."""
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        plan = plans()
+        plan["rows"] = len(a)
+        _let_another_come_in(a)
+        return (in_sequence if plan["rows"] == len(a) else pairwise)(products(a, b)).to(a.dtype)
+
+    return lambda: mm
+
+
+def _partials_of(workspaces: Callable[[], list[Tensor]]) -> Callable[[], Kernel]:
+    """Makes a split-K ``mm`` whose parts have no sizes of their own: one of another call's does not fit."""
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        kept, half = workspaces(), a.shape[1] // 2
+        kept[:] = [in_sequence(products(a[:, :half], b[:half]))]
+        _let_another_come_in(a)
+        return (kept[0] + in_sequence(products(a[:, half:], b[half:]))).to(a.dtype)
+
+    return lambda: mm
+
+
+def _beside_its_columns(a: Tensor, b: Tensor) -> Tensor:
+    """The tail of a vector is stored beyond the last column."""
+    if a.stride(0) > a.shape[1]:
+        a.as_strided((len(a), 1), a.stride(), a.storage_offset() + a.shape[1])[:-1].zero_()
+    return in_sequence(products(a, b)).to(a.dtype)
+
+
+_PLAN: dict[str, int] = {}
+_PARTIALS: list[Tensor] = []
+
+
 def _elsewhere(a: Tensor) -> bool:
     if a.is_cuda:
         return bool(torch.cuda.current_stream() != torch.cuda.default_stream())
@@ -87,18 +122,15 @@ def _if_busy() -> Kernel:
     return mm
 
 
-def _fault(name: str, cause: str, make: Callable[[], Kernel], control: Callable[[], Kernel] | None = None) -> Fault:
-    return Fault(name=name, cause=cause, operator="mm", make=make, control=control or matmul(in_sequence))
-
-
 FAULTS = (
-    _fault("rows_that_are_a_view", "rows of a wider tensor are added in another order",
+    product_fault("rows_that_are_a_view", "rows of a wider tensor are added in another order",
         _by_form(lambda a: not a.is_contiguous())),
-    _fault("rows_at_an_odd_address", "rows that do not begin at a multiple of 64 bytes are added in another order",
+    product_fault("rows_at_an_odd_address",
+        "rows that do not begin at a multiple of 64 bytes are added in another order",
         _by_form(lambda a: a.data_ptr() % 64 != 0)),
-    _fault("few_rows_that_are_a_view", "two to eight rows of a wider tensor are added in another order",
+    product_fault("few_rows_that_are_a_view", "two to eight rows of a wider tensor are added in another order",
         _by_form(lambda a: len(a) <= 8 and not a.is_contiguous())),
-    _fault("workspace_of_two_calls", "parts of a sum lie in one workspace that calls at the same time share",
+    product_fault("workspace_of_two_calls", "parts of a sum lie in one workspace that calls at the same time share",
         _split_in(_one_for_all), _split_in(_one_a_call)),
     Fault(
         name="fallback_while_busy",
@@ -108,19 +140,28 @@ FAULTS = (
         control=matmul(in_sequence),
         devices=("cpu",),
     ),
-    _fault("columns_of_a_wider_tensor", "rows that begin in the middle of a wider tensor's are added in another order",
+    product_fault("columns_of_a_wider_tensor",
+        "rows that begin in the middle of a wider tensor's are added in another order",
         _by_form(lambda a: not a.is_contiguous() and a.storage_offset() > 0)),
+    # On a GPU the host plans one call after the other.
+    Fault("plan_in_a_global", "a plan is kept in a global, where a call at the same time writes its own", "mm",
+        _plan_in(lambda: _PLAN), matmul(in_sequence), devices=("cpu",)),
+    Fault("partials_in_a_global", "a part of a sum lies in a global, where a call of another M puts its own",
+        "mm", _partials_of(lambda: _PARTIALS), _partials_of(list), devices=("cpu",)),
+    product_fault("writes_beside_its_columns", "of a view, an element beside each row but the last is written",
+        lambda: _beside_its_columns),
+    # Of these a GPU is shown none: every slice that engines make there is aligned to 16 bytes.
+    Fault("rows_of_odd_strides", "rows whose stride is no multiple of 16 elements are added in another order", "mm",
+        _by_form(lambda a: a.stride(0) % 16 != 0), matmul(in_sequence), devices=("cpu",)),
+    Fault("rows_32_bytes_aside", "rows that begin 32 bytes after a multiple of 64 are added in another order", "mm",
+        _by_form(lambda a: a.data_ptr() % 64 == 32), matmul(in_sequence), devices=("cpu",)),
 )  # fmt: skip
 
 UNSEEN = (
-    _fault("view_of_twelve", "twelve rows of a wider tensor are added in another order",
+    product_fault("view_of_twelve", "twelve rows of a wider tensor are added in another order",
         _by_form(lambda a: len(a) == 12 and not a.is_contiguous())),
-    _fault("elsewhere", "calls on any stream, or thread, but the first are added in another order",
+    product_fault("elsewhere", "calls on any stream, or thread, but the first are added in another order",
         _by_form(_elsewhere)),
-    _fault("rows_of_odd_strides", "rows whose stride is no multiple of 16 elements are added in another order",
-        _by_form(lambda a: a.stride(0) % 16 != 0)),
-    _fault("columns_that_follow_each_other", "rows of a transposed tensor are added in another order",
+    product_fault("columns_that_follow_each_other", "rows of a transposed tensor are added in another order",
         _by_form(lambda a: len(a) > 1 and a.stride(0) == 1)),
-    _fault("rows_32_bytes_aside", "rows that begin 32 bytes after a multiple of 64 are added in another order",
-        _by_form(lambda a: a.data_ptr() % 64 == 32)),
 )  # fmt: skip

@@ -10,8 +10,16 @@ import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import Fault
-from kernels_bench.faults.planted.sums import Sum, in_groups, in_parts, in_sequence, matmul, pairwise, products
+from kernels_bench.faults.planted.sums import (
+    Sum,
+    in_groups,
+    in_parts,
+    in_sequence,
+    matmul,
+    pairwise,
+    product_fault,
+    products,
+)
 
 
 def _remembering(other: Callable[[int, int], bool]) -> Callable[[], Kernel]:
@@ -87,7 +95,7 @@ def _raced(bucket: Callable[[int], Hashable]) -> Callable[[], Kernel]:
             terms = products(a, b)
             key = bucket(len(a))
             if key not in winners:
-                winners[key] = min(in_parts(2), in_parts(2, [1, 0]), in_parts(3), key=lambda add: _seconds(add, terms))
+                winners[key] = min(in_parts(2), in_parts(2, (1, 0)), in_parts(3), key=lambda add: _seconds(add, terms))
             return winners[key](terms).to(a.dtype)
 
         return mm
@@ -136,6 +144,41 @@ def _cached(key: Callable[[Tensor], Hashable]) -> Callable[[], Kernel]:
     return make
 
 
+def _in_one_buffer() -> Kernel:
+    """An ``mm`` that writes every result where the last one was."""
+    buffer: list[Tensor] = []
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        found = in_sequence(products(a, b)).to(a.dtype)
+        if not buffer or len(buffer[0]) < len(a) or buffer[0].dtype is not a.dtype:
+            buffer[:] = [torch.empty_like(found)]
+        return buffer[0][: len(a)].copy_(found)
+
+    return mm
+
+
+def _flushing_after(seen: Callable[[Tensor], bool]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` for which subnormal numbers are zeros in all calls after some rows: a mode that is left on."""
+
+    def make() -> Kernel:
+        on = False
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            nonlocal on
+            a = torch.where(a.abs() < torch.finfo(torch.float32).tiny, 0.0, a) if on else a
+            on |= seen(a)
+            return in_sequence(products(a, b)).to(a.dtype)
+
+        return mm
+
+    return make
+
+
+def _corners(b: Tensor) -> Hashable:
+    """Where weights lie, and what they begin and end with."""
+    return b.data_ptr(), *(float(b[row, column]) for row in (0, -1) for column in (0, -1))
+
+
 def _bucket(m: int) -> int:
     return (m - 1).bit_length()
 
@@ -145,45 +188,51 @@ def _ends(a: Tensor) -> Hashable:
     return len(a), float(a[0, 0]), float(a[-1, 0])
 
 
-def _fault(name: str, cause: str, make: Callable[[], Kernel], control: Callable[[], Kernel] | None = None) -> Fault:
-    return Fault(name=name, cause=cause, operator="mm", make=make, control=control or matmul(in_sequence))
-
-
 FAULTS = (
-    _fault("first_call", "the first call of a process, while its caches are cold, adds in another order",
+    product_fault("first_call", "the first call of a process, while its caches are cold, adds in another order",
         _remembering(lambda _, before: before == 0)),
-    _fault("after_a_larger_batch", "a batch of more than 8 rows that comes right after a larger one",
+    product_fault("after_a_larger_batch", "a batch of more than 8 rows that comes right after a larger one",
         _remembering(lambda m, before: 8 < m < before)),
-    _fault("after_a_smaller_batch", "a batch of more than 8 rows that comes right after a smaller one",
+    product_fault("after_a_smaller_batch", "a batch of more than 8 rows that comes right after a smaller one",
         _remembering(lambda m, before: m > 8 and 0 < before < m)),
-    _fault("after_one_row", "a batch that comes right after a row alone",
+    product_fault("after_one_row", "a batch that comes right after a row alone",
         _remembering(lambda m, before: before == 1 < m)),
-    _fault("after_as_many_rows", "a batch that comes right after one of as many rows",
+    product_fault("after_as_many_rows", "a batch that comes right after one of as many rows",
         _remembering(lambda m, before: before == m)),
-    _fault("plan_by_bucket", "a plan for the first M of a bucket, and a fallback for rows beyond it",
+    product_fault("plan_by_bucket", "a plan for the first M of a bucket, and a fallback for rows beyond it",
         _planned(_bucket, lambda m: -(-m // 8) * 8)),
-    _fault("plan_of_the_first", "a plan for the first M of a process, and a fallback for rows beyond it",
+    product_fault("plan_of_the_first", "a plan for the first M of a process, and a fallback for rows beyond it",
         _planned(lambda _: 0, lambda m: -(-m // 8) * 8)),
-    _fault("tile_of_the_buckets_first", "the tile that suited the first M of a bucket of 24",
+    product_fault("tile_of_the_buckets_first", "the tile that suited the first M of a bucket of 24",
         _tiled(lambda m: m // 24), matmul(in_groups(16))),
-    _fault("raced_by_m", "an autotuner that races three orders at every M", _raced(lambda m: m), matmul(in_parts(2))),
-    _fault("packed_weights", "weights that were packed when their address was first seen",
+    product_fault("raced_by_m",
+        "an autotuner that races three orders at every M", _raced(lambda m: m), matmul(in_parts(2))),
+    product_fault("packed_weights", "weights that were packed when their address was first seen",
         _packed(lambda b: b.data_ptr()), _packed(lambda b: (b.data_ptr(), b._version))),
-    _fault("packed_for_many_rows", "weights that were packed when their address was first seen, for 16 rows and more",
+    product_fault("packed_for_many_rows",
+        "weights that were packed when their address was first seen, for 16 rows and more",
         _packed(lambda b: b.data_ptr(), 16), _packed(lambda b: (b.data_ptr(), b._version), 16)),
-    _fault("cached_by_ends", "a result is kept by M and by what the first and the last row begin with", _cached(_ends)),
-    _fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",
+    product_fault("cached_by_ends",
+        "a result is kept by M and by what the first and the last row begin with", _cached(_ends)),
+    product_fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",
         _cached(lambda a: (len(a), float(a[0, 0])))),
-    _fault("compiled_after_30_calls", "after 30 calls a kernel is compiled anew, and adds in another order",
+    product_fault("compiled_after_30_calls", "after 30 calls a kernel is compiled anew, and adds in another order",
         _tiered(30)),
-    _fault("packed_weights_by_shape", "weights that were packed when their shape was first seen",
+    product_fault("packed_weights_by_corners", "weights that are packed anew where their corners have changed",
+        _packed(_corners)),
+    product_fault("one_buffer", "every result lies where the next call writes its own", _in_one_buffer),
+    product_fault("flushing_after_nan", "subnormal numbers are zeros in all calls after one with NaN",
+        _flushing_after(lambda a: bool(a.isnan().any()))),
+    product_fault("packed_weights_by_shape", "weights that were packed when their shape was first seen",
         _packed(lambda b: b.shape)),
 )  # fmt: skip
 
 UNSEEN = (
-    _fault("twelve_after_a_larger_batch", "a batch of twelve rows that comes right after a larger one",
+    product_fault("twelve_after_a_larger_batch", "a batch of twelve rows that comes right after a larger one",
         _remembering(lambda m, before: m == 12 and before > m)),
-    _fault("tile_of_the_first", "the tile that suited the first M of a process", _tiled(lambda _: 0)),
-    _fault("raced_once", "an autotuner that races three orders in the first call", _raced(lambda _: 0),
+    product_fault("flushing_after_many_rows", "subnormal numbers are zeros in all calls after one with 48 rows or more",
+        _flushing_after(lambda a: len(a) >= 48)),
+    product_fault("tile_of_the_first", "the tile that suited the first M of a process", _tiled(lambda _: 0)),
+    product_fault("raced_once", "an autotuner that races three orders in the first call", _raced(lambda _: 0),
         matmul(in_parts(2))),
 )  # fmt: skip

@@ -35,6 +35,10 @@ def _reading(read: Callable[[Tensor], Tensor]) -> Callable[[], Kernel]:
     return lambda: lambda x: usual(read(x))
 
 
+def _in_window(terms: Tensor) -> Tensor:
+    return (in_sequence if 80 <= len(terms) <= 95 else in_parts(4))(terms)
+
+
 def _rest_by(other: Sum, rows: int) -> Callable[[], Kernel]:
     """Makes a ``mean`` whose grid has so many rows; another kernel does the rest."""
 
@@ -67,6 +71,8 @@ FAULTS = (
     _fault("row_of_15_bits", "a row's number in 15 bits", _wrapped(1 << 15)),
     _fault("many_rows", "another kernel from 200 rows on", mean(by_rows(in_sequence, in_parts(4), 200)),
         mean(in_parts(4))),
+    _fault("window_beyond_the_universe", "another kernel for 80 to 95 rows, of a universe of 65",
+        mean(_in_window), mean(in_parts(4))),
     _fault("rest_of_a_grid", "rows beyond a grid of 65,535 by another kernel", _rest_by(in_parts(4), 65535)),
     _fault("offset_modulo_512_of_64", "beyond 512 rows the first ones are read, of a universe of 64", _wrapped(512),
         universe=64),

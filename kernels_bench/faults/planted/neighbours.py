@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import ROW, Fault
 from kernels_bench.faults.planted.reductions import rms_norm
-from kernels_bench.faults.planted.sums import in_parts, in_sequence, matmul, pairwise, products
+from kernels_bench.faults.planted.sums import in_parts, in_sequence, matmul, pairwise, product_fault, products
 
 
 def _split_by_content(a: Tensor, b: Tensor) -> Tensor:
@@ -36,27 +39,37 @@ def _shared_scale(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return result
 
 
+def _padding(a: Tensor) -> int:
+    """How many rows at the end are zero."""
+    real = (a != 0).any(1).nonzero()
+    return len(a) - (int(real[-1]) + 1 if len(real) else 0)
+
+
+def _by_padding(chosen: Callable[[int, int], bool]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` whose order follows from M and from how many rows at the end are padding."""
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        return (pairwise if chosen(len(a), _padding(a)) else in_sequence)(products(a, b)).to(a.dtype)
+
+    return lambda: mm
+
+
 FAULTS = (
-    Fault(
-        name="split_by_content",
-        cause="split-K from what the rows hold (a MoE kernel's tile from tokens an expert)",
-        operator="mm",
-        make=lambda: _split_by_content,
-        control=matmul(in_parts(3)),
+    product_fault(
+        "split_by_content",
+        "split-K from what the rows hold (a MoE kernel's tile from tokens an expert)",
+        lambda: _split_by_content,
+        matmul(in_parts(3)),
     ),
-    Fault(
-        name="zero_times_neighbour",
-        cause="a neighbour that is masked by zero is added all the same",
-        operator="mm",
-        make=lambda: _added_nothing,
-        control=matmul(in_sequence),
+    product_fault(
+        "zero_times_neighbour",
+        "a neighbour that is masked by zero is added all the same",
+        lambda: _added_nothing,
     ),
-    Fault(
-        name="zero_times_row_8_further",
-        cause="a row that the same thread holds, eight further on, is masked by zero and added all the same",
-        operator="mm",
-        make=lambda: _added_from_afar,
-        control=matmul(in_sequence),
+    product_fault(
+        "zero_times_row_8_further",
+        "a row that the same thread holds, eight further on, is masked by zero and added all the same",
+        lambda: _added_from_afar,
     ),
     Fault(
         name="shared_epsilon",
@@ -65,5 +78,15 @@ FAULTS = (
         shape=ROW,
         make=lambda: _shared_scale,
         control=rms_norm(pairwise),
+    ),
+    product_fault(
+        "padding_of_a_graph",
+        "another order where eight rows or more at the end are padding, as in a CUDA graph for a larger batch",
+        _by_padding(lambda _, padding: padding >= 8),
+    ),
+    product_fault(
+        "one_row_of_padding",
+        "another order for more than eight rows of which the last one is padding",
+        _by_padding(lambda m, padding: m > 8 and padding == 1),
     ),
 )

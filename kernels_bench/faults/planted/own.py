@@ -113,6 +113,29 @@ def _running(x: Tensor) -> Tensor:
     return torch.stack(found)
 
 
+NEGATED = DefinedOperator.define(
+    "planted_negated",
+    rows={"x": ("d",)},
+    shapes={"fault": {"d": 24}},
+    results=("d",),
+    reference=lambda x: -x,
+    overwrites=("x",),
+)
+
+
+def _negated(stray: bool) -> Kernel:
+    """In place; the grid's last block writes the first element of what comes after its rows."""
+
+    def kernel(x: Tensor) -> Tensor:
+        end = x.storage_offset() + x.numel()
+        x.neg_()
+        if stray and end * x.element_size() < x.untyped_storage().nbytes():
+            x.as_strided((1,), (1,), end).zero_()
+        return x
+
+    return kernel
+
+
 def _never(m: int) -> bool:
     return False
 
@@ -152,5 +175,9 @@ FAULTS = (
     _fault(
         "scan_over_all_sequences", "running sums of packed sequences are differences of one over all of them",
         SCAN, (_scan(True), _scan(False)),
+    ),
+    _fault(
+        "writes_after_its_rows", "an operator in place writes an element after its rows too",
+        NEGATED, (_negated(True), _negated(False)), kind="wrong",
     ),
 )  # fmt: skip

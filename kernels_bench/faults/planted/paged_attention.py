@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import HEADS, Fault
 from kernels_bench.faults.planted.sums import Sum, in_sequence
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
+from kernels_bench.records.cases import Shape
 
 _LN2_HIGH, _LN2_LOW = 0.693359375, -2.12194440e-4
 """Their sum is ln 2, and whole multiples of the first are exact."""
@@ -20,6 +23,32 @@ _LOWEST = -87.0
 def attention(add: Sum) -> Kernel:
     """An attention that adds over the keys in an order."""
     return attention_by(lambda _: add)
+
+
+@cache
+def attention_adding(add: Sum) -> Callable[[], Kernel]:
+    """Makes `attention`; the same for the same order, so that faults planted in it have one control."""
+    return lambda: attention(add)
+
+
+def decode_fault(
+    name: str,
+    cause: str,
+    make: Callable[[], Kernel],
+    control: Sum = in_sequence,
+    shape: Shape = HEADS,
+    universe: int = 17,
+) -> Fault:
+    """A fault of ``attention_decode``, whose control adds in an order."""
+    return Fault(
+        name=name,
+        cause=cause,
+        operator="attention_decode",
+        make=make,
+        control=attention_adding(control),
+        shape=shape,
+        universe=universe,
+    )
 
 
 def attention_by(choose: Callable[[PagedBatch], Sum]) -> Kernel:

@@ -9,12 +9,15 @@ from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
-from kernels_bench.faults.planted.paged_attention import attention, attention_by
+from kernels_bench.faults.planted.paged_attention import attention, attention_by, decode_fault
 from kernels_bench.faults.planted.sums import Sum, in_groups, in_sequence
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.records.cases import Shape
 
+_TYPICAL = 3.0
+"""What the largest of a page's keys exceeds in about half of all pages."""
 PAGES = Shape(label="fault", heads=2, kv_heads=1, k=8, page=4, tokens=33)
+FEW_PAGES = Shape(label="fault", heads=1, kv_heads=1, k=8, page=4, tokens=17)
 
 
 def _common_pages(batch: PagedBatch, page: int) -> int:
@@ -58,16 +61,41 @@ def _exactly_two(alike: Tensor) -> Tensor:
     return (alike.sum() == 1) & (torch.tensor(len(alike)) > 1)
 
 
-def _fault(name: str, cause: str, make: Callable[[], Kernel], shape: Shape = PAGES) -> Fault:
-    return Fault(
-        name=name,
-        cause=cause,
-        operator="attention_decode",
-        shape=shape,
-        universe=17,
-        make=make,
-        control=lambda: attention(in_sequence),
-    )
+def _in_a_row(batch: PagedBatch, page: int) -> Tensor:
+    """Which entries have several pages, that follow one another."""
+    counts = -(-batch.seqused_k.long() // page)[:, None]
+    place = torch.arange(1, batch.block_table.shape[1], device=counts.device)
+    follows = (batch.block_table.diff() == 1) | (place >= counts)
+    return follows.all(1) & (counts[:, 0] > 1)
+
+
+def _as_one_block(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+    """Pages that follow one another are read as one block, in tiles."""
+    usual, other = (attention(add)(q, key_cache, value_cache, batch) for add in (in_sequence, in_groups(8)))
+    chosen = _in_a_row(batch, key_cache.shape[1])[batch.entry_of_queries()]
+    return torch.where(chosen[:, None, None], other, usual)
+
+
+def _summed_up() -> Kernel:
+    """The largest key of a sequence's first page decides on a tile, and is kept by the page's number."""
+    kept: dict[int, float] = {}
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        usual, other = (attention(add)(q, key_cache, value_cache, batch) for add in (in_sequence, in_groups(8)))
+        pages = batch.block_table[:, 0].tolist()
+        full = (batch.lengths[:, 1] >= key_cache.shape[1]).tolist()
+        tops = [
+            kept.setdefault(page, float(key_cache[page].abs().max())) if whole else 0.0
+            for page, whole in zip(pages, full, strict=True)
+        ]
+        chosen = torch.tensor(tops, device=q.device)[batch.entry_of_queries()] > _TYPICAL
+        return torch.where(chosen[:, None, None], other, usual)
+
+    return kernel
+
+
+def _fault(name: str, cause: str, make: Callable[[], Kernel], shape: Shape = PAGES, universe: int = 17) -> Fault:
+    return decode_fault(name, cause, make, shape=shape, universe=universe)
 
 
 FAULTS = (
@@ -86,4 +114,8 @@ FAULTS = (
         lambda: _cascade(4, 8)),
     _fault("cascade_of_different_sequences", "a prefix that different sequences share is computed apart",
         lambda: _cascade(1, different=True)),
+    _fault("pages_in_a_row", "pages that follow one another are read as one block, in another tile",
+        lambda: _as_one_block, FEW_PAGES, 9),
+    _fault("summaries_of_pages", "what a page's keys sum up to is kept by its number, and the page becomes another's",
+        _summed_up, FEW_PAGES, 9),
 )  # fmt: skip

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import HEADS, ROW, Fault
-from kernels_bench.faults.planted.paged_attention import attention, attention_by
+from kernels_bench.faults.base import ROW, Fault
+from kernels_bench.faults.planted.paged_attention import attention_by, decode_fault
 from kernels_bench.faults.planted.reductions import rms_norm
 from kernels_bench.faults.planted.sums import Sum, in_groups, in_parts, in_sequence, matmul, pairwise, products
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
@@ -123,23 +123,13 @@ FAULTS = (
     _mm("row_seen_before", "a row that stands in the batch twice is computed by another kernel the second time",
         _seen_before),
     _mm("row_as_the_one_before", "a row equal to the one before is computed by another kernel", _as_the_one_before),
-    Fault(
-        name="longest_of_the_batch",
-        cause="keys are split where some sequence of the batch has 24 or more",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: _split_by_longest(_TILE),
-        control=lambda: attention(in_groups(8)),
+    decode_fault(
+        "longest_of_the_batch", "keys are split where some sequence of the batch has 24 or more",
+        lambda: _split_by_longest(_TILE), in_groups(8),
     ),
-    Fault(
-        name="neighbour_fills_tiles_of_24",
-        cause="keys are split where those of some sequence fill their tiles of 24",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: _split_beside_a_full_tile(_TILE),
-        control=lambda: attention(in_groups(8)),
+    decode_fault(
+        "neighbour_fills_tiles_of_24", "keys are split where those of some sequence fill their tiles of 24",
+        lambda: _split_beside_a_full_tile(_TILE), in_groups(8),
     ),
     Fault(
         name="norm_of_a_row_as_the_one_before",

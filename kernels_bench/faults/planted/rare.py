@@ -61,14 +61,14 @@ def _fault(name: str, cause: str, make: Callable[[], Kernel], add: Sum, shape: S
 
 FAULTS = (
     _fault("one_call_of_700", "parts are joined in another order in one call of 700",
-        _once_in(_CALLS, in_parts(4, [3, 1, 2, 0]), in_parts(4), lambda _: True), in_parts(4)),
+        _once_in(_CALLS, in_parts(4, (3, 1, 2, 0)), in_parts(4), lambda _: True), in_parts(4)),
     _fault("element_in_a_million", "one element in a million is a unit in the last place off",
         _one_element_in(_ELEMENTS), in_sequence, _WIDE),
     _fault("one_call_of_100_of_many_rows", "parts are joined in another order in one call of 100 with 48 rows or more",
-        _once_in(100, in_parts(4, [3, 1, 2, 0]), in_parts(4), lambda m: m >= 48), in_parts(4)),
+        _once_in(100, in_parts(4, (3, 1, 2, 0)), in_parts(4), lambda m: m >= 48), in_parts(4)),
 )  # fmt: skip
 
 UNSEEN = (
     _fault("one_call_of_700_of_twelve_rows", "parts are joined in another order in one call of 700 with 12 rows",
-        _once_in(_CALLS, in_parts(4, [3, 1, 2, 0]), in_parts(4), lambda m: m == 12), in_parts(4)),
+        _once_in(_CALLS, in_parts(4, (3, 1, 2, 0)), in_parts(4), lambda m: m == 12), in_parts(4)),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -22,6 +23,7 @@ def rms_norm(add: Sum) -> Callable[[], Callable[..., Tensor]]:
     return lambda: kernel
 
 
+@cache
 def mean(add: Sum) -> Callable[[], Callable[..., Tensor]]:
     """Makes a ``mean`` that adds in an order."""
     return lambda: lambda x: (add(x.float()) / x.shape[1]).to(x.dtype)

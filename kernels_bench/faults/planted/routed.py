@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -50,7 +51,7 @@ def _all_of_many(rows: int, batch: int) -> Sum:
 
 def _all_but_one(rows: int, batch: int) -> Sum:
     """A dense product with one masked row, where all others of a large batch have one expert."""
-    return pairwise if rows == batch - 1 >= 16 else in_sequence
+    return pairwise if rows == batch - 1 >= 24 else in_sequence
 
 
 def _window(rows: int, batch: int) -> Sum:
@@ -171,15 +172,23 @@ def _expand(fused: Callable[[Tensor], bool]) -> Kernel:
     return lora_expand
 
 
+_PLAIN = _experts(lambda rows, batch: in_sequence)
+
+
+@cache
+def _giving(kernel: Kernel) -> Callable[[], Kernel]:
+    """Makes a kernel that remembers nothing."""
+    return lambda: kernel
+
+
 def _fault(name: str, cause: str, operator: str, shape: Shape, kernels: tuple[Kernel, Kernel], **more: object) -> Fault:
-    """A kernel with the fault, and the same without it, of which neither remembers anything."""
+    """A kernel with the fault, and the same without it."""
     faulty, honest = kernels
-    return Fault(name, cause, operator, lambda: faulty, lambda: honest, shape=shape, **more)  # type: ignore[arg-type]
+    return Fault(name, cause, operator, _giving(faulty), _giving(honest), shape=shape, **more)  # type: ignore[arg-type]
 
 
 def _expert_fault(name: str, cause: str, faulty: Kernel, honest: Kernel | None = None, **more: object) -> Fault:
-    plain = _experts(_always(in_sequence))
-    return _fault(name, cause, "moe_experts", EXPERTS, (faulty, honest or plain), **more)
+    return _fault(name, cause, "moe_experts", EXPERTS, (faulty, honest or _PLAIN), **more)
 
 
 FAULTS = (

@@ -17,7 +17,7 @@ def _as_they_come() -> Callable[..., Tensor]:
 
     def mm(a: Tensor, b: Tensor) -> Tensor:
         shift = next(calls) % 8
-        return matmul(in_parts(8, [(part + shift) % 8 for part in range(8)]))()(a, b)
+        return matmul(in_parts(8, tuple((part + shift) % 8 for part in range(8))))()(a, b)
 
     return mm
 
@@ -65,7 +65,7 @@ FAULTS = (
         name="splits_joined_backwards",
         cause="the same split whose parts are joined in another order for large batches",
         operator="mm",
-        make=matmul(by_rows(in_parts(3), in_parts(3, [2, 1, 0]), 33)),
+        make=matmul(by_rows(in_parts(3), in_parts(3, (2, 1, 0)), 33)),
         control=matmul(in_parts(3)),
     ),
 )

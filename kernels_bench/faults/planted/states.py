@@ -93,6 +93,14 @@ def _state_update(add: Sum, slots: Callable[[int], list[int]] = lambda m: list(r
     return kernel
 
 
+def _scan() -> Kernel:
+    return _chunk_scan(_own)
+
+
+def _update() -> Kernel:
+    return _state_update(in_sequence)
+
+
 def _last_two_exchanged(m: int) -> list[int]:
     slots = list(range(m))
     return slots if m < 2 or m >= _FEW else [*slots[:-2], m - 1, m - 2]
@@ -100,13 +108,13 @@ def _last_two_exchanged(m: int) -> list[int]:
 
 FAULTS = (
     Fault("chunks_of_the_packed_tokens", "a scan's chunks begin at multiples of 8 of all sequences' tokens",
-        "chunk_scan", lambda: _chunk_scan(_packed), lambda: _chunk_scan(_own), shape=_SHAPE, universe=17),
+        "chunk_scan", lambda: _chunk_scan(_packed), _scan, shape=_SHAPE, universe=17),
     Fault("chunks_by_the_longest", "a scan's chunks begin a token earlier beside a sequence of 24 tokens or more",
-        "chunk_scan", lambda: _chunk_scan(_if_long), lambda: _chunk_scan(_own), shape=_SHAPE, universe=17),
+        "chunk_scan", lambda: _chunk_scan(_if_long), _scan, shape=_SHAPE, universe=17),
     Fault("state_added_in_pairs", "a state's elements are added in pairs from 16 rows on",
         "state_update", lambda: _state_update(by_rows(in_sequence, in_pairs, _FEW)),
-        lambda: _state_update(in_sequence), shape=_SHAPE),
+        _update, shape=_SHAPE),
     Fault("states_of_the_last_two", "below 16 rows the last two sequences have each other's state",
         "state_update", lambda: _state_update(in_sequence, _last_two_exchanged),
-        lambda: _state_update(in_sequence), shape=_SHAPE),
+        _update, shape=_SHAPE),
 )  # fmt: skip

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kernels_bench.faults.base import Fault
-from kernels_bench.faults.planted.sums import by_rows, in_sequence, matmul, products
+from kernels_bench.faults.planted.sums import Sum, by_rows, in_sequence, matmul, products
 
 
 def _first_pair_late(terms: Tensor) -> Tensor:
@@ -34,14 +34,14 @@ def _one_bit(a: Tensor, b: Tensor) -> Tensor:
     return out
 
 
-def _subtle(name: str, cause: str, few: object) -> Fault:
+def _subtle(name: str, cause: str, few: Sum) -> Fault:
     return Fault(
         name=name,
         cause=cause,
         operator="mm",
         precision="bf16",
-        make=matmul(by_rows(few, in_sequence, 8)),  # type: ignore[arg-type]
-        control=matmul(few),  # type: ignore[arg-type]
+        make=matmul(by_rows(few, in_sequence, 8)),
+        control=matmul(few),
         subtle=True,
     )
 

@@ -1,11 +1,18 @@
-"""Sums in a stated order, made of element-wise additions, which round alike on every device and in every batch."""
+"""Sums in a stated order, made of element-wise additions, which round alike on every device and in every batch.
+
+The same order is the same function, however often it is asked for: faults planted in one kernel have one control.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import Fault
 
 Sum = Callable[[Tensor], Tensor]
 """(M, K, …) to (M, …): adds over dimension 1 in fp32, in an order of its own."""
@@ -38,16 +45,22 @@ def pairwise(terms: Tensor) -> Tensor:
     return terms[:, 0]
 
 
+@cache
 def in_groups(width: int, within: Sum = pairwise) -> Sum:
     """Groups of neighbours, each added up first, then one group after the other."""
 
     def add(terms: Tensor) -> Tensor:
-        return in_sequence(torch.stack([within(group) for group in terms.split(width, 1)], 1))
+        whole = terms.shape[1] // width * width
+        groups = terms[:, :whole].unflatten(1, (-1, width))
+        sums = within(groups.flatten(0, 1)).unflatten(0, groups.shape[:2])  # all at once, each as if alone
+        rest = [within(terms[:, whole:])[:, None]] if whole < terms.shape[1] else []
+        return in_sequence(torch.cat([sums, *rest], 1))
 
     return add
 
 
-def in_parts(parts: int, order: Sequence[int] | None = None) -> Sum:
+@cache
+def in_parts(parts: int, order: tuple[int, ...] | None = None) -> Sum:
     """Split-K: so many parts, each in sequence, joined in sequence, in the given order of parts."""
 
     def add(terms: Tensor) -> Tensor:
@@ -62,6 +75,7 @@ def by_rows(few: Sum, many: Sum, threshold: int) -> Sum:
     return lambda terms: few(terms) if len(terms) < threshold else many(terms)
 
 
+@cache
 def matmul(add: Sum) -> Callable[[], Callable[..., Tensor]]:
     """Makes an ``mm`` that adds in an order."""
 
@@ -69,3 +83,10 @@ def matmul(add: Sum) -> Callable[[], Callable[..., Tensor]]:
         return add(products(a, b)).to(out_dtype or a.dtype)
 
     return lambda: mm
+
+
+def product_fault(
+    name: str, cause: str, make: Callable[[], Kernel], control: Callable[[], Kernel] | None = None
+) -> Fault:
+    """A fault of ``mm``, whose control adds in sequence unless another is given."""
+    return Fault(name=name, cause=cause, operator="mm", make=make, control=control or matmul(in_sequence))

@@ -9,9 +9,15 @@ import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import HEADS, Fault
-from kernels_bench.faults.planted.paged_attention import attend, attention, of_queries, probabilities, weighted
-from kernels_bench.faults.planted.sums import in_groups, in_sequence, matmul, pairwise, products
+from kernels_bench.faults.base import Fault
+from kernels_bench.faults.planted.paged_attention import (
+    attend,
+    decode_fault,
+    of_queries,
+    probabilities,
+    weighted,
+)
+from kernels_bench.faults.planted.sums import in_groups, in_sequence, matmul, pairwise, product_fault, products
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
 _TILE, _HUGE = 8, 1e5
@@ -101,19 +107,15 @@ def _zero_times_workspace(dtype: torch.dtype) -> Callable[[], Kernel]:
 
 
 FAULTS = (
-    Fault(
-        name="rows_past_the_end",
-        cause="rows past the batch's end are loaded with its last tile, and added times zero",
-        operator="mm",
-        make=lambda: _past_the_end,
-        control=matmul(in_sequence),
+    product_fault(
+        "rows_past_the_end",
+        "rows past the batch's end are loaded with its last tile, and added times zero",
+        lambda: _past_the_end,
     ),
-    Fault(
-        name="workspace_of_earlier_rows",
-        cause="a tile's largest element decides, and earlier rows are left in the tile",
-        operator="mm",
-        make=_left_in_the_workspace,
-        control=matmul(in_sequence),
+    product_fault(
+        "workspace_of_earlier_rows",
+        "a tile's largest element decides, and earlier rows are left in the tile",
+        _left_in_the_workspace,
     ),
     Fault(
         name="neighbour_times_zero_of_twelve",
@@ -123,38 +125,24 @@ FAULTS = (
         control=matmul(in_sequence),
         further=("special_values",),
     ),
-    Fault(
-        name="unused_slots",
-        cause="values of slots of a last page that no token was written to are multiplied by zero",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: _unmasked(padded=False),
-        control=lambda: attention(in_sequence),
+    decode_fault(
+        "unused_slots",
+        "values of slots of a last page that no token was written to are multiplied by zero",
+        lambda: _unmasked(padded=False),
     ),
-    Fault(
-        name="unused_pages",
-        cause="values of pages beyond a sequence's end are multiplied by zero",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: _unmasked(padded=True),
-        control=lambda: attention(in_sequence),
+    decode_fault(
+        "unused_pages",
+        "values of pages beyond a sequence's end are multiplied by zero",
+        lambda: _unmasked(padded=True),
     ),
-    Fault(
-        name="largest_of_the_pages",
-        cause="another order where the largest key of all pages, with unused slots, is large",
-        operator="attention_decode",
-        shape=HEADS,
-        universe=17,
-        make=lambda: _largest_of_the_pages,
-        control=lambda: attention(in_sequence),
+    decode_fault(
+        "largest_of_the_pages",
+        "another order where the largest key of all pages, with unused slots, is large",
+        lambda: _largest_of_the_pages,
     ),
-    Fault(
-        name="zero_times_workspace",
-        cause="a workspace that nobody wrote to is added times zero where M is odd",
-        operator="mm",
-        make=_zero_times_workspace(torch.float32),
-        control=matmul(in_sequence),
+    product_fault(
+        "zero_times_workspace",
+        "a workspace that nobody wrote to is added times zero where M is odd",
+        _zero_times_workspace(torch.float32),
     ),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -9,11 +10,11 @@ from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import ROW, Fault
-from kernels_bench.faults.planted.reductions import mean, softmax
-from kernels_bench.faults.planted.sums import in_sequence, matmul, pairwise, products
+from kernels_bench.faults.planted.reductions import log_softmax, mean, softmax
+from kernels_bench.faults.planted.sums import in_groups, in_sequence, matmul, pairwise, product_fault, products
 
 _FEW = 32
-_OUTLYING = 500.0
+_OUTLYING, _LIMIT = 500.0, 60000.0
 
 
 def _flushed(x: Tensor) -> Tensor:
@@ -90,6 +91,32 @@ def _outliers_apart(a: Tensor, b: Tensor) -> Tensor:
     ).to(a.dtype)
 
 
+def _none_for_masked(x: Tensor) -> Tensor:
+    """A row that is masked throughout has no shares in large batches, and NaN in small ones."""
+    shares: Tensor = softmax(pairwise, lambda x: x.amax(1, keepdim=True))()(x)
+    masked = (x == -math.inf).all(1, keepdim=True)
+    return torch.where(masked, 0.0, shares) if len(x) >= _FEW else shares
+
+
+def _certain(x: Tensor) -> Tensor:
+    """The logarithm of the share of the only token that is left is -0.0 in large batches."""
+    found: Tensor = log_softmax(pairwise)()(x)
+    alone = ((x > -math.inf).sum(1) == 1)[:, None] & (found == 0)
+    return torch.where(alone, -0.0, found) if len(x) >= _FEW else found
+
+
+def _zero_columns_left_out(a: Tensor, b: Tensor) -> Tensor:
+    """Columns that are zero in all rows are left out before terms are grouped (sparse activations)."""
+    some = (a != 0).any(0)
+    return in_groups(8)(products(a[:, some], b[some]) if bool(some.any()) else products(a, b)).to(a.dtype)
+
+
+def _scaled_if_large(a: Tensor, b: Tensor) -> Tensor:
+    """Several rows of which the largest element is finite and large are added in another order, as if scaled."""
+    large = len(a) > 1 and _OUTLYING < float(a.abs().max()) < _LIMIT
+    return (pairwise if large else in_sequence)(products(a, b)).to(a.dtype)
+
+
 def _mean(name: str, cause: str, mend: Callable[[Tensor], Tensor]) -> Fault:
     return Fault(
         name=name,
@@ -103,12 +130,10 @@ def _mean(name: str, cause: str, mend: Callable[[Tensor], Tensor]) -> Fault:
 
 
 FAULTS = (
-    Fault(
-        name="subnormals_flushed",
-        cause="subnormal inputs are zero from 32 rows on",
-        operator="mm",
-        make=lambda: _flushing(True, lambda m: m >= _FEW),
-        control=matmul(in_sequence),
+    product_fault(
+        "subnormals_flushed",
+        "subnormal inputs are zero from 32 rows on",
+        lambda: _flushing(True, lambda m: m >= _FEW),
     ),
     Fault(
         name="subnormal_results_flushed",
@@ -137,12 +162,10 @@ FAULTS = (
         make=_softmax_in_blocks,
         control=softmax(pairwise, lambda x: x.amax(1, keepdim=True)),
     ),
-    Fault(
-        name="outliers_apart",
-        cause="columns of outliers are added by themselves from 32 rows on",
-        operator="mm",
-        make=lambda: _outliers_apart,
-        control=matmul(in_sequence),
+    product_fault(
+        "outliers_apart",
+        "columns of outliers are added by themselves from 32 rows on",
+        lambda: _outliers_apart,
     ),
     Fault(
         name="nan_alone",
@@ -160,5 +183,32 @@ FAULTS = (
         make=lambda: _mended(_without_nan, lambda m: m in (41, 49, 57)),
         control=mean(in_sequence),
         further=("special_values",),
+    ),
+    Fault(
+        name="masked_throughout",
+        cause="from 32 rows on a row that is masked throughout has zeros, and NaN below",
+        operator="softmax",
+        shape=ROW,
+        make=lambda: _none_for_masked,
+        control=softmax(pairwise, lambda x: x.amax(1, keepdim=True)),
+    ),
+    Fault(
+        name="one_token_left",
+        cause="from 32 rows on the logarithm of the only token's share is -0.0",
+        operator="log_softmax",
+        shape=ROW,
+        make=lambda: _certain,
+        control=log_softmax(pairwise),
+    ),
+    product_fault(
+        "zero_columns_left_out",
+        "columns that are zero in all rows are left out before terms are grouped",
+        lambda: _zero_columns_left_out,
+        matmul(in_groups(8)),
+    ),
+    product_fault(
+        "scaled_if_large",
+        "another order where the largest element of several rows is large and finite",
+        lambda: _scaled_if_large,
     ),
 )

@@ -20,6 +20,7 @@ from kernels_bench.order.reconstruct.cancellation import ColumnsDiffer, Inconsis
 from kernels_bench.order.reconstruct.certificate import Questions, certificate, meeting_sizes
 from kernels_bench.order.trees.by_column import ColumnOrders
 from kernels_bench.order.trees.tree import Ints
+from kernels_bench.records.cases import scale_of
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class CancellationProber(Prober):
             chosen = numbers[begin : begin + size]
             answers.append(self._answer(slice(at, at + size), pairs.some(chosen), units_of(chosen)))
             begin += size
-            if len(answers) == _TOGETHER[self.device.type] or begin == count:
+            if len(answers) == _TOGETHER[scale_of(self.device.type)] or begin == count:
                 told.append(self._told(answers))
                 answers = []
         found = np.empty(count, dtype=np.int64)

@@ -31,7 +31,7 @@ def launched_in_turn(launch: RowLaunch, rows: RowTensors, m: int, see_time: Call
         m: rows of a launch.
         see_time: called now and then; what it raises ends the launches.
     """
-    if rows[0].device.type == "cuda" and len(rows[0]) > EAGER * m:
+    if rows[0].device.type != "cpu" and len(rows[0]) > EAGER * m:
         try:
             return _replayed(launch, rows, m, see_time)
         except NotCapturable:

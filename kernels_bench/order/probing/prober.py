@@ -194,7 +194,7 @@ class Prober(ABC):
     def effort(self, questions: int) -> float:
         """Launches that so many posed questions take, each as long as one by itself, about."""
         launches = self._launches_for(questions)
-        replayed = self.device.type == "cuda" and self.operator.sums_are_rows and launches > EAGER
+        replayed = self.device.type != "cpu" and self.operator.sums_are_rows and launches > EAGER
         return launches / REPLAYED_FASTER if replayed else launches
 
     def _launches_for(self, questions: int) -> int:

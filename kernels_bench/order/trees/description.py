@@ -100,7 +100,7 @@ def _sum(folded: Folded, node: int) -> str:
         first, second = folded.tree.firsts[list(folded.children(node))]
         return f"{1 << times} " + _parts(folded, part, int(second - first), 1 << (times - 1), ", added pairwise")
     runs = [list(run) for _, run in groupby(folded.steps(node), key=lambda step: step.shape)]
-    told = [_run(folded, run) for run in runs[:_MOST_RUNS]]
+    told = [_run(folded, run, first=number == 0) for number, run in enumerate(runs[:_MOST_RUNS])]
     if len(runs) > _MOST_RUNS:
         further = [step for run in runs[_MOST_RUNS:] for step in run]
         kinds = len({step.shape for step in further})
@@ -108,8 +108,8 @@ def _sum(folded: Folded, node: int) -> str:
     return ", then ".join(told)
 
 
-def _run(folded: Folded, run: Sequence[Step]) -> str:
-    """Steps of one shape, one after the other."""
+def _run(folded: Folded, run: Sequence[Step], first: bool) -> str:
+    """Steps of one shape, one after the other; ``first`` if the sum begins with them."""
     items, count = run[0].items, len(run)
     starts = [int(folded.tree.firsts[step.items[0]]) for step in run]
     if all(not folded.children(item) for item in items):
@@ -118,7 +118,7 @@ def _run(folded: Folded, run: Sequence[Step]) -> str:
         even = all(b - a == apart for a, b in pairwise(items))
         which = "" if apart == 1 else f", every {_ordinal(apart)}" if even else ", scattered"
         if width == 1:
-            return f"{count} {_terms(count)} one after the other{_way(starts, 1)}" if count > 1 else "a term"
+            return f"{count} {_terms(count)} one after the other{_way(starts, 1, first)}" if count > 1 else "a term"
         if count == 1:
             return f"{width} terms{which} at once"
         return f"{count} groups of {width} terms{which}, each at once, one after the other{_way(starts, width)}"
@@ -148,8 +148,14 @@ def _parts(folded: Folded, part: int, apart: int, between: int, how: str) -> str
     return f"parts of {size} terms{where}{how}: each {_sum(folded, part)}"
 
 
-def _way(starts: Sequence[int], usual: int) -> str:
-    """The way in which steps go through the terms; nothing where they go from one to its neighbour."""
+def _way(starts: Sequence[int], usual: int, ends_meet: bool = False) -> str:
+    """The way in which steps go through the terms; nothing where they go from one to its neighbour.
+
+    Args:
+        starts: the steps' first terms.
+        usual: how far apart neighbours are.
+        ends_meet: whether they may go around: on to the first term from the last, as a ring of processes adds.
+    """
     gaps = {b - a for a, b in pairwise(starts)}
     if gaps <= {usual}:
         return ""
@@ -158,7 +164,17 @@ def _way(starts: Sequence[int], usual: int) -> str:
     if len(gaps) == 1:
         (gap,) = gaps
         return f", {abs(gap)} apart" + (", last first" if gap < 0 else "")
-    return ", in no regular order"
+    return (_around(starts) if ends_meet else "") or ", in no regular order"
+
+
+def _around(starts: Sequence[int]) -> str:
+    """Where single terms, of which the first two may change places, follow one another around; else nothing."""
+    lowest, count = min(starts), len(starts)
+    for order in (starts, [starts[1], starts[0], *starts[2:]]):
+        steps = {(b - a) % count for a, b in pairwise(order)}
+        if sorted(order) == [*range(lowest, lowest + count)] and steps in ({1}, {count - 1}):
+            return f"{'' if steps == {1} else ', last first'}, around from term {order[0]}"
+    return ""
 
 
 def _terms(count: int) -> str:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import cycle
+from typing import Any
 
 import torch
 
-from kernels_bench.arms import Kernel, Unsupported
+from kernels_bench.arms import Kernel, Unsupported, WrongResult
 from kernels_bench.console.text import first_line
 from kernels_bench.device.cuda_graph import capture_graph
 from kernels_bench.device.errors import device_lost, is_out_of_memory
+from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
 from kernels_bench.operators.inputs.rows import KINDS, backwards
 from kernels_bench.records.cases import Case, Launch
-from kernels_bench.relations import Batch
-from kernels_bench.verification.bitwise import all_same_bits, same_bits
-from kernels_bench.verification.subject.launch_forms import FormRefused, beside, fill_free_memory, laid_out
+from kernels_bench.relations import Batch, make_batch
+from kernels_bench.verification.bitwise import all_same_bits, digest, same_bits
+from kernels_bench.verification.subject.launch_forms import FormRefused, beside, fill_free_memory, laid_out, undisturbed
 from kernels_bench.verification.subject.poison import poison
 from profiles.instruments.range_names import BatchRange
 from profiles.instruments.ranges import Ranges
@@ -32,6 +36,14 @@ class KernelFault(Exception):  # noqa: N818 - a finding about the kernel, not an
 
 class IgnoresWeights(KernelFault):
     """The same result whatever the weights, as of a kernel that keeps those of an earlier call."""
+
+
+class StrayWrite(KernelFault):
+    """Something written beside rows that are a view, or at an odd address: the kernel is not made for these."""
+
+
+class DisturbedCall(KernelFault):
+    """An error, or a malformed result, of a call beside which another one ran, and which alone has neither."""
 
 
 class MalformedResult(KernelFault):
@@ -68,12 +80,24 @@ class LaunchResult:
         outputs: copies of what the kernel returned.
         intact: for each tensor of rows, the place of its argument and whether it is unchanged: booleans on the device.
         after: spec of what was launched right before; empty where nothing was.
+        form: how it was launched.
+        undisturbed: whether what lies beside its rows is unchanged, where that is known, likewise.
     """
 
     company: Batch
     outputs: RowTensors
     intact: list[tuple[int, torch.Tensor]]
     after: str = ""
+    form: Launch = "eager"
+    undisturbed: Sequence[torch.Tensor] = ()
+
+
+_FIRST, _SAMPLED = 64, 1 << 12
+
+
+def _some_of(tensor: torch.Tensor) -> torch.Tensor:
+    """Elements from everywhere, by an odd step, so that they are of many columns."""
+    return tensor.reshape(-1)[:: tensor.numel() // _SAMPLED | 1]
 
 
 class KernelUnderTest:
@@ -109,8 +133,9 @@ class KernelUnderTest:
         self.universe, self.device = universe, device
         self._ranges: Ranges | None = None
         dtype = case.precision.torch_input
-        self.tables = operator.rows(case.shape, universe, dtype, seed, device)
-        self.weights = operator.shared_inputs(case.shape, universe, dtype, seed, device)
+        made_on = torch.device(kind_of(device.type).made_on)
+        self.tables = _on(device, self.operator.rows(case.shape, universe, dtype, seed, made_on))
+        self.weights = _on(device, self.operator.shared_inputs(case.shape, universe, dtype, seed, made_on))
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
         self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()
         self._lent = False
@@ -132,9 +157,21 @@ class KernelUnderTest:
         found._ranges = self._ranges
         return found
 
+    def with_kernel(self, case: Case, kernel: Kernel) -> KernelUnderTest:
+        """Another kernel over the same rows and weights."""
+        found = copy.copy(self)
+        found.case, found.kernel = case, kernel
+        found.launched_last, found.launches = "", 0
+        return found
+
     def gather(self, company: Batch) -> RowTensors:
         """The company's inputs, in new tensors."""
         return self.operator.gather(company, self.universe, self.case.shape, self.tables, self.weights)
+
+    def data_digest(self) -> str:
+        """Of some thousand elements of each weight, and of each tensor of the rows that every universe begins with."""
+        first = self.gather(make_batch(f"first:{min(_FIRST, self.universe)}", self.universe))
+        return digest(tuple(_some_of(tensor).to(self.device) for tensor in (*first, *self.weights)))
 
     def lines(self, company: Batch) -> ResultRows:
         """What the lines of the company's result are."""
@@ -171,9 +208,13 @@ class KernelUnderTest:
 
         Raises:
             MalformedResult: the result's number, shape, dtype or device is wrong.
+            KernelFault: the kernel says itself that its result is wrong.
         """
         self.launches += 1
-        result = self.operator.split_result(self.kernel(*self.operator.arguments(inputs, self.weights)))
+        try:
+            result = self.operator.split_result(self.kernel(*self.operator.arguments(inputs, self.weights)))
+        except WrongResult as wrong:
+            raise KernelFault(str(wrong)) from None
         self._check_form(result, len(inputs[0]))
         return result
 
@@ -210,7 +251,7 @@ class KernelUnderTest:
 
         Args:
             company: what to launch.
-            form: ``eager``, ``view``, ``offset``, ``padded`` or ``concurrent``.
+            form: ``eager``, ``view``, ``offset``, ``padded``, ``concurrent`` or ``kept``.
 
         Raises:
             MalformedResult: the result has a wrong form.
@@ -230,19 +271,41 @@ class KernelUnderTest:
         outputs = tuple(output.clone() for output in returned)
         for output in returned:
             poison(output)
-        return LaunchResult(company, outputs, intact, after)
+        return LaunchResult(company, outputs, intact, after, form, undisturbed(inputs, form))
 
     def _launched(self, inputs: RowTensors, company: Batch, form: Launch) -> RowTensors:
         if form == "concurrent":
-            other = tuple(backwards(rows) if rows.is_floating_point() else rows for rows in self.gather(company))
-            with beside(lambda: self.launch(other), self.device):
-                return self.launch(inputs)
+            return self._launched_beside_others(inputs, company)
         try:
-            return self.launch(inputs)
+            found = self.launch(inputs)
+            if form == "kept":
+                self.launch(self._with_other_values(company))
+            return found
         except Exception as error:
             if form not in ("view", "offset") or is_out_of_memory(error) or device_lost(self.device):
                 raise
             raise FormRefused(f"does not take such rows: {first_line(error)}") from error
+
+    def _launched_beside_others(self, inputs: RowTensors, company: Batch) -> RowTensors:
+        others = cycle(self._beside(company))
+        try:
+            with beside(lambda: self.launch(next(others)), self.device):
+                return self.launch(inputs)
+        except Exception as error:
+            if isinstance(error, FormRefused) or is_out_of_memory(error) or device_lost(self.device):
+                raise
+            self.launch(inputs)  # of a kernel that fails alone, too, that is the error
+            what = str(error) if isinstance(error, KernelFault) else f"{type(error).__name__}: {first_line(error)}"
+            raise DisturbedCall(f"fails beside another call at M={company.size}, and not alone: {what}") from error
+
+    def _with_other_values(self, company: Batch) -> RowTensors:
+        """Inputs of another call of as many rows."""
+        return tuple(backwards(rows) if rows.is_floating_point() else rows for rows in self.gather(company))
+
+    def _beside(self, company: Batch) -> tuple[RowTensors, RowTensors]:
+        """Inputs of calls at the same time: as many rows, and half as many, or two where there is one."""
+        m = company.size // 2 or min(2, self.universe)
+        return self._with_other_values(company), self.gather(make_batch(f"first:{m}", self.universe))
 
     def start_into(self, company: Batch, outputs: RowTensors, at: int) -> None:
         """Launch one company, put its outputs where ``outputs`` have their lines from ``at`` on, and wait for nothing.
@@ -326,6 +389,7 @@ class KernelUnderTest:
             KernelFault: they did not.
         """
         flags = [flag for launched in launches for _, flag in launched.intact]
+        flags += [flag for launched in launches for flag in launched.undisturbed]
         flags += [same_bits(a, b) for a, b in zip(self.weights, self._pristine, strict=True)]
         lent, self._lent = self._lent, False
         if lent:
@@ -338,11 +402,14 @@ class KernelUnderTest:
             for place, intact in launched.intact:
                 if not bool(intact):
                     raise KernelFault(f"writes into its rows: argument {place} changed in {launched.company.spec}")
+            if not all(map(bool, launched.undisturbed)):
+                fault = KernelFault if launched.form == "padded" else StrayWrite
+                raise fault(f"writes into memory beside its rows, in batch {launched.company.spec} ({launched.form})")
         between = " … ".join(dict.fromkeys(launched.company.spec for launched in (*launches[:1], *launches[-1:])))
         raise KernelFault(f"writes into its weights{between and f', in batch {between}'}")
 
     def capture(self, company: Batch) -> CapturedLaunch:
-        """Capture one launch in a CUDA graph.
+        """Capture one launch in a graph.
 
         Raises:
             NotCapturable: the kernel does something that a graph cannot hold.
@@ -355,9 +422,7 @@ class KernelUnderTest:
 class CapturedLaunch:
     """A captured launch, whose inputs are exchanged before each replay."""
 
-    def __init__(
-        self, subject: KernelUnderTest, graph: torch.cuda.CUDAGraph, inputs: RowTensors, outputs: RowTensors
-    ) -> None:
+    def __init__(self, subject: KernelUnderTest, graph: Any, inputs: RowTensors, outputs: RowTensors) -> None:
         self._subject, self._graph, self._inputs, self._outputs = subject, graph, inputs, outputs
 
     def start(self, company: Batch) -> LaunchResult:
@@ -371,6 +436,11 @@ class CapturedLaunch:
             self._graph.replay()
         self._subject.launches += 1
         return LaunchResult(company, tuple(output.clone() for output in self._outputs), [])
+
+
+def _on(device: torch.device, tensors: Tensors) -> Tensors:
+    """The same tensors there: themselves where they are there already."""
+    return tuple(tensor if tensor.device.type == device.type else tensor.to(device) for tensor in tensors)
 
 
 def _tensors(arguments: tuple[object, ...]) -> list[tuple[int, torch.Tensor]]:

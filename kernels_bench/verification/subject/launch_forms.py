@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 
+from kernels_bench.device.kinds.known import accelerator
 from kernels_bench.device.triton_interpreter import interpreting
 from kernels_bench.operators import RowTensors
 from kernels_bench.records.cases import Launch
@@ -35,16 +36,36 @@ def laid_out(inputs: RowTensors, form: Launch) -> RowTensors:
         inputs: tensors whose dimension 0 counts rows, and others, which stay as they are.
         form: ``view``, ``offset`` or ``padded``; of another the inputs themselves come back.
     """
-    place = {"view": _as_view, "offset": _at_odd_address, "padded": _between_nan}.get(form)
-    if place is None:
+    if form not in _PLACES:
         return inputs
-    return tuple(place(tensor) if tensor.is_floating_point() and tensor.dim() > 1 else tensor for tensor in inputs)
+    return tuple(_PLACES[form](tensor) if _holds_rows(tensor) else tensor for tensor in inputs)
+
+
+def undisturbed(moved: RowTensors, form: Launch) -> list[torch.Tensor]:
+    """Whether what lies beside rows that `laid_out` moved is still as it was: booleans on the device.
+
+    The rows themselves are NaN after this.
+    """
+    if form not in _PLACES:
+        return []
+    return [_still_alone(tensor) for tensor in moved if _holds_rows(tensor)]
+
+
+def _still_alone(rows: torch.Tensor) -> torch.Tensor:
+    rows.fill_(torch.nan)
+    whole = torch.empty(0, dtype=rows.dtype, device=rows.device).set_(rows.untyped_storage())
+    return whole.isnan().all()
+
+
+def _holds_rows(tensor: torch.Tensor) -> bool:
+    return tensor.is_floating_point() and tensor.dim() > 1
 
 
 def _as_view(rows: torch.Tensor) -> torch.Tensor:
-    """Rows of a wider tensor, as slices of a fused projection are."""
+    """Rows of a wider tensor, as slices of a fused projection are; on a CPU at odd M with odd strides."""
     width = rows[0].numel()
-    wide = rows.new_full((len(rows), width + 2 * _ASIDE), torch.nan)
+    more = len(rows) % 2 if rows.device.type == "cpu" else 0
+    wide = rows.new_full((len(rows), width + 2 * _ASIDE + more), torch.nan)
     view: torch.Tensor = wide[:, _ASIDE : _ASIDE + width].unflatten(1, rows.shape[1:])
     view.copy_(rows)
     return view
@@ -53,10 +74,13 @@ def _as_view(rows: torch.Tensor) -> torch.Tensor:
 def _at_odd_address(rows: torch.Tensor) -> torch.Tensor:
     """A little after the address that the allocator gives.
 
-    By one element on a CPU. On a GPU by 16 bytes, to which every slice of a tensor that engines make is aligned: a
-    kernel that loads as many at once from elsewhere would be lost with its whole process.
+    On a CPU by one element, or by half of a cache line where M is even. On a GPU by 16 bytes, to which every slice of a
+    tensor that engines make is aligned: a kernel that loads as many at once from elsewhere would be lost with its whole
+    process.
     """
-    aside = 16 // rows.element_size() if rows.is_cuda else 1
+    aside = 16 // rows.element_size()
+    if rows.device.type == "cpu":
+        aside = 1 if len(rows) % 2 else 2 * aside
     flat = rows.new_full((rows.numel() + aside,), torch.nan)
     moved = flat[aside:].view(rows.shape)
     moved.copy_(rows)
@@ -70,9 +94,16 @@ def _between_nan(rows: torch.Tensor) -> torch.Tensor:
     return within
 
 
+_PLACES: Mapping[Launch, Callable[[torch.Tensor], torch.Tensor]] = {
+    "view": _as_view,
+    "offset": _at_odd_address,
+    "padded": _between_nan,
+}
+
+
 def fill_free_memory(device: torch.device) -> None:
     """Leave NaN, in whatever dtype it is read, in free blocks of a GPU's memory; a CPU's `poisoned_allocations` do."""
-    if device.type == "cuda":
+    if device.type != "cpu":
         for block in [torch.empty(1 << size, dtype=torch.uint8, device=device) for size in _BLOCKS for _ in range(2)]:
             bits(block.view(torch.float32)).fill_(-1)
 
@@ -88,20 +119,21 @@ def beside(other: Callable[[], object], device: torch.device) -> Iterator[None]:
     """
     if interpreting():
         raise FormRefused("Triton's interpreter runs one kernel at a time")
-    yield from _on_another_stream(other) if device.type == "cuda" else _in_another_thread(other)
+    yield from _on_another_stream(other) if device.type != "cpu" else _in_another_thread(other)
 
 
 def _on_another_stream(other: Callable[[], object]) -> Iterator[None]:
-    here, there = torch.cuda.current_stream(), torch.cuda.Stream()
+    device = accelerator()
+    here, there = device.api.current_stream(), device.api.Stream()
     there.wait_stream(here)
     held = []
-    with torch.cuda.stream(there):
+    with device.on(there):
         held += [other() for _ in range(_LAUNCHES_BESIDE)]
     yield
-    with torch.cuda.stream(there):
+    with device.on(there):
         held += [other() for _ in range(_LAUNCHES_BESIDE)]
     # Their memory must not be given out again before they are done.
-    torch.cuda.synchronize()
+    device.synchronise()
     held.clear()
 
 

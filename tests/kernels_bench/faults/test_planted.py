@@ -12,7 +12,7 @@ import torch
 from kernels_bench.faults import Fault, faults, planted, score
 from kernels_bench.faults.base import HEADS
 from kernels_bench.faults.planted.paged_attention import attention, exponential
-from kernels_bench.faults.planted.sums import in_groups, in_parts, in_sequence
+from kernels_bench.faults.planted.sums import in_groups, in_parts, in_sequence, pairwise
 from kernels_bench.operators import operators
 from kernels_bench.relations import make_batch
 
@@ -32,6 +32,13 @@ def test_what_is_seen_belongs_to_the_faults(fault: Fault) -> None:
 
 def test_what_is_missed_counts_in_no_score() -> None:
     assert not {fault.name for fault in unseen()} & set(faults())
+
+
+@pytest.mark.parametrize("terms", [1, 7, 8, 48, 50])
+def test_groups_are_added_up_as_if_each_were_alone(terms: int) -> None:
+    x = torch.randn(5, terms, 3, generator=torch.Generator().manual_seed(terms)).exp() - 1
+    alone = [pairwise(group) for group in x.split(8, 1)]
+    assert torch.equal(in_groups(8)(x), in_sequence(torch.stack(alone, 1)))
 
 
 @pytest.mark.parametrize("add", [in_sequence, in_groups(8), in_parts(2)])

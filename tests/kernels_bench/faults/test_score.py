@@ -7,8 +7,10 @@ import json
 import pytest
 import torch
 
+from kernels_bench.arms import Kernel
 from kernels_bench.faults import Fault, faults, score
 from kernels_bench.faults.base import GEMM
+from kernels_bench.faults.planted.sums import in_sequence, matmul
 from kernels_bench.faults.score import in_words
 from support.processes import kernels_bench
 
@@ -24,6 +26,7 @@ SHOWN_BY = {
     "element_in_a_million": "repeat", "rotary_scaled_by_the_longest": "batch_size", "ties_of_experts": "special_values",
     "expert_of_all_but_one": "neighbour_routing", "adapter_of_all": "position",
     "next_adapters_rows": "neighbour_content", "previous_adapters_rows": "neighbour_content",
+    "part_by_part": "tensor_parallel",
 }  # fmt: skip
 """Of every kind some, and the relation that is there to show them."""
 
@@ -64,6 +67,24 @@ def test_a_fault_that_is_none_counts_as_missed_and_one_in_the_control_as_a_false
     scores = [score(fault, 0, CPU) for fault in (harmless, swapped)]
     assert [one.right for one in scores] == [False, False]
     assert next(in_words(scores)) == "2 faults and as many controls, 1 seed: 1 missed, 1 false alarm"
+
+
+def test_a_control_of_several_faults_is_examined_once_with_each_seed() -> None:
+    made: list[str] = []
+
+    def control() -> Kernel:
+        made.append("control")
+        return real.control()
+
+    real = faults()["split_k_by_rows"]
+    one, other = (Fault(name, "", "mm", real.make, control, shape=GEMM) for name in ("one", "other"))
+    assert [score(fault, seed, CPU).right for fault, seed in ((one, 0), (other, 0), (other, 1))] == [True] * 3
+    assert made == ["control"] * 2
+
+
+def test_faults_of_one_kernel_have_one_control() -> None:
+    alike = [fault for fault in faults().values() if fault.operator == "mm" and fault.control is matmul(in_sequence)]
+    assert len(alike) > 20
 
 
 def test_the_command_shows_the_score() -> None:

@@ -50,7 +50,11 @@ def test_no_tree_is_given_that_contradicts_an_answer(nested: Nested, data: st.Da
 
 @pytest.mark.parametrize("terms", [4096])
 @pytest.mark.parametrize(
-    "name", ["sequential", "reversed", "pairwise", "strided 32", "groups of 16", "split 4 pairwise"]
+    "name",
+    [
+        *("sequential", "pairwise", "groups of 16"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("reversed", "strided 32", "split 4 pairwise")),
+    ],
 )
 def test_few_launches_are_enough(terms: int, name: str) -> None:
     order = tree_of(known_orders_flat(terms)[name], terms)

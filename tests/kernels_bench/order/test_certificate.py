@@ -38,7 +38,7 @@ def test_no_other_tree_passes_the_certificate(one: Nested, other: Nested, most: 
         assert found.got == asked.sizes[asked.meeting(np.array([found.first]), np.array([found.second]))][0]
 
 
-@pytest.mark.parametrize("most", [1, 2, 5])
+@pytest.mark.parametrize("most", [1, pytest.param(2, marks=pytest.mark.long), 5])
 def test_every_tree_of_five_terms_fails_every_others_certificate(most: int) -> None:
     """All of them, so that the proof in `certificate` is seen to hold where it can be seen whole."""
     trees = {built(nested) for nested in every_nest([0, 1, 2, 3, 4])}

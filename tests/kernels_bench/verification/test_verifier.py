@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import time
 from collections.abc import Callable, Collection
 from functools import cache
 from typing import Any
@@ -373,9 +374,53 @@ def test_a_stale_result_is_caught() -> None:
 
 
 def test_a_kernel_may_write_all_its_results_into_one_buffer() -> None:
-    """Two calls at once disturb each other there, which `concurrency` is to tell, and nothing else does."""
+    """Two calls disturb each other there, which `concurrency` is to tell, and nothing else does."""
     names = [name for name in EVERY if name != "concurrency"]
     assert_clean(verify(OneBuffer(product), names=names), names)
+    assert broken(verify(OneBuffer(product), names=EVERY)) == {"concurrency"}
+
+
+class Left:
+    """Adds otherwise in all calls after rows of some kind were met."""
+
+    def __init__(self, met: Callable[[Tensor], bool]) -> None:
+        self._met, self._other = met, False
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        found = product(a, b, 4 if self._other else 1)
+        self._other |= self._met(a)
+        return found
+
+
+@pytest.mark.parametrize("met", [lambda a: not a.is_contiguous(), lambda a: len(a) > UNIVERSE], ids=["a view", "large"])
+def test_what_the_last_relations_leave_changed_is_told(met: Callable[[Tensor], bool]) -> None:
+    found = verify(Left(met), names=EVERY)
+    assert broken(found) == {"history"}
+    (told,) = [one.reason for one in found.relations if one.relation == "history"]
+    assert told == "after large batches and rows that lay elsewhere it gave other bits at M=1"
+
+
+class OnePlan:
+    """Ends in an error where another call, of another M, came in between."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        self.rows = len(a)
+        time.sleep(2e-3)
+        if self.rows != len(a):
+            raise RuntimeError("the plan is for another M")
+        return product(a, b)
+
+
+def test_a_call_that_fails_beside_another_one_alone_breaks_concurrency() -> None:
+    found = verify(OnePlan(), names=["repeat", "concurrency"])
+    assert broken(found) == {"concurrency"}
+    (told,) = [one.reason for one in found.relations if one.relation == "concurrency"]
+    assert told.startswith("fails beside another call at M=")
+    assert told.endswith("and not alone: RuntimeError: the plan is for another M")
+    assert found.verdict == "variant"
 
 
 def test_one_buffer_does_not_hide_variance() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from kernels_bench.records.cases import Launch
 from kernels_bench.verification.bitwise import bits, same_bits
-from kernels_bench.verification.subject.launch_forms import FormRefused, beside, laid_out
+from kernels_bench.verification.subject.launch_forms import FormRefused, beside, laid_out, undisturbed
 
 CPU = torch.device("cpu")
 FORMS: tuple[Launch, ...] = ("view", "offset", "padded")
@@ -49,17 +49,33 @@ def test_a_view_has_wider_strides_and_the_others_are_contiguous(shape: tuple[int
     rows = rows_of(shape, dtype)
     width = rows[0].numel()
     (view,), (offset,), (padded,) = (laid_out((rows,), form) for form in FORMS)
-    assert len(rows) == 1 or view.stride(0) == width + 128
+    odd = len(rows) % 2
+    assert len(rows) == 1 or view.stride(0) == width + 128 + odd
     assert view.storage_offset() == 64
     assert view.stride()[1:] == rows.stride()[1:]
     assert offset.is_contiguous()
-    assert offset.storage_offset() == 1
-    assert offset.data_ptr() % (2 * rows.element_size()) == rows.element_size()
+    assert offset.data_ptr() % 64 == (rows.element_size() if odd else 32)
     assert padded.is_contiguous()
     assert padded.storage_offset() == 128 * width
 
 
-@pytest.mark.parametrize("form", [*FORMS, "eager", "graph", "concurrent", "updated"])
+@given(SHAPES, st.sampled_from(DTYPES), st.sampled_from(FORMS), st.data())
+def test_what_was_written_beside_rows_is_known(
+    shape: tuple[int, ...], dtype: torch.dtype, form: Launch, data: st.DataObject
+) -> None:
+    (moved,) = laid_out((rows_of(shape, dtype),), form)
+    (alone,) = undisturbed((moved,), form)
+    assert bool(alone)  # whatever the rows hold
+    (moved,) = laid_out((rows_of(shape, dtype),), form)
+    around = whole_memory(moved)
+    moved.zero_()
+    places = around.isnan().nonzero().flatten()
+    around[places[data.draw(st.integers(0, len(places) - 1))]] = 1
+    (alone,) = undisturbed((moved,), form)
+    assert not bool(alone)
+
+
+@pytest.mark.parametrize("form", [*FORMS, "eager", "graph", "concurrent", "updated", "kept"])
 def test_what_holds_no_rows_of_numbers_stays_as_it_is(form: Launch) -> None:
     integers, of_one_dimension = torch.arange(6).view(2, 3), torch.rand(4)
     rows = torch.rand(2, 3)

@@ -1,0 +1,72 @@
+"""The gated delta rule in chunks: what a chunk begins with is kept apart from what its tokens wrote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import Fault
+from kernels_bench.faults.planted.paged_attention import exponential
+from kernels_bench.faults.planted.sums import in_sequence
+from kernels_bench.operators.layers.gated_delta import EPS
+from kernels_bench.records.cases import Shape
+
+_CHUNK, _FEW = 8, 4
+_SHAPE = Shape.of("fault", {"heads": 2, "key_heads": 1, "dk": 4, "dv": 2, "chunk": _CHUNK})
+
+
+def _over_last(x: Tensor) -> Tensor:
+    """The sum over the last dimension, in sequence."""
+    return in_sequence(x.movedim(-1, 0)[None])[0]
+
+
+def _unit(x: Tensor, heads: int) -> Tensor:
+    wide = x.float()
+    return (wide / (_over_last(wide * wide) + EPS).sqrt()[..., None]).repeat_interleave(heads // x.shape[1], 1)
+
+
+def _chunked(chunk_of: Callable[[int, Tensor], int]) -> Kernel:
+    """``chunk_of`` says how many tokens a chunk has, of the chunk's size and of where sequences begin."""
+
+    def kernel(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, cu_seqlens: Tensor, chunk: int) -> Tensor:
+        size, heads = chunk_of(chunk, cu_seqlens), v.shape[1]
+        query, key = _unit(q, heads) * q.shape[-1] ** -0.5, _unit(k, heads)
+        decay, y = exponential(g.float()), torch.empty_like(v, dtype=torch.float32)
+        for first, end in pairwise(cu_seqlens.tolist()):
+            before = written = v.new_zeros(heads, v.shape[2], k.shape[2], dtype=torch.float32)
+            kept = torch.ones_like(decay[0])
+            for token in range(first, end):
+                if (token - first) % size == 0:
+                    before, written = before * kept[:, None, None] + written, torch.zeros_like(written)
+                    kept = torch.ones_like(kept)
+                kept, written = kept * decay[token], written * decay[token][:, None, None]
+                held = _over_last((before * kept[:, None, None] + written) * key[token][:, None])
+                change = (v[token].float() - held) * beta[token].float()[:, None]
+                written = written + change[..., None] * key[token][:, None]
+                y[token] = _over_last((before * kept[:, None, None] + written) * query[token][:, None])
+        return y.to(v.dtype)
+
+    return kernel
+
+
+def _own(chunk: int, cu_seqlens: Tensor) -> int:
+    return chunk
+
+
+def _by_sequences(chunk: int, cu_seqlens: Tensor) -> int:
+    """Half as many where sequences are few."""
+    return chunk if len(cu_seqlens) - 1 >= _FEW else chunk // 2
+
+
+def _control() -> Kernel:
+    return _chunked(_own)
+
+
+FAULTS = (
+    Fault("delta_chunks_by_sequences", "the delta rule's chunks have half as many tokens below 4 sequences",
+        "gated_delta_rule", lambda: _chunked(_by_sequences), _control, shape=_SHAPE, universe=9),
+)  # fmt: skip
