@@ -44,7 +44,14 @@ def spans_of(recorded: Any) -> list[Span]:
         recorded: a ``torch.profiler.profile`` that has ended.
     """
     events = recorded.profiler.kineto_results.events()
-    return [(one.start_ns(), one.start_ns() + one.duration_ns()) for one in events if one.activity_type() in _BUSY]
+    return [(one.start_ns(), one.start_ns() + one.duration_ns()) for one in events if _is_busy(one)]
+
+
+def _is_busy(event: Any) -> bool:
+    """Whether a GPU worked; before torch 2.13 an event has no kind, and annotations alone are set apart."""
+    if (kind := getattr(event, "activity_type", None)) is not None:
+        return kind() in _BUSY
+    return event.device_type().name != "CPU" and not event.is_user_annotation()
 
 
 def covered(spans: Iterable[Span]) -> int:

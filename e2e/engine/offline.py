@@ -15,6 +15,9 @@ from e2e.workload.prompts import NEEDLE_TEXT
 class Offline:
     """An engine in this process; see `e2e.engine.worker.Backend`.
 
+    Attributes:
+        packed: weights by what oneDNN's packed ones are known by, see `e2e.locate.calls.capture.remember_onednn`.
+
     Raises:
         Exception: whatever vLLM raises where the engine does not start.
     """
@@ -24,6 +27,11 @@ class Offline:
         from vllm.sampling_params import RequestOutputKind
 
         options = request.options
+        self.packed: dict[int, Any] = {}
+        if request.looked_into:
+            from e2e.locate.calls.capture import remember_onednn
+
+            self.packed = remember_onednn()
         self._llm: Any = LLM(**_arguments(request))
         config = self._llm.llm_engine.vllm_config
         self.provenance = f"vLLM {__version__}, {_facts(config)}"
@@ -34,6 +42,11 @@ class Offline:
             for wanted in (None, 0)
         )
         self._streamed = RequestOutputKind.CUMULATIVE
+
+    @property
+    def engine(self) -> Any:
+        """vLLM's own engine."""
+        return self._llm.llm_engine
 
     def on_step(self, begin: OnStep) -> None:
         """Announce every step of the engine; see `e2e.engine.step_ranges.watch`."""

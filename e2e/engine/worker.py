@@ -9,22 +9,42 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
+from e2e.engine import planned
 from e2e.engine.backend import Backend, Output
 from e2e.engine.error_causes import Printed, root_cause
 from e2e.engine.gpu_time import gpu_seconds
 from e2e.engine.step_ranges import StepRanges
 from e2e.records import Answer, SoloAnswers, Speeds, Started, Trial
-from e2e.workload.messages import Describe, Load, Loaded, RunAlone, RunTrial, StartEngine
+from e2e.workload.messages import (
+    ComparePass,
+    CompareTransformers,
+    Describe,
+    KeepPass,
+    Load,
+    Loaded,
+    Locate,
+    PassKept,
+    Replay,
+    RunAlone,
+    RunTrial,
+    StartEngine,
+)
 from e2e.workload.options import ArmName, Mode, Options
 from e2e.workload.prompts import Batch, batch, needles, with_prompt_logprobs
 from e2e.workload.trials import STAGGERED, WARM_UP
+from kernels_bench.planned.use import PlanUse
 from kernels_bench.workers.lifetime import made_to_stay, requests
 from kernels_bench.workers.messages import Failure
 from profiles.instruments.range_names import ENGINES, EngineRange, phase
 from profiles.instruments.ranges import Ranges
 from profiles.run_files.record import Record
+
+if TYPE_CHECKING:
+    from e2e.engine.offline import Offline
 
 _CATEGORIES = {WARM_UP: "warm-up", STAGGERED: "staggered"}
 
@@ -51,7 +71,15 @@ class Engine:
         if self._ranges.recorded:
             self._backend.on_step(self._steps.begin)
         self._init_s = time.perf_counter() - began
+        self._plan = self._outcome() if arm == "planned" else None
+        if self._plan is not None:  # in what `locate` keeps too
+            self._backend.provenance += f", {self._plan.in_words}"
         self._needles = needles(options, self._backend.text, self._backend.vocabulary)
+
+    def _outcome(self) -> PlanUse:
+        """What became of the plan; an engine that has answered nothing yet may have computed nothing."""
+        self._backend.generate([(0,)])
+        return planned.outcome()
 
     def started(self) -> Started:
         """What came up."""
@@ -61,6 +89,7 @@ class Engine:
             provenance=self._backend.provenance,
             vocabulary=self._backend.vocabulary,
             needles=self._needles,
+            plan=self._plan,
         )
 
     def alone(self) -> SoloAnswers:
@@ -104,6 +133,51 @@ class Engine:
             speeds=_speeds(outputs),
             gpu_s=busy,
         )
+
+    def locate(self, request: Locate) -> Record:
+        """Where the needle's bits change first."""
+        from e2e.locate.search import search
+
+        batches = [batch(self._options, trial, self._needles, self._backend.vocabulary) for trial in request.trials]
+        return search(self._looked_into(), self._arm, self._options, self._needles, batches, request)
+
+    def keep(self, request: KeepPass) -> PassKept:
+        """The needle alone, as a file."""
+        from e2e.locate.against.own_pass import keep
+
+        longest = max(range(len(self._needles)), key=lambda number: len(self._needles[number]))
+        number = longest if request.needle is None else request.needle
+        subject = self._arm, self._options, number
+        keep(self._looked_into(), subject, self._needles[number], Path(request.file), request.modules_only)
+        return PassKept()
+
+    def compare(self, request: ComparePass) -> Record:
+        """The needle of a kept pass, here."""
+        from e2e.locate.against.compare import with_engine
+        from e2e.locate.against.kept_pass import read_pass
+
+        kept = read_pass(Path(request.file))
+        return with_engine(self._looked_into(), kept, request.name, put=request.all_causes)
+
+    def _looked_into(self) -> Offline:
+        from e2e.engine.offline import Offline
+        from e2e.locate.probing.probe import ProbeError
+
+        if not isinstance(self._backend, Offline):
+            raise ProbeError("only an engine in this process can be looked into")
+        return self._backend
+
+    def answer(self, request: Record) -> Record:
+        """What a request asks for."""
+        if isinstance(request, RunTrial):
+            return self.trial(request.trial)
+        if isinstance(request, Locate):
+            return self.locate(request)
+        if isinstance(request, KeepPass):
+            return self.keep(request)
+        if isinstance(request, ComparePass):
+            return self.compare(request)
+        return self.alone() if isinstance(request, RunAlone) else self.started()
 
     def close(self) -> None:
         """See `Backend.close`."""
@@ -171,6 +245,8 @@ def _load(arm: ArmName, mode: Mode) -> None:
 def _starter(request: StartEngine) -> Callable[[], Backend]:
     """What starts the engine; it is imported already, as it is in upstream's script when the clock starts."""
     _load(request.arm, request.options.mode)
+    if request.arm == "planned":
+        planned.begin()  # vLLM looks for plugins when an engine is made
     if request.arm == "server":
         from e2e.engine.online.client import Client
 
@@ -190,11 +266,20 @@ def _reply(engine: Engine | None, request: Record) -> Record:
         from kernels_bench.device.detect import find_device
 
         return find_device()
+    if isinstance(request, Replay):
+        from e2e.locate.calls.replay import replay
+
+        return replay(Path(request.file))
+    if isinstance(request, CompareTransformers):
+        from e2e.locate.against.compare import with_transformers
+        from e2e.locate.against.kept_pass import read_pass
+
+        asked = request.compare
+        where = (request.model, request.attention, "cuda" if request.on_gpu else "cpu")
+        return with_transformers(read_pass(Path(asked.file)), where, asked.name, put=asked.all_causes)
     if isinstance(request, Load):
         _load(request.arm, request.mode)
         return Loaded()
     if engine is None:
         raise RuntimeError("no engine was started")
-    if isinstance(request, RunTrial):
-        return engine.trial(request.trial)
-    return engine.alone() if isinstance(request, RunAlone) else engine.started()
+    return engine.answer(request)

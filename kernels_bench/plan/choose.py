@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
+from typing import NamedTuple
 
-from kernels_bench.plan.classes import classes_of, told_apart
+from kernels_bench.plan.classes import SAID_NOTHING, classes_of, keeps, told_apart
 from kernels_bench.plan.record import BitClass, CasePlan, LeftOut, Price, Stretch, Today
+from kernels_bench.records.cases import Load
 from kernels_bench.records.latest_records import STATES, State, measured_in
 from kernels_bench.records.results import SampleSummary, Timing, Verification
+from kernels_bench.report.summary.speed import geometric_mean
 
 LEAST_GAIN = 0.02
 """A change of kernel from one M to the next must save at least this share of the time, beyond both medians' intervals:
 else noise would choose, and a plan of many ranges says less than one of few."""
+
+
+class Took(NamedTuple):
+    """A median in microseconds, and half the width of its 95 % interval as a share of it."""
+
+    median_us: float
+    error: float
 
 
 @dataclass(frozen=True)
@@ -22,32 +32,48 @@ class Times:
     """What one case's kernels took.
 
     Attributes:
-        by_arm: timings of each arm, by M.
-        sizes: each M at which the default kernel was timed, or any where it was at none, ascending.
+        by_arm: timings of each arm, by what was computed.
+        loads: all that the default kernel was timed at, or any where it was at none, ascending.
         state: of the L2 that kernels are chosen by: cold where that was measured, as weights are in an engine.
     """
 
-    by_arm: Mapping[str, Mapping[int, Timing]]
-    sizes: tuple[int, ...]
+    by_arm: Mapping[str, Mapping[Load, Timing]]
+    loads: tuple[Load, ...]
     state: State
 
     @classmethod
     def of(cls, timings: Iterable[Timing], default_arm: str) -> Times:
         """Sort timings of one case; what was not measured, or gave other bits than were verified, is none."""
-        by_arm: dict[str, dict[int, Timing]] = {}
+        by_arm: dict[str, dict[Load, Timing]] = {}
         for timing in timings:
-            if timing.status == "measured" and not timing.other_bits and timing.length is None:
-                by_arm.setdefault(timing.case.arm, {})[timing.m] = timing
-        every = sorted({m for known in by_arm.values() for m in known})
-        every = sorted(by_arm.get(default_arm, {})) or every
+            if timing.status == "measured" and not timing.other_bits:
+                by_arm.setdefault(timing.case.arm, {})[timing.load] = timing
+        every = {*by_arm.get(default_arm, {})} or {load for known in by_arm.values() for load in known}
         measured = [timing for known in by_arm.values() for timing in known.values()]
         cold = all(measured_in(timing, "cold") is not None for timing in measured)
-        return cls(by_arm, tuple(every), "cold" if cold and measured else "warm")
+        loads = tuple(sorted(every, key=lambda load: (load.m, load.length or 0)))
+        return cls(by_arm, loads, "cold" if cold and measured else "warm")
 
-    def at(self, arm: str, m: int, state: State | None = None) -> SampleSummary | None:
-        """What one kernel took at one M."""
-        timing = self.by_arm.get(arm, {}).get(m)
-        return None if timing is None else measured_in(timing, state or self.state)
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Each M, ascending."""
+        return tuple(dict.fromkeys(load.m for load in self.loads))
+
+    def under(self, arm: str, load: Load, state: State) -> SampleSummary | None:
+        """What one kernel took under one load."""
+        timing = self.by_arm.get(arm, {}).get(load)
+        return None if timing is None else measured_in(timing, state)
+
+    def at(self, arm: str, m: int) -> Took | None:
+        """What one kernel took at one M; of sequences the geometric mean over all lengths, None if some is missing."""
+        found = [self.under(arm, load, self.state) for load in self.loads if load.m == m]
+        known = [Took(one.median_us, one.error) for one in found if one is not None]
+        if not known or len(known) < len(found):
+            return None
+        if len(known) == 1:  # whose mean would be rounded
+            return known[0]
+        mean = geometric_mean([one.median_us for one in known])
+        return Took(mean, math.hypot(*(one.error for one in known)) / len(known))
 
     def fastest(self, arms: Sequence[str], m: int) -> str:
         """Whose kernel is the fastest of some; empty where none was timed."""
@@ -61,6 +87,8 @@ def plan_case(
     default_arm: str,
     weights: Mapping[int, float],
     today: str = "",
+    among: Collection[str] | None = None,
+    meant: Mapping[str, str] = SAID_NOTHING,
 ) -> CasePlan:
     """The plan of one case.
 
@@ -70,9 +98,17 @@ def plan_case(
         default_arm: whose kernel all are compared with.
         weights: how much each M counts.
         today: whose kernel is used now; empty where that is not said.
+        among: the kernels that may be chosen; None is all.
+        meant: what candidates say of their order of addition.
     """
-    case, times = verified[0].case, Times.of(timings, default_arm)
-    classes, left_out = classes_of(verified)
+    case, timings = verified[0].case, tuple(timings)
+    times = Times.of(timings, default_arm)
+    wanted = {one.case.arm for one in verified if among is None or one.case.arm in among}
+    kept = {one.case.arm for one in verified if keeps(one)}
+    unfit = {one.arm: one for one in _unfit(timings) if one.arm in kept}
+    kept -= {*unfit}
+    classes, left_out = classes_of([one for one in verified if one.case.arm in wanted - {*unfit}], meant)
+    left_out = (*left_out, *(one for arm, one in unfit.items() if arm in wanted))
     complete = [one for one in classes if _complete(one, times)]
     ordered = sorted(complete, key=lambda one: (_price(one.arms, times, default_arm, weights), one.arms))
     untimed = [arm for one in classes if one not in complete for arm in one.arms]
@@ -81,7 +117,7 @@ def plan_case(
         shape=case.shape,
         precision=case.precision,
         default_arm=default_arm,
-        default_keeps=any(default_arm in one.arms for one in classes),
+        default_keeps=default_arm in kept,
         state=times.state,
         left_out=(*left_out, *(LeftOut(arm=arm, reason="not timed at every M") for arm in untimed)),
     )
@@ -89,21 +125,38 @@ def plan_case(
         return found
     chosen, *others = ordered
     known = {one.case.arm: one for one in verified}
-    apart = tuple(told_apart(known[one.arms[0]], known[chosen.arms[0]]) for one in others)
+    apart = tuple(_apart(one, chosen, known, meant) for one in others)
     found = found.model_copy(update={"chosen": chosen, "others": tuple(others), "apart": apart})
     found = _priced(found, chosen, times, weights)
-    return found.model_copy(update={"today": _beside(today, found, times, weights)}) if today in known else found
+    if (now := known.get(today)) is None:
+        return found
+    same_bits = today in kept and not any(told_apart(now, known[arm], meant) for arm in chosen.arms)
+    return found.model_copy(update={"today": _beside(now.case.arm, same_bits, found, times, weights)})
 
 
-def _beside(today: str, case: CasePlan, times: Times, weights: Mapping[int, float]) -> Today:
+def _apart(one: BitClass, chosen: BitClass, known: Mapping[str, Verification], meant: Mapping[str, str]) -> str:
+    """What told two classes apart: some kernel of one from some of the other."""
+    pairs = product(one.arms, chosen.arms)
+    return next(filter(None, (told_apart(known[left], known[right], meant) for left, right in pairs)), "")
+
+
+def _unfit(timings: Iterable[Timing]) -> Iterator[LeftOut]:
+    """Kernels that failed or gave other bits while they were timed: nobody may take their bits for granted."""
+    seen: set[str] = set()
+    for one in timings:
+        failed = one.status == "failed" and one.cause in ("no_answer", "other")
+        if (failed or one.other_bits) and one.case.arm not in seen:
+            seen.add(one.case.arm)
+            what = f"failed while it was timed at M={one.m}" if failed else f"timed at M={one.m}"
+            yield LeftOut(arm=one.case.arm, reason=f"{what}: {one.reason if failed else one.other_bits}")
+
+
+def _beside(today: str, same_bits: bool, case: CasePlan, times: Times, weights: Mapping[int, float]) -> Today:
     """The plan beside the kernel that is used now."""
-    ratios = {}
-    for m, weight in weights.items():
-        mine, now = times.at(case.arm_at(m), m), times.at(today, m)
-        if weight and mine is not None and now is not None:
-            ratios[m] = mine.median_us / now.median_us
-    same_bits = case.chosen is not None and today in case.chosen.arms
-    return Today(arm=today, same_bits=same_bits, mean=_weighted(ratios, weights))
+    us = {m: now.median_us for m in times.sizes if (now := times.at(today, m)) is not None}
+    mine = {m: found.median_us for m in us if (found := times.at(case.arm_at(m), m)) is not None}
+    ratios = {m: mine[m] / us[m] for m in mine}
+    return Today(arm=today, same_bits=same_bits, mean=_weighted(ratios, weights), us=us)
 
 
 def _priced(case: CasePlan, chosen: BitClass, times: Times, weights: Mapping[int, float]) -> CasePlan:
@@ -159,20 +212,26 @@ def _kept(before: str, fastest: str, m: int, times: Times) -> str:
 
 
 def _prices(stretches: Sequence[Stretch], times: Times, default_arm: str) -> Iterator[Price]:
-    for m in times.sizes:
+    for load in times.loads:
+        m = load.m
         arm = next(one.arm for one in stretches if one.first <= m and (one.last is None or m <= one.last))
         for state in STATES:
-            mine, base = times.at(arm, m, state), times.at(default_arm, m, state)
+            mine, base = times.under(arm, load, state), times.under(default_arm, load, state)
             if mine is not None and base is not None:
                 error = 0.0 if arm == default_arm else math.hypot(mine.error, base.error)
                 yield Price(
-                    m=m, state=state, arm=arm, planned_us=mine.median_us, default_us=base.median_us, error=error
-                )
+                    m=m, state=state, arm=arm, planned_us=mine.median_us, default_us=base.median_us, error=error,
+                    length=load.length,
+                )  # fmt: skip
 
 
 def _mean(prices: Iterable[Price], state: State, weights: Mapping[int, float]) -> float | None:
-    """The weighted geometric mean; None where some M that counts has no price."""
-    return _weighted({price.m: price.ratio for price in prices if price.state == state}, weights)
+    """The weighted geometric mean, all lengths of sequences alike; None where some M that counts has no price."""
+    ratios: dict[int, list[float]] = {}
+    for price in prices:
+        if price.state == state:
+            ratios.setdefault(price.m, []).append(price.ratio)
+    return _weighted({m: geometric_mean(known) for m, known in ratios.items()}, weights)
 
 
 def _weighted(known: Mapping[int, float], weights: Mapping[int, float]) -> float | None:

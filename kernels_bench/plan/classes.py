@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from kernels_bench.plan.record import Basis, BitClass, LeftOut
 from kernels_bench.records.results import Verification
+
+SAID_NOTHING: Mapping[str, str] = MappingProxyType({})
+"""No candidate says anything of its order of addition."""
 
 _WHY_NOT = {
     "variant": "its bits changed with the batch",
@@ -14,20 +18,26 @@ _WHY_NOT = {
 }
 
 
-def classes_of(verified: Sequence[Verification]) -> tuple[tuple[BitClass, ...], tuple[LeftOut, ...]]:
+def classes_of(
+    verified: Sequence[Verification], meant: Mapping[str, str] = SAID_NOTHING
+) -> tuple[tuple[BitClass, ...], tuple[LeftOut, ...]]:
     """The classes of one case's kernels, and those that are in none.
 
     Kernels that changed their bits in any relation that counts, are wrong, or could not be verified are in none.
+
+    Args:
+        verified: what is known of each.
+        meant: what candidates say of their order of addition.
     """
     groups: list[list[Verification]] = []
     left_out: list[LeftOut] = []
     for one in verified:
-        if one.verdict != "sampled" or not one.digests:
+        if not keeps(one):
             left_out.append(LeftOut(arm=one.case.arm, reason=_why_not(one)))
             continue
         # Digests are equal or not, and orders that are not known tell nothing apart: whoever agrees with all of a
         # group is of it.
-        home = next((group for group in groups if not any(told_apart(one, other) for other in group)), None)
+        home = next((group for group in groups if not any(told_apart(one, other, meant) for other in group)), None)
         if home is None:
             groups.append([one])
         else:
@@ -35,7 +45,12 @@ def classes_of(verified: Sequence[Verification]) -> tuple[tuple[BitClass, ...], 
     return tuple(map(_class, groups)), tuple(left_out)
 
 
-def told_apart(one: Verification, other: Verification) -> str:
+def keeps(one: Verification) -> bool:
+    """Whether a kernel kept its bits in every batch, and it is known which they are."""
+    return one.verdict == "sampled" and bool(one.digests)
+
+
+def told_apart(one: Verification, other: Verification, meant: Mapping[str, str] = SAID_NOTHING) -> str:
     """What tells two kernels' bits apart, such as ``other bits at M=16``; empty where nothing does."""
     shared = sorted(one.digests.keys() & other.digests.keys())
     if not shared:
@@ -44,7 +59,15 @@ def told_apart(one: Verification, other: Verification) -> str:
         return f"other bits at M={differing}"
     orders = _proven_order(one), _proven_order(other)
     # Equal digests of unequal orders: there are values whose sums differ, though none of them was tried.
-    return "another order of addition" if all(orders) and orders[0] != orders[1] else ""
+    if all(orders) and orders[0] != orders[1]:
+        return "another order of addition"
+    # What an arm says of its candidates proves nothing, and is reason enough not to take equal digests for more. That
+    # orders are the same is known for as many terms as were read: two splits of keys differ in longer sequences alone.
+    known = all(orders) and one.case.shape.tokens is None
+    said = [meant.get(case.arm, "") for case in (one.case, other.case)]
+    same_arm = one.case.process == other.case.process
+    unlike = same_arm and all(said) and said[0] != said[1]
+    return "it says that it adds in another order" if unlike and not known else ""
 
 
 def _proven_order(one: Verification) -> str:
@@ -64,6 +87,7 @@ def _class(group: Sequence[Verification]) -> BitClass:
         order=order.found[0].words if proven and order is not None else "",
         sizes=tuple(sizes),
         digests={m: group[0].digests[m] for m in sizes},
+        data=group[0].data,
     )
 
 

@@ -10,7 +10,8 @@ from multiprocessing import connection, popen_fork
 
 from e2e.engine.error_causes import killed_in_words
 from e2e.engine.shared_memory import have_shared_memory_freed
-from kernels_bench.workers.lifetime import die_with_parent, take_descendants_along
+from kernels_bench.parent import die_with_parent
+from kernels_bench.workers.lifetime import take_descendants_along
 
 DYING_S = 1.0
 

@@ -95,20 +95,19 @@ def why_it_does_not_start(path: Path, *words: object, **variables: object) -> st
     return line.removeprefix("baseline failed: the engine did not start: ")
 
 
+@pytest.mark.engine_full  # its very words are taken apart in test_error_causes.py
 @pytest.mark.parametrize(
     ("mode", "before"),
     [
         pytest.param("offline", "", id="offline"),
-        pytest.param(
-            *("online", "the server ended with status 1; its last words: "),
-            id="online",
-            marks=pytest.mark.engine_full,  # its very words are taken apart in test_error_causes.py
-        ),
+        pytest.param("online", "the server ended with status 1; its last words: ", id="online"),
     ],
 )
 def test_an_engine_without_memory_says_so_in_one_line(tmp_path: Path, mode: str, before: str) -> None:
     """Its cache is to be larger than any machine's memory."""
-    why = why_it_does_not_start(tmp_path / "run", "--mode", mode, VLLM_CPU_KVCACHE_SPACE=100_000)
+    why = why_it_does_not_start(
+        tmp_path / "run", "--mode", mode, "--model", "synthetic:tiny", VLLM_CPU_KVCACHE_SPACE=100_000
+    )
     assert why.startswith(f"{before}ValueError: ")
     assert "is less than requested memory for kv (100000.0 GiB)" in why
 
@@ -135,6 +134,7 @@ def test_batch_invariance_is_unsupported_on_a_cpu(tmp_path: Path) -> None:
     assert not any(isinstance(record, Started) for record in done.records)  # no engine was waited for
 
 
+@pytest.mark.engine_full  # workers end so in test_pool.py, and servers with their engines in test_online_run.py
 def test_under_a_profiler_an_engine_ends_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What nsys has not written yet of a process that is killed is lost."""
     sizes = Options(

@@ -8,6 +8,7 @@ from e2e.records import Trial
 from support.e2e_runs import (
     AS_UNDER_NSYS,
     NEEDS_ENGINE,
+    UNCOMPILED,
     Done,
     asked_as_stated,
     finish,
@@ -23,8 +24,8 @@ pytestmark = NEEDS_ENGINE
 def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
     """As if nsys recorded it, so that its servers are to end by themselves; else nothing is done otherwise."""
     path = tmp_path_factory.mktemp("online") / "run"
-    words = ("--mode", "online", "--num-trials", 2, "--arms", "baseline,serial")
-    return finish(start(path, *words, **AS_UNDER_NSYS), path)
+    words = ("--mode", "online", "--num-trials", 1, "--arms", "baseline,serial")
+    return finish(start(path, *words, **AS_UNDER_NSYS, **UNCOMPILED), path)
 
 
 def test_a_server_does_not_diverge_with_one_client_and_is_called_what_it_is_with_many(online: Done) -> None:

@@ -22,6 +22,8 @@ from e2e.workload.trials import STAGGERED
 from support.e2e_runs import (
     CPU,
     NEEDS_ENGINE,
+    TOKENS,
+    UNCOMPILED,
     baseline_on_cpu,
     diverged,
     finish,
@@ -35,7 +37,7 @@ from support.e2e_runs import (
 from support.processes import LIMIT_S, environment, wait_until
 
 pytestmark = [*NEEDS_ENGINE, pytest.mark.usefixtures("uncompiled")]
-SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=12, max_model_len=128, eager=True)
+SERVED = Options(model="smollm2", batch_size=10, max_prompt=90, max_tokens=TOKENS, max_model_len=128, eager=True)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     cache = tmp_path_factory.mktemp("server")
     variables = arm_environment("baseline", cache, CPU)
-    variables |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "TORCH_COMPILE_DISABLE": "1"}
+    variables |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"} | UNCOMPILED
     log = (cache / "log").open("w")
     words = [
         sys.executable,
@@ -65,7 +67,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
-    done = finish(start(tmp_path / "run", "--server", running, "--num-trials", 3), tmp_path / "run")
+    done = finish(start(tmp_path / "run", "--server", running, "--num-trials", 2), tmp_path / "run")
     (found,) = done.verdicts.values()
     varies = diverged(done, "server")
     assert (found.arm, found.verdict) == ("server", "variant" if varies else "inconclusive")
@@ -90,13 +92,13 @@ def answers(url: str) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    "victim", [pytest.param("e2e.engine.online.serve", marks=pytest.mark.engine_full), "EngineCore"]
-)
+@pytest.mark.engine_full  # who was killed is told in test_server.py, and what is lost with it in test_offline_run.py
+@pytest.mark.parametrize("victim", ["e2e.engine.online.serve", "EngineCore"])
 def test_a_server_that_dies_in_a_trial_costs_its_arm_and_says_how(tmp_path: Path, victim: str) -> None:
     """Itself, or the engine without which it cannot answer."""
     path = tmp_path / "run"
-    process = start(path, "--mode", "online", "--num-trials", 500, "--arms", "baseline")
+    tiny = ("--model", "synthetic:tiny", "--num-trials", 500)
+    process = start(path, "--mode", "online", *tiny, "--arms", "baseline")
 
     assert wait_until(lambda: any(isinstance(r, Trial) for r in records_of(path)) or process.poll() is not None)
     children = psutil.Process(process.pid).children(recursive=True)

@@ -143,7 +143,23 @@ def test_a_kernel_that_was_timed_with_other_bits_or_not_at_every_m_is_left_out()
     case = plan_case(records, timed("torch", flat(80)) + other + timed("b", {1: 1.0}), "torch", even())
     assert case.chosen is not None
     assert case.chosen.arms == ("torch",)
-    assert {one.arm: one.reason for one in case.left_out} == dict.fromkeys(("a", "b"), "not timed at every M")
+    assert {one.arm: one.reason for one in case.left_out} == {
+        "a": "timed at M=1: its results differ", "b": "not timed at every M"
+    }  # fmt: skip
+
+
+def test_a_kernel_whose_timed_calls_gave_other_bits_at_one_m_is_used_at_none() -> None:
+    records = [verified("torch"), verified("a"), verified("b")]
+    a = timed("a", flat(1))
+    a[-1] = a[-1].model_copy(update={"other_bits": "its results differ"})
+    timings = [*timed("torch", flat(80)), *a, *timed("b", flat(2))]
+    case = plan_case(records, timings, "torch", even(), today="a")
+    assert [one.arm for one in case.stretches] == ["b"]
+    assert [(one.arm, one.reason) for one in case.left_out] == [("a", "timed at M=256: its results differ")]
+    assert case.today is not None
+    assert not case.today.same_bits
+    assert case.default_keeps
+    assert not plan_case(records, timings, "a", even()).default_keeps
 
 
 def test_without_times_of_the_default_kernel_there_is_a_plan_and_no_price() -> None:
@@ -173,3 +189,78 @@ def test_weights_of_a_file_count_for_the_nearest_m(tmp_path_factory: pytest.Temp
         file.write_text(text)
         with pytest.raises(UsageError, match="--weights"):
             weights_of(str(file), SIZES)
+
+
+def test_kernels_that_may_not_be_chosen_are_compared_with_all_the_same() -> None:
+    known = [verified("torch"), verified("a"), verified("b"), verified("c", bits="y")]
+    timings = [one for arm, us in (("torch", 1.0), ("a", 3.0), ("b", 2.0), ("c", 1.5)) for one in timed(arm, flat(us))]
+    found = plan_case(known, timings, "torch", even(), today="b", among={"a"})
+    assert found.chosen is not None
+    assert found.chosen.arms == ("a",)
+    assert found.mean == pytest.approx(3.0)
+    assert found.default_keeps
+    assert found.today is not None
+    assert found.today.same_bits
+    assert found.today.mean == pytest.approx(1.5)
+    assert found.today.us == flat(4.0)  # of the cold cache, which kernels are chosen by
+    others = plan_case(known, timings, "torch", even(), today="b", among={"c"})
+    assert others.today is not None
+    assert not others.today.same_bits
+
+
+def test_the_kernel_of_today_has_the_same_bits_where_nothing_tells_it_from_any_of_the_class() -> None:
+    known = [verified("a", order=None), verified("b", order="t"), verified("c", order="u")]
+    timings = [timing for one in known for timing in timed(one.case.arm, flat(10))]
+    found = plan_case(known, timings, "torch", even(), today="c", among={"a", "b"})
+    assert found.chosen is not None
+    assert found.chosen.arms == ("a", "b")
+    assert found.today is not None
+    assert not found.today.same_bits
+
+
+def test_of_sequences_a_kernel_is_chosen_by_all_lengths_alike_and_each_has_its_price() -> None:
+    def at(length: int, **us: float) -> list[Timing]:
+        return [one.model_copy(update={"length": length}) for arm, each in us.items() for one in timed(arm, {4: each})]
+
+    timings = [*at(128, torch=10, a=10, b=16), *at(2048, torch=100, a=200, b=100)]
+    case = plan_case([verified(arm) for arm in ("a", "b")], timings, "torch", even((4,)))
+    # By their geometric means a takes 1.41 times as long as torch, and b 1.26 times.
+    assert case.arm_at(4) == "b"
+    cold = [(one.m, one.length, one.ratio) for one in case.prices if one.state == "cold"]
+    assert cold == [(4, 128, 1.6), (4, 2048, 1.0)]
+    assert case.mean == pytest.approx(1.6**0.5)
+    # Where one length of a kernel is missing it has no time to be chosen by.
+    case = plan_case([verified(arm) for arm in ("a", "b")], timings[:-1], "torch", even((4,)))
+    assert case.arm_at(4) == "a"
+
+
+def test_a_kernel_that_failed_while_it_was_timed_is_in_no_class() -> None:
+    failed = Timing(case=case_of("b"), m=4, status="failed", reason="no answer within 60 s", cause="no_answer")
+    timings = [*timed("a", flat(20)), *timed("b", {m: 10 for m in SIZES if m != failed.m}), failed]
+    case = plan_case([verified("a"), verified("b")], timings, "torch", even())
+    assert case.chosen is not None
+    assert case.chosen.arms == ("a",)
+    assert [(one.arm, one.reason) for one in case.left_out] == [
+        ("b", "failed while it was timed at M=4: no answer within 60 s")
+    ]
+
+
+def test_equal_digests_of_candidates_that_say_unlike_orders_are_no_class() -> None:
+    known = [verified(name, order=None) for name in ("a[x]", "a[y]", "a[z]", "b[x]")]
+    said = {"a[x]": "1 part", "a[y]": "2 parts", "a[z]": "1 part", "b[x]": "in blocks"}
+    classes, _ = classes_of(known, said)
+    # Of another arm's words nothing follows; where orders were read, these count and no words.
+    assert [one.arms for one in classes] == [("a[x]", "a[z]", "b[x]"), ("a[y]",)]
+    timings = [timing for one in known for timing in timed(one.case.arm, flat(10))]
+    planned = plan_case(known, timings, "torch", even(), today="a[y]", meant=said)
+    assert planned.apart == ("it says that it adds in another order",)
+    assert planned.today is not None
+    assert not planned.today.same_bits, "what tells it from the class tells its bits from the plan's"
+    both = [verified("a[x]"), verified("a[y]")]
+    classes, _ = classes_of(both, said)
+    assert [one.arms for one in classes] == [("a[x]", "a[y]")]
+    # Of sequences an order is read at one length, and splits differ in longer ones alone.
+    keys = Shape(label="test", heads=2, kv_heads=1, k=8, page=16, tokens=64)
+    sequences = [one.model_copy(update={"case": one.case.model_copy(update={"shape": keys})}) for one in both]
+    classes, _ = classes_of(sequences, said)
+    assert [one.arms for one in classes] == [("a[x]",), ("a[y]",)]

@@ -1,0 +1,10 @@
+"""The environment variables that an engine's plan is named by; nothing is imported here."""
+
+VARIABLE = "SAMEBITS_PLAN"
+"""Names a plan's file by its absolute path, or is `DEFAULT`; unset or empty, nothing is done."""
+FORCE = "SAMEBITS_PLAN_FORCE"
+"""With the value 1, a plan of another device or of other versions is taken all the same."""
+REPORT = "SAMEBITS_PLAN_REPORT"
+"""Names a file that receives what became of the plan, as a `kernels_bench.planned.use.PlanUse`."""
+DEFAULT = "default"
+"""No file: at each shape one kernel for every M, see `kernels_bench.planned.tables.conservative`."""
