@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter, model_validator
 
 from e2e.workload.options import ArmName, Options, OptionsError, check
 from e2e.workload.trials import STAGGERED, has_trial, trial_in_words, trials_of
+from kernels_bench.planned.use import PlanUse
 from kernels_bench.records.cases import Device
 from profiles.instruments.environment import Environment
 from profiles.run_files.record import Record
@@ -79,6 +80,7 @@ class Started(Record):
         provenance: version of vLLM, attention backend and what else was decided for it.
         vocabulary: how many token ids there are.
         needles: prompts of the needles, as token ids.
+        plan: what became of the plan in the engine; of the arm ``planned`` only.
     """
 
     kind: Literal["started"] = "started"
@@ -87,6 +89,7 @@ class Started(Record):
     provenance: str
     vocabulary: Count
     needles: tuple[tuple[TokenId, ...], ...] = Field(min_length=1)
+    plan: PlanUse | None = None
 
 
 class SoloAnswers(Record):
@@ -214,6 +217,40 @@ class Manifest(Record):
         if self.options.interleave:
             return "arms took turns, trial by trial"
         return "speeds were measured one arm after the other" + (f" ({self.apart})" if self.apart else "")
+
+
+class AtTpSize(Record):
+    """The needles alone, at one tensor-parallel size.
+
+    Attributes:
+        tp_size: of the engine.
+        provenance: see `Started`.
+        answers: see `SoloAnswers`.
+        reason: why there are none; empty where there are.
+    """
+
+    tp_size: Positive
+    provenance: str = ""
+    answers: tuple[Answer, ...] = ()
+    reason: str = ""
+
+
+class TpSizes(Record):
+    """What ``tp-sizes`` found.
+
+    Attributes:
+        arm: in whose mode the engines ran.
+        options: what they were given beside their sizes.
+        model: what the model's name stood for here.
+        device: what they ran on.
+        sizes: in the order in which they were asked for; of a command that was interrupted fewer than these.
+    """
+
+    arm: ArmName
+    options: Options
+    model: str
+    device: Device
+    sizes: tuple[AtTpSize, ...] = Field(min_length=1)
 
 
 FORMAT: Format[Manifest, AnyRecord] = Format(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from e2e.checkpoints.presets import configuration
-from kernels_bench.workers.lifetime import die_with_parent
+from kernels_bench.parent import die_with_parent
 
 _SEED = 20240919
 

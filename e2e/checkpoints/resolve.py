@@ -45,7 +45,7 @@ def _reachable(name: str) -> bool:
     if importlib.util.find_spec("huggingface_hub") is None:
         return False
     code = (
-        f"from kernels_bench.workers.lifetime import die_with_parent\ndie_with_parent({os.getpid()})\n"
+        f"from kernels_bench.parent import die_with_parent\ndie_with_parent({os.getpid()})\n"
         "import sys, huggingface_hub as hub\n"
         f"name = {name!r}\n"
         "cached = isinstance(hub.try_to_load_from_cache(name, 'config.json'), str)\n"

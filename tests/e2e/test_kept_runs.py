@@ -9,12 +9,14 @@ import pytest
 
 from e2e.records import FORMAT, read_state
 from e2e.report.speeds import overhead, paired_overheads, speeds, verdicts
-from e2e.workload.options import ARMS
+from e2e.workload.options import ArmName
 from e2e.workload.trials import STAGGERED
 from support import BASELINES, ROOT
 
 KEPT = BASELINES / "vllm-e2e"
 PAGE = (ROOT / "docs" / "needle-benchmark.md").read_text()
+COMPARED: tuple[ArmName, ...] = ("baseline", "batch-invariant", "serial")
+PLANNED = ROOT / "profiles" / "plans" / "nvidia-h200-qwen3-8b-in-vllm"
 
 
 def test_every_kept_run_can_be_recorded_again() -> None:
@@ -32,7 +34,7 @@ def test_kept_runs_are_whole_and_their_page_says_what_they_say(kept: Path) -> No
     told = [cell.strip() for cell in line.strip("|").split("|")][2:]
     found, measured = verdicts(ledger, FORMAT.read_manifest(kept).asked), speeds(ledger)
     assert not any(one.missing for one in found.values())
-    for arm, cell in zip(ARMS[:3], told, strict=True):
+    for arm, cell in zip(COMPARED, told, strict=True):
         assert len([one for one in ledger.trials[arm] if one.trial != STAGGERED]) == options.num_trials
         bits, tokens = ([n > 1 for n in each] for each in (found[arm].distinct_bits, found[arm].distinct_tokens))
         changed = f": {sum(bits)} of {len(bits)}, {sum(tokens)} in tokens" if found[arm].verdict == "variant" else " · "
@@ -41,3 +43,21 @@ def test_kept_runs_are_whole_and_their_page_says_what_they_say(kept: Path) -> No
         each = paired_overheads(ledger.trials["baseline"], ledger.trials[arm])
         more = f"{overhead(usual.avg_time, own.avg_time):+.0f} % ({each[0]:+.0f} to {each[-1]:+.0f})"
         assert cell.endswith(f" · {usual.throughput:.0f}" if arm == "baseline" else f" · {more}")
+
+
+def test_what_a_plan_in_vllm_came_to_is_what_the_findings_say() -> None:
+    """Verdicts and tokens a second, on the page and in the README's short form."""
+    manifest, ledger = FORMAT.read_manifest(PLANNED), read_state(FORMAT.read_records(PLANNED))
+    found, measured = verdicts(ledger, manifest.asked), speeds(ledger)
+    assert {arm: one.verdict for arm, one in found.items()} == {
+        "baseline": "variant",
+        "batch-invariant": "invariant",
+        "planned": "invariant",
+    }
+    usual, shipped, planned = (measured[arm].throughput for arm in ("baseline", "batch-invariant", "planned"))
+    findings = (ROOT / "docs" / "findings.md").read_text()
+    (told,) = re.findall(r"answers ([\d,]+) tokens a second, the default mode\s+([\d,]+) .+? ships ([\d,]+)", findings)
+    assert [int(number.replace(",", "")) for number in told] == [round(each) for each in (planned, usual, shipped)]
+    readme = (ROOT / "README.md").read_text()
+    (slow, fast) = re.findall(r"runs at ([\d.]+)× of its default mode, and at\s+([\d.]+)×", readme)[0]
+    assert (float(slow), float(fast)) == (round(shipped / usual, 2), round(planned / usual, 2))

@@ -56,3 +56,4 @@ def test_nothing_outlives_a_command_that_is_ended(tmp_path: Path, number: int, s
         assert wait_until(lambda: not any(map(runs, started)))
         assert number == signal.SIGKILL or not list(Path(short).iterdir())
     assert (command.returncode, b"Traceback" in said) == (status, False)
+    assert (f"go on with python -m e2e --resume {tmp_path / 'run'}".encode() in said) == (number == signal.SIGTERM)

@@ -1,0 +1,325 @@
+"""Run one saved call alone, with its real inputs: with the neighbours' rows taken away, and altered.
+
+No engine is there.  The needle's rows of what comes out are compared with those of the same call on them alone; between
+how many rows of the call they change is found by bisection.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from e2e.locate.calls.attention import AttentionWords, SavedAttention
+from e2e.locate.calls.capture import TENSOR, WEIGHT
+from e2e.locate.probing.digest import bits_of
+from e2e.locate.probing.operators import tensors_in, written
+from e2e.locate.probing.rows import NeedleRows
+from e2e.locate.records import Replayed
+from e2e.locate.tensor_file import read_tensors
+from profiles.run_files.record import Record
+
+
+class ReplayError(Exception):
+    """A call that cannot be run; the message says why."""
+
+
+def replay(file: Path) -> Replayed:
+    """Run it.
+
+    Raises:
+        ReplayError: the file holds no call, or its operator is not here, or it does not give the same bits twice.
+    """
+    import torch
+
+    began = time.perf_counter()
+    call = read_call(file)
+    with torch.inference_mode():
+        count, total = call.fewest, call.most
+        alone, company = call.needle_of(count), call.needle_of(total)
+        for size, once in ((count, alone), (total, company)):
+            if not _equal(once, call.needle_of(size)):
+                raise ReplayError(f"of {size} {call.unit} it does not give the same bits twice")
+        if call.expected and not _equal(company, call.expected):
+            raise ReplayError("it does not give the needle the bits that it gave in the engine")
+        if _equal(alone, company):
+            seconds = time.perf_counter() - began
+            return Replayed(rows_alone=count, rows_company=total, unit=call.unit, seconds=seconds)
+        same, other = count, total
+        while other - same > 1:
+            middle = (same + other) // 2
+            if _equal(alone, call.needle_of(middle)):
+                same = middle
+            else:
+                other = middle
+        rows, elements = _apart(alone, company)
+        return Replayed(
+            rows_alone=count,
+            rows_company=total,
+            unit=call.unit,
+            same=same,
+            other=other,
+            content=_equal(alone, call.needle_of(total, zeros=True)),
+            rows_differ=rows,
+            elements=elements,
+            seconds=time.perf_counter() - began,
+        )
+
+
+Count = Annotated[int, Field(ge=0, lt=1 << 31)]
+
+
+class SavedWords(Record):
+    """What `e2e.locate.calls.capture.Captured.save` wrote of a call beside its tensors.
+
+    Attributes:
+        operator: its name.
+        args: of the call; a tensor by its name.
+        named: likewise.
+        where: in words, the place in the engine.
+        place: where the needle stands, see `e2e.locate.probing.rows.NeedleRows`.
+        offset: likewise, as all of these.
+        count: likewise.
+        first: likewise.
+        tokens: likewise.
+        padded: likewise.
+        sequences: likewise.
+        threads: that PyTorch had.
+        batch_invariant: whether vLLM's mode was on.
+    """
+
+    operator: str
+    args: list[Any]
+    named: dict[str, Any]
+    where: str = ""
+    place: Count
+    offset: Count
+    count: Annotated[int, Field(ge=1, lt=1 << 31)]
+    first: Count
+    tokens: Count
+    padded: Count
+    sequences: Count
+    threads: Annotated[int, Field(ge=1, le=1 << 16)]
+    batch_invariant: bool = False
+
+    @model_validator(mode="after")
+    def _has_the_needle(self) -> Self:
+        if self.offset + self.count > self.tokens or self.place >= self.sequences:
+            raise ValueError("the needle's rows are not among those of the call")
+        return self
+
+
+def read_call(file: Path) -> SavedCall | SavedAttention:
+    """The call in a file.
+
+    Raises:
+        ReplayError: there is none, or it cannot be run here.
+    """
+    try:
+        words, tensors = read_tensors(file)
+        if "attention" in words:
+            about = AttentionWords.model_validate_json(words["attention"])
+            lacking = sorted({"query", "cache", "table", "expected"} - tensors.keys())
+        elif "call" in words:
+            told = SavedWords.model_validate_json(words["call"])
+            lacking = sorted(_named_in([told.args, told.named]) - tensors.keys())
+        else:
+            raise ReplayError(f"{file} holds no call that was saved: it is of another kind")
+    except ValidationError as error:
+        what = error.errors()[0]
+        where = ".".join(map(str, what["loc"])) or "the call"
+        reason = f"{where}: {what['msg'].removeprefix('Value error, ')}"
+        raise ReplayError(f"{file} holds no call that was saved: {reason}") from None
+    except OSError as error:
+        raise ReplayError(f"{file} holds no call that was saved: {error}") from None
+    if lacking:
+        raise ReplayError(f"{file} holds no call that was saved: it lacks the tensors {', '.join(lacking)}")
+    if "attention" not in words:
+        return SavedCall(told, tensors)
+    try:
+        return SavedAttention(about, tensors)
+    except ImportError:
+        raise ReplayError("it is attention of vLLM's, and vLLM cannot be imported") from None
+
+
+class SavedCall:
+    """A call and its inputs.
+
+    Args:
+        told: what `e2e.locate.calls.capture.Captured.save` wrote as JSON.
+        tensors: by name.
+
+    Attributes:
+        fewest: rows of the call with the needle alone.
+        most: rows of the call as it was.
+        expected: the needle's rows as they came out in the engine; nothing where they were not kept.
+
+    Raises:
+        ReplayError: its operator is not here.
+    """
+
+    unit: Literal["rows"] = "rows"
+    expected: Sequence[Any] = ()
+
+    def __init__(self, told: SavedWords, tensors: Mapping[str, Any]) -> None:
+        import torch
+
+        self._told = told
+        self.rows = NeedleRows("", *(getattr(told, name) for name in _ROWS))
+        self.fewest, self.most = self.rows.count, self.rows.tokens
+        self._tensors = dict(tensors)
+        self._handlers: dict[str, Any] = {}
+        on_gpu = '"device": "cuda"' in json.dumps([told.args, told.named])
+        if on_gpu and not torch.cuda.is_available():
+            raise ReplayError("it ran on a GPU, and here is none")
+        torch.set_num_threads(int(told.threads))
+        if told.batch_invariant:
+            _switch_on()
+        self._operator = _operator(told.operator)
+
+    def needle_of(self, size: int, *, zeros: bool = False) -> list[Any]:
+        """The needle's rows of everything that comes out of a call of so many rows.
+
+        Args:
+            size: at least the needle's own.
+            zeros: whether the neighbours' rows hold zeros.
+        """
+        pick = self._picked(size)
+        own = slice(*_span(pick["token"], self.rows.offset, self.rows.count))
+        place = slice(*_span(pick["sequence"], self.rows.place, 1))
+        args = [self._made(one, pick, zeros) for one in self._told.args]
+        named = {name: self._made(one, pick, zeros) for name, one in self._told.named.items()}
+        answer = self._operator(*args, **named)
+        out = [*written(self._operator, args, named), *tensors_in(answer)]
+        found = [one[own] for one in out if one.dim() and len(one) == len(pick["token"])]
+        found += [one[place] for one in out if one.dim() and len(one) == len(pick["sequence"]) != len(pick["token"])]
+        if not found:
+            raise ReplayError("nothing that comes out has a row a token or a sequence")
+        return [one.clone() for one in found]
+
+    def _picked(self, size: int) -> dict[str, list[int]]:
+        """Which rows are left: the needle's, and the first of the others, in the order in which they stood."""
+        rows = self.rows
+        if rows.tokens == rows.sequences:
+            own = {rows.place}
+            kept = _first_others(own, rows.tokens, size)
+            return {"token": kept, "sequence": kept}
+        own = set(range(rows.offset, rows.offset + rows.count))
+        tokens = _first_others(own, rows.tokens, size)
+        share = max(1, round(rows.sequences * size / rows.tokens))
+        return {"token": tokens, "sequence": _first_others({rows.place}, rows.sequences, share)}
+
+    def _made(self, value: Any, pick: Mapping[str, Sequence[int]], zeros: bool) -> Any:
+        import torch
+
+        if isinstance(value, list):
+            return [self._made(one, pick, zeros) for one in value]
+        if not isinstance(value, dict):
+            return value
+        if "dtype" in value:
+            return getattr(torch, value["dtype"])
+        if WEIGHT in value:
+            return self._handler(value[WEIGHT])
+        whole = self._tensors[value[TENSOR]]
+        if value["space"] in pick:
+            kept = list(pick[value["space"]])
+            whole = whole[kept]
+            if zeros and whole.is_floating_point():
+                own = set(_needles(self.rows, value["space"]))
+                for at, row in enumerate(kept):
+                    if row not in own:
+                        whole[at] = 0
+        return whole.to(value["device"], copy=True)
+
+    def _handler(self, name: str) -> Any:
+        if name not in self._handlers:
+            from vllm import _custom_ops as ops
+
+            self._handlers[name] = ops.create_onednn_mm(self._tensors[name], 32)
+        return self._handlers[name].handler_tensor
+
+
+def _named_in(value: Any) -> set[str]:
+    """The tensors that a call's arguments name."""
+    if isinstance(value, list):
+        return set().union(*map(_named_in, value))
+    if not isinstance(value, dict):
+        return set()
+    own = {str(value[name]) for name in (TENSOR, WEIGHT) if isinstance(value.get(name), str)}
+    return own.union(*map(_named_in, value.values()))
+
+
+_ROWS = ("place", "offset", "count", "first", "tokens", "padded", "sequences")
+
+
+def _needles(rows: NeedleRows, space: str) -> range:
+    return range(rows.offset, rows.offset + rows.count) if space == "token" else range(rows.place, rows.place + 1)
+
+
+def _first_others(own: set[int], total: int, size: int) -> list[int]:
+    others = [row for row in range(total) if row not in own][: max(0, size - len(own))]
+    return sorted(own | set(others))
+
+
+def _span(kept: Sequence[int], first: int, count: int) -> tuple[int, int]:
+    at = list(kept).index(first)
+    return at, at + count
+
+
+def _switch_on() -> None:
+    """Have vLLM's and PyTorch's operators be what they were in an engine with VLLM_BATCH_INVARIANT=1.
+
+    Raises:
+        ReplayError: the installed vLLM has no such mode.
+    """
+    os.environ["VLLM_BATCH_INVARIANT"] = "1"  # before anything of vLLM's is imported
+    from kernels_bench.arms.base import Unsupported
+    from kernels_bench.arms.vllm.batch_invariant import switch_on
+
+    try:
+        switch_on()
+    except (Unsupported, ImportError) as error:
+        raise ReplayError(f"it ran with VLLM_BATCH_INVARIANT=1: {error}") from None
+
+
+def _operator(name: str) -> Any:
+    """PyTorch's operator of that name; vLLM registers its own when it is imported.
+
+    Raises:
+        ReplayError: there is none.
+    """
+    import torch
+
+    space, _, rest = name.partition("::")
+    base, _, overload = rest.partition(".")
+    if space != "aten":
+        import importlib
+
+        for module in ("vllm._custom_ops", "vllm.platforms"):
+            try:
+                loaded = importlib.import_module(module)
+            except ImportError:
+                raise ReplayError(f"{name} is vLLM's, and vLLM cannot be imported") from None
+        loaded.current_platform.import_kernels()
+    try:
+        return getattr(getattr(getattr(torch.ops, space), base), overload or "default")
+    except AttributeError:
+        raise ReplayError(f"there is no operator {name} here") from None
+
+
+def _equal(one: Sequence[Any], other: Sequence[Any]) -> bool:
+    return all(bool((bits_of(a) == bits_of(b)).all()) for a, b in zip(one, other, strict=True))
+
+
+def _apart(one: Sequence[Any], other: Sequence[Any]) -> tuple[int, int]:
+    """How many rows differ, and how many elements."""
+    rows = elements = 0
+    for a, b in zip(one, other, strict=True):
+        differ = (bits_of(a) != bits_of(b)).reshape(len(a), -1, max(1, a.element_size() // 2)).any(2)
+        rows, elements = max(rows, int(differ.any(1).sum())), elements + int(differ.sum())
+    return rows, elements

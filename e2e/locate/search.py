@@ -1,0 +1,396 @@
+"""Find the first cause: passes of one engine that differ only in the needle's company, seen and put side by side.
+
+To see every operator takes several times what they take themselves.  So layers are watched first; if any gives other
+bits of equal inputs, all modules; and then the operators of the modules that do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from e2e.locate.calls.attention import CapturedAttention
+from e2e.locate.calls.capture import Captured, NotSavedError
+from e2e.locate.causes import cells_of, steps_of
+from e2e.locate.judging.align import Match, match
+from e2e.locate.judging.graft import Comparer, Keeper
+from e2e.locate.judging.walk import Verdict, first, places, walk
+from e2e.locate.probing.focus import OUTSIDE, WHOLE, Focus, layers_in, modules_in, operators_in
+from e2e.locate.probing.probe import Probe
+from e2e.locate.probing.record import Recorder
+from e2e.locate.probing.trace import Place, Step
+from e2e.locate.probing.watching import Watched
+from e2e.locate.records import Cause, Located
+from e2e.locate.rounds import Beside, first_of, judged_in, unconfirmed
+from e2e.workload.messages import Locate
+from e2e.workload.options import ArmName, Options
+from e2e.workload.prompts import Batch
+
+ROOM = 2 << 30
+"""Bytes of the needle's rows that are kept for putting them back."""
+CALL = "0.safetensors"
+_FEWEST_WATCHED = 8
+_MOST_TIMES = 3
+"""Operators are looked at so often at most, each time in more modules."""
+_MOST_LOST = 4
+Call = Captured | CapturedAttention
+
+
+class Answered(Protocol):
+    """What an engine gives for a prompt; see `e2e.engine.backend.Output`."""
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Ids of the tokens generated."""
+
+    @property
+    def logprobs(self) -> tuple[float, ...]:
+        """Of each."""
+
+
+class Asked(Protocol):
+    """An engine in this process.
+
+    Attributes:
+        provenance: its version and what was decided for it.
+        packed: see `e2e.locate.calls.capture.Captured`.
+    """
+
+    provenance: str
+    packed: dict[int, Any]
+
+    @property
+    def engine(self) -> Any:
+        """vLLM's own."""
+
+    def generate_staggered(self, prompts: Sequence[tuple[int, ...]], at_once: int) -> Sequence[Answered]:
+        """Answer prompts of which each after the first ``at_once`` comes when the one before it has its first token."""
+
+
+class Subject(NamedTuple):
+    """What is looked into.
+
+    Attributes:
+        arm: the engine's name.
+        options: what it was given.
+        needle: its number.
+        prompt: its token ids.
+        batch: the trial's.
+    """
+
+    arm: ArmName
+    options: Options
+    needle: int
+    prompt: tuple[int, ...]
+    batch: Batch
+
+
+def answers(asked: Asked, batch: Batch) -> Sequence[Answered]:
+    """A trial, without anything else."""
+    return asked.generate_staggered(batch.prompts, batch.at_once)
+
+
+def alone(asked: Asked, prompt: tuple[int, ...]) -> Answered:
+    """A needle as a batch of its own."""
+    return asked.generate_staggered([prompt], 1)[0]
+
+
+def parts_at(one: Answered, other: Answered) -> int | None:
+    """The first token that differs, or whose log probability does, to the bit; None where none does."""
+    if one.tokens == other.tokens and _bits(one) == _bits(other):
+        return None
+    pairs = zip(one.tokens, other.tokens, _bits(one), _bits(other), strict=False)
+    return next((at for at, (a, b, p, q) in enumerate(pairs) if a != b or p != q), min(len(one.tokens), 1) - 1)
+
+
+def _bits(one: Answered) -> list[int]:
+    return [int(bits) for bits in np.asarray(one.logprobs, np.float32).view(np.uint32)]
+
+
+def search(
+    asked: Asked,
+    arm: ArmName,
+    options: Options,
+    needles: Sequence[tuple[int, ...]],
+    batches: Sequence[Batch],
+    request: Locate,
+) -> Located:
+    """Look into the first needle that differs, or into the longest where the answers of none do.
+
+    Args:
+        asked: the engine.
+        arm: its name.
+        options: what it was given.
+        needles: prompts of all needles.
+        batches: of the trials that may be looked into.
+        request: what is asked.
+
+    Raises:
+        ProbeError: the engine cannot be looked into, or the needle not be followed.
+    """
+    probe = Probe(asked.engine)
+    number, batch = _chosen(asked, needles, batches, request.needle)
+    subject = Subject(arm, options, number, needles[number], batch)
+    return Passes(asked, subject, probe, all_causes=request.all_causes).locate(Path(request.directory))
+
+
+def _chosen(
+    asked: Asked, needles: Sequence[tuple[int, ...]], batches: Sequence[Batch], wanted: int | None
+) -> tuple[int, Batch]:
+    numbers = range(len(needles)) if wanted is None else [wanted]
+    if wanted is not None and len(batches) == 1:
+        return wanted, batches[0]
+    own = {number: alone(asked, needles[number]) for number in numbers}
+    for batch in batches:
+        found = answers(asked, batch)
+        for number in numbers:
+            if parts_at(own[number], found[batch.places[number]]) is not None:
+                return number, batch
+    return max(numbers, key=lambda number: len(needles[number])), batches[0]
+
+
+class Alone(NamedTuple):
+    """A watched pass of the needle alone.
+
+    Attributes:
+        focus: what was watched.
+        keeper: holds what came of every call.
+        watched: what was seen.
+    """
+
+    focus: Focus
+    keeper: Keeper
+    watched: Watched
+
+
+class Passes:
+    """The passes of one subject through one engine: layers first, then what is in them.
+
+    Args:
+        asked: the engine.
+        subject: what is looked into.
+        probe: of the engine.
+        all_causes: whether each is to be put right, to go on to the next.
+    """
+
+    def __init__(self, asked: Asked, subject: Subject, probe: Probe, *, all_causes: bool) -> None:
+        self._asked, self._subject, self._probe, self._put = asked, subject, probe, all_causes
+        self._began = time.perf_counter()
+        self._place = subject.batch.places[subject.needle]
+        self._alone = [alone(asked, subject.prompt) for _ in range(2)]
+        self._company: list[Answered] = []
+        self._seconds_plain = min(self._in_company() for _ in range(2))
+        self._notes: list[str] = []
+        differ = [parts_at(self._alone[0], one) for one in self._company]
+        if differ[0] != differ[1]:  # once more, to say how often in how many
+            self._in_company()
+            differ.append(parts_at(self._alone[0], self._company[2]))
+        self._repeats = sum(one is not None for one in differ), len(differ)
+        at = next((one for one in differ if one is not None), 0)
+        longest = max(len(one.tokens) for one in (*self._alone, *self._company))  # each may have ended by itself
+        self._watched = min(longest, max(at + 1, _FEWEST_WATCHED))
+        self._before: Sequence[Step] = ()
+        self._unstable: Verdict | None = None
+        self._full = False
+        self._same_with_probe = True
+
+    def _in_company(self) -> float:
+        """Another pass in company, without the probe; seconds that it took."""
+        started = time.perf_counter()
+        self._company.append(answers(self._asked, self._subject.batch)[self._place])
+        return time.perf_counter() - started
+
+    def locate(self, directory: Path) -> Located:
+        """Look into it; what is found of a call is written into ``directory``.
+
+        Raises:
+            ProbeError: the needle could not be followed.
+        """
+        focus = layers_in(self._probe.paths)
+        rounds = [self._beside(self._pass_alone(focus), put=self._put)[0]]
+        if rounds[0].first() is None and rounds[0].explained and not self._repeats[0]:
+            self._pass_alone(focus)
+            return self._located(rounds, rounds[0])
+        focus = modules_in(self._probe.paths)
+        rounds.append(self._beside(self._pass_alone(focus), put=self._put)[0])
+        return self._inside(rounds, directory)
+
+    def _inside(self, rounds: Sequence[Beside], directory: Path) -> Located:
+        """Look at the operators of the modules that were guilty; where that does not explain all, of others as well."""
+        paths = self._probe.paths
+        guilty = [*rounds[-1].guilty(all_of=self._put), *unconfirmed(rounds[:-1], rounds[-1:], all_of=self._put)]
+        for _ in range(_MOST_TIMES):
+            self._notes = []
+            own = self._pass_alone(operators_in(paths, guilty))
+            near, _, _ = self._beside(own)
+            grafted, kept_bits, file = self._again(own, near, directory)
+            after = [near] if grafted is None else [near, grafted]
+            more = [path for path in after[-1].guilty(all_of=self._put) if not own.focus.looks_into(path)]
+            if not more and not (near.explained and kept_bits is not False):
+                more = [] if all(map(own.focus.looks_into, paths)) else [WHOLE]
+            if not more:
+                break
+            guilty += more
+        lost = unconfirmed(rounds, after, all_of=self._put)
+        if lost:
+            others = f" and {len(lost) - _MOST_LOST} more" if len(lost) > _MOST_LOST else ""
+            self._notes.append(
+                f"other bits of equal inputs did not come every time: in {', '.join(lost[:_MOST_LOST])}{others} they "
+                "came in one pass and not in a later one"
+            )
+        found = first_of(rounds, near, lost)
+        if found is None:
+            return self._located(rounds, near)
+        beside, verdict = found
+        earlier = beside is not near
+        cause = beside.cause(verdict, self._prompt, again=not earlier)
+        causes = None
+        if grafted is not None:
+            own_causes = (grafted.cause(one, self._prompt) for one in places(grafted.verdicts).values())
+            causes = (*([cause] if earlier else []), *own_causes)
+        return self._located(rounds, near, cause, (causes, kept_bits, None if earlier else file))
+
+    @property
+    def _prompt(self) -> int:
+        return len(self._subject.prompt)
+
+    def _located(
+        self,
+        rounds: Sequence[Beside],
+        near: Beside,
+        cause: Cause | None = None,
+        more: tuple[tuple[Cause, ...] | None, bool | None, str | None] = (None, None, None),
+    ) -> Located:
+        causes, kept_bits, file = more
+        inside = near.focus.inside or OUTSIDE
+        judged = judged_in([*rounds, near])
+        return Located(
+            arm=self._subject.arm,
+            options=self._subject.options,
+            provenance=self._asked.provenance,
+            trial=self._subject.batch.trial,
+            needle=self._subject.needle,
+            needle_tokens=self._prompt,
+            sequences=len(self._subject.batch.prompts),
+            repeats=self._repeats,
+            answer_differs=parts_at(self._alone[0], self._company[0]) is not None,
+            alone_repeats=parts_at(*self._alone) is None and self._unstable is None,
+            probe_kept_bits=self._same_with_probe,
+            first=cause,
+            causes=causes,
+            kept_bits=kept_bits,
+            watched=self._watched,
+            places=len(judged),
+            unjudged=sum(not one for one in judged.values()),
+            notes=(*self._remarks(near.matches), *self._notes),
+            steps=steps_of(near.matches, self._prompt),
+            cells=cells_of(near.verdicts, [one.step for one in near.matches], near.apart),
+            call=file,
+            seconds=time.perf_counter() - self._began,
+            seconds_plain=self._seconds_plain,
+            seconds_watched=rounds[0].seconds,
+            seconds_inside=None if near is rounds[0] else near.seconds,
+            looked_into=len(inside - OUTSIDE),
+        )
+
+    def _pass(self, recorder: Recorder, focus: Focus, *, company: bool) -> tuple[Watched, Answered]:
+        """One pass under the probe."""
+        prompt, batch = self._subject.prompt, self._subject.batch
+        name = str(self._place) if company else "0"
+        until = len(prompt) + self._watched - 2
+        with self._probe.watching(name, prompt, recorder, until, focus) as watched:
+            answer = answers(self._asked, batch)[self._place] if company else alone(self._asked, prompt)
+        return watched, answer
+
+    def _pass_alone(self, focus: Focus) -> Alone:
+        """Another pass alone, compared with the one before it."""
+        keeper = Keeper(ROOM)
+        own, said = self._pass(keeper, focus, company=False)
+        self._same_with_probe &= parts_at(said, self._alone[0]) is None
+        if self._unstable is None:
+            self._unstable = first(list(walk(match(self._before, own.steps))))
+        self._before, self._full = own.steps, self._full or keeper.full
+        return Alone(focus, keeper, own)
+
+    def _beside(
+        self,
+        own: Alone,
+        *,
+        put: bool = False,
+        unlike: Collection[str] = OUTSIDE,
+        wanted: tuple[int, Place] | None = None,
+    ) -> tuple[Beside, Comparer, Answered]:
+        """A pass in company beside one alone.
+
+        Args:
+            own: the pass alone; the same is watched.
+            put: whether every cause is put right as soon as it is there.
+            unlike: see `Comparer`; as long as it is not known, operators are not put right.
+            wanted: likewise.
+        """
+        comparer = Comparer(own.keeper.kept, unlike, put=put, wanted=wanted, weights=self._asked.packed)
+        started = time.perf_counter()
+        seen, said = self._pass(comparer, own.focus, company=True)
+        seconds = time.perf_counter() - started
+        matches = match(own.watched.steps, seen.steps)
+        beside = Beside(own.focus, matches, list(walk(matches)), comparer.apart, seconds)
+        if not put or beside.first() is None:
+            self._same_with_probe &= any(parts_at(said, one) is None for one in self._company)
+        return beside, comparer, said
+
+    def _again(self, own: Alone, near: Beside, directory: Path) -> tuple[Beside | None, bool | None, str | None]:
+        """Another pass in company: the guilty call is saved, and every cause put right as soon as it is there."""
+        found = near.first()
+        if found is None and not self._put:
+            return None, None, None
+        wanted = None
+        if found is not None:
+            wanted = next(at for at, one in enumerate(near.matches) if one.step is found.step), found.event.place
+        unlike = {path for one in near.matches for path in one.unlike}
+        grafted, comparer, said = self._beside(own, put=self._put, unlike=unlike, wanted=wanted)
+        file = None if found is None else self._saved(comparer.captured, directory, found)
+        if not self._put:
+            return None, None, file
+        end = self._watched
+        kept = (said.tokens[:end], _bits(said)[:end]) == (self._alone[0].tokens[:end], _bits(self._alone[0])[:end])
+        return grafted, None if own.keeper.full else kept, file
+
+    def _saved(self, captured: Call | str | None, directory: Path, found: Verdict) -> str | None:
+        """The name of the file that holds the guilty call; None, and a note that says why, where there is none."""
+        kind = found.event.kind
+        if kind == "module":
+            return None
+        if kind == "cache write":
+            captured = "a write into the cache cannot be"
+        if captured is not None and not isinstance(captured, str):
+            try:
+                captured.save(directory / CALL, str(found.event.place))
+            except NotSavedError as error:
+                captured = str(error)
+            else:
+                return CALL
+        self._notes.append(f"the call could not be saved: {captured or 'it was not called again'}")
+        return None
+
+    def _remarks(self, matches: Sequence[Match]) -> list[str]:
+        notes = []
+        if self._unstable is not None:
+            notes.append(f"alone, {self._unstable.event.place} gave other bits of equal inputs the second time")
+        if self._full:
+            notes.append(
+                f"{ROOM >> 30} GiB did not hold the needle's rows: later places were not put right; a shorter needle "
+                "shows all (--needle 1)"
+            )
+        if unread := self._probe.unread:
+            notes.append(
+                f"the state of {len(unread)} layers ({unread[0]}, …) could not be read: it is known by what the "
+                "layers were given"
+            )
+        parted = next((one.from_position for one in matches if one.from_position is not None), None)
+        if parted is not None:
+            notes.append(f"token ids part at position {parted}; what is computed of other tokens was not compared")
+        return notes
