@@ -89,7 +89,7 @@ def _check_collector(collector: str, range_: str | None, nsys_options: list[str]
 
 @app.command("analyze")
 def analyze_command(
-    report: Annotated[Path, typer.Argument(help=".nsys-rep, its .sqlite export, or a torch trace (.json).")],
+    report: Annotated[Path, typer.Argument(help=".nsys-rep, its .sqlite export, torch's (.json), or an NPU's (.db).")],
     run: Annotated[Path | None, typer.Option(help="The kernels_bench run that was recorded.", metavar="DIR")] = None,
     uncaptured: Annotated[
         Path | None, typer.Option(help="The same run without a profiler: tells what recording costs.", metavar="DIR")

@@ -12,10 +12,12 @@ from profiles.analysis.kernels.maps import kernel_maps
 from profiles.analysis.origin import origin
 from profiles.analysis.range_summaries import summarise
 from profiles.analysis.schema import Analysis
+from profiles.analysis.waits import rank_waits
 from profiles.capture.nsys import exported
 from profiles.errors import ReportError
 from profiles.instruments.range_names import KERNELS
 from profiles.run_files.kernels_bench_run import Run, read_run
+from profiles.trace.ascend_sqlite import is_ascend_database, read_ascend
 from profiles.trace.model import Trace
 from profiles.trace.nsight_sqlite import read_sqlite
 from profiles.trace.torch_json import is_torch_trace, read_torch_trace
@@ -33,6 +35,8 @@ def read_report(path: Path) -> Trace:
         raise ReportError(f"{path} was never imported: have nsys' QdstrmImporter make a .nsys-rep of it (needs libdw1)")
     if is_torch_trace(path):
         return read_torch_trace(path)
+    if is_ascend_database(path):
+        return read_ascend(path)
     return read_sqlite(exported(path) if path.suffix == ".nsys-rep" else path)
 
 
@@ -40,7 +44,7 @@ def analyse(report: Path, run: Path | None = None, uncaptured: Path | None = Non
     """Everything that is found out.
 
     Args:
-        report: ``.nsys-rep``, its SQLite export, or a trace of torch's profiler.
+        report: ``.nsys-rep``, its SQLite export, a trace of torch's profiler, or a database of torch_npu's.
         run: the kernels_bench run that was recorded.
         uncaptured: a run of the same cases that was not recorded.
 
@@ -67,6 +71,7 @@ def analyse(report: Path, run: Path | None = None, uncaptured: Path | None = Non
         explanations=explanations(beside, maps, company_calls(trace)) if beside else (),
         families=families,
         differences=differences(families),
+        waits=rank_waits(trace),
     )
 
 

@@ -77,8 +77,10 @@ def _recorded(run: Run, ranges: Mapping[str, RangeInstances]) -> bool:
     seen: dict[str, set[int]] = {}
     for message, found in ranges.items():
         told = TimedRange.read(message)
-        if told is not None and told.arm in run.workers:
-            seen.setdefault(told.arm, set()).update(pid_and_tid(int(thread))[0] for thread in np.unique(found.thread))
+        # A candidate, ``ARM[LABEL]``, runs in its arm's process.
+        arm = "" if told is None else told.arm.partition("[")[0]
+        if arm in run.workers:
+            seen.setdefault(arm, set()).update(pid_and_tid(int(thread))[0] for thread in np.unique(found.thread))
     return bool(seen) and all(pids <= run.workers[arm] for arm, pids in seen.items())
 
 

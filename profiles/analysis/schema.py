@@ -304,6 +304,40 @@ class FamilyDifference(Record):
     difference_ns: int
 
 
+class RankWait(Record):
+    """One rank, or process, among those that computed together.
+
+    Attributes:
+        name: such as ``rank 2``, or ``process 4711``.
+        last: calls that it came to last.
+        waited_ns: how long it waited for others, summed over the calls.
+        waited_for_ns: how long the others waited for it, summed over them and the calls.
+        waited_for: its own waiting by whom it waited for, in the order of the ranks.
+    """
+
+    name: str
+    last: int
+    waited_ns: int
+    waited_for_ns: int
+    waited_for: tuple[int, ...]
+
+
+class RankWaits(Record):
+    """Calls that several ranks made together.
+
+    Attributes:
+        what: which, in words.
+        calls: how many were recorded of all ranks.
+        call_ns: from the first rank's coming to the last one's leaving; median.
+        ranks: each of them.
+    """
+
+    what: str
+    calls: int
+    call_ns: int
+    ranks: tuple[RankWait, ...]
+
+
 class Told(Record):
     """One fact, and who says so.
 
@@ -347,6 +381,7 @@ class Analysis(Record):
         explanations: of a run's variant verdicts.
         families: of an end-to-end run's arms.
         differences: between these arms, largest first.
+        waits: of ranks that computed together.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -362,3 +397,4 @@ class Analysis(Record):
     explanations: tuple[Explanation, ...] = ()
     families: tuple[ArmFamilies, ...] = ()
     differences: tuple[FamilyDifference, ...] = ()
+    waits: tuple[RankWaits, ...] = ()

@@ -27,6 +27,7 @@ from profiles.capture.torch_program import recorded_command, recording_environme
 from profiles.errors import ExitStatus, ReportError
 from profiles.instruments.environment import read_environment
 from profiles.instruments.range_names import KERNELS, REPLAY
+from profiles.run_files import run_directory
 from profiles.run_files.record import Record
 from profiles.trace.torch_json import together
 
@@ -66,7 +67,7 @@ class Capture(Record):
 
 def default_directory() -> Path:
     """A new name under ``samebits-profiles``."""
-    return Path("samebits-profiles") / datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
+    return run_directory.default_directory("samebits-profiles")
 
 
 def prepare(out: Path) -> None:

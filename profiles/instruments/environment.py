@@ -13,7 +13,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
 
-from profiles.instruments.telemetry import DeviceFacts, TelemetryUnavailable, open_telemetry
+from profiles.instruments.open_device import open_device
+from profiles.instruments.ranges import under_nsys
+from profiles.instruments.telemetry import DeviceFacts, TelemetryUnavailable
+from profiles.instruments.torch_ranges import asked_for
 
 PACKAGES = (
     "cuda-bench",
@@ -47,7 +50,9 @@ VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "DISABLE_ADDMM_CUDA_LT",
     "DNNL_MAX_CPU_ISA",
+    "HCCL_DETERMINISTIC",
     "KMP_AFFINITY",
+    "LCCL_DETERMINISTIC",
     "MKL_CBWR",
     "MKL_DYNAMIC",
     "MKL_ENABLE_INSTRUCTIONS",
@@ -75,9 +80,9 @@ VARIABLES = (
 _SOURCE_TREE = Path(__file__).resolve().parents[2]
 _SOURCE_PACKAGES = ("kernels_bench", "e2e", "profiles")
 
-# A commit that leaves the code alone changes no result (`source_digest` stands for the code), and the kernel
-# reports a little more or less memory after a restart.
-_NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes"}
+# A commit that leaves the code alone changes no result (`source_digest` stands for the code), the kernel reports a
+# little more or less memory after a restart, and a profiler may record a run that is whole already once more.
+_NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes", "profiler"}
 
 
 class Environment(BaseModel):
@@ -98,6 +103,8 @@ class Environment(BaseModel):
         versions: Version of each installed distribution of `PACKAGES`.
         variables: Value of each environment variable of `VARIABLES` that is set.
         device: The GPU, None where there is none.
+        profiler: What recorded the run's processes and lengthened its times, "nsys" or "torch"; None where nothing did,
+            and in runs of before it was kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -116,6 +123,7 @@ class Environment(BaseModel):
     versions: Mapping[str, str]
     variables: Mapping[str, str]
     device: DeviceFacts | None
+    profiler: str | None = None
 
 
 def read_environment(device: DeviceFacts | None = None) -> Environment:
@@ -136,6 +144,7 @@ def read_environment(device: DeviceFacts | None = None) -> Environment:
         versions={name: version for name in PACKAGES if (version := _version(name)) is not None},
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
         device=device,
+        profiler="nsys" if under_nsys() else "torch" if asked_for() else None,
     )
 
 
@@ -149,7 +158,7 @@ def read_environment_with(uuid: str | None, warn: Callable[[str], None]) -> Envi
     if uuid is None:
         return read_environment()
     try:
-        with open_telemetry(uuid=uuid) as telemetry:
+        with open_device(uuid) as telemetry:
             return read_environment(telemetry.facts())
     except TelemetryUnavailable as error:
         warn(f"no telemetry: {error}")

@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-KERNELS, ENGINES = "kernels_bench", "e2e"
-"""Domains: of kernels that are timed and verified, and of engines' trials and steps."""
+KERNELS, ENGINES, RANKS = "kernels_bench", "e2e", "ranks"
+"""Domains: of kernels that are timed and verified, of engines' trials and steps, of what ranks compute together."""
 
 REPLAY = "replay"
 """The range around what a run of kernels_bench does once more, for a profiler that records nothing before it."""
@@ -111,6 +111,40 @@ class EngineRange:
         category, _, rest = message.partition("/")
         arm, _, number = rest.rpartition("/")
         return cls(category, arm, int(number)) if arm and _NUMBER.fullmatch(number) else None
+
+
+@dataclass(frozen=True)
+class RankRange:
+    """Around what one rank does in a call that several make together.
+
+    Attributes:
+        call: what is computed.
+        group: tells these ranks from others of the same recording.
+        rank: its number.
+        ranks: how many there are.
+    """
+
+    call: str
+    group: str
+    rank: int
+    ranks: int
+
+    @property
+    def message(self) -> str:
+        """Such as ``all_reduce/4711.1/2/4``: the third of four ranks."""
+        return f"{self.call}/{self.group}/{self.rank}/{self.ranks}"
+
+    @classmethod
+    def read(cls, message: str) -> Self | None:
+        """From a message."""
+        call, group, *numbers = message.split("/") if message.count("/") == 3 else ("", "")
+        if not call or not all(_NUMBER.fullmatch(one) for one in numbers):
+            return None
+        return cls(call, group, *map(int, numbers))
+
+
+RANK = "rank"
+"""Around all calls of a rank that are recorded together."""
 
 
 def verifying(case: str) -> str:

@@ -2,7 +2,7 @@
 
 Messages are registered strings, which `nsys profile --capture-range=nvtx` needs. Without a profiler, or
 without the `nvtx` package, a range is a shared no-op of about 0.3 µs. Where `profiles capture --collector torch` asks
-for it, ranges go to torch's profiler instead.
+for it, ranges go to torch's profiler instead; where torch_npu is installed they go to msprof.
 """
 
 import os
@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Protocol
 
 from profiles.installing import pip_install
+from profiles.instruments.mstx_ranges import MstxDomain, torch_npu_is_here
 from profiles.instruments.torch_ranges import TorchDomain, asked_for, recorder
 
 _NO_RANGE = nullcontext()
@@ -123,6 +124,17 @@ def _recording_domain(name: str) -> _Domain | None:
     folder = asked_for()
     if folder is not None:
         return TorchDomain(name, recorder(folder))
+    if torch_npu_is_here():
+        return MstxDomain(name)
+    return _nvtx_domain(name)
+
+
+def _nvtx_domain(name: str) -> _Domain | None:
+    """nvtx's domain, or None if no tool listens.
+
+    Raises:
+        RangesNotRecorded: as `_recording_domain`.
+    """
     try:
         import nvtx
     except ImportError:

@@ -122,9 +122,9 @@ class DeviceFacts(BaseModel):
 
     Attributes:
         name: The product's name, as "NVIDIA H100 80GB HBM3".
-        uuid: The card's own identity, as "GPU-…" (or "MIG-…").
+        uuid: The card's own identity, as "GPU-…" (or "MIG-…"); of an NPU "NPU-CARD-CHIP".
         driver_version: As "580.95.05".
-        cuda_driver_version: The newest CUDA that the driver supports, as "13.0".
+        cuda_driver_version: The newest CUDA that the driver supports, as "13.0"; empty for an NPU.
         max_sm_clock_mhz: The highest clock of the multiprocessors, in MHz.
         max_memory_clock_mhz: The highest clock of the memory, in MHz.
         power_limit_w: The power limit that is set, in watts.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Recorder:
         self._open: list[Any] = []
         self._written = 0
         self._thread = threading.get_ident()
+        self._before: list[Callable[[], None]] = []
         atexit.register(self._write)
 
     def push(self, name: str) -> None:
@@ -79,9 +80,19 @@ class Recorder:
         if not self._open:
             self._write()
 
+    def before_writing(self, call: Callable[[], None]) -> None:
+        """Have something called whenever a trace is about to be written, such as what has other processes write theirs.
+
+        Args:
+            call: raises nothing.
+        """
+        self._before.append(call)
+
     def _write(self) -> None:
         if self._profiler is None:
             return
+        for call in self._before:
+            call()
         while self._open:
             self._open.pop().__exit__(None, None, None)
         profiler, self._profiler = self._profiler, None

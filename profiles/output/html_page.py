@@ -26,7 +26,7 @@ from profiles.output.figures import (
     templates,
 )
 from profiles.output.looks import PATTERNS, Look, looks
-from profiles.output.text import agreement_in_words
+from profiles.output.text import agreement_in_words, waits_in_words
 from profiles.trace.kernel_names import call_in_words
 
 
@@ -38,6 +38,7 @@ def page(analysis: Analysis) -> str:
         ("Why bits changed", _explanations(analysis)),
         ("GPU time by family", _families(analysis)),
         ("GPU time by range", _ranges(analysis)),
+        *((("Which rank waited for which", _waits(analysis)),) if analysis.waits else ()),
     )
     body = "\n".join(f"<section><h2>{title}</h2>\n{''.join(parts)}</section>" for title, parts in sections)
     return (
@@ -47,6 +48,11 @@ def page(analysis: Analysis) -> str:
         f"<script>{library()}</script></head>\n<body>{''.join(_header(analysis))}\n{body}\n"
         f"<script>const TEMPLATES = {templates()};\n{_part('page.js')}</script></body></html>\n"
     )
+
+
+def _waits(analysis: Analysis) -> Iterator[str]:
+    _, _, *lines = waits_in_words(analysis.waits)
+    yield f"<pre>{escape(chr(10).join(lines))}</pre>"
 
 
 def _part(name: str) -> str:

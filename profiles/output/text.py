@@ -14,9 +14,10 @@ from profiles.analysis.schema import (
     FamilyDifference,
     KernelMap,
     RangeSummary,
+    RankWaits,
 )
 
-_MOST_RANGES, _MOST_ROWS = 12, 10
+_MOST_RANGES, _MOST_ROWS, _MOST_WAITING = 12, 10, 8
 
 
 def in_words(analysis: Analysis) -> Iterator[str]:
@@ -36,6 +37,7 @@ def in_words(analysis: Analysis) -> Iterator[str]:
     yield from _explained(analysis.explanations)
     yield from _arms(analysis.families)
     yield from _apart(analysis.differences)
+    yield from waits_in_words(analysis.waits)
 
 
 def _ranges(ranges: Sequence[RangeSummary]) -> Iterator[str]:
@@ -118,3 +120,15 @@ def _apart(differences: Sequence[FamilyDifference]) -> Iterator[str]:
     for one in differences[:_MOST_ROWS]:
         phase = "" if one.phase == "trial" else f" ({one.phase})"
         yield f"{one.difference_ns / 1e6:>+12.3f} ms  {one.family}: {one.arm} against {one.baseline}{phase}"
+
+
+def waits_in_words(waits: Sequence[RankWaits]) -> Iterator[str]:
+    """Which rank waited for which, those that were waited for longest first."""
+    if waits:
+        yield from ["", "which rank waited for which"]
+    for one in waits:
+        yield f"{one.what}: {one.calls} calls, {one.call_ns / 1e3:.1f} \N{MICRO SIGN}s each (median)"
+        for number, rank in sorted(enumerate(one.ranks), key=lambda each: -each[1].waited_for_ns):
+            waited = [(other.waited_for[number], other.name) for other in one.ranks if other.waited_for[number]]
+            told = ", ".join(f"{name} {ns / 1e6:.3f} ms" for ns, name in sorted(waited, reverse=True)[:_MOST_WAITING])
+            yield f"    {rank.name} came last {rank.last} times" + (f"; for it waited {told}" if told else "")

@@ -13,7 +13,7 @@ from profiles.instruments.range_names import TimedRange
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import Format, ResultsError
 
-SCHEMA_VERSIONS = (2, 3, 4, 5)
+SCHEMA_VERSIONS = (2, 3, 4, 5, 6)
 NUMBERED_FROM = 5
 
 # In this order sizes stand in a range's message.

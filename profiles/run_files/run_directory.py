@@ -149,7 +149,9 @@ def _content_of(file: Path) -> bytes:
     try:
         return read_file(file, MOST_MANIFEST)
     except (FileNotFoundError, NotADirectoryError):
-        raise ResultsError(f"{file.parent} is not a run directory: it has no {file.name}") from None
+        there = file.parent.parent
+        instead = f"; the directory is {there}" if file.parent.is_file() and (there / file.name).is_file() else ""
+        raise ResultsError(f"{file.parent} is not a run directory: it has no {file.name}{instead}") from None
     except OSError as error:
         raise ResultsError(f"{file} is damaged: {error.strerror}") from error
     except ValueError as error:  # no file can have such a name
@@ -194,12 +196,16 @@ class StoredRun(Generic[M, R]):
         path: its directory.
         manifest: what its ``run.json`` holds.
         file: its records, locked; None where there are none yet.
+
+    Attributes:
+        go_on: what goes on with the run, to be told where it cannot.
     """
 
     format: ClassVar[Format[Any, Any]]
 
     def __init__(self, path: Path, manifest: M, file: int | None) -> None:
         self.path, self.manifest = path, manifest
+        self.go_on = f"--resume {path}"
         self._file = file
         self._lines, self._whole, self._begun = 0, 0, False
 
@@ -289,7 +295,7 @@ class StoredRun(Generic[M, R]):
             _cut_back(self._file, before)
             raise ResultsError(
                 f"cannot write to {self.path / RECORDS}: {error.strerror}; all earlier results are kept, "
-                f"and --resume {self.path} goes on once there is room",
+                f"and {self.go_on} goes on once there is room",
                 ExitStatus.INCOMPLETE,
             ) from error
         self._lines += 1
@@ -333,9 +339,9 @@ def timestamp() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def default_directory() -> Path:
-    """A new name under ``samebits-runs``."""
-    stem = Path("samebits-runs") / datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
+def default_directory(under: str = "samebits-runs") -> Path:
+    """A new name of this second in a directory."""
+    stem = Path(under) / datetime.now(UTC).strftime("%Y-%m-%d-%H%M%S")
     return next(p for p in (stem, *(Path(f"{stem}-{i}") for i in range(2, 1000))) if not p.exists())
 
 

@@ -42,7 +42,7 @@ def instances(trace: Trace) -> tuple[RangeInstances, ...]:
 
     Each part of an analysis asks for them, so those of the last report are kept.
     """
-    first, last = _launches_within(trace)
+    first, last = launches_within(trace)
     used = np.flatnonzero(last > first)
     by_label = used[np.argsort(trace.ranges.label[used], kind="stable")]
     bounds = np.searchsorted(trace.ranges.label[by_label], np.arange(len(trace.labels) + 1))
@@ -57,7 +57,7 @@ def instances(trace: Trace) -> tuple[RangeInstances, ...]:
 
 def outside(trace: Trace) -> list[RangeInstances]:
     """What no range encloses, for each thread: every launch is an instance of its own."""
-    first, last = _launches_within(trace)
+    first, last = launches_within(trace)
     steps = np.zeros(len(trace.launches) + 1, dtype=np.int64)
     np.add.at(steps, first, 1)
     np.add.at(steps, last, -1)
@@ -70,7 +70,7 @@ def outside(trace: Trace) -> list[RangeInstances]:
     ]
 
 
-def _launches_within(trace: Trace) -> tuple[Array, Array]:
+def launches_within(trace: Trace) -> tuple[Array, Array]:
     """For each range, the place of its first launch and the one after its last, ``(ranges,)`` each."""
     ranges, launches = trace.ranges, trace.launches
     first, last = np.zeros(len(ranges), dtype=np.int64), np.zeros(len(ranges), dtype=np.int64)

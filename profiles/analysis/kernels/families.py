@@ -15,10 +15,10 @@ from profiles.trace.attribution import gathered, instances
 from profiles.trace.kernel_names import title
 from profiles.trace.model import Array, Kernel, Trace
 
-OTHER = "other"
+COMMUNICATION, OTHER = "communication", "other"
 
 PATTERNS: tuple[tuple[str, str], ...] = (
-    ("communication", r"nccl|all_?reduce|all_?gather|reduce_?scatter|cross_device_reduce|multimem"),
+    (COMMUNICATION, r"nccl|all_?reduce|all_?gather|all_?to_?all|reduce_?scatter|cross_device_reduce|multimem"),
     ("GEMM", r"moe|topkgating"),
     ("attention", r"flash|fmha|attention|attn|reshape_and_cache|concat_and_cache|paged_|mla_|rotary"),
     ("attention", r"_fwd_(?:grouped_)?kernel_stage|reduce_segments|prepare_varlen"),

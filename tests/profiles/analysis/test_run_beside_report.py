@@ -289,7 +289,7 @@ def damaged(tmp_path: Path, name: str, text: str) -> Path:
         (
             "run.json",
             '{"schema_version": 99, "selection": {}}',
-            "has schema 99; this samebits reads schema 2, 3, 4 and 5",
+            "has schema 99; this samebits reads schema 2, 3, 4, 5 and 6",
         ),
         ("records.jsonl.gz", "{}\nnonsense\n", "line 2 is damaged"),
         ("records.jsonl.gz", "[]\n", "line 1 is damaged: other: Input should be an object"),

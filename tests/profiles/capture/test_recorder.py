@@ -25,7 +25,7 @@ from profiles.capture.nsys import (
     profile_command,
     what_is_missing,
 )
-from profiles.capture.recorder import Capture
+from profiles.capture.recorder import Capture, default_directory, prepare
 from profiles.capture.torch_program import recorded_command
 from profiles.errors import ReportError
 from profiles.trace.torch_json import read_torch_trace
@@ -409,3 +409,13 @@ def test_a_damaged_trace_is_refused_in_one_line(tmp_path: Path, text: str) -> No
     shutil.copy(path, tmp_path / "a.json.gz")
     with pytest.raises(ReportError):
         read_torch_trace(tmp_path / "a.json.gz")
+
+
+def test_captures_of_one_second_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = []
+    for _ in range(5):
+        made.append(default_directory())
+        prepare(made[-1])
+        (made[-1] / "something").touch()
+    assert len({*made}) == 5

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from profiles.instruments import environment
+from profiles.instruments import environment, torch_ranges
 from profiles.instruments.environment import (
     PACKAGES,
     VARIABLES,
@@ -21,7 +21,7 @@ from profiles.instruments.environment import (
 from profiles.instruments.telemetry import DeviceFacts
 from support.processes import LIMIT_S
 
-NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes"}
+NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes", "profiler"}
 NESTED = {"versions", "variables", "device"}
 
 words = st.text(st.characters(codec="utf-8"), max_size=20)
@@ -53,6 +53,7 @@ environments = st.builds(
     versions=st.dictionaries(st.sampled_from(PACKAGES), words),
     variables=st.dictionaries(st.sampled_from(VARIABLES), words),
     device=st.none() | devices,
+    profiler=st.none() | words,
 )
 
 
@@ -63,6 +64,15 @@ def named(lines: tuple[str, ...]) -> set[str]:
 @given(environments)
 def test_json_round_trip_is_exact(there: Environment) -> None:
     assert Environment.model_validate_json(there.model_dump_json()) == there
+
+
+@pytest.mark.parametrize(
+    ("variable", "profiler"),
+    [("NSYS_PROFILING_SESSION_ID", "nsys"), (torch_ranges.VARIABLE, "torch"), ("SOMETHING_ELSE", None)],
+)
+def test_what_records_the_run_is_kept(monkeypatch: pytest.MonkeyPatch, variable: str, profiler: str | None) -> None:
+    monkeypatch.setenv(variable, "1")
+    assert read_environment().profiler == profiler
 
 
 @given(environments)
