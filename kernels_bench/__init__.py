@@ -7,6 +7,7 @@ ground up; each imports only those before it:
 * `operators`, `report`, `arms`: what is computed, how it is told, who computes it;
 * `verification` and `order`, `timing`: equal bits or a counterexample, the order of a sum, how long a call takes;
 * `workers` and `faults`: one process an arm, and what is planted to see whether it is found;
+* `plan` and `planned`: which kernel at which M, and these kernels inside an engine;
 * `commands`, `cli`: what a user asks for, in the parent process, which never imports torch;
 * `testing`: the same from Python and pytest, in the user's own process.
 """

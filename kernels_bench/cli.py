@@ -24,8 +24,9 @@ from kernels_bench.commands.recheck import in_words as recheck_words
 from kernels_bench.commands.recheck import recheck
 from kernels_bench.commands.report import ReportTargets, report, write
 from kernels_bench.commands.reproduce import reproduce_one
-from kernels_bench.commands.run.command import resume_run, start_run
+from kernels_bench.commands.run.command import reporting, resume_run, start_run
 from kernels_bench.console.errors import UsageError, timeout_of
+from kernels_bench.console.printing import fitted
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
 from kernels_bench.device.triton_interpreter import treat_rows_alike
@@ -158,7 +159,7 @@ def _targets(
 
 def _measure(selection: Selection, resume: Path | None, out: Path | None, targets: ReportTargets, again: bool) -> int:
     if resume is not None:
-        return resume_run(resume, selection, out, targets, again)
+        return resume_run(resume, selection, out, reporting(targets), again)
     return start_run(selection, out, typed("kernels_bench"), targets, again)
 
 
@@ -353,8 +354,8 @@ def compare_command(
 ) -> int:
     """Say whether a second run may replace a first one.
 
-    Compared are verdicts, cases, bits and, on one card with the same driver and versions, speed: each case is slow,
-    fast, same or unsure.
+    Compared are verdicts, cases, bits and, on one card with the same driver, versions and settings, speed: each case is
+    slow, fast, same or unsure.
     Exit status: 0 nothing that --fail-on names was found; 1 some was; 3 something it names cannot be judged, no case
     was verified in both, or a file cannot be written.
     """
@@ -368,7 +369,7 @@ def compare_command(
 
         write(html, compare_page(found, gate, first, second))
     if "-" not in (json, html):
-        say(in_words(found, gate, max(0, worst)))
+        say(fitted(in_words(found, gate, max(0, worst)), console().width))
     return gate_status(found, gate)
 
 
@@ -391,7 +392,7 @@ def history_command(
 
         write(html, history_page(entries))
     if "-" not in (json, html):
-        say(history_words(entries))
+        say(fitted(history_words(entries, console().width), console().width))
     return ExitStatus.GOOD
 
 

@@ -24,7 +24,7 @@ settings.load_profile("samebits")
 
 LEFT_OUT = {
     "engine_full": "starts an engine for what other tests show too: pytest -m engine_full",
-    "long": "takes hours, with ten thousand tries where others have a few: pytest -m long",
+    "long": "more of the same kind, some of it for hours: pytest -m long",
 }
 """Marks of tests that run where they are asked for: before a release, and over another version of vLLM."""
 

@@ -102,7 +102,7 @@ def _questions(catalogue: Catalogue, workload: Workload, selection: Selection, d
         if not many:
             yield whole
             continue
-        for length in selection.length or KEYS[catalogue.device.type]:
+        for length in selection.length or KEYS[catalogue.device.scale]:
             yield from (whole.model_copy(update={"length": length, "logits": kind}) for kind in LOGITS)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from kernels_bench.commands.counterexamples import reproductions
 from kernels_bench.commands.workload import make_workload
@@ -14,14 +15,16 @@ from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import Case, Device
 from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import read_manifest, read_records
-from kernels_bench.records.results import Counterexample
+from kernels_bench.records.results import Counterexample, was_same_data
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.messages import Failure, Reply, Reproduce, Reproduced
 from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
 from kernels_bench.workers.scratch import scratch
 from profiles.errors import ExitStatus
+from profiles.instruments.environment import read_environment
 from profiles.run_files.record import Record
 
+OTHER_DATA = "the samebits that found it made other rows, or may have: it cannot be made again with these"
 REPEAT = "repeat"
 """The relation of a company with itself."""
 
@@ -67,34 +70,31 @@ def recheck(directory: Path, arms: Sequence[str] | None, timeout_s: float, displ
     """
     manifest = read_manifest(directory)
     _refuse_unknown(arms or (), [arm.name for arm in manifest.arms])
-    known = [
-        (request, then)
-        for request, then in _requests(directory, manifest.selection.seed)
-        if arms is None or request.case.arm in arms
-    ]
-    names = tuple(dict.fromkeys(request.case.arm for request, _ in known)) if arms is None else tuple(arms)
-    if not known:
+    asked = [one for one in _asked(directory, manifest.selection.seed) if arms is None or one.case.arm in arms]
+    names = tuple(dict.fromkeys(one.case.arm for one in asked)) if arms is None else tuple(arms)
+    if not asked:
         return []
-    operators = tuple(dict.fromkeys(request.case.operator for request, _ in known))
+    operators = tuple(dict.fromkeys(one.case.operator for one in asked))
     selection = Selection(op=operators, arm=names, plugin=manifest.selection.plugin, timeout_s=timeout_s)
     catalogue = catalogue_of(selection)
     _refuse_other_device(directory, manifest.device, catalogue.device)
     workload = make_workload(catalogue, selection)
-    display.phase("recheck", len(known))
-    requests = [request for request, _ in known if request.case.arm in {arm.name for arm in workload.arms}]
+    display.phase("recheck", len(asked))
+    requests = [one.request for one in asked if one.case.arm in {arm.name for arm in workload.arms}]
     with tempfile.TemporaryDirectory(dir=scratch()) as logs, WorkerPool(workload.arms, Path(logs), timeout_s) as pool:
         pool.start()
         answers: dict[Reproduce, Reply] = {}
         apart = [request for request in requests if request.before is not None]
         together = [request for request in requests if request.before is None]
-        for request, reply in pool.work_through(together, PARALLEL[manifest.device.type]):
+        for request, reply in pool.work_through(together, PARALLEL[manifest.device.scale]):
             answers[request] = reply
             display.step(request.case.key)
         for request in apart:  # which depend on what their process was asked before
             pool.renew()
             answers[request] = pool.ask(request.case.arm, request)
             display.step(request.case.key)
-    return [_rechecked(then, request, answers.get(request)) for request, then in known]
+    same_source = read_environment().source_digest == manifest.environment.source_digest
+    return [_rechecked(one, answers.get(one.request), same_source) for one in asked]
 
 
 def _refuse_unknown(arms: Sequence[str], known: Sequence[str]) -> None:
@@ -111,18 +111,40 @@ def _refuse_other_device(directory: Path, then: Device, now: Device) -> None:
         )
 
 
-def _requests(directory: Path, seed: int) -> Iterator[tuple[Reproduce, Counterexample]]:
+class _Asked(NamedTuple):
+    """A counterexample, and how it is made again.
+
+    Attributes:
+        request: what a worker is asked.
+        then: as the run has it.
+        data: digest of the rows and weights that it was found with; empty where that is not known.
+    """
+
+    request: Reproduce
+    then: Counterexample
+    data: str
+
+    @property
+    def case(self) -> Case:
+        return self.request.case
+
+
+def _asked(directory: Path, seed: int) -> Iterator[_Asked]:
     for record in latest_records(read_records(directory)).verifications.values():
-        yield from reproductions(record, seed)
+        for request, then in reproductions(record, seed):
+            yield _Asked(request, then, record.data if request.seed == seed else "")
 
 
-def _rechecked(then: Counterexample, request: Reproduce, reply: Reply | None) -> Rechecked:
+def _rechecked(asked: _Asked, reply: Reply | None, same_source: bool) -> Rechecked:
+    found = Rechecked(case=asked.case, then=asked.then)
     if reply is None:
-        return Rechecked(case=request.case, then=then, reason="its arm cannot run here")
+        return found.model_copy(update={"reason": "its arm cannot run here"})
     if isinstance(reply, Failure):
-        return Rechecked(case=request.case, then=then, reason=reply.reason)
+        return found.model_copy(update={"reason": reply.reason})
     assert isinstance(reply, Reproduced)
-    return Rechecked(case=request.case, then=then, now=reply.counterexample)
+    found = found.model_copy(update={"now": reply.counterexample})
+    same_data = was_same_data(asked.data, reply.data, same_source)
+    return found if found.stands or same_data else found.model_copy(update={"now": None, "reason": OTHER_DATA})
 
 
 def exit_status(found: Sequence[Rechecked]) -> int:

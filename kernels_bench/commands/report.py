@@ -169,7 +169,7 @@ def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) ->
             ArmFact(
                 name=arm.name,
                 claims=arm.claims,
-                provenance=provenance.get(arm.name, ""),
+                provenance=provenance.get(arm.process, ""),
                 unavailable=arm.unavailable,
                 plugin=arm.plugin,
                 default_for=arm.default_for,

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NoReturn, TypeVar
+
+from pydantic import Field
 
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.text import suggestion
+from kernels_bench.operators import operators as all_operators
+from kernels_bench.operators.attention import Attention
 from kernels_bench.operators.definitions import refuse_unfit
-from kernels_bench.records.cases import ITEM_SIZE, PRECISIONS, Case, Load, Precision, Shape
+from kernels_bench.records.cases import (
+    MAY_BE_ZERO,
+    PRECISIONS,
+    Case,
+    Load,
+    Precision,
+    Shape,
+    label_of,
+    process_of,
+)
 from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo, RelationInfo
 from kernels_bench.records.definition import Definition, DefinitionError
 from kernels_bench.records.selection import Selection
@@ -68,6 +81,8 @@ class Workload(Record):
         sweeps: for each operator, every M.
         seed: of all data.
         own: operators that users defined.
+        searched: candidates of which the fastest alone are verified and timed.
+        orders: what each of these says of its order of addition.
     """
 
     arms: tuple[ArmInfo, ...]
@@ -80,6 +95,8 @@ class Workload(Record):
     sweeps: dict[str, Sweep]
     seed: int
     own: tuple[Definition, ...] = ()
+    searched: frozenset[str] = frozenset()
+    orders: dict[str, str] = Field(default_factory=dict)
 
     @property
     def planned(self) -> int:
@@ -95,8 +112,9 @@ class Workload(Record):
     @property
     def extra_workers(self) -> dict[str, int]:
         """Further processes for arms that compile their kernels and have many cases."""
-        counts = Counter(case.arm for case in self.cases)
-        helped = [arm.name for arm in self.arms if arm.compiles and counts[arm.name] >= WORTH_HELP]
+        counts = Counter(case.process for case in self.cases)
+        compiling = dict.fromkeys(arm.process for arm in self.arms if arm.compiles)
+        helped = [name for name in compiling if counts[name] >= WORTH_HELP]
         return dict.fromkeys(helped, max(1, HELPERS // max(1, len(helped))))
 
     def timing_groups(self) -> list[tuple[tuple[Case, ...], Load]]:
@@ -130,8 +148,10 @@ def _untimed(operators: Iterable[OperatorInfo], cases: Iterable[Case], selection
 
 def _cache_bytes(case: Case, load: Load) -> int:
     """Keys and values of a load's sequences."""
-    shape = case.shape
-    return 2 * (shape.kv_heads or 0) * shape.k * load.m * (load.length or 0) * ITEM_SIZE[case.precision.input]
+    operator = all_operators().get(case.operator)
+    if load.length is None or not isinstance(operator, Attention):
+        return 0
+    return operator.cache_bytes(case.shape, case.precision, load.m * load.length)
 
 
 def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
@@ -140,18 +160,19 @@ def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
     Raises:
         UsageError: an unknown name or a value that makes no sense.
     """
-    device = catalogue.device.type
+    device = catalogue.device.scale
     operators = _operators(catalogue.operators, selection, device)
-    chosen = _concerned(_pick("arm", selection.arm, {arm.name: arm for arm in catalogue.arms}), operators, selection)
+    chosen, searched = _arms(catalogue.arms, operators, selection)
     usable = tuple(arm for arm in chosen if not arm.unavailable)
     if not usable:
         raise UsageError("; ".join(f"{arm.name} cannot run here: {arm.unavailable}" for arm in chosen))
     relations = _pick("relation", selection.relation, {r.name: r for r in catalogue.relations})
     _check_meaning(relations, operators, selection)
     if selection.shapes is not None:
-        _check_shape_names(catalogue.operators, selection.shapes)
+        _check_shape_names(catalogue.operators, operators, selection.shapes)
     cases = tuple(_cases(operators, usable, selection, device))
     with_cases = {case.arm for case in cases}
+    _refuse_other_dtypes([arm for arm in usable if arm.name not in {*with_cases, *searched}], selection)
     return Workload(
         arms=tuple(arm for arm in usable if arm.name in with_cases),
         left_out=tuple(arm for arm in chosen if arm.unavailable),
@@ -163,6 +184,8 @@ def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
         own=tuple(o.definition for o in operators if o.own and o.definition is not None),
+        searched=frozenset(searched & with_cases),
+        orders={arm.name: arm.order for arm in usable if arm.name in searched & with_cases},
     )
 
 
@@ -179,12 +202,59 @@ def _operators(known: Sequence[OperatorInfo], selection: Selection, device: str)
     return list({o.name: o for found in _pick("op", selection.op, by_name) for o in found}.values())
 
 
+def _arms(
+    known: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selection: Selection
+) -> tuple[list[ArmInfo], set[str]]:
+    """The arms that were chosen, each before its candidates, and the names of the candidates that are searched."""
+    arms = {arm.name: arm for arm in known}
+    typed = selection.arm if selection.arm is not None else tuple(arms)
+    named = _pick("arm", [word for word in typed if not _is_every(word)], _with_candidates(arms, typed))
+    together = [process_of(word) for word in typed if _is_every(word)]
+    if selection.budget_s:
+        together += [arm.name for arm in named if not label_of(arm.name)]
+    found = {arm.name: arm for arm in (_concerned(named, operators, selection) if named else ())}
+    several = {
+        one.name: one
+        for arm in _pick("arm", together, arms)
+        for one in map(arm.candidate, [candidate.label for candidate in arm.candidates])
+        if one is not None and not arm.unavailable and any(_may_offer(one, operator) for operator in operators)
+    }
+    if not found and not several:
+        raise UsageError(f"--arm {','.join(typed)}: has no candidates for the chosen operators")
+    place = {name: number for number, name in enumerate(arms)}
+    chosen = sorted((several | found).values(), key=lambda arm: (place[arm.process], bool(label_of(arm.name))))
+    searched = several.keys() - found.keys() if selection.budget_s else ()
+    return chosen, {*searched}
+
+
+def _is_every(word: str) -> bool:
+    """Whether all candidates of an arm are named, as in ``samebits[*]``."""
+    return label_of(word) == "*"
+
+
+def _with_candidates(arms: Mapping[str, ArmInfo], typed: Sequence[str]) -> dict[str, ArmInfo]:
+    """Arms by name, and the candidates of those of which some were named."""
+    found = dict(arms)
+    for name in dict.fromkeys(process_of(word) for word in typed if label_of(word) and process_of(word) in arms):
+        several = map(arms[name].candidate, [candidate.label for candidate in arms[name].candidates])
+        found |= {one.name: one for one in several if one is not None}
+    return found
+
+
+def _refuse_other_dtypes(without_cases: Sequence[ArmInfo], selection: Selection) -> None:
+    """A candidate that was named is for other dtypes than all that were chosen."""
+    for arm in without_cases:
+        if arm.dtypes and selection.arm is not None and arm.name in selection.arm:
+            raise UsageError(f"--arm {arm.name}: it is for inputs of {' and '.join(arm.dtypes)}; name one by --dtype")
+
+
 def _concerned(arms: Sequence[ArmInfo], operators: Sequence[OperatorInfo], selection: Selection) -> list[ArmInfo]:
     """The arms that have some of the operators; to ask by name for one that has none, or to bring it, is an error."""
     found = [arm for arm in arms if any(_may_offer(arm, operator) for operator in operators)]
     for arm in arms:
         if (selection.arm is not None or arm.plugin) and arm not in found:
-            offers = "ours alone" if arm.offers is None else ", ".join(arm.offers) or "none at all"
+            others = all(operator.own for operator in operators) and arm.plugin is None
+            offers = "ours alone" if others else ", ".join(arm.offers or ()) or "none at all"
             option = f"--arm {arm.name}" if selection.arm is not None else f"--plugin {arm.plugin}"
             raise UsageError(f"{option}: has none of the chosen operators; it has {offers}")
     if not found:
@@ -273,6 +343,8 @@ def _cases(
             for precision in _precisions(operator, shape, position, selection, device):
                 for arm in (arm for arm in arms if _may_offer(arm, operator)):
                     found = True
+                    if arm.dtypes and precision.input not in arm.dtypes:
+                        continue
                     if operator.name in arm.brief and not (asked or (first and patient)):
                         continue
                     yield Case(arm=arm.name, operator=operator.name, shape=shape, precision=precision)
@@ -322,9 +394,13 @@ def _sizes_typed(words: Sequence[str]) -> list[tuple[int, ...]]:
     joined = [tuple(int(size) for size in word.split("x")) for word in words if _is_sizes(word)]
     pairs = [tuple(bare[i : i + 2]) for i in range(0, len(bare), 2)]
     for sizes in [*pairs, *joined]:
-        if not all(1 <= size <= 1 << 20 for size in sizes):
-            raise UsageError(f"--shapes {'x'.join(map(str, sizes))}: sizes must be between 1 and {1 << 20}")
+        if not all(size <= 1 << 20 for size in sizes):
+            _refuse_sizes("x".join(map(str, sizes)))
     return [*pairs, *joined]
+
+
+def _refuse_sizes(label: str) -> NoReturn:
+    raise UsageError(f"--shapes {label}: sizes must be between 1 and {1 << 20}")
 
 
 def _is_sizes(word: str) -> bool:
@@ -339,10 +415,14 @@ def _shape_of(operator: OperatorInfo, sizes: tuple[int, ...]) -> Shape | None:
     if len(sizes) != len(dims):
         return None
     named, label = dict(zip(dims, sizes, strict=True)), "x".join(map(str, sizes))
+    if not all(size or name in MAY_BE_ZERO for name, size in named.items()):
+        _refuse_sizes(label)
     if operator.definition is not None:
         return _own_shape(operator.definition, Shape.of(label, named))
     if named.get("heads", 1) % named.get("kv_heads", 1):
         raise UsageError(f"--shapes {label}: heads must be a multiple of those for keys and values")
+    if named.get("sinks", 0) > 1:
+        raise UsageError(f"--shapes {label}: its last size is 1 for sinks, or 0 for none")
     return Shape.model_validate({"label": label, **named})
 
 
@@ -354,10 +434,16 @@ def _own_shape(definition: Definition, shape: Shape) -> Shape:
     return shape
 
 
-def _check_shape_names(operators: Sequence[OperatorInfo], words: Sequence[str]) -> None:
-    shapes = [shape for operator in operators for shape in operator.shapes]
-    known = dict.fromkeys([*(_set_name(shape) for shape in shapes), *(shape.label for shape in shapes)])
+def _check_shape_names(operators: Sequence[OperatorInfo], chosen: Sequence[OperatorInfo], words: Sequence[str]) -> None:
+    """Refuse what no operator has a shape of; what the chosen ones have is suggested."""
+    known = _shape_names(operators)
     for word in words:
         if word not in known and not word.isdecimal() and not _is_sizes(word):
-            sets = dict.fromkeys(_set_name(shape) for shape in shapes)
-            raise UsageError(f"--shapes {word}: unknown{suggestion(word, known, listed=sets)}")
+            sets = dict.fromkeys(_set_name(shape) for operator in chosen for shape in operator.shapes)
+            raise UsageError(f"--shapes {word}: unknown{suggestion(word, _shape_names(chosen), listed=sets)}")
+
+
+def _shape_names(operators: Sequence[OperatorInfo]) -> dict[str, None]:
+    """Of sets, and of single shapes."""
+    shapes = [shape for operator in operators for shape in operator.shapes]
+    return dict.fromkeys([*(_set_name(shape) for shape in shapes), *(shape.label for shape in shapes)])

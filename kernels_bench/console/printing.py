@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import StringIO
 
 from rich.cells import cell_len
@@ -73,6 +73,25 @@ def say(console: Console, text: str, style: str = "", indent: int = 0) -> None:
     )
     for line in lines or [""]:
         console.print(Text(line, style=style), soft_wrap=True)
+
+
+def fitted(lines: Iterable[str], width: int) -> Iterator[str]:
+    """Lines wrapped between words, continued two columns further in; rows of cells and commands are left whole.
+
+    Args:
+        lines: each with its own indentation.
+        width: of the terminal, in columns.
+    """
+    for line in lines:
+        text = line.lstrip()
+        if cell_len(line) <= width or "  " in text or "python -m" in text:
+            yield line
+            continue
+        indent = line[: len(line) - len(text)]
+        yield from textwrap.wrap(
+            text, width, initial_indent=indent, subsequent_indent=f"{indent}  ",
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
 
 
 def show_command(console: Console, command: str) -> None:

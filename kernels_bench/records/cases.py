@@ -19,10 +19,10 @@ Logits = Literal["flat", "rising", "falling"]
 LOGITS: tuple[Logits, ...] = ("flat", "rising", "falling")
 """How the logits of a sequence's keys go, where the order of attention's sum over them is read."""
 
-Launch = Literal["eager", "graph", "view", "offset", "padded", "concurrent", "updated"]
+Launch = Literal["eager", "graph", "view", "offset", "padded", "concurrent", "updated", "kept"]
 """How a batch is launched: eagerly; from a CUDA graph; with rows that are a view of a wider tensor; that begin at an
 odd address; with NaN before and after them in memory; beside another launch at the same time; with other weights, which
-were written over those of an earlier call."""
+were written over those of an earlier call; its result looked at after another call."""
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 
 
@@ -79,6 +79,14 @@ def torch_dtype(name: str) -> torch.dtype:
     return dtype
 
 
+MAY_BE_ZERO = ("window", "softcap", "sinks")
+"""Sizes of a shape that may be 0, which says that there is no such thing."""
+
+ShapeSource = Literal["models", "typed", "invented"]
+SHAPE_SOURCES: tuple[ShapeSource, ...] = ("models", "typed", "invented")
+"""Where shapes come from: a model, a user's command line or operator, or samebits itself."""
+
+
 class Shape(Record):
     """One operator's fixed sizes; the number of rows, M, is not among them.
 
@@ -91,6 +99,9 @@ class Shape(Record):
         kv_heads: key and value heads of attention; None elsewhere.
         page: tokens a page of attention's KV cache; None elsewhere.
         tokens: KV length of attention's longest sequence; None elsewhere.
+        window: keys that a query of attention sees at most, its own among them; 0 for all, None where there is none.
+        softcap: what attention's logits are kept below, by a tanh; 0 for no bound, None where there is none.
+        sinks: 1 where each head of attention has a sink, 0 where not, None where there are none.
         sizes: names and sizes of an operator of a user's own, whose ``k`` says nothing; none elsewhere.
     """
 
@@ -102,6 +113,9 @@ class Shape(Record):
     kv_heads: int | None = None
     page: int | None = None
     tokens: int | None = None
+    window: int | None = None
+    softcap: int | None = None
+    sinks: int | None = None
     sizes: tuple[tuple[str, int], ...] = ()
 
     @classmethod
@@ -118,13 +132,24 @@ class Shape(Record):
         """The sizes alone, such as ``4096x12288`` (N x K): what identifies the shape."""
         if self.sizes:
             return "x".join(str(size) for _, size in self.sizes)
-        sizes = (self.b, self.n, self.heads, self.kv_heads, self.k, self.page, self.tokens)
+        attention = (self.heads, self.kv_heads, self.k, self.page, self.tokens, self.window, self.softcap, self.sinks)
+        sizes = (self.b, self.n, *attention)
         return "x".join(str(size) for size in sizes if size is not None)
+
+    @property
+    def model(self) -> str:
+        """The model that its name begins with, or another set's name."""
+        return self.label.partition("/")[0]
 
     @property
     def invented(self) -> bool:
         """Whether no model has it: sizes that no tile divides, and the small ones that a CPU gets."""
         return self.label.startswith(("unaligned/", "small/"))
+
+    @property
+    def source(self) -> ShapeSource:
+        """Where it comes from: sizes that a user gave have no other name."""
+        return "invented" if self.invented else "typed" if self.label == self.token else "models"
 
     @property
     def columns(self) -> int:
@@ -145,6 +170,21 @@ Claims = bool | tuple[str, ...]
 def claimed(claims: Claims, relation: str) -> bool:
     """Whether an arm says that it keeps a relation."""
     return claims if isinstance(claims, bool) else relation in claims
+
+
+def candidate_name(arm: str, label: str) -> str:
+    """What one of an arm's candidates is called, in an arm's place."""
+    return f"{arm}[{label}]"
+
+
+def label_of(arm: str) -> str:
+    """The label of a candidate's name; empty where an arm itself is named."""
+    return arm[arm.index("[") + 1 : -1] if arm.endswith("]") and "[" in arm else ""
+
+
+def process_of(arm: str) -> str:
+    """The arm in whose process it runs: itself, or the one whose candidate it is."""
+    return arm[: arm.index("[")] if label_of(arm) else arm
 
 
 class Load(Record):
@@ -168,7 +208,7 @@ class Case(Record):
     """One arm's implementation of one operator at one shape and precision.
 
     Attributes:
-        arm: who computes it.
+        arm: who computes it, or ``ARM[LABEL]`` for one of an arm's candidates.
         operator: what is computed.
         shape: its fixed sizes.
         precision: the dtypes of its inputs and its result.
@@ -189,21 +229,39 @@ class Case(Record):
         """The key of the same case over all arms."""
         return self.key.split("/", 1)[1]
 
+    @property
+    def process(self) -> str:
+        """The arm in whose process it runs, see `process_of`."""
+        return process_of(self.arm)
+
+
+DeviceType = Literal["cuda", "npu", "cpu"]
+
+
+def scale_of(device: str) -> Literal["cuda", "cpu"]:
+    """Whose sizes and budgets a type of device has: a GPU's, or a CPU's."""
+    return "cpu" if device == "cpu" else "cuda"
+
 
 class Device(Record):
     """What the kernels run on.
 
     Attributes:
-        type: ``cuda`` or ``cpu``.
+        type: ``cuda``, ``npu`` or ``cpu``.
         name: as the driver or the operating system gives it.
-        capability: CUDA compute capability, such as (9, 0); None on a CPU.
-        uuid: the GPU's, so that telemetry watches the same card; None on a CPU.
+        capability: CUDA compute capability, such as (9, 0); None where there is no GPU.
+        uuid: the GPU's, so that telemetry watches the same card, and ``NPU-0`` of an NPU; None on a CPU.
     """
 
-    type: Literal["cuda", "cpu"]
+    type: DeviceType
     name: str
     capability: tuple[int, int] | None = None
     uuid: str | None = None
+
+    @property
+    def scale(self) -> Literal["cuda", "cpu"]:
+        """Whose sizes and budgets it has, see `scale_of`."""
+        return scale_of(self.type)
 
     @property
     def sm(self) -> str:

@@ -4,9 +4,25 @@ from __future__ import annotations
 
 from typing import Literal
 
-from kernels_bench.records.cases import Claims, Device, Shape
+from kernels_bench.records.cases import Claims, Device, Shape, candidate_name, process_of
 from kernels_bench.records.definition import Definition
 from profiles.run_files.record import Record
+
+
+class CandidateInfo(Record):
+    """A candidate as ``--list`` shows it, see `kernels_bench.arms.Candidate`.
+
+    Attributes:
+        label: as users type it, within brackets.
+        offers: operators that it has.
+        dtypes: of inputs that it is for; all of them where there are none.
+        order: what it says of its order of addition.
+    """
+
+    label: str
+    offers: tuple[str, ...]
+    dtypes: tuple[str, ...] = ()
+    order: str = ""
 
 
 class ArmInfo(Record):
@@ -25,6 +41,9 @@ class ArmInfo(Record):
         offers: operators that it has; None where that is known only once it is loaded.
         default_for: operators of which it is the default kernel.
         brief: operators over which it takes long, see `kernels_bench.arms.Arm`.
+        candidates: further kernels that it has; none of what is one of them itself.
+        dtypes: of inputs that it is for; all of them where there are none.
+        order: what a candidate says of its order of addition.
     """
 
     name: str
@@ -39,6 +58,28 @@ class ArmInfo(Record):
     offers: tuple[str, ...] | None = None
     default_for: tuple[str, ...] = ()
     brief: tuple[str, ...] = ()
+    candidates: tuple[CandidateInfo, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    order: str = ""
+
+    @property
+    def process(self) -> str:
+        """Name of the arm in whose process it runs: its own, unless it is a candidate."""
+        return process_of(self.name)
+
+    def candidate(self, label: str) -> ArmInfo | None:
+        """One of its candidates in an arm's place; None where it has none of that label."""
+        found = next((one for one in self.candidates if one.label == label), None)
+        update = None if found is None else {
+            "name": candidate_name(self.name, label),
+            "summary": f"a candidate of {self.name}",
+            "offers": found.offers,
+            "dtypes": found.dtypes,
+            "order": found.order,
+            "default_for": (),
+            "candidates": (),
+        }  # fmt: skip
+        return None if update is None else self.model_copy(update=update)
 
 
 class OperatorInfo(Record):
@@ -57,8 +98,8 @@ class OperatorInfo(Record):
         timed: rows of the batches that are timed by default, by type of device; none where speed is not measured.
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
         timed_shapes: names of the shapes that are timed by default, where rows are sequences.
-        rows_are: ``rows``, ``routed``, ``sequences`` or ``prefills``, which decides on the relations that have a
-            meaning.
+        rows_are: ``rows``, ``routed``, ``sharded``, ``sequences`` or ``prefills``, which decides on the relations that
+            have a meaning.
         by_request: types of devices on which it is measured only when it, or its family, is asked for.
         definition: what was said of an operator that is described by what one row of it is; None of others.
         own: whether a user defined it.
@@ -77,7 +118,7 @@ class OperatorInfo(Record):
     timed: dict[str, tuple[int, ...]]
     lengths: dict[str, tuple[int, ...]]
     timed_shapes: tuple[str, ...]
-    rows_are: Literal["rows", "routed", "sequences", "prefills"]
+    rows_are: Literal["rows", "routed", "sharded", "sequences", "prefills"]
     by_request: tuple[str, ...] = ()
     definition: Definition | None = None
     own: bool = False

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from kernels_bench.records.cases import Case
-from kernels_bench.records.results import AnyRecord, ArmStart, Ceiling, Timing, Verification
+from kernels_bench.records.cases import Case, ShapeSource
+from kernels_bench.records.results import AnyRecord, ArmStart, Ceiling, Rough, Timing, Verification
 from kernels_bench.records.results import SampleSummary as Measured
 
 State = Literal["warm", "cold"]
@@ -24,6 +24,7 @@ class LatestRecords:
     verifications: dict[str, Verification] = field(default_factory=dict)
     timings: dict[str, Timing] = field(default_factory=dict)
     starts: dict[str, ArmStart] = field(default_factory=dict)
+    rough: dict[str, Rough] = field(default_factory=dict)
     ceiling: Ceiling | None = None
 
     def cases(self) -> Iterator[Verification | Timing]:
@@ -42,15 +43,16 @@ class LatestRecords:
         """The same for one operator alone."""
         return self._where(lambda case: case.operator == name)
 
-    def of_shapes(self, invented: bool) -> LatestRecords:
-        """The same for invented shapes alone, or for all others."""
-        return self._where(lambda case: case.shape.invented == invented)
+    def of_shapes(self, source: ShapeSource) -> LatestRecords:
+        """The same for the shapes of one source alone."""
+        return self._where(lambda case: case.shape.source == source)
 
     def _where(self, wanted: Callable[[Case], bool]) -> LatestRecords:
         return LatestRecords(
             {key: v for key, v in self.verifications.items() if wanted(v.case)},
             {key: t for key, t in self.timings.items() if wanted(t.case)},
             self.starts,
+            {key: r for key, r in self.rough.items() if wanted(r.case)},
             self.ceiling,
         )
 
@@ -64,6 +66,8 @@ def latest_records(records: Iterable[AnyRecord]) -> LatestRecords:
         elif isinstance(record, Timing):
             # The samples are nearly all of a timing's size, and the parent's memory must not grow with them.
             found.timings[record.key] = record.model_copy(update={"warm_samples": None, "cold_samples": None})
+        elif isinstance(record, Rough):
+            found.rough[record.case.key] = record
         elif isinstance(record, Ceiling):
             found.ceiling = record
         elif isinstance(record, ArmStart):

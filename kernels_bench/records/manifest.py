@@ -77,7 +77,7 @@ class RunDirectory(StoredRun[Manifest, AnyRecord]):
         found = [*differences(self.manifest.environment, now)]
         if device.name != self.manifest.device.name:
             found.append(f"device: {self.manifest.device.name} then, {device.name} now")
-        digests = {arm.name: arm.digest for arm in self.manifest.arms}
+        digests = {arm.process: arm.digest for arm in self.manifest.arms}
         found += [f"{a.plugin} has changed" for a in arms if a.plugin and digests.get(a.name, a.digest) != a.digest]
         self.refuse(found)
 

@@ -12,12 +12,13 @@ from pydantic import Field
 from kernels_bench.records.cases import Case, Claims, Launch, Load
 from profiles.run_files.record import Record
 
-SCHEMA_VERSION = 5
-READABLE_VERSIONS = (2, 3, 4, SCHEMA_VERSION)
+SCHEMA_VERSION = 6
+READABLE_VERSIONS = (2, 3, 4, 5, SCHEMA_VERSION)
 """Of schema 2 a relation's ``sizes`` are empty, and ``--batch`` and ``--quick`` chose what was verified, too.
 
 Up to schema 3 few M were tried and no ``power`` was given, and a kernel whose order of addition is the same at every M
-was called ``proven``.  Up to schema 4 lines had no number and no digest.
+was called ``proven``.  Up to schema 4 lines had no number and no digest.  Up to
+schema 5 arms had no candidates, and nothing was timed roughly.
 """
 NUMBERED_FROM = 5
 
@@ -204,6 +205,17 @@ class Order(Record):
     seconds: float = 0.0
 
 
+def was_same_data(one: str, other: str, same_source: bool) -> bool:
+    """Whether two verifications were given the same rows and weights, as far as that is known.
+
+    Args:
+        one: digest of one's, see `Verification`; empty where it is not known.
+        other: the other's.
+        same_source: whether the same samebits made both, which then are the same.
+    """
+    return one == other if one and other else same_source
+
+
 class Verification(Record):
     """The bits of one case.
 
@@ -217,12 +229,15 @@ class Verification(Record):
         relations: what each relation found.
         accuracy: distance from the reference; None if the kernel never returned.
         digests: digest of the first M rows' outputs, by M; equal digests of two arms mean the same bits.
+        special_digest: the same of the special rows; empty where they depend on the batch or were not compared.
         universe: number of rows.
         lengths: tokens of sequences that the user named, which the first ones have; none where rows are no sequences.
         seconds: wall time.
         order: of addition; None where it was not to be read.
         fatal: the last relation took the worker's process down.
         depends_on_batch: why a row's result depends on its batch by the operator's definition; empty where it must not.
+        data: digest of some of the rows and weights: runs in which it differs were given others; empty in runs of
+            before it was kept.
     """
 
     kind: Literal["verification"] = "verification"
@@ -234,12 +249,14 @@ class Verification(Record):
     relations: tuple[RelationResult, ...] = ()
     accuracy: Accuracy | None = None
     digests: dict[int, str] = Field(default_factory=dict)
+    special_digest: str = ""
     universe: int = 0
     lengths: tuple[int, ...] = ()
     seconds: float = 0.0
     order: Order | None = None
     fatal: bool = False
     depends_on_batch: str = ""
+    data: str = ""
 
     @property
     def key(self) -> str:
@@ -269,6 +286,14 @@ class Verification(Record):
         if self.order is not None and self.order.status == "variant":
             return "variant"
         return "defined" if "defined" in statuses else "sampled" if "held" in statuses else "inconclusive"
+
+    def changed_by_calls(self, reason: str, broken: tuple[str, ...]) -> Verification:
+        """The same where batches gave other bits after other calls, though no pair of launches showed it."""
+        results = {one.relation: one for one in self.relations}
+        before = results.get("history", RelationResult(relation="history", status="held"))
+        update = {"status": "broken", "reason": reason, "broken": (*before.broken, *broken), "binding": True}
+        results["history"] = before.model_copy(update=update)
+        return self.model_copy(update={"relations": tuple(results.values())})
 
     @property
     def counterexample(self) -> Counterexample | None:
@@ -339,6 +364,8 @@ class Timing(Record):
         cold_samples: the raw samples.
         bytes_moved: fewest bytes that must cross the memory bus.
         operations: floating-point operations asked for.
+        message_bytes: bytes that each rank gives to a collective; 0 where no ranks compute together.
+        bus_bytes: fewest bytes that each rank must send, likewise.
         throttle_reasons: that slow a kernel and were seen during the samples.
         power_w: card's power draw afterwards.
         temperature_c: card's temperature afterwards.
@@ -361,6 +388,8 @@ class Timing(Record):
     cold_samples: Samples | None = None
     bytes_moved: int = 0
     operations: int = 0
+    message_bytes: int = 0
+    bus_bytes: float = 0.0
     throttle_reasons: tuple[str, ...] = ()
     power_w: float | None = None
     temperature_c: float | None = None
@@ -377,6 +406,30 @@ class Timing(Record):
     def load(self) -> Load:
         """What was timed of the case."""
         return Load(m=self.m, length=self.length)
+
+
+class Rough(Record):
+    """About how fast one of an arm's candidates is, by which a search decides whether it is verified and timed.
+
+    Attributes:
+        kind: tells it from records of other kinds.
+        case: what was timed; nobody has looked at its result yet.
+        status: how it ended.
+        reason: for every status but ``measured``.
+        cause: likewise.
+        us: a few calls' median in microseconds with a cold cache, by M.
+        seconds: wall time, compilation included.
+        ended: whether it ended its process, or was ended with it since no answer came: it is not tried anywhere else.
+    """
+
+    kind: Literal["rough"] = "rough"
+    case: Case
+    status: Status
+    reason: str = ""
+    cause: Cause | None = None
+    us: dict[int, float] = Field(default_factory=dict)
+    seconds: Seconds = 0.0
+    ended: bool = False
 
 
 class Ceiling(Record):
@@ -426,4 +479,4 @@ class Finished(Record):
     seconds: Seconds
 
 
-AnyRecord = Annotated[Verification | Timing | Ceiling | ArmStart | Finished, Field(discriminator="kind")]
+AnyRecord = Annotated[Verification | Timing | Rough | Ceiling | ArmStart | Finished, Field(discriminator="kind")]

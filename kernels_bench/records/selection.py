@@ -24,6 +24,8 @@ class Selection(Record):
         seed: of all data.
         plugin: paths of users' arms.
         timeout_s: longest that one request to a worker may take.
+        budget_s: seconds, about, for a search among arms' candidates, of which the fastest alone are verified and
+            timed; None for no search.
     """
 
     op: tuple[str, ...] | None = None
@@ -39,3 +41,4 @@ class Selection(Record):
     seed: int = 0
     plugin: tuple[str, ...] = ()
     timeout_s: float = 60.0
+    budget_s: float | None = None

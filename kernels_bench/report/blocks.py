@@ -20,6 +20,7 @@ from kernels_bench.report.sentences import (
     not_offered_text,
     notice_text,
     outcome,
+    over_ranks_text,
     sentences,
     shapes_text,
     tried_text,
@@ -171,7 +172,8 @@ def _blocks(summary: RunSummary, signs: bool, operators: Collection[str]) -> Ite
 def _operator(operator: OperatorSummary, signs: bool) -> Iterator[Block]:
     offering = tuple(shown_arms(operator))
     yield Heading(operator.operator, operator.cases)
-    yield Sentences(tuple(sentences(offering, operator.default_arm, operator.groups)), tried_text(operator))
+    said = (*sentences(offering, operator.default_arm, operator.groups), *over_ranks_text(offering))
+    yield Sentences(said, tried_text(operator))
     if not operator.groups:
         yield Table(tuple(columns_of(operator, signs)), offering)
     for group in operator.groups:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from kernels_bench.records.cases import Claims, Shape
+from kernels_bench.records.cases import Claims, Shape, candidate_name
 from kernels_bench.records.catalogue import ArmInfo, Catalogue, OperatorInfo
 from profiles.text import inert
 
@@ -16,7 +16,8 @@ def print_catalogue(catalogue: Catalogue, console: Console) -> None:
     """Everything that could be chosen on the command line."""
     compute = f" ({catalogue.device.sm})" if catalogue.device.sm else ""
     console.print(f"device: {inert(catalogue.device.name)}{compute}", markup=False, highlight=False)
-    arms = [(arm.name, _claims(arm.claims), _described(arm)) for arm in catalogue.arms]
+    known = [relation.name for relation in catalogue.relations]
+    arms = [(arm.name, _claims(arm.claims, known), _described(arm)) for arm in catalogue.arms]
     _table(console, "arms (--arm)", ("arm", "claims invariance", "what it is"), arms)
     operators = [(o.name, o.family, _defined(o), ", ".join(o.precisions)) for o in catalogue.operators]
     _table(console, "operators (--op)", ("operator", "family", "definition", "dtypes (--dtype)"), operators)
@@ -35,21 +36,30 @@ def _defined(operator: OperatorInfo) -> str:
 def _described(arm: ArmInfo) -> str:
     """What an arm is, and what a reader must know of it here."""
     absent = arm.unavailable and f"cannot run here: {arm.unavailable}"
-    return "; ".join(filter(None, (arm.summary, arm.caveat, absent)))
+    several = f"{len(arm.candidates)} candidates, --arm '{candidate_name(arm.name, '*')}'" if arm.candidates else ""
+    return "; ".join(filter(None, (arm.summary, several, arm.caveat, absent)))
 
 
-def _claims(claims: Claims) -> str:
+def _claims(claims: Claims, known: Sequence[str]) -> str:
+    """In words; by what is left out where that is shorter."""
     if isinstance(claims, bool):
         return "yes" if claims else "no"
+    left_out = [name for name in known if name not in claims]
+    if 0 < len(left_out) < len(claims):
+        return f"all but {', '.join(left_out)}"
     return ", ".join(claims) or "no"
 
 
 def _sizes(shape: Shape) -> str:
     if shape.heads is not None:
-        return (
-            f"{shape.heads} heads, {shape.kv_heads} for keys and values, d={shape.k}, "
-            f"pages of {shape.page}, at most {shape.tokens} tokens ({shape.token})"
-        )
+        parts = [
+            f"{shape.heads} heads, {shape.kv_heads} for keys and values, d={shape.k}",
+            f"pages of {shape.page}, at most {shape.tokens} tokens",
+            *([f"a window of {shape.window}"] if shape.window else []),
+            *([f"logits capped at {shape.softcap}"] if shape.softcap else []),
+            *(["sinks"] if shape.sinks else []),
+        ]
+        return f"{', '.join(parts)} ({shape.token})"
     named = {"B": shape.b, "N": shape.n, "K": shape.k}
     known = shape.sizes or tuple((name, size) for name, size in named.items() if size is not None)
     return ", ".join(f"{name}={size}" for name, size in known)

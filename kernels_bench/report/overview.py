@@ -34,8 +34,8 @@ from kernels_bench.report.summary.summarise import exit_status
 FINDINGS, WARNINGS = 3, 3
 """How many of each are shown, at most."""
 
-INVENTED = "  invented"
-"""Begins the row of an operator's invented shapes, below that of models' shapes."""
+INVENTED, TYPED = "  invented", "  typed"
+"""Begin the rows of an operator's invented shapes and of sizes that a user gave, below that of models' shapes."""
 
 
 def overview_of(summary: RunSummary, signs: bool = True) -> Screen:
@@ -67,8 +67,10 @@ def rows_of(summary: RunSummary) -> list[tuple[str, Sequence[ArmSummary]]]:
 def _rows(operator: OperatorSummary) -> Iterator[tuple[str, Sequence[ArmSummary]]]:
     if not operator.groups:
         yield operator.operator, operator.arms
-    for group in operator.groups:
-        yield INVENTED if group.invented else operator.operator, group.arms
+    for number, group in enumerate(operator.groups):
+        kind = INVENTED if group.invented else TYPED if group.typed else ""
+        # The first row bears the operator's name, of whatever kind its shapes are.
+        yield (kind if number else f"{operator.operator}{kind and ','}{kind[1:]}"), group.arms
 
 
 def _totals(groups: Sequence[ShapeGroup]) -> list[tuple[str, Sequence[ArmSummary]]]:

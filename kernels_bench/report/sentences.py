@@ -124,7 +124,7 @@ def cases(count: int) -> str:
 
 def kind_of(group: ShapeGroup) -> str:
     """What kind of shapes a group has."""
-    return "invented" if group.invented else "models'"
+    return "invented" if group.invented else "typed" if group.typed else "models'"
 
 
 def shapes_text(group: ShapeGroup) -> str:
@@ -308,6 +308,17 @@ def _left_out(summary: RunSummary) -> Iterator[str]:
     if what:
         meant = "" if facts.partial_accepted or not summary.partial else "; if that is meant, say so with --partial"
         yield f"left out: {' and '.join(what)}{meant}"
+
+
+def over_ranks_text(arms: Sequence[ArmSummary]) -> tuple[str, ...]:
+    """What each arm's ranks moved a second, in a sentence; nothing where none compute together."""
+    told = [
+        f"{arm.arm} {found.algorithm_gb_s:.3g} GB/s of messages, {found.bus_gb_s:.3g} GB/s on each rank's bus "
+        f"({found.case} M={found.m})"
+        for arm in arms
+        if (found := arm.over_ranks) is not None
+    ]
+    return (f"all ranks together, the slowest counted, with a warm cache: at most {'; '.join(told)}.",) if told else ()
 
 
 def tried_text(operator: OperatorSummary) -> str:

@@ -63,7 +63,7 @@ def check(  # noqa: PLR0913 - one argument for each thing that can be chosen
         claims: those that must hold: all (True), none (False) or some; by default all but ``layout``.
         quick: one shape and one dtype.
         seed: of all data.
-        device: ``"cpu"`` or ``"cuda"``; by default the first GPU, if there is one.
+        device: ``"cpu"``, ``"cuda"`` or ``"npu"``; by default the first accelerator, if there is one.
         budget_s: seconds that comparisons beyond those of every check may take together; of a fast kernel a check
             takes about this long, and of a slow one as long as those of every check.
 
@@ -199,9 +199,8 @@ def _device(wanted: str | None) -> Device:
         return found
     if wanted == "cpu":
         return Device(type="cpu", name="CPU")
-    raise UsageError(
-        f"device {wanted!r}: " + ("no GPU can be used here" if wanted == "cuda" else "expected cpu or cuda")
-    )
+    absent = {"cuda": "no GPU can be used here", "npu": "no NPU can be used here"}
+    raise UsageError(f"device {wanted!r}: {absent.get(wanted, 'expected cpu, cuda or npu')}")
 
 
 def _several(given: str | Sequence[str] | None) -> tuple[str, ...] | None:

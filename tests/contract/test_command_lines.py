@@ -33,7 +33,14 @@ READ: Mapping[str, tuple[int, tuple[object, ...]]] = {
     "report as JSON": (1, ("kernels_bench", "report", H100, "--json", "-")),
     "report of an engine": (1, ("e2e", "report", ENGINE)),
 }
-each_command = pytest.mark.parametrize(("status", "words"), READ.values(), ids=READ)
+
+
+def each_command(*few: str) -> pytest.MarkDecorator:
+    """A few that print by different means; before a release all of them."""
+    cases = [pytest.param(*READ[name], id=name, marks=[] if name in few else [pytest.mark.long]) for name in READ]
+    return pytest.mark.parametrize(("status", "words"), cases)
+
+
 each_package = pytest.mark.parametrize("package", PACKAGES)
 
 
@@ -71,7 +78,13 @@ def in_bash(script: str, *words: object, **variables: object) -> subprocess.Comp
 
 # Buffered and not, a stream is made of other parts: of typer's own words and of ours.
 @pytest.mark.parametrize(
-    ("name", "unbuffered"), [*((name, "") for name in READ), *((name, "1") for name in ("help", "schema", "report"))]
+    ("name", "unbuffered"),
+    [
+        *((name, "") for name in ("help", "schema", "report", "list")),
+        *(pytest.param(name, "", marks=pytest.mark.long) for name in ("completion", "report as JSON")),
+        pytest.param("report of an engine", "", marks=pytest.mark.long),
+        *((name, "1") for name in ("help", "schema", "report")),
+    ],
 )
 def test_a_reader_that_has_gone_away_changes_nothing(name: str, unbuffered: str) -> None:
     status, words = READ[name]
@@ -105,7 +118,7 @@ def test_errors_that_nobody_reads_change_nothing_either() -> None:
     assert (done.stdout, done.stderr) == ("2\n", "")
 
 
-@each_command
+@each_command("help", "schema", "list", "report")
 def test_standard_output_that_is_closed_from_the_start_leads_nowhere(status: int, words: tuple[object, ...]) -> None:
     done = in_bash('"$@" >&-', *words)
     assert (done.returncode, done.stderr) == (status, "")
@@ -116,7 +129,7 @@ def test_errors_do_not_go_to_standard_output_where_there_is_no_other() -> None:
     assert (done.returncode, done.stdout) == (2, "")
 
 
-@each_command
+@each_command("help", "completion", "report as JSON")
 def test_output_that_finds_no_room_is_one_line_and_status_3(status: int, words: tuple[object, ...]) -> None:
     done = in_bash('"$@" >/dev/full', *words)
     assert done.returncode == 3
@@ -168,7 +181,7 @@ def test_a_shell_completes_the_installed_command(package: str, tmp_path: Path) -
     )
     answer = in_bash(asked, HOME=tmp_path, PATH=path)
     assert answer.stderr == f"complete -o default -F {function} {command}\n"
-    expected = {"kernels_bench": {"reproduce", "report", "recheck"}, "e2e": {"report"}, "profiles": set()}
+    expected = {"kernels_bench": {"reproduce", "report", "recheck"}, "e2e": {"report", "replay"}, "profiles": set()}
     assert set(answer.stdout.split()) == expected[package]
     shown = in_bash('"$@"; exit $?', package, "--show-completion")
     assert shown.stdout == (tmp_path / ".bash_completions" / f"{command}.sh").read_text() + "\n"

@@ -95,7 +95,7 @@ def rms_norm(x, weight, eps):
 
 ARM = Arm(name="varies", kernels=lambda: {"rms_norm": rms_norm})
 """
-CHOSEN = shlex.split("--op rms_norm --dtype fp32 --shapes 64 --batch 1,3 --relation repeat,batch_size")
+CHOSEN = shlex.split("--op rms_norm --dtype fp32 --shapes 64 --batch 1,3 --relation repeat,batch_size --quick")
 
 
 def test_a_run_among_foreign_packages_finds_its_own_and_prints_what_can_be_typed_there(foreign: Path) -> None:
@@ -137,9 +137,20 @@ def test_orders_and_faults_are_found_there_too(foreign: Path) -> None:
 
 
 def test_torchs_profiler_records_a_run_there(foreign: Path) -> None:
-    words = ("--op", "rms_norm", "--arm", "torch", "--dtype", "fp32", "--shapes", "64", "--batch", "1", "--out", "run")
+    words = ("--op", "rms_norm", "--arm", "torch", "--dtype", "fp32", "--shapes", "64", "--batch", "1", "--quick")
     ended = run(
-        foreign, "samebits-profiles", "capture", "--collector", "torch", "--out", "p", "--", "kernels-bench", *words
+        foreign,
+        "samebits-profiles",
+        "capture",
+        "--collector",
+        "torch",
+        "--out",
+        "p",
+        "--",
+        "kernels-bench",
+        *words,
+        "--out",
+        "run",
     )
     assert ended.status == 0, ended.err
     hint = "profiles: recorded: samebits-profiles analyze p/report.json.gz"

@@ -27,7 +27,7 @@ FOLDERS = sorted(
     {path.parent.relative_to(ROOT) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}, key=str
 )
 MOST_MODULES = 9
-ONE_FILE_AN_ENTRY = re.compile(r"kernels_bench/(relations|faults/planted|operators/layers|arms/\w+)")
+ONE_FILE_AN_ENTRY = re.compile(r"kernels_bench/(relations|faults/planted|operators/layers)")
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=str)
@@ -96,15 +96,19 @@ class Private:
         return re.split(r"[.:]", self.name)[0]
 
 
-FLEX, GRAPH = "kernels_bench/arms/pytorch/flex_attention.py", "kernels_bench/device/cuda_graph.py"
-LAYERS = "kernels_bench/arms/vllm/layers.py"
-STATES = "kernels_bench/arms/vllm/state.py"
+FLEX, GRAPH = "kernels_bench/arms/pytorch/flex_attention.py", "kernels_bench/device/kinds/cuda.py"
+LAYERS = "kernels_bench/arms/vllm/calls/layers.py"
+STATES = "kernels_bench/arms/vllm/calls/state.py"
+DELTAS = "kernels_bench/arms/vllm/calls/gated_delta.py"
 FLASH = "kernels_bench/arms/vllm/flash_attention3.py"
 OFFLINE, STEPS = "e2e/engine/offline.py", "e2e/engine/step_ranges.py"
 TOLD = "the engine's own steps are announced by its scheduler, and by nothing public"
+PROBE, WATCHING = "e2e/locate/probing/probe.py", "e2e/locate/probing/watching.py"
+ATTENDED, HUGGING_FACE = "e2e/locate/calls/attention.py", "e2e/locate/against/hugging_face.py"
+SEEN = "nothing public tells what runs inside an engine, and whose rows are whose"
 TIMES = "when a sequence's first and last token came"
 PRIVATE = (
-    Private("torch.cuda:_sleep", "kernels_bench/timing/cuda_events.py", "keeps a stream busy for so many cycles"),
+    Private("torch.cuda:_sleep", "kernels_bench/timing/stopwatches/cuda_events.py", "keeps a stream busy for a while"),
     Private("torch._dynamo.config:recompile_limit", FLEX, "as many sizes are compiled as are asked for"),
     Private("torch._dynamo.config:fail_on_recompile_limit_hit", FLEX, "an error in place of another kernel"),
     Private("torch._C:_cuda_endAllocateToPool", GRAPH, "a capture that failed gives memory back", only_on_cuda=True),
@@ -119,13 +123,13 @@ PRIVATE = (
     ),
     Private("vllm.v1.sample.ops.topk_topp_sampler:apply_top_k_top_p", LAYERS, "likewise"),
     *(
-        Private(f"vllm._custom_ops:{name}", "kernels_bench/arms/vllm/fp8.py", "what layers in eight bits call")
+        Private(f"vllm._custom_ops:{name}", "kernels_bench/arms/vllm/calls/fp8.py", "what layers in eight bits call")
         for name in ("scaled_fp8_quant", "rms_norm_dynamic_per_token_quant", "cutlass_scaled_mm")
     ),
     *(
         Private(
             f"vllm.model_executor.layers.quantization.utils.fp8_utils:{name}",
-            "kernels_bench/arms/vllm/fp8.py",
+            "kernels_bench/arms/vllm/calls/fp8.py",
             "likewise",
         )
         for name in ("per_token_group_quant_fp8", "w8a8_triton_block_scaled_mm")
@@ -133,16 +137,22 @@ PRIVATE = (
     Private("vllm.model_executor.layers.mamba.ops.mamba_ssm:selective_state_update", STATES, "the step of a mixer"),
     Private("vllm.model_executor.layers.mamba.ops.ssd_combined:mamba_chunk_scan_combined_varlen", STATES, "its scan"),
     *(
+        Private(f"vllm.third_party.flash_linear_attention.ops:{name}", DELTAS, "the gated delta rule of a layer")
+        for name in ("chunk_gated_delta_rule", "fused_recurrent_gated_delta_rule")
+    ),
+    *(
         Private(
             f"vllm.model_executor.layers.mamba.ops.cpu.mamba_ssm:{name}",
-            "kernels_bench/arms/vllm/cpu_state.py",
+            "kernels_bench/arms/vllm/cpu/state.py",
             "on CPUs",
         )
         for name in ("selective_state_update", "_mamba_chunk_scan_combined_fwd_cpu")
     ),
-    Private("torch:_scaled_mm", "kernels_bench/arms/pytorch/fp8.py", "the product that the public one is made of"),
-    Private("torch.cpu:_init_amx", "kernels_bench/arms/vllm/cpu_routed.py", "without it the kernel ends its process"),
-    Private("torch.cpu:_is_amx_tile_supported", "kernels_bench/arms/vllm/cpu_fp8.py", "as vLLM asks"),
+    Private(
+        "torch:_scaled_mm", "kernels_bench/arms/pytorch/calls/fp8.py", "the product that the public one is made of"
+    ),
+    Private("torch.cpu:_init_amx", "kernels_bench/arms/vllm/cpu/routed.py", "without it the kernel ends its process"),
+    Private("torch.cpu:_is_amx_tile_supported", "kernels_bench/arms/vllm/cpu/fp8.py", "as vLLM asks"),
     Private(
         "vllm.v1.attention.ops.triton_unified_attention:unified_attention",
         "kernels_bench/arms/vllm/triton_attention.py",
@@ -166,6 +176,24 @@ PRIVATE = (
     Private("vllm.v1.core.sched.scheduler:Scheduler.schedule", STEPS, TOLD),
     Private("vllm.v1.core.sched.output:SchedulerOutput.num_scheduled_tokens", STEPS, TOLD),
     Private("vllm.v1.core.sched.output:SchedulerOutput.total_num_scheduled_tokens", STEPS, TOLD),
+    Private("torch.utils._python_dispatch:TorchDispatchMode", WATCHING, "sees every operator"),
+    Private("torch._C:_DisableTorchDispatch", "e2e/locate/probing/record.py", "what is computed beside is not seen"),
+    Private("vllm._custom_ops:create_onednn_mm", "e2e/locate/calls/capture.py", "the weight before it is packed"),
+    *(
+        Private(f"vllm._custom_ops:{name}", ATTENDED, "attention without the engine around it")
+        for name in ("cpu_attn_get_scheduler_metadata", "cpu_attention_with_kv_cache")
+    ),
+    Private("torch.cpu:_init_amx", ATTENDED, "as in an engine, where a product has asked for it"),
+    Private("transformers.modeling_utils:ALL_ATTENTION_FUNCTIONS", HUGGING_FACE, "attention is no module"),
+    Private("vllm.v1.engine.core:EngineCore.model_executor", PROBE, SEEN),
+    *(
+        Private(f"vllm.v1.worker.gpu_model_runner:GPUModelRunner.{name}", PROBE, SEEN)
+        for name in ("execute_model", "sample_tokens", "input_batch", "kv_cache_config", "sampler")
+    ),
+    Private("vllm.v1.attention.backend:AttentionBackend.forward_includes_kv_cache_update", PROBE, SEEN),
+    Private("vllm.v1.worker.block_table:BlockTable.get_numpy_array", WATCHING, SEEN),
+    Private("vllm.v1.worker.gpu_input_batch:InputBatch.req_ids", WATCHING, SEEN),
+    Private("vllm.v1.worker.gpu_input_batch:InputBatch.num_computed_tokens_cpu", "e2e/locate/probing/rows.py", SEEN),
     *(
         Private(f"vllm.v1.metrics.stats:RequestStateStats.{name}", OFFLINE, TIMES)
         for name in ("first_token_ts", "last_token_ts", "first_token_latency")

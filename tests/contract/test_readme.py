@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -18,8 +19,10 @@ from e2e.cli import app as e2e
 from kernels_bench.cli import app as kernels_bench
 from kernels_bench.commands.published import published_schema
 from kernels_bench.commands.report import summary_of
+from kernels_bench.faults import faults
 from kernels_bench.records.manifest import read_manifest, read_records
 from kernels_bench.records.results import Ceiling, Timing, Verification
+from kernels_bench.relations import relations
 from kernels_bench.report.readme_table import write_between
 from profiles.cli import app as profiles
 from support import ROOT
@@ -95,6 +98,13 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     assert [page.name for page in DOCS.glob("*.md") if f"](docs/{page.name})" not in text] == []
 
 
+def test_pages_count_what_there_is() -> None:
+    planted = f"plants {len(faults())} causes"
+    assert planted in (DOCS / "what-is-compared.md").read_text()
+    assert planted in (ROOT / "CHANGELOG.md").read_text()
+    assert len(relations()) == 19  # which README.md and CHANGELOG.md have in a word
+
+
 @each_page
 def test_no_page_names_a_commit(page: Path) -> None:
     words = re.findall(r"\b[0-9a-f]{7}\b|\b[0-9a-f]{40}\b", page.read_text())
@@ -127,11 +137,13 @@ def commands(page: Path) -> Iterator[list[str]]:
 @each_page
 def test_commands_have_the_options_that_are_shown(page: Path) -> None:
     for program, *words in commands(page):
-        group = typer.main.get_command(APPS[program])
-        assert isinstance(group, TyperGroup)
-        command = group.commands[words[0]] if words and words[0] in group.commands else group
+        command: Any = typer.main.get_command(APPS[program])
+        for word in words:  # commands may have commands of their own, such as plan export
+            if not (isinstance(command, TyperGroup) and word in command.commands):
+                break
+            command = command.commands[word]
         own = words[: words.index("--")] if "--" in words else words
-        known = {name for param in command.params for name in param.opts} | {"--help"}
+        known = {name for param in command.params for name in (*param.opts, *param.secondary_opts)} | {"--help"}
         assert {word for word in own if word.startswith("--")} <= known, (program, words)
 
 

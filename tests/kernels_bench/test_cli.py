@@ -437,7 +437,7 @@ def test_an_unknown_option_is_status_2(answers: dict[str, Ended]) -> None:
 # --- runs that are ended from outside, and gone on with ----------------------------------------------------
 
 GATED = (
-    *("--op", "rms_norm", "--arm", "gated", "--dtype", "fp32", "--relation", "repeat", "--partial"),
+    *("--op", "rms_norm", "--arm", "gated", "--dtype", "fp32", "--relation", "repeat", "--partial", "--quick"),
     *("--shapes", "1x64,1x65,1x66", "--batch", "1,4"),
 )
 SIGNALS = {"killed": signal.SIGKILL, "interrupted": signal.SIGINT, "terminated": signal.SIGTERM}
@@ -568,6 +568,13 @@ def test_a_run_that_is_ended_loses_the_case_at_hand_alone(story: Story, name: st
 def _verifications(data: bytes) -> list[dict[str, Any]]:
     records = [json.loads(line) for line in data.splitlines()]
     return [record for record in records if record["kind"] == "verification"]
+
+
+def test_a_signal_of_others_says_how_to_go_on_too(story: Story) -> None:
+    cut = story.cut["terminated"]
+    assert cut.ended.err.splitlines()[-1] == (
+        f"kernels_bench: ended by SIGTERM; go on with python -m kernels_bench --resume {cut.directory}"
+    )
 
 
 def test_ctrl_c_shows_what_is_known_and_how_to_go_on(story: Story) -> None:

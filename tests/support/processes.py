@@ -100,15 +100,19 @@ def together(commands: Mapping[str, Sequence[object]]) -> dict[str, Ended]:
 
 
 def workers_of(parent: int) -> list[psutil.Process]:
-    """Worker processes that a command started and that still run; it stands on their command lines."""
+    """Worker processes that a command started and that still run; it stands on their command lines.
+
+    One that was forked has the words of the process that forked it, which is none itself.
+    """
     found = []
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
             running = process.status() != psutil.STATUS_ZOMBIE
+            forked = "kernels_bench.workers.fork_server" in words and process.ppid() != parent
         except psutil.Error:
             continue
-        if running and "kernels_bench.workers" in words and words[-1] == str(parent):
+        if running and ("kernels_bench.workers" in words or forked) and words[-1] == str(parent):
             found.append(process)
     return found
 

@@ -24,6 +24,10 @@ DTYPES = st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 HOSTILE = (float("nan"), float("inf"), float("-inf"), 6e4)
 
 
+# Interpreted, a row is a program of its own, and 33 of them take a second.
+PREFIXES = (1, 2, 17) if interpreting() else (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 32)
+
+
 def examples(most: int) -> settings:
     """The same ones each time; half as many where kernels are interpreted, which takes a thousand times as long."""
     return settings(
@@ -270,7 +274,7 @@ class RowsContract(Contract):
     def test_prefixes_have_the_same_bits(self, op: str) -> None:
         rows, run = self.randn(33, 37), self.function(op, 37, torch.float32)
         whole = run(rows)
-        for m in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 32):
+        for m in PREFIXES:
             assert_same_bits(run(rows[:m]), whole[:m])
 
     @pytest.mark.parametrize("op", OPS)
@@ -412,7 +416,7 @@ class LayersContract(Contract):
     def test_prefixes_have_the_same_bits(self, op: str) -> None:
         rows, run = self.randn(33, 38), self.function(op, 38, torch.float32)
         whole = run(rows)
-        for m in (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 32):
+        for m in PREFIXES:
             assert_same_bits(run(rows[:m]), whole[:m])
 
     @pytest.mark.parametrize("op", OPS)
@@ -434,3 +438,31 @@ class LayersContract(Contract):
                 call()
         with pytest.raises(TypeError, match="share one dtype"):
             self.ops.layer_norm(x, self.randn(6).half(), self.randn(6), 1e-6)
+
+
+class SamplingContract(Contract):
+    """Promises of cumulative sums, and of the cut of top-k and top-p."""
+
+    @pytest.mark.parametrize("n", [1, 1003])
+    def test_each_row_is_added_as_if_it_were_alone(self, n: int) -> None:
+        self.check_company(self.ops.cumsum, self.randn(3 if interpreting() else 9, n), n)
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    def test_sums_are_right(self, dtype: torch.dtype) -> None:
+        x = self.randn(5, 1003, dtype=dtype)
+        exact = x.double().cumsum(1)
+        error = (self.ops.cumsum(x).double() - exact).abs()
+        assert bool((error <= self.tolerance(dtype) * exact.abs() + 1e-6).all())
+
+    def test_top_k_and_top_p_keep_what_they_name(self) -> None:
+        logits = torch.tensor([[0.0, 3.0, 2.0, 1.0], [1.0, 1.0, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]], device=self.device)
+        k, p = torch.tensor([2, 1, 4], device=self.device), torch.tensor([1.0, 1.0, 0.5], device=self.device)
+        inf = float("inf")
+        # Of equal logits at the edge of the k largest both stay.
+        expected = [[-inf, 3, 2, -inf], [1, 1, -inf, -inf], [5, -inf, -inf, -inf]]
+        assert self.ops.top_k_top_p(logits, k, p).tolist() == expected
+
+    def test_a_share_of_1_leaves_nothing_out(self) -> None:
+        logits = self.randn(3, 1003) * 3
+        k, p = torch.full((3,), 1003, device=self.device), torch.ones(3, device=self.device)
+        assert_same_bits(self.ops.top_k_top_p(logits.clone(), k, p), logits)

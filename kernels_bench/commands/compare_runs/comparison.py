@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.latest_records import STATES, LatestRecords, State, median_us
 from kernels_bench.records.manifest import Manifest, read_manifest, read_records
-from kernels_bench.records.results import RelationResult, Verification
+from kernels_bench.records.results import RelationResult, Verification, was_same_data
 from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Setting, relations, sweep
 from kernels_bench.relations.spec import BatchSpec
 from kernels_bench.report.summary.summarise import breaks_a_claim
 from kernels_bench.timing.change import CaseChange, Scatter, TimedRun, case_changes
-from profiles.instruments.environment import differences
+from profiles.instruments.environment import Environment, differences
+from profiles.instruments.telemetry import DeviceFacts
 from profiles.run_files.record import Record
 
 LEAST_US = 5.0
 """Medians below this are left out: a tenth of a microsecond would be a large share of them."""
+
+_CHOOSES_A_CARD = {"ASCEND_RT_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_VISIBLE_DEVICES"}
+"""Variables that say which card a run is on, which it is known by its own number."""
 
 _JUDGED = {"sampled": 0, "defined": 0, "variant": 1, "wrong": 2}
 """Verdicts that say something of a case's bits, from good to bad; that a proof took too long is no difference."""
@@ -71,13 +75,16 @@ class RunComparison(Record):
         verified: how many cases both runs verified, the first one alone and the second one alone.
         verdicts: cases whose verdict differs, and those that newly break a relation which their arm claims.
         missing: what the first run judged or timed and the second did not, a line each.
-        digests: how many outputs were digested in both runs, and how many of them have the same bits; None where the
-            runs' data differ, since their seeds do.
+        digests: how many outputs of the same data were digested in both runs, and how many of them have the same bits;
+            None where the runs' seeds differ.
+        other_data: how many were digested in both runs, and are of other rows or weights, or may be, since one of the
+            runs does not say and another samebits made them.
         other_bits: the outputs whose bits are not the same.
         warm: every timing of at least `LEAST_US` in both runs, the largest change last.
         cold: likewise.
         broken: cases of the second run that break a relation which their arm claims, or whose result is wrong.
-        apart: why speed says nothing of the kernels: other cards, drivers or versions, a line each.
+        apart: why speed says nothing of the kernels: other cards, drivers, versions or settings, or a profiler, a line
+            each.
         speeds: what became of each case's times; empty where ``apart`` is not, unless they were to be judged all
             the same.
         scatter: how far the runs' times differ for no reason of the kernels.
@@ -89,6 +96,7 @@ class RunComparison(Record):
     verdicts: tuple[VerdictChange, ...]
     missing: tuple[str, ...]
     digests: tuple[int, int] | None
+    other_data: int
     other_bits: tuple[str, ...]
     warm: tuple[TimingChange, ...]
     cold: tuple[TimingChange, ...]
@@ -136,15 +144,17 @@ def compare(before: RunRead, after: RunRead, across: bool = False) -> RunCompari
     both = len(a.verifications.keys() & b.verifications.keys())
     apart = tuple(_apart(one, other))
     speeds, scatter = case_changes(before.timed, after.timed)
-    digested, same_data = _digested(a, b), one.selection.seed == other.selection.seed
+    same_source = one.environment.source_digest == other.environment.source_digest
+    (digested, other_data), same_seed = _digested(a, b, same_source), one.selection.seed == other.selection.seed
     return RunComparison(
         environment=differences(one.environment, other.environment),
         selection=tuple(_asked_otherwise(one.selection, other.selection)),
         verified=(both, len(a.verifications) - both, len(b.verifications) - both),
         verdicts=tuple(_verdicts(a, b, _claims(one))),
         missing=(*_withdrawn(one, other), *_missing(a, b)),
-        digests=(len(digested), sum(digested.values())) if same_data else None,
-        other_bits=tuple(sorted(name for name, same in digested.items() if same_data and not same)),
+        digests=(len(digested), sum(digested.values())) if same_seed else None,
+        other_data=other_data if same_seed else 0,
+        other_bits=tuple(sorted(name for name, same in digested.items() if same_seed and not same)),
         warm=_changes(a, b, "warm"),
         cold=_changes(a, b, "cold"),
         broken=tuple(_broken(b, _claims(other))),
@@ -155,19 +165,37 @@ def compare(before: RunRead, after: RunRead, across: bool = False) -> RunCompari
 
 
 def _apart(one: Manifest, other: Manifest) -> Iterator[str]:
-    """Cards, drivers and versions that differ; samebits' own is none of them, since it is not what is timed."""
+    """What differs beside the kernels; samebits' own version is none of it, since it is not what is timed."""
     then, now = one.environment, other.environment
     if one.device.name != other.device.name:
         yield f"{one.device.name}, then {other.device.name}"
     elif then.device is not None and now.device is not None:
-        if then.device.uuid != now.device.uuid:
-            yield f"another {one.device.name}"
-        if then.device.driver_version != now.device.driver_version:
-            yield f"driver {then.device.driver_version}, then {now.device.driver_version}"
-    for package in sorted(then.versions.keys() | now.versions.keys()):
-        was, is_ = (env.versions.get(package, "absent") for env in (then, now))
-        if was != is_:
-            yield f"{package} {was}, then {is_}"
+        yield from _other_card(one.device.name, then.device, now.device)
+    elif then.usable_cores != now.usable_cores:
+        yield f"{then.usable_cores} usable cores, then {now.usable_cores}"
+    yield from _otherwise(then.versions, now.versions, "absent")
+    yield from _otherwise(_settings(then), _settings(now), "not set")
+    if then.profiler != now.profiler:
+        yield f"recorded by {then.profiler or 'no profiler'}, then by {now.profiler or 'none'}"
+
+
+def _other_card(name: str, then: DeviceFacts, now: DeviceFacts) -> Iterator[str]:
+    if then.uuid != now.uuid:
+        yield f"another {name}"
+    if then.driver_version != now.driver_version:
+        yield f"driver {then.driver_version}, then {now.driver_version}"
+    if then.power_limit_w != now.power_limit_w:
+        yield f"a power limit of {then.power_limit_w} W, then {now.power_limit_w} W"
+
+
+def _settings(environment: Environment) -> dict[str, str]:
+    return {name: value for name, value in environment.variables.items() if name not in _CHOOSES_A_CARD}
+
+
+def _otherwise(then: Mapping[str, str], now: Mapping[str, str], none: str) -> Iterator[str]:
+    for name in sorted(then.keys() | now.keys()):
+        if then.get(name) != now.get(name):
+            yield f"{name} {then.get(name, none)}, then {now.get(name, none)}"
 
 
 def _broken(b: LatestRecords, claims: dict[str, Claims]) -> Iterator[str]:
@@ -255,7 +283,8 @@ def _due(result: RelationResult, then: RelationResult, case: Verification) -> se
 def _of_every_run(relation: str, case: Verification) -> set[int]:
     """The M that a relation looks at in every run, whatever time there is."""
     shape, universe = case.case.shape, case.universe
-    setting = Setting(universe, sweep(universe), longest=shape.tokens or 0, page=shape.page or 0)
+    longest, page, window = shape.tokens or 0, shape.page or 0, shape.window or 0
+    setting = Setting(universe, sweep(universe), longest=longest, page=page, window=window)
     known = relations().get(relation)
     return set() if known is None else {BatchSpec.parse(one.company).size for one in known.comparisons(setting)}
 
@@ -277,18 +306,21 @@ def _untried(one: Verification, other: Verification) -> Iterator[str]:
         yield f"its output was digested at M={', '.join(map(str, gone))}, then not"
 
 
-def _digested(a: LatestRecords, b: LatestRecords) -> dict[str, bool]:
+def _digested(a: LatestRecords, b: LatestRecords, same_source: bool) -> tuple[dict[str, bool], int]:
     """Whether the bits are equal, of every output that both runs digested, such as ``torch/mm/4096x4096/bf16 M=16``.
 
-    Sequences of other lengths are other data.
+    Sequences of other lengths are other data; how many outputs are of other data for another reason comes second.
     """
-    return {
-        f"{key} M={m}": digest == b.verifications[key].digests[m]
-        for key, verification in a.verifications.items()
-        if key in b.verifications and verification.lengths == b.verifications[key].lengths
-        for m, digest in verification.digests.items()
-        if m in b.verifications[key].digests
-    }
+    found: dict[str, bool] = {}
+    other_data = 0
+    for key in a.verifications.keys() & b.verifications.keys():
+        one, other = a.verifications[key], b.verifications[key]
+        both = one.digests.keys() & other.digests.keys() if one.lengths == other.lengths else ()
+        if was_same_data(one.data, other.data, same_source):
+            found |= {f"{key} M={m}": one.digests[m] == other.digests[m] for m in both}
+        else:
+            other_data += len(both)
+    return found, other_data
 
 
 def _changes(a: LatestRecords, b: LatestRecords, state: State) -> tuple[TimingChange, ...]:

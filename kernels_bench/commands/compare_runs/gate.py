@@ -167,7 +167,11 @@ def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:
     if found.digests is None:
         yield "bits: not compared, since seeds that differ make other data"
     else:
-        yield f"bits: {found.digests[1]} of {found.digests[0]} digested outputs are the same in both runs"
+        if found.digests[0] or not found.other_data:
+            yield f"bits: {found.digests[1]} of {found.digests[0]} digested outputs are the same in both runs"
+        if found.other_data:
+            outputs = f"{found.other_data} output{'s' * (found.other_data > 1)}"
+            yield f"bits: not compared in {outputs}, whose rows are others, or may be: another samebits made them"
         yield from _listed(found.other_bits)
     worse = sum(change.worse for change in found.verdicts)
     yield f"verdicts: {len(found.verdicts) or 'none'} differ" + (f", {worse} of them for the worse" if worse else "")
@@ -189,10 +193,7 @@ def _speeds(found: RunComparison, worst: int) -> Iterator[str]:
         return
     of = {moved: [one for one in found.speeds if one.moved == moved] for moved in MOVED}
     counts = ", ".join(f"{len(of[moved])} {moved}" for moved in MOVED)
-    drift = found.scatter.drift
-    machine = "its ceilings are not known" if drift is None else f"its ceilings moved by {drift:.1%}"
-    scatter = f"cases scatter by {found.scatter.cases:.1%}"
-    yield f"speed of {len(found.speeds)} cases: {counts} (the machine: {machine}; {scatter})"
+    yield f"speed of {len(found.speeds)} cases: {counts}; {visible(found)}"
     told: tuple[Moved, ...] = ("slow", "fast")
     for moved in told:
         farthest = sorted(of[moved], key=lambda one: -abs(one.share))
@@ -201,6 +202,18 @@ def _speeds(found: RunComparison, worst: int) -> Iterator[str]:
         keys = [one.key for one in group]
         more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
         yield f"  unsure {keys[0]}{more}: {reason}"
+
+
+def visible(found: RunComparison) -> str:
+    """Which change these two runs can show, in a phrase."""
+    told = found.scatter
+    why = f"cases scatter by {told.cases:.1%}, and the machine may have moved by {told.drift:.1%}"
+    shows = "nothing" if told.shows is None else f"a change of {_share(told.shows)} and more in 95 of 100 cases"
+    return f"these runs show {shows} ({why})"
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if share < 1 else f"{1 + share:.0f} times"
 
 
 def _case_in_words(one: CaseChange) -> str:

@@ -111,19 +111,31 @@ def _cases(found: LatestRecords) -> dict[str, CaseThen]:
     }
 
 
-def in_words(entries: Sequence[Entry]) -> Iterator[str]:
-    """A table, a line a run, and below it what changed from each run to the next."""
+def in_words(entries: Sequence[Entry], width: int) -> Iterator[str]:
+    """A table, a line a run, and below it what changed from each run to the next; arms beside each other as fit."""
     names = [*dict.fromkeys(name for entry in entries for name in entry.arms)]
-    rows = [["run", *names]]
-    rows += [[entry.created, *(cell_text(entry.arms.get(name)) for name in names)] for entry in entries]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+    runs = ["run", *(entry.created for entry in entries)]
+    arms = [[name, *(cell_text(entry.arms.get(name)) for entry in entries)] for name in names]
+    for columns in _beside_each_other(runs, arms, width):
+        widths = [max(map(len, column)) for column in columns]
+        for row in zip(*columns, strict=True):
+            yield "  ".join(f"{cell:<{wide}}" for cell, wide in zip(row, widths, strict=True)).rstrip()
     yield "cases in which an arm kept its bits, of all; speed against the default arm, geometric mean"
     for entry in entries:
         yield ""
         yield f"{entry.created}  {entry.directory}: {entry.device}"
         yield from (f"  {line}" for line in changes(entry.since))
+
+
+def _beside_each_other(first: list[str], others: Sequence[list[str]], width: int) -> Iterator[list[list[str]]]:
+    """The first column and as many others as fit, at least one, until all were beside it."""
+    columns = [first]
+    for column in others:
+        if len(columns) > 1 and sum(2 + max(map(len, one)) for one in (*columns, column)) - 2 > width:
+            yield columns
+            columns = [first]
+        columns.append(column)
+    yield columns
 
 
 def cell_text(arm: ArmThen | None) -> str:

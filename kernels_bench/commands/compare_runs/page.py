@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kernels_bench.commands.compare_runs.comparison import LEAST_US, RunComparison, TimingChange
-from kernels_bench.commands.compare_runs.gate import Gate, answer, exit_status
+from kernels_bench.commands.compare_runs.gate import Gate, answer, exit_status, visible
 from kernels_bench.console.text import microseconds
 from kernels_bench.report.html.cases import Picture
 from kernels_bench.report.html.frame import render
@@ -44,6 +44,7 @@ def compare_page(found: RunComparison, gate: Gate, first: Path, second: Path) ->
         counts=", ".join(f"{count} {moved}" for moved, count in Counter(one.moved for one in found.speeds).items()),
         moved=[_case(one) for one in _farthest(found) if one.moved in ("slow", "fast")],
         unsure=Counter(one.reason for one in found.speeds if one.moved == "unsure").most_common(),
+        visible=visible(found) if found.speeds else "",
         most=_rows(most[:MOST_CHANGES]),
     )
 

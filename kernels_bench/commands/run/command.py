@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from kernels_bench.commands.report import ReportTargets, report
+from kernels_bench.commands.run.last_words import last_words
 from kernels_bench.commands.run.measure import Runner
 from kernels_bench.commands.run.prestart import HeadStart, hidden_beside
 from kernels_bench.commands.run.replay import replay
@@ -19,7 +21,7 @@ from kernels_bench.console import terminal
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.progress import Display, display_for
 from kernels_bench.device.detect import expected_gpu
-from kernels_bench.records.cases import Device
+from kernels_bench.records.cases import Device, process_of
 from kernels_bench.records.manifest import (
     LOGS,
     Manifest,
@@ -62,7 +64,12 @@ def start_run(selection: Selection, out: Path | None, command: str, targets: Rep
         ResultsError: the results cannot be written.
         WorkerError: nothing can be run.
     """
-    return measure(selection, out, command, partial(_report, targets=targets), again)
+    return measure(selection, out, command, reporting(targets), again)
+
+
+def reporting(targets: ReportTargets) -> Finish:
+    """What is done with an ordinary run: its report."""
+    return partial(_report, targets=targets)
 
 
 def measure(
@@ -72,6 +79,7 @@ def measure(
     finish: Finish,
     again: bool = False,
     allow: Callable[[Manifest], None] = lambda _: None,
+    go_on: Sequence[str] = (),
 ) -> int:
     """A new run, and whatever is done with it then.
 
@@ -82,6 +90,7 @@ def measure(
         finish: what is done then.
         again: for a profiler.
         allow: raises UsageError where nothing is to be measured here; told before the directory is made.
+        go_on: the command that goes on with it by ``--resume``, where that is not the usual one.
 
     Raises:
         UsageError: the selection makes no sense.
@@ -105,7 +114,7 @@ def measure(
         # Only now, since another run may have taken a default name meanwhile.
         run = RunDirectory.create(out or default_directory(), manifest)
         try:
-            return _run(workload, run, early, finish, again, started)
+            return _run(workload, run, early, finish, again, started, go_on)
         except WorkerError as error:
             if error.status == ExitStatus.USAGE and not _measured(run.path):  # so that the same line can be typed again
                 shutil.rmtree(run.path, ignore_errors=True)
@@ -117,10 +126,25 @@ def _measured(run: Path) -> bool:
     return any(isinstance(record, Verification | Timing) for record in read_records(run))
 
 
-def resume_run(directory: Path, typed: Selection, out: Path | None, targets: ReportTargets, again: bool = False) -> int:
+def resume_run(
+    directory: Path,
+    typed: Selection,
+    out: Path | None,
+    finish: Finish,
+    again: bool = False,
+    go_on: Sequence[str] = (),
+) -> int:
     """Go on with a run, with the options it was begun with; returns the exit status.
 
     That relations are left out on purpose may be said now, too, and then is said of the whole run.
+
+    Args:
+        directory: of the run.
+        typed: what was asked for now.
+        out: another directory, which makes no sense.
+        finish: what is done then, as of `measure`.
+        again: for a profiler.
+        go_on: the command with which a run is gone on with, as of `measure`.
 
     Raises:
         UsageError: options that belong to a new run.
@@ -139,19 +163,27 @@ def resume_run(directory: Path, typed: Selection, out: Path | None, targets: Rep
         if typed.partial and not selection.partial:
             selection = selection.model_copy(update={"partial": True})
             run.restate(run.manifest.model_copy(update={"selection": selection}))
-        finish = partial(_report, targets=targets)
-        return _run(make_workload(catalogue, selection), run, early, finish, again, started)
+        return _run(make_workload(catalogue, selection), run, early, finish, again, started, go_on)
 
 
 def _environment(device: Device) -> Environment:
     return read_environment_with(device.uuid, partial(warn, "kernels_bench"))
 
 
-def _run(workload: Workload, run: RunDirectory, early: HeadStart, finish: Finish, again: bool, started: float) -> int:
+def _run(
+    workload: Workload,
+    run: RunDirectory,
+    early: HeadStart,
+    finish: Finish,
+    again: bool,
+    started: float,
+    go_on: Sequence[str],
+) -> int:
     interrupted = False
+    run.go_on = command_line(*go_on, options={"resume": str(run.path)})
     run.begin()
     try:
-        with display_for(terminal.console(stderr=True)) as display:
+        with last_words("kernels_bench", run.go_on), display_for(terminal.console(stderr=True)) as display:
             _announce(workload, run, display)
             _work(workload, run, early, display, again)
     except KeyboardInterrupt:
@@ -160,11 +192,14 @@ def _run(workload: Workload, run: RunDirectory, early: HeadStart, finish: Finish
         with suppress(ResultsError):  # the disk may be what failed
             run.append(Finished(seconds=time.perf_counter() - started))
         run.close()
-    status = finish(run.path)
     if interrupted:
-        warn("kernels_bench", f"interrupted; go on with {command_line(options={'resume': str(run.path)})}")
+        try:
+            finish(run.path)
+        except ResultsError as error:  # too little was measured for anything to be told
+            warn("kernels_bench", str(error))
+        warn("kernels_bench", f"interrupted; go on with {run.go_on}")
         return ExitStatus.INTERRUPTED
-    return status
+    return finish(run.path)
 
 
 def _report(directory: Path, targets: ReportTargets) -> int:
@@ -175,14 +210,23 @@ def _report(directory: Path, targets: ReportTargets) -> int:
         raise ResultsError(f"{error}; what was measured is kept, see {kept}", error.status) from error
 
 
+def _names(workload: Workload) -> Iterator[str]:
+    """The arms, and of each how many of its candidates are searched."""
+    searched = Counter(process_of(name) for name in workload.searched)
+    for arm in workload.arms:
+        if arm.name not in workload.searched:
+            count = searched.pop(arm.name, 0)
+            yield f"{arm.name} and {count} candidates" if count else arm.name
+    yield from (f"{count} candidates of {name}" for name, count in searched.items())
+
+
 def _announce(workload: Workload, run: RunDirectory, display: Display) -> None:
     device = run.manifest.device
-    display.note(f"{device.name}: {', '.join(arm.name for arm in workload.arms)}; results in {run.path}")
+    display.note(f"{device.name}: {', '.join(_names(workload))}; results in {run.path}")
     if device.below_sm90:
         display.note("this GPU is older than SM90, for which these kernels were made; everything runs that can")
-    for arm in workload.arms:
-        if arm.caveat:
-            display.note(f"{arm.name}: {arm.caveat}")
+    for process, caveat in {arm.process: arm.caveat for arm in workload.arms if arm.caveat}.items():
+        display.note(f"{process}: {caveat}")
     for reason in dict.fromkeys(arm.unavailable for arm in workload.left_out):
         names = (arm.name for arm in workload.left_out if arm.unavailable == reason)
         display.note(f"without {', '.join(names)}: {reason}")

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+from kernels_bench.commands.run.search import Limits, Search
 from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.operators import operators
 from kernels_bench.operators.defined import definition_only
-from kernels_bench.records.cases import ITEM_SIZE, Case, Load
+from kernels_bench.plan.classes import keeps
+from kernels_bench.records.cases import ITEM_SIZE, Case, Load, process_of
+from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.causes import cause_of
 from kernels_bench.records.manifest import RunDirectory
-from kernels_bench.records.results import AnyRecord, Ceiling, RelationResult, Timing, Verification
+from kernels_bench.records.results import AnyRecord, Ceiling, Rough, Timing, Verification
+from kernels_bench.relations.special_values import SPECIALS
 from kernels_bench.workers.messages import (
     LARGE_COPIES,
     Failure,
@@ -42,6 +46,9 @@ MORE_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.08, 10.0, 24.0), 
 A short run takes the least.
 """
 
+MOST_REPLACED = 3
+"""Rounds in which other candidates are tried for those that were verified and are wrong, or changed their bits."""
+
 MOST_REVISITED = 40
 """Cases up to which a run that is no short one asks fresh processes too: starting them takes longer than asking."""
 
@@ -63,11 +70,13 @@ class Runner:
         self._workload, self._pool, self._run, self._display = workload, pool, run, display
         self._parallel = parallel
         self._operators = {**operators(), **definition_only(workload.own)}
-        self._device = run.manifest.device.type
+        self._device = run.manifest.device.scale
         self._verified: dict[str, Verification] = {}
         self._verified_now: set[str] = set()
         self._timed: dict[str, Timing] = {}
+        self._rough: dict[str, Rough] = {}
         self._ceiling_known = False
+        self._absent: tuple[ArmInfo, ...] = ()
         for record in run.records():
             self._recall(record)
         self._forget_killed()
@@ -77,6 +86,8 @@ class Runner:
             self._verified[record.case.key] = record
         elif isinstance(record, Timing):
             self._timed[record.key] = record
+        elif isinstance(record, Rough):
+            self._rough[record.case.key] = record
         elif isinstance(record, Ceiling):
             self._ceiling_known = True
 
@@ -84,8 +95,9 @@ class Runner:
         """Of the cases whose worker was killed nothing is known: the run that is gone on with tries them again."""
         self._verified = {key: record for key, record in self._verified.items() if record.cause != "killed"}
         self._timed = {key: record for key, record in self._timed.items() if record.cause != "killed"}
+        self._rough = {key: record for key, record in self._rough.items() if record.cause != "killed"}
 
-    def _keep(self, record: Verification | Timing | Ceiling) -> None:
+    def _keep(self, record: Verification | Timing | Rough | Ceiling) -> None:
         self._run.append(record)
         self._recall(record)
 
@@ -95,12 +107,47 @@ class Runner:
         Raises:
             ResultsError: a record cannot be written.
         """
+        search = self._search() if self._workload.searched else None
         if self._workload.verifies:
             self._verify_all()
             self._revisit_all()
+            if search is not None:
+                self._replace_failed(search)
         self._pool.release()
         self._measure_ceiling()
         self._time_all()
+
+    def _search(self) -> Search:
+        """Leave out the candidates that are not among the fastest; the run is then planned without them."""
+        search = Search(
+            self._workload,
+            self._pool,
+            self._rough,
+            self._keep,
+            self._display,
+            Limits(self._device, self._run.manifest.selection.budget_s or 0.0, self._parallel),
+        )
+        self._absent = tuple(arm for arm in self._run.manifest.arms if arm.unavailable)
+        self._restate(search.narrowed())
+        return search
+
+    def _replace_failed(self, search: Search) -> None:
+        """Try the next ones in the places of candidates that were verified and have no bits that a plan can keep."""
+        for _ in range(MOST_REPLACED):
+            searched = [case.key for case in self._workload.cases if case.arm in self._workload.searched]
+            failed = [key for key in searched if (one := self._verified[key]).cause != "killed" and not keeps(one)]
+            workload = search.without(failed)
+            if len(workload.cases) == len(self._workload.cases):
+                return
+            self._restate(workload)
+            self._verify_all()
+            self._revisit_all()
+
+    def _restate(self, workload: Workload) -> None:
+        """Go on with other cases than were planned."""
+        self._workload = workload
+        planned = {"planned": workload.planned, "arms": (*workload.arms, *self._absent)}
+        self._run.restate(self._run.manifest.model_copy(update=planned))
 
     def _verify_all(self) -> None:
         # A result in fp32 tells most of the order of addition, which then is tried where a result tells little.
@@ -131,6 +178,7 @@ class Runner:
             elif isinstance(reply, Failure):
                 self._display.note(f"{request.case.key}: a fresh process could not be asked: {reply.reason}")
             self._display.step(f"{request.case.key}")
+        self._verified_now.clear()
 
     def _to_be_revisited(self, case: Case) -> bool:
         known = self._verified.get(case.key)
@@ -147,25 +195,27 @@ class Runner:
         # From the smallest M on: the process that verified the case began with the largest.
         sizes = tuple(sorted(self._verified[case.key].digests))
         seed = self._workload.seed
-        return Revisit(case=case, seed=seed, universe=sweep.universe, sizes=sizes, lengths=sweep.lengths)
+        special = bool(self._verified[case.key].special_digest)
+        return Revisit(
+            case=case, seed=seed, universe=sweep.universe, sizes=sizes, lengths=sweep.lengths, special=special
+        )
 
     def _take_note(self, request: Revisit, reply: Revisited) -> None:
         """Keep the case's verification anew where some M has other bits now."""
         known = self._verified[request.case.key]
         differ = [m for m in request.sizes if reply.digests.get(m) != known.digests[m]]
-        if not differ or any(one.relation == "repeat" and one.status == "broken" for one in known.relations):
+        special = bool(reply.special_digest) and reply.special_digest != known.special_digest
+        unsteady = any(one.relation == "repeat" and one.status == "broken" for one in known.relations)
+        if unsteady or not (differ or special):
             return
-        reason = f"another process, which began with M={request.sizes[0]}, gave other bits at M={differ[0]}"
-        broken = tuple(f"first:{m}" for m in differ)
-        results = {one.relation: one for one in known.relations}
-        before = results.get("history", RelationResult(relation="history", status="held"))
-        update = {"status": "broken", "reason": reason, "broken": (*before.broken, *broken), "binding": True}
-        results["history"] = before.model_copy(update=update)
-        self._keep(known.model_copy(update={"relations": tuple(results.values())}))
+        where = f"at M={differ[0]}" if differ else "of special values"
+        reason = f"another process, which began with M={request.sizes[0]}, gave other bits {where}"
+        broken = (*(f"first:{m}" for m in differ), *((SPECIALS,) if special else ()))
+        self._keep(known.changed_by_calls(reason, broken))
 
     def _verify_request(self, case: Case) -> Verify:
         sweep = self._workload.sweeps[case.operator]
-        operator = self._operators[case.operator].with_lengths(sweep.lengths)
+        operator = self._operators[case.operator].with_lengths(sweep.lengths).for_shape(case.shape)
         memory = operator.verification_bytes(case.shape, case.precision, sweep.universe)
         beyond = case.key in self._beyond
         if beyond:
@@ -250,17 +300,32 @@ class Runner:
             for case in cases
             if case.arm not in replies
         }
-        replies |= self._pool.ask_all(willing)
-        turning = [case for case in cases if isinstance(replies[case.arm], Turned)]
-        while turning:
-            for case in list(turning):
-                reply = self._pool.ask(case.arm, TakeTurn())
-                if isinstance(reply, Turned) and not reply.done:
-                    continue
-                turning.remove(case)
-                replies[case.arm] = self._pool.ask(case.arm, FinishTiming()) if isinstance(reply, Turned) else reply
+        while willing:
+            found = self._in_turns(willing)
+            replies |= {arm: reply for arm, reply in found.items() if reply is not None}
+            willing = {arm: willing[arm] for arm, reply in found.items() if reply is None}
         for case in cases:
             self._keep(_timing(case, load, replies[case.arm]))
+
+    def _in_turns(self, requests: Mapping[str, PrepareTiming]) -> dict[str, Reply | None]:
+        """Answers by arm; None of those that were being timed in a process that another one's kernel ended."""
+        replies: dict[str, Reply | None] = {**self._pool.ask_all(requests)}
+        turning = [arm for arm, reply in replies.items() if isinstance(reply, Turned)]
+        ended = {process_of(arm) for arm, reply in replies.items() if isinstance(reply, Failure) and reply.lost}
+        while turning := [arm for arm in turning if process_of(arm) not in ended]:
+            for arm in list(turning):
+                if process_of(arm) in ended:
+                    continue
+                case = requests[arm].case
+                reply = self._pool.ask(arm, TakeTurn(case=case))
+                if isinstance(reply, Turned) and not reply.done:
+                    continue
+                turning.remove(arm)
+                found = self._pool.ask(arm, FinishTiming(case=case)) if isinstance(reply, Turned) else reply
+                replies[arm] = found
+                if isinstance(found, Failure) and found.lost:
+                    ended.add(process_of(arm))
+        return {arm: None if isinstance(reply, Turned) else reply for arm, reply in replies.items()}
 
     def _digest(self, case: Case, load: Load) -> str:
         """Of the verified results of the rows that are timed; empty of sequences, which are others when timed."""

@@ -65,7 +65,7 @@ def _replay_timed(workload: Workload, pool: WorkerPool, timed: Mapping[str, int]
             reply = pool.ask(case.arm, prepare_timing(workload, case, load, timed[key]))
             for _ in range(REPLAYED_TURNS):
                 if not isinstance(reply, Failure):
-                    reply = pool.ask(case.arm, TakeTurn())
+                    reply = pool.ask(case.arm, TakeTurn(case=case))
             if not isinstance(reply, Failure):
-                pool.ask(case.arm, FinishTiming())
+                pool.ask(case.arm, FinishTiming(case=case))
             display.step(key)

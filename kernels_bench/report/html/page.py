@@ -23,7 +23,7 @@ from kernels_bench.report.html.cases import CaseView, cases_of
 from kernels_bench.report.html.frame import render
 from kernels_bench.report.html.order_picture import WIDTH, order_pictures
 from kernels_bench.report.html.plot import mark
-from kernels_bench.report.overview import INVENTED, counts_and_speed, is_default, judged, overview_of, rows_of
+from kernels_bench.report.overview import INVENTED, TYPED, counts_and_speed, is_default, judged, overview_of, rows_of
 from kernels_bench.report.sentences import WORDS, cases, compared_text
 from kernels_bench.report.summary.schema import VERDICTS, ArmSummary, RunSummary, Verdict
 
@@ -57,13 +57,13 @@ class MatrixRow:
     Attributes:
         name: an operator, or what the row is of.
         operator: whose section it leads to; empty for sums over operators.
-        invented: whether it is of an operator's invented shapes alone.
+        part: whether it is of an operator's invented shapes alone, or of its typed sizes.
         cells: one an arm.
     """
 
     name: str
     operator: str
-    invented: bool
+    part: bool
     cells: tuple[Cell, ...]
 
 
@@ -145,10 +145,10 @@ def _matrix(summary: RunSummary, shown: Sequence[ArmSummary]) -> list[MatrixRow]
     rows, operator = [], ""
     known = {one.operator for one in summary.operators}
     for name, arms in rows_of(summary):
-        if name != INVENTED:
-            operator = name if name in known else ""
+        if name not in (INVENTED, TYPED):
+            operator = next((one for one in known if name in (one, f"{one}, typed")), "")
         cells = tuple(_cell(arm.arm, arms, is_default(arm.arm, summary)) for arm in shown)
-        rows.append(MatrixRow(name.strip(), operator, name == INVENTED, cells))
+        rows.append(MatrixRow(name.strip(), operator, name in (INVENTED, TYPED), cells))
     return rows
 
 

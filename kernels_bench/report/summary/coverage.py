@@ -31,7 +31,7 @@ def relations_left_out(
         relation.name
         for relation in relations().values()
         if relation.name not in asked
-        and (device.type == "cuda" or not relation.needs_cuda)
+        and (device.type != "cpu" or not relation.needs_cuda)
         and any(relation.applies_to(kind) for kind in kinds)
     )
 

@@ -49,10 +49,11 @@ def _between(found: Counterexample) -> str:
 _LAUNCHED: Mapping[Launch, str] = {
     "graph": "replayed from a CUDA graph vs launched eagerly",
     "view": "with rows that are a view of a wider tensor vs by themselves",
-    "offset": "with rows that begin at an odd address vs at an even one",
+    "offset": "with rows that begin at another address vs at an aligned one",
     "padded": "with NaN before and after the rows in memory vs without",
     "concurrent": "beside another call at the same time vs alone",
     "updated": "with weights that were written over earlier ones vs the same weights elsewhere",
+    "kept": "once another call was made vs right after its own",
 }
 
 

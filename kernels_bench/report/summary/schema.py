@@ -237,6 +237,22 @@ class RunWarning(Record):
     command: str = ""
 
 
+class RankBandwidth(Record):
+    """What ranks moved a second in a collective, of the timing in which each sent most.
+
+    Attributes:
+        case: which, arms apart.
+        m: number of rows.
+        algorithm_gb_s: bytes that each rank gave, over the slowest rank's time with a warm cache.
+        bus_gb_s: the fewest bytes that each rank must send, over the same.
+    """
+
+    case: str
+    m: int
+    algorithm_gb_s: float
+    bus_gb_s: float
+
+
 class ArmSummary(Record):
     """One arm over all cases of an operator, or of the whole run.
 
@@ -258,6 +274,7 @@ class ArmSummary(Record):
         warm: speed with a warm L2; None if nothing was timed on both arms.
         cold: speed with a cold L2.
         ceiling: share of the ceiling; None without a measured ceiling.
+        over_ranks: what ranks moved at most; None where none compute together.
         same_bits: the other arms that compute the same bits, at least at times.
         timed: how many timings were measured.
         timed_otherwise: in how many of them timed calls gave other bits than the verified, or than each other.
@@ -282,6 +299,7 @@ class ArmSummary(Record):
     warm: Speed | None
     cold: Speed | None
     ceiling: CeilingShare | None
+    over_ranks: RankBandwidth | None = None
     same_bits: tuple[SameBits, ...]
     timed: int
     timed_otherwise: int = 0
@@ -296,15 +314,17 @@ class ArmSummary(Record):
 
 
 class ShapeGroup(Record):
-    """The shapes of one kind, where a run has both: those of models, and invented ones, of which speed tells little.
+    """The shapes of one kind, where a run has several: of models, typed as sizes, or invented, which tell little speed.
 
     Attributes:
-        invented: of which kind.
+        invented: whether they are invented.
+        typed: whether a user gave their sizes.
         cases: how many different cases, arms apart.
         arms: every arm over these cases, without its findings.
     """
 
     invented: bool
+    typed: bool = False
     cases: int
     arms: tuple[ArmSummary, ...]
 
@@ -320,7 +340,7 @@ class OperatorSummary(Record):
         lengths: the lengths of sequences that were timed; none where rows are no sequences.
         tried: what its verdicts rest on.
         arms: every arm of which there is a record.
-        groups: the same for models' shapes and invented ones apart; none where all are of one kind.
+        groups: the same for models' shapes, typed sizes and invented ones apart; none where all are of one kind.
         judged: whether results were held against a reference; of an operator of a user's own there need be none.
         depends_on_batch: why a row's result depends on its batch by definition; empty where it must not.
     """
@@ -345,7 +365,7 @@ class RunSummary(Record):
         facts: device, versions, and where the results are.
         operators: in the order of the records.
         arms: every arm over all operators.
-        groups: the same for models' shapes and invented ones apart; none where all are of one kind.
+        groups: the same for models' shapes, typed sizes and invented ones apart; none where all are of one kind.
         ceiling: what the device can do at most; None if it was not measured.
         provenance: which version and path each arm used.
         notices: warnings, those about failures first.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from kernels_bench.records.cases import Load
 from kernels_bench.records.latest_records import State, median_us
 from kernels_bench.records.results import Ceiling, Timing
-from kernels_bench.report.summary.schema import CeilingShare, Speed
+from kernels_bench.report.summary.schema import CeilingShare, RankBandwidth, Speed
 
 
 def geometric_mean(ratios: Sequence[float]) -> float:
@@ -66,6 +66,20 @@ def share_of_ceiling(timed: Iterable[Timing], ceiling: Ceiling | None) -> Ceilin
         best=max(shares),
         timings=len(shares),
         by_length={length: statistics.median(by_length[length]) for length in sorted(by_length)},
+    )
+
+
+def bandwidth_over_ranks(timed: Iterable[Timing]) -> RankBandwidth | None:
+    """What ranks moved a second at most; None where none compute together, or no median is known."""
+    known = [(timing, us) for timing in timed if timing.message_bytes and (us := median_us(timing, "warm"))]
+    if not known:
+        return None
+    timing, us = max(known, key=lambda one: one[0].bus_bytes / one[1])
+    return RankBandwidth(
+        case=timing.case.without_arm,
+        m=timing.m,
+        algorithm_gb_s=timing.message_bytes / us / 1e3,
+        bus_gb_s=timing.bus_bytes / us / 1e3,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from kernels_bench.operators import operators
-from kernels_bench.records.cases import Claims, claimed
+from kernels_bench.records.cases import SHAPE_SOURCES, Claims, ShapeSource, claimed
 from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.latest_records import LatestRecords, latest_records
 from kernels_bench.records.rerun_commands import order_command, rerun_command
@@ -29,7 +29,7 @@ from kernels_bench.report.summary.schema import (
     ShapeGroup,
     plugin_of,
 )
-from kernels_bench.report.summary.speed import share_of_ceiling, speed_over
+from kernels_bench.report.summary.speed import bandwidth_over_ranks, share_of_ceiling, speed_over
 from kernels_bench.report.summary.warnings import warnings_of
 from profiles.errors import ExitStatus
 
@@ -184,14 +184,18 @@ def _arms(
 def _groups(
     found: LatestRecords, claims: Mapping[str, Claims], defaults: Mapping[str, str], facts: RunFacts
 ) -> tuple[ShapeGroup, ...]:
-    """Every arm over models' shapes and over invented ones, where there are both."""
+    """Every arm over models' shapes, over typed sizes and over invented ones, where there are several of these."""
     groups = []
-    for invented in (False, True):
-        part = found.of_shapes(invented)
+    for source in SHAPE_SOURCES:
+        part = found.of_shapes(source)
         if distinct := {record.case.without_arm for record in part.cases()}:
             arms = (arm.model_copy(update={"findings": ()}) for arm in _arms(part, claims, defaults, facts))
-            groups.append(ShapeGroup(invented=invented, cases=len(distinct), arms=tuple(arms)))
+            groups.append(_group(source, len(distinct), tuple(arms)))
     return tuple(groups) if len(groups) > 1 else ()
+
+
+def _group(source: ShapeSource, cases: int, arms: tuple[ArmSummary, ...]) -> ShapeGroup:
+    return ShapeGroup(invented=source == "invented", typed=source == "typed", cases=cases, arms=arms)
 
 
 def _arm(
@@ -230,6 +234,7 @@ def _arm(
         warm=speed_over(measured, base, "warm"),
         cold=speed_over(measured, base, "cold"),
         ceiling=share_of_ceiling(measured, found.ceiling),
+        over_ranks=bandwidth_over_ranks(measured),
         same_bits=tuple(_same_bits(name, digests)),
         timed=len(measured),
         timed_otherwise=sum(bool(timing.other_bits) for timing in measured),
@@ -269,7 +274,7 @@ def _trouble_to_look_into(found: Counterexample) -> tuple[bool, int, int]:
 
 
 def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[Finding]:
-    """The first wrong case, and the counterexample that is easiest to look into."""
+    """The first wrong case, and the counterexample that is easiest to look into, of those that the verdict counts."""
     for verification in verified:
         if verification.verdict == "wrong":
             case, why = verification.case, verification.wrong
@@ -282,7 +287,7 @@ def _findings(verified: Sequence[Verification], plugin: str | None) -> Iterator[
         if result.status == "broken" and result.counterexample is not None
     ]
     if broken:
-        found, case, result = min(broken, key=lambda one: _trouble_to_look_into(one[0]))
+        found, case, result = min(broken, key=lambda one: (not one[2].binding, *_trouble_to_look_into(one[0])))
         text = describe(found) + extent(result)
         yield Finding(kind="variant", case=case, text=text, command=found.command, counterexample=found)
     told = [

@@ -133,7 +133,7 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
     alone = rerun_command(record.case, plugin_of(record.case.arm, facts)) + batch
     if cause == "no_answer":
         return "raise --timeout if the kernel is slow, else it hangs; one alone:", alone
-    logs = PurePath(facts.directory) / "logs" / f"{record.case.arm}.log"
+    logs = PurePath(facts.directory) / "logs" / f"{record.case.process}.log"
     again = f"--resume {facts.directory} tries it again; " if cause == "killed" else ""
     return f"{again}its worker's own words are in {logs}; one alone:", alone
 
@@ -158,7 +158,7 @@ def _relation_remarks(found: LatestRecords, device: Device, claims: Mapping[str,
 def _needs_a_gpu(result: RelationResult, device: Device) -> bool:
     """Whether a relation has no meaning on the device; one of another version of samebits is not known here."""
     relation = relations().get(result.relation)
-    return device.type != "cuda" and relation is not None and relation.needs_cuda
+    return device.type == "cpu" and relation is not None and relation.needs_cuda
 
 
 def _setback(result: RelationResult, claims: Claims) -> str | None:

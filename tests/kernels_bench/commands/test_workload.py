@@ -106,6 +106,13 @@ def test_impossible_sizes_are_refused(here: Catalogue, shapes: tuple[str, ...]) 
     assert "between 1 and" in refusal(here, Selection(op=("mm",), shapes=shapes))
 
 
+def test_shapes_of_other_operators_are_not_suggested(here: Catalogue) -> None:
+    told = refusal(here, Selection(op=("mm",), shapes=("nothing-like-it",)))
+    assert "known are" in told
+    assert "pages" not in told
+    assert "pages" in refusal(here, Selection(op=("attention_decode",), shapes=("nothing-like-it",)))
+
+
 @pytest.mark.parametrize("shapes", [("-4", "4"), ("4.5", "4"), ("x",), ("4x",), ("nan",)])
 def test_sizes_that_are_no_sizes_are_unknown_names(here: Catalogue, shapes: tuple[str, ...]) -> None:
     assert "unknown" in refusal(here, Selection(op=("mm",), shapes=shapes))
@@ -186,7 +193,9 @@ def test_an_arm_is_asked_only_for_what_it_has(on_gpu: Catalogue) -> None:
     assert {"rms_norm", "fused_add_rms_norm"} < {*(offers["vllm-default"] or ())}
     for case in workload.cases:
         assert case.operator in (offers[case.arm] or (case.operator,))
-    assert [arm.name for arm in make_workload(on_gpu, Selection(op=("mean",))).arms] == ["torch", "samebits", "vllm"]
+    assert [arm.name for arm in make_workload(on_gpu, Selection(op=("mean",))).arms] == [
+        *("torch", "ascend-triton", "samebits", "vllm")
+    ]
     message = refusal(on_gpu, Selection(op=("mm", "mean"), arm=("torch", "vllm-default")))
     assert "--arm vllm-default" in message
     assert "rms_norm" in message
@@ -286,6 +295,22 @@ def test_attention_is_timed_at_batches_and_lengths_whose_caches_fit(on_gpu: Cata
     assert workload.sweeps["attention_mixed"].timed == ()
 
 
+@pytest.mark.parametrize(
+    ("operator", "shape", "most"),
+    [
+        ("attention_decode", "qwen3-8b/attention", 16),  # 2^19 tokens of 8 heads of 128 keys and values, of 16 bits
+        ("attention_fp8_decode", "qwen3-8b/attention", 32),  # of 8 bits
+        ("mla_decode", "deepseek-v3/mla", 56),  # 1.8 million of 576 numbers, keys and values alike, of 16 bits
+    ],
+)
+def test_caches_are_as_large_as_their_operator_has_them(
+    on_gpu: Catalogue, operator: str, shape: str, most: int
+) -> None:
+    asked = Selection(op=(operator,), shapes=(shape,), length=(32768,), batch=(16, 17, 32, 33, 56, 57), dtype=("bf16",))
+    workload = make_workload(on_gpu, asked)
+    assert {max(load.m for load in workload.loads(case)) for case in workload.cases} == {most}
+
+
 def test_what_is_asked_for_is_timed(on_gpu: Catalogue) -> None:
     asked = Selection(op=("attention_decode",), arm=("samebits",), shapes=("long", "pages/64"), dtype=("fp16",))
     workload = make_workload(on_gpu, asked)
@@ -382,3 +407,43 @@ def test_every_plan_can_be_carried_out(here: Catalogue, on_gpu: Catalogue, selec
 def test_a_plan_is_a_function_of_the_selection(here: Catalogue) -> None:
     assert make_workload(here, Selection(seed=3)) == make_workload(here, Selection(seed=3))
     assert make_workload(here, Selection(seed=3)).seed == 3
+
+
+def chosen(catalogue: Catalogue, **asked: object) -> Workload:
+    return make_workload(catalogue, Selection.model_validate({"op": ("linear",), "dtype": ("bf16",), **asked}))
+
+
+def test_candidates_are_measured_where_they_are_asked_for_and_not_else(on_gpu: Catalogue) -> None:
+    (samebits,) = (arm for arm in on_gpu.arms if arm.name == "samebits")
+    usual = {case.operator for case in chosen(on_gpu).cases}
+    offering = [one for one in samebits.candidates if usual & {*one.offers}]
+    labels = [one.label for one in offering if "bf16" in (one.dtypes or ("bf16",))]
+    assert 1 < len(labels) < len(samebits.candidates)
+    assert not any("[" in case.arm for case in chosen(on_gpu).cases)
+    every = chosen(on_gpu, arm=("samebits[*]",))
+    assert {arm.name for arm in every.arms} == {f"samebits[{label}]" for label in labels}
+    assert every.searched == frozenset()
+    one = chosen(on_gpu, arm=(f"samebits[{labels[0]}]", "torch"))
+    assert [arm.name for arm in one.arms] == ["torch", f"samebits[{labels[0]}]"]
+
+
+def test_a_search_has_all_candidates_but_leaves_those_alone_that_are_named(on_gpu: Catalogue) -> None:
+    (samebits,) = (arm for arm in on_gpu.arms if arm.name == "samebits")
+    named = f"samebits[{samebits.candidates[0].label}]"
+    searching = chosen(on_gpu, arm=("samebits", named), budget_s=9.0)
+    assert {"samebits", named} <= {case.arm for case in searching.cases}
+    assert searching.searched == {case.arm for case in searching.cases} - {"samebits", named}
+    assert len(searching.searched) > 1
+    assert searching.orders.keys() == searching.searched
+    assert chosen(on_gpu, budget_s=0.0).searched == frozenset()
+    assert chosen(on_gpu, op=("bmm",), dtype=("bf16",), budget_s=9.0).searched == frozenset()
+
+
+def test_an_arm_s_processes_are_helped_by_all_its_candidates_cases(on_gpu: Catalogue) -> None:
+    workload = chosen(on_gpu, arm=("samebits[*]",), shapes=("qwen3-8b",))
+    assert {*workload.extra_workers} <= {"samebits"}
+
+
+def test_one_operator_has_no_candidates(on_gpu: Catalogue) -> None:
+    said = refusal(on_gpu, Selection(op=("bmm",), arm=("samebits[*]",)))
+    assert said == "--arm samebits[*]: has no candidates for the chosen operators"

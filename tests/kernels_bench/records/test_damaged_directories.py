@@ -132,7 +132,7 @@ def test_another_schema_is_refused_with_both_versions(ended: Path, version: obje
     (ended / MANIFEST).write_text(json.dumps({**data, "schema_version": version, "from_the_future": True}))
     message = str(refusal(ended))
     assert f"schema {version!r}" in message
-    assert f"reads schema 2, 3, 4 and {SCHEMA_VERSION}" in message
+    assert f"reads schema 2, 3, 4, 5 and {SCHEMA_VERSION}" in message
 
 
 def test_a_foreign_directory_is_refused_and_left_alone(tmp_path: Path) -> None:

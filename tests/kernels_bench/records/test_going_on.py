@@ -9,6 +9,7 @@ import pytest
 
 from kernels_bench.records.cases import Device
 from kernels_bench.records.manifest import RECORDS, ResultsError, RunDirectory
+from kernels_bench.records.results import SCHEMA_VERSION
 from profiles.instruments.environment import read_environment
 from support.run_directories import as_of_schema, heard, python, refusal
 from support.stored_records import manifest
@@ -39,7 +40,7 @@ def test_a_directory_belongs_to_one_live_process(ended: Path) -> None:
 def test_a_run_of_an_older_schema_is_read_and_not_gone_on_with(ended: Path) -> None:
     as_of_schema(ended, 4)
     before = (ended / RECORDS).read_bytes()
-    assert "has schema 4, and this samebits writes 5; start a new run" in str(refusal(ended))
+    assert f"has schema 4, and this samebits writes {SCHEMA_VERSION}; start a new run" in str(refusal(ended))
     assert (ended / RECORDS).read_bytes() == before
 
 

@@ -100,7 +100,9 @@ def test_a_run_that_calls_itself_older_is_not_read_without_its_numbers(reader: R
     manifest = (reader[1] / MANIFEST).read_text()
     (reader[1] / MANIFEST).write_text(manifest.replace(f'"schema_version": {reader[0].version}', '"schema_version": 1'))
     if reader[0] is not E2E:
-        (reader[1] / MANIFEST).write_text(manifest.replace('"schema_version": 5', '"schema_version": 4'))
+        (reader[1] / MANIFEST).write_text(
+            manifest.replace(f'"schema_version": {reader[0].version}', '"schema_version": 4')
+        )
     assert f"line 1 is of a newer schema than {MANIFEST} names" in told(reader, lines)
 
 

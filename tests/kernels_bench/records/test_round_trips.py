@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from kernels_bench.records.cases import Case, Precision, Shape
+from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import RECORDS, RunDirectory, read_manifest, read_records
-from kernels_bench.records.results import NUMBERED_FROM, READABLE_VERSIONS, AnyRecord, Timing, Verification
+from kernels_bench.records.results import NUMBERED_FROM, READABLE_VERSIONS, AnyRecord, Rough, Timing, Verification
 from kernels_bench.report.summary.summarise import summarise_run
 from support.records import case, facts, held, verified
 from support.run_directories import EVERY_KIND, as_of_schema
@@ -23,6 +25,18 @@ def test_every_kind_of_record_comes_back_as_it_was_written(run: RunDirectory, re
     (back,) = read_records(run.path, samples=True)
     assert type(back) is type(record)
     assert back.model_dump_json() == record.model_dump_json()
+
+
+def test_a_rough_timing_comes_back_and_is_found_by_its_case(run: RunDirectory) -> None:
+    slow = case("samebits[64x128x64w4s4]")
+    for us in (5.0, 3.5):
+        run.append(Rough(case=slow, status="measured", us={1: us, 4096: 812.25}, seconds=1.5))
+    failed = Rough(case=case("samebits[other]"), status="failed", reason="out of resource", cause="other")
+    run.append(failed)
+    known = latest_records(read_records(run.path))
+    assert known.rough[slow.key].us == {1: 3.5, 4096: 812.25}
+    assert known.rough[failed.case.key] == failed
+    assert slow.process == "samebits"
 
 
 def test_nan_and_infinity_come_back_as_numbers(run: RunDirectory) -> None:
@@ -88,3 +102,13 @@ def test_runs_of_earlier_schemas_are_read(ended: Path, version: int) -> None:
 def test_what_was_once_called_proven_is_kept_and_its_order_the_same() -> None:
     record = verified(case(), held(), order=same_order())
     assert (record.verdict, summarise_run([record], facts()).arms[0].orders) == ("sampled", {"same": 1})
+
+
+def test_a_copy_with_other_sizes_is_known_by_its_own() -> None:
+    """Whatever the original was asked before."""
+    shape = Shape(label="s", n=8, k=8)
+    judged = Case(arm="a", operator="mm", shape=shape, precision=Precision.parse("bf16"))
+    assert (shape.token, judged.key) == ("8x8", "a/mm/8x8/bf16")
+    wide = shape.model_copy(update={"n": 16})
+    assert wide.token == "16x8"
+    assert judged.model_copy(update={"shape": wide}).key == "a/mm/16x8/bf16"

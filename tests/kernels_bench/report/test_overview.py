@@ -11,7 +11,7 @@ from rich.console import Console
 
 from kernels_bench.records.cases import Shape
 from kernels_bench.records.results import AnyRecord
-from kernels_bench.report.overview import FINDINGS, INVENTED, overview_of
+from kernels_bench.report.overview import FINDINGS, INVENTED, TYPED, overview_of
 from kernels_bench.report.summary.schema import RunSummary
 from kernels_bench.report.summary.summarise import summarise_run
 from kernels_bench.report.terminal.render import Shown, render
@@ -51,6 +51,18 @@ def test_models_shapes_and_invented_ones_are_counted_apart() -> None:
     assert row(text, "all models' shapes") == ["❌", "1/2", "✅", "1/1", "1.00×"]
     assert row(text, "all invented shapes") == ["❌", "0/1", "❌", "0/1", "0.25×"]
     assert row(text, "rms_norm") == ["✅", "1/1", "–"]
+
+
+def test_sizes_that_were_typed_are_neither() -> None:
+    typed = Shape(label="512x512", n=512, k=512)
+    for others, head, below in (((O_PROJ, ODD), "mm", INVENTED), ((ODD,), "mm, typed", INVENTED)):
+        cases = [case("torch", "rms_norm", HIDDEN), *(case("torch", "mm", shape) for shape in (*others, typed))]
+        summary = summarise_run([CEILING, *(verified(one, held()) for one in cases)], facts())
+        text = shown(summary)
+        assert row(text, head) == row(text, below) == row(text, "all typed shapes") == ["✅", "1/1"]
+        assert row(text, "all models' shapes")[1] == f"{len(others)}/{len(others)}"
+        assert (f"\n{TYPED} " in text) == (O_PROJ in others)
+        assert "1 case of typed shapes" in " ".join(shown(summary, 120, Shown(operators=("mm",))).split())
 
 
 def test_in_full_they_have_a_table_each_and_a_speed_each() -> None:

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kernels_bench.operators import operators
+from kernels_bench.records.cases import Precision, Shape
 from kernels_bench.records.results import Ceiling, Timing
+from kernels_bench.report.sentences import over_ranks_text
 from kernels_bench.report.summary.speed import ceiling_share, geometric_mean
 from support.records import CEILING, QKV_PROJ, case, timed, verified
 from support.summaries import arm_of, run
@@ -102,3 +105,38 @@ class TestCeiling:
     def test_a_dtype_without_a_peak_has_no_share(self) -> None:
         ceiling = Ceiling(bandwidth_gb_s=3000.0, tflop_s={"fp32": 50.0})
         assert ceiling_share(timed(case(), 1, 1.0), ceiling) is None
+
+
+class TestOverRanks:
+    """Bandwidths as NCCL's tests count them."""
+
+    SHAPE, BF16 = Shape.of("qwen3-8b/tp4", {"ranks": 4, "hidden": 4096}), Precision.parse("bf16")
+
+    @pytest.mark.parametrize(("operator", "share"), [("all_reduce", 1.5), ("reduce_scatter", 0.75)])
+    def test_the_bus_carries_the_message_but_for_what_a_rank_has_itself(self, operator: str, share: float) -> None:
+        known = operators()[operator]
+        message = known.message_bytes(self.SHAPE, self.BF16, 16)
+        assert message == 16 * 4096 * 2
+        assert known.bus_bytes(self.SHAPE, self.BF16, 16) == share * message
+
+    def test_the_fastest_timing_of_each_arm_is_told(self) -> None:
+        known, us = operators()["all_reduce"], {1: 10.0, 256: 100.0}
+        records = [
+            timed(
+                case("gloo", "all_reduce", self.SHAPE),
+                m,
+                us[m],
+                message_bytes=known.message_bytes(self.SHAPE, self.BF16, m),
+                bus_bytes=known.bus_bytes(self.SHAPE, self.BF16, m),
+            )
+            for m in us
+        ]
+        arm = arm_of(run(*records), "gloo")
+        assert over_ranks_text([arm]) == (
+            "all ranks together, the slowest counted, with a warm cache: at most gloo 21 GB/s of messages, "
+            "31.5 GB/s on each rank's bus (all_reduce/4x4096/bf16 M=256).",
+        )
+
+    def test_nothing_is_told_where_no_ranks_are(self) -> None:
+        assert operators()["mm"].message_bytes(QKV_PROJ, self.BF16, 16) == 0
+        assert over_ranks_text([arm_of(run(timed(case("vllm"), 16, 10.0)), "vllm")]) == ()

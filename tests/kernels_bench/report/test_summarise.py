@@ -55,6 +55,12 @@ class TestVerdicts:
         assert finding.command == finding.counterexample.command
         assert "position: row 0 differs at M=3 vs M=4096" in finding.text
 
+    def test_what_the_verdict_counts_goes_before_what_is_left_to_callers(self) -> None:
+        left = broken(1, relation="tensor_parallel").model_copy(update={"binding": False})
+        (finding,) = arm_of(run(verified(case(), left, broken(64))), "torch", "mm").findings
+        assert finding.counterexample is not None
+        assert (finding.counterexample.relation, finding.counterexample.company.size) == ("batch_size", 64)
+
     def test_a_doubtful_difference_is_no_counterexample(self) -> None:
         """Where a kernel is not repeatable, only the repetition counts."""
         doubtful = broken(1).model_copy(update={"status": "inconclusive"})

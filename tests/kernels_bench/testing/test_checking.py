@@ -150,7 +150,7 @@ def test_relations_sizes_and_seeds_are_the_callers() -> None:
         ({"relations": "batchsize"}, "--relation batchsize: unknown"),
         ({"claims": ("batchsize",)}, "claims names 'batchsize', which is no relation"),
         ({"batch": 0}, "--batch 0: a batch has between"),
-        ({"device": "tpu"}, "device 'tpu': expected cpu or cuda"),
+        ({"device": "tpu"}, "device 'tpu': expected cpu, cuda or npu"),
     ],
 )
 def test_a_mistake_is_one_line(options: dict[str, Any], said: str) -> None:

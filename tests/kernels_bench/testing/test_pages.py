@@ -68,7 +68,8 @@ def test_the_operator_runs_as_shown(tmp_path: Path) -> None:
     # How torch's mish treats the end of a vector is for the processor to say.
     assert (done.returncode == 1) == (found.verdict == "variant")
     assert found.accuracy is not None
-    assert found.accuracy.rows == 256
+    # Rows that differ in a further batch are judged as well, and which do is for the processor to say.
+    assert found.accuracy.rows >= found.universe == 256
     assert {"batch_size", "position", "neighbour_content", "special_values", "history", "large_batch"} <= {
         result.relation for result in found.relations
     }

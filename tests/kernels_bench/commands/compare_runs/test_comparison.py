@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,8 @@ from kernels_bench.commands.compare_runs.gate import (
     read_gate,
 )
 from kernels_bench.console.errors import UsageError
+from kernels_bench.console.printing import fitted
+from kernels_bench.console.terminal import UNBROKEN
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import read_records
@@ -56,6 +59,17 @@ def changed(to: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, An
     return to
 
 
+@cache
+def _place() -> TemporaryDirectory[str]:
+    return TemporaryDirectory()
+
+
+@cache
+def light() -> Path:
+    """The baseline without the raw samples, which is read in a third of the time."""
+    return changed(Path(_place().name) / "light", lambda records: records)
+
+
 def judged(records: list[dict[str, Any]]) -> dict[str, Any]:
     """A case of a kernel that kept its bits."""
     return next(
@@ -67,7 +81,7 @@ def judged(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def judged_key() -> str:
     """The key of that case."""
-    found = latest_records(read_records(BASELINE)).verifications.values()
+    found = latest_records(read_records(light())).verifications.values()
     return next(v.case.key for v in found if v.relations and all(r.status == "held" for r in v.relations))
 
 
@@ -102,7 +116,7 @@ def test_a_run_agrees_with_itself() -> None:
 
 
 def test_what_was_changed_is_what_differs(slower: Path) -> None:
-    found = compare_runs(BASELINE, slower)
+    found = compare_runs(light(), slower)
     assert np.allclose([change.share for change in found.warm], 0.1)
     assert all(change.share == 0 for change in found.cold)
     assert min(change.first_us for change in found.warm) >= LEAST_US
@@ -121,6 +135,16 @@ def test_what_was_changed_is_what_differs(slower: Path) -> None:
     assert exit_status(found, read_gate("slower=15%")) == exit_status(found, read_gate("missing")) == 0
 
 
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_on_a_terminal_lines_end_between_words_and_nothing_is_lost(width: int) -> None:
+    lines = [*in_words(compare_runs(light(), light()), USUAL), "  python -m kernels_bench " + "--op mm " * 40]
+    shown = list(fitted(lines, width))
+    assert all(len(line) <= width for line in shown[:-1])
+    assert shown[-1] == lines[-1]
+    assert " ".join(shown).split() == " ".join(lines).split()
+    assert list(fitted(lines, UNBROKEN)) == lines
+
+
 def worst_case(found: RunComparison) -> str:
     """What the run is refused for, if for one thing."""
     (text,) = failures(found, USUAL)
@@ -133,7 +157,7 @@ def test_bits_that_changed_are_no_agreement_though_every_verdict_is_the_same(tmp
         digests |= dict.fromkeys(digests, "f" * 32)
         return records
 
-    found = compare_runs(BASELINE, changed(tmp_path / "other", change))
+    found = compare_runs(light(), changed(tmp_path / "other", change))
     assert found.verdicts == ()
     assert "with other bits" in worst_case(found)
     changed_key = judged_key()
@@ -154,12 +178,12 @@ def test_a_case_that_is_judged_no_more_is_missing(tmp_path: Path, then: str) -> 
                 record |= {"status": "skipped" if record["kind"] == "timing" else then, "reason": "no memory"}
         return records
 
-    found = compare_runs(BASELINE, changed(tmp_path / "other", change))
+    found = compare_runs(light(), changed(tmp_path / "other", change))
     assert worst_case(found) == "1 result missing"
     assert exit_status(found, USUAL) == 1
     shown = "\n".join(in_words(found, USUAL))
     assert ("then not verified" if then == "gone" else f"then {then} (no memory)") in shown
-    back = compare_runs(tmp_path / "other", BASELINE)
+    back = compare_runs(tmp_path / "other", light())
     assert exit_status(back, USUAL) == 0, "what was gained is no failure"
 
 
@@ -217,13 +241,13 @@ def test_a_claim_that_was_withdrawn_is_missing(tmp_path: Path) -> None:
     claiming = next(arm for arm in manifest["arms"] if arm["claims"] is True)
     claiming["claims"] = ["repeat"]
     (other / "run.json").write_text(json.dumps(manifest))
-    (line,) = compare_runs(BASELINE, other).missing
+    (line,) = compare_runs(light(), other).missing
     assert line.startswith(f"{claiming['name']}: claimed batch_size, position")
-    assert compare_runs(other, BASELINE).missing == ()
+    assert compare_runs(other, light()).missing == ()
 
 
 def test_what_became_better_is_no_failure(slower: Path) -> None:
-    found = compare_runs(slower, BASELINE)
+    found = compare_runs(slower, light())
     assert [(change.first, change.worse) for change in found.verdicts] == [("wrong", False)]
     assert exit_status(found, read_gate("verdict-worse,missing,slower=1%")) == 0
 
@@ -262,16 +286,16 @@ def test_a_case_that_became_slower_is_refused_and_named_with_the_state_in_which_
         return records
 
     other = changed(tmp_path / "other", change)
-    found = compare_runs(BASELINE, other)
+    found = compare_runs(light(), other)
     assert exit_status(found, USUAL) == 1
     assert worst_case(found) == "1 case slower by 3 % or more"
     assert f"  slow +15.0% {judged_key()} (warm)" in list(in_words(found, USUAL))
     assert exit_status(found, read_gate("slower=20%")) == 0
-    assert exit_status(compare_runs(other, BASELINE), USUAL) == 0
+    assert exit_status(compare_runs(other, light()), USUAL) == 0
 
 
 def test_what_an_arm_claims_and_does_not_keep_can_be_refused_whatever_was_before() -> None:
-    found = compare_runs(BASELINE, BASELINE)
+    found = compare_runs(light(), light())
     assert found.broken
     assert exit_status(found, read_gate("variant")) == 1
     assert list(failures(found, read_gate("variant"))) == [
@@ -299,13 +323,27 @@ def test_speed_of_other_devices_is_not_judged(tmp_path: Path) -> None:
     manifest = json.loads((other / "run.json").read_text())
     manifest["device"]["name"] = "NVIDIA H200"
     (other / "run.json").write_text(json.dumps(manifest))
-    found = compare_runs(BASELINE, other)
+    found = compare_runs(light(), other)
     assert exit_status(found, USUAL) == 3
     assert list(in_words(found, USUAL))[-1] == (
         "in short: speed cannot be compared without --across: NVIDIA H100 80GB HBM3, then NVIDIA H200 (exit status 3)"
     )
     assert exit_status(found, read_gate("verdict-worse,missing,bits")) == 0
-    assert exit_status(compare_runs(BASELINE, other, across=True), USUAL) == 0
+    assert exit_status(compare_runs(light(), other, across=True), USUAL) == 0
+
+
+def test_settings_and_a_profiler_are_no_speed_of_a_kernel(tmp_path: Path) -> None:
+    path = changed(tmp_path / "other", lambda _: []) / "run.json"
+    manifest = json.loads(path.read_text())
+    manifest["environment"]["variables"] = {"CUDA_LAUNCH_BLOCKING": "1", "CUDA_VISIBLE_DEVICES": "3"}
+    manifest["environment"]["profiler"] = "nsys"
+    manifest["environment"]["device"]["power_limit_w"] = 350.0
+    path.write_text(json.dumps(manifest))
+    assert compare_runs(light(), path.parent).apart == (
+        "a power limit of 700.0 W, then 350.0 W",
+        "CUDA_LAUNCH_BLOCKING not set, then 1",
+        "recorded by no profiler, then by nsys",
+    )
 
 
 @pytest.mark.parametrize("cut", [True, False])
@@ -337,9 +375,9 @@ def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
 
         return change
 
-    assert compare_runs(BASELINE, changed(tmp_path / "proven", read("proven"))).verdicts == ()
+    assert compare_runs(light(), changed(tmp_path / "proven", read("proven"))).verdicts == ()
     verdicts = {
-        (c.first, c.second) for c in compare_runs(BASELINE, changed(tmp_path / "variant", read("variant"))).verdicts
+        (c.first, c.second) for c in compare_runs(light(), changed(tmp_path / "variant", read("variant"))).verdicts
     }
     assert verdicts == {("sampled", "variant")}
 
@@ -385,7 +423,7 @@ def test_runs_with_nothing_in_common_cannot_be_compared(tmp_path: Path) -> None:
 
 
 def test_cases_of_one_run_alone_are_counted(tmp_path: Path) -> None:
-    found = compare_runs(BASELINE, of_arms({"torch"}, tmp_path / "torch"))
+    found = compare_runs(light(), of_arms({"torch"}, tmp_path / "torch"))
     assert exit_status(found, USUAL) == 1
     assert found.verified[0] > 50
     assert found.verified[1] > 50
@@ -404,10 +442,45 @@ def test_bits_of_sequences_of_other_lengths_are_not_compared(tmp_path: Path) -> 
                 record["digests"] = {m: "0" * len(digest) for m, digest in record["digests"].items()}
         return records
 
-    found = compare_runs(BASELINE, changed(tmp_path / "longer", longer))
+    found = compare_runs(light(), changed(tmp_path / "longer", longer))
     assert found.digests == (0, 0)
     assert found.other_bits == ()
     assert any("no output of the same data was digested in both runs" in line for line in in_words(found, USUAL))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "source", "compared"),
+    [
+        ("a", "b", "same", False),
+        ("a", "b", "other", False),
+        ("a", "a", "other", True),
+        ("", "a", "other", False),
+        ("", "", "other", False),
+        ("", "a", "same", True),
+    ],
+)
+def test_bits_of_rows_that_another_samebits_made_are_not_compared(
+    tmp_path: Path, then: str, now: str, source: str, compared: bool
+) -> None:
+    def made(data: str) -> Callable[[list[dict[str, Any]]], list[dict[str, Any]]]:
+        def change(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+            first = judged(records)
+            first |= {"data": data, "digests": dict.fromkeys(first["digests"], (data or "a") * 32)}
+            return [first]
+
+        return change
+
+    old, new = changed(tmp_path / "old", made(then)), changed(tmp_path / "new", made(now))
+    manifest = json.loads((new / "run.json").read_text())
+    if source == "other":
+        manifest["environment"]["source_digest"] = "0" * 16
+        (new / "run.json").write_text(json.dumps(manifest))
+    found = compare_runs(old, new)
+    assert found.digests is not None
+    assert (found.digests[0] > 0, found.other_data > 0) == (compared, not compared)
+    assert found.other_bits == ()
+    lines = list(in_words(found, USUAL))
+    assert any("whose rows are others, or may be" in line for line in lines) is not compared
 
 
 def test_other_seeds_are_named_and_their_bits_not_compared(tmp_path: Path) -> None:

@@ -34,10 +34,15 @@ def test_runs_stand_in_the_order_of_time_with_what_changed_since_the_one_before(
     assert second.since.other_bits == ()
     assert first.arms == second.arms
     assert first.arms["samebits"].kept == first.arms["samebits"].examined > 10
-    lines = list(in_words([first, second]))
+    lines = list(in_words([first, second], 1000))
     assert lines[0].split() == ["run", *first.arms]
     assert lines[2].startswith("2099-01-01T00:00:00Z")
     assert "  speed: not judged: NVIDIA H100 80GB HBM3, then NVIDIA H200" in lines
+    narrow = list(in_words([first, second], 60))
+    heads = [line.split()[1:] for line in narrow if line.startswith("run ")]
+    assert [name for names in heads for name in names] == [*first.arms]
+    assert len(heads) > 1
+    assert all(len(line) <= 60 for line in narrow[: 3 * len(heads)])
 
 
 def test_a_run_that_is_named_twice_is_refused(tmp_path: Path) -> None:

@@ -26,8 +26,8 @@ KEY = "mm/4096x4096/bf16"
 def since(**changes: Any) -> RunComparison:
     nothing: dict[str, Any] = {
         "environment": (), "selection": (), "verified": (2, 0, 0), "verdicts": (), "missing": (), "digests": (9, 9),
-        "other_bits": (), "warm": (), "cold": (), "broken": (), "apart": (), "speeds": (),
-        "scatter": Scatter(drift=0.0, timings=0.0, cases=0.0),
+        "other_data": 0, "other_bits": (), "warm": (), "cold": (), "broken": (), "apart": (), "speeds": (),
+        "scatter": Scatter(drift=0.0, timings=0.0, cases=0.0, shows=None),
     }  # fmt: skip
     return RunComparison(**(nothing | changes))
 

@@ -11,7 +11,7 @@ from support import PLUGINS
 from support.processes import finish, start, wait_until, workers_of
 
 GATED = (
-    *("--op", "rms_norm", "--arm", "gated", "--dtype", "fp32", "--relation", "repeat", "--partial"),
+    *("--op", "rms_norm", "--arm", "gated", "--dtype", "fp32", "--relation", "repeat", "--partial", "--quick"),
     *("--shapes", "1x64,1x65,1x66", "--batch", "1,4", "--plugin", PLUGINS / "gated.py"),
 )
 

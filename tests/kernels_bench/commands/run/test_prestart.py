@@ -12,7 +12,7 @@ import pytest
 
 from kernels_bench.commands.report import ReportTargets
 from kernels_bench.commands.run import command as session
-from kernels_bench.commands.run.command import resume_run, start_run
+from kernels_bench.commands.run.command import reporting, resume_run, start_run
 from kernels_bench.commands.run.prestart import HeadStart, hidden_beside
 from kernels_bench.commands.workload import HELPERS, Workload, make_workload
 from kernels_bench.console.errors import UsageError
@@ -259,7 +259,7 @@ def test_a_run_goes_on_with_a_head_start(tmp_path: Path, watched: Watched) -> No
     start_run(SMALL.model_copy(update={"arm": ("torch",)}), run, "", ReportTargets())
     (run / RECORDS).write_text("")  # as if it had been ended before its first record
     (run / "logs" / "torch.log").write_text("said before\n")
-    assert resume_run(run, Selection(), None, ReportTargets()) == 0
+    assert resume_run(run, Selection(), None, reporting(ReportTargets())) == 0
     assert starts(run)["torch"] in watched.early
     assert (run / "logs" / "torch.log").read_text().startswith("said before\n")
 
@@ -314,7 +314,7 @@ def test_a_default_name_is_chosen_when_the_run_begins(tmp_path: Path, monkeypatc
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> FakeCard:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(detect, "_DRIVERS", (os.devnull,))
+    monkeypatch.setattr(detect, "NVIDIA_DRIVERS", (os.devnull,))
     return FakeCard(monkeypatch)
 
 
@@ -349,6 +349,6 @@ def test_no_gpu_is_expected_of_a_driver_that_does_not_tell(card: FakeCard, query
 
 
 def test_no_gpu_is_expected_without_a_driver(card: FakeCard, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detect, "_DRIVERS", ("/nowhere",))
+    monkeypatch.setattr(detect, "NVIDIA_DRIVERS", ("/nowhere",))
     assert expected_gpu() is None
     assert card.asked_for == []
