@@ -232,6 +232,24 @@ class TestTritonAttention:
             for spec in others:
                 assert same_bits(made.run(make_batch(spec, 3))[0], expected), spec
 
+    @pytest.mark.parametrize("text", ["bf16", "fp16"])
+    def test_queries_and_caches_may_be_views_of_wider_tensors(self, text: str) -> None:
+        """As slices of a fused projection are, and of a cache that has keys and values side by side."""
+        made = self.subject("attention_mixed", (4, 2, 16), 129, text, 3)
+        q, keys, values, batch = made.operator.arguments(made.gather(make_batch("first:3", 3)), made.weights)
+        expected = triton_attention.attention(q, keys, values, batch)
+        wide = q.new_full((len(q), 4 + 2 * 2, 16), torch.nan)
+        both = keys.new_full((*keys.shape[:2], 2, 2, 16), torch.nan)
+        caches = [both[:, :, 0], both[:, :, 1]]
+        for view, values_of in ((wide[:, :4], q), (caches[0], keys), (caches[1], values)):
+            view.copy_(values_of)
+        strided = wide[:, :4], *caches, batch
+        by_columns = q.transpose(1, 2).contiguous().transpose(1, 2), keys, values, batch
+        for arguments in (strided, by_columns):
+            found = triton_attention.attention(*arguments)
+            assert found.is_contiguous()
+            assert same_bits(found, expected)
+
     def test_special_sequences_have_the_same_bits_alone_and_among_others(self) -> None:
         made = self.subject("attention_decode", (4, 2, 16), 161, "bf16", 12)
         count = len(SPECIAL)

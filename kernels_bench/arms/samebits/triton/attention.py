@@ -40,8 +40,16 @@ def _capped(logits, softcap):
 
 
 @triton.jit
-def _dequantised(x, scale, dtype: tl.constexpr, SCALED: tl.constexpr, UPCAST: tl.constexpr):
-    """Numbers of a cache in the queries' dtype."""
+def _logits(queries, keys, scale, softcap, CAPPED: tl.constexpr):
+    """Of base 2, by query and key."""
+    found = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale
+    return _capped(found, softcap) * _LOG2_E if CAPPED else found
+
+
+@triton.jit
+def _cached(cache, at, known, scale, dtype: tl.constexpr, SCALED: tl.constexpr, UPCAST: tl.constexpr):
+    """Numbers of a cache in the queries' dtype, and zeros where none are known."""
+    x = tl.load(cache + at, mask=known, other=0.0)
     if SCALED:
         x = (x.to(tl.float32) * tl.load(scale)).to(dtype)
     return x.to(tl.float32) if UPCAST else x
@@ -60,11 +68,15 @@ def _visible(token, seen, WINDOW: tl.constexpr):
 def _split_kernel(  # noqa: PLR0917
     q, keys, values, cu_seqlens, seqused, tables, key_scale, value_scale, sums, maxima, totals,
     scale, softcap, table_width, splits,
+    q_token, q_head, key_page, key_slot, key_head, value_page, value_slot, value_head,
     HEADS: tl.constexpr, GROUP: tl.constexpr, D: tl.constexpr, PAGE: tl.constexpr,
     LANES: tl.constexpr, QUERIES: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_N: tl.constexpr, SPLIT: tl.constexpr,
     UPCAST: tl.constexpr, WINDOW: tl.constexpr, CAPPED: tl.constexpr, SCALED: tl.constexpr,
 ):  # fmt: skip
-    """One split of the keys for `QUERIES` queries of one entry and one group of heads, `LANES` rows a query."""
+    """One split of the keys for `QUERIES` queries of one entry and one group of heads, `LANES` rows a query.
+
+    Queries, keys and values may be views: of all but their last dimension the strides are given, in elements.
+    """
     KV_HEADS: tl.constexpr = HEADS // GROUP
     entry = tl.program_id(1).to(tl.int64)
     kv_head, split = tl.program_id(2) % KV_HEADS, tl.program_id(2) // KV_HEADS
@@ -81,9 +93,11 @@ def _split_kernel(  # noqa: PLR0917
         query, member = tile + lane // LANES, lane % LANES
         real = (query < count) & (member < GROUP)
         seen = tl.where(real, kv - count + query + 1, 0)
-        line = (first + query).to(tl.int64) * HEADS + kv_head * GROUP + member
+        row, head = (first + query).to(tl.int64), kv_head * GROUP + member
+        line = row * HEADS + head
         in_d = (cols < D)[None, :]
-        q_tile = tl.load(q + line[:, None] * D + cols[None, :], mask=real[:, None] & in_d, other=0.0)
+        at = (row * q_token + head * q_head)[:, None] + cols[None, :]
+        q_tile = tl.load(q + at, mask=real[:, None] & in_d, other=0.0)
         if UPCAST:
             q_tile = q_tile.to(tl.float32)
         acc = tl.zeros((QUERIES * LANES, BLOCK_D), dtype=tl.float32)
@@ -92,15 +106,13 @@ def _split_kernel(  # noqa: PLR0917
         for start in range(begin, end, BLOCK_N):
             token = start + tl.arange(0, BLOCK_N)
             page = tl.load(tables + entry * table_width + token // PAGE, mask=token < kv, other=0).to(tl.int64)
-            at = ((page * PAGE + token % PAGE) * KV_HEADS + kv_head)[:, None] * D + cols[None, :]
+            slot = token % PAGE
+            key_at = (page * key_page + slot * key_slot + kv_head * key_head)[:, None] + cols[None, :]
+            value_at = (page * value_page + slot * value_slot + kv_head * value_head)[:, None] + cols[None, :]
             known = ((token < kv) & (token >= oldest))[:, None] & in_d
-            key = tl.load(keys + at, mask=known, other=0.0)
-            value = tl.load(values + at, mask=known, other=0.0)
-            key = _dequantised(key, key_scale, q.dtype.element_ty, SCALED, UPCAST)
-            value = _dequantised(value, value_scale, q.dtype.element_ty, SCALED, UPCAST)
-            logits = tl.dot(q_tile, tl.trans(key), input_precision="ieee") * scale
-            if CAPPED:
-                logits = _capped(logits, softcap) * _LOG2_E
+            key = _cached(keys, key_at, known, key_scale, q.dtype.element_ty, SCALED, UPCAST)
+            value = _cached(values, value_at, known, value_scale, q.dtype.element_ty, SCALED, UPCAST)
+            logits = _logits(q_tile, key, scale, softcap, CAPPED)
             logits = tl.where(_visible(token[None, :], seen[:, None], WINDOW), logits, float("-inf"))
             higher = tl.maximum(high, tl.max(logits, 1))
             anchor = tl.where(higher == float("-inf"), 0.0, higher)  # a row that sees none of these keys
@@ -149,7 +161,7 @@ def _join_kernel(  # noqa: PLR0917
 
 
 class Attention(PreparedKernel):
-    """The kernels' call over a paged cache; d is at most 256, and all tensors are contiguous.
+    """The kernels' call over a paged cache; d is at most 256. Queries and caches may be views of wider tensors.
 
     Args:
         tile: how keys are cut.
@@ -172,9 +184,17 @@ def kernels(label: str) -> dict[str, Attention]:
     return dict.fromkeys(ATTENTION, Attention(ATTENTION_TILES[label]))
 
 
+def _with_whole_rows(x: Tensor) -> Tensor:
+    """A tensor whose last dimension's elements follow each other: itself where they do."""
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
 def _attend(
     tile: AttentionTile, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch, seen: Tensor
 ) -> Tensor:
+    q, key_cache, value_cache = (
+        one if one.stride(-1) == 1 else one.contiguous() for one in (q, key_cache, value_cache)
+    )
     lines, heads, size = q.shape
     kv_heads = key_cache.shape[2]
     splits = triton.cdiv(batch.most_keys, tile.split)
@@ -190,13 +210,14 @@ def _attend(
         key_scale, value_scale, sums, maxima, totals,
         batch.scale * (1.0 if batch.softcap else _LOG2_E.value), float(batch.softcap),
         batch.block_table.shape[1], splits,
+        *q.stride()[:-1], *key_cache.stride()[:-1], *value_cache.stride()[:-1],
         HEADS=heads, GROUP=heads // kv_heads, D=size, PAGE=key_cache.shape[1],
         LANES=lanes, QUERIES=queries, BLOCK_D=block_d, BLOCK_N=tile.block, SPLIT=tile.split,
         UPCAST=bool(triton.knobs.runtime.interpret),  # which has no dot of bf16
         WINDOW=batch.window, CAPPED=batch.softcap > 0, SCALED=batch.descale is not None,
         num_warps=tile.warps,
     )  # fmt: skip
-    out = torch.empty_like(q)
+    out = torch.empty_like(q, memory_format=torch.contiguous_format)
     _join_kernel[(lines * heads,)](
         sums, maxima, totals, seen, q if batch.sinks is None else batch.sinks, out, splits,
         HEADS=heads, D=size, BLOCK_D=block_d, SPLIT=tile.split,
