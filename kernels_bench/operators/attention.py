@@ -41,7 +41,7 @@ from kernels_bench.operators.inputs.special_sequences import (
     make_queries_special,
     make_values_special,
 )  # fmt: skip
-from kernels_bench.operators.paged.reference import CAUSAL, Rules, allowed, attend, by_sequence
+from kernels_bench.operators.paged.reference import CAUSAL, Rules, allowed, attend, by_sequence, least_weight
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.batch import Batch, Ids, ResultRows, Serving
 
@@ -314,17 +314,23 @@ class Attention(Operator):
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Kernels round each probability to the inputs' dtype before it meets its value, and the result."""
-        return (allowed(rows[0], self._attend(rows, weights, torch.abs), exact[0], out, self.rules(weights)),)
+        size = self._attend(rows, weights, torch.abs, least_weight(rows[0].dtype))
+        return (allowed(rows[0], size, exact[0], out, self.rules(weights)),)
 
     def reference_and_tolerance(
         self, rows: RowTensors, weights: Tensors, out: torch.dtype
     ) -> tuple[RowTensors, RowTensors]:
-        """Values and their sizes, side by side, have the same probabilities."""
+        """Values and their sizes, side by side, have the same probabilities where a small one loses nothing more."""
+        if least_weight(rows[0].dtype):
+            exact = self.reference(rows, weights)
+            return exact, self.tolerance(rows, weights, exact, out)
         both = self._attend(rows, weights, lambda values: torch.cat([values, values.abs()], -1))
-        exact, size = both.chunk(2, -1)
-        return (exact.contiguous(),), (allowed(rows[0], size, exact, out, self.rules(weights)),)
+        values, size = both.chunk(2, -1)
+        return (values.contiguous(),), (allowed(rows[0], size, values, out, self.rules(weights)),)
 
-    def _attend(self, inputs: RowTensors, weights: Tensors, of: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+    def _attend(
+        self, inputs: RowTensors, weights: Tensors, of: Callable[[torch.Tensor], torch.Tensor], least: float = 0.0
+    ) -> torch.Tensor:
         """Attention over what ``of`` makes of each sequence's values, in float64: (lines, heads, …)."""
         queries, rows, tokens, table = inputs
         key_cache, value_cache = self.keys_and_values(self.split_weights(weights)[0])
@@ -338,7 +344,7 @@ class Attention(Operator):
                 for cache, one in zip((key_cache, value_cache), scales, strict=True)
             )
             for part in mine.split(max(1, _CHUNK_SCORES // (last * queries.shape[1]))):
-                answers.append(attend(queries[part].double() * scale, tokens[part], keys, of(values), rules))
+                answers.append(attend(queries[part].double() * scale, tokens[part], keys, of(values), rules, least))
                 places.append(part)
         joined = torch.cat(answers)
         in_order = torch.empty_like(joined)

@@ -15,7 +15,7 @@ from kernels_bench.operators.base import RowTensors, Tensors
 from kernels_bench.operators.definitions import floats
 from kernels_bench.operators.inputs.described import lengths_of_rows
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
-from kernels_bench.operators.paged.reference import CAUSAL, allowed, attend
+from kernels_bench.operators.paged.reference import CAUSAL, allowed, attend, least_weight
 from kernels_bench.records.cases import Shape
 
 
@@ -41,17 +41,19 @@ class Prefill(LayerOperator):
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """As of attention over pages."""
         q, k, v, begins, lines = rows
-        size = attended(q.double(), k.double(), v.double().abs(), begins)[lines]
+        size = attended(q.double(), k.double(), v.double().abs(), begins, least_weight(q.dtype))[lines]
         return (allowed(q, size, exact[0], out, CAUSAL),)
 
 
-def attended(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.Tensor) -> torch.Tensor:
+def attended(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, cu_seqlens: torch.Tensor, least: float = 0.0
+) -> torch.Tensor:
     """Sequence by sequence, in float64: (tokens, heads, dv)."""
     found, scale = torch.zeros_like(v), q.shape[-1] ** -0.5
     for begin, end in pairwise(cu_seqlens.tolist()):
         tokens = torch.arange(end - begin, device=q.device)
         keys, values = (one[begin:end].transpose(0, 1) for one in (k, v))
-        found[begin:end] = attend(q[begin:end] * scale, tokens, keys, values, CAUSAL)
+        found[begin:end] = attend(q[begin:end] * scale, tokens, keys, values, CAUSAL, least)
     return found
 
 

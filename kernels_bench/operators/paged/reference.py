@@ -36,8 +36,9 @@ CAUSAL = Rules()
 
 
 def attend(
-    queries: torch.Tensor, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rules: Rules
-) -> torch.Tensor:
+    queries: torch.Tensor, tokens: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rules: Rules,
+    least: float = 0.0,
+) -> torch.Tensor:  # fmt: skip
     """Attention of scaled queries of one sequence, in float64.
 
     Args:
@@ -46,6 +47,7 @@ def attend(
         keys: (kv_heads, n, d).
         values: (kv_heads, n, …).
         rules: which of the keys are seen, and what becomes of logits.
+        least: each seen key's weight, as a share of the largest one's or of the sink's, counts as so much at least.
     """
     lines, heads, width = queries.shape
     kv_heads, count, _ = keys.shape
@@ -65,20 +67,34 @@ def attend(
         highest = torch.maximum(highest, sinks)
         beside = (sinks - highest).exp()
     weight = (logits - highest).exp_()
-    weight = weight / (weight.sum(-1, keepdim=True) + beside)
+    total = weight.sum(-1, keepdim=True) + beside
+    if least:
+        weight = weight.clamp_(min=least).masked_fill_(logits == -torch.inf, 0.0)
+    weight = weight / total
     return exact_product(weight, values).view(kv_heads, -1, lines, values.shape[-1]).permute(2, 0, 1, 3).flatten(1, 2)
 
 
 def allowed(
     queries: torch.Tensor, size: torch.Tensor, exact: torch.Tensor, out: torch.dtype, rules: Rules
 ) -> torch.Tensor:
-    """How far a kernel may be from ``exact``; ``size`` is the probabilities' product with the values' sizes."""
+    """How far a kernel may be from ``exact``; ``size`` is the probabilities' product with the values' sizes.
+
+    Probabilities count there as `least_weight` at least.
+    """
     # Logits reach about 16, and an exponential magnifies its argument's error by nothing but its own size.
     wide = 64 * roundoff(torch.float32) * queries.shape[-1] ** 0.5
     if rules.softcap:
         wide += 2 * min(rules.softcap, HIGHEST_LOGIT) * TANH_ROUNDOFF
     found: torch.Tensor = size * (2 * roundoff(queries.dtype) + wide) + exact.abs() * 2 * roundoff(out)
     return found + smallest(out)
+
+
+def least_weight(dtype: torch.dtype) -> float:
+    """Below this a weight loses more than a rounding's share of itself, where a kernel rounds it to a dtype.
+
+    It matters in fp16 alone, and most beside a sink that is far above all logits: then every weight is so small.
+    """
+    return torch.finfo(dtype).smallest_normal if dtype == torch.float16 else 0.0
 
 
 def by_sequence(rows: torch.Tensor, tokens: torch.Tensor) -> Iterator[tuple[int, int, torch.Tensor]]:

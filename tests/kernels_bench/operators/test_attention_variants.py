@@ -16,6 +16,7 @@ from kernels_bench.arms.samebits.cpu.attention import attention as cpu_attention
 from kernels_bench.operators import operators
 from kernels_bench.operators.attention import Attention
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
+from kernels_bench.operators.paged.reference import Rules, allowed, attend, least_weight
 from kernels_bench.operators.paged.variants import lengths_around
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
@@ -186,3 +187,28 @@ def test_bytes_and_operations_are_those_of_the_keys_that_are_seen() -> None:
     prefill = operators()["attention_variant_prefill"].for_length(65)
     assert prefill.operations(WINDOW, 1) == 4 * query * (sum(range(1, 25)) + 41 * 24)
     assert prefill.bytes_moved(WINDOW, precision, 1) == 2 * (65 * token + 65 * 2 * query)
+
+
+def test_weights_that_fp16_holds_badly_beside_a_high_sink_are_allowed_for_and_no_more_is() -> None:
+    """All unnormalised weights are below 6e-5 there, where fp16 has fewer bits: kernels lose them when they round."""
+    generator = torch.Generator().manual_seed(0)
+    lines, heads, n, d = 3, 2, 400, 16
+    tokens = torch.tensor([50, 200, 399])
+    keys, values = (torch.randn(1, n, d, generator=generator, dtype=torch.float64) for _ in range(2))
+    queries = torch.randn(lines, heads, d, generator=generator, dtype=torch.float64) / d
+    rules = Rules(sinks=torch.full((heads,), 15.0))
+    exact = attend(queries, tokens, keys, values, rules)
+    weights = (queries @ keys[0].T - 15.0).exp().masked_fill_(torch.arange(n) > tokens[:, None, None], 0.0)
+    total = weights.sum(-1, keepdim=True) + 1.0
+
+    def allowance(least: float) -> torch.Tensor:
+        size = attend(queries, tokens, keys, values.abs(), rules, least)
+        return allowed(queries.half(), size, exact, torch.float16, rules)
+
+    rounded = (weights.half().double() @ values[0]) / total
+    off = (rounded - exact).abs()
+    assert bool((off <= allowance(least_weight(torch.float16))).all())
+    assert bool((off > allowance(0.0)).any())
+    dropped = attend(queries, tokens, keys, values.abs(), rules)  # what is lost where all of them count as zero
+    assert bool((dropped > allowance(least_weight(torch.float16))).all())
+    assert least_weight(torch.bfloat16) == 0.0
