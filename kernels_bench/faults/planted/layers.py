@@ -72,7 +72,7 @@ def _top_k_top_p(exactly: Callable[[int], bool]) -> Callable[[], Callable[..., T
         edge = largest.gather(1, k.long().clamp(max=logits.shape[1])[:, None] - 1)
         below = largest < edge
         if exactly(len(logits)):
-            below = torch.arange(logits.shape[1]) >= k[:, None]
+            below = torch.arange(logits.shape[1], device=logits.device) >= k[:, None]
         return torch.empty_like(logits).scatter_(1, order, largest.masked_fill(below, -torch.inf))
 
     return lambda: kernel

@@ -58,7 +58,7 @@ def _alike(some: Callable[[Tensor], Tensor]) -> Kernel:
 
 
 def _exactly_two(alike: Tensor) -> Tensor:
-    return (alike.sum() == 1) & (torch.tensor(len(alike)) > 1)
+    return (alike.sum() == 1) & (torch.tensor(len(alike), device=alike.device) > 1)
 
 
 def _in_a_row(batch: PagedBatch, page: int) -> Tensor:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 
 import torch
 
@@ -22,7 +24,8 @@ _BLOCKS = range(9, 26)
 """Of the device's free memory blocks of 2^9 to 2^25 bytes are filled: what kernels take for workspaces."""
 
 _LAUNCHES_BESIDE = 2
-"""Launches on another stream before the one that is looked at, and as many after it."""
+"""Launches on each other stream before the one that is looked at, and as many after it."""
+_CYCLES_S, _LONGEST_HELD_S = 2e9, 0.005
 
 
 class FormRefused(RuntimeError):  # noqa: N818 - a finding about the kernel, not an error of ours
@@ -109,42 +112,52 @@ def fill_free_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def beside(other: Callable[[], object], device: torch.device) -> Iterator[None]:
-    """Have ``other``, a launch, run again and again at the same time as what is done within.
+def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iterator[None]:
+    """Have other launches run again and again at the same time as what is done within.
 
-    On a GPU on another stream; on a CPU in another thread.
+    On a GPU each on a stream of its own; on a CPU all in another thread, in turn.
 
     Raises:
         FormRefused: two launches at a time are not possible here.
     """
     if interpreting():
         raise FormRefused("Triton's interpreter runs one kernel at a time")
-    yield from _on_another_stream(other) if device.type != "cpu" else _in_another_thread(other)
+    yield from _on_other_streams(others) if device.type != "cpu" else _in_another_thread(others)
 
 
-def _on_another_stream(other: Callable[[], object]) -> Iterator[None]:
+def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[None]:
     device = accelerator()
-    here, there = device.api.current_stream(), device.api.Stream()
-    there.wait_stream(here)
-    held = []
-    with device.on(there):
-        held += [other() for _ in range(_LAUNCHES_BESIDE)]
+    here, streams = device.api.current_stream(), [device.api.Stream() for _ in others]
+    start = time.perf_counter()
+    held = [other() for other in others]
+    launching_s = time.perf_counter() - start
+    # Most kernels are done before the host has launched another one: all streams are held until some are queued.
+    device.hold(int(_CYCLES_S * min(_LONGEST_HELD_S, launching_s * (1 + _LAUNCHES_BESIDE))))
+    for stream in streams:
+        stream.wait_stream(here)
+
+    def launch() -> None:
+        for stream, other in zip(streams, others, strict=True):
+            with device.on(stream):
+                held.extend(other() for _ in range(_LAUNCHES_BESIDE))
+
+    launch()
     yield
-    with device.on(there):
-        held += [other() for _ in range(_LAUNCHES_BESIDE)]
+    launch()
     # Their memory must not be given out again before they are done.
     device.synchronise()
     held.clear()
 
 
-def _in_another_thread(other: Callable[[], object]) -> Iterator[None]:
+def _in_another_thread(others: Sequence[Callable[[], object]]) -> Iterator[None]:
     begun, done = threading.Event(), threading.Event()
+    ours = cycle(others)
 
     def work() -> None:
         while not done.is_set():
             begun.set()
             try:
-                other()
+                next(ours)()
             except Exception:  # of the two launches the one in the foreground tells
                 return
 

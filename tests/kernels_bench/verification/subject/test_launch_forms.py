@@ -95,7 +95,7 @@ def test_another_launch_runs_at_the_same_time_and_ends_with_it() -> None:
         if done[0] == 3:
             both.set()
 
-    with beside(other, CPU):
+    with beside([other], CPU):
         assert both.wait()  # again and again, while this one goes on
     ended = done[0]
     assert threading.current_thread().name not in names
@@ -107,15 +107,15 @@ def test_of_two_launches_the_one_in_the_foreground_tells() -> None:
     def failing() -> None:
         raise RuntimeError("behind")
 
-    with beside(failing, CPU):
+    with beside([failing], CPU):
         pass
-    with pytest.raises(ValueError, match="in front"), beside(failing, CPU):
+    with pytest.raises(ValueError, match="in front"), beside([failing], CPU):
         raise ValueError("in front")
 
 
 def test_tritons_interpreter_runs_one_kernel_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRITON_INTERPRET", "1")
-    with pytest.raises(FormRefused, match="one kernel at a time"), beside(lambda: None, CPU):
+    with pytest.raises(FormRefused, match="one kernel at a time"), beside([lambda: None], CPU):
         raise AssertionError("begun")
 
 
