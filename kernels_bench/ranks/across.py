@@ -17,7 +17,7 @@ from typing import Any
 
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.ranks.group import ALONE, LIMIT_S, MEETING_S, Place, RankGroup, RankLost, named
-from kernels_bench.ranks.messages import Layout
+from kernels_bench.ranks.messages import Layout, Measured, Sampling
 
 VARIABLE = "SAMEBITS_RANKS"
 """Set for the command that torchrun's first process runs: address and port of the store, and number of ranks."""
@@ -82,9 +82,9 @@ class GroupAcross(RankGroup):
         """Whether it can be asked."""
         return not self._told.closed
 
-    def go(self, place: Place, collective: str, *others: Place) -> None:
+    def go(self, place: Place, collective: str, *others: Place, graph: bool = False) -> None:
         """As of `RankGroup`; results are sent."""
-        super().go(place, collective, *others)
+        super().go(place, collective, *others, graph=graph)
         assert place.layout is not None
         _, results = place.layout.tensors(place.memory)
         for rank, host in enumerate(self._hosts):
@@ -94,8 +94,13 @@ class GroupAcross(RankGroup):
                 self._lose(f"rank {rank}: hung up")
             results[rank].copy_(torch.frombuffer(data, dtype=results.dtype).view(results[rank].shape))
 
+    def measure(self, place: Place, collective: str, *others: Place, sampling: Sampling) -> list[Measured]:
+        """As of `RankGroup`; results are those of a further call."""
+        found = super().measure(place, collective, *others, sampling=sampling)
+        self.go(place, collective, *others)
+        return found
+
     def _hand_on(self, place: Place, layout: Layout, new: bool) -> None:
-        place.layout = layout
         inputs, _ = layout.tensors(place.memory)
         for rank, host in enumerate(self._hosts):
             try:

@@ -15,9 +15,10 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import send_handle
+from typing import NoReturn
 
 from kernels_bench.device.lazy_torch import torch
-from kernels_bench.ranks.messages import Begin, Go, Layout, Put, Write
+from kernels_bench.ranks.messages import Begin, Go, Layout, Measure, Measured, Put, Sampling, Write
 from profiles.instruments.torch_ranges import asked_for, recorder
 from profiles.invocation import import_path, python
 
@@ -52,7 +53,7 @@ class Place:
 
     def __init__(self, number: int, size: int) -> None:
         self.number, self.size = number, size
-        self.layout: Layout | None = None  # where it is asked for
+        self.layout: Layout | None = None  # of what was put there last
         self.descriptor = os.memfd_create("samebits-ranks")
         weakref.finalize(self, os.close, self.descriptor)
         os.truncate(self.descriptor, size)
@@ -166,15 +167,32 @@ class RankGroup:
         dtype = str(parts.dtype).removeprefix("torch.")
         layout = Layout(ranks, rows, columns, columns if result_columns is None else result_columns, dtype, scattered)
         place, new = self._place(layout.size, own)
+        place.layout = layout
+        self._fill(place, layout, parts, new)
+        return place, layout
+
+    def put_again(self, place: Place, parts: torch.Tensor) -> None:
+        """Give each rank another input of the same size, where it has the last one: its graphs know that place.
+
+        Args:
+            place: of that one.
+            parts: see `put`.
+
+        Raises:
+            RankLost: see there.
+        """
+        assert place.layout is not None, "nothing was put there yet"
+        self._fill(place, place.layout, parts, new=False)
+
+    def _fill(self, place: Place, layout: Layout, parts: torch.Tensor, new: bool) -> None:
         inputs, _ = layout.tensors(place.memory)
-        inputs[:, :m].copy_(parts.transpose(0, 1))
-        inputs[:, m:].zero_()
+        inputs[:, : len(parts)].copy_(parts.transpose(0, 1))
+        inputs[:, len(parts) :].zero_()
         dropped = tuple(self._dropped)
         del self._dropped[: len(dropped)]
         self._tell(Put(place.number, layout, place.size if new else 0, dropped))
         self._hand_on(place, layout, new)
         self._answered("take its input", self._limit_s)
-        return place, layout
 
     def _place(self, size: int, own: bool) -> tuple[Place, bool]:
         """Memory that is large enough, and whether the ranks do not know it yet."""
@@ -187,15 +205,41 @@ class RankGroup:
             self._usual = place
         return place, True
 
-    def go(self, place: Place, collective: str, *others: Place) -> None:
+    def go(self, place: Place, collective: str, *others: Place, graph: bool = False) -> None:
         """Have all ranks compute what was put at a place, and at others, and wait for the last of them.
+
+        Args:
+            place: to whose inputs the result belongs.
+            collective: see `Go`.
+            others: where further inputs are.
+            graph: see `Go`.
 
         Raises:
             RankLost: one ended, hangs or fails.
         """
+        self._tell(self._call(place, collective, others, graph))
+        self._answered(f"finish {_function(collective)}", self._limit_s)
+
+    def _call(self, place: Place, collective: str, others: Sequence[Place], graph: bool = False) -> Go:
         self._calls += 1
-        self._tell(Go((place.number, *(other.number for other in others)), collective, self._calls))
-        self._answered(f"finish {collective.rpartition(':')[2]}", self._limit_s)
+        return Go((place.number, *(other.number for other in others)), collective, self._calls, graph)
+
+    def measure(self, place: Place, collective: str, *others: Place, sampling: Sampling) -> list[Measured]:
+        """Have all ranks time what `go` has them compute; what each of them found.
+
+        Raises:
+            RankLost: one ended, hangs or fails.
+        """
+        self._tell(Measure(self._call(place, collective, others), sampling))
+        self._answered(f"be timed in {_function(collective)}", self._limit_s)
+        return [self._measured(rank, host) for rank, host in enumerate(self._hosts)]
+
+    def _measured(self, rank: int, host: Connection) -> Measured:
+        try:
+            found: Measured = host.recv()
+        except (EOFError, OSError):
+            self._lose(f"rank {rank}: hung up")
+        return found
 
     def __del__(self) -> None:
         if asked_for() is not None and hasattr(self, "_begun") and self.alive:
@@ -214,7 +258,7 @@ class RankGroup:
                 with contextlib.suppress(OSError):  # it is gone, which shows when its answer is read
                     send_handle(host, place.descriptor, self.process.pid)
 
-    def _tell(self, what: Put | Go | Write) -> None:
+    def _tell(self, what: Put | Go | Measure | Write) -> None:
         if self._told.closed:
             raise RankLost("these ranks have been lost before")
         for host in self._hosts:
@@ -272,7 +316,7 @@ class RankGroup:
         blamed = not_begun or left
         return f"{named(blamed)} did not {'begin' if not_begun else what}"
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: str) -> NoReturn:
         self.close()
         raise RankLost(why)
 
@@ -282,6 +326,10 @@ class RankGroup:
             self._own.close()
         for connection in (self._told, *self._hosts):
             connection.close()
+
+
+def _function(collective: str) -> str:
+    return collective.rpartition(":")[2]
 
 
 def named(ranks: Sequence[int]) -> str:

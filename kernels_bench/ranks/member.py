@@ -17,7 +17,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from kernels_bench.ranks.messages import Go, Put, Write
+from kernels_bench.device.cuda_graph import capture_graph
+from kernels_bench.ranks.messages import Go, Layout, Measure, Measured, Put, Write
 from profiles.instruments.range_names import RANK, RANKS, RankRange
 from profiles.instruments.ranges import Ranges
 
@@ -30,11 +31,22 @@ Collective = Callable[..., None]
 
 @dataclass(frozen=True, eq=False)
 class _Batch:
-    """What was put at a place: on the rank's device, and where the host reads the result."""
+    """What was put at a place: on the rank's device, and where the host reads the result.
 
+    Attributes:
+        graphs: what was captured over it, by what was asked for; they hold these very tensors.
+    """
+
+    layout: Layout
     given: torch.Tensor
     result: torch.Tensor
     told: torch.Tensor
+    graphs: dict[tuple[object, ...], Any] = field(default_factory=dict)
+
+    def hand_back(self) -> None:
+        """Let the host read the result; waits for the device."""
+        if self.result is not self.told:
+            self.told.copy_(self.result)
 
 
 @dataclass
@@ -56,6 +68,7 @@ class Member:
     _recording: AbstractContextManager[None] | None = None
     _memory: dict[int, mmap.mmap] = field(default_factory=dict)
     _batches: dict[int, _Batch] = field(default_factory=dict)
+    _stopwatches: dict[str, Any] = field(default_factory=dict)
 
     def serve(self, host: Connection) -> None:
         """Answer each message with nothing, or with what went wrong."""
@@ -65,18 +78,26 @@ class Member:
             except (EOFError, OSError):
                 return
             try:
-                if isinstance(asked, Put):
-                    self._put(asked, host)
-                elif isinstance(asked, Write):
-                    self._write()
-                else:
-                    self._go(asked)
+                found = self._done(asked, host)
             except Exception as error:  # a library may raise anything, and the host tells of it
                 host.send(f"{type(error).__name__}: {error}")
             else:
                 host.send("")
+                if found is not None:
+                    host.send(found)
                 if isinstance(asked, Go):
                     self._hand_back(asked, host)
+
+    def _done(self, asked: Put | Go | Measure | Write, host: Connection) -> Measured | None:
+        if isinstance(asked, Put):
+            self._put(asked, host)
+        elif isinstance(asked, Write):
+            self._write()
+        elif isinstance(asked, Measure):
+            return self._measured(asked)
+        else:
+            self._go(asked)
+        return None
 
     def _hand_back(self, asked: Go, host: Connection) -> None:
         """Let the host have the result: it shares the memory."""
@@ -90,8 +111,13 @@ class Member:
             self._memory.pop(place, None)
         self._take(asked, host)
         inputs, results = asked.layout.tensors(self._memory[asked.place])
+        known = self._batches.get(asked.place)
+        if known is not None and known.layout == asked.layout:  # and its graphs stay what they are
+            known.given.copy_(inputs[self.rank])
+            return
         given, told = inputs[self.rank].to(self.device), results[self.rank]
-        self._batches[asked.place] = _Batch(given, told if given.device == told.device else told.to(self.device), told)
+        result = told if given.device == told.device else told.to(self.device)
+        self._batches[asked.place] = _Batch(asked.layout, given, result, told)
 
     def _take(self, asked: Put, host: Connection) -> None:
         """The memory of a place, with what was put there."""
@@ -102,12 +128,33 @@ class Member:
             os.close(descriptor)
 
     def _go(self, asked: Go) -> None:
+        batch, call = self._call_of(asked)
+        run = _graph_of(batch, asked, call).replay if asked.graph else call
+        with self._announced(asked.collective):
+            run()
+            batch.hand_back()
+
+    def _call_of(self, asked: Go) -> tuple[_Batch, Callable[[], None]]:
+        """The batch that a result belongs to, and the call; it is noted as begun."""
         batch, *others = (self._batches[place] for place in asked.places)
         self.begun[self.rank] = asked.number
-        with self._announced(asked.collective):
-            _collective(asked.collective)(batch.given, *(other.given for other in others), batch.result)
-            if batch.result is not batch.told:
-                batch.told.copy_(batch.result)  # waits for the device
+        collective, weights = _named(asked.collective), [other.given for other in others]
+        return batch, lambda: collective(batch.given, *weights, batch.result)
+
+    def _measured(self, asked: Measure) -> Measured:
+        batch, call = self._call_of(asked.go)
+        name = asked.sampling.stopwatch
+        if name not in self._stopwatches:
+            self._stopwatches[name] = _named(name)(self.device)
+
+        def announced() -> None:
+            with self._announced(asked.go.collective):
+                call()
+
+        timed = announced if self._ranges.recorded else call
+        found: Measured = self._stopwatches[name].measured(timed, asked.sampling)
+        batch.hand_back()
+        return found
 
     def _announced(self, collective: str) -> AbstractContextManager[None]:
         """A range around a call, within one around all of them: torch's profiler writes when the outermost ends."""
@@ -122,9 +169,18 @@ class Member:
             self._recording = None
 
 
-def _collective(name: str) -> Collective:
-    module, _, function = name.partition(":")
-    found: Collective = getattr(importlib.import_module(module), function)
+def _graph_of(batch: _Batch, asked: Go, call: Callable[[], None]) -> Any:
+    """A graph of a call; all ranks capture theirs at the same time, since each calls it once before."""
+    key = asked.collective, asked.places
+    if key not in batch.graphs:
+        batch.graphs[key], _ = capture_graph(call)
+    return batch.graphs[key]
+
+
+def _named(name: str) -> Callable[..., Any]:
+    """A function or class by its ``module:name``."""
+    module, _, attribute = name.partition(":")
+    found: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return found
 
 

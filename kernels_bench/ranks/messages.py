@@ -108,11 +108,55 @@ class Go:
         places: where; the result belongs to the first.
         collective: ``module:function`` of what computes it, see `kernels_bench.ranks.member.Collective`.
         number: of the call, which the rank notes as begun.
+        graph: whether each rank replays it from a CUDA graph, which it captures first where it has none.
     """
 
     places: tuple[int, ...]
     collective: str
     number: int
+    graph: bool = False
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How ranks are to time something.
+
+    Attributes:
+        stopwatch: ``module:class`` of what times it, made once on each rank from the rank's device.
+        what: one of its ways: ``estimate``, ``rough``, ``warm`` or ``cold``.
+        estimate_us: about how long a call takes, the same on all ranks.
+        rest: whether to let the card cool down first.
+    """
+
+    stopwatch: str
+    what: str
+    estimate_us: float
+    rest: bool
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Time a collective, all ranks together; each answers with what it `Measured`."""
+
+    go: Go
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What one rank's samples were; every rank has as many.
+
+    Attributes:
+        samples: microseconds a call, and the SM clock in MHz where it is known.
+        calls: of a sample.
+        method: how they were taken, see `kernels_bench.timing.meter.Meter`.
+        overhead_us: what was subtracted from each.
+    """
+
+    samples: tuple[tuple[float, float | None], ...]
+    calls: int
+    method: str
+    overhead_us: float
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,10 @@ class FarMember(Member):
     """A `Member` that shares no memory with its host."""
 
     def _take(self, asked: Put, host: Connection) -> None:
-        self._batches.pop(asked.place, None)
-        self._memory[asked.place] = mmap.mmap(-1, asked.layout.size)
+        known = self._batches.get(asked.place)
+        if known is None or known.layout != asked.layout:
+            self._batches.pop(asked.place, None)
+            self._memory[asked.place] = mmap.mmap(-1, asked.layout.size)
         inputs, _ = asked.layout.tensors(self._memory[asked.place])
         mine = inputs[self.rank]
         mine.copy_(torch.frombuffer(bytearray(host.recv_bytes()), dtype=mine.dtype).view(mine.shape))

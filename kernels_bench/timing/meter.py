@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 Call = Callable[[], object]
+Count = Callable[[int], Iterable[int]]
+"""Counts samples, up to a number at most: as `within_turn` does, or as ``range``."""
+
 TURN_S = 0.008
 """After this time a turn takes no more samples than it must."""
 
@@ -55,3 +58,12 @@ class Stopwatch(Protocol):
 
     def cold(self, call: Call, estimate_us: float) -> Meter:
         """A meter with the cache filled with other data before each call."""
+
+
+def stopwatch_of(call: Call, usual: Stopwatch) -> Stopwatch:
+    """What times a call: the device's stopwatch, unless the call has its own, as one that other processes compute has.
+
+    Such a call has a method ``stopwatch``, which is given the device's, and leaves results in ``result``.
+    """
+    own: Callable[[Stopwatch], Stopwatch] | None = getattr(call, "stopwatch", None)
+    return usual if own is None else own(usual)

@@ -8,7 +8,7 @@ from kernels_bench.arms import prepared
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.memory import synchronise
 from kernels_bench.relations import make_batch
-from kernels_bench.timing.meter import Call, Stopwatch
+from kernels_bench.timing.meter import Call, Stopwatch, stopwatch_of
 from kernels_bench.verification.accuracy import AccuracyChecker
 from kernels_bench.verification.bitwise import digest
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
@@ -24,7 +24,7 @@ def rough_times(subject: KernelUnderTest, sizes: Iterable[int], stopwatch: Stopw
         call = _call(subject, m)
         call()
         if stopwatch is not None:
-            found[m] = stopwatch.rough_us(call)
+            found[m] = stopwatch_of(call, stopwatch).rough_us(call)
     synchronise(subject.device)
     return found
 

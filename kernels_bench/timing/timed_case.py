@@ -22,7 +22,7 @@ from kernels_bench.device.memory import release_cached_memory, synchronise
 from kernels_bench.records.cases import Load
 from kernels_bench.records.results import Timing
 from kernels_bench.relations import make_batch
-from kernels_bench.timing.meter import Call, Stopwatch
+from kernels_bench.timing.meter import Call, Stopwatch, stopwatch_of
 from kernels_bench.timing.sampler import Sampler, SamplingBudget
 from kernels_bench.verification.bitwise import all_same_bits, digest
 from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest
@@ -64,9 +64,14 @@ class _Observed:
         self._last = self._call()
         return self._last
 
+    def stopwatch(self, usual: Stopwatch) -> Stopwatch:
+        """See `stopwatch_of`."""
+        return stopwatch_of(self._call, usual)
+
     def outputs(self) -> Sequence[torch.Tensor]:
         """What came of the last call, or of the last replay of the graph that it was captured in; nothing before it."""
-        return () if self._last is None else self._split(self._last)
+        last = getattr(self._call, "result", self._last)
+        return () if last is None else self._split(last)
 
     def forget(self) -> None:
         """Let go of that, and of the graph's memory that it lies in."""
@@ -191,8 +196,8 @@ class TimedCase:
         chosen = self._samplers = self._samplers or self._begin(stopwatch)
         calls = self._next_placements(stopwatch.cold_meters)
         with self._ranges.range(self._range.message, category=self._subject.case.operator, payload=self._m), no_gc():
-            chosen.warm.turn(partial(stopwatch.warm, calls[0], chosen.estimate_us))
-            chosen.cold.turn(*(partial(stopwatch.cold, call, chosen.estimate_us) for call in calls))
+            chosen.warm.turn(partial(calls[0].stopwatch(stopwatch).warm, calls[0], chosen.estimate_us))
+            chosen.cold.turn(*(partial(call.stopwatch(stopwatch).cold, call, chosen.estimate_us) for call in calls))
         self._look_at(calls)
         state = self._telemetry.state() if self._telemetry is not None else None
         self._throttled |= set(state.slowed or ()) if state is not None else set()
@@ -202,8 +207,9 @@ class TimedCase:
         return chosen.warm.done and chosen.cold.done
 
     def _begin(self, stopwatch: Stopwatch) -> _Samplers:
+        first = self._unsampled[0]
         with self._ranges.range(self._range.warm_up, category="warm-up", payload=self._m):
-            estimate_us = stopwatch.estimate_us(self._unsampled[0])
+            estimate_us = first.stopwatch(stopwatch).estimate_us(first)
         if self._calls is not None:
             estimate_us = stopwatch.sample_us / self._calls
         clock = stopwatch.full_clock_mhz

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kernels_bench.arms.base import Kernel, PreparedKernel, Unsupported, WrongResult
+from kernels_bench.arms.ranks.timed_call import CapturedCall, TimedCall, captured
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.layers.ranks import SIZES, split
 from kernels_bench.ranks.across import GroupAcross, ranks_of_torchrun
@@ -81,8 +82,7 @@ def _refuse(ranks: int, device: torch.device) -> None:
 class Collective(PreparedKernel):
     """All ranks' collective as a kernel of (M, R, K).
 
-    What is timed is from the host's word to the ranks until the last of them has its result: the slowest counts, and
-    so do the messages, tens of microseconds.
+    Every rank times itself, and the slowest counts, see `TimedCall`.
 
     Args:
         groups: the arm's ranks.
@@ -112,27 +112,25 @@ class Collective(PreparedKernel):
             found = results.flatten(0, 1)[: len(x)] if self._scattered else agreed(results)
             return found.to(x.device, copy=True)
 
-    def prepare(self, *arguments: Any) -> Callable[[], torch.Tensor]:
+    def prepare(self, *arguments: Any) -> TimedCall:
         """Give each rank its input; what is timed is the rest.
 
         Raises:
             RankLost: see `__call__`.
-            Unsupported: on a GPU.
+            Unsupported: likewise.
         """
         (x,) = arguments
-        _refuse_timing(x.device)
+        _refuse_parts(x.shape[2], x.dtype, self._whole_bytes)
         group = self._groups.of(x.shape[1], x.device)
         with group.lock:
             place, layout = group.put(x, self._scattered, own=True)
         _, results = layout.tensors(place.memory)
-        found = results.flatten(0, 1)[: len(x)] if self._scattered else results[0]
+        result = results.flatten(0, 1)[: len(x)] if self._scattered else results[0]
+        return TimedCall(group, self._function, (place,), result, x.device)
 
-        def call() -> torch.Tensor:
-            with group.lock:
-                group.go(place, self._function)
-            return found
-
-        return call
+    def captured(self, *arguments: Any) -> CapturedCall:
+        """Graphs of a call on all ranks, see `CapturedCall`."""
+        return captured(self.prepare(*arguments), arguments[0])
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,22 +174,20 @@ class RowParallelLinear(PreparedKernel):
             _, results = layout.tensors(place.memory)
             return agreed(results).to(x.device, copy=True)
 
-    def prepare(self, *arguments: Any) -> Callable[[], torch.Tensor]:
+    def prepare(self, *arguments: Any) -> TimedCall:
         """Give each rank its inputs; what is timed is the rest, see `Collective`."""
         x, weight = arguments
-        _refuse_timing(x.device)
+        _refuse_parts(len(weight), x.dtype, self._whole_bytes)
         group = self._group(x)
         with group.lock:
             place, layout = group.put(x, own=True, result_columns=len(weight))
             shared = self._part_of(weight, group)
         _, results = layout.tensors(place.memory)
+        return TimedCall(group, self._function, (place, shared), results[0], x.device)
 
-        def call() -> torch.Tensor:
-            with group.lock:
-                group.go(place, self._function, shared)
-            return results[0]
-
-        return call
+    def captured(self, *arguments: Any) -> CapturedCall:
+        """Graphs of a call on all ranks, see `CapturedCall`."""
+        return captured(self.prepare(*arguments), arguments[0])
 
     def _group(self, x: torch.Tensor) -> RankGroup:
         ranks = x.shape[1]
@@ -213,11 +209,6 @@ def _refuse_parts(columns: int, dtype: torch.dtype, whole: int) -> None:
         raise Unsupported(
             f"a row of {columns * dtype.itemsize} bytes is no multiple of {whole}: of such messages nothing is promised"
         )
-
-
-def _refuse_timing(device: torch.device) -> None:
-    if device.type == "cuda":
-        raise Unsupported("its ranks are other processes, which no CUDA graph holds: their speed is not measured")
 
 
 def agreed(results: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.ranks.kernels import Collective, Groups, RowParallelLinear
 from kernels_bench.arms.ranks.nccl import VLLM_NEWER
-from kernels_bench.arms.vllm.installed import environment, missing, version
+from kernels_bench.arms.vllm.installed import environment, missing, source, version
 from kernels_bench.records.cases import Device
 from kernels_bench.relations import relations
 
@@ -41,12 +41,22 @@ def unavailable(device: Device) -> str | None:
     return missing(device, "vLLM's all-reduces need CUDA GPUs, one a rank")
 
 
+def _unavailable_in_parts(device: Device) -> str | None:
+    """Needs a vLLM whose own all-reduce takes large messages in parts: an older one's mode leaves them to NCCL."""
+    if (reason := unavailable(device)) is not None:
+        return reason
+    if "batch_invariant" in source("distributed.device_communicators.custom_all_reduce"):
+        return None
+    return f"the batch-invariant mode of vLLM {version()} adds by NCCL, which is the arm nccl-vllm"
+
+
 def _arm(
     name: str,
     summary: str,
     kernels: Callable[[], Mapping[str, Kernel]],
     variables: Mapping[str, str],
     claims: bool = False,
+    lacking: Callable[[Device], str | None] = unavailable,
 ) -> Arm:
     # Whether GPUs reach each other's memory is asked of the driver: vLLM's own trial takes a process for each pair.
     usual = {**environment(batch_invariant=claims), "VLLM_SKIP_P2P_CHECK": "1"}
@@ -57,7 +67,7 @@ def _arm(
         claims=claims and tuple(relation for relation in relations() if relation != "tensor_parallel"),
         summary=f"{summary} (written from its sources, not yet run)",
         environment={**usual, **variables},
-        unavailable=unavailable,
+        unavailable=lacking,
         provenance=lambda: f"vLLM {version()}",
         offers=tuple(kernels()),
     )
@@ -71,6 +81,7 @@ ARMS = (
         _batch_invariant,
         {"VLLM_CUSTOM_ALLREDUCE_ALGO": "1stage", **VLLM_NEWER},
         claims=True,
+        lacking=_unavailable_in_parts,
     ),
     _arm(
         "vllm-custom-2stage",

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from kernels_bench.arms.base import Unsupported
@@ -37,6 +38,18 @@ def missing(device: Device, without_cuda: str) -> str | None:
     if importlib.util.find_spec("vllm") is None:
         return f"vLLM is not installed: pip install '{REQUIREMENT}'"
     return None
+
+
+def source(module: str) -> str:
+    """Text of a module of the installed vLLM, which is not imported; empty where there is none.
+
+    Args:
+        module: below ``vllm``.
+    """
+    found = importlib.util.find_spec("vllm")
+    folders = [] if found is None else list(found.submodule_search_locations or ())
+    files = [Path(folder, *module.split(".")).with_suffix(".py") for folder in folders]
+    return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
 
 
 def below_sm80(device: Device) -> str | None:

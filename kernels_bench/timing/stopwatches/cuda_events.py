@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from kernels_bench.device.cuda_graph import NotCapturable, capture_graph
-from kernels_bench.timing.meter import Call, Meter, within_turn
+from kernels_bench.timing.meter import Call, Count, Meter, within_turn
 
 # 30 µs at 1980 MHz: long enough to tell the clock to about one per cent.
 SPIN_CYCLES = 60_000
@@ -106,7 +106,12 @@ def _event(inside_graph: bool) -> torch.cuda.Event:
 class CudaStopwatch:
     """Makes meters for the current device.
 
+    Args:
+        within: counts the samples of a turn.
+        then: called once the L2 is filled with other data.
+
     Attributes:
+        within: as given.
         full_clock_mhz: SM clock of the card doing next to nothing; samples are held against it.
         empty_us: what an empty kernel takes among others of its kind.
         bracket_us: what a pair of events adds, about; each graph finds out for itself.
@@ -119,8 +124,9 @@ class CudaStopwatch:
     cold_meters = 2
     sample_us = 150.0
 
-    def __init__(self) -> None:
-        l2_bytes = torch.cuda.get_device_properties(0).L2_cache_size
+    def __init__(self, within: Count = within_turn, then: Call | None = None) -> None:
+        self.within, self._then = within, then
+        l2_bytes = torch.cuda.get_device_properties(torch.cuda.current_device()).L2_cache_size
         self._other_data = torch.zeros(2 * l2_bytes // 4, device="cuda")
         self._sum = torch.zeros((), device="cuda")
         self.full_clock_mhz = self.empty_us = self.bracket_us = 0.0
@@ -132,6 +138,8 @@ class CudaStopwatch:
         Lines that were written would be written back during the call, which no neighbouring layer's weights are.
         """
         torch.sum(self._other_data, dim=0, out=self._sum)
+        if self._then is not None:
+            self._then()
 
     def estimate_us(self, call: Call) -> float:
         """One call's time, roughly, behind a spin that hides the host's part of it."""
@@ -207,7 +215,7 @@ class GraphMeter:
         """The calls of up to four replays, after one that is not read: a graph's first is slower than the rest."""
         self._graph.replay()
         replays = []
-        for _ in within_turn(_TAKES):
+        for _ in self._stopwatch.within(_TAKES):
             if rest:
                 time.sleep(REST_S)
             replays.append(self._graph.replay())
@@ -233,7 +241,7 @@ class StreamMeter:
         """Four samples."""
         if rest:
             time.sleep(REST_S)
-        return [self._sample() for _ in within_turn(_TAKES)]
+        return [self._sample() for _ in self._stopwatch.within(_TAKES)]
 
     def _sample(self) -> tuple[float, float | None]:
         start, end, spun = (_event(False) for _ in range(3))

@@ -8,8 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import cycle
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -287,9 +286,9 @@ class KernelUnderTest:
             raise FormRefused(f"does not take such rows: {first_line(error)}") from error
 
     def _launched_beside_others(self, inputs: RowTensors, company: Batch) -> RowTensors:
-        others = cycle(self._beside(company))
+        others = [partial(self.launch, other) for other in self._beside(company)]
         try:
-            with beside(lambda: self.launch(next(others)), self.device):
+            with beside(others, self.device):
                 return self.launch(inputs)
         except Exception as error:
             if isinstance(error, FormRefused) or is_out_of_memory(error) or device_lost(self.device):
@@ -411,11 +410,18 @@ class KernelUnderTest:
     def capture(self, company: Batch) -> CapturedLaunch:
         """Capture one launch in a graph.
 
+        A kernel whose launches other processes make captures them itself, by a method ``captured``.
+
         Raises:
             NotCapturable: the kernel does something that a graph cannot hold.
         """
         inputs = self.gather(company)
-        graph, outputs = capture_graph(lambda: self.launch(inputs))
+        captured = getattr(self.kernel, "captured", None)
+        if captured is None:
+            graph, outputs = capture_graph(lambda: self.launch(inputs))
+        else:
+            graph = captured(*self.operator.arguments(inputs, self.weights))
+            outputs = self.operator.split_result(graph.result)
         return CapturedLaunch(self, graph, inputs, outputs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from kernels_bench.arms.base import claims_of
 from kernels_bench.arms.ranks.kernels import Collective, Groups
 from kernels_bench.arms.ranks.nccl import VLLM_NEWER
 from kernels_bench.arms.vllm.batch_invariant import LAYOUTS, layout
-from kernels_bench.records.cases import claimed
+from kernels_bench.records.cases import Device, claimed
 
 
 def pins_of(function: ast.FunctionDef) -> dict[str, str]:
@@ -54,3 +55,19 @@ def test_messages_of_which_nothing_is_promised_are_refused() -> None:
     kernel = Collective(Groups(), "never:called", whole_bytes=16)
     with pytest.raises(Unsupported, match=r"a row of 2006 bytes is no multiple of 16"):
         kernel(torch.ones(2, 4, 1003, dtype=torch.bfloat16))
+
+
+def test_an_older_vllms_own_all_reduce_is_not_called_its_batch_invariant_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves messages of 8 MiB and more to NCCL, which adds in another order: no vLLM promises anything of that."""
+    arm, h200 = arms()["vllm-custom-1stage"], Device(type="cuda", name="NVIDIA H200", capability=(9, 0))
+    folder = tmp_path / "vllm" / "distributed" / "device_communicators"
+    folder.mkdir(parents=True)
+    (tmp_path / "vllm" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "vllm", raising=False)
+    for text, lacking in (("max_size = 8192 * 1024", True), ("return self.batch_invariant or small", False)):
+        (folder / "custom_all_reduce.py").write_text(text)
+        assert bool(arm.unavailable(h200)) is lacking
+    assert arms()["vllm-custom"].unavailable(h200) is None

@@ -15,19 +15,27 @@ import torch
 
 from kernels_bench.arms import Kernel, WrongResult
 from kernels_bench.arms.ranks.kernels import agreed, library_kernels, rank_order_kernels
+from kernels_bench.arms.ranks.timed_call import TimedCall
 from kernels_bench.operators import operators
 from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.ranks.group import RankGroup, RankLost, RankParent
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
-from kernels_bench.relations import Setting, relations
+from kernels_bench.relations import Setting, make_batch, relations
+from kernels_bench.timing.meter import stopwatch_of
+from kernels_bench.timing.stopwatches.host_clock import HostStopwatch
+from kernels_bench.timing.timed_case import TimedCase
+from kernels_bench.verification.bitwise import digest
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from profiles.analysis.analyse import analyse
 from profiles.instruments import torch_ranges
+from profiles.instruments.ranges import Ranges
 from profiles.trace.torch_json import together
+from support import ROOT
 from support.processes import environment, wait_until
+from support.slow_ranks import SLOW_S
 
 CPU = torch.device("cpu")
 SHAPE = Shape.of("test", {"ranks": 4, "hidden": 64})
@@ -96,6 +104,57 @@ def test_what_is_timed_gives_what_is_verified_however_many_batches_are_held() ->
             assert torch.equal(call(), right)
 
 
+def test_the_slowest_rank_is_what_is_timed(group: RankGroup) -> None:
+    place, layout = group.put(terms(2, 3), own=True)
+    _, results = layout.tensors(place.memory)
+    call = TimedCall(group, "support.slow_ranks:slow_on_the_last", (place,), results[0], CPU)
+    own = stopwatch_of(call, HostStopwatch())
+    assert own.estimate_us(call) > 1e6 * SLOW_S
+    assert own.rough_us(call) > 1e6 * SLOW_S
+    for meter in (own.warm(call, 1e6 * SLOW_S), own.cold(call, 1e6 * SLOW_S)):
+        samples = [us for us, _ in meter.take(rest=False)]
+        assert len(samples) >= 2
+        assert (meter.calls, meter.method) == (1, "host")
+        assert min(samples) > 1e6 * SLOW_S
+
+
+def test_ranks_are_timed_in_step_and_leave_the_results_of_the_last_call(group: RankGroup) -> None:
+    place, layout = group.put(torch.zeros(2, 3, 64), own=True)
+    _, results = layout.tensors(place.memory)
+    call = TimedCall(group, "support.slow_ranks:counted", (place,), results[0], CPU)
+    own = stopwatch_of(call, HostStopwatch())
+    for estimate_us in (own.sample_us / 5, 1e6, own.sample_us / 100):
+        before = float(results[0, 0, 0])
+        meter = own.warm(call, estimate_us)
+        samples = meter.take(rest=False)
+        assert meter.calls == max(1, round(own.sample_us / estimate_us))
+        made = meter.calls * len(samples) + 1
+        assert results.unique().tolist() == [before + 3 * made]  # so often on each of three ranks
+
+
+def test_a_case_over_ranks_is_timed_and_compared_with_what_was_verified() -> None:
+    case = Case(arm="test", operator="all_reduce", shape=SHAPE, precision=Precision.parse("fp32"))
+    made = KernelUnderTest(case, operators()["all_reduce"], GLOO["all_reduce"], seed=1, universe=8, device=CPU)
+    usual = HostStopwatch()
+    for verified, said in ((digest(made.run(make_batch("first:8", 8))), ""), ("other", "gave other bits than")):
+        timed = TimedCase(made, 8, Ranges("tests"), None, verified=verified)
+        while not timed.turn(usual):
+            pass
+        found = timed.result()
+        assert said in found.other_bits
+        assert bool(found.other_bits) == bool(said)
+        assert found.warm is not None
+        assert found.warm.median_us > 0
+        assert found.bus_bytes == 2 * 3 / 4 * found.message_bytes
+
+
+def test_a_rank_that_fails_while_it_is_timed_is_named(group: RankGroup) -> None:
+    place, layout = group.put(terms(2, 3), own=True)
+    call = TimedCall(group, "support.slow_ranks:no_such", (place,), layout.tensors(place.memory)[1][0], CPU)
+    with pytest.raises(RankLost, match=r"^rank 0: AttributeError: .*no_such"):
+        stopwatch_of(call, HostStopwatch()).estimate_us(call)
+
+
 def test_a_rank_with_other_bits_is_named() -> None:
     results = terms(2).transpose(0, 1)[:1].repeat(4, 1, 1)
     assert torch.equal(agreed(results), results[0])
@@ -109,7 +168,9 @@ def test_a_rank_with_other_bits_is_named() -> None:
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[RankParent]:
-    made = RankParent()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "tests"), prepend=os.pathsep)  # where collectives of tests are
+        made = RankParent()
     yield made
     made.close()
 
