@@ -14,6 +14,7 @@ from kernels_bench.operators import Operator, operators
 from kernels_bench.plan.choose import plan_case
 from kernels_bench.plan.export import Skipped, as_source, expressible, proof, tuned
 from kernels_bench.plan.file import digest_of, parsed, plan_bytes
+from kernels_bench.plan.origin import elsewhere
 from kernels_bench.plan.record import CasePlan, Plan
 from kernels_bench.plan.search import left_out
 from kernels_bench.plan.weights import weights_of
@@ -26,7 +27,6 @@ from kernels_bench.relations.base import are_sequences
 from kernels_bench.report.summary.summarise import default_arm_of
 from profiles.command_line import warn
 from profiles.errors import ExitStatus
-from profiles.instruments.environment import differences
 from profiles.run_files.record import Record
 
 USUAL_OPERATORS = ("linear",)
@@ -248,9 +248,7 @@ def refuse_elsewhere(plan: Plan, now: Manifest, force: bool) -> None:
     Raises:
         UsageError: something differs, and ``force`` is not set.
     """
-    found = [*differences(plan.environment, now.environment)]
-    if now.device.name != plan.device.name:
-        found = [f"device: {plan.device.name} then, {now.device.name} now", *found]
+    found = elsewhere(plan, now.device, now.environment)
     if found and not force:
         raise UsageError(f"the plan was made elsewhere: {'; '.join(found)}; --force checks it all the same")
 

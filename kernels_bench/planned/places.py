@@ -19,6 +19,7 @@ from typing import Any
 from kernels_bench.arms.vllm.installed import version
 from kernels_bench.console.errors import UsageError
 from kernels_bench.plan.file import digest_of, parsed, plan_bytes
+from kernels_bench.plan.origin import elsewhere
 from kernels_bench.plan.record import Plan
 from kernels_bench.planned import operators
 from kernels_bench.planned.tables import LINEAR, LINEAR_BIAS, Choice, Key, choices_of, replaced
@@ -26,7 +27,7 @@ from kernels_bench.planned.use import PlanUse
 from kernels_bench.planned.variables import DEFAULT, FORCE, REPORT, VARIABLE
 from kernels_bench.records.cases import Device
 from profiles.files import write_whole
-from profiles.instruments.environment import Environment, differences, read_environment
+from profiles.instruments.environment import Environment, read_environment
 
 SWITCH = "VLLM_BATCH_INVARIANT"
 _LAYERS = "vllm.model_executor.layers"
@@ -86,13 +87,8 @@ def refuse_elsewhere(plan: Plan, device: Device, now: Environment, force: bool) 
     Raises:
         UsageError: something differs, and ``force`` is not set.
     """
-    if device.type != plan.device.type or (device.type == "cuda" and device.name != plan.device.name):
-        found = [f"device: {plan.device.name} then, {device.name or now.cpu_model} now"]
-    else:
-        found = []
     # An engine binds itself to some of the processor's cores, and sets variables of its own.
-    alike: dict[str, Any] = {"device": None, "variables": {}, "usable_cores": None}
-    found += differences(plan.environment.model_copy(update=alike), now.model_copy(update=alike))
+    found = elsewhere(plan, device, now, {"variables": {}, "usable_cores": None})
     if found and not force:
         raise UsageError(f"the plan was made elsewhere: {'; '.join(found)}; {FORCE}=1 takes it all the same")
 

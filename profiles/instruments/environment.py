@@ -82,7 +82,9 @@ _SOURCE_PACKAGES = ("kernels_bench", "e2e", "profiles")
 
 # A commit that leaves the code alone changes no result (`source_digest` stands for the code), the kernel reports a
 # little more or less memory after a restart, and a profiler may record a run that is whole already once more.
-_NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes", "profiler"}
+_NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes", "profiler", "kernels_digest"}
+
+_KERNELS = ("kernels_bench/arms", "kernels_bench/planned")
 
 
 class Environment(BaseModel):
@@ -91,6 +93,7 @@ class Environment(BaseModel):
     Attributes:
         samebits_version: The installed version of samebits.
         source_digest: The first 16 hex digits of the SHA-256 over the Python sources of samebits.
+        kernels_digest: The same over those of its kernels and of what puts them into engines; empty in older records.
         git_commit: The commit that is checked out, if samebits runs from a git repository of its own.
         git_dirty: Whether the sources there differ from that commit.
         python_version: As "CPython 3.12.3".
@@ -111,6 +114,7 @@ class Environment(BaseModel):
 
     samebits_version: str | None
     source_digest: str
+    kernels_digest: str = ""
     git_commit: str | None
     git_dirty: bool | None
     python_version: str
@@ -131,7 +135,8 @@ def read_environment(device: DeviceFacts | None = None) -> Environment:
     commit = _git("rev-parse", "--verify", "HEAD")
     return Environment(
         samebits_version=_version("samebits"),
-        source_digest=_source_digest(),
+        source_digest=_digest_of(*_SOURCE_PACKAGES),
+        kernels_digest=_digest_of(*_KERNELS),
         git_commit=commit,
         git_dirty=_git_dirty(commit),
         python_version=f"{platform.python_implementation()} {platform.python_version()}",
@@ -196,10 +201,10 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _source_digest() -> str:
+def _digest_of(*folders: str) -> str:
     digest = hashlib.sha256()
-    for package in _SOURCE_PACKAGES:
-        for file in sorted((_SOURCE_TREE / package).rglob("*.py")):
+    for folder in folders:
+        for file in sorted((_SOURCE_TREE / folder).rglob("*.py")):
             # The name and the length keep two different trees from giving one stream of bytes.
             content = file.read_bytes()
             digest.update(f"{file.relative_to(_SOURCE_TREE).as_posix()}\0{len(content)}\0".encode())

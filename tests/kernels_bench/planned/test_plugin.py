@@ -53,6 +53,22 @@ def test_a_plan_of_another_device_or_of_other_versions_is_refused_unless_forced(
     refuse_elsewhere(made, H100, set_otherwise, force=False)
 
 
+def test_a_plan_for_a_gpu_holds_beside_another_processor_and_for_other_sources_than_its_kernels() -> None:
+    now, made = read_environment(), plan(case((1, "samebits")))
+    assert now.kernels_digest
+    assert made.environment.kernels_digest == now.kernels_digest
+    other_host = {"logical_cores": 64, "cpu_model": "another", "os": "another", "source_digest": "0" * 16}
+    moved = now.model_copy(update=other_host)
+    refuse_elsewhere(made, H100, moved, force=False)
+    with pytest.raises(UsageError, match=r"samebits' kernels: .{16} then, 0{16} now"):
+        refuse_elsewhere(made, H100, moved.model_copy(update={"kernels_digest": "0" * 16}), force=False)
+    # An older plan's kernels are known by all of samebits' sources alone.
+    older = made.model_copy(update={"environment": made.environment.model_copy(update={"kernels_digest": ""})})
+    refuse_elsewhere(older, H100, now, force=False)
+    with pytest.raises(UsageError, match=r"source_digest: .{16} then, 0{16} now"):
+        refuse_elsewhere(older, H100, moved, force=False)
+
+
 def used(calls: int, planned: bool = True, digest: str = "d", key: str = "linear/1x1/bf16") -> PlanUse:
     use = KernelUse(key=key, kernels="samebits at every M", planned=planned, calls=calls)
     return PlanUse(plan="p", digest=digest, vllm="0", linears=1, linears_planned=1, norms=0, uses=(use,))
