@@ -34,7 +34,7 @@ from kernels_bench.workers.pool import WorkerPool
 
 DEFAULT_ARM = "torch"
 
-ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.8, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
+ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.6, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
 """Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
 QUICK_ORDER_S = 0.2

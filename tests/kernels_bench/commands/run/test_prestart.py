@@ -28,7 +28,7 @@ from kernels_bench.workers.messages import Failure
 from kernels_bench.workers.pool import WorkerPool
 from support import PLUGINS
 from support.fake_nvml import FakeCard
-from support.processes import just_started, plugged, verify, workers_of
+from support.processes import just_started, plugged, verify, wait_until, workers_of
 from support.records import known
 
 CPU = Device(type="cpu", name="here")
@@ -135,11 +135,18 @@ def test_helpers_are_adopted_too(tmp_path: Path, others: set[psutil.Process]) ->
         assert len(mine(others)) == 2
 
 
+def ended(process: psutil.Process) -> bool:
+    """Whether a process has let go of all that it held."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
 def test_one_that_died_meanwhile_did_not_start(tmp_path: Path, others: set[psutil.Process]) -> None:
     with HeadStart(BOTH, tmp_path / ".samebits-early") as early, WorkerPool(infos("torch"), tmp_path, 60.0) as crew:
         early.start(CPU)
-        for pid in started(others, 2):
-            psutil.Process(pid).kill()
+        killed = [psutil.Process(pid) for pid in started(others, 2)]
+        for process in killed:
+            process.kill()
+        assert wait_until(lambda: all(map(ended, killed)))
         early.hand_over(crew)
         crew.start()
         reply = crew.ask("torch", verify("torch", 64))
