@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from typing import Any
@@ -26,7 +27,17 @@ FOREVER = timedelta(days=1)
 """The host decides how long a rank may take, and who is to blame."""
 
 Collective = Callable[..., None]
-"""Takes the rank's inputs, the first of them (rows, K), and where its result belongs; all ranks call it together."""
+"""Takes the rank's inputs, the first of them (rows, K), and where its result belongs; all ranks call it together.
+
+One whose graphs hold more than its launches, such as addresses that ranks tell each other, has an attribute
+``capturing``: a function that gives the context within which a graph is to be captured.
+"""
+
+
+def capturing(collective: Collective) -> AbstractContextManager[None]:
+    """The context within which a graph of a collective is captured, on all ranks at once."""
+    found: Callable[[], AbstractContextManager[None]] = getattr(collective, "capturing", nullcontext)
+    return found()
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +140,7 @@ class Member:
 
     def _go(self, asked: Go) -> None:
         batch, call = self._call_of(asked)
-        run = _graph_of(batch, asked, call).replay if asked.graph else call
+        run = self._graph_of(batch, asked, call).replay if asked.graph else call
         with self._announced(asked.collective):
             run()
             batch.hand_back()
@@ -141,6 +152,14 @@ class Member:
         collective, weights = _named(asked.collective), [other.given for other in others]
         return batch, lambda: collective(batch.given, *weights, batch.result)
 
+    def _graph_of(self, batch: _Batch, asked: Go, call: Callable[[], None]) -> Any:
+        """A graph of a call; all ranks capture theirs at the same time, since each calls it once before."""
+        key = asked.collective, asked.places
+        if key not in batch.graphs:
+            with capturing(_named(asked.collective)):
+                batch.graphs[key], _ = capture_graph(call)
+        return batch.graphs[key]
+
     def _measured(self, asked: Measure) -> Measured:
         batch, call = self._call_of(asked.go)
         name = asked.sampling.stopwatch
@@ -151,8 +170,8 @@ class Member:
             with self._announced(asked.go.collective):
                 call()
 
-        timed = announced if self._ranges.recorded else call
-        found: Measured = self._stopwatches[name].measured(timed, asked.sampling)
+        timed, within = announced if self._ranges.recorded else call, partial(capturing, _named(asked.go.collective))
+        found: Measured = self._stopwatches[name].measured(timed, asked.sampling, within)
         batch.hand_back()
         return found
 
@@ -167,14 +186,6 @@ class Member:
         if self._recording is not None:
             self._recording.__exit__(None, None, None)
             self._recording = None
-
-
-def _graph_of(batch: _Batch, asked: Go, call: Callable[[], None]) -> Any:
-    """A graph of a call; all ranks capture theirs at the same time, since each calls it once before."""
-    key = asked.collective, asked.places
-    if key not in batch.graphs:
-        batch.graphs[key], _ = capture_graph(call)
-    return batch.graphs[key]
 
 
 def _named(name: str) -> Callable[..., Any]:

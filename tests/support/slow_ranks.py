@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -22,3 +24,22 @@ def counted(given: torch.Tensor, result: torch.Tensor) -> None:
     given.add_(1)
     result.copy_(given)
     dist.all_reduce(result)
+
+
+LOG: list[str] = []
+
+
+@contextmanager
+def _written_down() -> Iterator[None]:
+    LOG.append("begins")
+    yield
+    LOG.append("ends")
+
+
+def prepared_within(given: torch.Tensor, result: torch.Tensor) -> None:
+    """Tells how often it was called before, within and after the context that it asks for."""
+    place = len(LOG)
+    result[min(place, len(result) - 1)] += 1
+
+
+prepared_within.capturing = _written_down  # type: ignore[attr-defined]

@@ -6,8 +6,10 @@ multiple of 16; so do these.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from kernels_bench.arms.ranks.collectives import all_reduce as torchs_all_reduce
 from kernels_bench.arms.vllm.batch_invariant import switch_on
@@ -17,6 +19,23 @@ from kernels_bench.device.lazy_torch import torch
 _COMMUNICATORS = "distributed.device_communicators"
 
 
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _captured_within(function: F) -> F:
+    """Its graphs are captured as engines do it: at the end ranks tell each other which addresses the graphs read."""
+    function.capturing = _telling_addresses  # type: ignore[attr-defined]
+    return function
+
+
+@contextmanager
+def _telling_addresses() -> Iterator[None]:
+    custom, _ = _communicators(torch.cuda.current_device())
+    with custom.capture():
+        yield
+
+
+@_captured_within
 def custom_all_reduce(given: torch.Tensor, result: torch.Tensor) -> None:
     """vLLM's own, one stage or two as ``VLLM_CUSTOM_ALLREDUCE_ALGO`` says, or as it chooses itself."""
     custom, _ = _communicators(given.device.index)
@@ -42,6 +61,7 @@ def pynccl_reduce_scatter(given: torch.Tensor, result: torch.Tensor) -> None:
     pynccl.reduce_scatter(result, given)
 
 
+@_captured_within
 def batch_invariant_linear(given: torch.Tensor, weight: torch.Tensor, result: torch.Tensor) -> None:
     """As in vLLM's batch-invariant mode: its persistent GEMM, then its all-reduce."""
     custom_all_reduce(_switched_on().linear_batch_invariant(given, weight), result)

@@ -6,6 +6,9 @@ follows a clock, and how many calls make a sample follows from what the host say
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 
 from kernels_bench.ranks.messages import Measured, Sampling
@@ -35,12 +38,21 @@ class RankStopwatch:
     def _meet(self) -> None:
         torch.distributed.all_reduce(self._token)
 
-    def measured(self, call: Call, asked: Sampling) -> Measured:
-        """Samples of a collective's call, as many as every other rank takes."""
+    def measured(
+        self, call: Call, asked: Sampling, capturing: Callable[[], AbstractContextManager[None]] = nullcontext
+    ) -> Measured:
+        """Samples of a collective's call, as many as every other rank takes.
+
+        Args:
+            call: what is timed.
+            asked: how.
+            capturing: the context for capturing its graphs, see `kernels_bench.ranks.member.capturing`.
+        """
         if asked.what == "estimate":
             return Measured(((self._own.estimate_us(call), None),), 1, "", 0.0)
         if asked.what == "rough":
             return Measured(((self._own.rough_us(call), None),), 1, "", 0.0)
-        meter = (self._own.warm if asked.what == "warm" else self._own.cold)(call, asked.estimate_us)
+        with capturing():
+            meter = (self._own.warm if asked.what == "warm" else self._own.cold)(call, asked.estimate_us)
         self._meet()
         return Measured(tuple(meter.take(asked.rest)), meter.calls, meter.method, meter.overhead_us)

@@ -132,6 +132,16 @@ def test_ranks_are_timed_in_step_and_leave_the_results_of_the_last_call(group: R
         assert results.unique().tolist() == [before + 3 * made]  # so often on each of three ranks
 
 
+def test_a_meter_is_made_within_the_context_that_a_collective_asks_for_and_taken_after_it(group: RankGroup) -> None:
+    place, layout = group.put(torch.zeros(4, 3, 64), own=True)
+    _, results = layout.tensors(place.memory)
+    call = TimedCall(group, "support.slow_ranks:prepared_within", (place,), results[0], CPU)
+    meter = stopwatch_of(call, HostStopwatch()).warm(call, 1e6)
+    samples = meter.take(rest=False)
+    before, within, after, *_ = results[0, :, 0].tolist()
+    assert (before, within, after) == (0, 1, len(samples))  # a warm meter calls once before it is read
+
+
 def test_a_case_over_ranks_is_timed_and_compared_with_what_was_verified() -> None:
     case = Case(arm="test", operator="all_reduce", shape=SHAPE, precision=Precision.parse("fp32"))
     made = KernelUnderTest(case, operators()["all_reduce"], GLOO["all_reduce"], seed=1, universe=8, device=CPU)
