@@ -8,13 +8,14 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import kernels_bench
 from kernels_bench.commands.report import summary_of
 from kernels_bench.records.manifest import read_manifest, read_records
+from kernels_bench.records.results import Verification, was_same_data
 from kernels_bench.report.figure import curves_of, figure
 from kernels_bench.report.readme_table import overview, write_between
 
@@ -24,6 +25,9 @@ PLANS = BASELINES.parent / "plans"
 TABLES = DOCS / "findings.md"
 PLACES = DOCS / "what-has-run-where.md"
 NAMES = DOCS / "python.md"
+VERSIONS = DOCS / "vllm-versions.md"
+OLDER, NEWER = BASELINES / "h200" / "h200-default", BASELINES / "vllm-0.33" / "h200-vllm-0.33"
+NEWER_ATTENTION = BASELINES / "vllm-0.33" / "h200-vllm-0.33-attention"
 PICTURE = DOCS / "linear-qwen3-8b-down_proj.svg"
 PICTURED, CASE = BASELINES / "h100-80gb-hbm3", "linear/4096x12288/bf16"
 
@@ -37,6 +41,11 @@ def drawn() -> dict[Path, str]:
         PICTURE: picture(),
         TABLES: tables,
         PLACES: write_between(PLACES.read_text(), places(), "kept runs"),
+        VERSIONS: write_between(
+            write_between(VERSIONS.read_text(), "\n".join(versions()), "versions"),
+            "\n".join(attention_of_newest()),
+            "attention",
+        ),
         NAMES: write_between(NAMES.read_text(), "\n".join(names()), "public names"),
     }
 
@@ -96,6 +105,54 @@ def picture() -> str:
     """The README's picture."""
     curves = curves_of(read_records(PICTURED), CASE)
     return figure(f"linear at Qwen3-8B's down_proj in bf16, {read_manifest(PICTURED).device.name}", curves)
+
+
+def versions() -> Iterator[str]:
+    """Of two versions of vLLM on cards of one kind: cases that kept their bits, and those with the same (Markdown)."""
+    older, newer = (verified(run) for run in (OLDER, NEWER))
+    arms = ("vllm", "vllm-default")
+    yield "| operator | " + " | ".join(f"`{arm}` 0.26 | 0.33 | same bits" for arm in arms) + " |"
+    yield "|---|" + "---|---|---|" * len(arms)
+    for operator in dict.fromkeys(found.case.operator for found in newer.values()):
+        cells = []
+        for arm in arms:
+            both = [key for key in newer if key in older and key.startswith(f"{arm}/{operator}/")]
+            then, now = [older[key] for key in both], [newer[key] for key in both]
+            pairs = [
+                found.digests[m] == before.digests[m]
+                for before, found in zip(then, now, strict=True)
+                if was_same_data(before.data, found.data, same_source=False)
+                for m in found.digests.keys() & before.digests.keys()
+            ]
+            cells += [kept(then), kept(now), f"{sum(pairs)}/{len(pairs)}" if pairs else "–"]
+        yield f"| `{operator}` | {' | '.join(cells)} |"
+
+
+def attention_of_newest() -> Iterator[str]:
+    """Cases of attention that kept their bits with vLLM 0.33 (Markdown)."""
+    found = verified(NEWER_ATTENTION).values()
+    arms = sorted({one.case.arm for one in found})
+    yield "| operator | " + " | ".join(f"`{arm}`" for arm in arms) + " |"
+    yield "|---|" + "---|" * len(arms)
+    for operator in dict.fromkeys(one.case.operator for one in found):
+        cells = [kept([one for one in found if (one.case.arm, one.case.operator) == (arm, operator)]) for arm in arms]
+        yield f"| `{operator}` | {' | '.join(cells)} |"
+
+
+def verified(run: Path) -> dict[str, Verification]:
+    """What a run verified, by case."""
+    return {one.case.key: one for one in read_records(run) if isinstance(one, Verification)}
+
+
+def kept(cases: Sequence[Verification]) -> str:
+    """How many of some cases kept their bits, of those that could be judged."""
+    judged = [one.verdict for one in cases if one.verdict not in {"unsupported", "failed", "inconclusive"}]
+    open_ = len(cases) - len(judged)
+    if not cases:
+        return "–"
+    return f"{sum(verdict == 'sampled' for verdict in judged)}/{len(judged)}" + (
+        f", {open_} not judged" if open_ else ""
+    )
 
 
 def places() -> str:

@@ -1,4 +1,4 @@
-"""vLLM's all-reduces, started outside an engine: what ranks call together.  Written from the sources of 0.26 and 0.32.
+"""vLLM's all-reduces, started outside an engine: what ranks call together, as in 0.26 to 0.33.
 
 An engine tries its own all-reduce first and calls NCCL for what that does not take, such as messages whose bytes are no
 multiple of 16; so do these.
