@@ -13,8 +13,7 @@ from kernels_bench.console.text import suggestion
 from kernels_bench.operators import Operator, operators
 from kernels_bench.plan.choose import plan_case
 from kernels_bench.plan.export import Skipped, as_source, expressible, proof, tuned
-from kernels_bench.plan.file import digest_of, parsed, plan_bytes
-from kernels_bench.plan.origin import elsewhere
+from kernels_bench.plan.file import digest_of, elsewhere, parsed, plan_bytes
 from kernels_bench.plan.record import CasePlan, Plan
 from kernels_bench.plan.search import left_out
 from kernels_bench.plan.weights import weights_of

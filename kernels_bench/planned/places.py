@@ -18,8 +18,7 @@ from typing import Any
 
 from kernels_bench.arms.vllm.installed import version
 from kernels_bench.console.errors import UsageError
-from kernels_bench.plan.file import digest_of, parsed, plan_bytes
-from kernels_bench.plan.origin import elsewhere
+from kernels_bench.plan.file import digest_of, elsewhere, parsed, plan_bytes
 from kernels_bench.plan.record import Plan
 from kernels_bench.planned import operators
 from kernels_bench.planned.tables import LINEAR, LINEAR_BIAS, Choice, Key, choices_of, replaced

@@ -45,7 +45,9 @@ def ticks(least: float, most: float) -> list[float]:
 
 
 def _ticks(least: float, most: float, steps: Sequence[int]) -> list[float]:
-    every = [step * 10.0**exponent for exponent in range(floor(log10(least)), floor(log10(most)) + 2) for step in steps]
+    # One decade more than is meant: the logarithm of a number just below a power of ten is rounded up to it.
+    exponents = range(floor(log10(least)) - 1, floor(log10(most)) + 2)
+    every = [step * 10.0**exponent for exponent in exponents for step in steps]
     first = max(number for number, tick in enumerate(every) if tick <= least)
     last = min(number for number, tick in enumerate(every) if tick >= most)
     return every[first : max(last, first + 1) + 1]

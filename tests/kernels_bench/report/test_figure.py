@@ -8,9 +8,12 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from kernels_bench.records.results import AnyRecord
 from kernels_bench.report.figure import LINE_HEIGHT, Curve, curves_of, figure
+from kernels_bench.report.log_axes import MOST_TICKS, ticks
 from kernels_bench.report.summary.schema import Verdict
 from support.records import HIDDEN, broken, case, held, timed, verified
 
@@ -112,3 +115,16 @@ def test_text_can_be_read_in_both_schemes(scheme: dict[str, str]) -> None:
     for name, colour in scheme.items():
         brighter, darker = sorted((luminance(colour), luminance(scheme["paper"])), reverse=True)
         assert name == "paper" or (brighter + 0.05) / (darker + 0.05) >= LEAST_CONTRAST, name
+
+
+@example(9999999.999999998, 9999999.999999998)
+@example(0.9999999999999999, 1.0)
+@given(st.floats(1e-3, 1e9), st.floats(1e-3, 1e9))
+def test_ticks_are_round_and_leave_no_number_out(one: float, other: float) -> None:
+    least, most = sorted((one, other))
+    found = ticks(least, most)
+    assert 2 <= len(found) <= MOST_TICKS
+    assert found == sorted(set(found))
+    assert found[0] <= least
+    assert most <= found[-1]
+    assert all(f"{tick:.0e}"[0] in "125" for tick in found)
