@@ -84,7 +84,7 @@ _SOURCE_PACKAGES = ("kernels_bench", "e2e", "profiles")
 # little more or less memory after a restart, and a profiler may record a run that is whole already once more.
 _NOT_COMPARED = {"git_commit", "git_dirty", "memory_bytes", "profiler", "kernels_digest"}
 
-_KERNELS = ("kernels_bench/arms", "kernels_bench/planned")
+_KERNELS = tuple(f"kernels_bench/arms/{folder}" for folder in ("pytorch", "samebits", "vllm"))
 
 
 class Environment(BaseModel):
@@ -93,7 +93,7 @@ class Environment(BaseModel):
     Attributes:
         samebits_version: The installed version of samebits.
         source_digest: The first 16 hex digits of the SHA-256 over the Python sources of samebits.
-        kernels_digest: The same over those of its kernels and of what puts them into engines; empty in older records.
+        kernels_digest: The same over those of the kernels that a plan may name; empty in older records.
         git_commit: The commit that is checked out, if samebits runs from a git repository of its own.
         git_dirty: Whether the sources there differ from that commit.
         python_version: As "CPython 3.12.3".
