@@ -192,9 +192,7 @@ def _with_whole_rows(x: Tensor) -> Tensor:
 def _attend(
     tile: AttentionTile, q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch, seen: Tensor
 ) -> Tensor:
-    q, key_cache, value_cache = (
-        one if one.stride(-1) == 1 else one.contiguous() for one in (q, key_cache, value_cache)
-    )
+    q, key_cache, value_cache = map(_with_whole_rows, (q, key_cache, value_cache))
     lines, heads, size = q.shape
     kv_heads = key_cache.shape[2]
     splits = triton.cdiv(batch.most_keys, tile.split)
