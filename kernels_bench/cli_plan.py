@@ -228,7 +228,8 @@ def export(
 def check(
     file: _FILE,
     force: Annotated[
-        bool, typer.Option("--force", help="Check it although the device or some version is another.")
+        bool,
+        typer.Option("--force", help="Check it although the device, a version, our kernels or a variable is another."),
     ] = False,
     run: Annotated[
         Path | None,

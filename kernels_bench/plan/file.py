@@ -22,7 +22,8 @@ PLAN_FILE = "plan.json"
 _MOST_BYTES = 64 << 20
 
 _HOST: dict[str, Any] = {"os": "", "machine": "", "cpu_model": None, "logical_cores": None, "usable_cores": None}
-"""On a GPU these decide nothing about a kernel."""
+_HOSTS_VARIABLES = ("CUDA_VISIBLE_DEVICES", "DNNL_", "KMP_", "MKL_", "OMP_", "ONEDNN_", "OPENBLAS_")
+"""On a GPU neither these nor variables that begin so decide anything about a kernel."""
 
 
 def read_plan(path: Path) -> Plan:
@@ -93,13 +94,19 @@ def elsewhere(plan: Plan, device: Device, now: Environment, alike: dict[str, Any
         now: of this process.
         alike: facts that are not compared, each with a value for both.
     """
-    then = plan.environment
-    same = {"device": None, **(alike or {}), **(_HOST if plan.device.type == "cuda" else {})}
-    if then.kernels_digest:
-        same["source_digest"] = ""
-    found = differences(then.model_copy(update=same), now.model_copy(update=same))
+    same = {"device": None, **(alike or {}), **({"source_digest": ""} if plan.environment.kernels_digest else {})}
+    then, here = (one.model_copy(update=same) for one in (plan.environment, now))
+    if plan.device.type == "cuda":
+        then, here = map(_beside_its_host, (then, here))
+    found = differences(then, here)
     if then.kernels_digest and then.kernels_digest != now.kernels_digest:
         found = (f"samebits' kernels: {then.kernels_digest} then, {now.kernels_digest} now", *found)
     if device.type != plan.device.type or (device.name and device.name != plan.device.name):
         found = (f"device: {plan.device.name} then, {device.name or now.cpu_model} now", *found)
     return found
+
+
+def _beside_its_host(environment: Environment) -> Environment:
+    """What decides about a GPU's kernels."""
+    left = {name: said for name, said in environment.variables.items() if not name.startswith(_HOSTS_VARIABLES)}
+    return environment.model_copy(update={**_HOST, "variables": left})

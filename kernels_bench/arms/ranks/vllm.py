@@ -74,7 +74,7 @@ def _arm(
 
 
 ARMS = (
-    _arm("vllm-custom", "vLLM's own all-reduce, one stage or two as it chooses, and PyNccl beyond 8 MiB", _custom, {}),
+    _arm("vllm-custom", "vLLM's own all-reduce, one stage or two as it chooses, and PyNccl from 8 MiB on", _custom, {}),
     _arm(
         "vllm-custom-1stage",
         "vLLM 0.33's batch-invariant mode: its own all-reduce in one stage, NCCL pinned",
@@ -85,7 +85,7 @@ ARMS = (
     ),
     _arm(
         "vllm-custom-2stage",
-        "vLLM's own all-reduce, always in two stages, and PyNccl beyond 8 MiB",
+        "vLLM's own all-reduce, always in two stages, and PyNccl from 8 MiB on",
         _custom,
         {"VLLM_CUSTOM_ALLREDUCE_ALGO": "2stage"},
     ),

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from kernels_bench.console.errors import UsageError
+from kernels_bench.plan.file import elsewhere
 from kernels_bench.planned.places import refuse_elsewhere, refuse_unused
 from kernels_bench.planned.use import KernelUse, PlanUse
 from profiles.instruments.environment import read_environment
@@ -60,6 +61,10 @@ def test_a_plan_for_a_gpu_holds_beside_another_processor_and_for_other_sources_t
     other_host = {"logical_cores": 64, "cpu_model": "another", "os": "another", "source_digest": "0" * 16}
     moved = now.model_copy(update=other_host)
     refuse_elsewhere(made, H100, moved, force=False)
+    set_there = moved.model_copy(update={"variables": {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "1"}})
+    assert elsewhere(made, H100, set_there) == ()
+    tf32 = moved.model_copy(update={"variables": {"NVIDIA_TF32_OVERRIDE": "1"}})
+    assert elsewhere(made, H100, tf32) == ("NVIDIA_TF32_OVERRIDE: none then, 1 now",)
     with pytest.raises(UsageError, match=r"samebits' kernels: .{16} then, 0{16} now"):
         refuse_elsewhere(made, H100, moved.model_copy(update={"kernels_digest": "0" * 16}), force=False)
     # An older plan's kernels are known by all of samebits' sources alone.
