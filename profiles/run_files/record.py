@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+_MOST = 1 << 64
+"""Whole numbers are counts, bytes and seeds here; those of JSON may have any number of digits, which no float holds."""
 
 
 class Record(BaseModel):
@@ -13,6 +16,13 @@ class Record(BaseModel):
 
     # NaN and infinity are findings here; JSON has no numbers for them.
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+    @model_validator(mode="after")
+    def _counts(self) -> Self:
+        for name, value in self.__dict__.items():
+            if type(value) is int and not -_MOST < value < _MOST:
+                raise ValueError(f"{name} is a number of more than 64 bits")
+        return self
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with some fields changed; what a property remembered of the original is not true of it."""

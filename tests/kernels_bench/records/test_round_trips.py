@@ -7,12 +7,14 @@ import math
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.latest_records import latest_records
-from kernels_bench.records.manifest import RECORDS, RunDirectory, read_manifest, read_records
+from kernels_bench.records.manifest import RECORDS, ResultsError, RunDirectory, read_manifest, read_records
 from kernels_bench.records.results import NUMBERED_FROM, READABLE_VERSIONS, AnyRecord, Rough, Timing, Verification
 from kernels_bench.report.summary.summarise import summarise_run
+from profiles.run_files.numbered_lines import numbered
 from support.records import case, facts, held, verified
 from support.run_directories import EVERY_KIND, as_of_schema
 from support.stored_records import manifest, timing, verification
@@ -112,3 +114,20 @@ def test_a_copy_with_other_sizes_is_known_by_its_own() -> None:
     wide = shape.model_copy(update={"n": 16})
     assert wide.token == "16x8"
     assert judged.model_copy(update={"shape": wide}).key == "a/mm/16x8/bf16"
+
+
+def test_a_count_that_no_float_holds_is_no_record(tmp_path: Path) -> None:
+    """JSON's numbers may have any length: one of 5000 digits of bytes would be found out when a speed is made of it."""
+    told = json.loads(timing().model_dump_json())
+    for name in ("m", "bytes_moved", "operations"):
+        Timing.model_validate({**told, name: 2**63})
+        with pytest.raises(ValidationError, match=f"{name} is a number of more than 64 bits"):
+            Timing.model_validate({**told, name: 10**400})
+    run = RunDirectory.create(tmp_path / "run", manifest())
+    run.append(timing())
+    run.close()
+    line = json.dumps({**told, "bytes_moved": 10**400}).encode()
+    with (run.path / RECORDS).open("ab") as file:
+        file.write(numbered(2, line) + b"\n")
+    with pytest.raises(ResultsError, match="more than 64 bits"):
+        list(read_records(run.path))
