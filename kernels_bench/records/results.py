@@ -5,9 +5,9 @@ Raise `SCHEMA_VERSION` with every change that an older reader would misread.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from kernels_bench.records.cases import Case, Claims, Launch, Load
 from profiles.run_files.record import Record
@@ -323,6 +323,12 @@ class Samples(Record):
     calls: int
     method: Literal["graph", "stream", "host"]
     overhead_us: float = 0.0
+
+    @model_validator(mode="after")
+    def _has_a_clock_each(self) -> Self:
+        if len(self.clock_mhz) not in {0, len(self.us)}:
+            raise ValueError(f"{len(self.us)} samples have {len(self.clock_mhz)} clocks")
+        return self
 
 
 class SampleSummary(Record):

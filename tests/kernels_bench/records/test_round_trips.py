@@ -12,7 +12,15 @@ from pydantic import ValidationError
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import RECORDS, ResultsError, RunDirectory, read_manifest, read_records
-from kernels_bench.records.results import NUMBERED_FROM, READABLE_VERSIONS, AnyRecord, Rough, Timing, Verification
+from kernels_bench.records.results import (
+    NUMBERED_FROM,
+    READABLE_VERSIONS,
+    AnyRecord,
+    Rough,
+    Samples,
+    Timing,
+    Verification,
+)
 from kernels_bench.report.summary.summarise import summarise_run
 from profiles.run_files.numbered_lines import numbered
 from support.records import case, facts, held, verified
@@ -131,3 +139,10 @@ def test_a_count_that_no_float_holds_is_no_record(tmp_path: Path) -> None:
         file.write(numbered(2, line) + b"\n")
     with pytest.raises(ResultsError, match="more than 64 bits"):
         list(read_records(run.path))
+
+
+def test_samples_have_a_clock_each_or_none_at_all() -> None:
+    told = json.loads(timing().model_dump_json())["warm_samples"]
+    assert Samples.model_validate({**told, "clock_mhz": ()}).clock_mhz == ()
+    with pytest.raises(ValidationError, match=f"{len(told['us'])} samples have 1 clocks"):
+        Samples.model_validate({**told, "clock_mhz": told["clock_mhz"][:1]})
