@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import cycle
+from itertools import count, cycle
 
 import torch
 
@@ -112,10 +112,11 @@ def fill_free_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iterator[None]:
+def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iterator[Callable[[], int]]:
     """Have other launches run again and again at the same time as what is done within.
 
-    On a GPU each on a stream of its own; on a CPU all in another thread, in turn.
+    On a GPU each on a stream of its own; on a CPU all in another thread, in turn. What comes back counts their
+    beginnings and ends: where the count is the same after a call as before, the call had the processor for itself.
 
     Raises:
         FormRefused: two launches at a time are not possible here.
@@ -125,7 +126,7 @@ def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iter
     yield from _on_other_streams(others) if device.type != "cpu" else _in_another_thread(others)
 
 
-def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[None]:
+def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], int]]:
     device = accelerator()
     here, streams = device.api.current_stream(), [device.api.Stream() for _ in others]
     start = time.perf_counter()
@@ -142,30 +143,34 @@ def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[None]:
                 held.extend(other() for _ in range(_LAUNCHES_BESIDE))
 
     launch()
-    yield
+    yield count(step=2).__next__  # the streams were held until there was something on each
     launch()
     # Their memory must not be given out again before they are done.
     device.synchronise()
     held.clear()
 
 
-def _in_another_thread(others: Sequence[Callable[[], object]]) -> Iterator[None]:
+def _in_another_thread(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], int]]:
     begun, done = threading.Event(), threading.Event()
-    ours = cycle(others)
+    ours, counted = cycle(others), 0
 
     def work() -> None:
+        nonlocal counted
         while not done.is_set():
+            counted += 1
             begun.set()
             try:
                 next(ours)()
             except Exception:  # of the two launches the one in the foreground tells
                 return
+            finally:
+                counted += 1
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     begun.wait()
     try:
-        yield
+        yield lambda: counted
     finally:
         done.set()
         thread.join()

@@ -95,8 +95,10 @@ def test_another_launch_runs_at_the_same_time_and_ends_with_it() -> None:
         if done[0] == 3:
             both.set()
 
-    with beside([other], CPU):
+    with beside([other], CPU) as counted:
+        before = counted()
         assert both.wait()  # again and again, while this one goes on
+        assert counted() > before  # a beginning or an end for each
     ended = done[0]
     assert threading.current_thread().name not in names
     assert not any(thread.name in names for thread in threading.enumerate())
