@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from kernels_bench.records.cases import Launch
 from kernels_bench.verification.bitwise import bits, same_bits
 from kernels_bench.verification.subject.launch_forms import FormRefused, beside, laid_out, undisturbed
+from support.processes import wait_until
 
 CPU = torch.device("cpu")
 FORMS: tuple[Launch, ...] = ("view", "offset", "padded")
@@ -98,7 +99,7 @@ def test_another_launch_runs_at_the_same_time_and_ends_with_it() -> None:
     with beside([other], CPU) as counted:
         before = counted()
         assert both.wait()  # again and again, while this one goes on
-        assert counted() > before  # a beginning or an end for each
+        assert wait_until(lambda: counted() > before)
     ended = done[0]
     assert threading.current_thread().name not in names
     assert not any(thread.name in names for thread in threading.enumerate())
