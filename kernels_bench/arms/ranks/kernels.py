@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,7 +80,19 @@ def _refuse(ranks: int, device: torch.device) -> None:
         raise Unsupported(f"{ranks} ranks need {ranks} GPUs, and here {'is 1' if count == 1 else f'are {count}'}")
 
 
-class Collective(PreparedKernel):
+class _OverRanks(PreparedKernel):
+    """What ranks compute together."""
+
+    @abstractmethod
+    def prepare(self, *arguments: Any) -> TimedCall:
+        """Give each rank its inputs, of which the first argument is the rows."""
+
+    def captured(self, *arguments: Any) -> CapturedCall:
+        """Graphs of a call on all ranks, see `CapturedCall`."""
+        return captured(self.prepare(*arguments), arguments[0])
+
+
+class Collective(_OverRanks):
     """All ranks' collective as a kernel of (M, R, K).
 
     Every rank times itself, and the slowest counts, see `TimedCall`.
@@ -128,10 +141,6 @@ class Collective(PreparedKernel):
         result = results.flatten(0, 1)[: len(x)] if self._scattered else results[0]
         return TimedCall(group, self._function, (place,), result, x.device)
 
-    def captured(self, *arguments: Any) -> CapturedCall:
-        """Graphs of a call on all ranks, see `CapturedCall`."""
-        return captured(self.prepare(*arguments), arguments[0])
-
 
 @dataclass(frozen=True, eq=False)
 class _Shared:
@@ -147,7 +156,7 @@ class _Shared:
         return self.group is group and self.weight is weight and self.version == weight._version
 
 
-class RowParallelLinear(PreparedKernel):
+class RowParallelLinear(_OverRanks):
     """All ranks' row-parallel linear as a kernel of (M, R, K / R) and of the whole weight (N, K).
 
     Ranks keep their parts of the weight, as an engine's do, and get them anew once anything was written into it.
@@ -184,10 +193,6 @@ class RowParallelLinear(PreparedKernel):
             shared = self._part_of(weight, group)
         _, results = layout.tensors(place.memory)
         return TimedCall(group, self._function, (place, shared), results[0], x.device)
-
-    def captured(self, *arguments: Any) -> CapturedCall:
-        """Graphs of a call on all ranks, see `CapturedCall`."""
-        return captured(self.prepare(*arguments), arguments[0])
 
     def _group(self, x: torch.Tensor) -> RankGroup:
         ranks = x.shape[1]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.ranks.kernels import Collective, Groups, RowParallelLinear
 from kernels_bench.arms.ranks.nccl import VLLM_NEWER
-from kernels_bench.arms.vllm.installed import environment, missing, source, version
+from kernels_bench.arms.vllm.installed import environment, file_of, missing, version
 from kernels_bench.records.cases import Device
 from kernels_bench.relations import relations
 
@@ -45,7 +45,8 @@ def _unavailable_in_parts(device: Device) -> str | None:
     """Needs a vLLM whose own all-reduce takes large messages in parts: an older one's mode leaves them to NCCL."""
     if (reason := unavailable(device)) is not None:
         return reason
-    if "batch_invariant" in source("distributed.device_communicators.custom_all_reduce"):
+    found = file_of("vllm.distributed.device_communicators.custom_all_reduce")
+    if found is not None and "batch_invariant" in found.read_text(encoding="utf-8"):
         return None
     return f"the batch-invariant mode of vLLM {version()} adds by NCCL, which is the arm nccl-vllm"
 

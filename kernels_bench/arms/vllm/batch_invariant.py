@@ -9,13 +9,12 @@ import importlib
 import importlib.util
 import inspect
 from collections.abc import Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
 from kernels_bench.arms.vllm.calls import fp8, layers, routed
-from kernels_bench.arms.vllm.installed import below_sm80, environment, missing, version
+from kernels_bench.arms.vllm.installed import below_sm80, environment, file_of, missing, version
 from kernels_bench.records.cases import Device
 from kernels_bench.relations import relations
 
@@ -35,11 +34,7 @@ NEEDED = ("init_batch_invariance", "matmul_persistent", "rms_norm_batch_invarian
 
 def layout() -> str | None:
     """The path of the batch-invariant module of the installed vLLM, or None."""
-    spec = importlib.util.find_spec("vllm")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    root = Path(spec.submodule_search_locations[0]).parent
-    return next((path for path in LAYOUTS if (root / (path.replace(".", "/") + ".py")).is_file()), None)
+    return next((path for path in LAYOUTS if file_of(path) is not None), None)
 
 
 def unavailable(device: Device) -> str | None:

@@ -40,16 +40,17 @@ def missing(device: Device, without_cuda: str) -> str | None:
     return None
 
 
-def source(module: str) -> str:
-    """Text of a module of the installed vLLM, which is not imported; empty where there is none.
+def file_of(module: str) -> Path | None:
+    """Where a module of the installed vLLM lies, which is not imported; None where there is none.
 
     Args:
-        module: below ``vllm``.
+        module: with ``vllm``, as it is imported.
     """
     found = importlib.util.find_spec("vllm")
-    folders = [] if found is None else list(found.submodule_search_locations or ())
-    files = [Path(folder, *module.split(".")).with_suffix(".py") for folder in folders]
-    return "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+    if found is None or not found.submodule_search_locations:
+        return None
+    file = Path(found.submodule_search_locations[0]).parent.joinpath(*module.split(".")).with_suffix(".py")
+    return file if file.is_file() else None
 
 
 def below_sm80(device: Device) -> str | None:
