@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import count, cycle
+from itertools import cycle
 
 import torch
 
@@ -112,11 +113,12 @@ def fill_free_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iterator[Callable[[], int]]:
+def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iterator[Callable[[], float]]:
     """Have other launches run again and again at the same time as what is done within.
 
     On a GPU each on a stream of its own; on a CPU all in another thread, in turn. What comes back counts their
-    beginnings and ends: where the count is the same after a call as before, the call had the processor for itself.
+    beginnings and ends: where the count is the same after a call as before, the call had the processor for itself. On a
+    GPU it is infinite: all streams are held until there is something on each.
 
     Raises:
         FormRefused: two launches at a time are not possible here.
@@ -126,7 +128,7 @@ def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iter
     yield from _on_other_streams(others) if device.type != "cpu" else _in_another_thread(others)
 
 
-def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], int]]:
+def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], float]]:
     device = accelerator()
     here, streams = device.api.current_stream(), [device.api.Stream() for _ in others]
     start = time.perf_counter()
@@ -143,14 +145,14 @@ def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[Callab
                 held.extend(other() for _ in range(_LAUNCHES_BESIDE))
 
     launch()
-    yield count(step=2).__next__  # the streams were held until there was something on each
+    yield lambda: math.inf
     launch()
     # Their memory must not be given out again before they are done.
     device.synchronise()
     held.clear()
 
 
-def _in_another_thread(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], int]]:
+def _in_another_thread(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], float]]:
     begun, done = threading.Event(), threading.Event()
     ours, counted = cycle(others), 0
 
