@@ -46,7 +46,15 @@ def synthetic(preset: str, target: Path) -> None:
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**configuration(preset)))
+        draw_biases(model, model.config.initializer_range)
     _save(model, target)
+
+
+def draw_biases(model: Any, deviation: float) -> None:
+    """Give biases normal numbers of this deviation: initialisers make them zeros, on which no result's bits depend."""
+    for name, parameter in model.named_parameters():
+        if name.endswith(".bias"):
+            parameter.data.normal_(std=deviation)
 
 
 def _save(model: Any, target: Path, tokenizer: Any = None) -> None:
