@@ -211,7 +211,8 @@ class ArmWorker:
 
     def _with_order(self, found: Verification, request: Verify) -> Verification:
         """The same with the order of addition; that it cannot be read is no fault of the kernel's."""
-        if not request.order_s or not self._operators[request.case.operator].probe_sum_count(request.case.shape, 1):
+        wanted = request.order_s and (found.verdict == "sampled" or not request.order_if_kept)
+        if not wanted or not self._operators[request.case.operator].probe_sum_count(request.case.shape, 1):
             return found
         try:
             order, _ = self._orders(ReadOrder(

@@ -39,6 +39,7 @@ class Verify(Record):
         beyond: whether a batch of more than 2^31 elements is to be tried, where memory allows.
         more_s: seconds for the relations' further comparisons.
         order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
+        order_if_kept: whether the order is wanted of a kernel only that kept its bits.
         memory: bytes of the device's that it takes, about.
     """
 
@@ -53,6 +54,7 @@ class Verify(Record):
     beyond: bool = False
     more_s: float = 0.0
     order_s: float = 0.0
+    order_if_kept: bool = False
     memory: int = 0
 
 

@@ -37,6 +37,9 @@ DEFAULT_ARM = "torch"
 ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.6, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
 """Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
+PLANNED_ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (4.0, 12.0, 600.0), "cpu": ORDER_S["cpu"]}
+"""The same for a plan, which rests on the orders of kernels that kept their bits; most take a part of it."""
+
 QUICK_ORDER_S = 0.2
 """The same in a short run."""
 
@@ -233,6 +236,7 @@ class Runner:
             beyond=beyond,
             more_s=self._more_s,
             order_s=self._order_s,
+            order_if_kept=self._planned,
             memory=memory,
         )
 
@@ -260,7 +264,11 @@ class Runner:
         """Seconds for a case's order, which says nothing of relations other than ``batch_size``."""
         if "batch_size" not in self._workload.relations:
             return 0.0
-        return QUICK_ORDER_S if self._workload.quick else self._share_of(ORDER_S)
+        return QUICK_ORDER_S if self._workload.quick else self._share_of(PLANNED_ORDER_S if self._planned else ORDER_S)
+
+    @property
+    def _planned(self) -> bool:
+        return self._run.manifest.selection.budget_s is not None
 
     def _share_of(self, seconds: Mapping[str, tuple[float, float, float]]) -> float:
         """A case's seconds: the more, the fewer cases there are."""

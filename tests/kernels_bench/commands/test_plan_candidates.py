@@ -61,6 +61,10 @@ def test_a_candidate_that_changes_its_tile_with_m_is_in_no_class_and_its_control
     left_out = {one.arm: one.reason for one in case.left_out}
     assert left_out["tiled[by_rows]"].startswith("its bits changed with the batch (batch_size")
     assert "tiled[parts2]" not in left_out
+    # A plan's time for orders is not spent on what is in none.
+    orders = {one.case.arm: one.order for one in known_of(planned[0]).verifications.values()}
+    assert orders["tiled[by_rows]"] is None
+    assert all(orders[arm] is not None for arm in GOOD)
 
 
 def test_what_fails_costs_itself_only_and_is_named(planned: tuple[Path, Ended]) -> None:
