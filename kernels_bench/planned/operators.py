@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kernels_bench.arms.base import Kernel
 from kernels_bench.planned.tables import ADD_NORM, LINEAR, LINEAR_BIAS, NORM, Choice, Key, conservative
 from kernels_bench.records.cases import DTYPES, Device
 
@@ -38,11 +39,19 @@ class Planned:
         choices: a plan's.
         device: what they run on, for shapes that are outside of the plan.
         told: receives a line for each of these.
+        warms_up: whether all kernels of a shape are called where it is first met; None where they are compiled.
     """
 
-    def __init__(self, choices: Mapping[Key, Choice], device: Device, told: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        choices: Mapping[Key, Choice],
+        device: Device,
+        told: Callable[[str], None],
+        warms_up: bool | None = None,
+    ) -> None:
         self._choices = dict(choices)
         self._device, self._told = device, told
+        self._warms_up = device.type != "cpu" if warms_up is None else warms_up
         # By what a call has at hand: a tuple of these is found sooner than a `Key` is made.
         self._found: dict[tuple[object, ...], Choice] = {}
 
@@ -60,38 +69,57 @@ class Planned:
         """`x` (..., K) times the transpose of `weight` (N, K), plus `bias` (N,) -> (..., N)."""
         n, k = weight.shape
         token = (n, k, weight.dtype, bias is None)
-        choice = self._found.get(token) or self._find(token, LINEAR if bias is None else LINEAR_BIAS, n, k, x.dtype)
+        shared = (weight,) if bias is None else (weight, bias)
+        choice = self._found.get(token)
+        if choice is None:
+            operator = LINEAR if bias is None else LINEAR_BIAS
+            choice = self._find(token, Key(operator, n, k, _SHORT[x.dtype]), x, lambda rows: (rows, *shared))
         rows = x if x.dim() == 2 else x.reshape(-1, k)
         kernel = choice.kernel_at(rows.shape[0])
         choice.calls += 1
-        result: Tensor = kernel(rows, weight) if bias is None else kernel(rows, weight, bias)
+        result: Tensor = kernel(rows, *shared)
         return result if x.dim() == 2 else result.view(*x.shape[:-1], n)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """Each row of `x` (M, K) over the root of its mean square, times `weight` (K,) -> (M, K)."""
-        result: Tensor = self._norm(NORM, x)(x, weight, eps)
+        result: Tensor = self._norm(NORM, x, lambda rows: (rows, weight, eps))(x, weight, eps)
         return result.contiguous()
 
     def fused_add_rms_norm(self, x: Tensor, residual: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """`rms_norm` of `x` + `residual` (M, K), and that sum; both new."""
-        normed, summed = self._norm(ADD_NORM, x)(x, residual, weight, eps)
+        normed, summed = self._norm(ADD_NORM, x, lambda rows: (rows, rows, weight, eps))(x, residual, weight, eps)
         return normed.contiguous(), summed.contiguous()
 
-    def _norm(self, operator: str, x: Tensor) -> Callable[..., Any]:
+    def _norm(self, operator: str, x: Tensor, called_with: CalledWith) -> Kernel:
         rows, k = x.shape
         token = (operator, k, x.dtype)
-        choice = self._found.get(token) or self._find(token, operator, 0, k, x.dtype)
+        choice = self._found.get(token) or self._find(token, Key(operator, 0, k, _SHORT[x.dtype]), x, called_with)
         choice.calls += 1
         return choice.kernel_at(rows)
 
-    def _find(self, token: tuple[object, ...], operator: str, n: int, k: int, dtype: torch.dtype) -> Choice:
-        key = Key(operator, n, k, _SHORT[dtype])
+    def _find(self, token: tuple[object, ...], key: Key, x: Tensor, called_with: CalledWith) -> Choice:
         choice = self._choices.get(key)
         if choice is None:
             choice = self._choices[key] = conservative(key, self._device)
             self._told(f"{key}, outside of the plan: {choice.in_words}")
         self._found[token] = choice
+        if self._warms_up and not (x.is_cuda and torch.cuda.is_current_stream_capturing()):
+            _warm_up(choice, x, called_with)
         return choice
+
+
+CalledWith = Callable[[Tensor], tuple[Any, ...]]
+"""What a kernel is called with, for rows (M, K)."""
+
+_WARMED_BYTES = 128 << 20
+"""A result of a warming call takes no more: an engine leaves only so much memory free."""
+
+
+def _warm_up(choice: Choice, x: Tensor, called_with: CalledWith) -> None:
+    """Call each kernel of a shape, and each tile that one chooses by M, before a request waits until it is compiled."""
+    for m in choice.warming_sizes:
+        if m * max(choice.key.n, choice.key.k) * x.element_size() <= _WARMED_BYTES:
+            choice.kernel_at(m)(*called_with(x.new_zeros(m, choice.key.k)))
 
 
 class _Slot:

@@ -20,6 +20,9 @@ NORM, ADD_NORM = NORMS
 OPERATORS = (LINEAR, LINEAR_BIAS, NORM, ADD_NORM)
 """What an engine is given kernels for."""
 
+WARMING = tuple(1 << power for power in range(10))
+"""Rows of a decode step; what takes more is called while an engine finds out how much memory it needs."""
+
 ALIGNED = 8
 """cuBLASLt without workspace kept its bits where N and K are multiples of it in 16 bits, and not elsewhere."""
 
@@ -83,6 +86,11 @@ class Choice:
     def kernel_at(self, m: int) -> Kernel:
         """The kernel for M rows."""
         return self.kernels[bisect_left(self.lasts, m)]
+
+    @property
+    def warming_sizes(self) -> tuple[int, ...]:
+        """M at which all of its code is called: each range's first, and those at which plans change tiles."""
+        return tuple(sorted({*WARMING, *(last + 1 for last in self.lasts)}))
 
     @property
     def in_words(self) -> str:

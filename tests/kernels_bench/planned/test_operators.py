@@ -49,6 +49,34 @@ def test_a_linear_is_the_kernel_of_its_rows(choice: Choice, m: int, call: Callab
     assert choice.calls == 2
 
 
+def test_every_kernel_of_a_shape_is_called_where_it_is_first_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a request waits until one is compiled whose M comes late."""
+    found = Choice(SHAPE, CPU, ("samebits", "torch"), (20,), planned=True)
+    seen: list[tuple[str, int]] = []
+
+    def noting(name: str, kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def noted(x: Tensor, weight: Tensor) -> Tensor:
+            seen.append((name, len(x)))
+            return kernel(x, weight)
+
+        return noted
+
+    monkeypatch.setitem(
+        vars(found), "kernels", tuple(noting(*one) for one in zip(found.names, found.kernels, strict=True))
+    )
+    planned = operators.Planned({SHAPE: found}, CPU, lambda line: None, warms_up=True)
+    planned.linear(rows(3), WEIGHT)
+    assert seen[-1] == ("samebits", 3)
+    warmed = set(seen[:-1])
+    assert warmed == {("samebits", 1 << power) for power in range(5)} | {
+        ("torch", m) for m in (21, 32, 64, 128, 256, 512)
+    }
+    planned.linear(rows(30), WEIGHT)
+    assert seen[-1] == ("torch", 30)
+    assert len(seen) == len(warmed) + 2
+    assert found.calls == 2
+
+
 def test_what_is_outside_of_the_plan_has_one_kernel_and_is_told_once() -> None:
     told: list[str] = []
     planned = operators.Planned({}, CPU, told.append)
