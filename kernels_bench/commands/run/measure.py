@@ -37,7 +37,7 @@ DEFAULT_ARM = "torch"
 ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.6, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
 """Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
-PLANNED_ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (4.0, 12.0, 600.0), "cpu": ORDER_S["cpu"]}
+PLANNED_ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (8.0, 20.0, 900.0), "cpu": ORDER_S["cpu"]}
 """The same for a plan, which rests on the orders of kernels that kept their bits; most take a part of it."""
 
 QUICK_ORDER_S = 0.2

@@ -1,0 +1,56 @@
+"""What pages say of the kept records of ``locate`` is what these say."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from e2e.locate.records import Cause, Located
+from support import ROOT
+
+KEPT = {file.stem: file for file in sorted((ROOT / "profiles" / "baselines" / "located").glob("*.json"))}
+NORM = "_C.fused_add_rms_norm"
+
+
+def located(name: str) -> Located:
+    return Located.model_validate_json(KEPT[name].read_text(encoding="utf-8"))
+
+
+def causes_of(name: str) -> tuple[Cause, ...]:
+    found = located(name).causes
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_record_is_read_and_its_causes_explain_all(name: str) -> None:
+    found = located(name)
+    assert found.kept_bits
+    assert found.probe_kept_bits
+    assert found.unjudged == 0
+
+
+@pytest.mark.parametrize("name", ["h200-smollm2-batch-invariant", "h200-qwen3-8b-batch-invariant"])
+def test_batch_invariant_mode_is_broken_by_one_operator_alone(name: str) -> None:
+    assert located(name).arm == "batch-invariant"
+    assert {cause.operator for cause in causes_of(name)} == {NORM}
+    assert all(cause.rows_equal == cause.rows for cause in causes_of(name))
+
+
+def test_the_page_names_the_places() -> None:
+    page = (ROOT / "docs" / "locate.md").read_text(encoding="utf-8")
+    smollm2, qwen3, default = map(
+        causes_of, ("h200-smollm2-batch-invariant", "h200-qwen3-8b-batch-invariant", "h200-qwen3-8b-baseline")
+    )
+    assert f"the same in {len(smollm2) - 2} more places, and in `model.norm`" in page
+    assert [cause.layer for cause in qwen3] == [1, 3, 9]
+    assert Counter(last_word(cause.path) for cause in default) == {"o_proj": 12, "down_proj": 12}
+    for first, *_ in (smollm2, qwen3, default):
+        place = rf"layer {first.layer}, `{last_word(first.path)}`: `{first.operator}`"
+        assert re.search(rf"{place}, {first.rows_differ} rows? of {first.rows}", page)
+
+
+def last_word(path: str) -> str:
+    return path.rpartition(".")[2]
