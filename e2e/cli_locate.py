@@ -116,7 +116,10 @@ def refuse_unsupported(wanted: Wanted, device: Device) -> None:
             "batch-invariant or planned",
         ),
         (options.mode == "offline", "--mode online: not supported yet; only an engine as a library is looked into"),
-        (options.tp_size == 1, f"--tp-size {options.tp_size}: not supported yet; only an engine on one GPU is"),
+        (
+            options.tp_size == 1 or wanted.other is None,
+            f"--tp-size {options.tp_size}: with --against not supported yet; only engines on one GPU are compared",
+        ),
         (
             not options.prefix_caching,
             "--prefix-caching: not supported yet; of what is taken from the cache nothing is computed",

@@ -38,6 +38,7 @@ class Cause(Record):
         ulps: by which they differ at most, units in the last place; None where they were not counted.
         distance: see `Cell`; of all rows.
         why_not_smaller: where the operator is empty, why none inside could be judged.
+        ranks: of several those in which they differ; empty where all do.
     """
 
     step: Count
@@ -56,6 +57,7 @@ class Cause(Record):
     ulps: Count | None = None
     distance: Annotated[float, Field(ge=0)] | None = None
     why_not_smaller: tuple[str, ...] = ()
+    ranks: tuple[Count, ...] = ()
 
     @property
     def place(self) -> str:

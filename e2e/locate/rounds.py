@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from e2e.locate.causes import AllApart, cause_of
 from e2e.locate.judging.align import Match
+from e2e.locate.judging.ranks import Key
 from e2e.locate.judging.walk import Verdict, first, places
 from e2e.locate.probing.focus import Focus, within
 from e2e.locate.probing.trace import Place
@@ -21,10 +22,12 @@ class Beside(NamedTuple):
 
     Attributes:
         focus: what was watched in both.
-        matches: steps beside steps.
+        matches: steps beside steps, of the first rank.
         verdicts: of all places, in order.
         apart: how far the needle's rows were apart.
         seconds: that the pass in company took.
+        ranks: how many there are.
+        differing: of several those whose outputs differ, by place.
     """
 
     focus: Focus
@@ -32,6 +35,8 @@ class Beside(NamedTuple):
     verdicts: Sequence[Verdict]
     apart: AllApart
     seconds: float
+    ranks: int = 1
+    differing: Mapping[Key, tuple[int, ...]] = {}
 
     def first(self) -> Verdict | None:
         """The first place that gave other bits of equal inputs."""
@@ -57,11 +62,18 @@ class Beside(NamedTuple):
             again: whether it came in later passes too.
         """
         own = cause_of(found, self.verdicts, self.apart, prompt)
+        own = own.model_copy(update={"ranks": self.ranks_of(found)})
         if not again:
             return own.model_copy(update={"why_not_smaller": (NOT_AGAIN,)})
         if own.kind == "module" and not self.focus.looks_into(own.path):
             return own.model_copy(update={"why_not_smaller": (NOT_INSIDE,)})
         return own
+
+    def ranks_of(self, found: Verdict) -> tuple[int, ...]:
+        """The ranks in which a place's outputs differ; none where that is all of them, or there is one."""
+        number = next(at for at, one in enumerate(self.matches) if one.step is found.step)
+        own = self.differing.get((number, found.event.place), ())
+        return own if len(own) < self.ranks else ()
 
 
 def unconfirmed(before: Sequence[Beside], after: Sequence[Beside], *, all_of: bool) -> list[str]:

@@ -13,31 +13,25 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from e2e.locate.calls.attention import CapturedAttention
-from e2e.locate.calls.capture import Captured, NotSavedError
 from e2e.locate.causes import cells_of, steps_of
 from e2e.locate.judging.align import Match, match
-from e2e.locate.judging.graft import Comparer, Keeper
-from e2e.locate.judging.walk import Verdict, first, places, walk
+from e2e.locate.judging.ranks import apart_over, joined
+from e2e.locate.judging.walk import Verdict, first, places
 from e2e.locate.probing.focus import OUTSIDE, WHOLE, Focus, layers_in, modules_in, operators_in
-from e2e.locate.probing.probe import Probe
-from e2e.locate.probing.record import Recorder
 from e2e.locate.probing.trace import Place, Step
-from e2e.locate.probing.watching import Watched
+from e2e.locate.probing.watching import OVER_RANKS
 from e2e.locate.records import Cause, Located
 from e2e.locate.rounds import Beside, first_of, judged_in, unconfirmed
+from e2e.locate.session import ROOM, Pass, Ranks, Seen
 from e2e.workload.messages import Locate
 from e2e.workload.options import ArmName, Options
 from e2e.workload.prompts import Batch
 
-ROOM = 2 << 30
-"""Bytes of the needle's rows that are kept for putting them back."""
 CALL = "0.safetensors"
 _FEWEST_WATCHED = 8
 _MOST_TIMES = 3
 """Operators are looked at so often at most, each time in more modules."""
 _MOST_LOST = 4
-Call = Captured | CapturedAttention
 
 
 class Answered(Protocol):
@@ -132,10 +126,10 @@ def search(
     Raises:
         ProbeError: the engine cannot be looked into, or the needle not be followed.
     """
-    probe = Probe(asked.engine)
+    ranks = Ranks(asked.engine, asked.packed)
     number, batch = _chosen(asked, needles, batches, request.needle)
     subject = Subject(arm, options, number, needles[number], batch)
-    return Passes(asked, subject, probe, all_causes=request.all_causes).locate(Path(request.directory))
+    return Passes(asked, subject, ranks, all_causes=request.all_causes).locate(Path(request.directory))
 
 
 def _chosen(
@@ -158,13 +152,16 @@ class Alone(NamedTuple):
 
     Attributes:
         focus: what was watched.
-        keeper: holds what came of every call.
-        watched: what was seen.
+        seen: what was seen, by rank.
     """
 
     focus: Focus
-    keeper: Keeper
-    watched: Watched
+    seen: Sequence[Seen]
+
+    @property
+    def full(self) -> bool:
+        """Whether not everything that came of it could be kept."""
+        return any(one.full for one in self.seen)
 
 
 class Passes:
@@ -173,12 +170,12 @@ class Passes:
     Args:
         asked: the engine.
         subject: what is looked into.
-        probe: of the engine.
+        ranks: of the engine.
         all_causes: whether each is to be put right, to go on to the next.
     """
 
-    def __init__(self, asked: Asked, subject: Subject, probe: Probe, *, all_causes: bool) -> None:
-        self._asked, self._subject, self._probe, self._put = asked, subject, probe, all_causes
+    def __init__(self, asked: Asked, subject: Subject, ranks: Ranks, *, all_causes: bool) -> None:
+        self._asked, self._subject, self._ranks, self._put = asked, subject, ranks, all_causes
         self._began = time.perf_counter()
         self._place = subject.batch.places[subject.needle]
         self._alone = [alone(asked, subject.prompt) for _ in range(2)]
@@ -193,7 +190,7 @@ class Passes:
         at = next((one for one in differ if one is not None), 0)
         longest = max(len(one.tokens) for one in (*self._alone, *self._company))  # each may have ended by itself
         self._watched = min(longest, max(at + 1, _FEWEST_WATCHED))
-        self._before: Sequence[Step] = ()
+        self._before: Sequence[Sequence[Step]] = [()] * ranks.count
         self._unstable: Verdict | None = None
         self._full = False
         self._same_with_probe = True
@@ -210,23 +207,23 @@ class Passes:
         Raises:
             ProbeError: the needle could not be followed.
         """
-        focus = layers_in(self._probe.paths)
+        focus = layers_in(self._ranks.paths)
         rounds = [self._beside(self._pass_alone(focus), put=self._put)[0]]
         if rounds[0].first() is None and rounds[0].explained and not self._repeats[0]:
             self._pass_alone(focus)
             return self._located(rounds, rounds[0])
-        focus = modules_in(self._probe.paths)
+        focus = modules_in(self._ranks.paths)
         rounds.append(self._beside(self._pass_alone(focus), put=self._put)[0])
         return self._inside(rounds, directory)
 
     def _inside(self, rounds: Sequence[Beside], directory: Path) -> Located:
         """Look at the operators of the modules that were guilty; where that does not explain all, of others as well."""
-        paths = self._probe.paths
+        paths = self._ranks.paths
         guilty = [*rounds[-1].guilty(all_of=self._put), *unconfirmed(rounds[:-1], rounds[-1:], all_of=self._put)]
         for _ in range(_MOST_TIMES):
             self._notes = []
             own = self._pass_alone(operators_in(paths, guilty))
-            near, _, _ = self._beside(own)
+            near, _ = self._beside(own)
             grafted, kept_bits, file = self._again(own, near, directory)
             after = [near] if grafted is None else [near, grafted]
             more = [path for path in after[-1].guilty(all_of=self._put) if not own.focus.looks_into(path)]
@@ -297,24 +294,26 @@ class Passes:
             looked_into=len(inside - OUTSIDE),
         )
 
-    def _pass(self, recorder: Recorder, focus: Focus, *, company: bool) -> tuple[Watched, Answered]:
+    def _pass(self, asked: Pass) -> tuple[list[Seen], Answered]:
         """One pass under the probe."""
-        prompt, batch = self._subject.prompt, self._subject.batch
-        name = str(self._place) if company else "0"
-        until = len(prompt) + self._watched - 2
-        with self._probe.watching(name, prompt, recorder, until, focus) as watched:
-            answer = answers(self._asked, batch)[self._place] if company else alone(self._asked, prompt)
-        return watched, answer
+        if asked.company:
+            return self._ranks.watch(asked, lambda: answers(self._asked, self._subject.batch)[self._place])
+        return self._ranks.watch(asked, lambda: alone(self._asked, self._subject.prompt))
+
+    def _asked_for(self, focus: Focus) -> Pass:
+        prompt = self._subject.prompt
+        return Pass("0", prompt, len(prompt) + self._watched - 2, focus)
 
     def _pass_alone(self, focus: Focus) -> Alone:
         """Another pass alone, compared with the one before it."""
-        keeper = Keeper(ROOM)
-        own, said = self._pass(keeper, focus, company=False)
+        seen, said = self._pass(self._asked_for(focus))
         self._same_with_probe &= parts_at(said, self._alone[0]) is None
         if self._unstable is None:
-            self._unstable = first(list(walk(match(self._before, own.steps))))
-        self._before, self._full = own.steps, self._full or keeper.full
-        return Alone(focus, keeper, own)
+            both = zip(self._before, seen, strict=True)
+            self._unstable = first(joined([match(before, one.steps) for before, one in both])[0])
+        own = Alone(focus, seen)
+        self._before, self._full = [one.steps for one in seen], self._full or own.full
+        return own
 
     def _beside(
         self,
@@ -323,24 +322,28 @@ class Passes:
         put: bool = False,
         unlike: Collection[str] = OUTSIDE,
         wanted: tuple[int, Place] | None = None,
-    ) -> tuple[Beside, Comparer, Answered]:
-        """A pass in company beside one alone.
+    ) -> tuple[Beside, Answered]:
+        """A pass in company beside the one alone that was watched last.
 
         Args:
-            own: the pass alone; the same is watched.
+            own: that; the same is watched.
             put: whether every cause is put right as soon as it is there.
             unlike: see `Comparer`; as long as it is not known, operators are not put right.
             wanted: likewise.
         """
-        comparer = Comparer(own.keeper.kept, unlike, put=put, wanted=wanted, weights=self._asked.packed)
+        asked = self._asked_for(own.focus)._replace(
+            request=str(self._place), company=True, put=put, unlike=frozenset(unlike), wanted=wanted
+        )
         started = time.perf_counter()
-        seen, said = self._pass(comparer, own.focus, company=True)
+        seen, said = self._pass(asked)
         seconds = time.perf_counter() - started
-        matches = match(own.watched.steps, seen.steps)
-        beside = Beside(own.focus, matches, list(walk(matches)), comparer.apart, seconds)
+        matches = [match(alone.steps, one.steps) for alone, one in zip(own.seen, seen, strict=True)]
+        verdicts, differing = joined(matches)
+        apart = apart_over([one.apart for one in seen], differing)
+        beside = Beside(own.focus, matches[0], verdicts, apart, seconds, len(seen), differing)
         if not put or beside.first() is None:
             self._same_with_probe &= any(parts_at(said, one) is None for one in self._company)
-        return beside, comparer, said
+        return beside, said
 
     def _again(self, own: Alone, near: Beside, directory: Path) -> tuple[Beside | None, bool | None, str | None]:
         """Another pass in company: the guilty call is saved, and every cause put right as soon as it is there."""
@@ -351,29 +354,29 @@ class Passes:
         if found is not None:
             wanted = next(at for at, one in enumerate(near.matches) if one.step is found.step), found.event.place
         unlike = {path for one in near.matches for path in one.unlike}
-        grafted, comparer, said = self._beside(own, put=self._put, unlike=unlike, wanted=wanted)
-        file = None if found is None else self._saved(comparer.captured, directory, found)
+        grafted, said = self._beside(own, put=self._put, unlike=unlike, wanted=wanted)
+        file = None if found is None else self._saved(near, directory, found)
         if not self._put:
             return None, None, file
         end = self._watched
         kept = (said.tokens[:end], _bits(said)[:end]) == (self._alone[0].tokens[:end], _bits(self._alone[0])[:end])
-        return grafted, None if own.keeper.full else kept, file
+        return grafted, None if own.full else kept, file
 
-    def _saved(self, captured: Call | str | None, directory: Path, found: Verdict) -> str | None:
+    def _saved(self, near: Beside, directory: Path, found: Verdict) -> str | None:
         """The name of the file that holds the guilty call; None, and a note that says why, where there is none."""
         kind = found.event.kind
         if kind == "module":
             return None
         if kind == "cache write":
-            captured = "a write into the cache cannot be"
-        if captured is not None and not isinstance(captured, str):
-            try:
-                captured.save(directory / CALL, str(found.event.place))
-            except NotSavedError as error:
-                captured = str(error)
-            else:
-                return CALL
-        self._notes.append(f"the call could not be saved: {captured or 'it was not called again'}")
+            said: str | None = "a write into the cache cannot be"
+        elif found.event.place.operator in OVER_RANKS:
+            said = "it takes what all ranks have"
+        else:
+            rank = next(iter(near.ranks_of(found)), 0)
+            said = self._ranks.save(rank, directory / CALL, str(found.event.place))
+        if said is None:
+            return CALL
+        self._notes.append(f"the call could not be saved: {said}")
         return None
 
     def _remarks(self, matches: Sequence[Match]) -> list[str]:
@@ -385,7 +388,7 @@ class Passes:
                 f"{ROOM >> 30} GiB did not hold the needle's rows: later places were not put right; a shorter needle "
                 "shows all (--needle 1)"
             )
-        if unread := self._probe.unread:
+        if unread := self._ranks.unread:
             notes.append(
                 f"the state of {len(unread)} layers ({unread[0]}, …) could not be read: it is known by what the "
                 "layers were given"

@@ -159,6 +159,9 @@ def _where(first: Cause, *, against: bool = False) -> Iterator[str]:
     yield (
         f"inputs equal in {first.rows_equal} of {first.rows} rows, outputs not in {first.rows_differ} of these{apart}"
     )
+    if first.ranks:
+        several = "s" if len(first.ranks) > 1 else ""
+        yield f"in rank{several} {', '.join(map(str, first.ranks))} alone"
     if not first.operator and not against:
         yield "no operator inside could be told apart: this is the smallest module whose inputs and outputs were seen"
 

@@ -134,7 +134,8 @@ def other_request(start: StartEngine, other: Other) -> StartEngine:
 
 def variables_of(start: StartEngine, device: Device) -> dict[str, str]:
     """What is set in the process of an engine that will be looked into."""
-    return environment(start.arm, cache_directory(), device, start.options.plan) | LOOKED_INTO
+    options = start.options
+    return environment(start.arm, cache_directory(), device, options.plan, options.tp_size) | LOOKED_INTO
 
 
 def _ask(worker: WorkerProcess, request: Record, timeout_s: float, before: str = "") -> Record:

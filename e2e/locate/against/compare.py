@@ -121,7 +121,7 @@ def with_engine(asked: Asked, kept: KeptPass, named: str, *, put: bool) -> Locat
     """
     began = time.perf_counter()
     words = kept.words
-    probe = Probe(asked.engine, caches=False)
+    probe = Probe(runner_of(asked.engine), asked.engine.vllm_config, caches=False)
     plain = alone(asked, words.prompt)
 
     def watched(recorder: Recorder, apart: AllApart) -> tuple[Compared, Answered]:

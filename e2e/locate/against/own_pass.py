@@ -13,7 +13,8 @@ from e2e.locate.judging.graft import Keeper
 from e2e.locate.judging.walk import first, walk
 from e2e.locate.probing.probe import Probe, runner_of
 from e2e.locate.probing.record import Recorder
-from e2e.locate.search import ROOM, Asked, alone, parts_at
+from e2e.locate.search import Asked, alone, parts_at
+from e2e.locate.session import ROOM
 from e2e.workload.options import ArmName, Options
 
 MOST_WATCHED = 16
@@ -42,7 +43,7 @@ def keep(
     """
     began = time.perf_counter()
     arm, options, needle = subject
-    probe = Probe(asked.engine, caches=False)
+    probe = Probe(runner_of(asked.engine), asked.engine.vllm_config, caches=False)
     plain = [alone(asked, prompt)]
     started = time.perf_counter()
     plain.append(alone(asked, prompt))

@@ -5,12 +5,16 @@ In main memory bits are compared in one thread: so small a thing is not worth wa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from e2e.locate.probing.digest import bits_of, whole_numbers
+from e2e.locate.probing.record import copied_to_host
+
+K = TypeVar("K")
 
 
 @dataclass
@@ -62,6 +66,14 @@ def apart_of(mine: Any, theirs: Any, *, far: bool = False) -> Apart:
 def same_apart(rows: Any, far: bool) -> Apart:
     """Of rows in main memory that are known to be the same."""
     return Apart(np.zeros(len(rows), np.int64), None, rows[0].numel(), same=True, distance=0.0 if far else None)
+
+
+def on_host(found: Mapping[K, Sequence[Apart]]) -> dict[K, list[Apart]]:
+    """The same with what was counted in main memory, copied from the device at once."""
+    counted = copied_to_host([part for own in found.values() for one in own for part in (one.elements, one.ulps)])
+    return {
+        key: [replace(one, elements=next(counted), ulps=next(counted)) for one in own] for key, own in found.items()
+    }
 
 
 def distance_of(mine: Any, theirs: Any) -> Any:

@@ -13,7 +13,7 @@ from e2e.locate.probing.cache import Layout, cache_of, learn
 from e2e.locate.probing.focus import EVERYTHING, Focus
 from e2e.locate.probing.operators import tensors_in
 from e2e.locate.probing.record import Call, Recorder
-from e2e.locate.probing.watching import Watched, block_table, noted
+from e2e.locate.probing.watching import Watched, block_table, calls_over_ranks, noted
 
 _ATTENTION = ("layer", "query", "key", "value", "kv_cache", "attn_metadata", "output")
 """What vLLM's attention takes, in order."""
@@ -26,20 +26,21 @@ class ProbeError(Exception):
 
 
 class Probe:
-    """The hooks of one engine, which are there only while a pass is watched.
+    """The hooks of one model runner, which are there only while a pass is watched.
 
     Args:
-        engine: vLLM's ``LLMEngine``, in this process, with nothing to answer.
+        runner: vLLM's, with nothing to do.
+        config: vLLM's, of its engine.
         caches: whether cached keys and values are read; where not, a layer's state is known by what it was given, as
             it must be where another engine lays its cache out otherwise.
 
     Raises:
-        ProbeError: its model runner is not in this process, or is compiled, or has no modules.
+        ProbeError: it is another one than vLLM's first, or its model is compiled, or has no modules.
     """
 
-    def __init__(self, engine: Any, *, caches: bool = True) -> None:
-        self._runner = runner_of(engine)
-        _refuse_compiled(engine.vllm_config)
+    def __init__(self, runner: Any, config: Any, *, caches: bool = True) -> None:
+        self._runner = _known(runner)
+        _refuse_compiled(config)
         self._paths: dict[Any, list[str]] = {}
         for path, module in self._runner.model.named_modules(remove_duplicate=False):
             self._paths.setdefault(module, []).append(path)
@@ -48,7 +49,7 @@ class Probe:
             self._paths[sampler] = ["sampler"]
         if len(self._paths) < 3:
             raise ProbeError("the model has no modules that could be hooked")
-        self._layers: Mapping[str, Any] = engine.vllm_config.compilation_config.static_forward_context
+        self._layers: Mapping[str, Any] = config.compilation_config.static_forward_context
         self._layouts = _layouts(self._runner, self._layers) if caches else dict.fromkeys(self._layers)
 
     @property
@@ -97,6 +98,7 @@ class Probe:
             for name, layer in self._layers.items():
                 if focus.has(name):
                     undo += _around_attention(name, layer, self._layouts[name], watched)
+            undo += [_replace(owner, name, told) for owner, name, told in calls_over_ranks(watched)]
             undo.append(_replace(self._runner, "execute_model", watched.around_step))
             undo.append(_replace(self._runner, "sample_tokens", watched.around_sampling))
             yield watched
@@ -120,7 +122,7 @@ class Probe:
 
 
 def runner_of(engine: Any) -> Any:
-    """The model runner.
+    """The model runner of an engine.
 
     Raises:
         ProbeError: it is in another process, or another one than vLLM's first.
@@ -129,6 +131,10 @@ def runner_of(engine: Any) -> Any:
         runner = engine.engine_core.engine_core.model_executor.driver_worker.worker.model_runner
     except AttributeError:
         raise ProbeError("the engine's model runner is in another process") from None
+    return _known(runner)
+
+
+def _known(runner: Any) -> Any:
     if not (hasattr(runner, "input_batch") and hasattr(runner, "sample_tokens") and hasattr(runner, "model")):
         raise ProbeError(f"{type(runner).__module__}.{type(runner).__name__} is no model runner that is known here")
     return runner

@@ -269,8 +269,8 @@ def unseen() -> AbstractContextManager[None]:
 
 
 def _on_host(calls: Sequence[Call]) -> Iterable[Event]:
-    host = _copied([held.digests for call in calls for held in (*call.inputs, *call.outputs)])
-    cached = _copied([None if call.cached is None else call.cached.digests for call in calls])
+    host = copied_to_host([held.digests for call in calls for held in (*call.inputs, *call.outputs)])
+    cached = copied_to_host([None if call.cached is None else call.cached.digests for call in calls])
     none = np.zeros(0, np.int64)
 
     def of(held: Sequence[Held]) -> tuple[Values, ...]:
@@ -282,8 +282,8 @@ def _on_host(calls: Sequence[Call]) -> Iterable[Event]:
         yield Event(call.place, call.kind, inputs, outputs, call.sequence, next(cached), inside, call.scalars, unseen)
 
 
-def _copied(parts: Sequence[Any]) -> Iterator[Any]:
-    """Arrays as they are, and what is on a device copied from it at once; None stays None."""
+def copied_to_host(parts: Sequence[Any]) -> Iterator[Any]:
+    """Arrays as they are, and what is on a device, of whole numbers, copied from it at once; None stays None."""
     import torch
 
     there = [one for one in parts if isinstance(one, torch.Tensor)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
-from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporarily
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
 
 from e2e.locate.probing.cache import cache_of
 from e2e.locate.probing.focus import EVERYTHING, Focus
@@ -14,6 +14,15 @@ from e2e.locate.probing.operators import makes_empty, name_of, only_looks, reads
 from e2e.locate.probing.record import CachedRows, Call, Recorder
 from e2e.locate.probing.rows import RowsError, check_rows, needle_rows
 from e2e.locate.probing.trace import Step
+
+CALLS = ("all_reduce", "all_gather", "reduce_scatter", "gather")
+"""Methods of vLLM's group of ranks that compute a layer together: they add or join what all of them have."""
+OVER_RANKS = frozenset(f"vllm.{name}" for name in CALLS)
+"""What they are called, as operators, on every device.
+
+What vLLM does below differs: a custom operator, a library's call, a kernel over shared memory.  None of it is one
+rank's, so that nothing inside is told of.
+"""
 
 
 class Watched:
@@ -257,3 +266,34 @@ def noted(names: list[str], inner: Callable[..., Any], args: Sequence[Any], name
 
 
 _LOST = "Unable to cast Python instance of type <class 'list'>"
+
+
+def calls_over_ranks(watched: Watched) -> Iterator[tuple[Any, str, Callable[[Callable[..., Any]], Callable[..., Any]]]]:
+    """Each call's owner, its name, and what goes around it while a pass is watched; none where there is one rank."""
+    from vllm.distributed.parallel_state import get_tp_group
+
+    group = get_tp_group()
+    if group.world_size > 1:
+        yield from ((group, name, _around(watched, f"vllm.{name}")) for name in CALLS if hasattr(group, name))
+
+
+def _around(watched: Watched, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def around(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def called(tensor: Any, *args: Any, **named: Any) -> Any:
+            path = watched.path[-1]
+            if not watched.on or not watched.focus.looks_into(path):
+                return inner(tensor, *args, **named)
+            recorder = watched.recorder
+            call = Call(recorder.place(path, name), "operator", recorder.held([tensor]))
+            call.scalars = scalars_in((args, named))
+            ours = isinstance(_get_current_dispatch_mode(), Dispatch)
+            with _pop_mode_temporarily() if ours else nullcontext():
+                answer = inner(tensor, *args, **named)
+            given = list(tensors_in(answer))
+            recorder.wrote(given)
+            recorder.leave(call, given)
+            return answer
+
+        return called
+
+    return around

@@ -55,7 +55,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[objec
             "--arm batch-invariant: vLLM has no batch-invariant kernels for CPUs",
         ),
         (["--eager", "--mode", "online"], "--mode online: not supported yet"),
-        (["--eager", "--tp-size", "2"], "--tp-size 2: not supported yet"),
+        (["--eager", "--tp-size", "2", "--against", "transformers"], "--tp-size 2: with --against not supported yet"),
         (["--eager", "--prefix-caching"], "--prefix-caching: not supported yet"),
         (["--eager", "--needles", "2", "--needle", "3"], "--needle 3: expected 1 to 2, the number of needles"),
         (["--eager", "--trial", "9"], "--trial 9: expected 1 to --num-trials 5, or staggered"),

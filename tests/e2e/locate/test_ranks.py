@@ -1,0 +1,84 @@
+"""With tensor parallelism each rank is watched by itself, and what adds over ranks takes what all of them have."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from e2e.checkpoints.resolve import cache_directory
+from e2e.locate.records import Cause, Located
+from e2e.report.located import exit_status, lines
+from e2e.workload.arms import environment as arm_environment
+from e2e.workload.options import Options
+from support import ROOT
+from support.e2e_runs import CPU, NEEDS_ENGINE, baseline_on_cpu
+from support.planted_ranks import BOTH, CONTROLS, GEMM, NOTHING, ONE_RANK, OVER, SUM
+from support.processes import LIMIT_S, environment
+
+pytestmark = NEEDS_ENGINE
+
+
+@pytest.fixture(scope="module")
+def searches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Located]:
+    """What was found in one engine of two ranks, by what was on."""
+    sizes = Options(
+        model="synthetic:tiny", batch_size=10, min_prompt=30, max_prompt=90, max_tokens=2, max_model_len=128,
+        eager=True, tp_size=2,
+    )  # fmt: skip
+    own = arm_environment("baseline", cache_directory(), CPU, tp_size=2)
+    own |= {"TORCH_COMPILE_DISABLE": "1", "OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(
+        [sys.executable, "-m", "support.planted_ranks"],
+        input=baseline_on_cpu(sizes).model_dump_json(),
+        env=environment(**own) | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        cwd=tmp_path_factory.mktemp("ranks"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"title"')]
+    return {one["title"]: Located.model_validate(one["found"]) for one in found}
+
+
+def causes_of(found: Located) -> tuple[Cause, ...]:
+    assert found.causes is not None
+    return found.causes
+
+
+def test_a_cause_in_one_rank_is_found_there_and_no_sum_over_ranks_is_accused(searches: dict[str, Located]) -> None:
+    found = searches[ONE_RANK]
+    assert {(one.path, one.operator, one.ranks) for one in causes_of(found)} == {(*GEMM, (1,))}
+    assert found.first is not None
+    assert (found.first.rows_equal, found.first.rows_differ) == (found.first.rows, found.first.rows)
+    assert found.kept_bits
+    assert found.probe_kept_bits
+    assert found.call == "0.safetensors"
+    assert exit_status(found) == 1
+    assert any("in rank 1 alone" in line for line in lines(found, "run"))
+
+
+def test_a_sum_over_ranks_is_a_cause_in_all_of_them_and_cannot_be_run_alone(searches: dict[str, Located]) -> None:
+    found = searches[SUM]
+    assert {(one.operator, one.ranks) for one in causes_of(found)} == {(OVER, ())}
+    assert len(causes_of(found)) == 5  # after the embedding, and twice in each of two layers
+    assert found.kept_bits
+    assert found.call is None
+    assert "the call could not be saved: it takes what all ranks have" in found.notes
+
+
+def test_both_are_found_in_one_pass(searches: dict[str, Located]) -> None:
+    found = {(one.operator, one.ranks) for one in causes_of(searches[BOTH])}
+    assert found == {(OVER, ()), (GEMM[1], (1,))}
+    assert searches[BOTH].kept_bits
+
+
+@pytest.mark.parametrize("title", [CONTROLS, NOTHING])
+def test_what_alters_every_batch_alike_is_no_cause(searches: dict[str, Located], title: str) -> None:
+    found = searches[title]
+    assert (found.first, found.repeats[0], found.probe_kept_bits, found.alone_repeats) == (None, 0, True, True)
+    assert exit_status(found) == 0
