@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import os
 
+from kernels_bench.device.kinds import cpu
 from kernels_bench.device.kinds.known import kind_here
 from kernels_bench.records.cases import Device
 from profiles.instruments.telemetry import TelemetryUnavailable, open_telemetry
 
 NVIDIA_DRIVERS = ("/dev/nvidiactl", "/dev/dxg")
 """Of these one is there where a process can use an NVIDIA GPU."""
+OTHER_DRIVERS = ("/dev/davinci_manager", "/dev/kfd")
+"""Likewise an Ascend NPU, or an AMD GPU."""
 
 
 def find_device() -> Device:
     """The first accelerator, or the CPU."""
     return kind_here().describe()
+
+
+def no_driver_here() -> bool:
+    """Whether no accelerator's driver is here, so that torch need not be asked for one."""
+    return not any(map(os.path.exists, (*NVIDIA_DRIVERS, *OTHER_DRIVERS)))
+
+
+def processor() -> Device:
+    """The CPU."""
+    return cpu.KIND.describe()
 
 
 def expected_gpu() -> Device | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -12,10 +13,13 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kernels_bench.arms import PluginError
+from kernels_bench.device.detect import no_driver_here, processor
 from kernels_bench.records.cases import Case, label_of, process_of
 from kernels_bench.records.catalogue import ArmInfo, Catalogue
 from kernels_bench.records.results import ArmStart, Verification
 from kernels_bench.records.selection import Selection
+from kernels_bench.workers.catalogue import catalogue
 from kernels_bench.workers.messages import (
     AskCatalogue,
     Failure,
@@ -384,11 +388,17 @@ on an H200 the GPU gave a comparison every 0.26 ms with two of them, 0.22 ms wit
 
 
 def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
-    """What could be run here; it takes seconds to find out, in which ``meanwhile`` is called.
+    """What could be run here; where torch has to be asked it takes seconds, in which ``meanwhile`` is called.
 
     Raises:
         WorkerError: a plugin cannot be used.
     """
+    if not selection.plugin and sys.platform == "linux" and no_driver_here():
+        meanwhile()
+        try:
+            return catalogue(processor())
+        except PluginError as error:
+            raise WorkerError(str(error)) from error
     with tempfile.TemporaryDirectory(dir=scratch()) as place:
         return read_catalogue(selection.plugin, Path(place) / "catalogue.log", meanwhile, selection.timeout_s)
 
@@ -431,4 +441,5 @@ def _with_plugins(worker: WorkerProcess, plugins: Sequence[str], timeout_s: floa
         raise WorkerError(reply.reason, status=ExitStatus.USAGE)
     named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
     hint = "; raise --timeout if it needs longer" if reply.cause == "no_answer" else ""
-    raise WorkerError(named + hint, status=ExitStatus.USAGE)
+    # What was killed may have been so by somebody else, and the command line be right.
+    raise WorkerError(named + hint, status=ExitStatus.INCOMPLETE if reply.cause == "killed" else ExitStatus.USAGE)

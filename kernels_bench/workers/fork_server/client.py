@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Protocol, TypedDict
 
-from kernels_bench.device.detect import NVIDIA_DRIVERS
+from kernels_bench.device.detect import no_driver_here
 from profiles.instruments.ranges import under_nsys
 from profiles.invocation import import_path, python
 
@@ -28,7 +28,6 @@ LONGEST = 1 << 16
 _NOT_READ_YET = ("SAMEBITS_", "VLLM_", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "PYTEST_")
 """Beginnings of variables that nothing which is imported before a fork reads."""
 
-_DRIVERS = (*NVIDIA_DRIVERS, "/dev/davinci_manager", "/dev/kfd")
 _START_S = 120.0
 _ENDING_S = 5.0
 
@@ -215,4 +214,4 @@ the_fork_server = cache(ForkServer)
 
 def forks_here() -> bool:
     """Whether workers are forked: on Linux, where neither a driver nor Nsight Systems would follow programs alone."""
-    return sys.platform == "linux" and not under_nsys() and not any(map(os.path.exists, _DRIVERS))
+    return sys.platform == "linux" and not under_nsys() and no_driver_here()

@@ -13,13 +13,24 @@ import torch
 from kernels_bench.device import lazy_torch as deferred
 from kernels_bench.records.selection import Selection
 from kernels_bench.workers.catalogue import catalogue
-from kernels_bench.workers.pool import catalogue_of
+from kernels_bench.workers.pool import catalogue_of, read_catalogue
 from support import ROOT
 
 
-def test_a_worker_says_what_is_expected_of_its_device() -> None:
-    found = catalogue_of(Selection())
-    assert found == catalogue(found.device)
+def test_a_worker_says_what_is_expected_of_its_device(tmp_path: Path) -> None:
+    found = read_catalogue((), tmp_path / "log")
+    assert found == catalogue(found.device) == catalogue_of(Selection())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_without_an_accelerators_driver_no_process_is_asked() -> None:
+    code = (
+        "import sys; from kernels_bench.workers import pool; pool.WorkerProcess = None;"
+        "from kernels_bench.records.selection import Selection;"
+        "print(pool.catalogue_of(Selection()).device.type, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["cpu", "False"]
 
 
 OPERATOR = """
