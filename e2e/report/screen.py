@@ -47,7 +47,7 @@ def screen_of(summary: EngineSummary, manifest: Manifest, ledger: RunState, sign
         columns=tuple(_columns(summary.arms, signs)),
         legend=_LEGEND,
         findings=tuple(_gravest(summary, manifest)),
-        unmeasured=tuple(_unmeasured(summary)),
+        unmeasured=tuple(_unmeasured(summary, on_gpu=manifest.device.type != "cpu")),
         where=tuple(_where(summary, manifest, ledger)),
         rest=tuple(_rest(summary)),
     )
@@ -131,7 +131,7 @@ def _since(found: Divergence) -> str:
     return f"token {(found.step or 0) + 1} of its answer"
 
 
-def _unmeasured(summary: EngineSummary) -> Iterator[Remark]:
+def _unmeasured(summary: EngineSummary, *, on_gpu: bool) -> Iterator[Remark]:
     for arm in summary.arms:
         if arm.reason:
             yield Remark(f"{arm.arm} {arm.state}: {arm.reason}")
@@ -148,6 +148,24 @@ def _unmeasured(summary: EngineSummary) -> Iterator[Remark]:
         else:
             why = f"a trial takes {_percent(found.low)} to {_percent(found.high)} more time, which spans zero"
         yield Remark(f"what {arm.arm} costs: {why}; more trials (--num-trials) tell more", aside=True)
+    if on_gpu and all(arm.gpu_price is None for arm in summary.arms):
+        yield from _waiting_for_the_host(summary)
+
+
+_UNEVEN = 1.4
+"""Trials of one arm whose tokens take so many times as long as another one's differ by more than their batches."""
+
+
+def _waiting_for_the_host(summary: EngineSummary) -> Iterator[Remark]:
+    """Whose trials are too uneven for a GPU's work."""
+    for arm in summary.arms:
+        least, most = (arm.speed and arm.speed.output_token_range_ms) or (0.0, 0.0)
+        if most > _UNEVEN * least:
+            yield Remark(
+                f"{arm.arm}: a token of an answer took {least:.3g} to {most:.3g} ms, by trial, as where steps wait "
+                "for a busy host: --gpu-time tells what the GPU itself takes",
+                aside=True,
+            )
 
 
 def _where(summary: EngineSummary, manifest: Manifest, ledger: RunState) -> Iterator[str]:

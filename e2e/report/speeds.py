@@ -34,6 +34,7 @@ class Speed(Record):
         p90_time: seconds.
         first_token_ms: median over the trials' medians; None where the engine kept no metrics.
         output_token_ms: likewise.
+        output_token_range_ms: the fastest and the slowest trial's.
         gpu_time: median seconds in which the GPU computed; None where that was not recorded of every trial.
     """
 
@@ -51,6 +52,7 @@ class Speed(Record):
     p90_time: float
     first_token_ms: float | None = None
     output_token_ms: float | None = None
+    output_token_range_ms: tuple[float, float] | None = None
     gpu_time: float | None = None
 
 
@@ -79,8 +81,13 @@ def speed(started: Started, trials: Sequence[Trial]) -> Speed | None:
         p90_time=float(p90),
         first_token_ms=median(s.first_token_ms for s in kept) if kept else None,
         output_token_ms=median(s.output_token_ms for s in kept) if kept else None,
+        output_token_range_ms=_range([s.output_token_ms for s in kept]) if kept else None,
         gpu_time=median(gpu) if len(gpu) == len(trials) else None,
     )
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
 
 
 def beside_baseline(ledger: RunState, arm: ArmName) -> tuple[Speed, Speed] | None:

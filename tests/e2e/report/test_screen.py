@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from e2e.records import FORMAT, ArmLost, RunState, read_state
+from e2e.records import FORMAT, ArmLost, RunState, Speeds, read_state
 from e2e.report.page import page
 from e2e.report.screen import counterexample, price_text, screen_of
 from e2e.report.speeds import Price, verdicts
@@ -124,6 +124,21 @@ def test_a_price_that_nobody_knows_is_among_what_was_not_measured() -> None:
     text = shown(known, "baseline", "batch-invariant", trials=(0, 1))
     assert "inconclusive" in row(text, "batch-invariant")
     assert "- what batch-invariant costs: a trial takes -57% to +336% more time, which spans zero; " in text
+
+
+@pytest.mark.parametrize(
+    ("device", "slowest", "told"), [("cuda", 8.0, True), ("cuda", 5.0, False), ("cpu", 8.0, False)]
+)
+def test_trials_that_are_uneven_on_a_gpu_wait_for_its_host(device: str, slowest: float, told: bool) -> None:
+    known = ledger(OTHER_BITS, answer())
+    known.trials["baseline"][1] = trial(1, OTHER_BITS, speeds=Speeds(first_token_ms=10.0, output_token_ms=slowest))
+    asked = manifest("baseline", "batch-invariant", trials=(0, 1))
+    asked = asked.model_copy(update={"device": asked.device.model_copy(update={"type": device})})
+    said = screen_of(summarise(asked, known, "any"), asked, known).unmeasured
+    busy = [one.text for one in said if "busy host" in one.text]
+    assert bool(busy) is told
+    if told:
+        assert busy[0].startswith("baseline: a token of an answer took 4 to 8 ms, by trial, as where steps wait")
 
 
 def on_a_gpu() -> RunState:
