@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from kernels_bench.records.results import AnyRecord, Timing, Verification
-from kernels_bench.report.log_axes import LogAxis, apart, ticks
+from kernels_bench.report.log_axes import LogAxis, apart, ticks, within
 from kernels_bench.report.summary.schema import Verdict
 from profiles.run_files.record import Record
 
@@ -161,7 +161,8 @@ def _names(curves: Sequence[Curve], axes: _Axes) -> Iterator[str]:
     """Names beside the ends of the lines, moved apart where ends meet."""
     ends = sorted(((axes.y(curve.points[-1][1]), curve) for curve in curves), key=lambda end: end[0])
     x = WIDTH - RIGHT + 28
-    for y, (end, curve) in zip(apart([end for end, _ in ends], LINE_HEIGHT), ends, strict=True):
+    places = within(apart([end for end, _ in ends], LINE_HEIGHT), LINE_HEIGHT, LINE_HEIGHT, HEIGHT - LINE_HEIGHT)
+    for y, (end, curve) in zip(places, ends, strict=True):
         start = axes.x(curve.points[-1][0]) + 6
         yield f'<path class="lead" d="M{start:.1f} {end:.1f}L{x - 5} {y:.1f}"/>'
         yield f'<text class="{_colour(curve)} name" x="{x}" y="{y + 5:.1f}">{escape(_name(curve))}</text>'

@@ -64,6 +64,16 @@ def apart(places: Sequence[float], height: float) -> list[float]:
     return [_first(cluster, height) + height * number for cluster in clusters for number in range(len(cluster))]
 
 
+def within(places: Sequence[float], height: float, low: float, high: float) -> list[float]:
+    """Places that are `apart`, moved between two bounds as far as they have to be; there must be room for all."""
+    found: list[float] = []
+    for place in places:
+        found.append(max(place, found[-1] + height if found else low))
+    for at in reversed(range(len(found))):
+        found[at] = min(found[at], found[at + 1] - height if at + 1 < len(found) else high)
+    return found
+
+
 def _first(cluster: Sequence[float], height: float) -> float:
     return sum(cluster) / len(cluster) - height * (len(cluster) - 1) / 2
 

@@ -110,7 +110,8 @@ def test_a_machine_that_gives_no_more_files_is_no_finding(tmp_path: Path) -> Non
     def few_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (5, 5))
 
-    done = ended("kernels_bench", "--list", preexec_fn=few_files, cwd=tmp_path)
+    plugin = Path(__file__).parents[1] / "plugins" / "two_speeds.py"  # for which a process is started
+    done = ended("kernels_bench", "--list", "--plugin", plugin, preexec_fn=few_files, cwd=tmp_path)
     assert (done.status, done.out) == (ExitStatus.ERROR, "")
     assert "Too many open files" in the_line("kernels_bench", done.err)
 

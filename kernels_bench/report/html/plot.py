@@ -14,7 +14,7 @@ from typing import TypeVar
 from markupsafe import Markup, escape
 
 from kernels_bench.report.html.frame import LOOKS
-from kernels_bench.report.log_axes import EvenAxis, LogAxis, apart, ticks
+from kernels_bench.report.log_axes import EvenAxis, LogAxis, apart, ticks, within
 
 WIDTH, HEIGHT = 480, 280
 TOP, BOTTOM = 12, 34
@@ -156,11 +156,10 @@ def _mark(look: int, x: float, y: float) -> str:
 def _names(lines: Sequence[Line], x: Axis, y: Axis, right: float) -> Iterator[str]:
     """Names beside the ends of the lines, moved apart where ends meet."""
     ends = sorted(((y(line.points[-1].value), line) for line in lines), key=lambda end: end[0])
-    places = apart([end for end, _ in ends], LINE_HEIGHT)
     # A cluster at an edge moves back into the picture.
-    down = max(0.0, TOP - places[0]) or min(0.0, HEIGHT - 8 - places[-1])
-    for place, (end, line) in zip(places, ends, strict=True):
-        start, at = x(line.points[-1].m) + 6, place + down
+    places = within(apart([end for end, _ in ends], LINE_HEIGHT), LINE_HEIGHT, TOP, HEIGHT - 8)
+    for at, (end, line) in zip(places, ends, strict=True):
+        start = x(line.points[-1].m) + 6
         yield f'<g class="a{line.look} l{line.look % LOOKS} name">'
         yield f'<path d="M{start:.0f} {end:.1f}L{right + 12:.0f} {at:.1f}"/>'
         yield f'<text x="{right + 16:.0f}" y="{at + 4:.1f}">{escape(_short(line.name))}</text></g>'

@@ -7,7 +7,7 @@ from itertools import pairwise as neighbours
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from kernels_bench.order.trees.description import sentence
@@ -39,6 +39,9 @@ class TestPlot:
         assert all(low > place[1] > high for (_, low, high), place in zip(bars, places, strict=True))
 
     @given(st.lists(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=5), min_size=1, max_size=10))
+    @example([[3e6]] * 8 + [[0.125]])
+    @example([[0.125]] * 8 + [[3e6]])
+    @example([[1.0]] * 17)
     def test_nothing_leaves_the_picture_and_no_name_covers_another(self, values: list[list[float]]) -> None:
         lines = [line(f"arm-{number}", number, *mine, dashed=number % 2 == 1) for number, mine in enumerate(values)]
         svg = ElementTree.fromstring(plot("told", lines))
