@@ -127,9 +127,10 @@ def search(
         ProbeError: the engine cannot be looked into, or the needle not be followed.
     """
     ranks = Ranks(asked.engine, asked.packed)
-    number, batch = _chosen(asked, needles, batches, request.needle)
-    subject = Subject(arm, options, number, needles[number], batch)
-    return Passes(asked, subject, ranks, all_causes=request.all_causes).locate(Path(request.directory))
+    with ranks.told_of():
+        number, batch = _chosen(asked, needles, batches, request.needle)
+        subject = Subject(arm, options, number, needles[number], batch)
+        return Passes(asked, subject, ranks, all_causes=request.all_causes).locate(Path(request.directory))
 
 
 def _chosen(

@@ -6,8 +6,9 @@ process.  Either is asked through vLLM's ``collective_rpc``, so that nothing els
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from e2e.locate.probing.probe import Probe, ProbeError
 from e2e.locate.probing.record import Recorder
 from e2e.locate.probing.trace import Place, Step
 from e2e.locate.probing.watching import Watched
+from kernels_bench.workers.process import ended_in_words
 
 ROOM = 2 << 30
 """Bytes of the needle's rows that a rank keeps for putting them back."""
@@ -180,10 +182,31 @@ class Ranks:
             raise ProbeError(refused)
         return seen, answer
 
+    @contextmanager
+    def told_of(self) -> Iterator[None]:
+        """An error in this context is told as the end of a rank's process, where it comes of that.
+
+        Raises:
+            ProbeError: a rank's process ended; which, and how.
+        """
+        try:
+            yield
+        except Exception as error:
+            if ended := _ended(self._executor):
+                raise ProbeError(ended) from error
+            raise
+
     def save(self, rank: int, file: Path, place: str) -> str | None:
         """Have a rank write its call into a file; see `Session.save`."""
         said: list[str | None] = self._executor.collective_rpc(_saved, args=(rank, file, place))
         return said[rank]
+
+
+def _ended(executor: Any) -> str:
+    """Which ranks' processes ended, and how; empty where none did.  vLLM then ends all others with SIGTERM."""
+    found = {one.rank: one.proc.exitcode for one in getattr(executor, "workers", ())}
+    ended = {rank: code for rank, code in found.items() if code not in (None, 0, -signal.SIGTERM)}
+    return "; ".join(f"rank {rank} {ended_in_words(code)}" for rank, code in ended.items())
 
 
 def _begun(worker: Any, packed: Mapping[int, Any], elsewhere: bool) -> Facts:

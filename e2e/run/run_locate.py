@@ -141,6 +141,6 @@ def variables_of(start: StartEngine, device: Device) -> dict[str, str]:
 def _ask(worker: WorkerProcess, request: Record, timeout_s: float, before: str = "") -> Record:
     answer: Any = worker.ask(request, timeout_s)
     if isinstance(answer, Failure):
-        raise WorkerError(before + answer.reason)
+        raise WorkerError(before + answer.reason.removeprefix("ProbeError: "))
     assert isinstance(answer, Record)
     return answer

@@ -74,6 +74,7 @@ class WorkerProcess:
         self._said_before = self._log_size()
         self._mark = secrets.token_hex(8)
         self._shared_before = shared_files()
+        self._shared: frozenset[str] | None = None
         ours, theirs = socket.socketpair()
         variables = {**os.environ, **scratch.variables(), **import_path(), **environment, MARK: self._mark}
         with theirs, log.open("ab") as output:
@@ -120,6 +121,8 @@ class WorkerProcess:
             return None
         if reply is not None:
             self.deadline = math.inf
+            if self._shared is None:  # what is shared once it is up: of processes that have ended nobody can tell
+                self._shared = shared_by(self._mark, self._shared_before)
         if isinstance(reply, Failure) and reply.lost:
             self.kill()
         return reply
@@ -175,7 +178,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End the process and everything it started, and have removed what they shared memory by."""
-        shared = shared_by(self._mark, self._shared_before)
+        shared = shared_by(self._mark, self._shared_before) | (self._shared or frozenset())
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import psutil
 import pytest
 
 from e2e.checkpoints.resolve import cache_directory
@@ -13,10 +15,11 @@ from e2e.locate.records import Cause, Located
 from e2e.report.located import exit_status, lines
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
+from kernels_bench.workers.orphan_guard import SHARED, shared_files
 from support import ROOT
 from support.e2e_runs import CPU, NEEDS_ENGINE, baseline_on_cpu
 from support.planted_ranks import BOTH, CONTROLS, GEMM, NOTHING, ONE_RANK, OVER, SUM
-from support.processes import LIMIT_S, environment
+from support.processes import LIMIT_S, begin, environment, wait_until
 
 pytestmark = NEEDS_ENGINE
 
@@ -30,6 +33,7 @@ def searches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Located]:
     )  # fmt: skip
     own = arm_environment("baseline", cache_directory(), CPU, tp_size=2)
     own |= {"TORCH_COMPILE_DISABLE": "1", "OMP_WAIT_POLICY": "passive"}
+    before = shared_files()
     done = subprocess.run(
         [sys.executable, "-m", "support.planted_ranks"],
         input=baseline_on_cpu(sizes).model_dump_json(),
@@ -40,9 +44,31 @@ def searches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Located]:
         check=False,
         timeout=LIMIT_S,
     )
+    for name in {one for one in shared_files() - before if one.startswith("vllm_dist_")}:
+        (SHARED / name).unlink()  # of an engine that no command of ours has ended
     assert done.returncode == 0, done.stderr[-2000:]
     found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"title"')]
     return {one["title"]: Located.model_validate(one["found"]) for one in found}
+
+
+@pytest.mark.engine_full
+def test_a_rank_that_is_killed_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    before = shared_files()
+    words = ["locate", "--model", "synthetic:tiny", "--tp-size", "2", "--batch-size", "10", "--min-prompt", "30",
+             "--max-prompt", "90", "--max-tokens", "500", "--max-model-len", "640", "--needles", "2",
+             "--num-trials", "1", "--eager", "--out", tmp_path / "run"]  # fmt: skip
+    command = begin("e2e", *words)
+    assert command.stderr is not None
+    assert any("looking into it" in line for line in command.stderr)
+    (rank,) = of_rank_1(command.pid)
+    rank.kill()
+    _, err = command.communicate(timeout=LIMIT_S)
+    assert (command.returncode, err.splitlines()[-1]) == (3, "e2e: rank 1 was killed by SIGKILL")
+    assert wait_until(lambda: not any(one.startswith("vllm_dist_") for one in shared_files() - before))
+
+
+def of_rank_1(command: int) -> list[psutil.Process]:
+    return [one for one in psutil.Process(command).children(recursive=True) if "Worker_TP1" in " ".join(one.cmdline())]
 
 
 def causes_of(found: Located) -> tuple[Cause, ...]:
