@@ -29,6 +29,10 @@ class ExitStatus(IntEnum):
     INTERRUPTED = 130
 
 
+class ToldError(Exception):
+    """What happened in a process that is asked for something, in whole words: its name says nothing more."""
+
+
 class CommandError(Exception):
     """What ends a command with one line, and is the user's to mend: what is wrong, where, and what to do.
 

@@ -13,6 +13,7 @@ import stat
 from pathlib import Path
 
 from kernels_bench.console.text import first_line, printable
+from profiles.errors import ToldError
 
 _LOG = Path("/proc/self/fd/2")
 _READ, _SHOWN = 1 << 16, 400
@@ -30,7 +31,7 @@ _ELSEWHERE = "root cause"
 _KILLED = re.compile(r"samebits: process \d+ of the engine was killed by (?P<name>SIG\w+)$")
 
 
-class ServerError(Exception):
+class ServerError(ToldError):
     """A server that does not come up, or does not answer; the message says why."""
 
 
@@ -61,7 +62,7 @@ def root_cause(error: BaseException, printed: str) -> str:
         printed: what was printed meanwhile, which is searched if the error only points there.
     """
     found = last_error(printed) if _ELSEWHERE in str(error) else None
-    if isinstance(error, ServerError):
+    if isinstance(error, ToldError):
         return found or _shown(first_line(error))
     return found or _headline(type(error).__name__, str(error).splitlines())
 

@@ -210,7 +210,7 @@ def _ended(executor: Any) -> str:
 
 
 def _begun(worker: Any, packed: Mapping[int, Any], elsewhere: bool) -> Facts:
-    own = _own(worker)
+    own = worker_itself(worker)
     try:
         session = Session(own, packed, elsewhere=elsewhere)
     except ProbeError as error:
@@ -220,14 +220,14 @@ def _begun(worker: Any, packed: Mapping[int, Any], elsewhere: bool) -> Facts:
 
 
 def _asked(worker: Any, name: str, *args: Any) -> Any:
-    return getattr(getattr(_own(worker), _NAME), name)(*args)
+    return getattr(getattr(worker_itself(worker), _NAME), name)(*args)
 
 
 def _saved(worker: Any, rank: int, file: Path, place: str) -> str | None:
-    own = _own(worker)
+    own = worker_itself(worker)
     return _asked(worker, "save", file, place) if own.rank == rank else None
 
 
-def _own(worker: Any) -> Any:
+def worker_itself(worker: Any) -> Any:
     """The worker itself, without what vLLM wraps it in."""
     return getattr(worker, "worker", worker)

@@ -116,7 +116,7 @@ def replay(file: Path, timeout_s: float) -> Replayed:
     with engine_process("replay", {"VLLM_LOGGING_LEVEL": "ERROR"}, log) as worker:
         answer: Any = worker.ask(Replay(file=str(file.resolve())), timeout_s)
     if isinstance(answer, Failure):
-        return Replayed(reason=answer.reason.removeprefix("ReplayError: "))
+        return Replayed(reason=answer.reason)
     assert isinstance(answer, Replayed)
     return answer
 
@@ -141,6 +141,6 @@ def variables_of(start: StartEngine, device: Device) -> dict[str, str]:
 def _ask(worker: WorkerProcess, request: Record, timeout_s: float, before: str = "") -> Record:
     answer: Any = worker.ask(request, timeout_s)
     if isinstance(answer, Failure):
-        raise WorkerError(before + answer.reason.removeprefix("ProbeError: "))
+        raise WorkerError(before + answer.reason)
     assert isinstance(answer, Record)
     return answer

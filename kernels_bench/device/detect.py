@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from kernels_bench.device.kinds import cpu
 from kernels_bench.device.kinds.known import kind_here
@@ -21,8 +22,8 @@ def find_device() -> Device:
 
 
 def no_driver_here() -> bool:
-    """Whether no accelerator's driver is here, so that torch need not be asked for one."""
-    return not any(map(os.path.exists, (*NVIDIA_DRIVERS, *OTHER_DRIVERS)))
+    """Whether there is no accelerator's driver, so that torch need not be asked for one; only Linux can tell."""
+    return sys.platform == "linux" and not any(map(os.path.exists, (*NVIDIA_DRIVERS, *OTHER_DRIVERS)))
 
 
 def processor() -> Device:

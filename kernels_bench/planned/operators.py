@@ -32,6 +32,10 @@ _SCHEMAS = {
 }
 
 
+CalledWith = Callable[[Tensor], tuple[Any, ...]]
+"""What a kernel is called with, for rows (M, K)."""
+
+
 class Planned:
     """The kernels of one process, by shape.
 
@@ -107,9 +111,6 @@ class Planned:
             _warm_up(choice, x, called_with)
         return choice
 
-
-CalledWith = Callable[[Tensor], tuple[Any, ...]]
-"""What a kernel is called with, for rows (M, K)."""
 
 _WARMED_BYTES = 128 << 20
 """A result of a warming call takes no more: an engine leaves only so much memory free."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -393,7 +392,7 @@ def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: N
     Raises:
         WorkerError: a plugin cannot be used.
     """
-    if not selection.plugin and sys.platform == "linux" and no_driver_here():
+    if not selection.plugin and no_driver_here():
         meanwhile()
         try:
             return catalogue(processor())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from e2e.checkpoints.resolve import cache_directory, checkpoint
+from e2e.locate.records import Located
 from e2e.records import FORMAT, AnyRecord, SoloAnswers, Started, Trial, read_state
 from e2e.report.speeds import verdicts
 from e2e.report.verdict import ArmVerdict
@@ -25,7 +27,8 @@ from e2e.workload.trials import STAGGERED
 from kernels_bench.records.cases import Device
 from profiles.run_files.record import Record
 from profiles.run_files.run_directory import MANIFEST
-from support.processes import LIMIT_S, begin
+from support import ROOT
+from support.processes import LIMIT_S, begin, environment
 
 NEEDS_ENGINE = [
     pytest.mark.skipif(
@@ -50,6 +53,27 @@ def baseline_on_cpu(options: Options) -> StartEngine:
     """The request for a baseline engine on a CPU."""
     model = checkpoint(options.model, cache_directory(), print)
     return StartEngine(arm="baseline", model=model, options=options, on_gpu=False)
+
+
+def searched(
+    program: str, options: Options, directory: Path, *words: str, limit_s: float = LIMIT_S
+) -> dict[str, Located]:
+    """What a program of `support` prints that plants causes in an engine and searches for them, by title."""
+    own = arm_environment("baseline", cache_directory(), CPU, tp_size=options.tp_size)
+    own |= UNCOMPILED | {"OMP_WAIT_POLICY": "passive"}
+    done = subprocess.run(
+        [sys.executable, "-m", program, *words],
+        input=baseline_on_cpu(options).model_dump_json(),
+        env=environment(**own) | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit_s,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"title"')]
+    return {one["title"]: Located.model_validate(one["found"]) for one in found}
 
 
 @dataclass(frozen=True)

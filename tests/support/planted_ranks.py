@@ -14,6 +14,7 @@ import torch
 
 from e2e.engine.offline import Offline
 from e2e.locate.search import search
+from e2e.locate.session import worker_itself
 from e2e.workload.messages import Locate, StartEngine
 from e2e.workload.prompts import batch, needles
 from support.planted_causes import nudged
@@ -39,7 +40,7 @@ def plant(worker: Any) -> None:
     """In every rank: an operator after a product, and another sum over ranks inside of vLLM's own operator."""
     from vllm.distributed.parallel_state import GroupCoordinator
 
-    own = getattr(worker, "worker", worker)
+    own = worker_itself(worker)
     module = dict(own.model_runner.model.named_modules())[GEMM[0]]
     product, added = module.forward, GroupCoordinator._all_reduce_out_place
 
@@ -57,9 +58,9 @@ def plant(worker: Any) -> None:
 
 def switch(worker: Any, states: dict[str, str]) -> None:
     """Which faults are on; that of one rank is in the second alone."""
-    own = getattr(worker, "worker", worker)
+    rank = worker_itself(worker).rank
     _ON.clear()
-    _ON.update({name: state for name, state in states.items() if name == SUM or own.rank == 1})
+    _ON.update({name: state for name, state in states.items() if name == SUM or rank == 1})
 
 
 def main() -> None:

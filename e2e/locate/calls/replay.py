@@ -22,10 +22,11 @@ from e2e.locate.probing.operators import tensors_in, written
 from e2e.locate.probing.rows import NeedleRows
 from e2e.locate.records import Replayed
 from e2e.locate.tensor_file import read_tensors
+from profiles.errors import ToldError
 from profiles.run_files.record import Record
 
 
-class ReplayError(Exception):
+class ReplayError(ToldError):
     """A call that cannot be run; the message says why."""
 
 

@@ -14,6 +14,7 @@ from e2e.locate.probing.focus import EVERYTHING, Focus
 from e2e.locate.probing.operators import tensors_in
 from e2e.locate.probing.record import Call, Recorder
 from e2e.locate.probing.watching import Watched, block_table, calls_over_ranks, noted
+from profiles.errors import ToldError
 
 _ATTENTION = ("layer", "query", "key", "value", "kv_cache", "attn_metadata", "output")
 """What vLLM's attention takes, in order."""
@@ -21,7 +22,7 @@ _ATTENTION = ("layer", "query", "key", "value", "kv_cache", "attn_metadata", "ou
 Undo = Callable[[], None]
 
 
-class ProbeError(Exception):
+class ProbeError(ToldError):
     """An engine that cannot be looked into; the message says why."""
 
 

@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -214,4 +213,4 @@ the_fork_server = cache(ForkServer)
 
 def forks_here() -> bool:
     """Whether workers are forked: on Linux, where neither a driver nor Nsight Systems would follow programs alone."""
-    return sys.platform == "linux" and not under_nsys() and no_driver_here()
+    return not under_nsys() and no_driver_here()

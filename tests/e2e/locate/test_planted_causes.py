@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,12 +14,11 @@ from e2e.locate.calls.replay import ReplayError, replay
 from e2e.locate.records import Located
 from e2e.locate.rounds import NOT_AGAIN
 from e2e.report.located import exit_status
-from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
-from support import ROOT
-from support.e2e_runs import CPU, NEEDS_ENGINE, baseline_on_cpu
+from support.e2e_runs import NEEDS_ENGINE
+from support.e2e_runs import searched as run_searches
 from support.planted_causes import ALTERED, ATTENTION, CONTROLS, ITSELF, KEPT, PLACES, SHY, TOGETHER, title_of
-from support.processes import LIMIT_S, environment
+from support.processes import LIMIT_S
 
 pytestmark = NEEDS_ENGINE
 
@@ -43,21 +39,7 @@ def searched(directory: Path, *words: str, limit_s: float = LIMIT_S) -> dict[str
     sizes = Options(
         model="smollm2", batch_size=10, min_prompt=30, max_prompt=90, max_tokens=2, max_model_len=128, eager=True
     )
-    own = arm_environment("baseline", cache_directory(), CPU)
-    own |= {"TORCH_COMPILE_DISABLE": "1", "OMP_WAIT_POLICY": "passive"}
-    done = subprocess.run(
-        [sys.executable, "-m", "support.planted_causes", *words],
-        input=baseline_on_cpu(sizes).model_dump_json(),
-        env=environment(**own) | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=limit_s,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"title"')]
-    return {one["title"]: Located.model_validate(one["found"]) for one in found}
+    return run_searches("support.planted_causes", sizes, directory, *words, limit_s=limit_s)
 
 
 ALL = TOGETHER[-1]

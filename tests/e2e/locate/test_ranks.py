@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import psutil
 import pytest
 
-from e2e.checkpoints.resolve import cache_directory
 from e2e.locate.records import Cause, Located
 from e2e.report.located import exit_status, lines
-from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from kernels_bench.workers.orphan_guard import SHARED, shared_files
-from support import ROOT
-from support.e2e_runs import CPU, NEEDS_ENGINE, baseline_on_cpu
+from support.e2e_runs import NEEDS_ENGINE, searched
 from support.planted_ranks import BOTH, CONTROLS, GEMM, NOTHING, ONE_RANK, OVER, SUM
-from support.processes import LIMIT_S, begin, environment, wait_until
+from support.processes import LIMIT_S, begin, wait_until
 
 pytestmark = NEEDS_ENGINE
 
@@ -31,24 +25,12 @@ def searches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Located]:
         model="synthetic:tiny", batch_size=10, min_prompt=30, max_prompt=90, max_tokens=2, max_model_len=128,
         eager=True, tp_size=2,
     )  # fmt: skip
-    own = arm_environment("baseline", cache_directory(), CPU, tp_size=2)
-    own |= {"TORCH_COMPILE_DISABLE": "1", "OMP_WAIT_POLICY": "passive"}
     before = shared_files()
-    done = subprocess.run(
-        [sys.executable, "-m", "support.planted_ranks"],
-        input=baseline_on_cpu(sizes).model_dump_json(),
-        env=environment(**own) | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
-        cwd=tmp_path_factory.mktemp("ranks"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_S,
-    )
-    for name in {one for one in shared_files() - before if one.startswith("vllm_dist_")}:
-        (SHARED / name).unlink()  # of an engine that no command of ours has ended
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"title"')]
-    return {one["title"]: Located.model_validate(one["found"]) for one in found}
+    try:
+        return searched("support.planted_ranks", sizes, tmp_path_factory.mktemp("ranks"))
+    finally:
+        for name in {one for one in shared_files() - before if one.startswith("vllm_dist_")}:
+            (SHARED / name).unlink()  # of an engine that no command of ours has ended
 
 
 @pytest.mark.engine_full
