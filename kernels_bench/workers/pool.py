@@ -222,7 +222,10 @@ class WorkerPool:
             limit_s: after so many seconds it has failed, if that is less than what any request may take.
             by: the option that this follows from.
         """
-        name = process_of(name)
+        return self._ask(process_of(name), request, limit_s, by)
+
+    def _ask(self, name: str, request: Request, limit_s: float = math.inf, by: str = "") -> Reply:
+        """The same of a process, by its name."""
         worker = self._asked(name, request)
         if isinstance(worker, Failure):
             return worker
@@ -255,16 +258,45 @@ class WorkerPool:
         return answers
 
     def release(self) -> None:
-        """Have every arm give its memory back, and let the helpers go."""
-        for name in [name for name in self._workers if self._helps(name)]:
-            self._workers.pop(name).kill()
-            self._loading.discard(name)
-            del self._arms[name]
-        for name, worker in self._workers.items():
-            if worker.alive and name not in self._loading:
-                reply = self.ask(name, Release())
-                if isinstance(reply, Released) and reply.kept > MOST_KEPT:
-                    worker.kill()  # another one is started once it is needed
+        """Have every arm give its memory back, and let the helpers go, but one where the arm's own process is gone."""
+        helpers = [name for name in self._workers if self._helps(name)]
+        for name in self._workers.keys() - {*helpers}:
+            self._give_back(name)
+        for name in helpers:
+            self._dismiss(name)
+
+    def _give_back(self, name: str) -> bool:
+        """Whether a process is there that has loaded and keeps no memory; another one is started once it is needed."""
+        worker = self._workers[name]
+        if name in self._loading or not worker.alive:
+            return False
+        reply = self._ask(name, Release())
+        if isinstance(reply, Released) and reply.kept > MOST_KEPT:
+            worker.kill()
+        return worker.alive
+
+    def _dismiss(self, helper: str) -> None:
+        """Let a helper go; where its arm's own process has ended it takes that one's place: it has loaded already."""
+        arm = self._arms[helper].name
+        needed = arm in self._workers and arm not in self._given_up and not self._workers[arm].alive
+        serves = needed and arm not in self._loading and self._give_back(helper)
+        worker = self._workers.pop(helper)
+        del self._arms[helper]
+        self._loading.discard(helper)
+        if serves:
+            worker.name = arm
+            self._workers[arm] = worker
+        else:
+            worker.kill()
+
+    def bring_up(self, names: Iterable[str]) -> None:
+        """Have the processes of some arms loaded, those that have ended started anew, all at once."""
+        wanted = {process_of(name) for name in names}
+        for name in wanted - self._loading - {*self._given_up}:
+            if not self._workers[name].alive:
+                self._spawn(name)
+        for name in wanted:
+            self._ready(name)
 
     def _helps(self, name: str) -> bool:
         return name != self._arms[name].name

@@ -117,8 +117,11 @@ class Runner:
             if search is not None:
                 self._replace_failed(search)
         self._pool.release()
+        untimed = [(cases, load) for cases, load in self._workload.timing_groups() if not self._is_timed(cases, load)]
+        # Together and first: while one arm is timed no other one's libraries are to be loaded.
+        self._pool.bring_up({case.arm for cases, _ in untimed for case in cases if not self._no_timing(case)})
         self._measure_ceiling()
-        self._time_all()
+        self._time_all(untimed)
 
     def _search(self) -> Search:
         """Leave out the candidates that are not among the fastest; the run is then planned without them."""
@@ -287,8 +290,7 @@ class Runner:
             self._display.note(f"the ceilings could not be measured: {reply.reason}")
         self._display.step(arm)
 
-    def _time_all(self) -> None:
-        units = [(cases, load) for cases, load in self._workload.timing_groups() if not self._is_timed(cases, load)]
+    def _time_all(self, units: Sequence[tuple[Sequence[Case], Load]]) -> None:
         if not units:
             return
         self._display.phase("time", len(units))

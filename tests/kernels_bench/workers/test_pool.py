@@ -157,6 +157,41 @@ def test_a_helper_shares_the_work_until_it_is_let_go(tmp_path: Path, gate: Path)
         assert len(set(workers_of(os.getpid())) - others) == 1
 
 
+def test_a_helper_goes_on_where_its_arms_own_process_has_ended(tmp_path: Path, gate: Path) -> None:
+    others = set(workers_of(os.getpid()))
+    waiting, *rest = [verify("gated", k) for k in (66, 64, 64, 64)]
+    up: list[ArmStart] = []
+    with WorkerPool([plugged("gated", "gated.py")], tmp_path, 60.0, up.append, extra_workers={"gated": 1}) as crew:
+        crew.start()
+        both = {process.pid for process in just_started(others, 2)}
+        for done, _ in enumerate(crew.work({"gated": [waiting, *rest]}, width=2), start=1):
+            if done == len(rest):  # each of the two had something to do, and so has loaded
+                gate.touch()
+        own = up[0].pid
+        os.kill(own, signal.SIGKILL)
+        assert wait_until(lambda: not living(own))
+        crew.release()
+        assert isinstance(crew.ask("gated", verify("gated", 64)), Verification)
+        assert {process.pid for process in set(workers_of(os.getpid())) - others} == both - {own}
+        assert [start.pid for start in up] == [own]  # nothing was loaded again
+
+
+def test_arms_whose_processes_have_ended_are_loaded_anew_before_they_are_asked(tmp_path: Path) -> None:
+    up: list[ArmStart] = []
+    arms = [plugged("failing", "failing.py"), plugged("gated", "gated.py"), plugged("lost", "does_not_start.py")]
+    with WorkerPool(arms, tmp_path, 60.0, up.append) as crew:
+        crew.start()
+        crew.bring_up(["failing", "gated", "lost"])
+        first = {start.arm: start.pid for start in up}
+        assert set(first) == {"failing", "gated"}
+        os.kill(first["failing"], signal.SIGKILL)
+        assert wait_until(lambda: not living(first["failing"]))
+        crew.bring_up(["failing[some-tile]", "gated", "lost"])
+        assert [start.arm for start in up].count("failing") == 2
+        assert [start.arm for start in up].count("gated") == 1
+        assert isinstance(crew.ask("lost", verify("lost", 64)), Failure)
+
+
 def test_an_arm_that_all_others_would_wait_for_gets_a_further_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
