@@ -125,8 +125,8 @@ def refuse_unsupported(wanted: Wanted, device: Device) -> None:
             "--prefix-caching: not supported yet; of what is taken from the cache nothing is computed",
         ),
         (
-            options.eager,
-            "--eager is needed: in a compiled model no module's hook runs, and a CUDA graph hides its operators",
+            options.eager or wanted.other is None,
+            "--eager is needed with --against: of a compiled model only the parts between its attention are seen",
         ),
         (all(has_trial(wanted.arm, one) for one in wanted.trials), f"{wanted.arm} has no such trial"),
     )

@@ -112,17 +112,22 @@ def _arguments(request: StartEngine) -> dict[str, Any]:
         chosen["gpu_memory_utilization"] = options.gpu_memory_utilization
         if options.backend is not None:
             chosen["attention_config"] = {"backend": options.backend}
+        if request.looked_into and not options.eager:
+            # In a graph of the whole model nothing is seen; it is cut at its attention for other steps in any case.
+            chosen["compilation_config"] = {"cudagraph_mode": "PIECEWISE"}
     return chosen
 
 
 def _facts(config: Any) -> str:
     """What was decided for the engine, in words."""
     backend = config.attention_config.backend
-    eager = config.model_config.enforce_eager
+    mode = config.compilation_config.cudagraph_mode
+    parts = mode is not None and mode.name == "PIECEWISE"
+    compiled = "compiled, CUDA graphs of its parts alone" if parts else "compiled"
     return ", ".join(
         (
             f"attention {backend.name if backend is not None else 'of its own choice'}",
-            "eager" if eager else "compiled",
+            "eager" if config.model_config.enforce_eager else compiled,
             f"prefix caching {'on' if config.cache_config.enable_prefix_caching else 'off'}",
             f"chunked prefill {'on' if config.scheduler_config.enable_chunked_prefill else 'off'}",
         )

@@ -9,10 +9,12 @@ import numpy as np
 from e2e.locate.judging.align import Match
 from e2e.locate.judging.apart import Apart
 from e2e.locate.judging.walk import Verdict, hidden_inside
-from e2e.locate.probing.trace import Place, Step, shown
 from e2e.locate.records import Cause, Cell, StepKind, StepSeen
+from e2e.locate.seen.trace import Place, Step, shown
 
 _MOST_REASONS = 6
+_WITH_PARTS = ("module", "compiled")
+"""Kinds of places that have others inside."""
 AllApart = Mapping[tuple[int, Place], Sequence[Apart]]
 """By step and place, see `e2e.locate.judging.graft.Comparer`."""
 
@@ -62,7 +64,7 @@ def cause_of(found: Verdict, verdicts: Sequence[Verdict], all_apart: AllApart, p
         elements_of=of,
         ulps=ulps,
         distance=max(map(float, lengths)) if lengths else None,
-        why_not_smaller=hidden_inside(verdicts, found)[:_MOST_REASONS] if found.event.kind == "module" else (),
+        why_not_smaller=hidden_inside(verdicts, found)[:_MOST_REASONS] if found.event.kind in _WITH_PARTS else (),
     )
 
 

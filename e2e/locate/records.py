@@ -28,7 +28,7 @@ class Cause(Record):
         path: of the module; empty outside of all.
         operator: its name; empty where nothing smaller than the module could be judged.
         number: how many calls of the same came before in the step.
-        kind: of the place, see `e2e.locate.probing.trace.Kind`.
+        kind: of the place, see `e2e.locate.seen.trace.Kind`.
         inside: operators that ran in it and were not judged by themselves.
         rows: of the needle in the step.
         rows_equal: those whose inputs were equal.
@@ -37,7 +37,7 @@ class Cause(Record):
         elements_of: elements of a row.
         ulps: by which they differ at most, units in the last place; None where they were not counted.
         distance: see `Cell`; of all rows.
-        why_not_smaller: where the operator is empty, why none inside could be judged.
+        why_not_smaller: of a module or a compiled part, why nothing inside could be judged.
         ranks: of several those in which they differ; empty where all do.
     """
 
@@ -47,7 +47,7 @@ class Cause(Record):
     path: str
     operator: str
     number: Count
-    kind: Literal["operator", "module", "attention", "cache write"]
+    kind: Literal["operator", "module", "attention", "cache write", "compiled"]
     inside: tuple[str, ...] = ()
     rows: Count
     rows_equal: Count

@@ -10,8 +10,8 @@ from e2e.locate.judging.align import Match
 from e2e.locate.judging.ranks import Key
 from e2e.locate.judging.walk import Verdict, first, places
 from e2e.locate.probing.focus import Focus, within
-from e2e.locate.probing.trace import Place
 from e2e.locate.records import Cause
+from e2e.locate.seen.trace import Place
 
 NOT_AGAIN = "in the passes that looked into it, it gave the same bits"
 NOT_INSIDE = "nothing inside was watched: it gave the same bits in the passes before"

@@ -18,10 +18,10 @@ from e2e.locate.judging.align import Match, match
 from e2e.locate.judging.ranks import apart_over, joined
 from e2e.locate.judging.walk import Verdict, first, places
 from e2e.locate.probing.focus import OUTSIDE, WHOLE, Focus, layers_in, modules_in, operators_in
-from e2e.locate.probing.trace import Place, Step
 from e2e.locate.probing.watching import OVER_RANKS
 from e2e.locate.records import Cause, Located
 from e2e.locate.rounds import Beside, first_of, judged_in, unconfirmed
+from e2e.locate.seen.trace import Place, Step
 from e2e.locate.session import ROOM, Pass, Ranks, Seen
 from e2e.workload.messages import Locate
 from e2e.workload.options import ArmName, Options
@@ -292,7 +292,7 @@ class Passes:
             seconds_plain=self._seconds_plain,
             seconds_watched=rounds[0].seconds,
             seconds_inside=None if near is rounds[0] else near.seconds,
-            looked_into=len(inside - OUTSIDE),
+            looked_into=len(inside - OUTSIDE - self._ranks.sealed),
         )
 
     def _pass(self, asked: Pass) -> tuple[list[Seen], Answered]:
@@ -366,7 +366,7 @@ class Passes:
     def _saved(self, near: Beside, directory: Path, found: Verdict) -> str | None:
         """The name of the file that holds the guilty call; None, and a note that says why, where there is none."""
         kind = found.event.kind
-        if kind == "module":
+        if kind in ("module", "compiled"):
             return None
         if kind == "cache write":
             said: str | None = "a write into the cache cannot be"

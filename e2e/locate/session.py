@@ -19,8 +19,8 @@ from e2e.locate.judging.graft import Comparer, Keeper
 from e2e.locate.probing.focus import Focus
 from e2e.locate.probing.probe import Probe, ProbeError
 from e2e.locate.probing.record import Recorder
-from e2e.locate.probing.trace import Place, Step
 from e2e.locate.probing.watching import Watched
+from e2e.locate.seen.trace import Place, Step
 from kernels_bench.workers.process import ended_in_words
 
 ROOM = 2 << 30
@@ -33,12 +33,14 @@ class Facts(NamedTuple):
     """A rank's model.
 
     Attributes:
-        paths: of all modules.
+        paths: of all modules that are called.
+        sealed: of those of them that are called in compiled form.
         unread: see `Probe.unread`.
         refused: why it cannot be looked into; empty where it can.
     """
 
     paths: tuple[str, ...] = ()
+    sealed: frozenset[str] = frozenset()
     unread: tuple[str, ...] = ()
     refused: str = ""
 
@@ -103,7 +105,7 @@ class Session:
     @property
     def facts(self) -> Facts:
         """What can be watched."""
-        return Facts(self._probe.paths, self._probe.unread)
+        return Facts(self._probe.paths, self._probe.sealed, self._probe.unread)
 
     def begin(self, asked: Pass) -> None:
         """From here on a pass is watched."""
@@ -162,6 +164,7 @@ class Ranks:
             raise ProbeError(refused)
         self.count = len(found)
         self.paths: tuple[str, ...] = tuple(dict.fromkeys(path for one in found for path in one.paths))
+        self.sealed = frozenset[str]().union(*(one.sealed for one in found))
         self.unread: tuple[str, ...] = found[0].unread
 
     def watch(self, asked: Pass, run: Callable[[], Any]) -> tuple[list[Seen], Any]:

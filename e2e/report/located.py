@@ -190,6 +190,8 @@ def _follows(found: Replayed) -> Iterator[str]:
 def _not_followed(first: Cause) -> str:
     if first.kind == "module":
         return "not known: a whole module runs the engine's own code, which no file can hold; only calls can be saved"
+    if first.kind == "compiled":
+        return "not known: no file can hold what is compiled; with --eager the call of its operator is saved"
     return "not known: its call could not be saved and run alone"
 
 
@@ -226,7 +228,9 @@ def _seen(found: Located) -> Iterator[str]:
     yield f"{found.places} places in {len(found.steps)} steps, {own}"
     inside = ""
     if found.seconds_inside is not None:
-        inside = f", {found.seconds_inside:.2f} s with the operators of {found.looked_into} modules"
+        several = "" if found.looked_into == 1 else "s"
+        own = f"the operators of {found.looked_into} module{several}" if found.looked_into else "what else there is"
+        inside = f", {found.seconds_inside:.2f} s with {own}"
     else:
         yield "layers, and what is outside of them: none gave other bits, so that nothing inside a layer was watched"
     yield (

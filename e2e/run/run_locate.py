@@ -20,9 +20,11 @@ from profiles.run_files.record import Record
 
 LOCATED = "located.json"
 LOG, OTHER_LOG = "engine.log", "other-engine.log"
-LOOKED_INTO = {"TORCH_COMPILE_DISABLE": "1", "VLLM_USE_V2_MODEL_RUNNER": "0", "OMP_WAIT_POLICY": "passive"}
-"""Of what is compiled no operator is seen; vLLM's second model runner does not tell whose rows are whose; and threads
-that spin between kernels would take the processor from the digests."""
+LOOKED_INTO = {"VLLM_USE_V2_MODEL_RUNNER": "0", "OMP_WAIT_POLICY": "passive"}
+"""vLLM's second model runner does not tell whose rows are whose; and threads that spin between kernels would take the
+processor from the digests."""
+EAGER = {"TORCH_COMPILE_DISABLE": "1"}
+"""vLLM compiles small functions in eager mode too, of which no operator is seen."""
 
 
 def locate_in(
@@ -135,7 +137,8 @@ def other_request(start: StartEngine, other: Other) -> StartEngine:
 def variables_of(start: StartEngine, device: Device) -> dict[str, str]:
     """What is set in the process of an engine that will be looked into."""
     options = start.options
-    return environment(start.arm, cache_directory(), device, options.plan, options.tp_size) | LOOKED_INTO
+    chosen = environment(start.arm, cache_directory(), device, options.plan, options.tp_size)
+    return chosen | LOOKED_INTO | (EAGER if options.eager else {})
 
 
 def _ask(worker: WorkerProcess, request: Record, timeout_s: float, before: str = "") -> Record:

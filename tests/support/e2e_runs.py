@@ -60,7 +60,7 @@ def searched(
 ) -> dict[str, Located]:
     """What a program of `support` prints that plants causes in an engine and searches for them, by title."""
     own = arm_environment("baseline", cache_directory(), CPU, tp_size=options.tp_size)
-    own |= UNCOMPILED | {"OMP_WAIT_POLICY": "passive"}
+    own |= {"OMP_WAIT_POLICY": "passive"} | (UNCOMPILED if options.eager else {})
     done = subprocess.run(
         [sys.executable, "-m", program, *words],
         input=baseline_on_cpu(options).model_dump_json(),

@@ -17,7 +17,7 @@ import torch
 
 from e2e.locate.calls.attention import CapturedAttention
 from e2e.locate.calls.replay import replay
-from e2e.locate.probing.rows import NeedleRows
+from e2e.locate.seen.rows import NeedleRows
 
 HEADS, KV_HEADS, WIDTH, SLOTS = 9, 3, 64, 128
 SPLIT = "VLLM_CPU_ATTN_SPLIT_KV"

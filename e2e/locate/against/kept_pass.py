@@ -13,8 +13,8 @@ from pydantic import Field
 
 from e2e.locate.judging.graft import Kept
 from e2e.locate.probing.record import Call, Held
-from e2e.locate.probing.rows import NeedleRows, Space
-from e2e.locate.probing.trace import Event, Kind, Place, Step, Values
+from e2e.locate.seen.rows import NeedleRows, Space
+from e2e.locate.seen.trace import Event, Kind, Place, Step, Values
 from e2e.locate.tensor_file import read_tensors, write_tensors
 from e2e.workload.options import ArmName, Options
 from profiles.run_files.record import Record
@@ -24,7 +24,7 @@ _DIGESTS = "digests"
 
 
 class KeptValues(Record):
-    """One tensor of an event; see `e2e.locate.probing.trace.Values`.
+    """One tensor of an event; see `e2e.locate.seen.trace.Values`.
 
     Attributes:
         space: what its rows are.
@@ -38,7 +38,7 @@ class KeptValues(Record):
 
 
 class KeptEvent(Record):
-    """See `e2e.locate.probing.trace.Event`, whose fields these are, of a place its three.
+    """See `e2e.locate.seen.trace.Event`, whose fields these are, of a place its three.
 
     Attributes:
         rows: names of the needle's rows in the file, of every tensor that came out; empty where they were not kept.
@@ -58,7 +58,7 @@ class KeptEvent(Record):
 
 
 class KeptStep(Record):
-    """See `e2e.locate.probing.trace.Step`; ``rows`` is a `NeedleRows` by field."""
+    """See `e2e.locate.seen.trace.Step`; ``rows`` is a `NeedleRows` by field."""
 
     rows: dict[str, int | str]
     token_ids: tuple[int, ...]

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from e2e.locate.calls.capture import NotSavedError, write
-from e2e.locate.probing.rows import NeedleRows
+from e2e.locate.seen.rows import NeedleRows
 from profiles.run_files.record import Record
 
 KNOWN = "CPUAttentionBackendImpl"

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from e2e.locate.probing.rows import NeedleRows
+from e2e.locate.seen.rows import NeedleRows
 from e2e.locate.tensor_file import write_tensors
 
 TENSOR, WEIGHT = "tensor", "onednn weight"

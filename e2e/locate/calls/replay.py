@@ -17,10 +17,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from e2e.locate.calls.attention import AttentionWords, SavedAttention
 from e2e.locate.calls.capture import TENSOR, WEIGHT
-from e2e.locate.probing.digest import bits_of
 from e2e.locate.probing.operators import tensors_in, written
-from e2e.locate.probing.rows import NeedleRows
 from e2e.locate.records import Replayed
+from e2e.locate.seen.digest import bits_of
+from e2e.locate.seen.rows import NeedleRows
 from e2e.locate.tensor_file import read_tensors
 from profiles.errors import ToldError
 from profiles.run_files.record import Record
@@ -83,7 +83,7 @@ class SavedWords(Record):
         args: of the call; a tensor by its name.
         named: likewise.
         where: in words, the place in the engine.
-        place: where the needle stands, see `e2e.locate.probing.rows.NeedleRows`.
+        place: where the needle stands, see `e2e.locate.seen.rows.NeedleRows`.
         offset: likewise, as all of these.
         count: likewise.
         first: likewise.

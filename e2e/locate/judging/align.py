@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from e2e.locate.probing.trace import Event, Place, Step
+from e2e.locate.seen.trace import Event, Place, Step
 
 Names = tuple[str, ...]
 LACKING = "it is not called alone"

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from e2e.locate.probing.digest import bits_of, whole_numbers
 from e2e.locate.probing.record import copied_to_host
+from e2e.locate.seen.digest import bits_of, whole_numbers
 
 K = TypeVar("K")
 

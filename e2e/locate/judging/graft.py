@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from e2e.locate.calls.attention import CapturedAttention
 from e2e.locate.calls.capture import Captured, NotSavedError
 from e2e.locate.judging.apart import Apart, apart_of, same_apart
-from e2e.locate.probing.digest import raw_rows
 from e2e.locate.probing.record import CachedRows, Call, Held, Recorder, unseen
-from e2e.locate.probing.rows import NeedleRows
-from e2e.locate.probing.trace import Place, Step, shown
+from e2e.locate.seen.digest import raw_rows
+from e2e.locate.seen.rows import NeedleRows
+from e2e.locate.seen.trace import Place, Step, shown
 
 
 class Kept(NamedTuple):
@@ -69,6 +69,14 @@ class Keeper(Recorder):
                 return
             own = tuple(one.clone() if one is not None else None for one in rows)
         self.kept[call.place].append(Kept(self.rows, call, own, blocks))
+
+    def left_empty(self, call: Call, outputs: Sequence[Any], places: Collection[int]) -> None:
+        """Keep no such memory either."""
+        super().left_empty(call, outputs, places)
+        if self.kept[call.place] and self.kept[call.place][-1].call is call:
+            kept = self.kept[call.place].pop()
+            written = tuple(one for at, one in enumerate(kept.outputs) if at not in places)
+            self.kept[call.place].append(kept._replace(outputs=written))
 
 
 class Comparer(Recorder):

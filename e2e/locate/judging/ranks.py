@@ -14,7 +14,7 @@ import numpy as np
 from e2e.locate.judging.align import Match
 from e2e.locate.judging.apart import Apart
 from e2e.locate.judging.walk import Verdict, walk
-from e2e.locate.probing.trace import Place
+from e2e.locate.seen.trace import Place
 
 Key = tuple[int, Place]
 """Number of a step, and a place in it."""

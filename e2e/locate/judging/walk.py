@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from e2e.locate.judging.align import Match
-from e2e.locate.probing.rows import NeedleRows
-from e2e.locate.probing.trace import Event, Place, Step, Values
+from e2e.locate.seen.rows import NeedleRows
+from e2e.locate.seen.trace import Event, Place, Step, Values
 
 Flags = NDArray[np.bool_]
 
@@ -64,16 +64,19 @@ def first(verdicts: Sequence[Verdict]) -> Verdict | None:
 
 
 def hidden_inside(verdicts: Sequence[Verdict], cause: Verdict) -> tuple[str, ...]:
-    """Why nothing smaller than a module could be named: what in it could not be judged, each reason once."""
+    """Why nothing smaller is named: what in a module could not be judged, each reason once, and where it shows."""
+    if cause.event.kind != "module":
+        return cause.reasons
     path = cause.event.place.path
-    inside = (
+    inside = [
         one
         for one in verdicts
         if one.step is cause.step and (one.event.place.path == path or one.event.place.path.startswith(path + "."))
-    )
-    return tuple(
-        dict.fromkeys(f"{one.event.place.operator or one.event.place.path}: {r}" for one in inside for r in one.reasons)
-    )
+    ]
+    reasons = (f"{one.event.place.operator or one.event.place.path}: {r}" for one in inside for r in one.reasons)
+    shows = next((one for one in inside if one.event is not cause.event and one.differs.any()), None)
+    told = [] if shows is None else [f"the first in it that gave other bits, of other inputs: {shows.event.place}"]
+    return tuple(dict.fromkeys((*reasons, *told)))
 
 
 def _judged(match: Match, event: Event, intact: dict[tuple[str, str], bool]) -> Verdict:

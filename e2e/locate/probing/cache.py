@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from e2e.locate.probing.digest import RawRows, array_of, bits_of
+from e2e.locate.seen.digest import RawRows, array_of, bits_of
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from e2e.locate.probing.trace import shown
+from e2e.locate.seen.trace import shown
 
 Paths = frozenset[str]
 WHOLE = ""

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from e2e.locate.probing.cache import Layout, cache_of, learn
+from e2e.locate.probing.compiled import COMPILED, Parts, calls_of_parts, only_of, sealed_in
 from e2e.locate.probing.focus import EVERYTHING, Focus
 from e2e.locate.probing.operators import tensors_in
 from e2e.locate.probing.record import Call, Recorder
@@ -36,12 +37,13 @@ class Probe:
             it must be where another engine lays its cache out otherwise.
 
     Raises:
-        ProbeError: it is another one than vLLM's first, or its model is compiled, or has no modules.
+        ProbeError: it is another one than vLLM's first, or its model is compiled otherwise than vLLM does, or replayed
+            as one CUDA graph, or has no modules.
     """
 
     def __init__(self, runner: Any, config: Any, *, caches: bool = True) -> None:
         self._runner = _known(runner)
-        _refuse_compiled(config)
+        _refuse_whole(self._runner.model, config)
         self._paths: dict[Any, list[str]] = {}
         for path, module in self._runner.model.named_modules(remove_duplicate=False):
             self._paths.setdefault(module, []).append(path)
@@ -50,13 +52,28 @@ class Probe:
             self._paths[sampler] = ["sampler"]
         if len(self._paths) < 3:
             raise ProbeError("the model has no modules that could be hooked")
+        self._sealed = sealed_in(self._paths)
+        self._leave_out_what_is_sealed()
+        self._unwritten: dict[str, frozenset[int]] = {}
         self._layers: Mapping[str, Any] = config.compilation_config.static_forward_context
         self._layouts = _layouts(self._runner, self._layers) if caches else dict.fromkeys(self._layers)
 
+    def _leave_out_what_is_sealed(self) -> None:
+        """Modules inside of compiled ones are never called."""
+        inside = tuple(f"{path}." for paths in self._sealed.values() for path in paths)
+        if inside:
+            for module, paths in self._paths.items():
+                self._paths[module] = [path for path in paths if not path.startswith(inside)]
+
     @property
     def paths(self) -> tuple[str, ...]:
-        """Of all modules."""
+        """Of all modules that are called: of those inside of compiled ones, none."""
         return tuple(path for paths in self._paths.values() for path in paths)
+
+    @property
+    def sealed(self) -> frozenset[str]:
+        """Of the modules that are called in compiled form."""
+        return frozenset(path for paths in self._sealed.values() for path in paths)
 
     @property
     def unread(self) -> tuple[str, ...]:
@@ -88,17 +105,23 @@ class Probe:
 
         recorder.device = str(torch.device(self._runner.device).type)
         recorder.shared = frozenset(one.untyped_storage().data_ptr() for one in self._shared())
-        watched = Watched(self._runner, request, prompt, recorder, until, frozenset(self._layers), focus)
+        parts = Parts(tuple(self._layers), self.sealed, self._unwritten)
+        watched = Watched(self._runner, request, prompt, recorder, until, parts, focus)
         undo: list[Undo] = []
         try:
             for module, paths in self._paths.items():
                 states = {path: self._holds_state(path) for path in paths if focus.has(path)}
                 if states:
                     told = _tell(states, watched, first=module is self._runner.model, all_of=len(states) == len(paths))
-                    undo.append(_replace(module, "forward", told))
+                    owner, name = (type(module), "__call__") if module in self._sealed else (module, "forward")
+                    undo.append(_replace(owner, name, only_of(module, told) if module in self._sealed else told))
             for name, layer in self._layers.items():
-                if focus.has(name):
+                if focus.has(name) or name in parts.cut:
                     undo += _around_attention(name, layer, self._layouts[name], watched)
+                if name in parts.cut:
+                    undo += _around_output(name, layer, watched)
+            if parts.sealed:
+                undo += [_replace(owner, name, told) for owner, name, told in calls_of_parts(watched)]
             undo += [_replace(owner, name, told) for owner, name, told in calls_over_ranks(watched)]
             undo.append(_replace(self._runner, "execute_model", watched.around_step))
             undo.append(_replace(self._runner, "sample_tokens", watched.around_sampling))
@@ -141,10 +164,19 @@ def _known(runner: Any) -> Any:
     return runner
 
 
-def _refuse_compiled(config: Any) -> None:
-    chosen = (getattr(config.compilation_config, name, None) for name in ("mode", "cudagraph_mode"))
-    if not config.model_config.enforce_eager and any(getattr(one, "value", one) for one in chosen):
-        raise ProbeError("the model is compiled or captured, so that its modules' hooks do not run: give --eager")
+def _refuse_whole(model: Any, config: Any) -> None:
+    """See that something is called in the model's place that can be seen.
+
+    Raises:
+        ProbeError: nothing is.
+    """
+    chosen = config.compilation_config
+    graphs = getattr(chosen, "cudagraph_mode", None)
+    if graphs and graphs.has_full_cudagraphs():
+        raise ProbeError("steps are replayed as one CUDA graph of the whole model, in which nothing is seen")
+    whole = getattr(model, "_compiled_call_impl", None) is not None
+    if whole or getattr(chosen, "use_inductor_graph_partition", False):
+        raise ProbeError("the model is compiled as a whole, so that nothing in it is seen: give --eager")
 
 
 def _layouts(runner: Any, layers: Mapping[str, Any]) -> dict[str, Layout | None]:
@@ -207,6 +239,8 @@ def _tell(
             recorder = watched.recorder
             taken = recorder.held(tensors_in((args, named)))
             call = Call(recorder.place(path, ""), "module", taken, states[path])
+            if path in watched.parts.sealed:
+                call.unseen.append(COMPILED)
             watched.enter_module(path)
             try:
                 answer = inner(*args, **named)
@@ -279,6 +313,22 @@ def _around_attention(name: str, layer: Any, layout: Layout | None, watched: Wat
     undo.append(_replace(impl, "forward", attend))
     undo.append(_replace(impl, "do_kv_cache_update", store))
     return undo
+
+
+def _around_output(name: str, layer: Any, watched: Watched) -> list[Undo]:
+    """Tell of the memory that a layer's attention is about to write, where it is part of a compiled model."""
+
+    def around(inner: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(*args: Any, **named: Any) -> Any:
+            if watched.on:
+                into = named.get("output", args[6] if len(args) > 6 else None)
+                watched.parts.attention_begins(name, into, watched.recorder)
+            return inner(*args, **named)
+
+        return forward
+
+    impl = getattr(layer, "impl", None)
+    return [] if impl is None else [_replace(impl, "forward", around)]
 
 
 def _replace(owner: Any, name: str, wrapped: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Undo:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from e2e.locate.probing.digest import RawRows, digests_of, raw_rows
-from e2e.locate.probing.rows import NeedleRows, Space
-from e2e.locate.probing.trace import Event, Kind, Place, Step, Values
+from e2e.locate.seen.digest import RawRows, digests_of, raw_rows
+from e2e.locate.seen.rows import NeedleRows, Space
+from e2e.locate.seen.trace import Event, Kind, Place, Step, Values
 
 _WHOLE = 1 << 24
 """Elements of the largest tensor without rows that is compared as it is."""
@@ -84,7 +84,7 @@ class Call:
         place: where.
         kind: what.
         inputs: before it ran.
-        sequence: see `e2e.locate.probing.trace.Event`.
+        sequence: see `e2e.locate.seen.trace.Event`.
         cached: the sequence's cached keys and values.
         cache: where it writes keys and values, if it does.
         outputs: after it ran.
@@ -154,6 +154,17 @@ class Recorder:
         """It has run, and these are the tensors that it gave or wrote into."""
         call.outputs = self._outputs(call, outputs)
         self._calls.append(call)
+
+    def left_empty(self, call: Call, outputs: Sequence[Any], places: Collection[int]) -> None:
+        """Some of what a call gave turn out to be memory that nothing had written: none of its outputs.
+
+        Args:
+            call: it.
+            outputs: all that it gave.
+            places: which of these they are.
+        """
+        concerned = [at for at, one in enumerate(outputs) if self.concerns(one)]
+        call.outputs = [held for at, held in zip(concerned, call.outputs, strict=True) if at not in places]
 
     def _outputs(self, call: Call, outputs: Sequence[Any]) -> list[Held]:
         assert self.rows is not None

@@ -9,11 +9,12 @@ from typing import Any
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
 
 from e2e.locate.probing.cache import cache_of
+from e2e.locate.probing.compiled import Parts
 from e2e.locate.probing.focus import EVERYTHING, Focus
 from e2e.locate.probing.operators import makes_empty, name_of, only_looks, reads_state, scalars_in, tensors_in, written
 from e2e.locate.probing.record import CachedRows, Call, Recorder
-from e2e.locate.probing.rows import RowsError, check_rows, needle_rows
-from e2e.locate.probing.trace import Step
+from e2e.locate.seen.rows import RowsError, check_rows, needle_rows
+from e2e.locate.seen.trace import Step
 
 CALLS = ("all_reduce", "all_gather", "reduce_scatter", "gather")
 """Methods of vLLM's group of ranks that compute a layer together: they add or join what all of them have."""
@@ -34,7 +35,7 @@ class Watched:
         prompt: the needle's token ids.
         recorder: is told of every call.
         until: the last position of the sequence whose step is watched.
-        opaque: paths of layers with state, in which no operator's arguments are all that it takes.
+        parts: of its model, where that is compiled; and its layers with state.
         focus: what is watched of it.
 
     Attributes:
@@ -50,14 +51,14 @@ class Watched:
         prompt: tuple[int, ...],
         recorder: Recorder,
         until: int,
-        opaque: frozenset[str],
+        parts: Parts,
         focus: Focus = EVERYTHING,
     ) -> None:
-        self.focus = focus
+        self.focus, self.parts = focus, parts
         self._step = ExitStack()
         self._modules: list[AbstractContextManager[object] | None] = []
         self._runner, self._request, self._prompt, self._until = runner, request, prompt, until
-        self.recorder, self.opaque = recorder, opaque
+        self.recorder = recorder
         self._blocks: dict[tuple[int, int], Any] = {}
         self.steps: list[Step] = []
         self.refused = ""
@@ -102,14 +103,17 @@ class Watched:
 
     def enter_module(self, path: str) -> None:
         """A module begins, whose operators may be watched where those around it are not, or the reverse."""
-        sees = self.focus.looks_into(path)
+        sees = self._looks_into(path)
         change: AbstractContextManager[object] | None = None
-        if sees != self.focus.looks_into(self.path[-1]):
+        if sees != self._looks_into(self.path[-1]):
             change = Dispatch(self) if sees else _pop_mode_temporarily()
             change.__enter__()  # type: ignore[no-untyped-call]
             self.recorder.looked_away()
         self.path.append(path)
         self._modules.append(change)
+
+    def _looks_into(self, path: str) -> bool:
+        return self.focus.looks_into(path) and path not in self.parts.sealed
 
     def leave_module(self) -> None:
         """It has ended."""
@@ -151,6 +155,7 @@ class Watched:
         if not self.on:
             self._step.enter_context(Dispatch(self))
         self.recorder.begin(rows)
+        self.parts.begin()
 
     def cached(self, name: str, layer: Any, layout: Any) -> CachedRows | None:
         """The needle's part of a layer's cache; None where it cannot be read."""
@@ -194,7 +199,7 @@ class Dispatch(TorchDispatchMode):
             made = func(*args, **named)
             recorder.made_empty(tensors_in(made))
             return made
-        if reads_state(func) or self._watched.path[-1] in self._watched.opaque:
+        if reads_state(func) or self._watched.path[-1] in self._watched.parts.layers:
             answer = func(*args, **named)
             recorder.wrote([*written(func, args, named), *tensors_in(answer)])
             return answer

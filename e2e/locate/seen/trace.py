@@ -7,10 +7,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from e2e.locate.probing.rows import NeedleRows, Space
+from e2e.locate.seen.rows import NeedleRows, Space
 
-Kind = Literal["operator", "module", "attention", "cache write"]
-"""What an event is; only of an operator all inputs are arguments."""
+Kind = Literal["operator", "module", "attention", "cache write", "compiled"]
+"""What an event is; only of an operator, and of a part of a compiled model, all inputs are arguments."""
 
 Digests = NDArray[np.int64]
 

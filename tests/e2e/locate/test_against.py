@@ -14,10 +14,10 @@ from e2e.locate.against.hugging_face import Forward, Role
 from e2e.locate.against.kept_pass import KeptPass, PassWords, read_pass, save_pass
 from e2e.locate.judging.apart import apart_of, distance_of
 from e2e.locate.judging.graft import Kept
-from e2e.locate.probing.digest import row_digests
 from e2e.locate.probing.record import Call
-from e2e.locate.probing.rows import NeedleRows
-from e2e.locate.probing.trace import Event, Place, Step, Values
+from e2e.locate.seen.digest import row_digests
+from e2e.locate.seen.rows import NeedleRows
+from e2e.locate.seen.trace import Event, Place, Step, Values
 from e2e.workload.options import Options
 
 ROWS = NeedleRows("0", 0, 0, 3, 0, 3, 3, 1)

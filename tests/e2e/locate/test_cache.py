@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2e.locate.probing.cache import Layout, learn
-from e2e.locate.probing.digest import digests_of
+from e2e.locate.seen.digest import digests_of
 
 HEADS, WIDTH, BLOCKS = 2, 4, 5
 

@@ -47,7 +47,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[objec
         (["--eager", "--against", "transformers", "--trial", "1"], "--trial: with --against the needle is alone"),
         (["--eager", "--against", "transformers", "--temperature", "1"], "--against transformers: --temperature 1:"),
         (["--eager", "--plan", "x"], "--plan x: only the arm planned has one"),
-        ([], "--eager is needed: in a compiled model no module's hook runs"),
+        (["--against", "transformers"], "--eager is needed with --against: of a compiled model only the parts"),
         (["--eager", "--arm", "serial"], "--arm serial: its needles have no company"),
         (["--eager", "--arm", "fast"], "--arm fast: unknown"),
         (

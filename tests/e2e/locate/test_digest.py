@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from e2e.locate.probing import digest
-from e2e.locate.probing.digest import RawRows, digests_of, raw_rows, row_digests
+from e2e.locate.seen import digest
+from e2e.locate.seen.digest import RawRows, digests_of, raw_rows, row_digests
 
 DTYPES = st.sampled_from(
     [torch.bfloat16, torch.float16, torch.float32, torch.float64, torch.int64, torch.int32, torch.uint8, torch.bool]

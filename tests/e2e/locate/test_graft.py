@@ -13,11 +13,12 @@ from e2e.locate.judging.align import match
 from e2e.locate.judging.graft import Comparer, Keeper
 from e2e.locate.judging.walk import first, places, walk
 from e2e.locate.probing import record
-from e2e.locate.probing.digest import RawRows, digests_of
+from e2e.locate.probing.compiled import Parts
 from e2e.locate.probing.record import Call, Recorder
-from e2e.locate.probing.rows import NeedleRows, RowsError, check_rows, needle_rows
-from e2e.locate.probing.trace import Step
 from e2e.locate.probing.watching import Dispatch
+from e2e.locate.seen.digest import RawRows, digests_of
+from e2e.locate.seen.rows import NeedleRows, RowsError, check_rows, needle_rows
+from e2e.locate.seen.trace import Step
 
 WIDTH = 16
 WEIGHT = torch.randn(WIDTH, WIDTH, generator=torch.Generator().manual_seed(1))
@@ -54,7 +55,7 @@ def model(x: torch.Tensor) -> torch.Tensor:
 def watched(recorder: Recorder, offset: int, tokens: int, x: torch.Tensor, run: Callable[..., Any] = model) -> Any:
     """One step whose rows from ``offset`` are the needle's, which has 4."""
     recorder.begin(NeedleRows("0", 0, offset, 4, 0, tokens, tokens, 1 + tokens))
-    around: Any = SimpleNamespace(recorder=recorder, on=True, path=["m"], opaque=frozenset())
+    around: Any = SimpleNamespace(recorder=recorder, on=True, path=["m"], parts=Parts())
     with torch.inference_mode(), Dispatch(around):
         out = run(x)
     return out, recorder.finish((1, 2, 3, 4), 0)

@@ -10,8 +10,8 @@ from e2e.locate.judging.align import match
 from e2e.locate.judging.apart import Apart
 from e2e.locate.judging.ranks import apart_over, joined
 from e2e.locate.judging.walk import first, places, walk
-from e2e.locate.probing.rows import NeedleRows
-from e2e.locate.probing.trace import Event, Place, Step, Values
+from e2e.locate.seen.rows import NeedleRows
+from e2e.locate.seen.trace import Event, Place, Step, Values
 
 ROWS = NeedleRows("0", 0, 0, 3, 0, 3, 3, 1)
 RANKS, LAYERS = 2, 2

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from e2e.locate.calls.capture import Captured, NotSavedError
 from e2e.locate.calls.replay import ReplayError, replay
-from e2e.locate.probing.rows import NeedleRows
 from e2e.locate.records import Replayed
+from e2e.locate.seen.rows import NeedleRows
 from support import ROOT
 from support.processes import LIMIT_S, begin, environment, finish
 

@@ -9,9 +9,9 @@ import numpy as np
 from e2e.locate.judging.align import match
 from e2e.locate.judging.walk import walk
 from e2e.locate.probing.focus import Focus, layers_in, modules_in, operators_in
-from e2e.locate.probing.rows import NeedleRows
-from e2e.locate.probing.trace import Event, Place, Step, Values
 from e2e.locate.rounds import NOT_AGAIN, NOT_INSIDE, Beside, first_of, judged_in, unconfirmed
+from e2e.locate.seen.rows import NeedleRows
+from e2e.locate.seen.trace import Event, Place, Step, Values
 
 LAYER = ("norm", "attn", "attn.qkv", "attn.o", "mlp", "mlp.up")
 PATHS = (

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from e2e.locate.judging.align import match
 from e2e.locate.judging.walk import first, walk
-from e2e.locate.probing.rows import NeedleRows
-from e2e.locate.probing.trace import Event, Place, Step, Values
+from e2e.locate.seen.rows import NeedleRows
+from e2e.locate.seen.trace import Event, Place, Step, Values
 
 WIDTH = 64
 LAYERS = 3

@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from e2e.locate.probing.compiled import Parts
 from e2e.locate.probing.focus import Focus
 from e2e.locate.probing.probe import path_within
 from e2e.locate.probing.record import Recorder
-from e2e.locate.probing.rows import NeedleRows
 from e2e.locate.probing.watching import Dispatch, Watched, noted
+from e2e.locate.seen.rows import NeedleRows
 
 X = torch.arange(4.0)
 
@@ -53,7 +54,7 @@ def test_a_module_that_layers_share_is_named_by_the_layer_that_calls_it() -> Non
 
 def test_operators_are_told_of_only_in_modules_that_are_looked_into() -> None:
     recorder = Recorder()
-    watched = Watched(None, "0", (), recorder, 9, frozenset(), Focus(None, frozenset({"", "b"})))
+    watched = Watched(None, "0", (), recorder, 9, Parts(), Focus(None, frozenset({"", "b"})))
     recorder.begin(NeedleRows("0", 0, 0, 4, 0, 4, 4, 1))
     with torch.inference_mode(), Dispatch(watched):
         x = torch.tanh(X)
@@ -80,7 +81,7 @@ def test_operators_are_told_of_only_in_modules_that_are_looked_into() -> None:
 
 def test_where_nobody_looks_outside_a_module_is_looked_into_all_the_same() -> None:
     recorder = Recorder()
-    watched = Watched(None, "0", (), recorder, 9, frozenset(), Focus(None, frozenset({"b"})))
+    watched = Watched(None, "0", (), recorder, 9, Parts(), Focus(None, frozenset({"b"})))
     recorder.begin(NeedleRows("0", 0, 0, 4, 0, 4, 4, 1))
     torch.tanh(X)
     watched.enter_module("b")
