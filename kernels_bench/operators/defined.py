@@ -17,6 +17,7 @@ from kernels_bench.operators.definitions import CU_SEQLENS, definition_of
 from kernels_bench.operators.inputs.described import (
     FURTHER,
     Making,
+    another_number,
     described_rows,
     described_shared,
     lengths_of_rows,
@@ -79,8 +80,12 @@ class DefinedOperator(Operator):
             # A class may have one of its own.
             has_reference=reference is not None or type(self).reference is not DefinedOperator.reference,
             depends_on_batch=definition.depends_on_batch,
-            **({} if definition.lengths is None else {"universe": self.sequences, "timed": self.timed_sequences}),
+            **({} if definition.lengths is None else self._of_sequences()),
         )
+
+    def _of_sequences(self) -> dict[str, object]:
+        """What packed sequences have otherwise."""
+        return {"rows_are": "packed", "universe": self.sequences, "timed": self.timed_sequences}
 
     @staticmethod
     def _measured(definition: Definition) -> tuple[str, ...]:
@@ -177,7 +182,7 @@ class DefinedOperator(Operator):
             whole = spec if lengths is None else spec.model_copy(update={"dims": (lengths[1], *spec.dims)})
             table = described_rows(whole, name, count, making, added=special)
             found.append(table if lengths is None else table.flatten(0, 1))
-            # One tensor of special values is enough: of two infinities, or NaN, a sum would be left open.
+            # Of two infinities, or NaN, a sum would be left open: later tensors have them where the first has none.
             special |= not spec.integers and spec.low is None
         return tuple(found)
 
@@ -187,8 +192,13 @@ class DefinedOperator(Operator):
         return tuple(described_shared(spec, name, making) for name, spec in tensors.items())
 
     def other_weights(self, weights: Tensors) -> Tensors:
-        """The same values in another order, which keeps them in their ranges."""
-        return tuple(turned_within(weight) if weight.dim() else weight for weight in weights)
+        """The same values in another order, and of a single one another, all in their ranges."""
+        sizes = dict(self._at.sizes) if self._at is not None else {}
+        specs = self.definition.tensors.values()
+        return tuple(
+            another_number(weight, spec, sizes) if weight.numel() == 1 else turned_within(weight)
+            for weight, spec in zip(weights, specs, strict=True)
+        )
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """What the definition says, in its order."""
@@ -222,7 +232,8 @@ class DefinedOperator(Operator):
         """The rows' tensors, and where each sequence begins if they are packed."""
         if self.definition.lengths is None:
             return super().gather(company, count, shape, tables, weights)
-        return _packed_rows(company.rows, count, self.definition.lengths, tables)
+        rows = _sequences_of(company, count, self.definition.lengths)
+        return _packed_rows(rows, count, self.definition.lengths, tables)
 
     def view(self, company: Batch, tables: RowTensors) -> RowTensors | None:
         """Never of packed sequences."""
@@ -414,11 +425,20 @@ def _largest(tensor: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(1 << 15)
 def _a_line_a_token(company: Batch, count: int, lengths: tuple[int, int]) -> ResultRows:
-    tokens = lengths_of_rows(count, lengths)[company.rows]
-    ids = _token_ids(company.rows, count, lengths)
+    rows = _sequences_of(company, count, lengths)
+    tokens = lengths_of_rows(count, lengths)[rows]
+    ids = _token_ids(rows, count, lengths)
     flags = np.zeros(company.size, dtype=bool)
     flags[company.compared] = True
     return ResultRows(ids, np.flatnonzero(np.repeat(flags, tokens)))
+
+
+def _sequences_of(company: Batch, count: int, lengths: tuple[int, int]) -> Ids:
+    """A batch's rows, which may be numbered from the shortest on."""
+    if not company.serving.shortest:
+        return company.rows
+    shortest_first: Ids = lengths_of_rows(count, lengths)[:count].argsort(kind="stable")
+    return shortest_first[company.rows]
 
 
 def _token_ids(rows: Ids, count: int, lengths: tuple[int, int]) -> Ids:

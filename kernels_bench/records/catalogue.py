@@ -98,8 +98,8 @@ class OperatorInfo(Record):
         timed: rows of the batches that are timed by default, by type of device; none where speed is not measured.
         lengths: tokens of the sequences in those batches, likewise; none where rows are no sequences.
         timed_shapes: names of the shapes that are timed by default, where rows are sequences.
-        rows_are: ``rows``, ``routed``, ``sharded``, ``sequences`` or ``prefills``, which decides on the relations that
-            have a meaning.
+        rows_are: ``rows``, ``packed``, ``routed``, ``sharded``, ``sequences`` or ``prefills``, which decides on the
+            relations that have a meaning.
         by_request: types of devices on which it is measured only when it, or its family, is asked for.
         definition: what was said of an operator that is described by what one row of it is; None of others.
         own: whether a user defined it.
@@ -118,7 +118,7 @@ class OperatorInfo(Record):
     timed: dict[str, tuple[int, ...]]
     lengths: dict[str, tuple[int, ...]]
     timed_shapes: tuple[str, ...]
-    rows_are: Literal["rows", "routed", "sharded", "sequences", "prefills"]
+    rows_are: Literal["rows", "packed", "routed", "sharded", "sequences", "prefills"]
     by_request: tuple[str, ...] = ()
     definition: Definition | None = None
     own: bool = False

@@ -24,13 +24,14 @@ TILES = (16, 24, 32, 48, 64, 80, 96, 112, 128, 176, 192, 256)
 FURTHER = 48
 """So many M beyond `EVERY` that are no multiples of anything in particular."""
 
-RowKind = Literal["rows", "routed", "sharded", "sequences", "prefills"]
-"""What an operator's rows are: of no kind in particular, tokens that choose experts or an adapter, rows of which each
-of several ranks has a part, sequences, or sequences with many queries."""
+RowKind = Literal["rows", "packed", "routed", "sharded", "sequences", "prefills"]
+"""What an operator's rows are: of no kind in particular, packed sequences, tokens that choose experts or an adapter,
+rows of which each of several ranks has a part, sequences, or sequences with many queries."""
 
 _ARE_ALSO: Mapping[RowKind, tuple[RowKind, ...]] = MappingProxyType(
     {
         "rows": ("rows",),
+        "packed": ("rows", "packed"),
         "routed": ("rows", "routed"),
         "sharded": ("rows", "sharded"),
         "sequences": ("rows", "sequences"),

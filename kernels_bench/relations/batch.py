@@ -34,11 +34,17 @@ SPECIAL = (
     "sparse",
     "one left",
     "all masked",
+    "infinity added",
+    "NaN added",
 )
 """What the rows from `FIRST_SPECIAL` on hold, see `kernels_bench.operators.inputs.rows.special_rows`."""
 
 # Patterns of the rows that stay where others are exchanged: every fourth from one of so many on, or a random half.
 PHASES = 4
+KINDS_OF_ROWS = 4
+"""Rows' values are of so many kinds in turn: see `kernels_bench.operators.inputs.rows.KINDS`."""
+ALIKE, FIRST_ALIKE = 8, 5
+"""Of packed sequences every so-many-th one, from the latter on, is of one length."""
 Ids = npt.NDArray[np.int64]
 
 

@@ -14,6 +14,7 @@ from kernels_bench.relations.batch import (
     ELSEWHERE,
     FIRST_SPECIAL,
     HOSTILE,
+    KINDS_OF_ROWS,
     LONG_NEIGHBOUR,
     PHASES,
     SPECIAL,
@@ -59,12 +60,14 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``from:M:S``                  rows S … S+M-1, after the last one the first
     ``pair:2:R:D``                rows R and R+D
     ``copies:M:R``                row R at every position
+    ``every:M:S:R``               every S-th row from row R on, over and over
     ``cycled:M``                  rows 0 … M-1, beginning anew after the last; M may exceed the universe
     ``reverse:M``                 rows M-1 … 0
     ``rotate:M:P``                rows 0 … M-1 moved on by P positions, so that row 0 stands at P
     ``shuffle:M:S``               rows 0 … M-1 in the random order S
     ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere; from T=4 on a
                                   random half stays, for neighbours at every distance
+    ``alike:M:T``                 every fourth row from T on stays, the rest are others of the same kind
     ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
     ``padded:M:C``                rows 0 … C-1, and zeros after them, as where a CUDA graph has room for M
     ``routed:M:C``                C of M rows choose the same experts, or adapter, those of them stay that are there
@@ -74,6 +77,7 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``prefilling:M:L:T``          likewise, by sequences that prefill L tokens
     ``among:M:R:L``               row R in the middle of M-1 sequences of length L; L=0: of its own
     ``short:M:S``                 the S shortest sequences of the universe, over and over
+    ``long:M:S``                  likewise the S longest ones
     ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S; of S=1 each
                                   sequence's one after the other
     ``unused:M:U``                rows 0 … M-1, the cache's unused slots filled with the U-th of `UNUSED`
@@ -84,6 +88,7 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``far:M``                     rows 0 … M-1, their pages at the end of a cache of more than 2^31 elements
     ``chunks:M:C``                rows 0 … M-1, their queries in chunks of C, all in one batch
     ``tails:M``                   rows 0 … M-1, of each the last query alone
+    ``ends:M:T``                  likewise the last T queries, as where drafted tokens are verified
     ``tp:M:R``                    rows 0 … M-1, computed by R ranks, each of which has a part of every row
     ============================  ====================================================================
 
@@ -145,6 +150,13 @@ def _pair(rows: Ids, name: BatchSpec, universe: int) -> Ids:
     return np.array([first % universe, (first + distance) % universe], dtype=np.int64)
 
 
+def _every(rows: Ids, name: BatchSpec, universe: int) -> Ids:
+    step, first = name.arguments
+    if not (1 <= step <= universe and 0 <= first < step):
+        raise _ImpossibleError("has no row: S must be between 1 and the universe's rows, and R below S")
+    return rows * step % (universe // step * step) + first
+
+
 def _unused(what: int) -> Serving:
     if what >= len(UNUSED):
         raise _ImpossibleError(f"fills unused slots with one of {len(UNUSED) - 1} things")
@@ -175,6 +187,18 @@ def _with_others(name: BatchSpec, universe: int) -> Batch:
     stays = _staying(name, name.arguments[0])
     # Far from the rows they replace, and of other kinds in turn (rows.KINDS has period four).
     return Batch(name, np.where(stays, rows, (rows + universe // 2 + 1) % universe), rows[stays])
+
+
+def _alike(name: BatchSpec, universe: int) -> Batch:
+    (kind,) = name.arguments
+    of_a_kind = universe // KINDS_OF_ROWS * KINDS_OF_ROWS
+    if not 0 <= kind < min(name.size, KINDS_OF_ROWS, of_a_kind):
+        raise _ImpossibleError(f"compares no row: T must be below M and {KINDS_OF_ROWS}")
+    rows = np.arange(name.size, dtype=np.int64)
+    stays = rows % KINDS_OF_ROWS == kind
+    # From the middle of the universe on, far from the rows they replace.
+    others = (rows * KINDS_OF_ROWS + of_a_kind // 2 // KINDS_OF_ROWS * KINDS_OF_ROWS + kind) % of_a_kind
+    return Batch(name, np.where(stays, rows, others), rows[stays])
 
 
 def _with_strangers(stranger: int) -> Callable[[BatchSpec, int], Batch]:
@@ -211,6 +235,11 @@ def _short(name: BatchSpec, universe: int) -> Batch:
     if not 1 <= shortest <= universe:
         raise _ImpossibleError("has no sequence, or more than there are: S must be between 1 and the universe's rows")
     return _all(name, np.arange(name.size, dtype=np.int64) % shortest, Serving(shortest=True))
+
+
+def _long(name: BatchSpec, universe: int) -> Batch:
+    short = _short(name, universe)
+    return _all(name, universe - 1 - short.rows, short.serving)
 
 
 def _routed(name: BatchSpec, universe: int) -> Batch:
@@ -290,6 +319,7 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     "rotate": BatchKind(("P",), _reordered(lambda rows, name, _: np.roll(rows, name.arguments[0])), "rotated"),
     "shuffle": BatchKind(("S",), _reordered(lambda _, name, __: _shuffled(name.size, name.arguments[0])), "shuffled"),
     "others": BatchKind(("T",), _with_others, "other neighbours"),
+    "alike": BatchKind(("T",), _alike, "neighbours of the same kind"),
     **{kind: _hostile(kind) for kind in HOSTILE},
     "padded": BatchKind(("C",), _padded, "padded with zeros", place="padded with zeros after {0} rows"),
     "routed": BatchKind(
@@ -314,6 +344,7 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         ("R", "L"), _among_equals, "among sequences of one length", place="row {0} among sequences of one length"
     ),
     "short": BatchKind(("S",), _short, "the shortest ones", place="the {0} shortest ones"),
+    "long": BatchKind(("S",), _long, "the longest ones", place="the {0} longest ones"),
     "placed": BatchKind(
         ("S",), _served(lambda order: Serving(placement=order)), "pages elsewhere", place="pages elsewhere"
     ),
@@ -336,5 +367,9 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         ("C",), _served(lambda size: Serving(chunk=size)), "chunks of", told=True, place="in chunks of {0}"
     ),
     "tails": BatchKind((), _served(lambda: Serving(tail=1)), "last token by decode", place="by decode"),
+    "ends": BatchKind(
+        ("T",), _served(lambda tail: Serving(tail=tail)), "last tokens alone:", told=True, place="their last {0} tokens"
+    ),
+    "every": BatchKind(("S", "R"), _reordered(_every), "some of the rows", place="every {0}th row from row {1} on"),
     "tp": BatchKind(("R",), _served(lambda ranks: Serving(ranks=ranks)), "at TP", told=True, place="at TP {0}"),
 })  # fmt: skip

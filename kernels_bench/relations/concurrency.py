@@ -6,18 +6,20 @@ from kernels_bench.relations.base import Comparison, Relation, Setting
 
 # So often, since on a busy machine two calls need not meet.
 TIMES = 4
-LARGEST = 65
+LARGEST, TIMES_OF_MANY = 65, 3
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """A few sizes, several times each, and no large ones: they leave no room for another beside them.
+    """A few sizes, several times each, and one large one, as large as leaves room for others beside it.
 
     Then results that are looked at only once another call was made: a kernel may have put that one's in their place.
     """
     small = [m for m in setting.few if m <= LARGEST]
-    for m in small:
-        yield from [Comparison(f"first:{m}", f"first:{m}", launch="concurrent")] * TIMES
-    for m in small:
+    many = min(setting.universe, setting.most or LARGEST)
+    times = dict.fromkeys(small, TIMES) | ({many: TIMES_OF_MANY} if many > LARGEST else {})
+    for m, often in times.items():
+        yield from [Comparison(f"first:{m}", f"first:{m}", launch="concurrent")] * often
+    for m in times:
         yield Comparison(f"first:{m}", f"first:{m}", launch="kept")
 
 

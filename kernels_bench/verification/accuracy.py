@@ -135,8 +135,9 @@ def _worst(
     share = share.nan_to_num_(nan=torch.inf, posinf=torch.inf).reshape(-1)
     place = share.argmax()
     width = len(share) // len(ids)
-    # float64 holds row ids and places exactly; in one tensor they are waited for once.
-    answer = (share[place], exact.reshape(-1)[place], got.reshape(-1)[place], ids[place // width], place)
+    # float64 holds row ids and places exactly; in one tensor they are waited for once, as a place would be as an index.
+    at = (share.take(place), exact.take(place), got.take(place), ids.take(place // width))
+    answer = (*at, place)
     worst, expected, value, row, flat = torch.stack([number.double() for number in answer]).tolist()
     position, index = divmod(int(flat), width)
     return position, Accuracy(

@@ -129,7 +129,19 @@ _DIGEST_KEYS = (0x5851F42D4C957F2D, 0x14057B7EF767814F)
 
 
 def digest(outputs: tuple[torch.Tensor, ...]) -> str:
-    """128 bits that stand for shapes, dtypes and every bit of some tensors; the same on every device.
+    """128 bits that stand for shapes, dtypes and every bit of some tensors; waits for the device."""
+    (found,) = digests_of([summed(outputs)])
+    return found
+
+
+def digests_of(sums: Sequence[torch.Tensor]) -> list[str]:
+    """The digests that some `summed` tensors are, waited for together."""
+    told = torch.stack([*sums]).tolist() if sums else []
+    return ["".join(f"{value & ((1 << 64) - 1):016x}" for value in total) for total in told]
+
+
+def summed(outputs: tuple[torch.Tensor, ...]) -> torch.Tensor:
+    """128 bits that stand for shapes, dtypes and every bit of some tensors, (2,) int64; the same on every device.
 
     Each element is mixed with its place (SplitMix64) under two keys and the results are added modulo 2^64, an
     addition whose order cannot matter.
@@ -145,4 +157,4 @@ def digest(outputs: tuple[torch.Tensor, ...]) -> str:
             place = keys + torch.arange(len(chunk), dtype=torch.int64, device=device)
             total += splitmix64_mix(splitmix64_mix(place).add_(chunk)).sum(1)
             keys += len(chunk)
-    return "".join(f"{value & ((1 << 64) - 1):016x}" for value in total.tolist())
+    return total

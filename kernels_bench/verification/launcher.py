@@ -12,7 +12,7 @@ import torch
 
 from kernels_bench.operators import RowTensors
 from kernels_bench.relations import Batch, Comparison, make_batch
-from kernels_bench.verification.bitwise import digest, with_one_nan
+from kernels_bench.verification.bitwise import digests_of, summed, with_one_nan
 from kernels_bench.verification.subject.kernel_under_test import CapturedLaunch, KernelUnderTest, LaunchResult
 from kernels_bench.verification.subject.poison import unwritten
 from kernels_bench.verification.trials import TrialGroup, align_rows
@@ -23,6 +23,7 @@ _HELD_GROUPS, _HELD_COMPANIES, _HELD_BYTES = 32, 1024, 256 << 20
 _GROUPED, _GROUPED_LINES, _GROUPED_BYTES = 256, 1 << 15, 64 << 20
 # Where time is short, groups are as large as can be seen within this many seconds.
 _GROUP_S = 0.05
+_WIDENED = {"fp16", "bf16"}
 
 
 class Launcher:
@@ -176,8 +177,13 @@ class Launcher:
         return launched
 
     def digest(self, spec: str) -> str:
-        """Of a company's results."""
-        return digest(self._settled(self.start(spec).outputs))
+        """Of a company's results; waits for the device."""
+        (found,) = digests_of([self.summed(spec)])
+        return found
+
+    def summed(self, spec: str) -> torch.Tensor:
+        """What becomes a digest of a company's results, see `digests_of`."""
+        return summed(self._settled(self.start(spec).outputs))
 
     def _settled(self, outputs: RowTensors) -> RowTensors:
         """The same, with one NaN for all where its bits say nothing."""
@@ -193,11 +199,11 @@ class Launcher:
     def _nan_is_open(self) -> bool:
         """Whether a NaN's bits say nothing of the kernel.
 
-        On a CPU torch widens fp16 in whole vectors with other NaN than the elements that are left over: which bits a
+        On a CPU torch widens 16 bits in whole vectors with other NaN than the elements that are left over: which bits a
         NaN has depends on where in its tensor it stands, whoever computes with it.
         """
         precision = self.subject.case.precision
-        return self.subject.device.type == "cpu" and "fp16" in (precision.input, precision.output)
+        return self.subject.device.type == "cpu" and not _WIDENED.isdisjoint((precision.input, precision.output))
 
 
 def _grouped(comparison: Comparison) -> bool:

@@ -26,7 +26,7 @@ from kernels_bench.relations import Comparison, Relation, Setting
 from kernels_bench.relations.base import no_draw, nothing_more
 from kernels_bench.relations.special_values import SPECIALS
 from kernels_bench.verification.accuracy import AccuracyChecker
-from kernels_bench.verification.bitwise import bits
+from kernels_bench.verification.bitwise import bits, digests_of
 from kernels_bench.verification.cause import NOT_REPEATABLE, Inquest
 from kernels_bench.verification.launcher import Launcher
 from kernels_bench.verification.reporter import Reporter
@@ -248,15 +248,16 @@ class Verifier:
 
     def _digests(self, sizes: Sequence[int], results: Sequence[RelationResult]) -> dict[int, str]:
         """Of the first M rows' outputs; an M at which the kernel fails is left out if a relation tells of it."""
-        found: dict[int, str] = {}
+        told_already = any(result.reason for result in results if result.status in ("broken", "failed"))
+        sums: dict[int, torch.Tensor] = {}
         for m in sizes:
             try:
-                found[m] = self._launcher.digest(f"first:{m}")
+                sums[m] = self._launcher.summed(f"first:{m}")
             except Exception as error:
                 self._setback(error)
-                if not any(result.reason for result in results if result.status in ("broken", "failed")):
+                if not told_already:
                     raise
-        return found
+        return dict(zip(sums, digests_of([*sums.values()]), strict=True))
 
     def _digest_of_special(self, results: Sequence[RelationResult]) -> str:
         """Of the special rows by themselves; nothing where they were not compared, or depend on their batch."""
@@ -266,8 +267,8 @@ class Verifier:
 
     def _judge(self, groups: Sequence[TrialGroup]) -> list[BrokenTrial]:
         """Wait for some groups together; the companies in which some row differs."""
-        self._check_launches([launched for group in groups for launched in group.launches])
-        same = torch.stack([flag for group in groups for flag in group.same]).tolist()
+        launches = [launched for group in groups for launched in group.launches]
+        same = self._check_launches(launches, [flag for group in groups for flag in group.same])
         broken: list[BrokenTrial] = []
         for group in groups:
             flags, same = same[: len(group.same)], same[len(group.same) :]
@@ -275,14 +276,21 @@ class Verifier:
                 broken += group.broken()
         return broken
 
-    def _check_launches(self, launches: Sequence[LaunchResult]) -> None:
-        """Inputs of these launches and of those that gave no trial; what the latter left unwritten."""
+    def _check_launches(self, launches: Sequence[LaunchResult], flags: Sequence[torch.Tensor] = ()) -> list[bool]:
+        """Inputs of these launches and of those that gave no trial, and what the latter left unwritten.
+
+        Args:
+            launches: they.
+            flags: booleans on the device, which are given back from the host.
+        """
         fresh, self._launcher.fresh = self._launcher.fresh, []
-        self.subject.check_inputs([*(launched for launched, _ in fresh), *launches])
-        counts = torch.stack([missing for _, missing in fresh]).tolist() if fresh else []
-        for (launched, _), count in zip(fresh, counts, strict=True):
+        counted = [missing for _, missing in fresh]
+        asked = [torch.stack([*column]) for column in (flags, counted) if column]
+        told = self.subject.check_inputs([*(launched for launched, _ in fresh), *launches], asked)
+        for (launched, _), count in zip(fresh, told[len(flags) :], strict=True):
             if count and not self._unwritten:
                 self._unwritten = f"{count} elements of the result were never written, in batch {launched.company.spec}"
+        return [bool(flag) for flag in told[: len(flags)]]
 
     def _check_deviants(self, broken: Sequence[BrokenTrial]) -> None:
         """Compare some of the rows that differ in each trial with the reference, all trials' together.

@@ -178,7 +178,8 @@ class Runner:
             return
         self._pool.renew()
         self._display.phase("again in fresh processes", len(todo))
-        for request, reply in self._pool.work_through(map(self._revisit_request, todo), self._parallel):
+        # The last case first: a process may also keep what it met first for cases of other shapes.
+        for request, reply in self._pool.work_through(map(self._revisit_request, todo[::-1]), self._parallel):
             if isinstance(reply, Revisited):
                 self._take_note(request, reply)
             elif isinstance(reply, Failure):

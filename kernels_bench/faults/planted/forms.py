@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -29,14 +30,14 @@ Workspace = dict[tuple[int, ...], Tensor]
 """Memory by the number of a part and the sizes of what lies in it."""
 
 
-def _split_in(workspaces: Callable[[], Callable[[], Workspace]]) -> Callable[[], Kernel]:
-    """Makes a split-K ``mm`` whose parts lie in a workspace, which is asked for in every call."""
+def _split_in(workspaces: Callable[[], Callable[[], Workspace]], fewest: int = 1) -> Callable[[], Kernel]:
+    """Makes a split-K ``mm`` whose parts lie in a workspace, which is asked for in every call of enough rows."""
 
     def make() -> Kernel:
         workspace = workspaces()
 
         def mm(a: Tensor, b: Tensor) -> Tensor:
-            kept, half = workspace(), a.shape[1] // 2
+            kept, half = workspace() if len(a) >= fewest else {}, a.shape[1] // 2
             parts = []
             for part, span in enumerate((slice(None, half), slice(half, None))):
                 found = in_sequence(products(a[:, span], b[span]))
@@ -140,6 +141,10 @@ FAULTS = (
         control=matmul(in_sequence),
         devices=("cpu",),
     ),
+    replace(
+        product_fault("workspace_of_many_rows", "from 96 rows on parts of a sum lie in one workspace for all calls",
+            _split_in(_one_for_all, 96), _split_in(_one_a_call)),
+        universe=129),
     product_fault("columns_of_a_wider_tensor",
         "rows that begin in the middle of a wider tensor's are added in another order",
         _by_form(lambda a: not a.is_contiguous() and a.storage_offset() > 0)),

@@ -11,9 +11,11 @@ from torch import Tensor
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
 from kernels_bench.faults.planted.paged_attention import exponential
+from kernels_bench.faults.planted.sums import in_sequence
+from kernels_bench.faults.planted.sums import pairwise as in_pairs
 from kernels_bench.operators import Operator
 from kernels_bench.operators.defined import DefinedOperator
-from kernels_bench.operators.definitions import integers
+from kernels_bench.operators.definitions import floats, integers
 
 _MANY, _LONG = 16, 48
 
@@ -90,6 +92,42 @@ SCAN = DefinedOperator.define(
 )
 
 
+def _chunked(chunk: Callable[[Tensor, Tensor], int]) -> Kernel:
+    """Running sums in chunks, to which what was before each is added; how long these are is chosen for the batch."""
+
+    def kernel(x: Tensor, cu_seqlens: Tensor) -> Tensor:
+        width, parts = chunk(x, cu_seqlens), []
+        for begin, end in pairwise(cu_seqlens.tolist()):
+            before = torch.zeros_like(x[0], dtype=torch.float32)
+            for first in range(begin, end, width):
+                parts.append(before + _running(x[first : min(end, first + width)].float()))
+                before = parts[-1][-1]
+        return torch.cat(parts).to(x.dtype)
+
+    return kernel
+
+
+def _if_all_short(_: Tensor, cu_seqlens: Tensor) -> int:
+    tokens = cu_seqlens.diff()
+    return 2 if len(tokens) >= 4 and int(tokens.max()) <= 4 else 3
+
+
+def _if_all_long(_: Tensor, cu_seqlens: Tensor) -> int:
+    tokens = cu_seqlens.diff()
+    return 2 if len(tokens) >= 4 and int(tokens.min()) >= 6 else 3
+
+
+def _if_of_one_length(x: Tensor, cu_seqlens: Tensor) -> int:
+    """But not where all are the same sequence."""
+    tokens, first = cu_seqlens.diff(), x[cu_seqlens[:-1].long()]
+    alike = len(tokens) >= 3 and bool((tokens == tokens[0]).all()) and bool((first != first[0]).any())
+    return 2 if alike else 3
+
+
+def _always(_: Tensor, __: Tensor) -> int:
+    return 3
+
+
 def _scan(together: bool) -> Kernel:
     """A running sum of each sequence; or of all tokens, of which what came before a sequence is taken away."""
 
@@ -121,6 +159,108 @@ NEGATED = DefinedOperator.define(
     reference=lambda x: -x,
     overwrites=("x",),
 )
+
+
+ADDED = DefinedOperator.define(
+    "planted_added",
+    rows={"x": ("d",), "y": ("d",)},
+    shapes={"fault": {"d": 24}},
+    results=("d",),
+    reference=lambda x, y: x + y,
+)
+
+
+def _added(clamped: Callable[[int], bool]) -> Kernel:
+    """Infinities of the second are the largest number at some M."""
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        most = torch.finfo(y.dtype).max
+        return x + (torch.where(y.isinf(), y.sign() * most, y) if clamped(len(x)) else y)
+
+    return kernel
+
+
+MULTIPLIED = DefinedOperator.define(
+    "planted_multiplied", rows={"x": ("d",), "y": ("d",)}, shapes={"fault": {"d": 24}}, results=[floats(dtype="fp32")]
+)
+
+
+def _multiplied(other: Callable[[Tensor, Tensor], bool]) -> Kernel:
+    """The sum of products of two tensors, in pairs where they lie in memory otherwise than each other."""
+
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (in_pairs if len(x) > 1 and other(x, y) else in_sequence)(x.float() * y.float())
+
+    return kernel
+
+
+def _unlike(x: Tensor, y: Tensor) -> bool:
+    return x.stride(0) != y.stride(0)
+
+
+LOOKED_UP = DefinedOperator.define(
+    "planted_looked_up",
+    rows={"ids": integers(high="n", dtype="int32")},
+    shared={"table": ("n", "d")},
+    shapes={"fault": {"n": 64, "d": 24}},
+    results=("d",),
+    reference=lambda ids, table: table[ids],
+)
+
+
+def _looked_up(buffers: Callable[[], dict[int, Tensor]]) -> Callable[[], Kernel]:
+    """Makes a lookup whose result lies in a buffer, which is asked for in every call."""
+
+    def make() -> Kernel:
+        known = buffers()
+
+        def kernel(ids: Tensor, table: Tensor) -> Tensor:
+            found = table[ids.long()]
+            return known.setdefault(len(ids), torch.empty_like(found)).copy_(found) if known is _BUFFERS else found
+
+        return kernel
+
+    return make
+
+
+_BUFFERS: dict[int, Tensor] = {}
+
+
+def _numbered(stray: bool) -> Kernel:
+    """A lookup that is one thread's work too many: it counts the row after its last one, in place."""
+
+    def kernel(ids: Tensor, table: Tensor) -> Tensor:
+        end = ids.storage_offset() + ids.numel()
+        if stray and end * ids.element_size() < ids.untyped_storage().nbytes():
+            ids.as_strided((1,), (1,), end).add_(1)
+        return table[ids.long()]
+
+    return kernel
+
+
+SCALED = DefinedOperator.define(
+    "planted_scaled",
+    rows={"x": ("d",)},
+    shared={"scale": (1,)},
+    shapes={"fault": {"d": 24}},
+    results=("d",),
+    reference=lambda x, scale: x * scale,
+)
+
+
+def _scaled(once: bool) -> Callable[[], Kernel]:
+    """Makes a product with a scale, which is read once, by its address."""
+
+    def make() -> Kernel:
+        known: dict[int, float] = {}
+
+        def kernel(x: Tensor, scale: Tensor) -> Tensor:
+            factor = known.setdefault(scale.data_ptr(), float(scale)) if once else float(scale)
+            return (x.float() * factor).to(x.dtype)
+
+        return kernel
+
+    return make
 
 
 def _negated(stray: bool) -> Kernel:
@@ -175,6 +315,38 @@ FAULTS = (
     _fault(
         "scan_over_all_sequences", "running sums of packed sequences are differences of one over all of them",
         SCAN, (_scan(True), _scan(False)),
+    ),
+    _fault(
+        "scan_of_short_sequences", "four sequences or more, none of which is long, are added in chunks of 2",
+        SCAN, (_chunked(_if_all_short), _chunked(_always)),
+    ),
+    _fault(
+        "scan_of_long_sequences", "four sequences or more, none of which is short, are added in chunks of 2",
+        SCAN, (_chunked(_if_all_long), _chunked(_always)),
+    ),
+    _fault(
+        "scan_of_one_length", "several sequences of one length are added in chunks of 2",
+        SCAN, (_chunked(_if_of_one_length), _chunked(_always)),
+    ),
+    _fault(
+        "infinity_of_the_second_clamped", "infinities of a second tensor are the largest number from 16 rows on",
+        ADDED, (_added(_from_many), _added(_never)),
+    ),
+    _fault(
+        "one_of_two_is_a_view", "sums are added in pairs where one of two tensors is a view and the other is not",
+        MULTIPLIED, (_multiplied(_unlike), _multiplied(lambda *_: False)),
+    ),
+    Fault(
+        "buffer_of_looked_up_rows", "rows that were looked up lie in a buffer that the next call writes",
+        LOOKED_UP, _looked_up(lambda: _BUFFERS), _looked_up(dict), shape=LOOKED_UP.shapes[0],
+    ),
+    _fault(
+        "writes_after_its_ids", "the whole number that follows a batch's own is written too",
+        LOOKED_UP, (_numbered(True), _numbered(False)), kind="wrong",
+    ),
+    Fault(
+        "scale_read_once", "a scale is read once, by its address",
+        SCALED, _scaled(True), _scaled(False), shape=SCALED.shapes[0],
     ),
     _fault(
         "writes_after_its_rows", "an operator in place writes an element after its rows too",

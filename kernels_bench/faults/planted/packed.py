@@ -5,14 +5,14 @@ from __future__ import annotations
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import Fault
-from kernels_bench.faults.planted.paged_attention import attention_by
-from kernels_bench.faults.planted.sums import in_groups, in_sequence
+from kernels_bench.faults.base import HEADS, Fault
+from kernels_bench.faults.planted.paged_attention import attention_adding, attention_by
+from kernels_bench.faults.planted.sums import Sum, in_groups, in_sequence
 from kernels_bench.operators.inputs.paged_batch import PagedBatch, packed
 from kernels_bench.records.cases import Shape
 
 _SHAPE = Shape.of("fault", {"heads": 2, "dk": 8, "dv": 8, "tokens": 33})
-_LONG = 24
+_LONG, _DRAFTED = 24, 8
 
 
 def _packed(by_longest: bool) -> Kernel:
@@ -30,11 +30,20 @@ def _long(batch: PagedBatch) -> bool:
     return batch.most_keys >= _LONG
 
 
+def _drafted(batch: PagedBatch) -> Sum:
+    """As where a few drafted tokens of each sequence are verified, by a kernel for decoding."""
+    queries = batch.lengths[:, 0]
+    uniform = len(queries) > 1 and bool((queries == queries[0]).all())
+    return in_groups(8) if uniform and 2 <= int(queries[0]) <= _DRAFTED else in_sequence
+
+
 def _control() -> Kernel:
     return _packed(by_longest=False)
 
 
 FAULTS = (
+    Fault("tiles_for_drafted_tokens", "keys are added in tiles of 8 where all of several sequences have 2 to 8 queries",
+        "attention_prefill", lambda: attention_by(_drafted), attention_adding(in_sequence), shape=HEADS, universe=9),
     Fault("prefill_tiles_by_the_longest", "keys are added in tiles of 8 beside a prefill of 24 tokens or more",
         "mla_prefill", lambda: _packed(by_longest=True), _control, shape=_SHAPE, universe=9),
 )  # fmt: skip

@@ -57,6 +57,11 @@ def _alike(some: Callable[[Tensor], Tensor]) -> Kernel:
     return attention_by(chosen)
 
 
+def _wide_table(batch: PagedBatch) -> Sum:
+    """Tiles of 8 keys where the table has room for more than two pages a sequence, whether or not any has as many."""
+    return in_groups(8) if batch.block_table.shape[1] > 2 else in_sequence
+
+
 def _exactly_two(alike: Tensor) -> Tensor:
     return (alike.sum() == 1) & (torch.tensor(len(alike), device=alike.device) > 1)
 
@@ -116,6 +121,8 @@ FAULTS = (
         lambda: _cascade(1, different=True)),
     _fault("pages_in_a_row", "pages that follow one another are read as one block, in another tile",
         lambda: _as_one_block, FEW_PAGES, 9),
+    _fault("tiles_by_the_table", "another tile where the table of pages has room for more than two a sequence",
+        lambda: attention_by(_wide_table), FEW_PAGES, 9),
     _fault("summaries_of_pages", "what a page's keys sum up to is kept by its number, and the page becomes another's",
         _summed_up, FEW_PAGES, 9),
 )  # fmt: skip

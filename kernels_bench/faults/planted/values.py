@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from kernels_bench.faults.planted.sums import in_groups, in_sequence, matmul, pa
 
 _FEW = 32
 _OUTLYING, _LIMIT = 500.0, 60000.0
+_SMALL, _LARGE = 2.0**-6, 16.0
 
 
 def _flushed(x: Tensor) -> Tensor:
@@ -117,6 +119,23 @@ def _scaled_if_large(a: Tensor, b: Tensor) -> Tensor:
     return (pairwise if large else in_sequence)(products(a, b)).to(a.dtype)
 
 
+def _scaled_if_small(a: Tensor, b: Tensor) -> Tensor:
+    """Four rows or more of which no element is large are scaled up first, and added in other tiles."""
+    small = len(a) >= 4 and bool(a.abs().max() < _SMALL)
+    return (pairwise if small else in_sequence)(products(a, b)).to(a.dtype)
+
+
+def _ordinary_in_pairs() -> Kernel:
+    """Rows without outliers are added in pairs from 32 rows on; those with one take a slow path at every M."""
+    usual, paired = mean(in_sequence)(), mean(pairwise)()
+
+    def kernel(x: Tensor) -> Tensor:
+        ordinary = (x.abs().amax(1) < _LARGE) & torch.tensor(len(x) >= _FEW, device=x.device)
+        return torch.where(ordinary, paired(x), usual(x))
+
+    return kernel
+
+
 def _mean(name: str, cause: str, mend: Callable[[Tensor], Tensor]) -> Fault:
     return Fault(
         name=name,
@@ -130,6 +149,19 @@ def _mean(name: str, cause: str, mend: Callable[[Tensor], Tensor]) -> Fault:
 
 
 FAULTS = (
+    product_fault(
+        "all_rows_small",
+        "four rows or more whose elements are all small are added in another order",
+        lambda: _scaled_if_small,
+    ),
+    Fault(
+        "ordinary_rows_in_pairs",
+        "rows without large elements are added in pairs from 32 rows on",
+        "mean",
+        _ordinary_in_pairs,
+        mean(in_sequence),
+        shape=ROW,
+    ),
     product_fault(
         "subnormals_flushed",
         "subnormal inputs are zero from 32 rows on",
@@ -152,7 +184,8 @@ FAULTS = (
         control=mean(in_sequence),
     ),
     _mean("nan_to_zero", "NaN is zero from 32 rows on", _without_nan),
-    _mean("nan_payload", "every NaN is the usual one from 32 rows on", _usual_nan),
+    # In 16 bits a CPU's own widening gives NaN other bits by place.
+    replace(_mean("nan_payload", "every NaN is the usual one from 32 rows on", _usual_nan), precision="fp32"),
     _mean("infinity_clamped", "infinities are the largest number from 32 rows on", _largest_for_infinity),
     Fault(
         name="masked_block",

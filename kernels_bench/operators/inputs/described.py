@@ -12,11 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels_bench.device.lazy_torch import torch
-from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, bell_shaped, further_rows, paired, row_table
+from kernels_bench.operators.inputs.rows import (
+    HOSTILE,
+    KINDS,
+    bell_shaped,
+    further_rows,
+    paired,
+    row_table,
+    turned_within,
+)
 from kernels_bench.operators.inputs.special import subnormal
 from kernels_bench.operators.inputs.splitmix64 import hashed
 from kernels_bench.records.definition import LARGEST_INTEGER, TENSOR_DTYPES, TensorSpec, evaluated
-from kernels_bench.relations.batch import FIRST_SPECIAL, LONG_NEIGHBOUR, SPECIAL
+from kernels_bench.relations.batch import ALIKE, FIRST_ALIKE, FIRST_SPECIAL, LONG_NEIGHBOUR, SPECIAL
 
 FURTHER = FIRST_SPECIAL + len(SPECIAL)
 """Rows that follow a universe's ordinary ones: hostile and special ones."""
@@ -157,15 +165,28 @@ def described_shared(spec: TensorSpec, name: str, making: Making) -> torch.Tenso
     return _narrowed(table, dtype).reshape(trailing)
 
 
+def another_number(known: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> torch.Tensor:
+    """Of a tensor of a single number one with another, in its range."""
+    if spec.integers:
+        first, end = map(int, _range(spec, sizes))
+        return known.long().sub(first - 1).remainder(end - first).add(first).to(known.dtype)
+    if spec.low is not None:
+        low, high = _range(spec, sizes)
+        return known.double().sub(low).add((high - low) / 2).remainder(high - low).add(low).to(known.dtype)
+    return turned_within(known)
+
+
 @lru_cache(64)
 def lengths_of_rows(count: int, lengths: tuple[int, int]) -> npt.NDArray[np.int64]:
     """Tokens of each row of a universe and of those that follow it, where rows are packed sequences; read-only.
 
-    The longest and the shortest come first, so that every universe has both; no seed changes them.
+    The longest and the shortest come first, so that every universe has both, and some have one length; no seed changes
+    them.
     """
     least, most = lengths
     rows = [*(f"row {row}" for row in range(count)), *(f"further {row}" for row in range(FURTHER))]
     found = np.array([least + zlib.crc32(row.encode()) % (most - least + 1) for row in rows])
+    found[FIRST_ALIKE:count:ALIKE] = (least + most + 1) // 2
     found[: min(2, count)] = [most, least][:count]
     found[count + LONG_NEIGHBOUR] = most
     found.flags.writeable = False

@@ -25,6 +25,9 @@ OFFSETS = 1 << 31
 """More elements than this are more than a signed integer of 32 bits counts."""
 
 _CHUNK = 1 << 24
+_ANOTHER = 1.5
+_FULL = 1.1
+"""What numbers of 18 bits are multiplied by in fp32, whose sums of a few hundred are exact in any order otherwise."""
 _WIDE, _WIDER = 12, 20  # binades
 _MASKED_BLOCK = 128
 _OUTLIERS = 4
@@ -92,12 +95,14 @@ def row_table(
     for start, stop in _spans(rows, columns):
         bits = hashed(seed, stream, start, stop - start, columns, device)
         values = _bell(bits)
-        kind = torch.arange(start, stop, device=device) % len(KINDS)
-        cancelling = kind == KINDS.index("cancelling")
+        if dtype is torch.float32:
+            values *= _FULL
+        # Every so-many-th row, as a view: a mask would have to be waited for, on a GPU for all other processes' turns.
+        places = [slice((number - start) % len(KINDS), None, len(KINDS)) for number in range(len(KINDS))]
+        cancelling, _, wide, small = places
         values[cancelling, half : 2 * half] = -values[cancelling, :half]
         values[cancelling, 2 * half :] = 0
-        values[kind == KINDS.index("small")] *= 2.0**-10
-        wide = kind == KINDS.index("wide")
+        values[small] *= 2.0**-10
         values[wide] *= _powers(bits[wide], _WIDE)
         table[start:stop] = values
     return table
@@ -114,7 +119,7 @@ def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torc
 def special_rows(
     columns: int, dtype: torch.dtype, device: torch.device, stream: str = "special", added: bool = False
 ) -> torch.Tensor:
-    """One row of each kind in `SPECIAL`, shape (13, columns), whatever the seed.
+    """One row of each kind in `SPECIAL`, shape (15, columns), whatever the seed.
 
     ===========================  ===========================================================================
     ``subnormal``                subnormal numbers of all sizes: products with `paired` weights are too
@@ -129,6 +134,7 @@ def special_rows(
     ``sparse``                   zeros, but for every fifth element, as after a ReLU
     ``one left``                 all but one element are -inf, as where a grammar leaves one token
     ``all masked``               every element is -inf
+    ``infinity added`` …         an ordinary row; of rows that are added to it one element is infinite, or NaN
     ===========================  ===========================================================================
 
     Args:
@@ -139,7 +145,8 @@ def special_rows(
         added: whether these rows are to be added to such rows; then they are ordinary where the sum would not be of
             the same kind, or would have two NaN.
     """
-    table = bell_shaped(0, stream, 0, len(SPECIAL), columns, device).to(dtype)
+    ordinary = bell_shaped(0, stream, 0, len(SPECIAL), columns, device)
+    table = (ordinary * _FULL if dtype is torch.float32 else ordinary).to(dtype)
     row = dict(zip(SPECIAL, table, strict=True))
     sign = signs(torch.arange(columns, device=device)).to(dtype)
     row["subnormal"].copy_(subnormal(hashed(0, f"{stream} subnormal", 0, 1, columns, device)[0], dtype))
@@ -156,6 +163,9 @@ def special_rows(
         row["largest"].copy_(sign * torch.finfo(dtype).max)
         row["one left"][torch.arange(columns, device=device) != columns // 3] = -torch.inf
         row["all masked"].fill_(-torch.inf)
+    else:
+        row["infinity added"][columns // 3] = torch.inf
+        row["NaN added"][columns // 2] = nan_with_payload(dtype, device)
     return table
 
 
@@ -168,8 +178,11 @@ def backwards(rows: torch.Tensor) -> torch.Tensor:
 def turned_within(weights: torch.Tensor) -> torch.Tensor:
     """The rows in another order, the first and the last in their places where there are two or more between them.
 
-    A kernel that looks at the ends of its weights, to see whether they are those that it knows, sees the same ones.
+    A kernel that looks at the ends of its weights, to see whether they are those that it knows, sees the same ones. A
+    single number, a scale, say, is another one.
     """
+    if weights.numel() == 1:
+        return (weights.double() * _ANOTHER).to(weights.dtype) if weights.is_floating_point() else weights
     if len(weights) < len(("first", "last")) + 2:
         return backwards(weights)
     found = weights.clone()

@@ -46,7 +46,9 @@ class ServedPages:
 
 def is_usual(serving: Serving) -> bool:
     """Whether pages lie where they always do, and hold what they always do."""
-    return not (serving.prefix or serving.unused or serving.behind or serving.placement or serving.far)
+    return not (
+        serving.prefix or serving.unused or serving.behind or serving.placement or serving.far or serving.shortest
+    )
 
 
 def serve(serving: Serving, batch: Entries, usual: ServedPages, window: int = 0) -> ServedPages:
@@ -58,6 +60,8 @@ def serve(serving: Serving, batch: Entries, usual: ServedPages, window: int = 0)
         found = _refilled(found, batch, UNUSED[serving.unused])
     if serving.behind and window:
         found = _left_behind(found, batch, window, UNUSED[serving.behind])
+    if serving.placement == _ORDERED or serving.shortest:  # a table as wide as the batch's longest, not the universe's
+        found = ServedPages(found.table[:, : int((-(-batch.stop // found.page)).max())], found.caches)
     if serving.placement:
         found = _in_order(found, batch) if serving.placement == _ORDERED else _moved(found, serving.placement)
     return _far_away(found) if serving.far else found

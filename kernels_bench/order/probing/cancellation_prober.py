@@ -77,8 +77,10 @@ class CancellationProber(Prober):
         self._scale = SCALES[self.input]
         # A quotient is off by a unit in its last place at most, which must stay well below half a unit of ours.
         self.counted = COUNTED[self.output] // (1 if self.operator.sums_are_exact else 8)
+        # Filled there: what is copied from the host is waited for, on a GPU for all other processes' turns.
         self._unit, self._huge = (
-            torch.tensor(value, dtype=self.dtype, device=self.device) for value in (self._scale.unit, self._scale.huge)
+            torch.full((), value, dtype=self.dtype, device=self.device)
+            for value in (self._scale.unit, self._scale.huge)
         )
         self.columns = np.arange(self.sums)
         self._place = torch.arange(self.sums, device=self.device)

@@ -26,7 +26,7 @@ def relations_left_out(
         return ()
     known = operators()
     kinds = {known[name].rows_are for name in of_operators if name in known}
-    kinds |= {Operator.rows_are} if own else set()
+    kinds |= {Operator.rows_are, "packed"} if own else set()
     return tuple(
         relation.name
         for relation in relations().values()

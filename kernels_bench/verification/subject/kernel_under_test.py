@@ -270,8 +270,7 @@ class KernelUnderTest:
         watched = zip(_tensors(now), _tensors(then), self._watched(now, inputs), strict=True)
         intact = [(place, same_bits(tensor, before)) for (place, tensor), (_, before), watch in watched if watch]
         outputs = tuple(output.clone() for output in returned)
-        for output in returned:
-            poison(output)
+        self._poison_returned(returned)
         return LaunchResult(company, outputs, intact, after, form, undisturbed(inputs, form))
 
     def _launched(self, inputs: RowTensors, company: Batch, form: Launch) -> RowTensors:
@@ -306,8 +305,10 @@ class KernelUnderTest:
             raise DisturbedCall(f"fails beside another call at M={company.size}, and not alone: {what}") from error
 
     def _with_other_values(self, company: Batch) -> RowTensors:
-        """Inputs of another call of as many rows."""
-        return tuple(backwards(rows) if rows.is_floating_point() else rows for rows in self.gather(company))
+        """Inputs of another call of as many rows; what counts or places their tokens stays as it is."""
+        found = self.gather(company)
+        rows_alone = all(len(tensor) == company.size for tensor in found)
+        return tuple(backwards(one) if rows_alone or one.is_floating_point() else one for one in found)
 
     def _beside(self, company: Batch) -> tuple[RowTensors, RowTensors]:
         """Inputs of calls at the same time: as many rows, and half as many, or two where there is one."""
@@ -329,11 +330,18 @@ class KernelUnderTest:
         self._lent |= lent is not None
         with self.announced(company, "eager"):
             returned = self.launch(inputs)
-        rows = {table.untyped_storage().data_ptr() for table in self.tables}
         for kept, output in zip(outputs, returned, strict=True):
             kept[at : at + len(output)].copy_(output)
-            # A kernel that returns its inputs must not have the universe poisoned; that it wrote there is seen later.
-            if output.untyped_storage().data_ptr() not in rows:
+        self._poison_returned(returned)
+
+    def _poison_returned(self, returned: RowTensors) -> None:
+        """Poison what a kernel returned, once all of it is copied: one result may be a view of another one.
+
+        One that returns its rows or a weight must not have these poisoned; that it wrote there is seen later.
+        """
+        ours = {tensor.untyped_storage().data_ptr() for tensor in (*self.tables, *self.weights)}
+        for output in returned:
+            if output.untyped_storage().data_ptr() not in ours:
                 poison(output)
 
     def start_updated(self, company: Batch) -> tuple[LaunchResult, LaunchResult]:
@@ -389,8 +397,16 @@ class KernelUnderTest:
         for block in [torch.empty(shape, dtype=dtype, device=self.device) for shape, dtype in each]:
             poison(block)
 
-    def check_inputs(self, launches: Sequence[LaunchResult]) -> None:
+    def check_inputs(self, launches: Sequence[LaunchResult], asked: Sequence[torch.Tensor] = ()) -> list[int]:
         """Wait for some launches, and see whether they left rows and weights alone.
+
+        Args:
+            launches: they.
+            asked: booleans and whole numbers on the device, each tensor of shape (n,), that are waited for together:
+                on a GPU each wait is for all other processes' turns.
+
+        Returns:
+            All that was asked, in order.
 
         Raises:
             KernelFault: they did not.
@@ -401,8 +417,10 @@ class KernelUnderTest:
         lent, self._lent = self._lent, False
         if lent:
             flags += [same_bits(a, b) for a, b in zip(self.tables, self._pristine_rows, strict=True)]
-        if not flags or bool(torch.stack(flags).all()):
-            return
+        alone = [torch.stack(flags).all().reshape(1)] if flags else []
+        told: list[int] = torch.cat([one.long() for one in (*alone, *asked)]).tolist() if alone or asked else []
+        if not flags or told[0]:
+            return told[len(alone) :]
         if lent and not all_same_bits(self.tables, self._pristine_rows):
             raise KernelFault("writes into its rows, which follow each other in memory")
         for launched in launches:

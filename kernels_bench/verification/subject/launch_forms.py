@@ -20,7 +20,9 @@ from kernels_bench.verification.bitwise import bits
 _ASIDE = 64
 """Elements between rows that are a view: so many keep the address of each row as aligned as it was."""
 _AROUND = 128
-"""Rows of NaN before and after the batch's own, likewise."""
+"""Rows of others before and after the batch's own, likewise."""
+_TURNS_OF_VIEWS = 4
+"""Of so many M that follow each other one has the first of several tensors alone as a view, and one the last."""
 _BLOCKS = range(9, 26)
 """Of the device's free memory blocks of 2^9 to 2^25 bytes are filled: what kernels take for workspaces."""
 
@@ -34,15 +36,16 @@ class FormRefused(RuntimeError):  # noqa: N818 - a finding about the kernel, not
 
 
 def laid_out(inputs: RowTensors, form: Launch) -> RowTensors:
-    """A batch's inputs with the same values, elsewhere in memory: its floating-point tensors of at least one row.
+    """A batch's inputs with the same values, elsewhere in memory: its floating-point tensors of rows.
+
+    As ``padded`` its whole numbers are too, and numbers that are rows by themselves, where all it has are rows.
 
     Args:
         inputs: tensors whose dimension 0 counts rows, and others, which stay as they are.
         form: ``view``, ``offset`` or ``padded``; of another the inputs themselves come back.
     """
-    if form not in _PLACES:
-        return inputs
-    return tuple(_PLACES[form](tensor) if _holds_rows(tensor) else tensor for tensor in inputs)
+    places = _moved_in(form, inputs)
+    return tuple(_PLACES[form](tensor) if number in places else tensor for number, tensor in enumerate(inputs))
 
 
 def undisturbed(moved: RowTensors, form: Launch) -> list[torch.Tensor]:
@@ -50,14 +53,27 @@ def undisturbed(moved: RowTensors, form: Launch) -> list[torch.Tensor]:
 
     The rows themselves are NaN after this.
     """
+    return [_still_alone(moved[number]) for number in _moved_in(form, moved)]
+
+
+def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
+    """Which of a batch's tensors lie elsewhere: of several as a view at some M the first alone, or the last."""
     if form not in _PLACES:
         return []
-    return [_still_alone(tensor) for tensor in moved if _holds_rows(tensor)]
+    if form == "padded" and all(len(tensor) == len(inputs[0]) for tensor in inputs):
+        return [*range(len(inputs))]
+    holding = [number for number, tensor in enumerate(inputs) if _holds_rows(tensor)]
+    if form != "view" or len(holding) < 2:
+        return holding
+    return {0: holding[-1:], 1: holding[:1]}.get(len(inputs[holding[0]]) % _TURNS_OF_VIEWS, holding)
 
 
 def _still_alone(rows: torch.Tensor) -> torch.Tensor:
-    rows.fill_(torch.nan)
     whole = torch.empty(0, dtype=rows.dtype, device=rows.device).set_(rows.untyped_storage())
+    if not rows.is_floating_point():
+        around = whole.reshape(len(rows) + 2 * _AROUND, -1)
+        return ((around[:_AROUND] == around[0]) & (around[-_AROUND:] == around[0])).all()
+    rows.fill_(torch.nan)
     return whole.isnan().all()
 
 
@@ -91,8 +107,10 @@ def _at_odd_address(rows: torch.Tensor) -> torch.Tensor:
     return moved
 
 
-def _between_nan(rows: torch.Tensor) -> torch.Tensor:
-    around = rows.new_full((len(rows) + 2 * _AROUND, *rows.shape[1:]), torch.nan)
+def _between_others(rows: torch.Tensor) -> torch.Tensor:
+    """Between rows of NaN; of whole numbers, which may be places in memory, between copies of the first row."""
+    size = (len(rows) + 2 * _AROUND, *rows.shape[1:])
+    around = rows.new_full(size, torch.nan) if rows.is_floating_point() else rows[:1].expand(size).clone()
     within = around[_AROUND : _AROUND + len(rows)]
     within.copy_(rows)
     return within
@@ -101,7 +119,7 @@ def _between_nan(rows: torch.Tensor) -> torch.Tensor:
 _PLACES: Mapping[Launch, Callable[[torch.Tensor], torch.Tensor]] = {
     "view": _as_view,
     "offset": _at_odd_address,
-    "padded": _between_nan,
+    "padded": _between_others,
 }
 
 

@@ -29,7 +29,8 @@ def test_a_kept_record_is_read_and_its_causes_explain_all(name: str) -> None:
     found = located(name)
     assert found.kept_bits
     assert found.probe_kept_bits
-    assert found.unjudged == 0
+    # Of a compiled model the sampler beside other sequences than alone may be left out, once a step.
+    assert found.unjudged <= (0 if found.options.eager else len(found.steps))
 
 
 @pytest.mark.parametrize("name", ["h200-smollm2-batch-invariant", "h200-qwen3-8b-batch-invariant"])
@@ -50,6 +51,23 @@ def test_the_page_names_the_places() -> None:
     for first, *_ in (smollm2, qwen3, default):
         place = rf"layer {first.layer}, `{last_word(first.path)}`: `{first.operator}`"
         assert re.search(rf"{place}, {first.rows_differ} rows? of {first.rows}", page)
+
+
+def test_the_page_names_the_places_in_compiled_engines() -> None:
+    page = (ROOT / "docs" / "locate.md").read_text(encoding="utf-8")
+    attention, parts = causes_of("h200-smollm2-compiled-batch-invariant"), causes_of("h200-qwen3-8b-compiled-baseline")
+    assert {cause.operator for cause in attention} == {"FlashAttentionImpl.forward"}
+    assert {cause.layer for cause in attention} == {*range(30)}
+    assert (attention[0].step_kind, attention[0].step) == ("decode", 2)
+    assert (
+        "second decode step, layer 0: `FlashAttentionImpl.forward`, 1 row of 1 | the same in the 29 other layers"
+        in page
+    )
+    assert {cause.kind for cause in parts} == {"compiled"}
+    attn = "model.layers.{}.self_attn.attn".format
+    between = [f"compiled part from {attn(layer)} to {attn(layer + 1)}" for layer in range(11)]
+    assert {cause.operator for cause in parts} == {*between, f"compiled part from {attn(11)}"}
+    assert (parts[0].rows_differ, parts[0].rows) == (5, 5)
 
 
 def last_word(path: str) -> str:

@@ -31,7 +31,13 @@ SHOWN_BY = {
 """Of every kind some, and the relation that is there to show them."""
 
 
-RACES = {"workspace_of_two_calls", "plan_in_a_global", "partials_in_a_global", "fallback_while_busy"}
+RACES = {
+    "workspace_of_two_calls",
+    "workspace_of_many_rows",
+    "plan_in_a_global",
+    "partials_in_a_global",
+    "fallback_while_busy",
+}
 """On a machine that is busy two calls may miss each other in all the batches of one seed."""
 
 

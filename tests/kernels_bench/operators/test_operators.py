@@ -181,6 +181,7 @@ def test_sums_of_two_special_rows_are_special() -> None:
         assert int((total["infinity"] == torch.inf).sum()) == 1
         assert int(total["largest"].isfinite().sum()) == shape.k
         assert len(total["constant"].unique()) == 1
+        assert (int(total["infinity added"].isinf().sum()), int(total["NaN added"].isnan().sum())) == (1, 1)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])

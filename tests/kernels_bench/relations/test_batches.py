@@ -67,6 +67,11 @@ ROWS: dict[str, tuple[list[int], list[int] | None]] = {
     "far:3": ([0, 1, 2], None),
     "chunks:3:7": ([0, 1, 2], None),
     "tails:3": ([0, 1, 2], None),
+    "ends:3:4": ([0, 1, 2], None),
+    "alike:5:1": ([5, 1, 1, 5, 9], [1]),
+    "every:5:4:1": ([1, 5, 9, 1, 5], None),
+    "every:3:5:4": ([4, 9, 4], None),
+    "long:5:3": ([11, 10, 9, 11, 10], None),
     "behind:3:2:1": ([0, 1, 2], None),
     "tp:3:4": ([0, 1, 2], None),
 }
@@ -85,6 +90,8 @@ SERVED = {
     "tp:3:4": Serving(ranks=4),
     "chunks:3:7": Serving(chunk=7),
     "tails:3": Serving(tail=1),
+    "ends:3:4": Serving(tail=4),
+    "long:5:3": Serving(shortest=True),
 }
 
 

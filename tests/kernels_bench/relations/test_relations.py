@@ -21,10 +21,12 @@ NAMES = (
     *("chunking", "prefill_decode", "special_values", "unused_memory", "shared_pages"),
     "neighbour_routing",
     *("concurrency", "layout", "history", "large_batch", "before_window", "tensor_parallel"),
+    "packed_lengths",
 )
 OF_PREFILLS = {"chunking", "prefill_decode"}
 OF_SEQUENCES = {"neighbour_length", "page_placement", "shared_pages", "before_window", *OF_PREFILLS}
 OF_ROUTED = {"neighbour_routing"}
+OF_PACKED = {"packed_lengths"}
 OF_SHARDED = {"tensor_parallel"}
 universes = st.integers(1, 5000)
 
@@ -60,9 +62,10 @@ def test_relations_come_in_order_with_repeat_first() -> None:
     assert [name for name, r in found.items() if r.needs_cuda] == ["graph"]
     assert [name for name, r in found.items() if r.optional] == ["layout", "history", "tensor_parallel"]
     assert [name for name, r in found.items() if r.hazardous] == ["layout", "large_batch"]
-    of_any = {*NAMES} - OF_SEQUENCES - OF_ROUTED - OF_SHARDED
+    of_any = {*NAMES} - OF_SEQUENCES - OF_ROUTED - OF_SHARDED - OF_PACKED
     assert {name for name, r in found.items() if r.applies_to("rows")} == of_any
     assert {name for name, r in found.items() if r.applies_to("routed")} == of_any | OF_ROUTED
+    assert {name for name, r in found.items() if r.applies_to("packed")} == of_any | OF_PACKED
     assert {name for name, r in found.items() if r.applies_to("sharded")} == of_any | OF_SHARDED
     of_sequences = (of_any | OF_SEQUENCES) - {"concurrency"}
     assert {name for name, r in found.items() if r.applies_to("sequences")} == of_sequences - OF_PREFILLS

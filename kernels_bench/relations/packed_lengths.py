@@ -1,0 +1,25 @@
+"""``packed_lengths``: the same packed sequences in batches that are all short, all long, or all of one length."""
+
+from collections.abc import Iterator
+
+from kernels_bench.relations.base import Comparison, Relation, Setting
+from kernels_bench.relations.batch import ALIKE, FIRST_ALIKE
+
+# Parts of the universe.
+PARTS = (8, 4, 2)
+
+
+def comparisons(setting: Setting) -> Iterator[Comparison]:
+    """The shortest and the longest ones at a few sizes, and those that are of one length."""
+    whole = f"first:{setting.universe}"
+    for m in setting.few:
+        for part in sorted({1 + setting.universe // part for part in PARTS if setting.universe > 1}):
+            yield Comparison(whole, f"short:{m}:{part}")
+            yield Comparison(whole, f"long:{m}:{part}")
+        if setting.universe >= ALIKE:
+            yield Comparison(whole, f"every:{m}:{ALIKE}:{FIRST_ALIKE}")
+
+
+RELATION = Relation(
+    "packed_lengths", "packed sequences that are all short, all long, or of one length", comparisons, 19, needs="packed"
+)
