@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+from kernels_bench.commands.counterexamples import reproductions
 from kernels_bench.commands.run.search import Limits, Search
 from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
@@ -24,6 +25,8 @@ from kernels_bench.workers.messages import (
     MeasureCeiling,
     PrepareTiming,
     Reply,
+    Reproduce,
+    Reproduced,
     Revisit,
     Revisited,
     TakeTurn,
@@ -51,6 +54,9 @@ A short run takes the least.
 
 MOST_REPLACED = 3
 """Rounds in which other candidates are tried for those that were verified and are wrong, or changed their bits."""
+
+OF_CALLS = ("repeat", "history", "concurrency")
+"""Relations that blame calls: what they find need not come again in another process."""
 
 MOST_REVISITED = 40
 """Cases up to which a run that is no short one asks fresh processes too: starting them takes longer than asking."""
@@ -177,6 +183,7 @@ class Runner:
         if too_many or not todo or "history" not in self._workload.relations:
             return
         self._pool.renew()
+        self._reproduce_each(todo)
         self._display.phase("again in fresh processes", len(todo))
         # The last case first: a process may also keep what it met first for cases of other shapes.
         for request, reply in self._pool.work_through(map(self._revisit_request, todo[::-1]), self._parallel):
@@ -186,6 +193,25 @@ class Runner:
                 self._display.note(f"{request.case.key}: a fresh process could not be asked: {reply.reason}")
             self._display.step(f"{request.case.key}")
         self._verified_now.clear()
+
+    def _reproduce_each(self, cases: Sequence[Case]) -> None:
+        """Ask fresh processes for one counterexample of each case: one that does not come there follows earlier calls.
+
+        A kernel that is compiled for the first few M that it meets, say, gives other bits at these from then on, and
+        two batches that are looked at later seem to be to blame.
+        """
+        first = [request for case in cases if (request := self._of_batches_alone(case)) is not None]
+        for request, reply in self._pool.work_through(first, self._parallel):
+            if isinstance(reply, Reproduced) and reply.counterexample is None:
+                pair = f"{request.reference} and {request.company}"
+                reason = f"in a fresh process {pair} give the same bits: what changes them are earlier calls"
+                self._keep(self._verified[request.case.key].changed_by_calls(reason, (request.company,)))
+
+    def _of_batches_alone(self, case: Case) -> Reproduce | None:
+        """A case's first counterexample that was blamed on nothing but two batches."""
+        found = (request for request, _ in reproductions(self._verified[case.key], self._workload.seed))
+        alone = (one for one in found if one.before is None and one.relation not in OF_CALLS and one.launch == "eager")
+        return next(alone, None)
 
     def _to_be_revisited(self, case: Case) -> bool:
         known = self._verified.get(case.key)

@@ -1,0 +1,40 @@
+"""What two batches are blamed for is asked of a fresh process: what does not come there follows earlier calls."""
+
+from __future__ import annotations
+
+import pytest
+
+from kernels_bench.records.manifest import read_records
+from kernels_bench.records.results import Verification
+from support import PLUGINS
+from support.processes import Ended, kernels_bench
+
+
+@pytest.fixture(scope="module")
+def examined(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended, dict[str, Verification]]:
+    out = tmp_path_factory.mktemp("fresh") / "run"
+    words = ("--op", "mm", "--shapes", "8x48", "--dtype", "fp32", "--arm", "first-eight,few", "--verify-only")
+    ended = kernels_bench("--plugin", PLUGINS / "compiles_eight.py", *words, "--out", out)
+    # The last record of a case counts.
+    return ended, {one.case.arm: one for one in read_records(out) if isinstance(one, Verification)}
+
+
+def reasons(found: Verification) -> list[str]:
+    return [one.reason for one in found.relations if one.relation == "history" and one.status == "broken"]
+
+
+def test_what_takes_earlier_calls_is_said_to(examined: tuple[Ended, dict[str, Verification]]) -> None:
+    ended, found = examined
+    assert ended.status == 1, ended.err
+    assert found["first-eight"].verdict == "variant"
+    assert any(
+        reason.startswith("in a fresh process first:") and reason.endswith("what changes them are earlier calls")
+        for reason in reasons(found["first-eight"])
+    )
+
+
+def test_what_two_batches_show_anywhere_is_left_to_them(examined: tuple[Ended, dict[str, Verification]]) -> None:
+    _, found = examined
+    assert found["few"].verdict == "variant"
+    assert next(one.relation for one in found["few"].relations if one.status == "broken") == "batch_size"
+    assert not reasons(found["few"])
