@@ -118,7 +118,7 @@ def refuse_unsupported(wanted: Wanted, device: Device) -> None:
         (options.mode == "offline", "--mode online: not supported yet; only an engine as a library is looked into"),
         (
             options.tp_size == 1 or wanted.other is None,
-            f"--tp-size {options.tp_size}: with --against not supported yet; only engines on one GPU are compared",
+            f"--tp-size {options.tp_size}: with --against the first engine is on one GPU; the other may be tp=N",
         ),
         (
             not options.prefix_caching,

@@ -121,7 +121,7 @@ def _arguments(request: StartEngine) -> dict[str, Any]:
 def _facts(config: Any) -> str:
     """What was decided for the engine, in words."""
     backend = config.attention_config.backend
-    mode = config.compilation_config.cudagraph_mode
+    mode, ranks = config.compilation_config.cudagraph_mode, config.parallel_config.tensor_parallel_size
     parts = mode is not None and mode.name == "PIECEWISE"
     compiled = "compiled, CUDA graphs of its parts alone" if parts else "compiled"
     return ", ".join(
@@ -130,6 +130,7 @@ def _facts(config: Any) -> str:
             "eager" if config.model_config.enforce_eager else compiled,
             f"prefix caching {'on' if config.cache_config.enable_prefix_caching else 'off'}",
             f"chunked prefill {'on' if config.scheduler_config.enable_chunked_prefill else 'off'}",
+            *([f"over {ranks} ranks"] if ranks > 1 else []),
         )
     )
 

@@ -154,10 +154,8 @@ class Engine:
     def compare(self, request: ComparePass) -> Record:
         """The needle of a kept pass, here."""
         from e2e.locate.against.compare import with_engine
-        from e2e.locate.against.kept_pass import read_pass
 
-        kept = read_pass(Path(request.file))
-        return with_engine(self._looked_into(), kept, request.name, put=request.all_causes)
+        return with_engine(self._looked_into(), Path(request.file), request.name, put=request.all_causes)
 
     def _looked_into(self) -> Offline:
         from e2e.engine.offline import Offline
@@ -272,7 +270,7 @@ def _reply(engine: Engine | None, request: Record) -> Record:
         return replay(Path(request.file))
     if isinstance(request, CompareTransformers):
         from e2e.locate.against.compare import with_transformers
-        from e2e.locate.against.kept_pass import read_pass
+        from e2e.locate.judging.kept_pass import read_pass
 
         asked = request.compare
         where = (request.model, request.attention, "cuda" if request.on_gpu else "cpu")

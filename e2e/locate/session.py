@@ -16,6 +16,7 @@ from e2e.locate.calls.capture import NotSavedError
 from e2e.locate.causes import AllApart
 from e2e.locate.judging.apart import on_host
 from e2e.locate.judging.graft import Comparer, Keeper
+from e2e.locate.judging.kept_pass import read_pass
 from e2e.locate.probing.focus import Focus
 from e2e.locate.probing.probe import Probe, ProbeError
 from e2e.locate.probing.record import Recorder
@@ -53,10 +54,11 @@ class Pass(NamedTuple):
         prompt: the needle's token ids.
         until: the last position of the sequence whose step is watched.
         focus: what is watched.
-        company: whether it is compared with the pass alone that was watched last.
+        company: whether it is compared with the pass alone that was watched last, or with a kept one.
         put: see `Comparer`, like what follows.
         unlike: of modules.
         wanted: a call.
+        kept: the file of another engine's pass that it is compared with, by distances too.
     """
 
     request: str
@@ -67,6 +69,7 @@ class Pass(NamedTuple):
     put: bool = False
     unlike: frozenset[str] = frozenset()
     wanted: tuple[int, Place] | None = None
+    kept: Path | None = None
 
 
 class Seen(NamedTuple):
@@ -92,10 +95,12 @@ class Session:
         worker: vLLM's.
         packed: see `e2e.locate.calls.capture.Captured`.
         elsewhere: whether it is asked by another process, to which nothing on a device can be told.
+        caches: see `Probe`.
     """
 
-    def __init__(self, worker: Any, packed: Mapping[int, Any], *, elsewhere: bool) -> None:
-        self._probe = Probe(worker.model_runner, worker.vllm_config)
+    def __init__(self, worker: Any, packed: Mapping[int, Any], *, elsewhere: bool, caches: bool) -> None:
+        self._probe = Probe(worker.model_runner, worker.vllm_config, caches=caches)
+        self._device = worker.model_runner.device
         self._packed, self._elsewhere = packed, elsewhere
         self._keeper = Keeper(ROOM)
         self._comparer: Comparer | None = None
@@ -110,7 +115,10 @@ class Session:
     def begin(self, asked: Pass) -> None:
         """From here on a pass is watched."""
         recorder: Recorder
-        if asked.company:
+        if asked.kept is not None:
+            rows = read_pass(asked.kept).kept(self._device)
+            recorder = self._comparer = Comparer(rows, asked.unlike, put=asked.put, far=True)
+        elif asked.company:
             recorder = self._comparer = Comparer(
                 self._keeper.kept, asked.unlike, put=asked.put, wanted=asked.wanted, weights=self._packed
             )
@@ -148,18 +156,19 @@ class Ranks:
     Args:
         engine: vLLM's ``LLMEngine``, whose core is in this process.
         packed: of the calls of this process, see `e2e.locate.calls.capture.Captured`.
+        caches: see `Probe`.
 
     Raises:
         ProbeError: it cannot be looked into.
     """
 
-    def __init__(self, engine: Any, packed: Mapping[int, Any]) -> None:
+    def __init__(self, engine: Any, packed: Mapping[int, Any], *, caches: bool = True) -> None:
         try:
             self._executor = engine.engine_core.engine_core.model_executor
         except AttributeError:
             raise ProbeError("the engine's core is in another process") from None
         elsewhere = not hasattr(self._executor, "driver_worker")
-        found = self._executor.collective_rpc(_begun, args=(packed, elsewhere))
+        found = self._executor.collective_rpc(_begun, args=(packed, elsewhere, caches))
         if refused := next((one.refused for one in found if one.refused), ""):
             raise ProbeError(refused)
         self.count = len(found)
@@ -212,10 +221,10 @@ def _ended(executor: Any) -> str:
     return "; ".join(f"rank {rank} {ended_in_words(code)}" for rank, code in ended.items())
 
 
-def _begun(worker: Any, packed: Mapping[int, Any], elsewhere: bool) -> Facts:
+def _begun(worker: Any, packed: Mapping[int, Any], elsewhere: bool, caches: bool) -> Facts:
     own = worker_itself(worker)
     try:
-        session = Session(own, packed, elsewhere=elsewhere)
+        session = Session(own, packed, elsewhere=elsewhere, caches=caches)
     except ProbeError as error:
         return Facts(refused=str(error))
     setattr(own, _NAME, session)

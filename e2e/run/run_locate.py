@@ -130,7 +130,8 @@ def start_request(arm: ArmName, model: str, options: Options, device: Device) ->
 
 def other_request(start: StartEngine, other: Other) -> StartEngine:
     """The request for another engine; around transformers, which takes none, no mode of vLLM's is on."""
-    options = start.options.model_copy(update={"backend": other.backend or start.options.backend})
+    change = {"backend": other.backend or start.options.backend, "tp_size": other.tp_size}
+    options = start.options.model_copy(update=change)
     return start.model_copy(update={"arm": other.arm or "baseline", "options": options})
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from e2e.workload.arms import unsupported
 from e2e.workload.options import ARMS, ArmName, Options, OptionsError, check_backend, known_backends
 from kernels_bench.console.text import suggestion
@@ -9,7 +11,8 @@ from kernels_bench.records.cases import Device
 from profiles.run_files.record import Record
 
 TRANSFORMERS = "transformers"
-_EXPECTED = "expected transformers, transformers=ATTENTION, backend=NAME or an arm"
+_EXPECTED = "expected transformers, transformers=ATTENTION, backend=NAME, tp=N or an arm"
+_RANKS = re.compile("[1-9][0-9]{0,3}")
 
 
 class Other(Record):
@@ -20,11 +23,13 @@ class Other(Record):
         arm: of vLLM's engine; None where transformers is meant.
         backend: attention's: of vLLM's engine, or as transformers names it; None is the first engine's, or leaves it to
             transformers.
+        tp_size: GPUs that share the model in it.
     """
 
     name: str
     arm: ArmName | None
     backend: str | None
+    tp_size: int = 1
 
 
 def read_other(text: str, arm: ArmName, options: Options, device: Device) -> Other:
@@ -54,8 +59,14 @@ def read_other(text: str, arm: ArmName, options: Options, device: Device) -> Oth
             raise OptionsError(f"--against {text}: that is the backend of the engine itself")
         return Other(name=text, arm=arm, backend=value)
     if name == "tp":
-        raise OptionsError(f"--against {text}: not supported yet; only engines on one GPU are looked into")
+        return Other(name=text, arm=arm, backend=None, tp_size=_ranks(text, value))
     return Other(name=text, arm=_arm(text, arm, device), backend=None)
+
+
+def _ranks(text: str, value: str) -> int:
+    if not _RANKS.fullmatch(value) or value == "1":
+        raise OptionsError(f"--against {text}: expected tp=2 or more; the first engine is on one GPU")
+    return int(value)
 
 
 def _arm(text: str, arm: ArmName, device: Device) -> ArmName:

@@ -1,4 +1,4 @@
-"""A kernel that is compiled for the first eight M that it meets and adds in another order at others; and a plain fault."""
+"""A kernel that is compiled for the first eight M that it meets, and adds in another order at others; and a fault."""
 
 from __future__ import annotations
 

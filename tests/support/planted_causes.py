@@ -19,7 +19,6 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from e2e.engine.offline import Offline
 from e2e.locate.against.compare import with_engine
-from e2e.locate.against.kept_pass import read_pass
 from e2e.locate.against.own_pass import keep
 from e2e.locate.probing.probe import runner_of
 from e2e.locate.records import Located
@@ -176,10 +175,9 @@ def main() -> None:
         if states.keys() == {"attention"} and found.call is not None:
             (Path.cwd() / found.call).rename(Path.cwd() / ATTENTION)
     keep(engine, ("baseline", options, 1), hidden[1], Path.cwd() / KEPT, modules_only=False)
-    kept = read_pass(Path.cwd() / KEPT)
-    tell(ITSELF, with_engine(engine, kept, "itself", put=True))
+    tell(ITSELF, with_engine(engine, Path.cwd() / KEPT, "itself", put=True))
     with planted(searches[CONTROLS]):
-        tell(ALTERED, with_engine(engine, kept, "itself", put=True))
+        tell(ALTERED, with_engine(engine, Path.cwd() / KEPT, "itself", put=True))
 
 
 def tell(title: str, found: Located) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from e2e.locate.against.counterparts import Counterparts
 from e2e.locate.against.hugging_face import HuggingFace, TransformersError
-from e2e.locate.against.kept_pass import KeptPass, PassWords
 from e2e.locate.causes import AllApart, cause_of, cells_of, steps_of
 from e2e.locate.judging.align import Match, match
-from e2e.locate.judging.graft import Comparer
+from e2e.locate.judging.kept_pass import KeptPass, PassWords, read_pass
 from e2e.locate.judging.walk import Verdict, first, places, walk
-from e2e.locate.probing.probe import Probe, runner_of
-from e2e.locate.probing.record import Recorder
+from e2e.locate.probing.focus import EVERYTHING
 from e2e.locate.records import Against, Cause, Located
 from e2e.locate.search import Answered, Asked, alone, parts_at
+from e2e.locate.session import Pass, Ranks
 
 _NO_COUNTERPART = "it has no counterpart in transformers"
 _FEWEST = 0.5
@@ -107,12 +107,15 @@ def _beside(kept: KeptPass, pairs: Counterparts) -> Compared:
     return Compared(matches, list(walk(matches)), pairs.apart)
 
 
-def with_engine(asked: Asked, kept: KeptPass, named: str, *, put: bool) -> Located:
+def with_engine(asked: Asked, file: Path, named: str, *, put: bool) -> Located:
     """Answer the needle of a kept pass in another engine, and compare.
+
+    Of several ranks each is given the first engine's rows, and the first one's are looked at: what every rank has, such
+    as a layer's output, is the same in all of them, and of what each has a part there is no counterpart.
 
     Args:
         asked: the other engine.
-        kept: the pass of the first.
+        file: that holds the pass of the first.
         named: how the other was asked for.
         put: whether what parts by itself is put right, to go on to the next that does.
 
@@ -120,26 +123,26 @@ def with_engine(asked: Asked, kept: KeptPass, named: str, *, put: bool) -> Locat
         ProbeError: the needle could not be followed.
     """
     began = time.perf_counter()
+    kept = read_pass(file)
     words = kept.words
-    probe = Probe(runner_of(asked.engine), asked.engine.vllm_config, caches=False)
+    ranks = Ranks(asked.engine, {}, caches=False)
     plain = alone(asked, words.prompt)
+    blind = Pass("0", words.prompt, len(words.prompt) + words.watched - 2, EVERYTHING)
 
-    def watched(recorder: Recorder, apart: AllApart) -> tuple[Compared, Answered]:
-        with probe.watching("0", words.prompt, recorder, len(words.prompt) + words.watched - 2) as own:
-            answer = alone(asked, words.prompt)
+    def watched(how: Pass) -> tuple[Compared, Answered]:
+        with ranks.told_of():
+            (own, *_), answer = ranks.watch(how, lambda: alone(asked, words.prompt))
         matches = match(kept.steps, own.steps)
-        return Compared(matches, list(walk(matches)), apart), answer
+        return Compared(matches, list(walk(matches)), own.apart), answer
 
-    blind, said = watched(Recorder(), {})
-    unlike = {path for one in blind.matches for path in one.unlike}
-    rows = kept.kept(runner_of(asked.engine).device)
-    comparer = Comparer(rows, unlike, far=True)
-    seen, _ = watched(comparer, comparer.apart)
+    unjudged, said = watched(blind)
+    beside = blind._replace(kept=file, unlike=frozenset(path for one in unjudged.matches for path in one.unlike))
+    seen, _ = watched(beside)
     causes = None
-    unstable = first(list(walk(match([one.step for one in blind.matches], [one.step for one in seen.matches]))))
+    before, after = ([one.step for one in compared.matches] for compared in (unjudged, seen))
+    unstable = first(list(walk(match(before, after))))
     if put:
-        grafting = Comparer(rows, unlike, put=True, far=True)
-        causes = watched(grafting, grafting.apart)[0].causes(len(words.prompt))
+        causes = watched(beside._replace(put=True))[0].causes(len(words.prompt))
     pairs = enumerate(zip(words.tokens, said.tokens, strict=False))
     parts = next((at for at, (own, other) in pairs if own != other), words.watched)
     reached = min(parts + 1, words.watched)

@@ -13,8 +13,8 @@ from math import prod
 from typing import Any, NamedTuple
 
 from e2e.locate.against.hugging_face import ATTENTION, Forward, Role
-from e2e.locate.against.kept_pass import KeptPass
 from e2e.locate.judging.apart import Apart, apart_of
+from e2e.locate.judging.kept_pass import KeptPass
 from e2e.locate.seen.digest import row_digests
 from e2e.locate.seen.trace import Event, Place, Step, Values
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from e2e.locate.against.kept_pass import PassWords, save_pass
 from e2e.locate.judging.align import match
 from e2e.locate.judging.graft import Keeper
+from e2e.locate.judging.kept_pass import PassWords, save_pass
 from e2e.locate.judging.walk import first, walk
 from e2e.locate.probing.probe import Probe, runner_of
 from e2e.locate.probing.record import Recorder

@@ -72,7 +72,16 @@ def on_host(found: Mapping[K, Sequence[Apart]]) -> dict[K, list[Apart]]:
     """The same with what was counted in main memory, copied from the device at once."""
     counted = copied_to_host([part for own in found.values() for one in own for part in (one.elements, one.ulps)])
     return {
-        key: [replace(one, elements=next(counted), ulps=next(counted)) for one in own] for key, own in found.items()
+        key: [
+            replace(
+                one,
+                elements=next(counted),
+                ulps=next(counted),
+                distance=None if one.distance is None else float(one.distance),
+            )
+            for one in own
+        ]
+        for key, own in found.items()
     }
 
 

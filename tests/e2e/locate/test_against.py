@@ -11,9 +11,9 @@ import torch
 
 from e2e.locate.against.counterparts import Counterparts
 from e2e.locate.against.hugging_face import Forward, Role
-from e2e.locate.against.kept_pass import KeptPass, PassWords, read_pass, save_pass
 from e2e.locate.judging.apart import apart_of, distance_of
 from e2e.locate.judging.graft import Kept
+from e2e.locate.judging.kept_pass import KeptPass, PassWords, read_pass, save_pass
 from e2e.locate.probing.record import Call
 from e2e.locate.seen.digest import row_digests
 from e2e.locate.seen.rows import NeedleRows

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from e2e.checkpoints.resolve import cache_directory, checkpoint
 from e2e.locate.against.compare import with_transformers
-from e2e.locate.against.kept_pass import read_pass
 from e2e.locate.calls.replay import ReplayError, replay
+from e2e.locate.judging.kept_pass import read_pass
 from e2e.locate.records import Located
 from e2e.locate.rounds import NOT_AGAIN
 from e2e.report.located import exit_status

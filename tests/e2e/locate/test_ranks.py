@@ -49,6 +49,25 @@ def test_a_rank_that_is_killed_is_named_and_nothing_is_left(tmp_path: Path) -> N
     assert wait_until(lambda: not any(one.startswith("vllm_dist_") for one in shared_files() - before))
 
 
+@pytest.mark.engine_full
+def test_an_engine_of_two_ranks_is_compared_with_one_of_one(tmp_path: Path) -> None:
+    words = ["locate", "--against", "tp=2", "--model", "synthetic:tiny", "--batch-size", "10", "--min-prompt", "30",
+             "--max-prompt", "90", "--max-tokens", "6", "--max-model-len", "128", "--needles", "2", "--eager",
+             "--out", tmp_path / "run"]  # fmt: skip
+    command = begin("e2e", *words)
+    out, err = command.communicate(timeout=LIMIT_S)
+    assert command.returncode == 0, err
+    found = Located.model_validate_json((tmp_path / "run" / "located.json").read_text())
+    assert found.against is not None
+    assert found.against.name == "tp=2"
+    assert found.against.provenance.endswith("over 2 ranks")
+    # Where parts of a product are added over the ranks, and nowhere else.
+    assert {one.path.rpartition(".")[2] for one in causes_of(found)} == {"self_attn", "mlp"}
+    assert found.first is not None
+    assert found.first.path == "model.layers.0.self_attn"
+    assert "they part, which breaks no promise" in out
+
+
 def of_rank_1(command: int) -> list[psutil.Process]:
     return [one for one in psutil.Process(command).children(recursive=True) if "Worker_TP1" in " ".join(one.cmdline())]
 
