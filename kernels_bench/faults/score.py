@@ -16,7 +16,8 @@ from kernels_bench.records.cases import Case, Precision
 from kernels_bench.records.results import RelationResult, Verification
 from kernels_bench.relations import Relation, Setting, make_batch, relations
 from kernels_bench.relations.base import no_draw, nothing_more, sweep
-from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.launched import KernelFault
 from kernels_bench.verification.verifier import Verifier
 from profiles.run_files.record import Record
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
 # So often, since on a busy machine two calls need not meet.
-TIMES = 4
-LARGEST, TIMES_OF_MANY = 65, 3
+TIMES = 3
+LARGEST, TIMES_OF_MANY = 65, 2
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:

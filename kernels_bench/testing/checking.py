@@ -23,7 +23,8 @@ from kernels_bench.records.selection import Selection
 from kernels_bench.relations import relations as all_relations
 from kernels_bench.testing.naming import name_of, plugin_of
 from kernels_bench.testing.report import Report
-from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest, bind
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
+from kernels_bench.verification.subject.launched import KernelFault
 from kernels_bench.verification.verifier import Verifier
 from kernels_bench.workers.arm_worker import setting_of
 from kernels_bench.workers.catalogue import catalogue_with

@@ -25,7 +25,8 @@ from kernels_bench.relations import make_batch
 from kernels_bench.timing.meter import Call, Stopwatch, stopwatch_of
 from kernels_bench.timing.sampler import Sampler, SamplingBudget
 from kernels_bench.verification.bitwise import all_same_bits, digest
-from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.launched import KernelFault
 from profiles.instruments.range_names import TimedRange
 from profiles.instruments.ranges import Ranges
 from profiles.instruments.telemetry import Telemetry

@@ -13,7 +13,8 @@ import torch
 from kernels_bench.operators import RowTensors
 from kernels_bench.relations import Batch, Comparison, make_batch
 from kernels_bench.verification.bitwise import digests_of, summed, with_one_nan
-from kernels_bench.verification.subject.kernel_under_test import CapturedLaunch, KernelUnderTest, LaunchResult
+from kernels_bench.verification.subject.kernel_under_test import CapturedLaunch, KernelUnderTest
+from kernels_bench.verification.subject.launched import LaunchResult
 from kernels_bench.verification.subject.poison import unwritten
 from kernels_bench.verification.trials import TrialGroup, align_rows
 

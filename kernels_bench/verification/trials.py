@@ -14,7 +14,7 @@ from kernels_bench.operators import ResultRows, RowTensors
 from kernels_bench.relations import Batch, Comparison
 from kernels_bench.relations.batch import Ids
 from kernels_bench.verification.bitwise import bits, same_bits
-from kernels_bench.verification.subject.kernel_under_test import LaunchResult
+from kernels_bench.verification.subject.launched import LaunchResult
 
 _KEPT = 512  # alignments, since every case asks for the same
 Places = slice | torch.Tensor

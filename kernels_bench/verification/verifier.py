@@ -30,15 +30,15 @@ from kernels_bench.verification.bitwise import bits, digests_of
 from kernels_bench.verification.cause import NOT_REPEATABLE, Inquest
 from kernels_bench.verification.launcher import Launcher
 from kernels_bench.verification.reporter import Reporter
-from kernels_bench.verification.subject.kernel_under_test import (
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.launch_forms import FormRefused
+from kernels_bench.verification.subject.launched import (
     DisturbedCall,
     IgnoresWeights,
     KernelFault,
-    KernelUnderTest,
     LaunchResult,
     StrayWrite,
 )
-from kernels_bench.verification.subject.launch_forms import FormRefused
 from kernels_bench.verification.subject.poison import poisoned_allocations
 from kernels_bench.verification.trials import BrokenTrial, TrialGroup
 

@@ -55,7 +55,8 @@ from kernels_bench.timing.rough import fault_of, rough_times
 from kernels_bench.timing.stopwatches.host_clock import HostStopwatch
 from kernels_bench.timing.timed_case import TimedCase
 from kernels_bench.verification.launcher import Launcher
-from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult, bind
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
+from kernels_bench.verification.subject.launched import KernelFault, MalformedResult
 from kernels_bench.verification.subject.poison import poisoned_allocations
 from kernels_bench.verification.verifier import Verifier
 from kernels_bench.workers.catalogue import everything

@@ -37,7 +37,8 @@ from kernels_bench.relations.base import sweep
 from kernels_bench.relations.batch import FIRST_SPECIAL, HOSTILE, LONG_NEIGHBOUR, SPECIAL, UNUSED, Batch
 from kernels_bench.report.summary.findings_text import describe
 from kernels_bench.verification.bitwise import same_bits
-from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.launched import KernelFault
 from kernels_bench.verification.verifier import Verifier
 
 CPU = torch.device("cpu")

@@ -22,7 +22,8 @@ from kernels_bench.records.definition import DefinitionError, TensorSpec, evalua
 from kernels_bench.relations import make_batch
 from kernels_bench.relations.batch import FIRST_SPECIAL, HOSTILE, SPECIAL
 from kernels_bench.verification.bitwise import bits, same_bits
-from kernels_bench.verification.subject.kernel_under_test import KernelFault, KernelUnderTest, MalformedResult
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.launched import KernelFault, MalformedResult
 
 CPU = torch.device("cpu")
 USUAL = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernels_bench.operators import ResultRows
 from kernels_bench.relations import Batch, Comparison, make_batch
 from kernels_bench.verification.bitwise import difference
-from kernels_bench.verification.subject.kernel_under_test import LaunchResult
+from kernels_bench.verification.subject.launched import LaunchResult
 from kernels_bench.verification.trials import BrokenTrial, TrialGroup, align_rows
 
 CPU = torch.device("cpu")
