@@ -209,7 +209,7 @@ class Passes:
             ProbeError: the needle could not be followed.
         """
         focus = layers_in(self._ranks.paths)
-        rounds = [self._beside(self._pass_alone(focus), put=self._put)[0]]
+        rounds = [self._beside(self._pass_alone(focus), bare=True)[0]]
         if rounds[0].first() is None and rounds[0].explained and not self._repeats[0]:
             self._pass_alone(focus)
             return self._located(rounds, rounds[0])
@@ -320,6 +320,7 @@ class Passes:
         self,
         own: Alone,
         *,
+        bare: bool = False,
         put: bool = False,
         unlike: Collection[str] = OUTSIDE,
         wanted: tuple[int, Place] | None = None,
@@ -328,12 +329,13 @@ class Passes:
 
         Args:
             own: that; the same is watched.
+            bare: see `e2e.locate.session.Pass`.
             put: whether every cause is put right as soon as it is there.
             unlike: see `Comparer`; as long as it is not known, operators are not put right.
             wanted: likewise.
         """
         asked = self._asked_for(own.focus)._replace(
-            request=str(self._place), company=True, put=put, unlike=frozenset(unlike), wanted=wanted
+            request=str(self._place), company=True, bare=bare, put=put, unlike=frozenset(unlike), wanted=wanted
         )
         started = time.perf_counter()
         seen, said = self._pass(asked)

@@ -55,6 +55,8 @@ class Pass(NamedTuple):
         until: the last position of the sequence whose step is watched.
         focus: what is watched.
         company: whether it is compared with the pass alone that was watched last, or with a kept one.
+        bare: whether rows are looked at as in the pass alone, and compared once both are over: then none can be put
+            right, and on a GPU a pass takes a fraction more time, and not some times as much.
         put: see `Comparer`, like what follows.
         unlike: of modules.
         wanted: a call.
@@ -66,6 +68,7 @@ class Pass(NamedTuple):
     until: int
     focus: Focus
     company: bool = False
+    bare: bool = False
     put: bool = False
     unlike: frozenset[str] = frozenset()
     wanted: tuple[int, Place] | None = None
@@ -118,6 +121,8 @@ class Session:
         if asked.kept is not None:
             rows = read_pass(asked.kept).kept(self._device)
             recorder = self._comparer = Comparer(rows, asked.unlike, put=asked.put, far=True)
+        elif asked.bare:
+            recorder, self._comparer = Recorder(), None
         elif asked.company:
             recorder = self._comparer = Comparer(
                 self._keeper.kept, asked.unlike, put=asked.put, wanted=asked.wanted, weights=self._packed
