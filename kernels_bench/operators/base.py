@@ -89,6 +89,7 @@ class Operator(ABC):
         signed: whether its sums can have terms of either sign; if not, `added` tells whether they exceed 1.
         readable: dtypes of a result from which that can be read.
         has_reference: whether `reference` can be asked; if not, nobody judges whether results are right.
+        bound_is_guessed: whether how far from it a result may be is samebits' own guess, which a user can state.
         depends_on_batch: why a row's result depends on its batch by definition, such as "the scale is the maximum over
             the batch"; empty where it must not. Batches of the same rows must agree, others may differ.
         weights_tell: whether results with other weights are other results, whatever the rows.
@@ -118,6 +119,7 @@ class Operator(ABC):
     signed: ClassVar[bool] = True
     readable: ClassVar[tuple[str, ...]] = ("fp32", "bf16", "fp16")
     has_reference: ClassVar[bool] = True
+    bound_is_guessed: ClassVar[bool] = False
     depends_on_batch: ClassVar[str] = ""
     weights_tell: ClassVar[bool] = True
 

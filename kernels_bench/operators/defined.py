@@ -79,6 +79,7 @@ class DefinedOperator(Operator):
             overwrites=tuple(definition.arguments.index(name) for name in definition.overwrites),
             # A class may have one of its own.
             has_reference=reference is not None or type(self).reference is not DefinedOperator.reference,
+            bound_is_guessed=type(self) is DefinedOperator and allowed_error is None,
             depends_on_batch=definition.depends_on_batch,
             **({} if definition.lengths is None else self._of_sequences()),
         )

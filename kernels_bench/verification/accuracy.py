@@ -16,6 +16,8 @@ from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 
 # Float64 elements of a reference computed at once, and of one that is kept.
 _CHUNK, _KEPT = 1 << 25, 1 << 24
+# What is so many times as far off as is allowed is no matter of the allowance.
+_LITTLE = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +118,13 @@ class AccuracyChecker:
             return ""
         return (
             f"row {found.row}{at_token(found.token)} of batch {found.company}, element {found.index}: "
-            f"{found.got:.9g} where float64 gives {found.expected:.9g}"
+            f"{found.got:.9g} where float64 gives {found.expected:.9g}{self._guessed(found)}"
         )
+
+    def _guessed(self, found: Accuracy) -> str:
+        """Of a result that is off by little, what to do where nobody has said how far off it may be."""
+        little = self._subject.operator.bound_is_guessed and found.worst < _LITTLE
+        return "; if so much is right there, say so (allowed_error)" if little else ""
 
 
 def _worst(

@@ -192,7 +192,7 @@ class KernelUnderTest:
             raise MalformedResult(f"returns {len(result)} results instead of {len(shapes)}")
         for got, shape, expected in zip(result, shapes, self.result_dtypes, strict=True):
             if not isinstance(got, torch.Tensor):
-                raise MalformedResult(f"returns {type(got).__name__} instead of a tensor")
+                raise MalformedResult(_no_tensor(got, bool(self.operator.overwrites)))
             if tuple(got.shape) != shape:
                 raise MalformedResult(f"returns shape {tuple(got.shape)} instead of {shape} for {m} rows")
             if got.dtype is not expected:
@@ -447,6 +447,11 @@ class CapturedLaunch:
 def _on(device: torch.device, tensors: Tensors) -> Tensors:
     """The same tensors there: themselves where they are there already."""
     return tuple(tensor if tensor.device.type == device.type else tensor.to(device) for tensor in tensors)
+
+
+def _no_tensor(got: object, in_place: bool) -> str:
+    more = ": what is computed in place is to be returned" if got is None and in_place else ""
+    return f"returns {type(got).__name__} instead of a tensor{more}"
 
 
 def _rarest(results: Sequence[RowTensors]) -> RowTensors:

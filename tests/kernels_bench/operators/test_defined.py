@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernels_bench import check
 from kernels_bench.operators.defined import DefinedOperator as Operator
 from kernels_bench.operators.defined import definition_only
 from kernels_bench.operators.definitions import floats, integers
@@ -237,6 +238,29 @@ def test_writing_into_rows_must_be_said(overwrites: tuple[str, ...], refused: bo
             subject.check_inputs([launched])
     else:
         subject.check_inputs([launched])
+
+
+def test_what_is_computed_in_place_is_to_be_returned() -> None:
+    operator = Operator.define("add_one", rows={"x": ("d",)}, shapes={"s": {"d": 4}}, results=("d",), overwrites=("x",))
+
+    def in_place(x: torch.Tensor) -> None:
+        x.add_(1)
+
+    with pytest.raises(
+        MalformedResult, match="NoneType instead of a tensor: what is computed in place is to be returned"
+    ):
+        of(operator, in_place).start(make_batch("first:5", ROWS))
+
+
+@pytest.mark.parametrize(("allowed", "hinted"), [(None, True), (1e-7, False)])
+def test_who_guesses_what_is_allowed_says_how_to_state_it(allowed: float | None, hinted: bool) -> None:
+    operator = Operator.define(
+        "dot", rows={"x": ("d",), "y": ("d",)}, shapes={"s": {"d": 64}}, results=[floats(dtype="fp32")],
+        reference=lambda x, y: (x * y).sum(1), allowed_error=allowed,
+    )  # fmt: skip
+    found = check(lambda x, y: (x * y).sum(1) * 1.00001, operator=operator, dtypes=("fp32",), relations=("repeat",))
+    assert not found.held
+    assert ("(allowed_error)" in found.summary()) == hinted
 
 
 # --- packed sequences ------------------------------------------------------------------------------------
