@@ -193,7 +193,7 @@ PRIVATE = (
     Private("vllm.v1.attention.backend:AttentionBackend.forward_includes_kv_cache_update", PROBE, SEEN),
     Private("vllm.v1.worker.block_table:BlockTable.get_numpy_array", WATCHING, SEEN),
     Private("vllm.v1.worker.gpu_input_batch:InputBatch.req_ids", WATCHING, SEEN),
-    Private("vllm.v1.worker.gpu_input_batch:InputBatch.num_computed_tokens_cpu", "e2e/locate/probing/rows.py", SEEN),
+    Private("vllm.v1.worker.gpu_input_batch:InputBatch.num_computed_tokens_cpu", "e2e/locate/seen/rows.py", SEEN),
     *(
         Private(f"vllm.v1.metrics.stats:RequestStateStats.{name}", OFFLINE, TIMES)
         for name in ("first_token_ts", "last_token_ts", "first_token_latency")
