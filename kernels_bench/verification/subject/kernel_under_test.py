@@ -31,7 +31,7 @@ from kernels_bench.verification.subject.launched import (
     MalformedResult,
     StrayWrite,
 )
-from kernels_bench.verification.subject.poison import poison
+from kernels_bench.verification.subject.poison import poison, still_poison
 from profiles.instruments.range_names import BatchRange
 from profiles.instruments.ranges import Ranges
 
@@ -308,15 +308,32 @@ class KernelUnderTest:
         """Poison what a kernel returned, once all of it is copied: one result may be a view of another one.
 
         One that returns its rows or a weight must not have these poisoned; that it wrote there is seen later.  Nor must
-        memory be that is the kernel's own, such as a constant: it gives its results there while the last ones are held.
+        a constant of the kernel's be, or what it computes but once.
         """
         if company.size not in self._sizes:  # a path of its own may have a constant of its own
             self._sizes.add(company.size)
-            self._own |= _memory_of(returned) & _memory_of(self.launch(self.gather(company)))
+            self._own |= self._constants_in(returned, company)
         spared = self._own | _memory_of((*self.tables, *self.weights))
         for output in returned:
             if output.untyped_storage().data_ptr() not in spared:
                 poison(output)
+
+    def _constants_in(self, returned: RowTensors, company: Batch) -> frozenset[int]:
+        """Memory of results that another call gives again without writing there; poisoned in between, and put right."""
+        ours = _memory_of((*self.tables, *self.weights))
+        again = _memory_of(self.launch(self.gather(company))) & _memory_of(returned) - ours
+        kept = [output for output in returned if output.untyped_storage().data_ptr() in again]
+        if not kept:
+            return frozenset()
+        before = [_whole(output).clone() for output in kept]  # elements of a view may share an address
+        for output in kept:
+            poison(output)
+        self.launch(self.gather(company))
+        constant = [still_poison(output) for output in kept]
+        for output, as_before in zip(kept, before, strict=True):
+            if still_poison(output):
+                _whole(output).copy_(as_before)
+        return _memory_of(output for output, never_written in zip(kept, constant, strict=True) if never_written)
 
     def start_updated(self, company: Batch) -> tuple[LaunchResult, LaunchResult]:
         """Launch a company with other weights: with fresh copies of them, and written over those of all earlier calls.
@@ -459,6 +476,11 @@ def _rarest(results: Sequence[RowTensors]) -> RowTensors:
     if len(results) == 1:
         return results[0]
     return min(results, key=lambda one: sum(all_same_bits(one, other) for other in results))
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All bytes of the memory that a tensor lies in."""
+    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
 
 
 def _memory_of(tensors: Iterable[torch.Tensor]) -> frozenset[int]:

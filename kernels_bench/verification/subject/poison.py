@@ -41,6 +41,11 @@ def poison(values: torch.Tensor) -> None:
     bits(values).fill_(_pattern(values))
 
 
+def still_poison(values: torch.Tensor) -> bool:
+    """Whether nothing of what `poison` left was overwritten; waits for the device."""
+    return bool((bits(values) == _pattern(values)).all())
+
+
 def unwritten(values: torch.Tensor) -> torch.Tensor:
     """How many elements still hold the poison: a scalar on the device.
 

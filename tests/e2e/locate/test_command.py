@@ -284,5 +284,5 @@ def test_the_device_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch, capsys: 
         return CPU
 
     monkeypatch.setattr(cli, "describe_device", describe)
-    refused([], capsys)
+    refused(["--mode", "online"], capsys)
     assert len(asked) == 1
