@@ -20,7 +20,7 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Faulty:
         (65, "writes into its weights"),
         (66, "nan where float64 gives"),
         (67, "where float64 gives"),
-        (68, "where float64 gives"),
+        (68, "never written"),
     ],
 )
 def test_a_wrong_kernel_is_called_wrong(wrong: Faulty, k: int, said: str) -> None:
