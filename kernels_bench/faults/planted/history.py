@@ -86,7 +86,7 @@ def _tiled(bucket: Callable[[int], Hashable]) -> Callable[[], Kernel]:
 
 
 def _raced(bucket: Callable[[int], Hashable]) -> Callable[[], Kernel]:
-    """Makes an ``mm`` that races two orders in the first call of a bucket, and keeps the winner."""
+    """Makes an ``mm`` that races three orders of equal cost in the first call of a bucket, and keeps the winner."""
 
     def make() -> Kernel:
         winners: dict[Hashable, Sum] = {}
@@ -95,7 +95,8 @@ def _raced(bucket: Callable[[int], Hashable]) -> Callable[[], Kernel]:
             terms = products(a, b)
             key = bucket(len(a))
             if key not in winners:
-                winners[key] = min(in_parts(2), in_parts(2, (1, 0)), in_parts(3), key=lambda add: _seconds(add, terms))
+                orders = (in_parts(3, order) for order in ((0, 1, 2), (2, 1, 0), (0, 2, 1)))
+                winners[key] = min(orders, key=lambda add: _seconds(add, terms))
             return winners[key](terms).to(a.dtype)
 
         return mm
@@ -206,7 +207,7 @@ FAULTS = (
     product_fault("tile_of_the_buckets_first", "the tile that suited the first M of a bucket of 24",
         _tiled(lambda m: m // 24), matmul(in_groups(16))),
     product_fault("raced_by_m",
-        "an autotuner that races three orders at every M", _raced(lambda m: m), matmul(in_parts(2))),
+        "an autotuner that races three orders at every M", _raced(lambda m: m), matmul(in_parts(3))),
     product_fault("packed_weights", "weights that were packed when their address was first seen",
         _packed(lambda b: b.data_ptr()), _packed(lambda b: (b.data_ptr(), b._version))),
     product_fault("packed_for_many_rows",
@@ -234,5 +235,5 @@ UNSEEN = (
         _flushing_after(lambda a: len(a) >= 48)),
     product_fault("tile_of_the_first", "the tile that suited the first M of a process", _tiled(lambda _: 0)),
     product_fault("raced_once", "an autotuner that races three orders in the first call", _raced(lambda _: 0),
-        matmul(in_parts(2))),
+        matmul(in_parts(3))),
 )  # fmt: skip
