@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from e2e.locate.calls.capture import NotSavedError
 from e2e.locate.causes import AllApart
 from e2e.locate.judging.apart import on_host
-from e2e.locate.judging.graft import Comparer, Keeper
+from e2e.locate.judging.graft import Comparer, Keeper, Kept
 from e2e.locate.judging.kept_pass import read_pass
 from e2e.locate.probing.focus import Focus
 from e2e.locate.probing.probe import Probe, ProbeError
@@ -106,6 +106,7 @@ class Session:
         self._device = worker.model_runner.device
         self._packed, self._elsewhere = packed, elsewhere
         self._keeper = Keeper(ROOM)
+        self._others: dict[Place, list[Kept]] = {}  # of another engine's pass, read once
         self._comparer: Comparer | None = None
         self._stack = ExitStack()
         self._watched: Watched | None = None
@@ -119,8 +120,8 @@ class Session:
         """From here on a pass is watched."""
         recorder: Recorder
         if asked.kept is not None:
-            rows = read_pass(asked.kept).kept(self._device)
-            recorder = self._comparer = Comparer(rows, asked.unlike, put=asked.put, far=True)
+            self._others = self._others or read_pass(asked.kept).kept(self._device)
+            recorder = self._comparer = Comparer(self._others, asked.unlike, put=asked.put, far=True)
         elif asked.bare:
             recorder, self._comparer = Recorder(), None
         elif asked.company:

@@ -192,12 +192,15 @@ class DefinedOperator(Operator):
         making, tensors = Making(dict(shape.sizes), dtype, seed, device), self.definition.tensors
         return tuple(described_shared(spec, name, making) for name, spec in tensors.items())
 
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return dict(self._at.sizes) if self._at is not None else {}
+
     def other_weights(self, weights: Tensors) -> Tensors:
         """The same values in another order, and of a single one another, all in their ranges."""
-        sizes = dict(self._at.sizes) if self._at is not None else {}
         specs = self.definition.tensors.values()
         return tuple(
-            another_number(weight, spec, sizes) if weight.numel() == 1 else turned_within(weight)
+            another_number(weight, spec, self._sizes) if weight.numel() == 1 else turned_within(weight)
             for weight, spec in zip(weights, specs, strict=True)
         )
 
@@ -207,11 +210,10 @@ class DefinedOperator(Operator):
         return tuple(known[name] for name in self.definition.arguments)
 
     def _by_name(self, rows: RowTensors, weights: Tensors) -> dict[str, Any]:
-        sizes = dict(self._at.sizes) if self._at is not None else {}
         tensors = dict(zip(self._row_names, rows, strict=True)) | dict(
             zip(self.definition.tensors, weights, strict=True)
         )
-        return {**tensors, **self.definition.constants, **sizes}
+        return {**tensors, **self.definition.constants, **self._sizes}
 
     # --- packed sequences --------------------------------------------------------------------------------
 

@@ -127,7 +127,7 @@ def with_engine(asked: Asked, file: Path, named: str, *, put: bool) -> Located:
     words = kept.words
     ranks = Ranks(asked.engine, {}, caches=False)
     plain = alone(asked, words.prompt)
-    blind = Pass("0", words.prompt, len(words.prompt) + words.watched - 2, EVERYTHING)
+    blind = Pass("0", words.prompt, len(words.prompt) + words.watched - 2, EVERYTHING, bare=True)
 
     def watched(how: Pass) -> tuple[Compared, Answered]:
         with ranks.told_of():
@@ -136,7 +136,9 @@ def with_engine(asked: Asked, file: Path, named: str, *, put: bool) -> Located:
         return Compared(matches, list(walk(matches)), own.apart), answer
 
     unjudged, said = watched(blind)
-    beside = blind._replace(kept=file, unlike=frozenset(path for one in unjudged.matches for path in one.unlike))
+    beside = blind._replace(
+        bare=False, kept=file, unlike=frozenset(path for one in unjudged.matches for path in one.unlike)
+    )
     seen, _ = watched(beside)
     causes = None
     before, after = ([one.step for one in compared.matches] for compared in (unjudged, seen))

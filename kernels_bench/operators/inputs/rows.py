@@ -40,6 +40,11 @@ def _bell(bits: torch.Tensor) -> torch.Tensor:
     return total.sub_(2 * 0xFFFF).to(torch.float32).mul_(2.0**-15)
 
 
+def _of_all_bits(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """In fp32 numbers that have all of its bits, in place of those of `_bell`; of other dtypes as they are."""
+    return values.mul_(_FULL) if dtype is torch.float32 else values
+
+
 def bell_shaped(seed: int, stream: str, first: int, rows: int, columns: int, device: torch.device) -> torch.Tensor:
     """Bell-shaped fp32 numbers of shape (rows, columns), the same bits on every device."""
     return _bell(hashed(seed, stream, first, rows, columns, device))
@@ -94,9 +99,7 @@ def row_table(
     half = columns // 2
     for start, stop in _spans(rows, columns):
         bits = hashed(seed, stream, start, stop - start, columns, device)
-        values = _bell(bits)
-        if dtype is torch.float32:
-            values *= _FULL
+        values = _of_all_bits(_bell(bits), dtype)
         # Every so-many-th row, as a view: a mask would have to be waited for, on a GPU for all other processes' turns.
         places = [slice((number - start) % len(KINDS), None, len(KINDS)) for number in range(len(KINDS))]
         cancelling, _, wide, small = places
@@ -146,7 +149,7 @@ def special_rows(
             the same kind, or would have two NaN.
     """
     ordinary = bell_shaped(0, stream, 0, len(SPECIAL), columns, device)
-    table = (ordinary * _FULL if dtype is torch.float32 else ordinary).to(dtype)
+    table = _of_all_bits(ordinary, dtype).to(dtype)
     row = dict(zip(SPECIAL, table, strict=True))
     sign = signs(torch.arange(columns, device=device)).to(dtype)
     row["subnormal"].copy_(subnormal(hashed(0, f"{stream} subnormal", 0, 1, columns, device)[0], dtype))

@@ -22,7 +22,14 @@ from kernels_bench.operators.inputs.rows import KINDS, backwards
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch, make_batch
 from kernels_bench.verification.bitwise import all_same_bits, digest, same_bits
-from kernels_bench.verification.subject.launch_forms import FormRefused, beside, fill_free_memory, laid_out, undisturbed
+from kernels_bench.verification.subject.launch_forms import (
+    FormRefused,
+    beside,
+    fill_free_memory,
+    laid_out,
+    undisturbed,
+    whole_memory,
+)
 from kernels_bench.verification.subject.launched import (
     DisturbedCall,
     IgnoresWeights,
@@ -312,30 +319,30 @@ class KernelUnderTest:
         a constant of the kernel's be, or what it computes but once.
         """
         # A path of its own for few rows may have a constant of its own; another launch at every M would take too long.
+        lent = _memory_of((*self.tables, *self.weights))
         if company.size in {*_FEW, self.universe} - self._sizes:
             self._sizes.add(company.size)
-            self._own |= self._constants_in(returned, company)
-        spared = self._own | _memory_of((*self.tables, *self.weights))
+            self._own |= self._constants_in(returned, company, lent)
+        spared = self._own | lent
         for output in returned:
             if output.untyped_storage().data_ptr() not in spared:
                 poison(output)
 
-    def _constants_in(self, returned: RowTensors, company: Batch) -> frozenset[int]:
+    def _constants_in(self, returned: RowTensors, company: Batch, lent: frozenset[int]) -> frozenset[int]:
         """Memory of results that another call gives again without writing there; poisoned in between, and put right."""
-        ours = _memory_of((*self.tables, *self.weights))
-        again = _memory_of(self.launch(self.gather(company))) & _memory_of(returned) - ours
+        again = _memory_of(self.launch(self.gather(company))) & _memory_of(returned) - lent
         kept = [output for output in returned if output.untyped_storage().data_ptr() in again]
         if not kept:
             return frozenset()
-        before = [_whole(output).clone() for output in kept]  # elements of a view may share an address
+        # Bytes of the whole: elements of a view may share an address.
+        before = [whole_memory(output, torch.uint8).clone() for output in kept]
         for output in kept:
             poison(output)
         self.launch(self.gather(company))
-        constant = [still_poison(output) for output in kept]
-        for output, as_before in zip(kept, before, strict=True):
-            if still_poison(output):
-                _whole(output).copy_(as_before)
-        return _memory_of(output for output, never_written in zip(kept, constant, strict=True) if never_written)
+        constants = [pair for pair in zip(kept, before, strict=True) if still_poison(pair[0])]
+        for output, as_before in constants:
+            whole_memory(output, torch.uint8).copy_(as_before)
+        return _memory_of(output for output, _ in constants)
 
     def start_updated(self, company: Batch) -> tuple[LaunchResult, LaunchResult]:
         """Launch a company with other weights: with fresh copies of them, and written over those of all earlier calls.
@@ -478,11 +485,6 @@ def _rarest(results: Sequence[RowTensors]) -> RowTensors:
     if len(results) == 1:
         return results[0]
     return min(results, key=lambda one: sum(all_same_bits(one, other) for other in results))
-
-
-def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    """All bytes of the memory that a tensor lies in."""
-    return torch.empty(0, dtype=torch.uint8, device=tensor.device).set_(tensor.untyped_storage())
 
 
 def _memory_of(tensors: Iterable[torch.Tensor]) -> frozenset[int]:

@@ -69,12 +69,17 @@ def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
 
 
 def _still_alone(rows: torch.Tensor) -> torch.Tensor:
-    whole = torch.empty(0, dtype=rows.dtype, device=rows.device).set_(rows.untyped_storage())
+    whole = whole_memory(rows, rows.dtype)
     if not rows.is_floating_point():
         around = whole.reshape(len(rows) + 2 * _AROUND, -1)
         return ((around[:_AROUND] == around[0]) & (around[-_AROUND:] == around[0])).all()
     rows.fill_(torch.nan)
     return whole.isnan().all()
+
+
+def whole_memory(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """All of the memory that a tensor lies in, as numbers of a dtype."""
+    return torch.empty(0, dtype=dtype, device=tensor.device).set_(tensor.untyped_storage())
 
 
 def _holds_rows(tensor: torch.Tensor) -> bool:
