@@ -44,7 +44,7 @@ PHASES = 4
 KINDS_OF_ROWS = 4
 """Rows' values are of so many kinds in turn: see `kernels_bench.operators.inputs.rows.KINDS`."""
 ALIKE, FIRST_ALIKE = 8, 5
-"""Of packed sequences every so-many-th one, from the latter on, is of one length."""
+"""Every so-many-th row, from the latter on: packed sequences are of one length there, and single numbers are equal."""
 Ids = npt.NDArray[np.int64]
 
 
@@ -64,7 +64,8 @@ class Serving:
         prefilling: such neighbours compute all their queries, not only the last.
         equal: neighbours are as long as the compared row, and served as it is.
         shortest: rows are numbered from the shortest sequence on.
-        placement: which of many placements of the KV cache's pages; 0: the usual one, 1: in order.
+        placement: which of many placements of the KV cache's pages; 0: the usual one, 1: in order,
+            3: falling, 4: in turn.
         unused: what slots of the cache hold that no token was written to, one of `UNUSED`; 0: the usual.
         behind: what slots of the cache hold whose tokens no query of the batch sees any more, likewise.
         prefix: so many of the first pages hold what those of the longest sequence do; 0: their own.

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels_bench.relations.batch import (
+    ALIKE,
     ELSEWHERE,
+    FIRST_ALIKE,
     FIRST_SPECIAL,
     HOSTILE,
     KINDS_OF_ROWS,
@@ -67,19 +69,22 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``shuffle:M:S``               rows 0 … M-1 in the random order S
     ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere; from T=4 on a
                                   random half stays, for neighbours at every distance
-    ``alike:M:T``                 every fourth row from T on stays, the rest are others of the same kind
+    ``alike:M:T``                 every fourth row from T on stays, the rest are others of the same kind; of T=4
+                                  every eighth one from 5 on, whose single numbers are the same
     ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
     ``padded:M:C``                rows 0 … C-1, and zeros after them, as where a CUDA graph has room for M
     ``routed:M:C``                C of M rows choose the same experts, or adapter, those of them stay that are there
                                   already, at most C; all others are one row that chooses none of these
     ``special:M:P``               rows of special values from position P on, spread among rows 0 … M-1
+    ``rare:M:P``                  the P-th row of special values at every position
     ``decoding:M:L:T``            likewise as ``others``, the rest replaced by sequences that decode at KV length L
     ``prefilling:M:L:T``          likewise, by sequences that prefill L tokens
     ``among:M:R:L``               row R in the middle of M-1 sequences of length L; L=0: of its own
     ``short:M:S``                 the S shortest sequences of the universe, over and over
     ``long:M:S``                  likewise the S longest ones
     ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S; of S=1 each
-                                  sequence's one after the other
+                                  sequence's one after the other, of S=3 from its last one on, of S=4 so
+                                  many apart as there are sequences
     ``unused:M:U``                rows 0 … M-1, the cache's unused slots filled with the U-th of `UNUSED`
     ``behind:M:U:T``              likewise the slots before the window of every query that is computed: of all, or the
                                   last T of each row
@@ -191,13 +196,16 @@ def _with_others(name: BatchSpec, universe: int) -> Batch:
 
 def _alike(name: BatchSpec, universe: int) -> Batch:
     (kind,) = name.arguments
-    of_a_kind = universe // KINDS_OF_ROWS * KINDS_OF_ROWS
-    if not 0 <= kind < min(name.size, KINDS_OF_ROWS, of_a_kind):
-        raise _ImpossibleError(f"compares no row: T must be below M and {KINDS_OF_ROWS}")
+    if not 0 <= kind <= KINDS_OF_ROWS:
+        raise _ImpossibleError(f"is of no kind of rows: T must be at most {KINDS_OF_ROWS}")
+    period, first = (KINDS_OF_ROWS, kind) if kind < KINDS_OF_ROWS else (ALIKE, FIRST_ALIKE)
+    of_a_kind = universe // period * period
+    if not first < min(name.size, of_a_kind):
+        raise _ImpossibleError(f"compares no row: there is none of T={kind} among its first M")
     rows = np.arange(name.size, dtype=np.int64)
-    stays = rows % KINDS_OF_ROWS == kind
+    stays = rows % period == first
     # From the middle of the universe on, far from the rows they replace.
-    others = (rows * KINDS_OF_ROWS + of_a_kind // 2 // KINDS_OF_ROWS * KINDS_OF_ROWS + kind) % of_a_kind
+    others = (rows * period + of_a_kind // 2 // period * period + first) % of_a_kind
     return Batch(name, np.where(stays, rows, others), rows[stays])
 
 
@@ -281,6 +289,12 @@ def _with_special(name: BatchSpec, universe: int) -> Batch:
     return Batch(name, rows, np.sort(positions))
 
 
+def _rare(rows: Ids, name: BatchSpec, universe: int) -> Ids:
+    if not 0 <= name.arguments[0] < len(SPECIAL):
+        raise _ImpossibleError(f"has no row: P must be below {len(SPECIAL)}")
+    return 0 * rows + universe + FIRST_SPECIAL + name.arguments[0]
+
+
 def _period(universe: int) -> int:
     """The largest prime in the universe: what begins anew after a power of two does not begin with the same row."""
     return next(n for n in range(universe, 0, -1) if all(n % divisor for divisor in range(2, int(n**0.5) + 1)))
@@ -326,6 +340,9 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         ("C",), _routed, "rows of the same experts or adapter:", told=True, place="{0} of the same experts or adapter"
     ),
     "special": BatchKind(("P",), _with_special, "among other rows", place="among other rows", beyond=True),
+    "rare": BatchKind(
+        ("P",), _reordered(_rare), "one special row repeated", place="special row {0} at every place"
+    ),
     "decoding": BatchKind(
         ("L", "T"),
         _beside_sequences(prefilling=False),

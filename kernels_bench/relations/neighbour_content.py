@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
-from kernels_bench.relations.batch import HOSTILE, KINDS_OF_ROWS, PHASES
+from kernels_bench.relations.batch import ALIKE, FIRST_ALIKE, HOSTILE, KINDS_OF_ROWS, PHASES
 
 # What of them survives a multiplication by zero, and what is larger than all others.
 TELLING_KINDS = ("huge", "nan")
@@ -15,12 +15,15 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     Which rows stay changes with the kind: every fourth, so that their neighbours are near, and a random half, so that
     some row has a neighbour at any distance that a kernel may mix rows over. Zeros stand as padding does, too: all of
     them last, as many as there are rows or a single one. And rows of one kind alone, small ones or wide ones, say: of
-    what a kernel chooses by the largest element, or by a sign, of all rows, some row of any other kind hides it.
+    what a kernel chooses by the largest element, or by a sign, of all rows, some row of any other kind hides it. Rows
+    that have a number in common, such as a temperature, are tried alone for the same reason.
     """
     few = setting.few
     for m in () if setting.longest or setting.universe < KINDS_OF_ROWS else few:
         for first in range(min(m, KINDS_OF_ROWS)):
             yield Comparison(f"first:{m}", f"alike:{m}:{first}")
+        if m > FIRST_ALIKE and setting.universe >= ALIKE:
+            yield Comparison(f"first:{m}", f"alike:{m}:{KINDS_OF_ROWS}")
     for m in setting.telling:
         if m == 1:
             continue

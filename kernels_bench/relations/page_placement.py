@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
-PLACEMENTS = (1, 2)
+PLACEMENTS = (1, 2, 3, 4)
+"""In order, random, falling, and in turn: see `batch_kinds.make_batch`."""
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Pages that follow one another, and a random order of all, at each of a few sizes."""
+    """Each at each of a few sizes."""
     for m in setting.fewest:
         for placement in PLACEMENTS:
             yield Comparison(f"first:{m}", f"placed:{m}:{placement}")
@@ -22,7 +23,7 @@ def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
 
 RELATION = Relation(
     "page_placement",
-    "the pages of the KV cache one after the other, or in another order",
+    "the pages of the KV cache one after the other, falling, in turn, or in another order",
     comparisons,
     order=6,
     drawn=drawn,

@@ -23,6 +23,10 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
         # Where not all of them have room, others are there the second time.
         for moved in (m % MOVED,) if m >= count else (0, 3) if m > PAIR else ():
             yield Comparison(SPECIALS, f"special:{m}:{moved}")
+    # What a kernel chooses where no row has a negative number, say, or each has an outlier, other rows hide.
+    for m in setting.fewest:
+        for number in range(count if m > PAIR else 0):
+            yield Comparison(SPECIALS, f"rare:{m}:{number}")
 
 
 def more(setting: Setting) -> Iterator[Comparison]:

@@ -66,19 +66,23 @@ def _exactly_two(alike: Tensor) -> Tensor:
     return (alike.sum() == 1) & (torch.tensor(len(alike), device=alike.device) > 1)
 
 
-def _in_a_row(batch: PagedBatch, page: int) -> Tensor:
-    """Which entries have several pages, that follow one another."""
+def _regular(batch: PagedBatch, page: int, distance: Callable[[Tensor], Tensor], fewest: int) -> Tensor:
+    """Which entries have several pages, each as far from the one before as may be."""
     counts = -(-batch.seqused_k.long() // page)[:, None]
     place = torch.arange(1, batch.block_table.shape[1], device=counts.device)
-    follows = (batch.block_table.diff() == 1) | (place >= counts)
-    return follows.all(1) & (counts[:, 0] > 1)
+    follows = distance(batch.block_table.diff()) | (place >= counts)
+    return follows.all(1) & (counts[:, 0] >= fewest)
 
 
-def _as_one_block(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
-    """Pages that follow one another are read as one block, in tiles."""
-    usual, other = (attention(add)(q, key_cache, value_cache, batch) for add in (in_sequence, in_groups(8)))
-    chosen = _in_a_row(batch, key_cache.shape[1])[batch.entry_of_queries()]
-    return torch.where(chosen[:, None, None], other, usual)
+def _as_one_block(distance: Callable[[Tensor], Tensor], fewest: int = 2) -> Kernel:
+    """Pages that lie at a regular distance are read as one block, in tiles."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        usual, other = (attention(add)(q, key_cache, value_cache, batch) for add in (in_sequence, in_groups(8)))
+        chosen = _regular(batch, key_cache.shape[1], distance, fewest)[batch.entry_of_queries()]
+        return torch.where(chosen[:, None, None], other, usual)
+
+    return kernel
 
 
 def _summed_up() -> Kernel:
@@ -120,7 +124,11 @@ FAULTS = (
     _fault("cascade_of_different_sequences", "a prefix that different sequences share is computed apart",
         lambda: _cascade(1, different=True)),
     _fault("pages_in_a_row", "pages that follow one another are read as one block, in another tile",
-        lambda: _as_one_block, FEW_PAGES, 9),
+        lambda: _as_one_block(lambda between: between == 1), FEW_PAGES, 9),
+    _fault("pages_at_a_distance", "three pages or more, each as far on from the last one, are read as one block",
+        lambda: _as_one_block(lambda between: (between > 1) & (between == between[:, :1]), 3), FEW_PAGES, 9),
+    _fault("pages_that_fall", "pages each of which comes before the last one are read as one block, in another tile",
+        lambda: _as_one_block(lambda between: between == -1), FEW_PAGES, 9),
     _fault("tiles_by_the_table", "another tile where the table of pages has room for more than two a sequence",
         lambda: attention_by(_wide_table), FEW_PAGES, 9),
     _fault("summaries_of_pages", "what a page's keys sum up to is kept by its number, and the page becomes another's",

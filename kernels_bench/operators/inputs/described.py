@@ -61,7 +61,8 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
     """One tensor of a universe, of shape (``count`` + `FURTHER`, …): its rows, then hostile and special ones.
 
     Floating-point tensors hold what built-in operators' rows do, integers and tensors with a range values of their
-    range: hostile rows its ends, special ones other draws and, of ``constant`` and ``largest``, its ends again.
+    range: hostile rows its ends, special ones other draws and, of ``constant`` and ``largest``, its ends again. Of
+    single numbers every `ALIKE`-th row has the same.
 
     Args:
         spec: of each row.
@@ -78,7 +79,7 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
             _some_in_turn(_within(spec, sizes, hashed(seed, name, 0, count, columns, device)), spec, sizes),
             _further_within(spec, sizes, hashed(0, f"further {name}", 0, FURTHER, columns, device)),
         ])  # fmt: skip
-        return table.to(dtype).reshape(-1, *trailing)
+        return _some_alike(table, count).to(dtype).reshape(-1, *trailing)
     made_in = dtype if dtype.itemsize > 1 else torch.float32
     ordinary = row_table(seed, name, count, columns, made_in, device)
     table = torch.cat([ordinary, further_rows(columns, made_in, device, added)])
@@ -87,7 +88,7 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
         table = _narrowed(table, dtype)
         faint = subnormal(hashed(0, f"{name} subnormal", 0, 1, columns, device)[0], dtype)
         table[count + FIRST_SPECIAL + SPECIAL.index("subnormal")] = faint
-    return table.reshape(-1, *trailing)
+    return _some_alike(table, count).reshape(-1, *trailing)
 
 
 _TURNS, _IN_TURN = 32, 8
@@ -134,6 +135,13 @@ def _some_in_turn(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int
         run = table[first : first + _IN_TURN]
         steps = torch.arange(len(run), device=run.device)[:, None]
         run.copy_((run[:1] - low + steps).remainder(high - low) + low)
+    return table
+
+
+def _some_alike(table: torch.Tensor, count: int) -> torch.Tensor:
+    """Of single numbers, as temperatures and positions are, every so-many-th row has the same."""
+    if table.shape[1] == 1 and count > FIRST_ALIKE:
+        table[FIRST_ALIKE:count:ALIKE] = table[FIRST_ALIKE].clone()
     return table
 
 

@@ -134,7 +134,7 @@ def special_rows(
     ``outlier``                  an ordinary row with a few elements a thousand times larger
     ``constant``                 all elements are equal, so that every maximum ties
     ``largest``                  the largest finite number with alternating signs
-    ``sparse``                   zeros, but for every fifth element, as after a ReLU
+    ``sparse``                   zeros, but for every fifth element, which are positive, as after a ReLU
     ``one left``                 all but one element are -inf, as where a grammar leaves one token
     ``all masked``               every element is -inf
     ``infinity added`` …         an ordinary row; of rows that are added to it one element is infinite, or NaN
@@ -156,7 +156,7 @@ def special_rows(
     row["negative zero"].fill_(-0.0)
     row["signed zeros"].copy_(sign * 0.0)
     row["constant"].fill_(EQUAL)
-    row["sparse"][torch.arange(columns, device=device) % _SPARSE != 0] = 0
+    row["sparse"].abs_()[torch.arange(columns, device=device) % _SPARSE != 0] = 0
     if not added:
         row["infinity"][columns // 3] = torch.inf
         row["negative infinity"][2 * columns // 3] = -torch.inf

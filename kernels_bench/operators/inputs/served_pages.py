@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,6 @@ from kernels_bench.relations.batch import UNUSED, Ids, Serving
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
-_ORDERED = 1  # the placement in which pages follow one another
 _SPARE = 4  # pages that belong to nobody, in addition
 _STRIDE = 7  # from one entry's stale pages to the next one's
 
@@ -60,10 +60,11 @@ def serve(serving: Serving, batch: Entries, usual: ServedPages, window: int = 0)
         found = _refilled(found, batch, UNUSED[serving.unused])
     if serving.behind and window:
         found = _left_behind(found, batch, window, UNUSED[serving.behind])
-    if serving.placement == _ORDERED or serving.shortest:  # a table as wide as the batch's longest, not the universe's
+    if serving.placement in _ARRANGED or serving.shortest:  # a table as wide as the batch's longest, not the universe's
         found = ServedPages(found.table[:, : int((-(-batch.stop // found.page)).max())], found.caches)
     if serving.placement:
-        found = _in_order(found, batch) if serving.placement == _ORDERED else _moved(found, serving.placement)
+        arranged = _ARRANGED.get(serving.placement)
+        found = arranged(found, batch) if arranged else _moved(found, serving.placement)
     return _far_away(found) if serving.far else found
 
 
@@ -141,10 +142,31 @@ def _filling(what: str, unused: Ids, used: Ids) -> Callable[[torch.Tensor], torc
 
 
 def _in_order(usual: ServedPages, batch: Entries) -> ServedPages:
-    """Each entry's pages one after the other, as where a cache was empty before; all others after them."""
-    own = usual.table[usual.pages_of(batch.stop)]
-    rest = np.setdiff1d(np.arange(len(usual.caches[0])), own)
-    return _permuted(usual, np.concatenate([np.array([*dict.fromkeys(own.tolist())], dtype=np.int64), rest]))
+    """Each entry's pages one after the other, as where a cache was empty before."""
+    return _beginning_with(usual, usual.table[usual.pages_of(batch.stop)])
+
+
+def _falling(usual: ServedPages, batch: Entries) -> ServedPages:
+    """Each entry's pages from its last one on, as where free pages are taken from the end of a list."""
+    return _beginning_with(usual, usual.table[:, ::-1][usual.pages_of(batch.stop)[:, ::-1]])
+
+
+def _in_turn(usual: ServedPages, batch: Entries) -> ServedPages:
+    """Each entry's pages as many apart as there are entries, as where all grow at once.
+
+    Where an entry has no page any more, one that belongs to nobody takes its turn, as long as there are any.
+    """
+    own = usual.pages_of(batch.stop)
+    turns, vacant = usual.table.T.flatten(), np.flatnonzero(~own.T)
+    rest = np.setdiff1d(np.arange(len(usual.caches[0])), usual.table[own])[: len(vacant)]
+    turns[vacant[: len(rest)]] = rest
+    return _beginning_with(usual, np.delete(turns, vacant[len(rest) :]))
+
+
+def _beginning_with(usual: ServedPages, pages: Ids) -> ServedPages:
+    """These pages in this order, each at the first place it is named, and all others after them."""
+    rest = np.setdiff1d(np.arange(len(usual.caches[0])), pages)
+    return _permuted(usual, np.concatenate([np.array([*dict.fromkeys(pages.tolist())], dtype=np.int64), rest]))
 
 
 def _moved(usual: ServedPages, placement: int) -> ServedPages:
@@ -157,6 +179,12 @@ def _permuted(usual: ServedPages, order: Ids) -> ServedPages:
     """The page that was ``order[n]`` is page ``n``."""
     moved = copy_to_device(order, usual.caches[0].device)
     return ServedPages(np.argsort(order)[usual.table], tuple(cache.index_select(0, moved) for cache in usual.caches))
+
+
+_ARRANGED: Mapping[int, Callable[[ServedPages, Entries], ServedPages]] = MappingProxyType(
+    {1: _in_order, 3: _falling, 4: _in_turn}
+)
+"""Placements in which each entry's pages lie in some order; those of all other numbers are random."""
 
 
 def _far_away(usual: ServedPages) -> ServedPages:

@@ -21,6 +21,10 @@ _ASIDE = 64
 """Elements between rows that are a view: so many keep the address of each row as aligned as it was."""
 _AROUND = 128
 """Rows of others before and after the batch's own, likewise."""
+_ORDINARY = 0.6875
+"""A number that all dtypes have."""
+_HEADS_APART, _OF_EACH_HEAD = 3, 3
+"""At multiples of so many M heads lie apart, as where a projection gives each its query, key and value."""
 _TURNS_OF_VIEWS = 4
 """Of so many M that follow each other one has the first of several tensors alone as a view, and one the last."""
 _BLOCKS = range(9, 26)
@@ -51,7 +55,7 @@ def laid_out(inputs: RowTensors, form: Launch) -> RowTensors:
 def undisturbed(moved: RowTensors, form: Launch) -> list[torch.Tensor]:
     """Whether what lies beside rows that `laid_out` moved is still as it was: booleans on the device.
 
-    The rows themselves are NaN after this.
+    The rows themselves are overwritten by this.
     """
     return [_still_alone(moved[number]) for number in _moved_in(form, moved)]
 
@@ -73,8 +77,14 @@ def _still_alone(rows: torch.Tensor) -> torch.Tensor:
     if not rows.is_floating_point():
         around = whole.reshape(len(rows) + 2 * _AROUND, -1)
         return ((around[:_AROUND] == around[0]) & (around[-_AROUND:] == around[0])).all()
-    rows.fill_(torch.nan)
-    return whole.isnan().all()
+    beside = _beside(rows)
+    rows.fill_(beside)
+    return whole.isnan().all() if math.isnan(beside) else (whole.float() == beside).all()
+
+
+def _beside(rows: torch.Tensor) -> float:
+    """What lies beside rows: NaN, which harms whoever reads it, or a number, since one added to a NaN does not show."""
+    return math.nan if len(rows).bit_length() % 2 else _ORDINARY
 
 
 def whole_memory(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -87,10 +97,16 @@ def _holds_rows(tensor: torch.Tensor) -> bool:
 
 
 def _as_view(rows: torch.Tensor) -> torch.Tensor:
-    """Rows of a wider tensor, as slices of a fused projection are; on a CPU at odd M with odd strides."""
+    """Rows of a wider tensor, as slices of a fused projection are; on a CPU at odd M with odd strides.
+
+    Where a row has heads, these lie apart at some M.
+    """
+    if rows.dim() > 2 and len(rows) % _HEADS_APART == 0:
+        apart = rows.new_full((*rows.shape[:-1], _OF_EACH_HEAD, rows.shape[-1]), _beside(rows))
+        return apart[..., _OF_EACH_HEAD // 2, :].copy_(rows)
     width = rows[0].numel()
     more = len(rows) % 2 if rows.device.type == "cpu" else 0
-    wide = rows.new_full((len(rows), width + 2 * _ASIDE + more), torch.nan)
+    wide = rows.new_full((len(rows), width + 2 * _ASIDE + more), _beside(rows))
     view: torch.Tensor = wide[:, _ASIDE : _ASIDE + width].unflatten(1, rows.shape[1:])
     view.copy_(rows)
     return view
@@ -106,16 +122,16 @@ def _at_odd_address(rows: torch.Tensor) -> torch.Tensor:
     aside = 16 // rows.element_size()
     if rows.device.type == "cpu":
         aside = 1 if len(rows) % 2 else 2 * aside
-    flat = rows.new_full((rows.numel() + aside,), torch.nan)
+    flat = rows.new_full((rows.numel() + aside,), _beside(rows))
     moved = flat[aside:].view(rows.shape)
     moved.copy_(rows)
     return moved
 
 
 def _between_others(rows: torch.Tensor) -> torch.Tensor:
-    """Between rows of NaN; of whole numbers, which may be places in memory, between copies of the first row."""
+    """Between rows of `_beside`; of whole numbers, which may be places in memory, between copies of the first row."""
     size = (len(rows) + 2 * _AROUND, *rows.shape[1:])
-    around = rows.new_full(size, torch.nan) if rows.is_floating_point() else rows[:1].expand(size).clone()
+    around = rows.new_full(size, _beside(rows)) if rows.is_floating_point() else rows[:1].expand(size).clone()
     within = around[_AROUND : _AROUND + len(rows)]
     within.copy_(rows)
     return within

@@ -30,7 +30,7 @@ def whole_memory(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @given(SHAPES, st.sampled_from(DTYPES), st.sampled_from(FORMS))
-def test_values_are_the_same_and_what_lies_beside_them_is_nan(
+def test_values_are_the_same_and_what_lies_beside_them_is_nan_or_a_number(
     shape: tuple[int, ...], dtype: torch.dtype, form: Launch
 ) -> None:
     rows = rows_of(shape, dtype)
@@ -41,7 +41,8 @@ def test_values_are_the_same_and_what_lies_beside_them_is_nan(
     around = whole_memory(moved)
     assert len(around) > rows.numel()
     moved.zero_()
-    assert int(around.isnan().sum()) == len(around) - rows.numel()
+    beside = around.isnan() if len(rows).bit_length() % 2 else around.float() == 0.6875
+    assert int(beside.sum()) == len(around) - rows.numel()
     assert bool(same_bits(rows, before))  # another memory than the rows' own
 
 
@@ -51,9 +52,13 @@ def test_a_view_has_wider_strides_and_the_others_are_contiguous(shape: tuple[int
     width = rows[0].numel()
     (view,), (offset,), (padded,) = (laid_out((rows,), form) for form in FORMS)
     odd = len(rows) % 2
-    assert len(rows) == 1 or view.stride(0) == width + 128 + odd
-    assert view.storage_offset() == 64
-    assert view.stride()[1:] == rows.stride()[1:]
+    if rows.dim() > 2 and len(rows) % 3 == 0:  # heads apart
+        assert view.stride()[:-1] == tuple(3 * stride for stride in rows.stride()[:-1])
+        assert (view.storage_offset(), view.stride(-1)) == (rows.shape[-1], 1)
+    else:
+        assert len(rows) == 1 or view.stride(0) == width + 128 + odd
+        assert view.storage_offset() == 64
+        assert view.stride()[1:] == rows.stride()[1:]
     assert offset.is_contiguous()
     assert offset.data_ptr() % 64 == (rows.element_size() if odd else 32)
     assert padded.is_contiguous()
@@ -70,7 +75,7 @@ def test_what_was_written_beside_rows_is_known(
     (moved,) = laid_out((rows_of(shape, dtype),), form)
     around = whole_memory(moved)
     moved.zero_()
-    places = around.isnan().nonzero().flatten()
+    places = (around != 0).nonzero().flatten()
     around[places[data.draw(st.integers(0, len(places) - 1))]] = 1
     (alone,) = undisturbed((moved,), form)
     assert not bool(alone)
