@@ -18,7 +18,7 @@ SHAPES = (
 )
 DTYPE = (
     "bf16, fp16, fp32, or bf16:fp32 and fp16:fp32 for an fp32 result; comma-separated.  "
-    "[default: an operator's first at every shape, its others at two]"
+    "[default: an operator's first at every shape, its others at two, in a suite such as fp8 at one]"
 )
 PLUGIN = "A Python file with arms or operators of your own, or FILE:OPERATOR=FUNCTION; may be repeated."
 

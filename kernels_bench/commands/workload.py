@@ -356,14 +356,15 @@ def _cases(
 def _precisions(
     operator: OperatorInfo, shape: Shape, position: int, selection: Selection, device: str
 ) -> list[Precision]:
-    """All that were asked for; else the first at every shape, the others at two that tell most."""
+    """All that were asked for; else the first at every shape, the others at two that tell most, in a suite at one."""
     if selection.dtype is not None:
         unknown = next((name for name in selection.dtype if name not in PRECISIONS), None)
         if unknown is not None:
             raise UsageError(f"--dtype {unknown}: unknown{suggestion(unknown, PRECISIONS)}")
         return [Precision.parse(name) for name in dict.fromkeys(selection.dtype)]
     usual = [p for p in operator.precisions if device != "cpu" or p in CPU_PRECISIONS] or [*operator.precisions]
-    telling = position == 0 or shape.label in TELLING
+    suite = device in operator.by_request and not are_sequences(operator.rows_are)
+    telling = position == 0 or (shape.label in TELLING and not suite)
     return [Precision.parse(name) for name in (usual if telling and not selection.quick else usual[:1])]
 
 

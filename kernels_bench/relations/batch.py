@@ -128,8 +128,8 @@ class Batch:
 
     @property
     def contagious(self) -> bool:
-        """Whether there are neighbours whose values a row takes harm from, if it is not kept apart from them."""
-        return self.name.kind in (*CONTAGIOUS, "special", "unused", "behind")
+        """Whether there are values that a row takes harm from, if it is not kept apart, or that overflow on the way."""
+        return self.name.kind in (*CONTAGIOUS, "special", "rare", "unused", "behind")
 
     @cached_property
     def follows_from(self) -> int | None:

@@ -232,7 +232,7 @@ def _numbered(stray: bool) -> Kernel:
     def kernel(ids: Tensor, table: Tensor) -> Tensor:
         end = ids.storage_offset() + ids.numel()
         if stray and end * ids.element_size() < ids.untyped_storage().nbytes():
-            ids.as_strided((1,), (1,), end).add_(1)
+            ids.as_strided((1,), (1,), end).add_(1).remainder_(len(table))
         return table[ids.long()]
 
     return kernel

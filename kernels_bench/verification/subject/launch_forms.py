@@ -30,8 +30,8 @@ _TURNS_OF_VIEWS = 4
 _BLOCKS = range(9, 26)
 """Of the device's free memory blocks of 2^9 to 2^25 bytes are filled: what kernels take for workspaces."""
 
-_LAUNCHES_BESIDE = 2
-"""Launches on each other stream before the one that is looked at, and as many after it."""
+_LATER = (0.0, 0.125)
+"""Of each other launch one begins at once, and one later by such a share of what it takes to launch all of them."""
 _CYCLES_S, _LONGEST_HELD_S = 2e9, 0.005
 
 
@@ -169,26 +169,27 @@ def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iter
 
 def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], float]]:
     device = accelerator()
-    here, streams = device.api.current_stream(), [device.api.Stream() for _ in others]
+    here = device.api.current_stream()
+    begun = [(other, later, device.api.Stream()) for later in _LATER for other in others]
     start = time.perf_counter()
     held = [other() for other in others]
     launching_s = time.perf_counter() - start
-    # Most kernels are done before the host has launched another one: all streams are held until some are queued.
-    device.hold(int(_CYCLES_S * min(_LONGEST_HELD_S, launching_s * (1 + _LAUNCHES_BESIDE))))
-    for stream in streams:
+    # Most kernels are done before the host has launched another one: all streams are held until all are queued.
+    device.hold(_cycles(launching_s * (1 + len(_LATER))))
+    for other, later, stream in begun:
         stream.wait_stream(here)
-
-    def launch() -> None:
-        for stream, other in zip(streams, others, strict=True):
-            with device.on(stream):
-                held.extend(other() for _ in range(_LAUNCHES_BESIDE))
-
-    launch()
+        with device.on(stream):
+            if later:
+                device.hold(_cycles(launching_s * later))
+            held.append(other())
     yield lambda: math.inf
-    launch()
     # Their memory must not be given out again before they are done.
     device.synchronise()
     held.clear()
+
+
+def _cycles(seconds: float) -> int:
+    return int(_CYCLES_S * min(_LONGEST_HELD_S, seconds))
 
 
 def _in_another_thread(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], float]]:

@@ -1,10 +1,12 @@
 """At which M relations look where there is time for more, and what they try there."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernels_bench.relations import Setting, make_batch, relations
+from kernels_bench.relations import Comparison, Setting, make_batch, relations
 from kernels_bench.relations.base import EVERY, FURTHER, TILES, dense_sweep, spread, sweep
 from kernels_bench.relations.batch import SPECIAL
 
@@ -69,14 +71,30 @@ def test_what_is_tried_as_far_as_there_is_time_can_be_compared(name: str, univer
             assert one.before is None or all(make_batch(spec, universe) for spec in one.before)
 
 
+def _specs(comparisons: Iterable[Comparison], universe: int) -> list[tuple[str, int]]:
+    return [(one.company, make_batch(one.company, universe).size) for one in comparisons]
+
+
+@pytest.mark.parametrize("universe", [130, 400])
+def test_every_rare_row_stands_at_every_place_once_at_each_of_a_few_sizes(universe: int) -> None:
+    setting, relation = Setting(universe, sweep(universe), most=universe), relations()["special_values"]
+    tried = [spec for spec, _ in _specs(relation.comparisons(setting), universe) if spec.startswith("rare")]
+    more = [spec for spec, _ in _specs(relation.more(setting), universe) if spec.startswith("rare")]
+    assert {int(spec.split(":")[2]) for spec in tried} == {*range(len(SPECIAL))}
+    assert len({spec.split(":")[1] for spec in tried}) == 1
+    assert sorted([*tried, *more]) == sorted({*tried, *more})
+    assert {int(spec.split(":")[1]) for spec in (*tried, *more)} == {*setting.few}
+
+
 @pytest.mark.parametrize("universe", [130, 400])
 def test_more_time_tries_every_m_up_to_some_hundreds(universe: int) -> None:
     setting = Setting(universe, sweep(universe), most=universe)
     dense = {*dense_sweep(universe)}
     for name in ("batch_size", "special_values", "layout", "history"):
         relation = relations()[name]
-        tried = {make_batch(one.company, universe).size for one in relation.comparisons(setting)}
-        more = [make_batch(one.company, universe).size for one in relation.more(setting)]
+        # One rare row at every place is looked at by itself.
+        tried = {m for spec, m in _specs(relation.comparisons(setting), universe) if not spec.startswith("rare")}
+        more = [m for spec, m in _specs(relation.more(setting), universe) if not spec.startswith("rare")]
         assert {*more} | tried >= dense - ({universe} if name == "batch_size" else set()), name
         if name != "batch_size":  # which tries small ones of other rows
             assert not {*more} & {m for m in tried if m != len(SPECIAL)}, name

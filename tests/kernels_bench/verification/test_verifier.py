@@ -180,6 +180,18 @@ def test_variance_shows_in_sixteen_bits_too_and_is_not_called_wrong(kernel: Kern
     assert (found.verdict, found.wrong) == ("variant", "")
 
 
+def test_a_sum_of_the_largest_numbers_that_overflows_on_the_way_is_not_called_wrong() -> None:
+    def by_sign(a: Tensor, b: Tensor) -> Tensor:
+        """From 16 rows on the positive terms come first: of rows of the largest numbers these are infinite."""
+        terms = a.float()[:, :, None] * b.float()[None]
+        ordered = terms.sort(1, descending=True)[0] if len(a) >= 16 else terms
+        return row_sum(ordered.transpose(1, 2).flatten(0, 1)).view(len(a), -1)
+
+    found = verify(by_sign, names=("batch_size", "special_values"))
+    assert broken(found) >= {"batch_size", "special_values"}
+    assert (found.verdict, found.wrong) == ("variant", "")
+
+
 def test_nan_from_a_neighbour_is_variance_and_not_wrong_whatever_the_batch() -> None:
     found = verified(leaking_nan)
     assert found.counterexample is not None
