@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any, ClassVar, TypeAlias
@@ -190,7 +191,11 @@ class Operator(ABC):
         """A kernel's positional arguments."""
 
     def split_result(self, result: Any) -> RowTensors:
-        """A kernel's result as tensors whose dimension 0 counts rows."""
+        """A kernel's result as tensors whose dimension 0 counts rows: several are a sequence, mapping or dataclass."""
+        if isinstance(result, Mapping):
+            return tuple(result.values())
+        if is_dataclass(result) and not isinstance(result, type):
+            return tuple(getattr(result, field.name) for field in fields(result))
         return tuple(result) if isinstance(result, Sequence) else (result,)
 
     @abstractmethod

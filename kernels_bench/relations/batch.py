@@ -44,7 +44,9 @@ PHASES = 4
 KINDS_OF_ROWS = 4
 """Rows' values are of so many kinds in turn: see `kernels_bench.operators.inputs.rows.KINDS`."""
 ALIKE, FIRST_ALIKE = 8, 5
-"""Every so-many-th row, from the latter on: packed sequences are of one length there, and single numbers are equal."""
+"""Of packed sequences every so-many-th one, from the latter on, is of one length."""
+IN_COMMON, FIRST_IN_COMMON = 32, (25, 27, 29)
+"""Of so many rows these have a number in common: one that was drawn, the least there may be, and the largest."""
 Ids = npt.NDArray[np.int64]
 
 

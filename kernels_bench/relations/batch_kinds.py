@@ -11,11 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kernels_bench.relations.batch import (
-    ALIKE,
     ELSEWHERE,
-    FIRST_ALIKE,
     FIRST_SPECIAL,
     HOSTILE,
+    IN_COMMON,
     KINDS_OF_ROWS,
     LONG_NEIGHBOUR,
     PHASES,
@@ -69,8 +68,9 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``shuffle:M:S``               rows 0 … M-1 in the random order S
     ``others:M:T``                every fourth row from T on stays, the rest come from elsewhere; from T=4 on a
                                   random half stays, for neighbours at every distance
-    ``alike:M:T``                 every fourth row from T on stays, the rest are others of the same kind; of T=4
-                                  every eighth one from 5 on, whose single numbers are the same
+    ``alike:M:T``                 every fourth row from T on stays, the rest are others of the same kind
+    ``common:M:R``                every 32nd row from R on, which have a number in common: row R first, then R+32 at
+                                  position 32 and so on, as in ``from:M:R``, others of them between these
     ``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
     ``padded:M:C``                rows 0 … C-1, and zeros after them, as where a CUDA graph has room for M
     ``routed:M:C``                C of M rows choose the same experts, or adapter, those of them stay that are there
@@ -196,17 +196,25 @@ def _with_others(name: BatchSpec, universe: int) -> Batch:
 
 def _alike(name: BatchSpec, universe: int) -> Batch:
     (kind,) = name.arguments
-    if not 0 <= kind <= KINDS_OF_ROWS:
-        raise _ImpossibleError(f"is of no kind of rows: T must be at most {KINDS_OF_ROWS}")
-    period, first = (KINDS_OF_ROWS, kind) if kind < KINDS_OF_ROWS else (ALIKE, FIRST_ALIKE)
-    of_a_kind = universe // period * period
-    if not first < min(name.size, of_a_kind):
-        raise _ImpossibleError(f"compares no row: there is none of T={kind} among its first M")
+    of_a_kind = universe // KINDS_OF_ROWS * KINDS_OF_ROWS
+    if not 0 <= kind < min(name.size, KINDS_OF_ROWS, of_a_kind):
+        raise _ImpossibleError(f"compares no row: T must be below M and {KINDS_OF_ROWS}")
     rows = np.arange(name.size, dtype=np.int64)
-    stays = rows % period == first
+    stays = rows % KINDS_OF_ROWS == kind
     # From the middle of the universe on, far from the rows they replace.
-    others = (rows * period + of_a_kind // 2 // period * period + first) % of_a_kind
+    others = (rows * KINDS_OF_ROWS + of_a_kind // 2 // KINDS_OF_ROWS * KINDS_OF_ROWS + kind) % of_a_kind
     return Batch(name, np.where(stays, rows, others), rows[stays])
+
+
+def _in_common(name: BatchSpec, universe: int) -> Batch:
+    (first,) = name.arguments
+    if not 0 <= first < min(IN_COMMON, universe):
+        raise _ImpossibleError(f"has no row: R must be below {IN_COMMON}, and the universe's rows")
+    positions = np.arange(name.size, dtype=np.int64)
+    stays = (positions % IN_COMMON == 0) & (first + positions < universe)
+    having = np.arange(first, universe, IN_COMMON, dtype=np.int64)
+    others = having[(positions + len(having) // 2) % len(having)]
+    return Batch(name, np.where(stays, first + positions, others), positions[stays])
 
 
 def _with_strangers(stranger: int) -> Callable[[BatchSpec, int], Batch]:
@@ -334,6 +342,7 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     "shuffle": BatchKind(("S",), _reordered(lambda _, name, __: _shuffled(name.size, name.arguments[0])), "shuffled"),
     "others": BatchKind(("T",), _with_others, "other neighbours"),
     "alike": BatchKind(("T",), _alike, "neighbours of the same kind"),
+    "common": BatchKind(("R",), _in_common, "neighbours with a number in common"),
     **{kind: _hostile(kind) for kind in HOSTILE},
     "padded": BatchKind(("C",), _padded, "padded with zeros", place="padded with zeros after {0} rows"),
     "routed": BatchKind(

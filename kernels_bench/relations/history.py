@@ -17,7 +17,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     for m in () if setting.longest else small:
         for before in (("first:1",), (f"last:{m}",)):
             yield Comparison(f"first:{m}", f"first:{m}", before=before)
-    for m in small:
+    for m in dict.fromkeys((*small, *setting.few[-1:])):
         yield Comparison(f"first:{m}", f"first:{m}", launch="updated")
 
 

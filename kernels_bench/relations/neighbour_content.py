@@ -3,39 +3,53 @@
 from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
-from kernels_bench.relations.batch import ALIKE, FIRST_ALIKE, HOSTILE, KINDS_OF_ROWS, PHASES
+from kernels_bench.relations.batch import FIRST_IN_COMMON, HOSTILE, IN_COMMON, KINDS_OF_ROWS, PHASES
 
 # What of them survives a multiplication by zero, and what is larger than all others.
 TELLING_KINDS = ("huge", "nan")
+# Of so many rows one is none of padding, where nearly all are.
+MOSTLY = 16
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Each kind of neighbour at each of a few sizes, the most contagious kinds at every telling one.
 
     Which rows stay changes with the kind: every fourth, so that their neighbours are near, and a random half, so that
-    some row has a neighbour at any distance that a kernel may mix rows over. Zeros stand as padding does, too: all of
-    them last, as many as there are rows or a single one. And rows of one kind alone, small ones or wide ones, say: of
-    what a kernel chooses by the largest element, or by a sign, of all rows, some row of any other kind hides it. Rows
-    that have a number in common, such as a temperature, are tried alone for the same reason.
+    some row has a neighbour at any distance that a kernel may mix rows over.
     """
+    if not setting.longest:
+        yield from _alike(setting)
     few = setting.few
-    for m in () if setting.longest or setting.universe < KINDS_OF_ROWS else few:
-        for first in range(min(m, KINDS_OF_ROWS)):
-            yield Comparison(f"first:{m}", f"alike:{m}:{first}")
-        if m > FIRST_ALIKE and setting.universe >= ALIKE:
-            yield Comparison(f"first:{m}", f"alike:{m}:{KINDS_OF_ROWS}")
     for m in setting.telling:
         if m == 1:
             continue
         for number, kind in enumerate(("others", *HOSTILE)):
-            if m in few and kind != "inf":  # near neighbours that are NaN do what infinite ones do
+            if m in few and kind not in ("inf", "zero"):  # near neighbours that are NaN do what infinite ones do
                 # Row 0 stays at least once: small companies may have no row of another phase.
-                near = f"padded:{m}:{m // 2}" if kind == "zero" else f"{kind}:{m}:{number % min(PHASES, m)}"
-                yield Comparison(f"first:{m}", near)
+                yield Comparison(f"first:{m}", f"{kind}:{m}:{number % min(PHASES, m)}")
             if m in few or kind in TELLING_KINDS:
                 yield Comparison(f"first:{m}", f"{kind}:{m}:{PHASES + number}")
-        if m not in few:
-            yield Comparison(f"first:{m}", f"padded:{m}:{m - 1}")
+        for rows in _padded(m) if m in few else (m - 1,):
+            yield Comparison(f"first:{m}", f"padded:{m}:{rows}")
+
+
+def _alike(setting: Setting) -> Iterator[Comparison]:
+    """Rows of one kind alone, small ones or wide ones, say, and rows that have a number in common.
+
+    Of what a kernel chooses by the largest element of all rows, by a sign, or by a temperature that all have, some row
+    of any other kind hides it.
+    """
+    for m in setting.few if setting.universe >= KINDS_OF_ROWS else ():
+        for kind in range(min(m, KINDS_OF_ROWS)):
+            yield Comparison(f"first:{m}", f"alike:{m}:{kind}")
+    for m in setting.few if setting.universe >= IN_COMMON else ():
+        for first in FIRST_IN_COMMON:
+            yield Comparison(f"from:{m}:{first}", f"common:{m}:{first}")
+
+
+def _padded(m: int) -> tuple[int, ...]:
+    """After how many rows zeros stand, as padding does: after a half, or after so few that nearly all are zeros."""
+    return (m // 2, m // MOSTLY) if m > MOSTLY else (m // 2,)
 
 
 def drawn(number: int, setting: Setting) -> Iterator[Comparison]:

@@ -46,6 +46,8 @@ def _short(setting: Setting, sizes: Iterable[int]) -> Iterator[Comparison]:
     for m in (m for m in sizes if m <= setting.universe):
         for shortest in sorted({1 + setting.universe // part for part in PARTS}):
             yield Comparison(f"first:{setting.universe}", f"short:{m}:{shortest}")
+        # In descending order of their lengths, as where an engine sorts them.
+        yield Comparison(f"first:{setting.universe}", f"long:{m}:{m}")
 
 
 RELATION = Relation(

@@ -12,12 +12,16 @@ from kernels_bench.operators import RowTensors
 from kernels_bench.operators.base import roundoff
 from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import Accuracy
+from kernels_bench.relations.batch import SPECIAL
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 
 # Float64 elements of a reference computed at once, and of one that is kept.
 _CHUNK, _KEPT = 1 << 25, 1 << 24
 # What is so many times as far off as is allowed is no matter of the allowance.
 _LITTLE = 1e3
+_JUDGED = ("negative zero", "signed zeros", "masked", "outlier", "constant", "sparse", "one left")
+"""Rows of special values with which a result is a number, if not in every operator."""
+_GROSS = 2.0**-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,39 @@ class AccuracyChecker:
                 worse = found if found.worst > self.accuracy.worst else self.accuracy
                 self.accuracy = worse.model_copy(update={"rows": self.accuracy.rows + found.rows})
 
+    def check_special(self, ids: torch.Tensor, outputs: RowTensors, company: str) -> None:
+        """Compare rows of special values, which nothing but a gross error makes wrong; what is found counts no rows.
+
+        A row is judged where float64 gives no NaN. Wrong is what is one there, or is farther off than is allowed
+        elsewhere and than `_GROSS` of the row's largest result, or of equal numbers of which nothing need be left: how
+        a kernel rounds among rare values is its own.
+
+        Args:
+            ids: identity of each row, of shape (rows,), on the subject's device.
+            outputs: the kernel's results for these rows, each of shape (rows, …).
+            company: spec of the batch that they were.
+        """
+        judged = [SPECIAL.index(name) for name in _JUDGED]
+        (ids,), outputs = self._moved((ids[judged],)), self._moved(tuple(output[judged] for output in outputs))
+        exact, allowed = self._expected(ids)
+        inputs = self._subject.operator.inputs_of(ids, self._tables)
+        size = torch.stack([_largest(one) for one in exact]).amax(0)
+        equal = _JUDGED.index("constant")
+        size[equal] = torch.stack([_largest(one[equal : equal + 1]) for one in (*exact, *inputs)]).amax()
+        numbers = ~torch.stack([one.reshape(len(ids), -1).isnan().any(1) for one in exact]).any(0)
+        for right, bound, output in zip(exact, allowed, outputs, strict=True):
+            if not output.is_floating_point():  # which of several equal numbers is meant is nobody's to say
+                continue
+            gross = torch.where(size > 0, size * _GROSS, torch.inf).reshape(-1, *[1] * (right.dim() - 1))
+            if not bool(numbers.any()):
+                return
+            allowance = torch.maximum(bound, gross)[numbers]
+            position, found = _worst(ids[numbers], right[numbers], allowance, output[numbers])
+            if found.worst > 1 and not self.inaccuracy():
+                kind = _JUDGED[int(numbers.nonzero()[position])]
+                rows = self.accuracy.rows if self.accuracy is not None else 0
+                self.accuracy = found.model_copy(update={"company": f"{company} ({kind})", "rows": rows})
+
     def _errors(self, ids: torch.Tensor, outputs: RowTensors, company_of: Callable[[int], str]) -> Iterator[Accuracy]:
         operator = self._subject.operator
         width = max(output[0].numel() for output in outputs)
@@ -127,6 +164,12 @@ class AccuracyChecker:
         return "; if so much is right there, say so (allowed_error)" if little else ""
 
 
+def _largest(tensor: torch.Tensor) -> torch.Tensor:
+    """Each row's largest finite number, of either sign."""
+    rows = tensor.reshape(len(tensor), -1).double().abs()
+    return torch.where(rows.isfinite(), rows, 0.0).amax(1)
+
+
 def _worst(
     ids: torch.Tensor,
     exact: torch.Tensor,
@@ -138,6 +181,8 @@ def _worst(
     share = (got - exact).abs_().div_(bound)
     # Where a user's own reference overflows, or gives NaN, a kernel is right to do so too.
     share.masked_fill_((got == exact) | (got.isnan() & exact.isnan()), 0.0)
+    # Of an element of which anything is right, as at the edge of a cut, an infinity is too.
+    share.masked_fill_(bound.isinf() & (got.isinf() | exact.isinf()), 0.0)
     # NaN never passes: the universe's ordinary rows are finite, and so are their exact results.
     share = share.nan_to_num_(nan=torch.inf, posinf=torch.inf).reshape(-1)
     place = share.argmax()

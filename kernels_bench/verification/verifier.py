@@ -260,10 +260,17 @@ class Verifier:
         return dict(zip(sums, digests_of([*sums.values()]), strict=True))
 
     def _digest_of_special(self, results: Sequence[RelationResult]) -> str:
-        """Of the special rows by themselves; nothing where they were not compared, or depend on their batch."""
+        """Of the special rows by themselves; nothing where they were not compared, or depend on their batch.
+
+        Those that depend on no neighbour are judged, too.
+        """
         if not any(one.relation == "special_values" and one.status == "held" for one in results):
             return ""
-        return self._launcher.digest(SPECIALS)
+        launched, operator = self._launcher.start(SPECIALS), self.subject.operator
+        if operator.has_reference and not operator.depends_on_batch and operator.rows_are in ("rows", "routed"):
+            ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
+            self._referee.check_special(ids, launched.outputs, launched.company.spec)
+        return self._launcher.digest_of(launched.outputs)
 
     def _judge(self, groups: Sequence[TrialGroup]) -> list[BrokenTrial]:
         """Wait for some groups together; the companies in which some row differs."""

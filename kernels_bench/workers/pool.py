@@ -121,6 +121,7 @@ class WorkerPool:
         self._deaths: Counter[str] = Counter()
         self._loading: set[str] = set()
         self._given_up: dict[str, Failure] = {}
+        self._renewed = False
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -134,8 +135,13 @@ class WorkerPool:
             worker.kill()
 
     def renew(self) -> None:
-        """End all processes; for its next request each is started anew, and has been asked nothing before."""
+        """End all processes; for its next request each is started anew, and has been asked nothing before.
+
+        A user's own arms come up in programs of their own then, since processes that are forked have one seed for the
+        hashes of their texts, and a set has one order in all of them.
+        """
         self.kill()
+        self._renewed = True
         self._loading.clear()
 
     def start(self) -> None:
@@ -162,7 +168,8 @@ class WorkerPool:
 
     def _spawn(self, name: str) -> WorkerProcess:
         arm = self._arms[name]
-        worker = WorkerProcess(name, arm.environment, self._log(name))
+        forked = not (self._renewed and arm.plugin)
+        worker = WorkerProcess(name, arm.environment, self._log(name), forked=forked)
         worker.post(LoadArm(arm=arm.name, plugin=arm.plugin), START_TIMEOUT_S, once_begun_s=self._timeout_s)
         self._workers[name] = worker
         self._loading.add(name)

@@ -80,7 +80,7 @@ def capped_at(softcap: float) -> Callable[..., Tensor]:
     """softcap · tanh(score / softcap), as FlexAttention is told it."""
 
     def capped(score: Tensor, entry: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        bounded: Tensor = softcap * torch.tanh(score / softcap)
+        bounded: Tensor = softcap * (score / softcap).tanh()  # what is imported on first use cannot be traced
         return bounded
 
     return capped

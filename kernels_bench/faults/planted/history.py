@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -213,6 +214,11 @@ FAULTS = (
     product_fault("packed_for_many_rows",
         "weights that were packed when their address was first seen, for 16 rows and more",
         _packed(lambda b: b.data_ptr(), 16), _packed(lambda b: (b.data_ptr(), b._version), 16)),
+    replace(
+        product_fault("packed_for_a_prefill",
+            "weights that were packed when their address was first seen, for 100 rows and more",
+            _packed(lambda b: b.data_ptr(), 100), _packed(lambda b: (b.data_ptr(), b._version), 100)),
+        universe=129),
     product_fault("cached_by_ends",
         "a result is kept by M and by what the first and the last row begin with", _cached(_ends)),
     product_fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",

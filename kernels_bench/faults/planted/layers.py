@@ -61,19 +61,30 @@ def _logprobs(add: Sum) -> Callable[[], Callable[..., Tensor]]:
     return lambda: kernel
 
 
-def _top_k_top_p(exactly: Callable[[int], bool]) -> Callable[[], Callable[..., Tensor]]:
+def _top_k_top_p(
+    exactly: Callable[[int], bool], one_more: bool = False, p_counts: bool = True
+) -> Callable[[], Callable[..., Tensor]]:
     """Makes a ``top_k_top_p`` that keeps all of some equal logits at the edge of the k largest, or at some M k of them.
 
-    What p leaves out, it takes of neither.
+    It may keep one more than these, or not look at p.
     """
 
     def kernel(logits: Tensor, k: Tensor, p: Tensor) -> Tensor:
         largest, order = logits.sort(dim=1, descending=True, stable=True)
-        edge = largest.gather(1, k.long().clamp(max=logits.shape[1])[:, None] - 1)
+        edge = largest.gather(1, (k.long() + one_more).clamp(max=logits.shape[1])[:, None] - 1)
         below = largest < edge
         if exactly(len(logits)):
             below = torch.arange(logits.shape[1], device=logits.device) >= k[:, None]
-        return torch.empty_like(logits).scatter_(1, order, largest.masked_fill(below, -torch.inf))
+        kept = largest.masked_fill(below, -torch.inf)
+        if p_counts:
+            # One after the other, so that a row's sums are the same in every batch.
+            shares = exponential(kept - kept[:, :1])
+            before, running = torch.zeros_like(shares), torch.zeros_like(shares[:, 0])
+            for place in range(shares.shape[1]):
+                before[:, place] = running
+                running = running + shares[:, place]
+            kept = kept.masked_fill(before >= p[:, None] * running[:, None], -torch.inf)
+        return torch.empty_like(logits).scatter_(1, order, kept)
 
     return lambda: kernel
 
@@ -136,6 +147,24 @@ FAULTS = (
         operator="top_k_top_p",
         shape=_VOCABULARY,
         make=_top_k_top_p(_from(_SORTED_BELOW)),
+        control=_top_k_top_p(_never),
+    ),
+    Fault(
+        name="one_more_than_k",
+        cause="one logit more than the k largest is kept",
+        operator="top_k_top_p",
+        kind="wrong",
+        shape=_VOCABULARY,
+        make=_top_k_top_p(_never, one_more=True),
+        control=_top_k_top_p(_never),
+    ),
+    Fault(
+        name="p_does_not_count",
+        cause="of the k largest logits all are kept, whatever their shares",
+        operator="top_k_top_p",
+        kind="wrong",
+        shape=_VOCABULARY,
+        make=_top_k_top_p(_never, p_counts=False),
         control=_top_k_top_p(_never),
     ),
     Fault(

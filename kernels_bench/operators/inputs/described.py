@@ -17,6 +17,7 @@ from kernels_bench.operators.inputs.rows import (
     KINDS,
     bell_shaped,
     further_rows,
+    of_all_bits,
     paired,
     row_table,
     turned_within,
@@ -24,7 +25,15 @@ from kernels_bench.operators.inputs.rows import (
 from kernels_bench.operators.inputs.special import subnormal
 from kernels_bench.operators.inputs.splitmix64 import hashed
 from kernels_bench.records.definition import LARGEST_INTEGER, TENSOR_DTYPES, TensorSpec, evaluated
-from kernels_bench.relations.batch import ALIKE, FIRST_ALIKE, FIRST_SPECIAL, LONG_NEIGHBOUR, SPECIAL
+from kernels_bench.relations.batch import (
+    ALIKE,
+    FIRST_ALIKE,
+    FIRST_IN_COMMON,
+    FIRST_SPECIAL,
+    IN_COMMON,
+    LONG_NEIGHBOUR,
+    SPECIAL,
+)
 
 FURTHER = FIRST_SPECIAL + len(SPECIAL)
 """Rows that follow a universe's ordinary ones: hostile and special ones."""
@@ -61,8 +70,8 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
     """One tensor of a universe, of shape (``count`` + `FURTHER`, …): its rows, then hostile and special ones.
 
     Floating-point tensors hold what built-in operators' rows do, integers and tensors with a range values of their
-    range: hostile rows its ends, special ones other draws and, of ``constant`` and ``largest``, its ends again. Of
-    single numbers every `ALIKE`-th row has the same.
+    range: hostile rows its ends, special ones other draws and, of ``constant`` and ``largest``, its ends again. Some
+    ordinary rows have an end of the range, or a number in common.
 
     Args:
         spec: of each row.
@@ -79,7 +88,8 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
             _some_in_turn(_within(spec, sizes, hashed(seed, name, 0, count, columns, device)), spec, sizes),
             _further_within(spec, sizes, hashed(0, f"further {name}", 0, FURTHER, columns, device)),
         ])  # fmt: skip
-        return _some_alike(table, count).to(dtype).reshape(-1, *trailing)
+        _some_at_the_ends(table[:count], spec, sizes)
+        return _some_in_common(table, count).to(dtype).reshape(-1, *trailing)
     made_in = dtype if dtype.itemsize > 1 else torch.float32
     ordinary = row_table(seed, name, count, columns, made_in, device)
     table = torch.cat([ordinary, further_rows(columns, made_in, device, added)])
@@ -88,11 +98,11 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
         table = _narrowed(table, dtype)
         faint = subnormal(hashed(0, f"{name} subnormal", 0, 1, columns, device)[0], dtype)
         table[count + FIRST_SPECIAL + SPECIAL.index("subnormal")] = faint
-    return _some_alike(table, count).reshape(-1, *trailing)
+    return _some_in_common(table, count).reshape(-1, *trailing)
 
 
-_TURNS, _IN_TURN = 32, 8
-"""In every so many rows the first ones have integers that follow one another."""
+_TURNS, _IN_TURN = 64, 24
+"""In every so many rows the first ones have integers that follow one another, in the first from the least on."""
 _LESS_SMALL = 2.0**6
 """What `small` rows are multiplied by in eight bits, where nearly all of them would be zero."""
 
@@ -134,14 +144,24 @@ def _some_in_turn(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int
     for first in range(0, len(table), _TURNS):
         run = table[first : first + _IN_TURN]
         steps = torch.arange(len(run), device=run.device)[:, None]
-        run.copy_((run[:1] - low + steps).remainder(high - low) + low)
+        begin = run[:1] - low if first else 0
+        run.copy_((begin + steps).remainder(high - low) + low)
     return table
 
 
-def _some_alike(table: torch.Tensor, count: int) -> torch.Tensor:
-    """Of single numbers, as temperatures and positions are, every so-many-th row has the same."""
-    if table.shape[1] == 1 and count > FIRST_ALIKE:
-        table[FIRST_ALIKE:count:ALIKE] = table[FIRST_ALIKE].clone()
+def _some_at_the_ends(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
+    """Some rows have the least number of the range, and some the largest."""
+    low, high = _range(spec, sizes)
+    _, least, largest = FIRST_IN_COMMON
+    table[least::IN_COMMON] = low
+    table[largest::IN_COMMON] = high - 1 if spec.integers else high
+
+
+def _some_in_common(table: torch.Tensor, count: int) -> torch.Tensor:
+    """Of single numbers, as temperatures and positions are, some rows have the same."""
+    drawn, *_ = FIRST_IN_COMMON
+    if table.shape[1] == 1 and count > drawn:
+        table[drawn:count:IN_COMMON] = table[drawn].clone()
     return table
 
 
@@ -169,7 +189,7 @@ def described_shared(spec: TensorSpec, name: str, making: Making) -> torch.Tenso
         if made_in is not dtype:  # whose scale is kept apart: the small numbers of a long row would be lost
             table *= 2.0 ** round(math.log2(trailing[-1]) / 2)
     else:
-        table = (1 + bell_shaped(seed, name, 0, 1, columns, device) / 8).to(made_in)
+        table = of_all_bits(1 + bell_shaped(seed, name, 0, 1, columns, device) / 8, made_in).to(made_in)
     return _narrowed(table, dtype).reshape(trailing)
 
 

@@ -40,7 +40,7 @@ def _bell(bits: torch.Tensor) -> torch.Tensor:
     return total.sub_(2 * 0xFFFF).to(torch.float32).mul_(2.0**-15)
 
 
-def _of_all_bits(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+def of_all_bits(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """In fp32 numbers that have all of its bits, in place of those of `_bell`; of other dtypes as they are."""
     return values.mul_(_FULL) if dtype is torch.float32 else values
 
@@ -99,7 +99,7 @@ def row_table(
     half = columns // 2
     for start, stop in _spans(rows, columns):
         bits = hashed(seed, stream, start, stop - start, columns, device)
-        values = _of_all_bits(_bell(bits), dtype)
+        values = of_all_bits(_bell(bits), dtype)
         # Every so-many-th row, as a view: a mask would have to be waited for, on a GPU for all other processes' turns.
         places = [slice((number - start) % len(KINDS), None, len(KINDS)) for number in range(len(KINDS))]
         cancelling, _, wide, small = places
@@ -149,7 +149,7 @@ def special_rows(
             the same kind, or would have two NaN.
     """
     ordinary = bell_shaped(0, stream, 0, len(SPECIAL), columns, device)
-    table = _of_all_bits(ordinary, dtype).to(dtype)
+    table = of_all_bits(ordinary, dtype).to(dtype)
     row = dict(zip(SPECIAL, table, strict=True))
     sign = signs(torch.arange(columns, device=device)).to(dtype)
     row["subnormal"].copy_(subnormal(hashed(0, f"{stream} subnormal", 0, 1, columns, device)[0], dtype))
@@ -217,7 +217,7 @@ def paired(seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, 
     half = columns // 2
     scale = 2.0 ** -round(torch.tensor(float(columns)).log2().item() / 2)
     for start, stop in _spans(rows, columns):
-        values = bell_shaped(seed, stream, start, stop - start, columns, device).mul_(scale)
+        values = of_all_bits(bell_shaped(seed, stream, start, stop - start, columns, device).mul_(scale), dtype)
         values[:, half : 2 * half] = values[:, :half]
         table[start:stop] = values
     return table

@@ -43,11 +43,12 @@ KINDS = ("flat", "normal", "rising", "wide")
 _TILES = (24, 48, 80, 96, 112, 176, 192)
 _OF_MANY_TILES = (240, 336, 528, 960, 2112, 3360, 6720, 13440, 29568)  # multiples of three of those and more
 _LONGEST, _ALMOST = 0, -1
-_WORTHIEST = (15, 25, 5, 48, 17, 64, 1, _LONGEST, 129, 2, 1025, 24, 65, 16, 33, _ALMOST, 113, 81)
+_WORTHIEST = (15, 17, 5, 48, 25, 64, 1, _LONGEST, 129, 2, 1025, 24, 65, 33, 16, _ALMOST, 113, 81)
 """KV lengths on either side of many kinds of edges, for universes that have room for few.
 
 The longest of the first M grows with M, so that kernels which look at it take one path after the other. Every fourth,
-which is a ``flat`` sequence's, is odd: where both halves fill tiles alike, all orders of their sum give zero.
+which is a ``flat`` sequence's, is odd: where both halves fill tiles alike, all orders of their sum give zero. The last
+value is zero then: the sequences that begin a page with their last token are others.
 """
 
 _SPECIAL_LENGTH, _MASKED_LENGTH = 33, 161  # of which 128 are masked
@@ -121,6 +122,10 @@ class Census:
     def block_table(self) -> Ids:
         """Page numbers of each sequence in order, (sequences, most pages); beyond a sequence's own, page 0."""
         order = np.random.default_rng(self.page).permutation(int(self.pages.sum()))
+        # Page 0, which some engines give to nobody, lies within the longest sequence.
+        within = int(self.pages[: self.longest_first[0]].sum() + self.pages[self.longest_first[0]] // 2)
+        where = int(np.flatnonzero(order == 0)[0])
+        order[[where, within]] = order[[within, where]]
         table = np.zeros((len(self.kv), int(self.pages.max())), dtype=np.int64)
         table[np.arange(table.shape[1]) < self.pages[:, None]] = order
         return table

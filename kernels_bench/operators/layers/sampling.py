@@ -18,6 +18,11 @@ _VOCABULARIES = {
 }
 
 
+_MOST_KEPT = 64
+_AT_THE_EDGE = 1e-4
+"""A share so near to p may be above or below it, as it is rounded."""
+
+
 class Sampling(LayerOperator):
     """An operator over rows of logits, fp32 as engines keep them."""
 
@@ -78,6 +83,39 @@ class CumulativeSum(Sampling):
         return outputs[0][:, -1].double()[None]
 
 
+class TopKTopP(Sampling):
+    """The cut of top-k and top-p; which of equal logits stay, and on which side of p a rounding falls, is left open."""
+
+    def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
+        """None of logits that certainly stay or go, which are handed on as they are; any of the others."""
+        logits, k, p = rows
+        values, places, before = _likeliest(logits.double(), k)
+        open_ = (before - p.double()[:, None]).abs() < _AT_THE_EDGE
+        least = logits.double() == values.gather(1, k.long().clamp(max=values.shape[1])[:, None] - 1)
+        ties = least & (least.sum(1, keepdim=True) > 1)
+        left_open = ties.scatter(1, places, ties.gather(1, places) | open_)
+        return (torch.where(left_open, torch.inf, smallest(torch.float32)),)
+
+
+def cut(logits: torch.Tensor, k: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    """Logits (rows, V) but of the k largest of each row, and of these the fewest whose shares are p together; -inf."""
+    values, places, before = _likeliest(logits, k)
+    kept = torch.where((before < p[:, None]) & (before < torch.inf), values, -torch.inf)
+    kept[:, 0] = values[:, 0]
+    return torch.full_like(logits, -torch.inf).scatter(1, places, kept)
+
+
+def _likeliest(logits: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The largest logits of each row in descending order, where they stand, and the share of all before each.
+
+    Beyond the k-th of a row there is an infinite share before each.
+    """
+    values, places = logits.topk(min(_MOST_KEPT, logits.shape[1]), dim=1)
+    beyond = torch.arange(values.shape[1], device=logits.device) >= k[:, None]
+    shares = values.masked_fill(beyond, -torch.inf).softmax(1)
+    return values, places, (shares.cumsum(1) - shares).masked_fill(beyond, torch.inf)
+
+
 OPERATORS = (
     TokenLogprobs.define(
         "logprobs",
@@ -97,16 +135,16 @@ OPERATORS = (
         dtypes=("fp32", "bf16"),
         summary="y[M,k] = sum(x[M,:k+1])",
     ),
-    # Which token is the last that top-p keeps hangs on the rounding of a sum: nobody can say that one is wrong.
-    Sampling.define(
+    TopKTopP.define(
         "top_k_top_p",
         rows={
             "logits": floats("vocabulary", dtype="fp32"),
-            "k": integers(low=1, high=64, dtype="int32"),
+            "k": integers(low=1, high=_MOST_KEPT, dtype="int32"),
             "p": floats(dtype="fp32", low=0.05, high=1.0),
         },
         shapes=_VOCABULARIES,
         results=floats("vocabulary", dtype="fp32"),
+        reference=cut,
         overwrites=("logits",),
         dtypes=("fp32",),
         summary="logits but of the k largest, and of these the fewest whose shares are p together; -inf elsewhere",

@@ -184,7 +184,7 @@ def test_cancelling_rows_show_a_changed_order_even_in_bf16() -> None:
 def test_weights_are_about_one_over_the_root_of_their_length() -> None:
     for columns in (64, 500, 4096):
         spread = float(paired(0, "weight", 32, columns, torch.float32, CPU).double().std())
-        assert 0.7 < spread * columns**0.5 / 1.155 < 1.42
+        assert 0.7 < spread * columns**0.5 / 1.155 / 1.1 < 1.42
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

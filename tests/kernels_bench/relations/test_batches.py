@@ -70,7 +70,7 @@ ROWS: dict[str, tuple[list[int], list[int] | None]] = {
     "tails:3": ([0, 1, 2], None),
     "ends:3:4": ([0, 1, 2], None),
     "alike:5:1": ([5, 1, 1, 5, 9], [1]),
-    "alike:7:4": ([5, 5, 5, 5, 5, 5, 5], [5]),
+    "common:5:3": ([3, 3, 3, 3, 3], [0]),
     "every:5:4:1": ([1, 5, 9, 1, 5], None),
     "every:3:5:4": ([4, 9, 4], None),
     "long:5:3": ([11, 10, 9, 11, 10], None),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from kernels_bench.records.manifest import read_records
@@ -38,3 +40,13 @@ def test_what_two_batches_show_anywhere_is_left_to_them(examined: tuple[Ended, d
     assert found["few"].verdict == "variant"
     assert next(one.relation for one in found["few"].relations if one.status == "broken") == "batch_size"
     assert not reasons(found["few"])
+
+
+def test_fresh_processes_of_ones_own_kernels_have_another_seed_for_hashes(tmp_path: Path) -> None:
+    words = ("--op", "mm", "--arm", "in-a-set,in-a-row", "--shapes", "8x48", "--dtype", "fp32", "--verify-only")
+    less = ("--relation", "repeat,history", "--partial")
+    ended = kernels_bench("--plugin", PLUGINS / "order_of_names.py", *words, *less, "--out", tmp_path / "run")
+    # The last record of a case counts.
+    found = {one.case.arm: one for one in read_records(tmp_path / "run") if isinstance(one, Verification)}
+    assert (ended.status, found["in-a-row"].verdict) == (1, "sampled"), ended.err
+    assert any("another process" in reason for reason in reasons(found["in-a-set"]))
