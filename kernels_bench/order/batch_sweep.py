@@ -131,6 +131,7 @@ class _Reader:
                 found = asker.read(self._seed)
                 self._settle(m, found)
                 self._give(found)
+                self._look_again_for(found)
         self._refused |= dict.fromkeys(self._open, NOT_ASKED)
 
     def _wanted(self) -> bool:
@@ -155,6 +156,18 @@ class _Reader:
         for m in self._proven_one_by_one(layout) if of_several else self._proven_together(layout):
             self._layouts[m] = layout
             del self._open[m]
+
+    def _look_again_for(self, layout: ColumnOrders) -> None:
+        """An order in several parts to every M that seemed to have that of one part in all columns, and has it.
+
+        Where few columns have an order of their own, questions may have met none of them.
+        """
+        alike = {part.tree for part in layout.parts}
+        for m, known in list(self._layouts.items()) if len(layout.parts) > 1 else ():
+            if len(known.parts) == 1 and known.parts[0].tree in alike and layout.count <= self._askers[m].sums:
+                with self._refusing(m):
+                    if self._askers[m].has(layout, self._seed):
+                        self._layouts[m] = layout
 
     def _proven_together(self, layout: ColumnOrders) -> list[int]:
         if not self._open:

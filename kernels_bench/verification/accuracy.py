@@ -88,7 +88,8 @@ class AccuracyChecker:
 
         A row is judged where float64 gives no NaN. Wrong is what is one there, or is farther off than is allowed
         elsewhere and than `_GROSS` of the row's largest result, or of equal numbers of which nothing need be left: how
-        a kernel rounds among rare values is its own.
+        a kernel rounds among rare values is its own. Of a row of zeros any number is right: the least scale, say, that
+        is given to it is a convention.
 
         Args:
             ids: identity of each row, of shape (rows,), on the subject's device.
@@ -102,6 +103,7 @@ class AccuracyChecker:
         size = torch.stack([_largest(one) for one in exact]).amax(0)
         equal = _JUDGED.index("constant")
         size[equal] = torch.stack([_largest(one[equal : equal + 1]) for one in (*exact, *inputs)]).amax()
+        size[[_JUDGED.index("negative zero"), _JUDGED.index("signed zeros")]] = torch.inf
         numbers = ~torch.stack([one.reshape(len(ids), -1).isnan().any(1) for one in exact]).any(0)
         for right, bound, output in zip(exact, allowed, outputs, strict=True):
             if not output.is_floating_point():  # which of several equal numbers is meant is nobody's to say
@@ -109,7 +111,7 @@ class AccuracyChecker:
             gross = torch.where(size > 0, size * _GROSS, torch.inf).reshape(-1, *[1] * (right.dim() - 1))
             if not bool(numbers.any()):
                 return
-            allowance = torch.maximum(bound, gross)[numbers]
+            allowance = torch.maximum(_told_of_infinities(right, bound), gross)[numbers]
             position, found = _worst(ids[numbers], right[numbers], allowance, output[numbers])
             if found.worst > 1 and not self.inaccuracy():
                 kind = _JUDGED[int(numbers.nonzero()[position])]
@@ -162,6 +164,16 @@ class AccuracyChecker:
         """Of a result that is off by little, what to do where nobody has said how far off it may be."""
         little = self._subject.operator.bound_is_guessed and found.worst < _LITTLE
         return "; if so much is right there, say so (allowed_error)" if little else ""
+
+
+def _told_of_infinities(exact: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
+    """Bounds that grow with the result are infinite where that is: there an infinity is the only right answer.
+
+    Where a bound is finite beside some of a row's infinities, the others are left open on purpose.
+    """
+    infinite = exact.isinf()
+    grown = (bound.isinf() | ~infinite).reshape(len(exact), -1).all(1).reshape(-1, *[1] * (exact.dim() - 1))
+    return torch.where(infinite & grown, 0.0, bound)
 
 
 def _largest(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,10 +11,13 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels_bench.operators.inputs.special import nan_with_payload
 from kernels_bench.operators.inputs.splitmix64 import splitmix64_mix
 
 _NAN_OF_EIGHT_BITS = 0x7F
 """In either format of eight bits that has NaN."""
+_PAYLOAD = 0x3FFFFF
+"""Of a quiet NaN in fp32."""
 _INTEGER = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -30,6 +33,12 @@ def with_one_nan(values: torch.Tensor) -> torch.Tensor:
     if values.element_size() == 1:  # which torch cannot fill by a mask
         return bits(values).masked_fill(values.isnan(), _NAN_OF_EIGHT_BITS).view(values.dtype)
     return values.masked_fill(values.isnan(), torch.nan)
+
+
+def with_one_nan_of_its_own(values: torch.Tensor) -> torch.Tensor:
+    """The same in fp32, where a NaN that has kept the payload of the rows' own stays as it is."""
+    own = bits(nan_with_payload(values.dtype, values.device)) & _PAYLOAD
+    return values.masked_fill(values.isnan() & ((bits(values) & _PAYLOAD) != own), torch.nan)
 
 
 def same_bits(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -40,3 +40,20 @@ def test_a_kernel_that_does_not_repeat_is_said_not_to() -> None:
     case = Case(arm="test", operator="mm", shape=SHAPE, precision=Precision.parse("fp32"))
     order, _ = order_of(case, operators()["mm"], kernel, Task(sizes=(1,)), torch.device("cpu"))
     assert order.status in ("unknown", "variant")
+
+
+def eight_in_a_row_in_the_last(a: Tensor, b: Tensor) -> Tensor:
+    """Of eight terms the last two come together first, but for the last three of 259 columns."""
+    terms = products(a, b)
+    paired = in_sequence(terms[:, :-2]) + (terms[:, -2] + terms[:, -1])
+    return torch.cat([paired[:, :-3], in_sequence(terms)[:, -3:]], 1)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_few_columns_of_many_with_an_order_of_their_own_are_met_at_every_m(seed: int) -> None:
+    shape = Shape(label="test", n=259, k=8)
+    case = Case(arm="test", operator="mm", shape=shape, precision=Precision.parse("fp32"))
+    task = Task(sizes=(1, 2, 4, 5, 16), seed=seed)
+    order, _ = order_of(case, operators()["mm"], eight_in_a_row_in_the_last, task, torch.device("cpu"))
+    assert (order.status, len(order.found)) == ("proven", 1), (order.found, order.witness)
+    assert "columns 256 to 258" in order.found[0].words
