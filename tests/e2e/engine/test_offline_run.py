@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.checkpoints.resolve import cache_directory
-from e2e.records import FORMAT, ArmLost, SoloAnswers, Started, Trial
+from e2e.records import FORMAT, ArmLost, SoloAnswers, Started, Trial, read_state
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED, trial_named
@@ -184,6 +185,7 @@ def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) ->
         assert label in full
 
 
+@pytest.mark.engine_full  # what a trial asks follows from its number, as is tested without an engine
 @pytest.mark.usefixtures("uncompiled")
 def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path: Path) -> None:
     if not diverged(both, "baseline"):
@@ -306,14 +308,25 @@ def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, t
     assert answers_by_trial(done).items() <= answers_by_trial(both).items()
 
 
+def test_the_function_gives_upstreams_keys(both: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("e2e.api._run", lambda *_: read_state(both.records))
+    found = run_benchmark_with_batch_invariant("smollm2", 1, 10, 2, 30, 90, TOKENS, 0.0, 0.4, 128, "FLASH_ATTN", False)
+    has_upstreams_keys(found, TOKENS)
+
+
+@pytest.mark.engine_full  # its process is started as every arm's is
 @pytest.mark.usefixtures("uncompiled")
-def test_the_function_gives_upstreams_keys() -> None:
+def test_the_function_starts_an_engine() -> None:
     found = run_benchmark_with_batch_invariant("synthetic:tiny", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "FLASH_ATTN", False)
+    has_upstreams_keys(found, 4)
+
+
+def has_upstreams_keys(found: dict[str, Any], tokens: int) -> None:
     assert {
         *("init_time", "avg_time", "min_time", "max_time", "total_tokens", "total_prompts", "throughput"),
         *("prompts_per_sec", "trial_times", "needle"),
     } <= set(found)
-    assert found["total_tokens"] == 4 * found["total_prompts"]
+    assert found["total_tokens"] == tokens * found["total_prompts"]
     assert json.dumps(found)
 
 

@@ -29,7 +29,8 @@ pytest.importorskip("triton")
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
-ROWS = 10
+ROWS = 6
+SLOW = {("chunk_scan", "aligned")} if INTERPRETED else set()
 needs_triton = pytest.mark.skipif(not (INTERPRETED or GPU), reason="no GPU; run under the interpreter instead")
 
 
@@ -42,7 +43,7 @@ def subject(name: str, kind: str) -> KernelUnderTest:
     (shape,) = (one for one in operators()[name].shapes if one.label == f"small/{kind}")
     # The interpreter has no bf16.
     case = Case(arm="samebits", operator=name, shape=shape, precision=Precision.parse(_dtype(operators()[name])))
-    rows = {"chunk_scan": 3, "gated_delta_rule": 2, "gated_delta_step": 3}.get(name, ROWS)
+    rows = {"chunk_scan": 2, "gated_delta_rule": 2, "gated_delta_step": 3}.get(name, ROWS)
     return KernelUnderTest(
         case, operators()[name], bind(case, {name: kernel(name)}), seed=1, universe=rows, device=DEVICE
     )
@@ -52,9 +53,9 @@ def _dtype(operator: Operator) -> str:
     return "fp32" if "fp32" in operator.precisions else "fp16"
 
 
-# The delta rule's aligned shape has keys of 64, over which the interpreter takes long.
+# The delta rule's aligned shape has keys of 64, over which the interpreter takes long, and over the scan's.
 KINDS = [
-    *((name, kind) for name in (*FP8, *STATE) for kind in ("aligned", "unaligned")),
+    *((name, kind) for name in (*FP8, *STATE) for kind in ("aligned", "unaligned") if (name, kind) not in SLOW),
     *((name, "unaligned") for name in DELTA),
 ]
 
@@ -81,7 +82,7 @@ def test_a_row_has_the_same_bits_alone_at_the_end_and_beside_nan(name: str) -> N
     whole = make_batch(f"first:{most}", most)
     expected = given.run(whole)
     places = {int(line): place for place, line in enumerate(given.lines(whole).ids)}
-    for spec in ("first:1", "last:2", f"reverse:{most}", f"nan:{most}:1", f"huge:{most}:5"):
+    for spec in ("first:1", "last:2", f"reverse:{most}", f"nan:{most}:1", f"huge:{most}:{most - 1}"):
         batch = make_batch(spec, most)
         lines = given.lines(batch)
         for got, right in zip(given.run(batch), expected, strict=True):
