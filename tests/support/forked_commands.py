@@ -9,6 +9,7 @@ memory, imports) is tested with programs that are started, see `support.processe
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import os
 import runpy
@@ -28,7 +29,7 @@ from typing import Any
 
 LONGEST = 1 << 17
 """Bytes of a message."""
-READ_LATER = ("SAMEBITS_", "COLUMNS", "PYTEST_")
+READ_LATER = ("SAMEBITS_", "COLUMNS", "PYTEST_", "PATH", "TMPDIR")
 """Beginnings of variables that nothing reads while it is imported."""
 
 
@@ -59,9 +60,9 @@ class Server:
         return not [name for name in changed if not name.startswith(READ_LATER)]
 
     def run(
-        self, package: str, words: list[str], environment: Mapping[str, str], limit_s: float
-    ) -> tuple[int, str, str]:
-        """A command's exit status, or the number of the signal that ended it, negative; and what it printed."""
+        self, package: str, words: list[str], environment: Mapping[str, str], directory: Path, limit_s: float
+    ) -> subprocess.CompletedProcess[str]:
+        """What `subprocess.run` would give of ``python -m package …``."""
         with (
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
@@ -69,12 +70,12 @@ class Server:
         ):
             control.settimeout(limit_s)
             control.connect(self._address)
-            asked = {"package": package, "words": words, "environment": {**environment}, "directory": str(Path.cwd())}
+            asked = {"package": package, "words": words, "environment": {**environment}, "directory": str(directory)}
             socket.send_fds(control, [json.dumps(asked).encode()], [out.fileno(), err.fileno()])
             status = int(control.recv(LONGEST))
             out.seek(0)
             err.seek(0)
-            return status, out.read().decode(), err.read().decode()
+            return subprocess.CompletedProcess(words, status, out.read().decode(), err.read().decode())
 
     def _end(self) -> None:
         self.process.kill()
@@ -104,9 +105,8 @@ def main() -> None:
     die_with_parent(int(sys.argv[2]))
     wait_passively()
     with made_to_stay():
-        import kernels_bench.cli
-        import kernels_bench.workers.arm_worker
-        import profiles.cli  # noqa: F401
+        for name in ("kernels_bench.cli", "e2e.cli", "profiles.cli", "kernels_bench.workers.arm_worker"):
+            importlib.import_module(name)
     asked = _forked(listening)
     helper = _helped()
     if helper is not None:
@@ -236,7 +236,7 @@ def _helped() -> Helper | None:
 
 def _lend(helper: Helper) -> None:
     """Have a command's fork server be its helper, in place of a program that it starts."""
-    from kernels_bench.workers.fork_server import client
+    client: Any = importlib.import_module("kernels_bench.workers.fork_server.client")
 
     class Lent:
         """As much of `subprocess` as the fork server's client uses."""
@@ -249,7 +249,7 @@ def _lend(helper: Helper) -> None:
             socket.send_fds(helper.connection, [told], pass_fds)
             return helper
 
-    client.subprocess = Lent  # type: ignore[assignment]
+    client.subprocess = Lent
 
 
 if __name__ == "__main__":

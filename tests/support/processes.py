@@ -87,14 +87,30 @@ def finish(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, out, err, time.monotonic() - started)
 
 
+def completed(
+    package: str, *words: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``python -m package …`` in a process of its own, forked where that makes no difference: see `forked_commands`."""
+    found = environment() if env is None else env
+    texts = [*map(str, words)]
+    if sys.platform == "linux" and forked_commands.server().can(found):
+        return forked_commands.server().run(package, texts, found, cwd or Path.cwd(), LIMIT_S)
+    return subprocess.run(
+        [sys.executable, "-m", package, *texts],
+        env=found,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+
+
 def kernels_bench(*arguments: object, **variables: object) -> Ended:
-    """A command in a process of its own, which is forked where that makes no difference: see `forked_commands`."""
-    found = environment(**variables)
-    if sys.platform != "linux" or not forked_commands.server().can(found):
-        return finish(start(*arguments, **variables))
     started = time.monotonic()
-    ended = forked_commands.server().run("kernels_bench", [*map(str, arguments)], found, LIMIT_S)
-    return Ended(*ended, time.monotonic() - started)
+    done = completed("kernels_bench", *arguments, env=environment(**variables))
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
 def together(commands: Mapping[str, Sequence[object]]) -> dict[str, Ended]:

@@ -41,7 +41,7 @@ from support.e2e_runs import (
     serial_holds_and_the_baseline_is_called_what_it_is,
     start,
 )
-from support.processes import LIMIT_S, environment, wait_until
+from support.processes import LIMIT_S, completed, environment, wait_until
 
 pytestmark = NEEDS_ENGINE
 
@@ -163,13 +163,7 @@ def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Pa
 
 def report_of(done: Done, *words: str) -> str:
     """A run's report, printed again."""
-    again = subprocess.run(
-        [sys.executable, "-m", "e2e", "report", str(done.path), *words],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    again = completed("e2e", "report", done.path, *words)
     assert (again.returncode, again.stderr) == (done.status, "")
     return again.stdout
 

@@ -4,7 +4,6 @@ import gzip
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -34,6 +33,7 @@ from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import read_records
 from support import BASELINES
+from support.processes import completed
 
 BASELINE = sorted(BASELINES.iterdir())[0]
 USUAL = read_gate(USUALLY)
@@ -384,8 +384,7 @@ def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
 
 def test_the_command_says_so_and_exits_with_1_where_a_verdict_differs(slower: Path) -> None:
     def compare(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kernels_bench", "compare", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=BASELINE.parents[2])
+        return completed("kernels_bench", "compare", *words)
 
     same, other = compare(str(BASELINE), str(BASELINE)), compare(str(BASELINE), str(slower))
     assert same.returncode == 0, same.stderr
