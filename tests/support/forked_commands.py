@@ -19,11 +19,11 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,10 @@ class Server:
         self._address = address
         with listening:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(listening.fileno()), str(os.getpid())],
+                [sys.executable, "-m", __name__, str(listening.fileno())],
                 env=self._environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{Path(__file__).parents[1]}"},
                 pass_fds=[listening.fileno()],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # with whose other end it ends: a thread that starts it may end before
                 stdout=subprocess.DEVNULL,
             )
         atexit.register(self._end)
@@ -85,12 +85,17 @@ class Server:
             Path(self._place).rmdir()
 
 
-@cache
+_ONE, _STARTING = list[Server](), threading.Lock()
+
+
 def server() -> Server:
     """One serves all tests of a process."""
     from support.processes import environment
 
-    return Server(environment())
+    with _STARTING:
+        if not _ONE:
+            _ONE.append(Server(environment()))
+    return _ONE[0]
 
 
 # --- the process that forks ---------------------------------------------------------------------------------
@@ -99,10 +104,8 @@ def server() -> Server:
 def main() -> None:
     """Fork as often as it is asked to; in each child, be the command."""
     listening = socket.socket(fileno=int(sys.argv[1]))
-    from kernels_bench.parent import die_with_parent
     from kernels_bench.workers.lifetime import made_to_stay, wait_passively
 
-    die_with_parent(int(sys.argv[2]))
     wait_passively()
     with made_to_stay():
         for name in ("kernels_bench.cli", "e2e.cli", "profiles.cli", "kernels_bench.workers.arm_worker"):
@@ -123,7 +126,9 @@ def _forked(listening: socket.socket) -> dict[str, Any]:
     signal.set_wakeup_fd(noted.fileno())
     running: dict[int, socket.socket] = {}
     while True:
-        ready, _, _ = select.select([listening, heard], [], [])
+        ready, _, _ = select.select([0, listening, heard], [], [])
+        if 0 in ready:  # the tests have ended
+            os._exit(0)
         if heard in ready:
             heard.recv(LONGEST)
             _tell_who_ended(running)
@@ -141,7 +146,8 @@ def _forked(listening: socket.socket) -> dict[str, Any]:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for one in (listening, heard, noted, control, *running.values()):
             one.close()
-        for stream, descriptor in zip((1, 2), descriptors, strict=True):
+        descriptors.insert(0, os.open(os.devnull, os.O_RDONLY))
+        for stream, descriptor in enumerate(descriptors):
             os.dup2(descriptor, stream)
             os.close(descriptor)
         found: dict[str, Any] = json.loads(data)
