@@ -170,7 +170,7 @@ def records(run: Path) -> bytes:
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.long)])
 def test_runs_that_are_killed_at_random_moments_lose_nothing_and_leave_nothing(
     place: Place, tmp_path: Path, kills: int
 ) -> None:

@@ -29,7 +29,10 @@ from typing import Any
 
 LONGEST = 1 << 17
 """Bytes of a message."""
-READ_LATER = ("SAMEBITS_", "COLUMNS", "PYTEST_", "PATH", "TMPDIR")
+READ_LATER = (
+    *("SAMEBITS_", "VLLM_", "PYTEST_", "COLUMNS", "PATH", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "NVTX_DISABLE"),
+    *("NSYS_DOES", "NSYS_VERSION"),  # which a program reads that stands for nsys
+)
 """Beginnings of variables that nothing reads while it is imported."""
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +20,7 @@ from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.verification.subject.kernel_under_test import bind
+from support.processes import completed
 
 CPU = torch.device("cpu")
 ROWS = 24
@@ -229,11 +228,10 @@ def test_that_a_result_depends_on_its_batch_excuses_nothing_else() -> None:
 
 
 def test_lists_and_runs_say_it_in_words(tmp_path: Any) -> None:
-    command = [sys.executable, "-m", "kernels_bench"]
-    listed = subprocess.run([*command, "--list"], capture_output=True, text=True, check=True, timeout=300).stdout
+    listed = completed("kernels_bench", "--list").stdout
     assert WHY in " ".join(listed.split())
     run = ["--op", "fp8_quant_tensor", "--arm", "samebits", "--verify-only", "--quick", "--out", str(tmp_path / "run")]
-    done = subprocess.run([*command, *run], capture_output=True, text=True, check=False, timeout=300)
+    done = completed("kernels_bench", *run)
     assert done.returncode == 0, done.stdout + done.stderr
     told = " ".join(done.stdout.split())
     assert f"fp8_quant_tensor depends on the batch by definition: {WHY}" in told
