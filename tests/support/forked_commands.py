@@ -128,8 +128,9 @@ def _forked(listening: socket.socket) -> dict[str, Any]:
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(noted.fileno())
     running: dict[int, socket.socket] = {}
+    watched: list[Any] = [0, listening, heard]
     while True:
-        ready, _, _ = select.select([0, listening, heard], [], [])
+        ready, _, _ = select.select(watched, [], [])
         if 0 in ready:  # the tests have ended
             os._exit(0)
         if heard in ready:
