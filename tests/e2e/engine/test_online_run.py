@@ -29,7 +29,7 @@ pytestmark = NEEDS_ENGINE
 
 @pytest.fixture(scope="module")
 def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
-    """A server with one client, from where other packages have the names of ours; for many see test_server_faults.py.
+    """A server with one client, from where other packages have the names of ours.
 
     As if nsys recorded it, so that its server is to end by itself; else nothing is done otherwise.
     """
@@ -54,7 +54,7 @@ def test_a_server_does_not_diverge_with_one_client(online: Done) -> None:
     assert "foreign" not in online.out + online.err
 
 
-@pytest.mark.engine_full  # servers with many clients, and with one, run above and in test_server_faults.py
+@pytest.mark.engine_full  # two servers: that sequences which are computed together are compared is seen offline
 def test_a_server_with_many_clients_is_called_what_it_is_beside_one_with_one(tmp_path: Path) -> None:
     words = ("--mode", "online", "--num-trials", 1, "--arms", "baseline,serial")
     serial_holds_and_the_baseline_is_called_what_it_is(
