@@ -79,10 +79,10 @@ def test_whole_numbers_differ_by_a_number_and_no_ulp(run: tuple[Path, Ended], tm
 
 
 def test_a_counterexample_is_made_again_alone(run: tuple[Path, Ended]) -> None:
-    for one in counterexamples(run[0])[:2]:
-        again = kernels_bench(*shlex.split(one.command)[3:])
-        assert again.status == 1, again.err
-        assert f"{one.rows} of {one.rows_compared} rows differ" in again.out
+    one, *_ = counterexamples(run[0])  # all are rechecked below
+    again = kernels_bench(*shlex.split(one.command)[3:])
+    assert again.status == 1, again.err
+    assert f"{one.rows} of {one.rows_compared} rows differ" in again.out
 
 
 def test_all_are_rechecked_and_the_run_compares_with_itself(run: tuple[Path, Ended]) -> None:

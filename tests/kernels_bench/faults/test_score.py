@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,14 +111,18 @@ def test_faults_of_one_kernel_have_one_control() -> None:
     assert len(alike) > 20
 
 
-def test_the_command_shows_the_score() -> None:
-    done = kernels_bench("faults", "--fault", "split_k_by_rows,tf32_dot", "--seeds", 2)
+def test_the_command_shows_the_score(tmp_path: Path) -> None:
+    file = tmp_path / "scores.json"
+    done = kernels_bench("faults", "--fault", "split_k_by_rows,tf32_dot", "--seeds", 2, "--json", file)
     assert done.status == 0, done.err
     first, *lines = done.out.splitlines()
     assert first == "2 faults and as many controls, 2 seeds: 0 missed, 0 false alarms"
     assert [line.split()[0] for line in lines] == ["split_k_by_rows", "tf32_dot"] or len(lines) == 2
-    written = json.loads(kernels_bench("faults", "--fault", "tf32_dot", "--json", "-").out)
-    assert [(one["fault"], one["verdict"], one["control"]) for one in written] == [("tf32_dot", "wrong", "sampled")]
+    written = [one for one in json.loads(file.read_text()) if one["fault"] == "tf32_dot"]
+    assert [(one["seed"], one["verdict"], one["control"]) for one in written] == [
+        (seed, "wrong", "sampled") for seed in {one["seed"] for one in written}
+    ]
+    assert len(written) == 2
 
 
 def test_an_unknown_fault_is_one_line() -> None:
