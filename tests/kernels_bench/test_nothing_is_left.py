@@ -82,7 +82,16 @@ def sleepers(place: Place) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(None, marks=pytest.mark.long),  # what a worker leaves is looked at below
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),  # which ends it as SIGINT does
+        signal.SIGKILL,
+    ],
+    ids=str,
+)
 def test_nothing_is_left_however_a_command_ends(place: Place, tmp_path: Path, number: signal.Signals | None) -> None:
     command = place.start(*RUN, "--out", tmp_path / "run")
     if number is not None:

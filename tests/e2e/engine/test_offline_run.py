@@ -340,6 +340,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return finish(process, path)
 
 
+@pytest.mark.engine_full  # verdicts of other runs are compared likewise
 def test_a_model_that_does_not_diverge_is_inconclusive(captured: Done) -> None:
     (found,) = captured.verdicts.values()
     varies = diverged(captured, "baseline")  # it is too small to, on the processors seen
@@ -349,6 +350,7 @@ def test_a_model_that_does_not_diverge_is_inconclusive(captured: Done) -> None:
     assert up.vocabulary == 4096
 
 
+@pytest.mark.engine_full  # ranges are tested in test_step_ranges.py, what torch records in test_recorder.py
 def test_a_profiler_tells_prefill_from_decode(captured: Done) -> None:
     assert captured.status == 0, captured.err
     trace = captured.path.with_name("profile") / "report.json.gz"

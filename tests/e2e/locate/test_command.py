@@ -225,6 +225,7 @@ class TestOverTheRealEngine:
 
     pytestmark = NEEDS_ENGINE
 
+    @pytest.mark.engine_full  # what is found so is seen in test_planted_causes.py, and what is kept of it above
     def test_a_search_is_kept_and_its_call_can_be_run_again(self, tmp_path: Path) -> None:
         words = ["--model", "smollm2", *SIZES.split(), "--max-tokens", "3", "--out", tmp_path / "found"]
         done = command("locate", *words, cwd=tmp_path)

@@ -129,6 +129,7 @@ def test_a_plan_of_candidates_is_checked(planned: tuple[Path, Ended], tmp_path: 
     assert held.out.endswith("the plan holds in 1 of 1 cases\n")
 
 
+@pytest.mark.long  # candidates of a plugin are searched, verified and planned above
 def test_samebits_offers_candidates_on_a_cpu_which_a_plan_searches(tmp_path: Path) -> None:
     run = tmp_path / "run"
     operators = ("linear", "attention_decode")
