@@ -115,6 +115,7 @@ def test_what_was_typed_as_a_module_is_repeated_as_one(tmp_path: Path) -> None:
     assert "    python -m kernels_bench reproduce" in ended.out
 
 
+@pytest.mark.long  # a run is seen above to find there what it is made of
 def test_orders_and_faults_are_found_there_too(foreign: Path) -> None:
     ended = run(foreign, "kernels-bench", "order", "--op", "mm", "--shapes", "64,64", "--dtype", "fp32", "--batch", "1")
     assert ended.status == 0, ended.out + ended.err
@@ -123,6 +124,7 @@ def test_orders_and_faults_are_found_there_too(foreign: Path) -> None:
     assert ended.status == 0, ended.out + ended.err
 
 
+@pytest.mark.long  # likewise, and what torch's profiler records is seen in test_recorder.py
 def test_torchs_profiler_records_a_run_there(foreign: Path) -> None:
     words = ("--op", "rms_norm", "--arm", "torch", "--dtype", "fp32", "--shapes", "64", "--batch", "1", "--quick")
     ended = run(
@@ -143,6 +145,9 @@ def test_torchs_profiler_records_a_run_there(foreign: Path) -> None:
     hint = "profiles: recorded: samebits-profiles analyze p/report.json.gz"
     assert ended.err.splitlines()[-1] == hint
     assert run(foreign, *hint.split()[2:]).status == 0
+
+
+def test_torchs_profiler_records_a_program_that_has_a_package_of_our_names(foreign: Path) -> None:
     (foreign / "program.py").write_text("import sys\n\nimport helper\nimport profiles.mine\n\nsys.exit(7)\n")
     (foreign / "helper.py").touch()
     (foreign / "profiles" / "__init__.py").write_text("")

@@ -281,7 +281,7 @@ class TestTritonRouted:
     @pytest.mark.parametrize(
         ("name", "text"),
         [
-            ("moe_experts", "fp16"),
+            pytest.param("moe_experts", "fp16", marks=SLOW),
             pytest.param("moe_gating", "fp32", marks=SLOW),
             ("lora_shrink", "fp32"),
             ("lora_expand", "fp16"),
