@@ -104,8 +104,14 @@ def test_its_order_cannot_be_read_and_that_is_told() -> None:
     ("words", "said"),
     [
         (("--op", "ranked", "--arm", "torch"), "--arm torch: has none of the chosen operators; it has ours alone"),
-        (("--op", "ranked", "--shapes", "3x4"), "--shapes 3x4: fits none of the chosen operators"),
-        (("--op", "ranked", "--relation", "chunking"), "--relation chunking: has no meaning for ranked"),
+        pytest.param(
+            *(("--op", "ranked", "--shapes", "3x4"), "--shapes 3x4: fits none of the chosen operators"),
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            *(("--op", "ranked", "--relation", "chunking"), "--relation chunking: has no meaning for ranked"),
+            marks=pytest.mark.long,
+        ),
         (("--op", "rankde"), "--op rankde: unknown; did you mean ranked"),
     ],
 )
