@@ -60,7 +60,7 @@ class Score(Record):
 
 def score(fault: Fault, seed: int, device: torch.device) -> Score:
     """Run the detector over a fault and its control."""
-    found = _examined(fault, fault.make(), seed, device)
+    found = _examined(fault, fault.make(), seed, device, to_first=True)
     control = replace(fault, name="control", cause="", make=fault.control, kind="variant", subtle=False)
     flagged_by, companies = _first_sign(fault, found)
     return Score(
@@ -105,12 +105,14 @@ def _relations(fault: Fault) -> list[Relation]:
     return [one if one.name in fault.further else replace(one, more=nothing_more, drawn=no_draw) for one in every]
 
 
-def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device) -> Verification:
-    """Everything that a run does with a case, but its speed."""
+def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device, *, to_first: bool = False) -> Verification:
+    """Everything that a run does with a case, but its speed; what follows the first sign of a fault is no news."""
     case, operator, setting = _case(fault), fault.computed, _setting(fault)
     subject = KernelUnderTest(case, operator, kernel, seed=seed, universe=fault.universe, device=device)
     try:
-        found = Verifier(subject, seed).verify(_relations(fault), setting, setting.sizes, _UNHURRIED_S)
+        found = Verifier(subject, seed).verify(
+            _relations(fault), setting, setting.sizes, _UNHURRIED_S, to_first=to_first
+        )
     except KernelFault as reason:
         return Verification(case=case, status="measured", wrong=str(reason), universe=fault.universe)
     if found.wrong or not operator.probe_sum_count(case.shape, 1):

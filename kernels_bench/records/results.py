@@ -445,7 +445,7 @@ class Ceiling(Record):
         kind: tells it from records of other kinds.
         bandwidth_gb_s: the faster of reading a large buffer and of copying it (bytes read plus bytes written), in
             10^9 bytes a second.
-        tflop_s: a large matrix product, by input dtype, in 10^12 operations a second.
+        tflop_s: a large matrix product, by the input dtypes of what was timed, in 10^12 operations a second.
     """
 
     kind: Literal["ceiling"] = "ceiling"

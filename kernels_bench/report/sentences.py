@@ -368,7 +368,8 @@ def ceiling_text(summary: RunSummary) -> str:
     if ceiling is None:
         return "not measured"
     products = ", ".join(f"{name} {speed:.3g} TFLOP/s" for name, speed in ceiling.tflop_s.items())
-    return f"copy {ceiling.bandwidth_gb_s:.4g} GB/s; matrix product {products}"
+    copy = f"copy {ceiling.bandwidth_gb_s:.4g} GB/s"
+    return f"{copy}; matrix product {products}" if products else copy
 
 
 def duration(seconds: float) -> str:

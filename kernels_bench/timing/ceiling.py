@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Collection
 from functools import partial
 
 import torch
@@ -16,8 +17,14 @@ _EDGE = {"cuda": 8192, "cpu": 768}
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def measure_ceiling(stopwatch: Stopwatch, device: torch.device) -> Ceiling:
-    """The faster of reading and copying a large buffer, and a square product in each dtype, on random data."""
+def measure_ceiling(stopwatch: Stopwatch, device: torch.device, inputs: Collection[str]) -> Ceiling:
+    """The faster of reading and copying a large buffer, and a square product in each dtype, on random data.
+
+    Args:
+        stopwatch: the device's.
+        device: what is measured.
+        inputs: short names of dtypes; a product in 16 bits may take a CPU half a second, and is needed for no others.
+    """
     source = torch.randn(_BUFFER_BYTES[scale_of(device.type)] // 4, device=device)
     target = torch.empty_like(source)
     # Arithmetic kernels: inside a graph a plain copy would go to the copy engines, which are slower.
@@ -27,7 +34,7 @@ def measure_ceiling(stopwatch: Stopwatch, device: torch.device) -> Ceiling:
     del source, target
     return Ceiling(
         bandwidth_gb_s=max(2 * size / copy_us, size / read_us) / 1e3,
-        tflop_s={name: _product(stopwatch, device, name) for name in _DTYPES},
+        tflop_s={name: _product(stopwatch, device, name) for name in _DTYPES if name in inputs},
     )
 
 

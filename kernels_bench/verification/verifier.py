@@ -110,7 +110,7 @@ class Verifier:
         self._unwritten = self._weightless = ""
         self._further_s = 0.0
         self._patience_s: float | None = None
-        self._all_else_is_known = self.lost = False
+        self._all_else_is_known = self.lost = self._to_first = False
         self._first: list[LaunchResult] = []
         self._blamed: dict[str, Counterexample] = {}
 
@@ -120,6 +120,8 @@ class Verifier:
         setting: Setting,
         digest_sizes: Sequence[int],
         more_s: float = 0.0,
+        *,
+        to_first: bool = False,
     ) -> Verification:
         """Accuracy over the whole universe, digests of the first M rows, and every relation.
 
@@ -128,6 +130,7 @@ class Verifier:
             setting: what they choose from.
             digest_sizes: each M whose first rows' outputs are digested.
             more_s: seconds for the relations' further comparisons, beyond those of every run.
+            to_first: leave the relations out that follow the first which is broken.
 
         Raises:
             KernelFault: the kernel writes into its inputs, or its result has a wrong form.
@@ -138,6 +141,7 @@ class Verifier:
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
             self._keep_first_special(chosen)
+            self._to_first = to_first
             safe = [relation for relation in chosen if not relation.hazardous]
             found = self._examine_all(safe, setting, more_s * (1 - OTHER_DATA))
             self._compare_first_with_last(found)
@@ -145,7 +149,8 @@ class Verifier:
             digests, special = self._digests(digest_sizes, found), self._digest_of_special(found)
             self._check_launches([])
             self._all_else_is_known = True
-            found += self._examine_all([one for one in chosen if one.hazardous], setting, more_s * HAZARDOUS)
+            if not (to_first and any(result.status == "broken" for result in found)):
+                found += self._examine_all([one for one in chosen if one.hazardous], setting, more_s * HAZARDOUS)
             results = discount_if_not_repeatable(self._lay_blame(found))
             changed = self._changed_at_last(digests, results)
         verification = Verification(
@@ -185,6 +190,8 @@ class Verifier:
             result = self._examine(relation, setting, mine)
             if result.companies or result.status != "held":  # of what there is no batch to try nothing is said
                 found.append(result)
+            if self._to_first and result.status == "broken":
+                break
             if relation.more is not nothing_more:
                 more_s, waiting = max(0.0, more_s - (self._further_s - start)), waiting - 1
         return found

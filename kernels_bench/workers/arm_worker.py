@@ -130,7 +130,7 @@ class ArmWorker:
             TakeTurn: lambda asked: Turned(done=self._timing(asked.case).turn(self._stopwatch())),
             FinishTiming: self._finish,
             Screen: self._screen,
-            MeasureCeiling: lambda _: self._ceiling(),
+            MeasureCeiling: self._ceiling,
             Release: lambda _: self._release(),
         }
         return handlers[type(request)](request)
@@ -356,9 +356,9 @@ class ArmWorker:
             self._kept_stopwatch = stopwatch_for(self._device)
         return self._kept_stopwatch
 
-    def _ceiling(self) -> Ceiling:
+    def _ceiling(self, request: MeasureCeiling) -> Ceiling:
         with self._ranges.range(CEILING, category="ceiling"):
-            found = measure_ceiling(self._stopwatch(), self._device)
+            found = measure_ceiling(self._stopwatch(), self._device, request.inputs)
         self.free()
         return found
 

@@ -199,7 +199,13 @@ class Screen(Record):
 
 
 class MeasureCeiling(Record):
-    """Request: the device's ceilings; answered with `Ceiling`."""
+    """Request: the device's ceilings; answered with `Ceiling`.
+
+    Attributes:
+        inputs: short names of the dtypes whose products are wanted: those of what is timed.
+    """
+
+    inputs: tuple[str, ...]
 
 
 class Release(Record):

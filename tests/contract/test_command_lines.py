@@ -18,7 +18,7 @@ import pytest
 
 from profiles.invocation import INSTALLED
 from support import BASELINES
-from support.processes import LIMIT_S, environment, wait_until
+from support.processes import LIMIT_S, completed, environment, wait_until
 from support.profiler_reports import Launch, Span, write_report
 
 H100, ENGINE = BASELINES / "h100-80gb-hbm3-attention", BASELINES / "vllm-e2e" / "h100-80gb-hbm3-smollm2-flash-eager"
@@ -46,18 +46,6 @@ each_package = pytest.mark.parametrize("package", PACKAGES)
 
 def line(*words: object) -> list[str]:
     return [sys.executable, "-m", *map(str, words)]
-
-
-def run(*words: object, **variables: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        line(*words),
-        env=environment(**variables),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
 
 
 def in_bash(script: str, *words: object, **variables: object) -> subprocess.CompletedProcess[str]:
@@ -232,7 +220,7 @@ def test_completion_that_cannot_be_had_is_one_line(package: str) -> None:
 )
 def test_a_mistake_in_the_words_is_one_line_and_status_2(words: str, said: str) -> None:
     package, *rest = shlex.split(words)
-    done = run(package, *rest)
+    done = completed(package, *rest)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"{package}: {said}")
     assert done.stderr.count("\n") == 1
@@ -297,7 +285,7 @@ def test_a_report_that_cannot_be_kept_claims_no_other_status(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run("kernels_bench", "report", H100, option, "nowhere/file")
+    done = completed("kernels_bench", "report", H100, option, "nowhere/file")
     assert (done.returncode, done.stdout, done.stderr) == (3, "", f"kernels_bench: {said}\n")
 
 
@@ -309,16 +297,16 @@ def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, reason: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    done = run("kernels_bench", *SMALL, "--out", "run", "--json", file)
+    done = completed("kernels_bench", *SMALL, "--out", "run", "--json", file)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == f"kernels_bench: cannot write {file}: {reason}\n"
     assert not (tmp_path / "run").exists()
 
 
 def test_a_file_that_no_room_was_left_for_is_told_with_where_the_results_are(tmp_path: Path) -> None:
-    done = run("kernels_bench", *SMALL, "--out", tmp_path / "run", "--json", "/dev/full")
+    done = completed("kernels_bench", *SMALL, "--out", tmp_path / "run", "--json", "/dev/full")
     assert (done.returncode, done.stdout) == (3, "")
     kept = f"python -m kernels_bench report {tmp_path / 'run'}"
     said = f"cannot write /dev/full: No space left on device; what was measured is kept, see {kept}"
     assert done.stderr.splitlines()[-1] == f"kernels_bench: {said}"
-    assert run("kernels_bench", "report", tmp_path / "run").returncode == 0
+    assert completed("kernels_bench", "report", tmp_path / "run").returncode == 0

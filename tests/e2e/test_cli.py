@@ -13,17 +13,11 @@ import pytest
 from e2e.checkpoints.resolve import DEFAULT
 from e2e.cli_options import given
 from e2e.records import FORMAT
-from support.processes import environment
+from support.processes import completed, environment
 
 
 def test_every_variable_of_the_upstream_script_has_a_flag() -> None:
-    shown = subprocess.run(
-        [sys.executable, "-m", "e2e", "--help"],
-        env=environment(COLUMNS=200),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    shown = completed("e2e", "--help", env=environment(COLUMNS=200)).stdout
     names = "model tp-size batch-size num-trials min-prompt max-prompt max-tokens temperature backend max-model-len"
     for name in [*names.split(), "gpu-memory-utilization", "arms", "trial", "resume", "prefix-caching"]:
         assert f"--{name}" in shown

@@ -338,7 +338,7 @@ def test_without_a_terminal_no_line_is_broken_unless_columns_says_so(answers: di
     assert not any("the same with" in line or "the same," in line for line in listed)
     assert not any(line.startswith(" ") or line.endswith(" ") for line in listed)
     assert any(len(line) > 120 for line in listed)
-    command = [sys.executable, "-m", "kernels_bench", "report", str(KEPT), "--full"]
+    command = [sys.executable, "-m", "kernels_bench", "report", str(KEPT), "--full", "--op", "mm"]
     texts = {
         columns: subprocess.run(
             command,
@@ -510,7 +510,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         full = finish(filling)
         after_full = records.read_bytes()
         plugin.write_text(plugin.read_text().replace("weight, eps)", "weight, eps) * 1"))
-        return elsewhere, full, after_full, finish(resume("terminated"))
+        return elsewhere, full, after_full, kernels_bench("--resume", place / "terminated", SAMEBITS_TEST_GATE=gate)
 
     cut: dict[str, Cut] = {}
     processes = {
@@ -528,8 +528,12 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         records.write(b'{"kind":"verification","case":{"arm":"ga')
     with ThreadPoolExecutor(2) as pool:
         ways = pool.submit(refused)
-        resumed = {name: pool.submit(lambda which: finish(resume(which)), name) for name in ("killed", "interrupted")}
-        whole = pool.submit(lambda: finish(begin("whole", gate, PLUGINS / "gated.py")))
+        resumed = {
+            name: pool.submit(kernels_bench, "--resume", place / name, SAMEBITS_TEST_GATE=gate)
+            for name in ("killed", "interrupted")
+        }
+        plugin_as_it_was = ("--plugin", PLUGINS / "gated.py", "--out", place / "whole")
+        whole = pool.submit(kernels_bench, *GATED, *plugin_as_it_was, SAMEBITS_TEST_GATE=gate)
     elsewhere, full, after_full, other_plugin = ways.result()
     return Story(
         whole=whole.result(),

@@ -82,7 +82,16 @@ def sleepers(place: Place) -> list[psutil.Process]:
     return found
 
 
-@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=str)
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(None, marks=pytest.mark.long),  # what a worker leaves is looked at below
+        signal.SIGINT,
+        pytest.param(signal.SIGTERM, marks=pytest.mark.long),  # which ends it as SIGINT does
+        signal.SIGKILL,
+    ],
+    ids=str,
+)
 def test_nothing_is_left_however_a_command_ends(place: Place, tmp_path: Path, number: signal.Signals | None) -> None:
     command = place.start(*RUN, "--out", tmp_path / "run")
     if number is not None:
@@ -170,7 +179,7 @@ def records(run: Path) -> bytes:
 
 
 @pytest.mark.timeout(7200)
-@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=pytest.mark.long)])
+@pytest.mark.parametrize("kills", [2, pytest.param(200, marks=pytest.mark.long)])
 def test_runs_that_are_killed_at_random_moments_lose_nothing_and_leave_nothing(
     place: Place, tmp_path: Path, kills: int
 ) -> None:

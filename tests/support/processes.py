@@ -21,7 +21,7 @@ from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import AnyRecord, Timing, Verification
 from kernels_bench.workers.messages import Verify
-from support import PLUGINS, ROOT
+from support import PLUGINS, ROOT, forked_commands
 
 LIMIT_S = 600.0
 """Ends what will never end. No test may rest on how fast a machine is: what is waited for is a state, for so long."""
@@ -87,8 +87,30 @@ def finish(process: subprocess.Popen[str]) -> Ended:
     return Ended(process.returncode, out, err, time.monotonic() - started)
 
 
+def completed(
+    package: str, *words: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``python -m package …`` in a process of its own, forked where that makes no difference: see `forked_commands`."""
+    found = environment() if env is None else env
+    texts = [*map(str, words)]
+    if sys.platform == "linux" and forked_commands.server().can(found):
+        return forked_commands.server().run(package, texts, found, cwd or Path.cwd(), LIMIT_S)
+    return subprocess.run(
+        [sys.executable, "-m", package, *texts],
+        env=found,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT_S,
+    )
+
+
 def kernels_bench(*arguments: object, **variables: object) -> Ended:
-    return finish(start(*arguments, **variables))
+    started = time.monotonic()
+    done = completed("kernels_bench", *arguments, env=environment(**variables))
+    return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
 
 def together(commands: Mapping[str, Sequence[object]]) -> dict[str, Ended]:

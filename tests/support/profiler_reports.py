@@ -6,11 +6,8 @@ import atexit
 import functools
 import json
 import lzma
-import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -18,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from support import DATA, ROOT
-from support.processes import LIMIT_S
+from support import DATA
+from support.processes import completed, environment
 
 H100 = DATA / "h100"
 CAPTURED, UNCAPTURED = H100 / "captured", H100 / "uncaptured"
@@ -44,17 +41,7 @@ def h100_report() -> Path:
 
 def profiles(*arguments: object, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Ended:
     """Run ``python -m profiles`` as users do."""
-    path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
-    done = subprocess.run(
-        [sys.executable, "-m", "profiles", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": path, "COLUMNS": "200", **(env or {})},
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    done = completed("profiles", *arguments, env=environment(COLUMNS=200, **(env or {})), cwd=cwd)
     return Ended(done.returncode, done.stdout, done.stderr)
 
 

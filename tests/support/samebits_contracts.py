@@ -304,7 +304,7 @@ class RowsContract(Contract):
         assert_same_bits(self.ops.mean(x), self.described_sum(x) / torch.tensor(n, device=self.device))
 
     def test_a_vocabulary(self) -> None:
-        x = self.randn(2, 151936)
+        x = self.randn(2, 20_003 if interpreting() else 151_936)
         assert ((self.ops.softmax(x).double() - x.double().softmax(1)).abs() < 1e-9).all()
         assert_same_bits(self.ops.log_softmax(x[1:]), self.ops.log_softmax(x)[1:])
 

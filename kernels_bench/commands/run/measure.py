@@ -306,11 +306,12 @@ class Runner:
         return max(least, min(most, together / max(1, len(self._workload.cases))))
 
     def _measure_ceiling(self) -> None:
-        if self._ceiling_known or not self._workload.timing_groups():
+        timed = [case for cases, _ in self._workload.timing_groups() for case in cases]
+        if self._ceiling_known or not timed:
             return
         arm = next((arm.name for arm in self._workload.arms if arm.name == DEFAULT_ARM), self._workload.arms[0].name)
         self._display.phase("ceiling", 1)
-        reply = self._pool.ask(arm, MeasureCeiling())
+        reply = self._pool.ask(arm, MeasureCeiling(inputs=tuple({case.precision.input: None for case in timed})))
         if isinstance(reply, Ceiling):
             self._keep(reply)
         elif isinstance(reply, Failure):

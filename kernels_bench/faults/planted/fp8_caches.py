@@ -52,5 +52,5 @@ def _control() -> Kernel:
 
 FAULTS = (
     Fault("fp8_scale_of_the_batch", "quantised probabilities have the scale of the batch's largest sum",
-        "attention_fp8_decode", lambda: _attention(_of_batch), _control, shape=HEADS, universe=17, precision="bf16"),
+        "attention_fp8_decode", lambda: _attention(_of_batch), _control, shape=HEADS, universe=9, precision="bf16"),
 )  # fmt: skip

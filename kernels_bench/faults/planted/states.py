@@ -108,9 +108,9 @@ def _last_two_exchanged(m: int) -> list[int]:
 
 FAULTS = (
     Fault("chunks_of_the_packed_tokens", "a scan's chunks begin at multiples of 8 of all sequences' tokens",
-        "chunk_scan", lambda: _chunk_scan(_packed), _scan, shape=_SHAPE, universe=17),
+        "chunk_scan", lambda: _chunk_scan(_packed), _scan, shape=_SHAPE, universe=9),
     Fault("chunks_by_the_longest", "a scan's chunks begin a token earlier beside a sequence of 24 tokens or more",
-        "chunk_scan", lambda: _chunk_scan(_if_long), _scan, shape=_SHAPE, universe=17),
+        "chunk_scan", lambda: _chunk_scan(_if_long), _scan, shape=_SHAPE, universe=9),
     Fault("state_added_in_pairs", "a state's elements are added in pairs from 16 rows on",
         "state_update", lambda: _state_update(by_rows(in_sequence, in_pairs, _FEW)),
         _update, shape=_SHAPE),

@@ -10,13 +10,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from e2e import run_benchmark_with_batch_invariant
 from e2e.checkpoints.resolve import cache_directory
-from e2e.records import FORMAT, ArmLost, SoloAnswers, Started, Trial
+from e2e.records import FORMAT, ArmLost, SoloAnswers, Started, Trial, read_state
 from e2e.workload.arms import environment as arm_environment
 from e2e.workload.options import Options
 from e2e.workload.trials import STAGGERED, trial_named
@@ -40,7 +41,7 @@ from support.e2e_runs import (
     serial_holds_and_the_baseline_is_called_what_it_is,
     start,
 )
-from support.processes import LIMIT_S, environment, wait_until
+from support.processes import LIMIT_S, completed, environment, wait_until
 
 pytestmark = NEEDS_ENGINE
 
@@ -162,13 +163,7 @@ def test_staggered_sequences_are_prefilled_while_others_are_decoded(tmp_path: Pa
 
 def report_of(done: Done, *words: str) -> str:
     """A run's report, printed again."""
-    again = subprocess.run(
-        [sys.executable, "-m", "e2e", "report", str(done.path), *words],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    again = completed("e2e", "report", done.path, *words)
     assert (again.returncode, again.stderr) == (done.status, "")
     return again.stdout
 
@@ -184,6 +179,7 @@ def test_the_report_has_upstreams_labels_and_can_be_printed_again(both: Done) ->
         assert label in full
 
 
+@pytest.mark.engine_full  # what a trial asks follows from its number, as is tested without an engine
 @pytest.mark.usefixtures("uncompiled")
 def test_the_trial_that_diverged_is_repeated_by_its_command(both: Done, tmp_path: Path) -> None:
     if not diverged(both, "baseline"):
@@ -306,14 +302,25 @@ def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, t
     assert answers_by_trial(done).items() <= answers_by_trial(both).items()
 
 
+def test_the_function_gives_upstreams_keys(both: Done, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("e2e.api._run", lambda *_: read_state(both.records))
+    found = run_benchmark_with_batch_invariant("smollm2", 1, 10, 2, 30, 90, TOKENS, 0.0, 0.4, 128, "FLASH_ATTN", False)
+    has_upstreams_keys(found, TOKENS)
+
+
+@pytest.mark.engine_full  # its process is started as every arm's is
 @pytest.mark.usefixtures("uncompiled")
-def test_the_function_gives_upstreams_keys() -> None:
+def test_the_function_starts_an_engine() -> None:
     found = run_benchmark_with_batch_invariant("synthetic:tiny", 1, 6, 1, 8, 20, 4, 0.0, 0.4, 64, "FLASH_ATTN", False)
+    has_upstreams_keys(found, 4)
+
+
+def has_upstreams_keys(found: dict[str, Any], tokens: int) -> None:
     assert {
         *("init_time", "avg_time", "min_time", "max_time", "total_tokens", "total_prompts", "throughput"),
         *("prompts_per_sec", "trial_times", "needle"),
     } <= set(found)
-    assert found["total_tokens"] == 4 * found["total_prompts"]
+    assert found["total_tokens"] == tokens * found["total_prompts"]
     assert json.dumps(found)
 
 
@@ -333,6 +340,7 @@ def captured(tmp_path_factory: pytest.TempPathFactory) -> Done:
     return finish(process, path)
 
 
+@pytest.mark.engine_full  # verdicts of other runs are compared likewise
 def test_a_model_that_does_not_diverge_is_inconclusive(captured: Done) -> None:
     (found,) = captured.verdicts.values()
     varies = diverged(captured, "baseline")  # it is too small to, on the processors seen
@@ -342,6 +350,7 @@ def test_a_model_that_does_not_diverge_is_inconclusive(captured: Done) -> None:
     assert up.vocabulary == 4096
 
 
+@pytest.mark.engine_full  # ranges are tested in test_step_ranges.py, what torch records in test_recorder.py
 def test_a_profiler_tells_prefill_from_decode(captured: Done) -> None:
     assert captured.status == 0, captured.err
     trace = captured.path.with_name("profile") / "report.json.gz"

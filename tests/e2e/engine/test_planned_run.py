@@ -55,6 +55,7 @@ def test_the_plans_kernels_are_what_the_engine_calls_and_the_record_says_so(tmp_
     assert done.verdicts["planned"].answers > 0
 
 
+@pytest.mark.engine_full  # which shapes of a plan were called is judged in tests/kernels_bench/planned
 def test_a_plan_of_another_models_shapes_is_an_error_and_no_baseline(tmp_path: Path) -> None:
     done = ran(tmp_path, n=500)
     assert done.status == 3

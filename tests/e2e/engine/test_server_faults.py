@@ -66,6 +66,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     assert wait_until(lambda: not any(runs(engine) for engine in engines))
 
 
+@pytest.mark.engine_full  # one that is running, if not vLLM's, is asked in test_broken_servers.py
 def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_path: Path) -> None:
     done = finish(start(tmp_path / "run", "--server", running, "--num-trials", 2), tmp_path / "run")
     (found,) = done.verdicts.values()
@@ -76,6 +77,7 @@ def test_a_server_that_is_running_is_checked_and_left_running(running: str, tmp_
     assert answers(running)
 
 
+@pytest.mark.engine_full  # likewise of one that is not vLLM's
 def test_a_server_that_takes_shorter_prompts_costs_one_line(running: str, tmp_path: Path) -> None:
     assert wait_until(lambda: answers(running))
     words = ("--max-prompt", 1000, "--max-model-len", 2000, "--server", running)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from kernels_bench.records.cases import Device
 from profiles.errors import CommandError
 from support import BASELINES
 from support.e2e_runs import CPU, NEEDS_ENGINE, SIZES
-from support.processes import LIMIT_S, environment
+from support.processes import completed
 
 H100 = BASELINES / "vllm-e2e"
 
@@ -218,15 +217,7 @@ def test_the_page_shows_how_the_difference_grows() -> None:
 
 
 def command(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "e2e", *map(str, words)],
-        env=environment(),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=LIMIT_S,
-    )
+    return completed("e2e", *words, cwd=cwd)
 
 
 class TestOverTheRealEngine:
@@ -234,6 +225,7 @@ class TestOverTheRealEngine:
 
     pytestmark = NEEDS_ENGINE
 
+    @pytest.mark.engine_full  # what is found so is seen in test_planted_causes.py, and what is kept of it above
     def test_a_search_is_kept_and_its_call_can_be_run_again(self, tmp_path: Path) -> None:
         words = ["--model", "smollm2", *SIZES.split(), "--max-tokens", "3", "--out", tmp_path / "found"]
         done = command("locate", *words, cwd=tmp_path)

@@ -12,7 +12,8 @@ from support.e2e_runs import NEEDS_ENGINE
 from support.e2e_runs import searched as run_searches
 from support.planted_in_compiled import BOTH, CONTROL, PLACES
 
-pytestmark = NEEDS_ENGINE
+# How parts are watched and put right is tested in test_compiled.py, and the search itself in test_planted_causes.py.
+pytestmark = [*NEEDS_ENGINE, pytest.mark.engine_full]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from support.e2e_runs import NEEDS_ENGINE, searched
 from support.planted_ranks import BOTH, CONTROLS, GEMM, NOTHING, ONE_RANK, OVER, SUM
 from support.processes import LIMIT_S, begin, wait_until
 
-pytestmark = NEEDS_ENGINE
+# How ranks are told apart and joined is tested in test_joined.py, and the search itself in test_planted_causes.py.
+pytestmark = [*NEEDS_ENGINE, pytest.mark.engine_full]
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,6 @@ def searches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Located]:
             (SHARED / name).unlink()  # of an engine that no command of ours has ended
 
 
-@pytest.mark.engine_full
 def test_a_rank_that_is_killed_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     before = shared_files()
     words = ["locate", "--model", "synthetic:tiny", "--tp-size", "2", "--batch-size", "10", "--min-prompt", "30",
@@ -49,7 +49,6 @@ def test_a_rank_that_is_killed_is_named_and_nothing_is_left(tmp_path: Path) -> N
     assert wait_until(lambda: not any(one.startswith("vllm_dist_") for one in shared_files() - before))
 
 
-@pytest.mark.engine_full
 def test_an_engine_of_two_ranks_is_compared_with_one_of_one(tmp_path: Path) -> None:
     words = ["locate", "--against", "tp=2", "--model", "synthetic:tiny", "--batch-size", "10", "--min-prompt", "30",
              "--max-prompt", "90", "--max-tokens", "6", "--max-model-len", "128", "--needles", "2", "--eager",

@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import subprocess
-import sys
 import tempfile
 from copy import deepcopy
 from functools import cache
@@ -24,7 +23,7 @@ from e2e.run.run_arms import _tasks
 from profiles.errors import CommandError
 from profiles.run_files.numbered_lines import numbered
 from support.e2e_answers import OTHER_TOKENS, answer, manifest, started, trial
-from support.processes import LIMIT_S, environment
+from support.processes import completed
 
 NEEDLES = 6
 ARMS = ("baseline", "serial")
@@ -53,8 +52,7 @@ def written(records: list[Any], path: Path, run: Any = None) -> Path:
 
 
 def reported(path: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "e2e", "report", str(path)]
-    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=LIMIT_S)
+    return completed("e2e", "report", path)
 
 
 def test_a_whole_run_is_reported(tmp_path: Path) -> None:

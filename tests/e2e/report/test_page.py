@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from e2e.report.speeds import verdicts
 from support import BASELINES
 from support.e2e_answers import OTHER_BITS, OTHER_TOKENS, answer, ledger, manifest, trial
 from support.pages import Element, assert_inert, opened, parsed
-from support.processes import LIMIT_S, environment
+from support.processes import completed
 
 RUNS = sorted(path.parent for path in (BASELINES / "vllm-e2e").glob("*/run.json"))
 
@@ -72,8 +70,7 @@ def test_any_text_is_text_and_nothing_else(text: str) -> None:
 @pytest.mark.parametrize("width", [400, 1600])
 def test_nothing_is_wider_than_the_window(tmp_path: Path, width: int) -> None:
     path = tmp_path / "page.html"
-    command = [sys.executable, "-m", "e2e", "report", str(RUNS[0]), "--html", str(path)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    done = completed("e2e", "report", RUNS[0], "--html", path)
     assert (done.returncode, done.stderr) == (0, "")
     script = "return [doc.documentElement.scrollWidth, doc.querySelectorAll('.copy[hidden]').length];"
     assert opened(path, script, tmp_path, width) == [width, 0]

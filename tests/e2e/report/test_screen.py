@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from io import StringIO
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from kernels_bench.console.screen import show_screen
 from support import BASELINES
 from support.e2e_answers import OTHER_BITS, OTHER_PROMPT, OTHER_TOKENS, WATCHED, answer, ledger, manifest, trial
 from support.pages import parsed
-from support.processes import LIMIT_S, environment
+from support.processes import completed, environment
 
 STATUS = 1  # of the first of them, where a claim was not kept
 RUNS = sorted(
@@ -199,10 +198,7 @@ def test_nothing_but_commands_and_names_is_wider_than_the_console_and_no_number_
 
 
 def report(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "e2e", "report", str(RUNS[0]), *map(str, words)]
-    return subprocess.run(
-        command, env=environment(**variables), capture_output=True, text=True, timeout=LIMIT_S, check=False
-    )
+    return completed("e2e", "report", RUNS[0], *words, env=environment(**variables))
 
 
 def test_where_there_is_no_terminal_there_are_no_colours_and_the_long_form_is_one_option_away() -> None:

@@ -33,6 +33,8 @@ from support.samebits_contracts import GemmContract, LayersContract, RowsContrac
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
+SLOW = [pytest.mark.long] if INTERPRETED else []
+"""Of what others show too, where the interpreter takes seconds for it."""
 
 
 def loaded(name: str) -> ModuleType:
@@ -157,7 +159,14 @@ class TestTritonAttention:
         kernel = triton_attention.Attention(tile or self.TILE)
         return KernelUnderTest(case, operator, kernel, seed=0, universe=count, device=self.device)
 
-    @pytest.mark.parametrize(("heads", "text"), [((4, 2, 16), "bf16"), ((3, 1, 24), "fp16"), ((2, 2, 64), "bf16")])
+    @pytest.mark.parametrize(
+        ("heads", "text"),
+        [
+            pytest.param((4, 2, 16), "bf16", marks=SLOW),
+            ((3, 1, 24), "fp16"),
+            pytest.param((2, 2, 64), "bf16", marks=SLOW),
+        ],
+    )
     def test_decode_keeps_its_bits_over_joined_splits(self, heads: tuple[int, int, int], text: str) -> None:
         found = self.verify("attention_decode", heads, 129, text, "batch_size", "page_placement", "neighbour_length")
         assert found.wrong == ""
@@ -174,7 +183,9 @@ class TestTritonAttention:
         assert not any(same_bits(one, other) for one, other in combinations(results.values(), 2))
         assert same_bits(found(AttentionTile(64, 64, 8)), results[64, 64])
 
-    @pytest.mark.parametrize(("name", "text"), [("attention_prefill", "bf16"), ("attention_mixed", "fp16")])
+    @pytest.mark.parametrize(
+        ("name", "text"), [pytest.param("attention_prefill", "bf16", marks=SLOW), ("attention_mixed", "fp16")]
+    )
     def test_prefill_keeps_its_bits_in_chunks_and_by_decode(self, name: str, text: str) -> None:
         found = self.verify(name, (4, 2, 16), 17 if INTERPRETED else 129, text, "chunking", "prefill_decode")
         assert found.wrong == ""
@@ -220,7 +231,9 @@ class TestTritonAttention:
         expected = triton_attention.attention(q, *wide, batch._replace(descale=None))
         assert bool(same_bits(triton_attention.attention(q, keys, values, batch), expected))
 
-    @pytest.mark.parametrize(("name", "text"), [("attention_decode", "bf16"), ("attention_mixed", "fp16")])
+    @pytest.mark.parametrize(
+        ("name", "text"), [("attention_decode", "bf16"), pytest.param("attention_mixed", "fp16", marks=SLOW)]
+    )
     def test_what_unused_slots_hold_and_whose_pages_are_read_does_not_show(self, name: str, text: str) -> None:
         made = self.subject(name, (4, 2, 16), 129, text, 3)
         for reference, others in (
@@ -232,7 +245,7 @@ class TestTritonAttention:
             for spec in others:
                 assert same_bits(made.run(make_batch(spec, 3))[0], expected), spec
 
-    @pytest.mark.parametrize("text", ["bf16", "fp16"])
+    @pytest.mark.parametrize("text", [pytest.param("bf16", marks=SLOW), "fp16"])
     def test_queries_and_caches_may_be_views_of_wider_tensors(self, text: str) -> None:
         """As slices of a fused projection are, and of a cache that has keys and values side by side."""
         made = self.subject("attention_mixed", (4, 2, 16), 129, text, 3)
@@ -267,21 +280,27 @@ class TestTritonRouted:
 
     @pytest.mark.parametrize(
         ("name", "text"),
-        [("moe_experts", "fp16"), ("moe_gating", "fp32"), ("lora_shrink", "fp32"), ("lora_expand", "fp16")],
+        [
+            pytest.param("moe_experts", "fp16", marks=SLOW),
+            pytest.param("moe_gating", "fp32", marks=SLOW),
+            ("lora_shrink", "fp32"),
+            ("lora_expand", "fp16"),
+        ],
     )
     def test_rows_keep_their_bits_whoever_chose_what(self, name: str, text: str) -> None:
         kernel = routed.kernels(triton_gemm, triton_rows, triton_layers, triton_grouped.chosen)[name]
         looked_at = ("position", "neighbour_content", "neighbour_routing")
         slow = {*relations()} - {*looked_at} if INTERPRETED else set()
-        universe, device = (5, "cpu") if INTERPRETED else (65, "cuda")
+        universe, device = (4, "cpu") if INTERPRETED else (65, "cuda")
         found = routed_cases.verified(name, kernel, text, universe, *slow, device=device)
         assert found.wrong == ""
         assert found.verdict == "sampled", [result for result in found.relations if result.status != "held"]
 
 
 @pytest.mark.skipif(INTERPRETED, reason="this is its process")
-def test_under_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
+@pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
+def test_under_the_interpreter(which: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-m", which]
     child = subprocess.run(
         command,
         env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", **ROWS_ALIKE},

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +20,7 @@ from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.verification.subject.kernel_under_test import bind
+from support.processes import completed
 
 CPU = torch.device("cpu")
 ROWS = 24
@@ -171,7 +170,7 @@ def test_a_blocks_scale_is_its_own_at_the_ends_that_no_block_fills() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_our_kernels_keep_their_bits_or_change_them_as_defined(name: str) -> None:
-    report = check(OURS[name], name, dtypes="bf16", shapes="small/unaligned", device="cpu", budget_s=0.5, claims=True)
+    report = check(OURS[name], name, dtypes="bf16", shapes="small/unaligned", device="cpu", budget_s=0.1, claims=True)
     assert report.held, report.summary()
     verdict = "defined" if name == "fp8_quant_tensor" else "sampled"
     assert {one.verdict for one in report.verifications} == {verdict}
@@ -182,7 +181,7 @@ def checked(kernel: Callable[..., Any], **options: Any) -> Any:
 
 
 def test_what_depends_on_its_batch_by_definition_is_told_and_is_no_failure() -> None:
-    report = checked(torch_fp8.fp8_quant_tensor, budget_s=0.5, claims=True)
+    report = checked(torch_fp8.fp8_quant_tensor, budget_s=0.1, claims=True)
     (found,) = report.verifications
     assert report.held
     assert not report.counterexamples
@@ -229,11 +228,10 @@ def test_that_a_result_depends_on_its_batch_excuses_nothing_else() -> None:
 
 
 def test_lists_and_runs_say_it_in_words(tmp_path: Any) -> None:
-    command = [sys.executable, "-m", "kernels_bench"]
-    listed = subprocess.run([*command, "--list"], capture_output=True, text=True, check=True, timeout=300).stdout
+    listed = completed("kernels_bench", "--list").stdout
     assert WHY in " ".join(listed.split())
     run = ["--op", "fp8_quant_tensor", "--arm", "samebits", "--verify-only", "--quick", "--out", str(tmp_path / "run")]
-    done = subprocess.run([*command, *run], capture_output=True, text=True, check=False, timeout=300)
+    done = completed("kernels_bench", *run)
     assert done.returncode == 0, done.stdout + done.stderr
     told = " ".join(done.stdout.split())
     assert f"fp8_quant_tensor depends on the batch by definition: {WHY}" in told

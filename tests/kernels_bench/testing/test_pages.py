@@ -16,7 +16,7 @@ import pytest
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import Verification
 from support import ROOT
-from support.processes import LIMIT_S
+from support.processes import LIMIT_S, completed, environment
 
 PAGE = (ROOT / "docs" / "your-own-kernel.md").read_text()
 
@@ -61,7 +61,8 @@ def test_the_operator_runs_as_shown(tmp_path: Path) -> None:
     (tmp_path / "my_operator.py").write_text(code)
     (shown,) = re.findall(r"^python -m (.*mish_and_mul=fused.*)$", PAGE, re.MULTILINE)
     more = ("--shapes", "37", "--dtype", "fp32", "--quick", "--batch", "1,8", "--out", "run")
-    done = ran(tmp_path, *shlex.split(shown), *more)
+    package, *words = shlex.split(shown)
+    done = completed(package, *words, *more, env=environment(COLUMNS=400), cwd=tmp_path)
     assert done.returncode in (0, 1), done.stderr
     (found,) = [record for record in read_records(tmp_path / "run") if isinstance(record, Verification)]
     assert (found.case.key, found.status, found.wrong) == ("fused/mish_and_mul/37/fp32", "measured", "")
@@ -73,7 +74,8 @@ def test_the_operator_runs_as_shown(tmp_path: Path) -> None:
     assert {"batch_size", "position", "neighbour_content", "special_values", "history", "large_batch"} <= {
         result.relation for result in found.relations
     }
-    listed = ran(tmp_path, *shlex.split("kernels_bench --plugin my_operator.py --list"))
+    words = ["--plugin", "my_operator.py", "--list"]
+    listed = completed("kernels_bench", *words, env=environment(COLUMNS=400), cwd=tmp_path)
     assert re.search(r"mish_and_mul +own +mish_and_mul\(x\[M,2\*d\]\)", listed.stdout), listed.stdout
     assert "d=12288" in listed.stdout
 

@@ -8,6 +8,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from support import ROOT
 from support.profiler_reports import h100_report
 
@@ -50,6 +52,7 @@ def multiplied(path: Path, least: int) -> int:
     return int(count)
 
 
+@pytest.mark.long  # what a report may take at most is seen in test_bounds.py
 def test_a_million_kernels(tmp_path: Path) -> None:
     tenth, whole = tmp_path / "tenth.sqlite", tmp_path / "whole.sqlite"
     assert multiplied(tenth, KERNELS // 10) < KERNELS // 5

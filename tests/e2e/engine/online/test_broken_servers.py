@@ -15,7 +15,7 @@ from e2e.engine.error_causes import ServerError
 from e2e.engine.online.client import Client
 from e2e.records import FORMAT, ArmLost, SoloAnswers
 from e2e.workload.options import Options
-from support.e2e_servers import Dripping, Endless, Server, Silent, listening
+from support.e2e_servers import MODEL, Dripping, Endless, Server, Silent, listening
 from support.processes import LIMIT_S, environment
 
 OPTIONS = Options(batch_size=2, max_prompt=8, max_tokens=3, max_model_len=64)
@@ -81,6 +81,13 @@ def asked(url: str, path: Path, *words: object) -> subprocess.CompletedProcess[s
     return subprocess.run(
         command, env=environment(PYTHONPATH=there), capture_output=True, text=True, check=False, timeout=LIMIT_S
     )
+
+
+def test_a_server_that_takes_shorter_prompts_costs_one_line(tmp_path: Path) -> None:
+    with listening(Server, model=MODEL | {"max_model_len": 64}) as url:
+        done = asked(url, tmp_path / "run", "--max-prompt", 100, "--max-model-len", 200)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert f"{url} takes 64 tokens" in done.stdout
 
 
 def test_null_in_place_of_log_probabilities_is_no_verdict(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ import gzip
 import json
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -34,21 +33,26 @@ from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import read_records
 from support import BASELINES
+from support.processes import completed
 
 BASELINE = sorted(BASELINES.iterdir())[0]
 USUAL = read_gate(USUALLY)
 MM = Case(arm="a", operator="mm", shape=Shape(label="s", n=8, k=8), precision=Precision.parse("bf16"))
 
 
+SOME = ("mm", "rms_norm", "softmax", "fused_add_rms_norm")
+"""Operators of the runs that are changed."""
+
+
 @cache
 def lines_without_samples() -> tuple[str, ...]:
-    """The baseline's records without the raw samples, which are most of it and which no comparison reads."""
+    """Some of the baseline's records, without the raw samples, which no comparison reads."""
     lines = gzip.decompress((BASELINE / "records.jsonl.gz").read_bytes()).decode().splitlines()
     records = [json.loads(line) for line in lines]
     for record in records:
         if record["kind"] == "timing":
             record["warm_samples"] = record["cold_samples"] = None
-    return tuple(json.dumps(record) for record in records)
+    return tuple(json.dumps(record) for record in records if record.get("case", {}).get("operator", "mm") in SOME)
 
 
 def changed(to: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> Path:
@@ -66,7 +70,7 @@ def _place() -> TemporaryDirectory[str]:
 
 @cache
 def light() -> Path:
-    """The baseline without the raw samples, which is read in a third of the time."""
+    """Some of the baseline without the raw samples, which is read in a tenth of the time."""
     return changed(Path(_place().name) / "light", lambda records: records)
 
 
@@ -384,17 +388,16 @@ def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
 
 def test_the_command_says_so_and_exits_with_1_where_a_verdict_differs(slower: Path) -> None:
     def compare(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "kernels_bench", "compare", *words]
-        return subprocess.run(command, capture_output=True, text=True, check=False, cwd=BASELINE.parents[2])
+        return completed("kernels_bench", "compare", *words)
 
-    same, other = compare(str(BASELINE), str(BASELINE)), compare(str(BASELINE), str(slower))
+    same, other = compare(str(light()), str(light())), compare(str(light()), str(slower))
     assert same.returncode == 0, same.stderr
     assert "verdicts: none differ" in same.stdout
     assert other.returncode == 1, other.stderr
     assert ", then wrong" in other.stdout
-    assert compare(str(BASELINE), "/nowhere").returncode == 2
-    assert compare(str(BASELINE), str(slower), "--fail-on", "missing").returncode == 0
-    refused = compare(str(BASELINE), str(BASELINE), "--fail-on", "bit")
+    assert compare(str(light()), "/nowhere").returncode == 2
+    assert compare(str(light()), str(slower), "--fail-on", "missing").returncode == 0
+    refused = compare(str(light()), str(light()), "--fail-on", "bit")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
 
 
@@ -425,8 +428,8 @@ def test_runs_with_nothing_in_common_cannot_be_compared(tmp_path: Path) -> None:
 def test_cases_of_one_run_alone_are_counted(tmp_path: Path) -> None:
     found = compare_runs(light(), of_arms({"torch"}, tmp_path / "torch"))
     assert exit_status(found, USUAL) == 1
-    assert found.verified[0] > 50
-    assert found.verified[1] > 50
+    assert found.verified[0] > 20
+    assert found.verified[1] > 20
     assert found.verified[2] == 0
     assert worst_case(found) == f"{len(found.missing)} results missing"
     assert next(in_words(found, USUAL)).startswith(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,7 +20,7 @@ from kernels_bench.timing.change import CaseChange, Scatter
 from profiles.run_files.strict_json import strict_json
 from support import BASELINES
 from support.pages import Element, assert_inert, opened, parsed
-from support.processes import LIMIT_S, environment, kernels_bench
+from support.processes import completed, kernels_bench
 
 GATE = read_gate(USUALLY)
 RUN = BASELINES / "h100-80gb-hbm3-attention"
@@ -108,8 +106,7 @@ def test_every_timing_is_in_the_picture_a_dot_or_at_its_edge_a_ring(changes: lis
 @pytest.mark.parametrize("width", [400, 1600])
 def test_the_command_writes_a_page_that_fits_the_window(tmp_path: Path, width: int) -> None:
     path = tmp_path / "page.html"
-    command = [sys.executable, "-m", "kernels_bench", "compare", str(RUN), str(RUN), "--html", str(path)]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    done = completed("kernels_bench", "compare", RUN, RUN, "--html", path)
     assert (done.returncode, done.stderr) == (0, "")
     script = "return [doc.documentElement.scrollWidth, doc.querySelectorAll('.plot').length];"
     assert opened(path, script, tmp_path, width) == [width, 2]
