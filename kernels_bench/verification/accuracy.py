@@ -21,6 +21,7 @@ _CHUNK, _KEPT = 1 << 25, 1 << 24
 _LITTLE = 1e3
 _JUDGED = ("negative zero", "signed zeros", "masked", "outlier", "constant", "sparse", "one left")
 """Rows of special values with which a result is a number, if not in every operator."""
+_MASKED = ("masked", "one left")
 _GROSS = 2.0**-8
 
 
@@ -104,14 +105,17 @@ class AccuracyChecker:
         equal = _JUDGED.index("constant")
         size[equal] = torch.stack([_largest(one[equal : equal + 1]) for one in (*exact, *inputs)]).amax()
         size[[_JUDGED.index("negative zero"), _JUDGED.index("signed zeros")]] = torch.inf
+        # Bounds that grow with the result are infinite where that is: of a masked logit only an infinity is right.
+        masked = torch.tensor([name in _MASKED for name in _JUDGED], device=ids.device)
         numbers = ~torch.stack([one.reshape(len(ids), -1).isnan().any(1) for one in exact]).any(0)
         for right, bound, output in zip(exact, allowed, outputs, strict=True):
             if not output.is_floating_point():  # which of several equal numbers is meant is nobody's to say
                 continue
-            gross = torch.where(size > 0, size * _GROSS, torch.inf).reshape(-1, *[1] * (right.dim() - 1))
+            gross = _each(torch.where(size > 0, size * _GROSS, torch.inf), right)
             if not bool(numbers.any()):
                 return
-            allowance = torch.maximum(_told_of_infinities(right, bound), gross)[numbers]
+            told = torch.where(_each(masked, right) & right.isinf(), 0.0, bound)
+            allowance = torch.maximum(told, gross)[numbers]
             position, found = _worst(ids[numbers], right[numbers], allowance, output[numbers])
             if found.worst > 1 and not self.inaccuracy():
                 kind = _JUDGED[int(numbers.nonzero()[position])]
@@ -166,14 +170,9 @@ class AccuracyChecker:
         return "; if so much is right there, say so (allowed_error)" if little else ""
 
 
-def _told_of_infinities(exact: torch.Tensor, bound: torch.Tensor) -> torch.Tensor:
-    """Bounds that grow with the result are infinite where that is: there an infinity is the only right answer.
-
-    Where a bound is finite beside some of a row's infinities, the others are left open on purpose.
-    """
-    infinite = exact.isinf()
-    grown = (bound.isinf() | ~infinite).reshape(len(exact), -1).all(1).reshape(-1, *[1] * (exact.dim() - 1))
-    return torch.where(infinite & grown, 0.0, bound)
+def _each(rows: torch.Tensor, results: torch.Tensor) -> torch.Tensor:
+    """A number for each row, as many dimensions as the rows' results have."""
+    return rows.reshape(-1, *[1] * (results.dim() - 1))
 
 
 def _largest(tensor: torch.Tensor) -> torch.Tensor:

@@ -26,7 +26,7 @@ SHOWN_BY = {
     "rows_that_are_a_view": "layout", "rows_at_an_odd_address": "layout", "workspace_of_two_calls": "concurrency",
     "cascade_of_different_sequences": "shared_pages", "many_rows": "large_batch", "one_call_of_700": "repeat",
     "element_in_a_million": "repeat", "rotary_scaled_by_the_longest": "batch_size", "ties_of_experts": "special_values",
-    "expert_of_all_but_one": "neighbour_routing", "adapter_of_all": "position",
+    "expert_of_all_but_one": "neighbour_content", "adapter_of_all": "position",
     "next_adapters_rows": "neighbour_content", "previous_adapters_rows": "neighbour_content",
     "part_by_part": "tensor_parallel",
 }  # fmt: skip
