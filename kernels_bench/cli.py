@@ -76,7 +76,7 @@ def run(
         str | None,
         typer.Option(
             help="Rows M to time, such as 1,16,256, which are verified beside all others.  [default: verified around "
-            "every power of two up to 4096, timed at 1,16,256,2048; on a CPU up to 256]",
+            "every power of two up to 4096, timed at 1,16,256,2048, invented shapes at 16,2048; on a CPU up to 256]",
             metavar="M,…",
         ),
     ] = None,

@@ -78,6 +78,7 @@ class Workload(Record):
         quick: a short run.
         verifies: whether cases are verified.
         untimed: cases, arms apart, that are verified only.
+        seldom_timed: likewise those that are timed at every other load.
         sweeps: for each operator, every M.
         seed: of all data.
         own: operators that users defined.
@@ -92,6 +93,7 @@ class Workload(Record):
     quick: bool
     verifies: bool
     untimed: frozenset[str]
+    seldom_timed: frozenset[str]
     sweeps: dict[str, Sweep]
     seed: int
     own: tuple[Definition, ...] = ()
@@ -107,7 +109,9 @@ class Workload(Record):
         """What a case is timed at."""
         if case.without_arm in self.untimed:
             return []
-        return [load for load in self.sweeps[case.operator].timed if _cache_bytes(case, load) <= MOST_CACHE]
+        loads = self.sweeps[case.operator].timed
+        chosen = loads[1::2] if case.without_arm in self.seldom_timed else loads
+        return [load for load in chosen if _cache_bytes(case, load) <= MOST_CACHE]
 
     @property
     def extra_workers(self) -> dict[str, int]:
@@ -146,6 +150,12 @@ def _untimed(operators: Iterable[OperatorInfo], cases: Iterable[Case], selection
             yield case.without_arm
 
 
+def _seldom_timed(cases: Iterable[Case], selection: Selection, device: str) -> Iterator[str]:
+    """Invented shapes on a GPU, unless they or numbers of rows were asked for: how fast they are tells little."""
+    if device != "cpu" and selection.shapes is None and selection.batch is None:
+        yield from (case.without_arm for case in cases if case.shape.invented and not case.shape.tokens)
+
+
 def _cache_bytes(case: Case, load: Load) -> int:
     """Keys and values of a load's sequences."""
     operator = all_operators().get(case.operator)
@@ -181,6 +191,7 @@ def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
         quick=selection.quick,
         verifies=selection.only != "time",
         untimed=frozenset(_untimed(operators, cases, selection)),
+        seldom_timed=frozenset(_seldom_timed(cases, selection, device)),
         sweeps={operator.name: _sweep(operator, selection, device) for operator in operators},
         seed=selection.seed,
         own=tuple(o.definition for o in operators if o.own and o.definition is not None),

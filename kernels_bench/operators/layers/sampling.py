@@ -88,19 +88,28 @@ class TopKTopP(Sampling):
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """None of logits that certainly stay or go, which are handed on as they are; any of the others."""
-        logits, k, p = rows
-        values, places, before = _likeliest(logits.double(), k)
-        open_ = (before - p.double()[:, None]).abs() < _AT_THE_EDGE
-        least = logits.double() == values.gather(1, k.long().clamp(max=values.shape[1])[:, None] - 1)
-        ties = least & (least.sum(1, keepdim=True) > 1)
-        left_open = ties.scatter(1, places, ties.gather(1, places) | open_)
+        logits, k, p = rows[0].double(), rows[1], rows[2].double()
+        values, places, before = _likeliest(logits, k)
+        last = k.long().clamp(max=values.shape[1])[:, None]
+        least = logits == values.gather(1, last - 1)
+        within = (values == values.gather(1, last - 1)) & before.isfinite()
+        # Who keeps all that equal the k-th one has shares that are smaller by theirs.
+        more = least.sum(1, keepdim=True) - within.sum(1, keepdim=True)
+        share = values.masked_fill(before.isinf(), -torch.inf).softmax(1).gather(1, last - 1)
+        near = (before - p[:, None]).abs() < _AT_THE_EDGE + more * share
+        kept = before < p[:, None]
+        parted = torch.zeros_like(near)
+        parted[:, :-1] = (values[:, :-1] == values[:, 1:]) & (kept[:, :-1] != kept[:, 1:])
+        undecided = near | parted
+        left_open = ((values[:, :, None] == values[:, None]) & undecided[:, None]).any(2)
+        left_open = (least & (more > 0)).scatter(1, places, left_open | (within & (more > 0)))
         return (torch.where(left_open, torch.inf, smallest(torch.float32)),)
 
 
 def cut(logits: torch.Tensor, k: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
     """Logits (rows, V) but of the k largest of each row, and of these the fewest whose shares are p together; -inf."""
     values, places, before = _likeliest(logits, k)
-    kept = torch.where((before < p[:, None]) & (before < torch.inf), values, -torch.inf)
+    kept = torch.where(before < p[:, None], values, -torch.inf)
     kept[:, 0] = values[:, 0]
     return torch.full_like(logits, -torch.inf).scatter(1, places, kept)
 

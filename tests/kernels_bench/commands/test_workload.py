@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
@@ -252,6 +254,20 @@ def test_a_gpu_run_covers_every_arm_and_the_issues_batches(on_gpu: Catalogue) ->
     assert {case.arm for case in workload.cases} == {arm.name for arm in workload.arms} == usual
     others = make_workload(on_gpu, Selection(op=tuple(by_request)))
     assert {case.arm for case in [*workload.cases, *others.cases]} == {arm.name for arm in on_gpu.arms}
+
+
+def test_invented_shapes_are_timed_at_every_other_batch_unless_asked_for(here: Catalogue, on_gpu: Catalogue) -> None:
+    def batches(catalogue: Catalogue, **chosen: Any) -> dict[bool, set[int]]:
+        workload = make_workload(catalogue, Selection(op=("mm",), arm=("torch",), **chosen))
+        found: dict[bool, set[int]] = {}
+        for cases, load in workload.timing_groups():
+            found.setdefault(cases[0].shape.invented, set()).add(load.m)
+        return found
+
+    assert batches(on_gpu) == {False: {1, 16, 256, 2048}, True: {16, 2048}}
+    assert batches(on_gpu, batch=(1, 3)) == {False: {1, 3}, True: {1, 3}}
+    assert batches(on_gpu, shapes=("unaligned/0",)) == {True: {1, 16, 256, 2048}}
+    assert batches(here) == {True: {1, 16, 256}}
 
 
 def test_the_cpu_measures_small_shapes_only_unless_asked(here: Catalogue) -> None:

@@ -407,8 +407,7 @@ def of_arms(arms: set[str], copy: Path, **asked: object) -> Path:
     manifest = json.loads((BASELINE / "run.json").read_text())
     manifest["selection"] |= asked
     (copy / "run.json").write_text(json.dumps(manifest))
-    lines = gzip.decompress((BASELINE / "records.jsonl.gz").read_bytes()).decode().splitlines()
-    kept = [line for line in lines if (json.loads(line).get("case") or {}).get("arm") in arms]
+    kept = [line for line in lines_without_samples() if (json.loads(line).get("case") or {}).get("arm") in arms]
     (copy / "records.jsonl").write_text("".join(line + "\n" for line in kept))
     return copy
 
