@@ -42,7 +42,7 @@ def _alike(setting: Setting) -> Iterator[Comparison]:
     for m in setting.few if setting.universe >= KINDS_OF_ROWS else ():
         for kind in range(min(m, KINDS_OF_ROWS)):
             yield Comparison(f"first:{m}", f"alike:{m}:{kind}")
-    for m in setting.few if setting.universe >= IN_COMMON else ():
+    for m in setting.fewest if setting.universe >= IN_COMMON else ():
         for first in FIRST_IN_COMMON:
             yield Comparison(f"from:{m}:{first}", f"common:{m}:{first}")
 

@@ -159,9 +159,11 @@ class Launcher:
         lines = self.subject.lines
         others = tuple(lines(company) for company in companies)
         alignment = align_rows(lines(reference.company), others, self.subject.device)
-        if self.subject.device.type == "cpu":
+        found = TrialGroup.compare(comparisons, companies, reference, alignment, outputs, launches)
+        if self.subject.device.type == "cpu" and not all(map(bool, found.same)):
             reference, outputs = self._settled_reference(reference), self._settled(outputs)
-        return TrialGroup.compare(comparisons, companies, reference, alignment, outputs, launches)
+            found = TrialGroup.compare(comparisons, companies, reference, alignment, outputs, launches)
+        return found
 
     def reference(self, spec: str) -> LaunchResult:
         """The launch of a reference company: the last one, if it was of the same."""
