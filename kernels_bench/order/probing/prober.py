@@ -33,6 +33,18 @@ Units = np.ndarray[tuple[int, int], np.dtype[np.int8]]
 T = TypeVar("T")
 
 
+_TIMED = 8
+"""Launches that are timed together."""
+
+
+def _timed(launch: Callable[[], torch.Tensor]) -> float:
+    """Seconds of what is done the second time: the first time something may be compiled."""
+    for _ in ("first", "second"):
+        start = time.perf_counter()
+        launch().sum().item()
+    return time.perf_counter() - start
+
+
 class CancellationQuestions(Protocol):
     """What is asked of a kernel of which two huge terms cancel each other; `cancellation_prober` asks it.
 
@@ -190,6 +202,13 @@ class Prober(ABC):
         outputs = launched_in_turn(lambda given: self._launch(given, weights), rows, self.m, self._see_time)
         self.launches += len(terms) // self.m
         return self.operator.probe_sums(outputs, self._shape, len(terms))
+
+    def launch_s(self) -> float:
+        """Seconds that a launch of one row takes here, with what it is made of; waits for it."""
+        if not self.operator.sums_are_rows:
+            return _timed(lambda: self.launched(torch.ones(self.sums, self.terms, device=self.device)))
+        several = torch.ones(_TIMED * self.m, self.terms, device=self.device)
+        return _timed(lambda: self._launched_by_row(several)) / _TIMED
 
     def effort(self, questions: int) -> float:
         """Launches that so many posed questions take, each as long as one by itself, about."""
