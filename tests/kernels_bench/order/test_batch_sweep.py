@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 import torch
@@ -205,3 +206,21 @@ def test_what_cannot_be_done_in_time_is_not_begun() -> None:
     assert calls == 0
     assert found.refused.keys() == {1, 2}
     assert "it takes 6143 launches at least" in found.refused[1]
+
+
+def test_what_takes_too_long_a_launch_is_not_begun_on_a_cpu() -> None:
+    shape, precision = Shape(label="test", k=512), Precision.parse("fp32")
+    calls = 0
+
+    def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.005)
+        return (rows[0].mean(1),)
+
+    found = read_orders(
+        lambda m: CancellationProber(operators()["mean"], shape, precision, launch, m=m, device=CPU),
+        Task([1, 2], budget_s=1.0),
+    )
+    assert calls == 16
+    assert "it takes 767 launches at least" in found.refused[1]
