@@ -22,7 +22,7 @@ from kernels_bench.report.summary.schema import (
 from kernels_bench.report.summary.summarise import Lack, broken_promises, exit_status, not_measured, unmeasured
 
 _MEANINGS: dict[Verdict, str] = {
-    "wrong": "wrong: not the right result, whatever the batch; an arm of less precision than its inputs' may state it",
+    "wrong": "wrong: not the right result, in some batch or in all; an arm of less precision may state it",
     "variant": "variant: a row's bits changed with the batch it was in",
     "failed": "failed: could not be verified; see the warnings",
     "inconclusive": "inconclusive: no relation could be examined",

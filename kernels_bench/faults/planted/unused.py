@@ -46,6 +46,14 @@ def _unmasked(padded: bool) -> Kernel:
     return kernel
 
 
+def _past_its_weights(a: Tensor, b: Tensor) -> Tensor:
+    """The last tile of the weights is loaded whole, and what lies after them multiplied by zero."""
+    result, end = in_sequence(products(a, b)), b.storage_offset() + b.numel()
+    if end * b.element_size() < b.untyped_storage().nbytes():
+        result[:, -1] += b.as_strided((1,), (1,), end).float() * 0
+    return result.to(a.dtype)
+
+
 def _up_to(batch: PagedBatch, keys: int) -> PagedBatch:
     """The batch as if its longest sequence had so many keys."""
     lengths = batch.lengths.clone()
@@ -107,6 +115,14 @@ def _zero_times_workspace(dtype: torch.dtype) -> Callable[[], Kernel]:
 
 
 FAULTS = (
+    Fault(
+        "reads_past_its_weights",
+        "what lies after the weights is loaded too, and multiplied by zero",
+        "mm",
+        lambda: _past_its_weights,
+        matmul(in_sequence),
+        devices=("cpu",),
+    ),
     product_fault(
         "rows_past_the_end",
         "rows past the batch's end are loaded with its last tile, and added times zero",

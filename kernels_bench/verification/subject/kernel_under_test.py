@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from kernels_bench.verification.bitwise import all_same_bits, digest, same_bits
 from kernels_bench.verification.subject.launch_forms import (
     FormRefused,
     beside,
+    between_nan,
     fill_free_memory,
     laid_out,
     undisturbed,
@@ -39,6 +40,7 @@ from kernels_bench.verification.subject.launched import (
     StrayWrite,
 )
 from kernels_bench.verification.subject.poison import poison, still_poison
+from kernels_bench.verification.subject.tensors import memory_of, on, rarest, tensors_among
 from profiles.instruments.range_names import BatchRange
 from profiles.instruments.ranges import Ranges
 
@@ -109,8 +111,8 @@ class KernelUnderTest:
         self._ranges: Ranges | None = None
         dtype = case.precision.torch_input
         made_on = torch.device(kind_of(device.type).made_on)
-        self.tables = _on(device, self.operator.rows(case.shape, universe, dtype, seed, made_on))
-        self.weights = _on(device, self.operator.shared_inputs(case.shape, universe, dtype, seed, made_on))
+        self.tables = on(device, self.operator.rows(case.shape, universe, dtype, seed, made_on))
+        self.weights = on(device, self.operator.shared_inputs(case.shape, universe, dtype, seed, made_on))
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
         self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()
         self._lent = False
@@ -233,6 +235,20 @@ class KernelUnderTest:
             MalformedResult: the result has a wrong form.
             FormRefused: the kernel does not take rows in this form.
         """
+        if form == "padded" and self.device.type == "cpu":
+            with self._weights_between_nan():
+                return self._start(company, form)
+        return self._start(company, form)
+
+    @contextmanager
+    def _weights_between_nan(self) -> Iterator[None]:
+        usual, self.weights = self.weights, between_nan(self.weights)
+        try:
+            yield
+        finally:
+            self.weights = usual
+
+    def _start(self, company: Batch, form: Launch) -> LaunchResult:
         inputs = laid_out(self.gather(company), form)
         after, self.launched_last = self.launched_last, company.spec
         if form == "padded":
@@ -242,7 +258,7 @@ class KernelUnderTest:
             returned = self._launched(inputs, company, form)
         now = self.operator.arguments(inputs, self.weights)
         then = self.operator.arguments(self.gather(company), self.weights)
-        watched = zip(_tensors(now), _tensors(then), self._watched(now, inputs), strict=True)
+        watched = zip(tensors_among(now), tensors_among(then), self._watched(now, inputs), strict=True)
         intact = [(place, same_bits(tensor, before)) for (place, tensor), (_, before), watch in watched if watch]
         outputs = tuple(output.clone() for output in returned)
         self._poison_returned(returned, company)
@@ -274,7 +290,7 @@ class KernelUnderTest:
                         seen.append(found)
                     if len(seen) == (_MEETINGS if self.device.type == "cpu" else 1):
                         break
-                return _rarest(seen) if seen else found
+                return rarest(seen) if seen else found
         except Exception as error:
             if isinstance(error, FormRefused) or is_out_of_memory(error) or device_lost(self.device):
                 raise
@@ -319,7 +335,7 @@ class KernelUnderTest:
         a constant of the kernel's be, or what it computes but once.
         """
         # A path of its own for few rows may have a constant of its own; another launch at every M would take too long.
-        lent = _memory_of((*self.tables, *self.weights))
+        lent = memory_of((*self.tables, *self.weights))
         if company.size in {*_FEW, self.universe} - self._sizes:
             self._sizes.add(company.size)
             self._own |= self._constants_in(returned, company, lent)
@@ -330,7 +346,7 @@ class KernelUnderTest:
 
     def _constants_in(self, returned: RowTensors, company: Batch, lent: frozenset[int]) -> frozenset[int]:
         """Memory of results that another call gives again without writing there; poisoned in between, and put right."""
-        again = _memory_of(self.launch(self.gather(company))) & _memory_of(returned) - lent
+        again = memory_of(self.launch(self.gather(company))) & memory_of(returned) - lent
         kept = [output for output in returned if output.untyped_storage().data_ptr() in again]
         if not kept:
             return frozenset()
@@ -342,7 +358,7 @@ class KernelUnderTest:
         constants = [pair for pair in zip(kept, before, strict=True) if still_poison(pair[0])]
         for output, as_before in constants:
             whole_memory(output, torch.uint8).copy_(as_before)
-        return _memory_of(output for output, _ in constants)
+        return memory_of(output for output, _ in constants)
 
     def start_updated(self, company: Batch) -> tuple[LaunchResult, LaunchResult]:
         """Launch a company with other weights: with fresh copies of them, and written over those of all earlier calls.
@@ -388,7 +404,7 @@ class KernelUnderTest:
             tensor.device.type == self.device.type
             and tensor.data_ptr() in rows
             and place not in self.operator.overwrites
-            for place, tensor in _tensors(arguments)
+            for place, tensor in tensors_among(arguments)
         ]
 
     def _poison_free_memory(self, m: int) -> None:
@@ -470,28 +486,6 @@ class CapturedLaunch:
         return LaunchResult(company, tuple(output.clone() for output in self._outputs), [])
 
 
-def _on(device: torch.device, tensors: Tensors) -> Tensors:
-    """The same tensors there: themselves where they are there already."""
-    return tuple(tensor if tensor.device.type == device.type else tensor.to(device) for tensor in tensors)
-
-
 def _no_tensor(got: object, in_place: bool) -> str:
     more = ": what is computed in place is to be returned" if got is None and in_place else ""
     return f"returns {type(got).__name__} instead of a tensor{more}"
-
-
-def _rarest(results: Sequence[RowTensors]) -> RowTensors:
-    """Of some results of the same call one of which there are fewest: not all that met another call need show it."""
-    if len(results) == 1:
-        return results[0]
-    return min(results, key=lambda one: sum(all_same_bits(one, other) for other in results))
-
-
-def _memory_of(tensors: Iterable[torch.Tensor]) -> frozenset[int]:
-    return frozenset(tensor.untyped_storage().data_ptr() for tensor in tensors)
-
-
-def _tensors(arguments: tuple[object, ...]) -> list[tuple[int, torch.Tensor]]:
-    """All tensors among some arguments and within their tuples, each with its argument's place."""
-    within = ((place, a if isinstance(a, tuple) else (a,)) for place, a in enumerate(arguments))
-    return [(place, tensor) for place, group in within for tensor in group if isinstance(tensor, torch.Tensor)]

@@ -13,7 +13,7 @@ import torch
 
 from kernels_bench.device.kinds.known import accelerator
 from kernels_bench.device.triton_interpreter import interpreting
-from kernels_bench.operators import RowTensors
+from kernels_bench.operators import RowTensors, Tensors
 from kernels_bench.records.cases import Launch
 from kernels_bench.verification.bitwise import bits
 
@@ -30,6 +30,8 @@ _TURNS_OF_VIEWS = 4
 _BLOCKS = range(9, 26)
 """Of the device's free memory blocks of 2^9 to 2^25 bytes are filled: what kernels take for workspaces."""
 
+_BESIDE_WEIGHTS, _MOST_WEIGHTS = 1024, 1 << 28
+"""Elements before and after weights, and the bytes of the largest that are copied for it."""
 _LATER = (0.0, 0.125)
 """Of each other launch one begins at once, and one later by such a share of what it takes to launch all of them."""
 _CYCLES_S, _LONGEST_HELD_S = 2e9, 0.005
@@ -135,6 +137,22 @@ def _between_others(rows: torch.Tensor) -> torch.Tensor:
     within = around[_AROUND : _AROUND + len(rows)]
     within.copy_(rows)
     return within
+
+
+def between_nan(weights: Tensors) -> Tensors:
+    """Copies of weights with NaN before and after them in memory, as aligned as new tensors; whole numbers stay."""
+    return tuple(_between_nan(weight) if _is_dense(weight) else weight for weight in weights)
+
+
+def _is_dense(weight: torch.Tensor) -> bool:
+    """Whether it has a number at each place of the memory that it lies in."""
+    last = sum((size - 1) * stride for size, stride in zip(weight.shape, weight.stride(), strict=True))
+    return weight.is_floating_point() and weight.numel() == last + 1 and weight.nbytes <= _MOST_WEIGHTS
+
+
+def _between_nan(weight: torch.Tensor) -> torch.Tensor:
+    around = weight.new_full((weight.numel() + 2 * _BESIDE_WEIGHTS,), torch.nan)
+    return around.as_strided(weight.shape, weight.stride(), _BESIDE_WEIGHTS).copy_(weight)
 
 
 _PLACES: Mapping[Launch, Callable[[torch.Tensor], torch.Tensor]] = {
