@@ -178,9 +178,9 @@ def reproduce(
     before: Annotated[
         str | None,
         typer.Option(
-            help="Companies to launch first, in a fresh process, such as first:4096,first:16, or nothing: then the one "
+            help="Batches to launch first, in a fresh process, such as first:4096,first:16, or nothing: then the one "
             "under test comes before its reference.  [default: the reference comes first]",
-            metavar="COMPANIES",
+            metavar="BATCHES",
         ),
     ] = None,
     relation: Annotated[str, typer.Option(help="The relation, for the record.")] = "batch_size",
@@ -193,7 +193,7 @@ def reproduce(
     plugin: Annotated[str | None, typer.Option(help="The file that the arm comes from.", metavar="FILE")] = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 120.0,
 ) -> int:
-    """Compare two companies alone.
+    """Compare two batches alone.
 
     A counterexample's command calls this.  Exit status: 0 their bits agree; 1 they differ; 2 the command line is
     wrong; 3 they could not be compared.

@@ -41,6 +41,14 @@ _FEWEST_WIDE = 64
 """Rows of fewer elements are not tried with more than 2^31 of them: no device has that many rows."""
 
 
+def _is_share(allowed_error: float | None) -> bool:
+    """Whether it is none, or a number that can be a share."""
+    if allowed_error is None:
+        return True
+    number = isinstance(allowed_error, int | float) and not isinstance(allowed_error, bool)
+    return number and 0 < allowed_error < math.inf
+
+
 class DefinedOperator(Operator):
     """An operator of your own: make one with `define`.
 
@@ -125,7 +133,8 @@ class DefinedOperator(Operator):
                 and sizes, and gives float64 (or whole numbers), the first dimension counting rows. Without it the
                 tool compares bits and does not judge whether results are right.
             allowed_error: how far from the reference a result may be: a share of the largest number in the row's
-                inputs and result, or a function of what ``reference`` gives, which gives as many bounds.
+                inputs and result, or a function of what ``reference`` gives, which gives as many bounds. Whole
+                numbers are right or not, unless a function says otherwise.
             arguments: what a kernel takes, in order: names of ``rows``, ``shared``, or sizes, which are handed on as
                 numbers. By default the rows' tensors, ``cu_seqlens`` if there are ``lengths``, then what is shared.
             overwrites: those of the rows' tensors that a kernel may write into.
@@ -145,6 +154,10 @@ class DefinedOperator(Operator):
         made = definition_of(name, rows, shapes, shared or {}, results, summary=summary, **more)
         if results is None and reference is None:
             raise DefinitionError(f'operator {name!r}: give results=("d",), or a reference, which tells its results')
+        if not callable(allowed_error) and not _is_share(allowed_error):
+            raise DefinitionError(
+                f"operator {name!r}: allowed_error is {allowed_error!r}: expected a share above 0, or a function"
+            )
         operator = cls(made, reference, allowed_error)
         if reference is not None:
             operator._refuse_unknown_names(reference)
@@ -304,7 +317,12 @@ class DefinedOperator(Operator):
         """As the user says; by default some roundings of the largest number in the row's inputs and result."""
         if callable(self._allowed_error):
             bounds = self._allowed_error(*exact)
-            return tuple(bounds) if isinstance(bounds, Sequence) else (bounds,)
+            found = tuple(bounds) if isinstance(bounds, Sequence) else (bounds,)
+            if len(found) != len(exact):
+                raise DefinitionError(
+                    f"operator {self.name!r}: its allowed_error gives {len(found)} bounds for {len(exact)} results"
+                )
+            return found
         return tuple(
             self._bound(one, rows, self._share(rows, own), smallest(own))
             for one, own in zip(exact, self._dtypes_of(exact, out), strict=True)

@@ -52,9 +52,10 @@ def _claims(claims: Claims, known: Sequence[str]) -> str:
 
 def _sizes(shape: Shape) -> str:
     if shape.heads is not None:
+        for_keys = [f"{shape.kv_heads} for keys and values"] if shape.kv_heads is not None else []
         parts = [
-            f"{shape.heads} heads, {shape.kv_heads} for keys and values, d={shape.k}",
-            f"pages of {shape.page}, at most {shape.tokens} tokens",
+            *(f"{shape.heads} heads", *for_keys, f"d={shape.k}"),
+            *([f"pages of {shape.page}, at most {shape.tokens} tokens"] if shape.page is not None else []),
             *([f"a window of {shape.window}"] if shape.window else []),
             *([f"logits capped at {shape.softcap}"] if shape.softcap else []),
             *(["sinks"] if shape.sinks else []),

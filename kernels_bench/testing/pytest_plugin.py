@@ -51,9 +51,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     kernel = pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in fixtures})
     if not callable(kernel):
         pytest.fail(f"{pyfuncitem.name} returned {kernel!r}: it is to return the kernel to check", pytrace=False)
+    from kernels_bench.console.errors import UsageError
+    from kernels_bench.records.definition import DefinitionError
+
     try:
         _asserting(pyfuncitem.config)(kernel, *marker.args, **marker.kwargs)
-    except AssertionError as broken:
+    except (AssertionError, UsageError, DefinitionError) as broken:
         failure = str(broken)
     else:
         return True

@@ -80,6 +80,8 @@ class Report(Record):
     def _remarks(self) -> Iterator[str]:
         for why in dict.fromkeys(one.depends_on_batch for one in self.verifications if one.depends_on_batch):
             yield f"{self.operator} depends on the batch by definition: {why}"
+        if self.held:
+            yield from self._extent()
         if not self.judged:
             yield f"whether results are right was not judged: {self.operator} has no reference"
         free = [(one.case, found) for one in self.verifications for found in one.relations if not found.binding]
@@ -88,6 +90,21 @@ class Report(Record):
                 yield f"{case_text(case)}: {describe(found.counterexample)}; no verdict counts it: it was not claimed"
         if unseen := dict.fromkeys(_unseen(self.verifications)):
             yield f"not examined: {'; '.join(unseen)}"
+
+    def _extent(self) -> Iterator[str]:
+        """What was tried in every case, at least, and what a change that comes by chance would have to be seen."""
+        found = [{one.relation: one for one in case.relations} for case in self.verifications]
+        tried = [case["batch_size"].sizes for case in found if "batch_size" in case and case["batch_size"].sizes]
+        power = min((one.power for case in found for one in case.values() if one.power), default=0)
+        if tried:
+            fewest = min(tried, key=len)
+            less = "; there was more to try than time (budget_s)" if self._cut() else ""
+            yield f"tried {len(fewest)} M from {fewest[0]} to {fewest[-1]}, at least{less}"
+        if power:
+            yield f"a change in one call of {power} would have been seen with 99 %"
+
+    def _cut(self) -> bool:
+        return any(one.cut for case in self.verifications for one in case.relations)
 
     def __str__(self) -> str:
         return self.summary()

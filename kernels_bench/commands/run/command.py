@@ -235,7 +235,8 @@ def _announce(workload: Workload, run: RunDirectory, display: Display) -> None:
 def _work(workload: Workload, run: RunDirectory, early: HeadStart, display: Display, again: bool) -> None:
     def came_up(start: ArmStart) -> None:
         run.append(start)
-        display.note(f"{start.arm}: {start.provenance}, loaded in {start.seconds:.1f} s")
+        told = f"{start.provenance}, loaded" if start.provenance else "loaded"
+        display.note(f"{start.arm}: {told} in {start.seconds:.1f} s")
 
     on_cpu = run.manifest.device.type == "cpu"
     timeout_s, facts = run.manifest.selection.timeout_s, run.manifest.environment.device

@@ -62,12 +62,15 @@ def bind(case: Case, kernels: Mapping[str, Kernel]) -> Kernel:
         out_dtype = case.precision.torch_output
         return lambda *arguments: kernel(*arguments, out_dtype=out_dtype)
     if case.precision.input != case.precision.output:
-        raise Unsupported(f"its {case.operator} cannot give {case.precision.output} of {case.precision.input}")
+        raise Unsupported(
+            f"its {case.operator} cannot give {case.precision.output} of {case.precision.input}: it takes no out_dtype"
+        )
     return kernel
 
 
 _FIRST, _SAMPLED = 64, 1 << 12
 _FEW = (1, 2)
+_MEANT = "; if it may, its operator says so (overwrites)"
 _MOST_CALLS_ALONE, _MEETINGS = 25, 3
 """So often a call is made again, that had the processor for itself where another one was to be beside it."""
 
@@ -438,11 +441,13 @@ class KernelUnderTest:
         if not flags or told[0]:
             return told[len(alone) :]
         if lent and not all_same_bits(self.tables, self._pristine_rows):
-            raise KernelFault("writes into its rows, which follow each other in memory")
+            raise KernelFault(f"writes into its rows, which follow each other in memory{_MEANT}")
         for launched in launches:
             for place, intact in launched.intact:
                 if not bool(intact):
-                    raise KernelFault(f"writes into its rows: argument {place} changed in {launched.company.spec}")
+                    raise KernelFault(
+                        f"writes into its rows: argument {place} changed in {launched.company.spec}{_MEANT}"
+                    )
             if not all(map(bool, launched.undisturbed)):
                 fault = KernelFault if launched.form == "padded" else StrayWrite
                 raise fault(f"writes into memory beside its rows, in batch {launched.company.spec} ({launched.form})")

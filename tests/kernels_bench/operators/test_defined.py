@@ -455,3 +455,22 @@ def test_a_reference_that_looks_at_data_is_asked_with_data() -> None:
     operator = Operator.define("mine", **{**RIGHT, "results": None}, reference=reference)
     operator.refuse_wrong_reference()
     assert operator.result_shapes(operator.shapes[0], 5) == ((5, 3),)
+
+
+@pytest.mark.parametrize("share", [0, -1, float("nan"), float("inf"), True, "x"])
+def test_an_allowed_error_that_is_no_share_is_refused(share: Any) -> None:
+    with pytest.raises(DefinitionError, match="expected a share above 0, or a function"):
+        Operator.define("d", rows={"x": ("d",)}, shapes={"s": {"d": 4}}, results=("d",), allowed_error=share)
+
+
+def test_a_function_that_gives_too_few_bounds_is_blamed_itself() -> None:
+    operator = Operator.define(
+        "two",
+        rows={"x": ("d",)},
+        shapes={"s": {"d": 4}},
+        reference=lambda x: (x, 2 * x),
+        allowed_error=lambda one, other: one.abs(),
+    )
+    rows = (torch.ones(3, 4),)
+    with pytest.raises(DefinitionError, match="gives 1 bounds for 2 results"):
+        operator.for_shape(operator.shapes[0]).reference_and_tolerance(rows, (), torch.float32)
