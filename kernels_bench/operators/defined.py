@@ -12,8 +12,8 @@ import numpy as np
 
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
-from kernels_bench.operators.base import Operator, RowTensors, Tensors, roundoff, smallest
-from kernels_bench.operators.definitions import CU_SEQLENS, definition_of
+from kernels_bench.operators.base import Operator, RowTensors, Tensors, largest, roundoff, smallest
+from kernels_bench.operators.definitions import CU_SEQLENS, definition_of, refuse_no_share
 from kernels_bench.operators.inputs.described import (
     FURTHER,
     Making,
@@ -39,14 +39,6 @@ _ASKED_ROWS = 3
 """Rows of which a reference is asked what its results are."""
 _FEWEST_WIDE = 64
 """Rows of fewer elements are not tried with more than 2^31 of them: no device has that many rows."""
-
-
-def _is_share(allowed_error: float | None) -> bool:
-    """Whether it is none, or a number that can be a share."""
-    if allowed_error is None:
-        return True
-    number = isinstance(allowed_error, int | float) and not isinstance(allowed_error, bool)
-    return number and 0 < allowed_error < math.inf
 
 
 class DefinedOperator(Operator):
@@ -154,10 +146,7 @@ class DefinedOperator(Operator):
         made = definition_of(name, rows, shapes, shared or {}, results, summary=summary, **more)
         if results is None and reference is None:
             raise DefinitionError(f'operator {name!r}: give results=("d",), or a reference, which tells its results')
-        if not callable(allowed_error) and not _is_share(allowed_error):
-            raise DefinitionError(
-                f"operator {name!r}: allowed_error is {allowed_error!r}: expected a share above 0, or a function"
-            )
+        refuse_no_share(name, allowed_error)
         operator = cls(made, reference, allowed_error)
         if reference is not None:
             operator._refuse_unknown_names(reference)
@@ -344,7 +333,7 @@ class DefinedOperator(Operator):
     def _bound(self, exact: torch.Tensor, rows: RowTensors, share: float, least: float) -> torch.Tensor:
         if not exact.is_floating_point():  # such as ids: right, or not
             return torch.full(exact.shape, 0.5, dtype=torch.float64, device=exact.device)
-        size = torch.stack([_largest(exact), *(_largest(table) for table in self._floating(rows))]).amax(0)
+        size = torch.stack([largest(exact), *(largest(table) for table in self._floating(rows))]).amax(0)
         bound = (share * size + 2 * least).reshape(-1, *[1] * (exact.dim() - 1))
         return bound.expand(exact.shape).contiguous()
 
@@ -437,11 +426,6 @@ def _overflown(exact: torch.Tensor, out: torch.dtype) -> torch.Tensor:
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor.long()
-
-
-def _largest(tensor: torch.Tensor) -> torch.Tensor:
-    """Each row's largest finite size, float64."""
-    return tensor.double().abs().nan_to_num(nan=0.0, posinf=0.0).reshape(len(tensor), -1).amax(1)
 
 
 @lru_cache(1 << 15)

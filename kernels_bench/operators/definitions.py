@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
@@ -222,3 +223,18 @@ def _summary(name: str, rows: Mapping[str, TensorSpec], shared: Mapping[str, Ten
 
     each = [*((key, spec, ["M"]) for key, spec in rows.items()), *((key, spec, []) for key, spec in shared.items())]
     return f"{name}({', '.join(text for one in each for text in told(*one))})"
+
+
+def refuse_no_share(name: str, allowed_error: object) -> None:
+    """See that an operator's allowed error is none, a function, or a number that can be a share.
+
+    Raises:
+        DefinitionError: it is none of these.
+    """
+    if allowed_error is None or callable(allowed_error):
+        return
+    if isinstance(allowed_error, int | float) and not isinstance(allowed_error, bool) and 0 < allowed_error < math.inf:
+        return
+    raise DefinitionError(
+        f"operator {name!r}: allowed_error is {allowed_error!r}: expected a share above 0, or a function"
+    )

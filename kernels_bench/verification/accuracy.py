@@ -9,7 +9,7 @@ import torch
 
 from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import RowTensors
-from kernels_bench.operators.base import roundoff
+from kernels_bench.operators.base import largest, roundoff
 from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import Accuracy
 from kernels_bench.relations.batch import SPECIAL
@@ -101,19 +101,19 @@ class AccuracyChecker:
         (ids,), outputs = self._moved((ids[judged],)), self._moved(tuple(output[judged] for output in outputs))
         exact, allowed = self._expected(ids)
         inputs = self._subject.operator.inputs_of(ids, self._tables)
-        size = torch.stack([_largest(one) for one in exact]).amax(0)
+        size = torch.stack([largest(one) for one in exact]).amax(0)
         equal = _JUDGED.index("constant")
-        size[equal] = torch.stack([_largest(one[equal : equal + 1]) for one in (*exact, *inputs)]).amax()
+        size[equal] = torch.stack([largest(one[equal : equal + 1]) for one in (*exact, *inputs)]).amax()
         size[[_JUDGED.index("negative zero"), _JUDGED.index("signed zeros")]] = torch.inf
         # Bounds that grow with the result are infinite where that is: of a masked logit only an infinity is right.
         masked = torch.tensor([name in _MASKED for name in _JUDGED], device=ids.device)
         numbers = ~torch.stack([one.reshape(len(ids), -1).isnan().any(1) for one in exact]).any(0)
+        if not bool(numbers.any()):
+            return
         for right, bound, output in zip(exact, allowed, outputs, strict=True):
             if not output.is_floating_point():  # which of several equal numbers is meant is nobody's to say
                 continue
             gross = _each(torch.where(size > 0, size * _GROSS, torch.inf), right)
-            if not bool(numbers.any()):
-                return
             told = torch.where(_each(masked, right) & right.isinf(), 0.0, bound)
             allowance = torch.maximum(told, gross)[numbers]
             position, found = _worst(ids[numbers], right[numbers], allowance, output[numbers])
@@ -173,12 +173,6 @@ class AccuracyChecker:
 def _each(rows: torch.Tensor, results: torch.Tensor) -> torch.Tensor:
     """A number for each row, as many dimensions as the rows' results have."""
     return rows.reshape(-1, *[1] * (results.dim() - 1))
-
-
-def _largest(tensor: torch.Tensor) -> torch.Tensor:
-    """Each row's largest finite number, of either sign."""
-    rows = tensor.reshape(len(tensor), -1).double().abs()
-    return torch.where(rows.isfinite(), rows, 0.0).amax(1)
 
 
 def _worst(

@@ -71,3 +71,15 @@ def made_to_stay() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def ended_children() -> Iterator[tuple[int, int]]:
+    """Children of this process that have ended and were not told yet, each with its return code; waits for none."""
+    while True:
+        try:
+            child, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if not child:
+            return
+        yield child, os.waitstatus_to_exitcode(status)

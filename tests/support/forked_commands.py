@@ -162,15 +162,11 @@ def _forked(listening: socket.socket) -> dict[str, Any]:
 
 
 def _tell_who_ended(running: dict[int, socket.socket]) -> None:
-    while True:
-        try:
-            child, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not child:
-            return
+    from kernels_bench.workers.lifetime import ended_children
+
+    for child, code in ended_children():
         with running.pop(child) as control, suppress(OSError):
-            control.send(str(os.waitstatus_to_exitcode(status)).encode())
+            control.send(str(code).encode())
 
 
 def _be(asked: dict[str, Any]) -> None:

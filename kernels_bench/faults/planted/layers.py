@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -116,6 +117,13 @@ def _from(rows: int) -> Callable[[int], bool]:
     return lambda m: m >= rows
 
 
+def _cut(
+    name: str, cause: str, make: Callable[[], Callable[..., Tensor]], kind: Literal["variant", "wrong"] = "variant"
+) -> Fault:
+    """A fault of ``top_k_top_p``."""
+    return Fault(name, cause, "top_k_top_p", make, _top_k_top_p(_never), kind, shape=_VOCABULARY)
+
+
 FAULTS = (
     Fault(
         name="variance_in_one_pass",
@@ -141,32 +149,12 @@ FAULTS = (
         make=_logprobs(by_rows(in_sequence, in_groups(16), _SORTED_BELOW)),
         control=_logprobs(in_groups(16)),
     ),
-    Fault(
-        name="ties_at_top_k",
-        cause="of equal logits at the edge of the k largest all are kept by a sort, and from 8 rows on k in all",
-        operator="top_k_top_p",
-        shape=_VOCABULARY,
-        make=_top_k_top_p(_from(_SORTED_BELOW)),
-        control=_top_k_top_p(_never),
-    ),
-    Fault(
-        name="one_more_than_k",
-        cause="one logit more than the k largest is kept",
-        operator="top_k_top_p",
-        kind="wrong",
-        shape=_VOCABULARY,
-        make=_top_k_top_p(_never, one_more=True),
-        control=_top_k_top_p(_never),
-    ),
-    Fault(
-        name="p_does_not_count",
-        cause="of the k largest logits all are kept, whatever their shares",
-        operator="top_k_top_p",
-        kind="wrong",
-        shape=_VOCABULARY,
-        make=_top_k_top_p(_never, p_counts=False),
-        control=_top_k_top_p(_never),
-    ),
+    _cut("ties_at_top_k",
+        "of equal logits at the edge of the k largest all are kept by a sort, and from 8 rows on k in all",
+        _top_k_top_p(_from(_SORTED_BELOW))),
+    _cut("one_more_than_k", "one logit more than the k largest is kept", _top_k_top_p(_never, one_more=True), "wrong"),
+    _cut("p_does_not_count", "of the k largest logits all are kept, whatever their shares",
+        _top_k_top_p(_never, p_counts=False), "wrong"),
     Fault(
         name="rotary_rounded_from_32_rows",
         cause="products of a rotary embedding are rounded before they are added from 32 rows on",
@@ -176,4 +164,4 @@ FAULTS = (
         make=_rotary(_from(32)),
         control=_rotary(_never),
     ),
-)
+)  # fmt: skip

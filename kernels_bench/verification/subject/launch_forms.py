@@ -79,12 +79,12 @@ def _still_alone(rows: torch.Tensor) -> torch.Tensor:
     if not rows.is_floating_point():
         around = whole.reshape(len(rows) + 2 * _AROUND, -1)
         return ((around[:_AROUND] == around[0]) & (around[-_AROUND:] == around[0])).all()
-    beside = _beside(rows)
-    rows.fill_(beside)
-    return whole.isnan().all() if math.isnan(beside) else (whole.float() == beside).all()
+    filling = _filling(rows)
+    rows.fill_(filling)
+    return whole.isnan().all() if math.isnan(filling) else (whole.float() == filling).all()
 
 
-def _beside(rows: torch.Tensor) -> float:
+def _filling(rows: torch.Tensor) -> float:
     """What lies beside rows: NaN, which harms whoever reads it, or a number, since one added to a NaN does not show."""
     return math.nan if len(rows).bit_length() % 2 else _ORDINARY
 
@@ -104,11 +104,11 @@ def _as_view(rows: torch.Tensor) -> torch.Tensor:
     Where a row has heads, these lie apart at some M.
     """
     if rows.dim() > 2 and len(rows) % _HEADS_APART == 0:
-        apart = rows.new_full((*rows.shape[:-1], _OF_EACH_HEAD, rows.shape[-1]), _beside(rows))
+        apart = rows.new_full((*rows.shape[:-1], _OF_EACH_HEAD, rows.shape[-1]), _filling(rows))
         return apart[..., _OF_EACH_HEAD // 2, :].copy_(rows)
     width = rows[0].numel()
     more = len(rows) % 2 if rows.device.type == "cpu" else 0
-    wide = rows.new_full((len(rows), width + 2 * _ASIDE + more), _beside(rows))
+    wide = rows.new_full((len(rows), width + 2 * _ASIDE + more), _filling(rows))
     view: torch.Tensor = wide[:, _ASIDE : _ASIDE + width].unflatten(1, rows.shape[1:])
     view.copy_(rows)
     return view
@@ -124,16 +124,16 @@ def _at_odd_address(rows: torch.Tensor) -> torch.Tensor:
     aside = 16 // rows.element_size()
     if rows.device.type == "cpu":
         aside = 1 if len(rows) % 2 else 2 * aside
-    flat = rows.new_full((rows.numel() + aside,), _beside(rows))
+    flat = rows.new_full((rows.numel() + aside,), _filling(rows))
     moved = flat[aside:].view(rows.shape)
     moved.copy_(rows)
     return moved
 
 
 def _between_others(rows: torch.Tensor) -> torch.Tensor:
-    """Between rows of `_beside`; of whole numbers, which may be places in memory, between copies of the first row."""
+    """Between rows of `_filling`; of whole numbers, which may be places in memory, between copies of the first row."""
     size = (len(rows) + 2 * _AROUND, *rows.shape[1:])
-    around = rows.new_full(size, _beside(rows)) if rows.is_floating_point() else rows[:1].expand(size).clone()
+    around = rows.new_full(size, _filling(rows)) if rows.is_floating_point() else rows[:1].expand(size).clone()
     within = around[_AROUND : _AROUND + len(rows)]
     within.copy_(rows)
     return within

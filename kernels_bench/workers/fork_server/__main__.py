@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 
 from kernels_bench.parent import die_with_parent, name_process
 from kernels_bench.workers.fork_server.client import LONGEST, Asked, Begun, Ended, Refused
-from kernels_bench.workers.lifetime import made_to_stay, wait_passively
+from kernels_bench.workers.lifetime import ended_children, made_to_stay, wait_passively
 
 
 def main() -> None:
@@ -72,14 +72,8 @@ def _is_child(control: socket.socket) -> bool:
 
 
 def _tell_who_ended(control: socket.socket) -> None:
-    while True:
-        try:
-            child, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if not child:
-            return
-        control.send(json.dumps(Ended(ended=child, code=os.waitstatus_to_exitcode(status))).encode())
+    for child, code in ended_children():
+        control.send(json.dumps(Ended(ended=child, code=code)).encode())
 
 
 def _begun(asked: Asked, parent: int, connection: int, output: int, directory: int) -> Connection:
