@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 from e2e.locate.calls.attention import CapturedAttention
 from e2e.locate.calls.capture import Captured, NotSavedError
 from e2e.locate.judging.apart import Apart, apart_of, same_apart
-from e2e.locate.probing.record import CachedRows, Call, Held, Recorder, unseen
+from e2e.locate.probing.record import CachedRows, Call, EndedStep, Held, Recorder, unseen
 from e2e.locate.seen.digest import raw_rows
 from e2e.locate.seen.rows import NeedleRows
-from e2e.locate.seen.trace import Place, Step, shown
+from e2e.locate.seen.trace import Place, shown
 
 
 class Kept(NamedTuple):
@@ -115,7 +115,7 @@ class Comparer(Recorder):
         self._steps = 0
         self.apart: dict[tuple[int, Place], list[Apart]] = {}
 
-    def finish(self, token_ids: tuple[int, ...], counted: int) -> Step:
+    def finish(self, token_ids: tuple[int, ...], counted: int) -> EndedStep:
         """The step has ended."""
         with unseen():
             self._settle()

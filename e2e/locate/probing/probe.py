@@ -130,7 +130,7 @@ class Probe:
         finally:
             for one in reversed(undo):
                 one()
-        if watched.refused or not watched.steps:
+        if watched.refused or not watched.ended:
             raise ProbeError(watched.refused or "the needle was in no step that was seen")
 
     def _shared(self) -> Iterator[Any]:

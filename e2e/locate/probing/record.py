@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -103,6 +104,22 @@ class Call:
     inside: list[str] = field(default_factory=list)
     scalars: tuple[float | bool | str, ...] = ()
     unseen: list[str] = field(default_factory=list)
+
+
+class EndedStep(NamedTuple):
+    """A step that has ended, whose digests are still where they were computed.
+
+    Attributes:
+        rows: where the needle stood in it.
+        token_ids: of its rows.
+        calls: all that was seen.
+        counted: see `e2e.locate.seen.trace.Step`.
+    """
+
+    rows: NeedleRows
+    token_ids: tuple[int, ...]
+    calls: Sequence[Call]
+    counted: int
 
 
 class Recorder:
@@ -206,13 +223,13 @@ class Recorder:
         """Operators have run, or will, that nobody is told of: any of them may write what was empty."""
         self._fresh = {}
 
-    def finish(self, token_ids: tuple[int, ...], counted: int) -> Step:
-        """The step has ended: everything to the host, in one copy."""
+    def finish(self, token_ids: tuple[int, ...], counted: int) -> EndedStep:
+        """The step has ended; nothing waits for what the device still has to do."""
         assert self.rows is not None
         self._settle()
-        step = Step(self.rows, token_ids, tuple(_on_host(self._calls)), counted)
+        ended = EndedStep(self.rows, token_ids, self._calls, counted)
         self.rows, self._calls, self._fresh = None, [], {}
-        return step
+        return ended
 
     def _settle(self) -> None:
         """Digest what was copied, and keep no copies."""
@@ -279,9 +296,15 @@ def unseen() -> AbstractContextManager[None]:
     return guard
 
 
-def _on_host(calls: Sequence[Call]) -> Iterable[Event]:
-    host = copied_to_host([held.digests for call in calls for held in (*call.inputs, *call.outputs)])
-    cached = copied_to_host([None if call.cached is None else call.cached.digests for call in calls])
+def steps_on_host(ended: Sequence[EndedStep]) -> list[Step]:
+    """Steps with all their digests in main memory, in one copy: it waits for all that the device still has to do."""
+    events = iter(_on_host([call for step in ended for call in step.calls]))
+    return [Step(one.rows, one.token_ids, tuple(islice(events, len(one.calls))), one.counted) for one in ended]
+
+
+def _on_host(calls: Sequence[Call]) -> Iterator[Event]:
+    every = [held for call in calls for held in (*call.inputs, *call.outputs, call.cached)]
+    host = copied_to_host([None if held is None else held.digests for held in every])
     none = np.zeros(0, np.int64)
 
     def of(held: Sequence[Held]) -> tuple[Values, ...]:
@@ -290,7 +313,7 @@ def _on_host(calls: Sequence[Call]) -> Iterable[Event]:
     for call in calls:
         inputs, outputs = of(call.inputs), of(call.outputs)
         inside, unseen = tuple(call.inside), tuple(call.unseen)
-        yield Event(call.place, call.kind, inputs, outputs, call.sequence, next(cached), inside, call.scalars, unseen)
+        yield Event(call.place, call.kind, inputs, outputs, call.sequence, next(host), inside, call.scalars, unseen)
 
 
 def copied_to_host(parts: Sequence[Any]) -> Iterator[Any]:

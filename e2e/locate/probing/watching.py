@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import cached_property
 from typing import Any
 
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode, _pop_mode_temporarily
@@ -12,7 +13,7 @@ from e2e.locate.probing.cache import cache_of
 from e2e.locate.probing.compiled import Parts
 from e2e.locate.probing.focus import EVERYTHING, Focus
 from e2e.locate.probing.operators import makes_empty, name_of, only_looks, reads_state, scalars_in, tensors_in, written
-from e2e.locate.probing.record import CachedRows, Call, Recorder
+from e2e.locate.probing.record import CachedRows, Call, EndedStep, Recorder, steps_on_host
 from e2e.locate.seen.rows import RowsError, check_rows, needle_rows
 from e2e.locate.seen.trace import Step
 
@@ -39,7 +40,7 @@ class Watched:
         focus: what is watched of it.
 
     Attributes:
-        steps: those that the needle was part of, as far as they have ended.
+        ended: the steps that the needle was part of, as far as they have ended.
         path: of the modules that run, the outermost first.
         refused: why the needle's rows could not be found in a step; empty where they could.
     """
@@ -60,7 +61,7 @@ class Watched:
         self._runner, self._request, self._prompt, self._until = runner, request, prompt, until
         self.recorder = recorder
         self._blocks: dict[tuple[int, int], Any] = {}
-        self.steps: list[Step] = []
+        self.ended: list[EndedStep] = []
         self.refused = ""
         self.path: list[str] = [""]
         self._plan: Any = None
@@ -126,10 +127,15 @@ class Watched:
     def finish_step(self) -> None:
         """The step that runs has ended, if one does."""
         if self.on:
-            self.steps.append(self.recorder.finish(self._tokens, self._counted))
+            self.ended.append(self.recorder.finish(self._tokens, self._counted))
         self.path = [""]
         self._plan = None
         self._blocks = {}
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """Those that have ended, in main memory; to be asked for once the pass is over."""
+        return steps_on_host(self.ended)
 
     def model_begins(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
         """The step's tensors are there: find the needle's rows in them."""

@@ -26,7 +26,7 @@ class RawRows(NamedTuple):
     """A copy of a tensor's rows, which may be digested later, together with others.
 
     Attributes:
-        bits: in main memory bytes, elsewhere a tensor there.
+        bits: in main memory bytes, elsewhere a tensor there, of the rows' own dtype or of whole numbers.
         rows: how many.
         narrow: whether elements are single bytes.
     """
@@ -43,7 +43,7 @@ def raw_rows(rows: Any) -> RawRows:
         rows: as of `row_digests`.
     """
     if not rows.is_cpu:
-        return RawRows(bits_of(rows).clone(), len(rows), rows.element_size() == 1)
+        return RawRows(rows.detach().clone(), len(rows), rows.element_size() == 1)
     array = array_of(rows)
     return RawRows(array.tobytes(), len(array), array.itemsize == 1)
 
@@ -55,10 +55,11 @@ def digests_of(parts: Sequence[RawRows]) -> list[Any]:
         Of each part what `row_digests` gives of its rows; in main memory an array of numpy's.
     """
     found: list[Any] = [None] * len(parts)
-    alike: dict[tuple[int, bool], list[int]] = defaultdict(list)
+    alike: dict[tuple[int, Any], list[int]] = defaultdict(list)
     for number, one in enumerate(parts):
-        size = len(one.bits) if isinstance(one.bits, bytes) else one.bits.numel()
-        alike[size // max(1, one.rows), one.narrow].append(number)
+        there = not isinstance(one.bits, bytes)
+        size, kind = (one.bits.numel(), one.bits.dtype) if there else (len(one.bits), one.narrow)
+        alike[size // max(1, one.rows), kind].append(number)
     for (width, _), numbers in alike.items():
         whole = _digests_of([parts[number] for number in numbers], width)
         at = 0
@@ -72,7 +73,7 @@ def _digests_of(parts: Sequence[RawRows], width: int) -> Any:
     import torch
 
     if not isinstance(parts[0].bits, bytes):
-        return row_digests(torch.cat([one.bits for one in parts]))
+        return row_digests(torch.cat([one.bits.reshape(one.rows, width) for one in parts]))
     count = sum(one.rows for one in parts)
     joined = parts[0].bits if len(parts) == 1 else b"".join([one.bits for one in parts])
     numbers = np.frombuffer(joined, np.uint8 if parts[0].narrow else np.int16)

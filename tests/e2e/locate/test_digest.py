@@ -86,9 +86,10 @@ def test_many_at_once_have_the_digests_that_each_has(seed: int, kinds: list[tupl
     parts = [drawn(seed + at, (rows, width), dtype) for at, (dtype, rows, width) in enumerate(kinds)]
     expected = [row_digests(one).tolist() for one in parts]
     assert [one.tolist() for one in digests_of([raw_rows(one) for one in parts])] == expected
-    # As they are kept on a device, where nothing is copied to the host for it.
-    there = [RawRows(digest.bits_of(one), len(one), one.element_size() == 1) for one in parts]
-    assert [one.tolist() for one in digests_of(there)] == expected
+    # As they are kept on a device, where nothing is copied to the host for it: of their own dtype, or whole numbers.
+    for kept in (parts, [digest.bits_of(one) for one in parts]):
+        there = [RawRows(bits, len(one), one.element_size() == 1) for bits, one in zip(kept, parts, strict=True)]
+        assert [one.tolist() for one in digests_of(there)] == expected
 
 
 def test_a_tensor_of_many_rows_is_digested_in_parts() -> None:

@@ -14,7 +14,7 @@ from e2e.locate.judging.graft import Comparer, Keeper
 from e2e.locate.judging.walk import first, places, walk
 from e2e.locate.probing import record
 from e2e.locate.probing.compiled import Parts
-from e2e.locate.probing.record import Call, Recorder
+from e2e.locate.probing.record import Call, Recorder, steps_on_host
 from e2e.locate.probing.watching import Dispatch
 from e2e.locate.seen.digest import RawRows, digests_of
 from e2e.locate.seen.rows import NeedleRows, RowsError, check_rows, needle_rows
@@ -58,7 +58,7 @@ def watched(recorder: Recorder, offset: int, tokens: int, x: torch.Tensor, run: 
     around: Any = SimpleNamespace(recorder=recorder, on=True, path=["m"], parts=Parts())
     with torch.inference_mode(), Dispatch(around):
         out = run(x)
-    return out, recorder.finish((1, 2, 3, 4), 0)
+    return out, steps_on_host([recorder.finish((1, 2, 3, 4), 0)])[0]
 
 
 @pytest.fixture
