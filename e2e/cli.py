@@ -361,9 +361,9 @@ def locate_command(
     """Find the first operator that changed a needle's bits.
 
     One engine answers the needle alone and in company; of every operator and module the needle's rows are compared,
-    before and after.  --eager is needed.  Exit status: 0 nothing differs; 1 a cause was found; 2 the command line is
-    wrong; 3 the engine could not be looked into, or something differs and no cause was seen.  With --against 0 as well
-    where the two part: no promise is broken there.
+    before and after, and of a compiled model the parts between its attention.  Exit status: 0 nothing differs; 1 a
+    cause was found; 2 the command line is wrong; 3 the engine could not be looked into, or something differs and no
+    cause was seen.  With --against 0 as well where the two part: no promise is broken there.
     """
     if causes not in CAUSES:
         raise OptionsError(f"--causes {causes}: expected {' or '.join(CAUSES)}")

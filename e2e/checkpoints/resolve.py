@@ -36,25 +36,42 @@ def cache_directory() -> Path:
 
 def default_model() -> tuple[str, str]:
     """The model of a run that names none, and why it is not upstream's; nothing if it is."""
-    if _reachable(DEFAULT):
+    if importlib.util.find_spec("huggingface_hub") is not None and _reachable(DEFAULT, _SHORT_S):
         return DEFAULT, ""
     return EMBEDDED, f"{DEFAULT} is neither cached nor reachable"
 
 
-def _reachable(name: str) -> bool:
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return False
+_SHORT_S, _LONG_S = 3.0, 20.0
+"""Patience with a network: where there is another model to take, and where there is none."""
+
+
+def _refuse_unknown(name: str) -> None:
+    """See that there is such a model before an engine is started, which would take a minute to say that there is none.
+
+    Raises:
+        ModelError: it is no path, and neither cached nor reachable.
+    """
+    elsewhere = "://" in name or os.environ.get("VLLM_USE_MODELSCOPE")  # which vLLM fetches by other means
+    asked = importlib.util.find_spec("huggingface_hub") is not None  # else no engine can start, which says so itself
+    if asked and not elsewhere and not Path(name).exists() and not _reachable(name, _LONG_S):
+        raise ModelError(f"--model {name}: is no directory here, and as a model's name neither cached nor reachable")
+
+
+def _reachable(name: str, patience_s: float) -> bool:
     code = (
         f"from kernels_bench.parent import die_with_parent\ndie_with_parent({os.getpid()})\n"
         "import sys, huggingface_hub as hub\n"
         f"name = {name!r}\n"
-        "cached = isinstance(hub.try_to_load_from_cache(name, 'config.json'), str)\n"
-        "sys.exit(0 if cached or hub.HfApi().model_info(name, timeout=3) else 1)\n"
+        "files = 'config.json', 'params.json'\n"
+        "cached = any(isinstance(hub.try_to_load_from_cache(name, file), str) for file in files)\n"
+        f"sys.exit(0 if cached or hub.HfApi().model_info(name, timeout={patience_s}) else 1)\n"
     )
     environment = {**os.environ, **import_path()}
     # In a process of its own: the library retries, and its import alone takes a second.
     try:
-        done = subprocess.run(python("-c", code), env=environment, capture_output=True, timeout=10, check=False)
+        done = subprocess.run(
+            python("-c", code), env=environment, capture_output=True, timeout=7 + patience_s, check=False
+        )
     except subprocess.TimeoutExpired:
         return False
     return done.returncode == 0
@@ -65,7 +82,7 @@ def checkpoint(name: str, cache: Path, say: Callable[[str], None]) -> str:
 
     Raises:
         OptionsError: an unknown preset.
-        ModelError: the checkpoint cannot be made.
+        ModelError: the checkpoint cannot be made, or there is no such model.
     """
     if name == EMBEDDED:
         target = cache / "models" / name
@@ -82,6 +99,7 @@ def checkpoint(name: str, cache: Path, say: Callable[[str], None]) -> str:
                 f"--model {name}: expected a number of layers after the @, such as {SYNTHETIC}{preset}@2"
             )
         return _made(name, cache / "models" / name.replace(":", "-").replace("@", "-"), say)
+    _refuse_unknown(name)
     return name
 
 

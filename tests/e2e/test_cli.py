@@ -12,7 +12,6 @@ import pytest
 
 from e2e.checkpoints.resolve import DEFAULT
 from e2e.cli_options import given
-from e2e.records import FORMAT
 from support.processes import completed, environment
 
 
@@ -36,8 +35,9 @@ def test_a_model_that_is_named_is_not_replaced(tmp_path: Path, words: list[str])
     found = {**environment(HF_HOME=tmp_path, HF_HUB_OFFLINE=1), **({} if words else {"VLLM_BENCH_MODEL": DEFAULT})}
     command = [sys.executable, "-m", "e2e", *words, "--arms", "batch-invariant", "--out", str(tmp_path / "run")]
     done = subprocess.run(command, env=found, capture_output=True, text=True, check=False)
-    assert FORMAT.read_manifest(tmp_path / "run").model == DEFAULT
     assert done.returncode == 3
+    assert done.stderr.splitlines()[-1].startswith(f"e2e: --model {DEFAULT}: is no directory here, ")
+    assert not (tmp_path / "run").exists()  # no engine was started for it
 
 
 @pytest.mark.parametrize(

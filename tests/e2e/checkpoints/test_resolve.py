@@ -51,7 +51,24 @@ def test_what_looks_for_the_usual_model_ends_with_the_command(tmp_path: Path) ->
     )
 
 
-def test_an_unknown_preset_is_refused_and_other_names_are_vllms(tmp_path: Path) -> None:
+def test_an_unknown_preset_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OptionsError, match=r"unknown preset; known are .*qwen3-8b"):
         checkpoint("synthetic:gpt-9", tmp_path, print)
+
+
+def test_other_names_are_vllms_where_there_is_such_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    cached = tmp_path / "hub" / "models--some--model"
+    (cached / "snapshots" / "1").mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("1")
+    (cached / "snapshots" / "1" / "config.json").write_text("{}")
     assert checkpoint("some/model", tmp_path, print) == "some/model"
+    assert checkpoint(str(cached), tmp_path, print) == str(cached)
+    assert checkpoint("s3://bucket/model", tmp_path, print) == "s3://bucket/model"
+    for name in ("no/such-model", "/no/such/directory"):
+        with pytest.raises(
+            ModelError, match=rf"^--model {name}: is no directory here, .* neither cached nor reachable$"
+        ):
+            checkpoint(name, tmp_path, print)
