@@ -223,11 +223,12 @@ def _experts(hidden: int, inter: int, experts: int, top: int) -> dict[str, int]:
     return {"hidden": hidden, "inter": inter, "experts": experts, "top": top}
 
 
-# Of the larger models what one of eight GPUs has of each expert.
+# Of the larger models what one of eight GPUs has of each expert.  The first has few: in further dtypes, which are tried
+# at the first shape, torch calls one expert after the other.
 _EXPERTS = {
+    "gpt-oss-20b/experts": _experts(2880, 2880, 32, 4),
     "qwen3-30b-a3b/experts": _experts(2048, 768, 128, 8),
     "deepseek-v3/experts-tp8": _experts(7168, 256, 256, 8),
-    "gpt-oss-20b/experts": _experts(2880, 2880, 32, 4),
     "mixtral-8x7b/experts-tp8": _experts(4096, 1792, 8, 2),
     "unaligned/0": _experts(1003, 259, 7, 3),
     "small/aligned": _experts(256, 128, 8, 2),
@@ -274,6 +275,7 @@ OPERATORS = (
         shapes=_EXPERTS,
         results=("hidden",),
         arguments=("x", "w1", "w2", "weights", "ids"),
+        dtypes=("bf16", "fp16"),  # no engine keeps experts in fp32
         summary="y[M,H] = sum of weight * silu_and_mul(x w1[id]^T) w2[id]^T over a row's ids",
     ),
     MoeSum.define(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats, integers
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.reductions import logits_of, row_unit, told_by_one
-from kernels_bench.records.cases import Shape
+from kernels_bench.records.cases import Precision, Shape
 
 _VOCABULARIES = {
     "qwen3-8b/logits": {"vocabulary": 151936},
@@ -24,9 +27,11 @@ _AT_THE_EDGE = 1e-4
 
 
 class Sampling(LayerOperator):
-    """An operator over rows of logits, fp32 as engines keep them."""
+    """An operator over rows of logits, fp32 as engines keep them, of as many sequences as one runs at once."""
 
     family = "sampling"
+    universe: ClassVar[Mapping[str, int]] = {"cuda": 1024, "cpu": 256}
+    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 1024), "cpu": (1, 16, 256)}
 
 
 class TokenLogprobs(Sampling):
@@ -85,6 +90,14 @@ class CumulativeSum(Sampling):
 
 class TopKTopP(Sampling):
     """The cut of top-k and top-p; which of equal logits stay, and on which side of p a rounding falls, is left open."""
+
+    def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
+        """Twice as many as usual: kernels sort all logits, whose places take 64 bits."""
+        return 2 * super().verification_bytes(shape, precision, universe)
+
+    def huge_rows(self, shape: Shape) -> int:
+        """None: it is applied to one token of each sequence, of which no engine runs so many at once."""
+        return 0
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """None of logits that certainly stay or go, which are handed on as they are; any of the others."""
