@@ -18,7 +18,6 @@ from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators import model_shapes as models
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, item_sizes
-from kernels_bench.operators.inputs import attention_probes as key_sums
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.operators.inputs.sequences import (
     KEPT,
@@ -41,6 +40,7 @@ from kernels_bench.operators.inputs.special_sequences import (
     make_queries_special,
     make_values_special,
 )  # fmt: skip
+from kernels_bench.operators.paged import attention_probes as key_sums
 from kernels_bench.operators.paged.reference import CAUSAL, Rules, allowed, attend, by_sequence, least_weight
 from kernels_bench.records.cases import ITEM_SIZE, Logits, Precision, Shape
 from kernels_bench.relations.batch import Batch, Ids, ResultRows, Serving

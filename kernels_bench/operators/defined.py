@@ -8,9 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
-import numpy as np
-
-from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import Operator, RowTensors, Tensors, largest, roundoff, smallest
 from kernels_bench.operators.definitions import CU_SEQLENS, definition_of, refuse_no_share
@@ -23,10 +20,11 @@ from kernels_bench.operators.inputs.described import (
     lengths_of_rows,
     torch_dtype_of,
 )
+from kernels_bench.operators.inputs.packed import a_line_a_token, packed_rows, sequences_of
 from kernels_bench.operators.inputs.rows import turned_within
 from kernels_bench.records.cases import Precision, Shape
 from kernels_bench.records.definition import Constant, Definition, DefinitionError, TensorSpec
-from kernels_bench.relations.batch import Batch, Ids, ResultRows
+from kernels_bench.relations.batch import Batch, ResultRows
 
 Function = Callable[..., Any]
 
@@ -227,7 +225,7 @@ class DefinedOperator(Operator):
         """A line a row, or a token."""
         if self.definition.lengths is None:
             return super().lines(company, count, shape)
-        return _a_line_a_token(company, count, self.definition.lengths)
+        return a_line_a_token(company, count, self.definition.lengths)
 
     def locate_row(self, line: int) -> tuple[int, int | None]:
         """The row and, of a packed sequence, the token."""
@@ -237,8 +235,8 @@ class DefinedOperator(Operator):
         """The rows' tensors, and where each sequence begins if they are packed."""
         if self.definition.lengths is None:
             return super().gather(company, count, shape, tables, weights)
-        rows = _sequences_of(company, count, self.definition.lengths)
-        return _packed_rows(rows, count, self.definition.lengths, tables)
+        rows = sequences_of(company, count, self.definition.lengths)
+        return packed_rows(rows, count, self.definition.lengths, tables)
 
     def view(self, company: Batch, tables: RowTensors) -> RowTensors | None:
         """Never of packed sequences."""
@@ -251,7 +249,7 @@ class DefinedOperator(Operator):
         longest = self.definition.lengths[1]
         count = len(tables[0]) // longest - FURTHER
         rows, which = (lines // longest).unique(return_inverse=True)
-        packed = _packed_rows(rows.cpu().numpy(), count, self.definition.lengths, tables)
+        packed = packed_rows(rows.cpu().numpy(), count, self.definition.lengths, tables)
         return *packed, packed[-1][which] + lines % longest
 
     # --- the reference -----------------------------------------------------------------------------------
@@ -426,40 +424,6 @@ def _overflown(exact: torch.Tensor, out: torch.dtype) -> torch.Tensor:
 
 def _wide(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.double() if tensor.is_floating_point() else tensor.long()
-
-
-@lru_cache(1 << 15)
-def _a_line_a_token(company: Batch, count: int, lengths: tuple[int, int]) -> ResultRows:
-    rows = _sequences_of(company, count, lengths)
-    tokens = lengths_of_rows(count, lengths)[rows]
-    ids = _token_ids(rows, count, lengths)
-    flags = np.zeros(company.size, dtype=bool)
-    flags[company.compared] = True
-    return ResultRows(ids, np.flatnonzero(np.repeat(flags, tokens)))
-
-
-def _sequences_of(company: Batch, count: int, lengths: tuple[int, int]) -> Ids:
-    """A batch's rows, which may be numbered from the shortest on."""
-    if not company.serving.shortest:
-        return company.rows
-    shortest_first: Ids = lengths_of_rows(count, lengths)[:count].argsort(kind="stable")
-    return shortest_first[company.rows]
-
-
-def _token_ids(rows: Ids, count: int, lengths: tuple[int, int]) -> Ids:
-    """Identity of every token of some rows, one sequence after the other."""
-    tokens = lengths_of_rows(count, lengths)[rows]
-    starts = np.cumsum(tokens) - tokens
-    within = np.arange(int(tokens.sum())) - np.repeat(starts, tokens)
-    return np.repeat(rows, tokens) * lengths[1] + within
-
-
-def _packed_rows(rows: Ids, count: int, lengths: tuple[int, int], tables: RowTensors) -> RowTensors:
-    """Some rows' tokens, one sequence after the other, and where each begins."""
-    device = tables[0].device
-    ids = copy_to_device(_token_ids(rows, count, lengths), device)
-    ends = np.concatenate([[0], np.cumsum(lengths_of_rows(count, lengths)[rows])])
-    return *(table.index_select(0, ids) for table in tables), copy_to_device(ends.astype(np.int32), device)
 
 
 @lru_cache(1 << 10)
