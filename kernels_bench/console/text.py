@@ -18,6 +18,12 @@ def first_line(error: BaseException) -> str:
     return next((line for text in str(error).splitlines() if (line := printable(text))), type(error).__name__)
 
 
+def kind_and_reason(error: BaseException) -> str:
+    """Of an error its type, the note that was added to it last, and the first line of what it says."""
+    notes = [printable(note.partition("\n")[0]) for note in getattr(error, "__notes__", ())]
+    return f"{' '.join((type(error).__name__, *notes[-1:]))}: {first_line(error)}"
+
+
 def suggestion(name: str, known: Iterable[str], most: int = 3, listed: Iterable[str] | None = None) -> str:
     """The nearest known names, at most so many, as the end of a sentence; where none is near, ``listed`` or all."""
     names = list(known)

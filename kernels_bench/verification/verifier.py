@@ -7,16 +7,15 @@ import sys
 import time
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import accumulate
-from typing import Literal
 
 import numpy as np
 import torch
 
 from kernels_bench.arms import Unsupported
-from kernels_bench.console.text import first_line
+from kernels_bench.console.text import first_line, kind_and_reason
 from kernels_bench.device.cuda_graph import NotCapturable
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.host_to_device import copy_to_device
@@ -27,8 +26,9 @@ from kernels_bench.relations.base import no_draw, nothing_more
 from kernels_bench.relations.special_values import SPECIALS
 from kernels_bench.verification.accuracy import AccuracyChecker
 from kernels_bench.verification.bitwise import bits, digests_of
-from kernels_bench.verification.cause import NOT_REPEATABLE, Inquest
+from kernels_bench.verification.cause import Inquest
 from kernels_bench.verification.launcher import Launcher
+from kernels_bench.verification.relation_results import Found, Tally, discount_if_not_repeatable, together
 from kernels_bench.verification.reporter import Reporter
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.subject.launch_forms import FormRefused
@@ -56,27 +56,6 @@ OTHER_DATA = 0.4
 """Share of the time for further comparisons that goes to rows of other seeds."""
 MANY_ELEMENTS, MOST_DATA, SEEDS_APART = 1 << 22, 400, 1_000_003
 """Elements of a universe's result of which enough are near the edge of a 16-bit number; universes of other seeds."""
-
-
-@dataclass
-class _Tally:
-    """What was seen of one relation so far."""
-
-    companies: int = 0
-    rows: int = 0
-    elements: int = 0
-    sizes: set[int] = field(default_factory=set)
-    broken: list[str] = field(default_factory=list)
-    first: Counterexample | None = None
-    defined: Counterexample | None = None
-    blamed: str = ""
-
-    def add(self, group: TrialGroup) -> None:
-        """Count a group."""
-        self.companies += len(group.comparisons)
-        self.rows += len(group.alignment.ids)
-        self.elements += group.elements
-        self.sizes |= {company.size for company in group.companies}
 
 
 class Verifier:
@@ -108,6 +87,7 @@ class Verifier:
         self._reporter = Reporter(subject, seed, plugin, seed if usual_seed is None else usual_seed)
         self._referee = AccuracyChecker(subject)
         self._unwritten = self._weightless = ""
+        self._shown: set[str] = set()
         self._further_s = 0.0
         self._patience_s: float | None = None
         self._all_else_is_known = self.lost = self._to_first = False
@@ -234,7 +214,7 @@ class Verifier:
             )
             for relation in drawing:
                 seen = other._drawn(relation, setting, number)
-                found[relation.name] = _together(found[relation.name], seen)
+                found[relation.name] = together(found[relation.name], seen)
             self._blamed |= other._blamed
         return list(found.values())
 
@@ -375,9 +355,9 @@ class Verifier:
             self._launcher.forget_graphs()
 
     def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
-        tally = _Tally()
+        tally = Tally()
         launched, began = self.subject.launches, time.perf_counter()
-        status: Literal["held", "defined", "unsupported", "failed", "broken"] = "held"
+        status: Found = "held"
         reason, cut = "", False
         try:
             usual, further = iter(relation.comparisons(setting)), iter(relation.more(setting))
@@ -393,25 +373,10 @@ class Verifier:
             cut |= self._launcher.cut_short or next(further, None) is not None
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
             status, reason = self._setback(error)
-        broken = tally.first is not None and not tally.blamed
-        if status == "held" and tally.defined is not None:
-            status = "defined"
-        return RelationResult(
-            relation=relation.name,
-            status="inconclusive" if tally.blamed else "broken" if broken else status,
-            reason=tally.blamed or reason,
-            companies=tally.companies,
-            rows=tally.rows,
-            sizes=tuple(sorted(tally.sizes)),
-            broken=tuple(tally.broken),
-            counterexample=tally.first or tally.defined,
-            elements=tally.elements,
-            power=power_of(self.subject.launches - launched),
-            cut=cut,
-            seconds=time.perf_counter() - began,
-        )
+        power = power_of(self.subject.launches - launched)
+        return tally.result(relation.name, status, reason, power, cut=cut, seconds=time.perf_counter() - began)
 
-    def _tell(self, groups: Sequence[TrialGroup], relation: str, tally: _Tally) -> None:
+    def _tell(self, groups: Sequence[TrialGroup], relation: str, tally: Tally) -> None:
         """Judge some groups; of the first difference find out what it depends on."""
         broken = self._judge(groups)
         for group in groups:
@@ -451,7 +416,7 @@ class Verifier:
             found[name] = known.model_copy(update=update)
         return list(found.values())
 
-    def _setback(self, error: Exception) -> tuple[Literal["unsupported", "failed", "broken"], str]:
+    def _setback(self, error: Exception) -> tuple[Found, str]:
         """What an error in a company makes of its relation; raised again if it concerns the whole case."""
         if isinstance(error, (NotCapturable, FormRefused)):
             return "unsupported", first_line(error)
@@ -466,36 +431,13 @@ class Verifier:
             if not self._all_else_is_known:
                 raise error
             self.lost = True
-        sys.excepthook(type(error), error, error.__traceback__)
-        where = f" in batch {self.subject.launched_last}" if self.lost else ""
-        return "failed", f"{type(error).__name__}{where}: {first_line(error)}"
-
-
-def _together(one: RelationResult, other: RelationResult) -> RelationResult:
-    """What was seen of a relation over some data, and over other data."""
-    if other.status != "held":
-        one = one.model_copy(update={"status": other.status, "reason": other.reason})
-    return one.model_copy(update={
-        "companies": one.companies + other.companies,
-        "rows": one.rows + other.rows,
-        "elements": one.elements + other.elements,
-        "sizes": tuple(sorted({*one.sizes, *other.sizes})),
-        "broken": (*one.broken, *other.broken),
-        "counterexample": one.counterexample or other.counterexample,
-        "power": one.power + other.power,
-    })  # fmt: skip
-
-
-def discount_if_not_repeatable(results: Sequence[RelationResult]) -> list[RelationResult]:
-    """Where a kernel is not even repeatable, a difference cannot be laid at another relation's door."""
-    repeatable = all(result.relation != "repeat" or result.status != "broken" for result in results)
-    if repeatable:
-        return list(results)
-    doubt = {"status": "inconclusive", "reason": NOT_REPEATABLE}
-    return [
-        result.model_copy(update=doubt) if result.status == "broken" and result.relation != "repeat" else result
-        for result in results
-    ]
+        reason = kind_and_reason(error)
+        if reason not in self._shown:  # once for all the relations that it comes in
+            self._shown.add(reason)
+            sys.excepthook(type(error), error, error.__traceback__)
+        if self.lost:  # whose launch it came of is known only about
+            reason = f"{type(error).__name__} in batch {self.subject.launched_last}: {first_line(error)}"
+        return "failed", reason
 
 
 def _deviants(expected: torch.Tensor, got: torch.Tensor) -> torch.Tensor:

@@ -31,7 +31,7 @@ from kernels_bench.arms import (
 from kernels_bench.arms.plugins import with_plugins
 from kernels_bench.arms.ranks.kernels import most_ranks
 from kernels_bench.console.mistakes import told
-from kernels_bench.console.text import first_line
+from kernels_bench.console.text import first_line, kind_and_reason
 from kernels_bench.device.detect import find_device
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.kinds.known import kind_here, kind_of
@@ -394,9 +394,9 @@ class ArmWorker:
         if is_out_of_memory(error):
             reason = f"out of memory: {first_line(error)}"
             return Failure(status="failed", reason=reason, cause="out_of_memory", lost=device_lost(self._device))
-        name = "" if isinstance(error, (PluginError, KernelFault)) else f"{type(error).__name__}: "
+        own = isinstance(error, (PluginError, KernelFault))
         mistake = isinstance(error, PluginError) and error.__cause__ is None  # not of something that it raised
-        reason = name + first_line(error)
+        reason = first_line(error) if own else kind_and_reason(error)
         return Failure(status="failed", reason=reason, lost=device_lost(self._device), mistake=mistake)
 
 

@@ -196,6 +196,10 @@ class KernelUnderTest:
             result = self.operator.split_result(self.kernel(*self.operator.arguments(inputs, self.weights)))
         except WrongResult as wrong:
             raise KernelFault(str(wrong)) from None
+        except Exception as error:
+            m = len(inputs[0])
+            error.add_note(f"with {m} row{'' if m == 1 else 's'}")
+            raise
         self._check_form(result, len(inputs[0]))
         return result
 

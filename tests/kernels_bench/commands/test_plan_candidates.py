@@ -69,7 +69,7 @@ def test_a_candidate_that_changes_its_tile_with_m_is_in_no_class_and_its_control
 
 def test_what_fails_costs_itself_only_and_is_named(planned: tuple[Path, Ended]) -> None:
     left_out = {one.arm: one.reason for one in the_case(planned[0]).left_out}
-    assert left_out["tiled[raises]"] == "failed: RuntimeError: out of resource: shared memory"
+    assert left_out["tiled[raises]"] == "failed: RuntimeError with 1 row: out of resource: shared memory"
     assert left_out["tiled[hangs]"] == "failed: no answer within 4 s (--budget)"
     assert left_out["tiled[crashes]"].startswith("failed: the worker of tiled was killed by SIGABRT")
     assert "kernels() raises ImportError: no such tile" in left_out["tiled[no_kernels]"]

@@ -17,9 +17,10 @@ from kernels_bench.records.results import Counterexample, RelationResult, Verifi
 from kernels_bench.relations import Comparison, Setting, make_batch, relations
 from kernels_bench.relations.base import sweep
 from kernels_bench.report.summary.findings_text import extent
+from kernels_bench.verification.relation_results import discount_if_not_repeatable
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
 from kernels_bench.verification.subject.launched import KernelFault, MalformedResult
-from kernels_bench.verification.verifier import Verifier, discount_if_not_repeatable
+from kernels_bench.verification.verifier import Verifier
 from support.products import SHAPES, UNIVERSE, product, subject
 
 Tensor = torch.Tensor
@@ -706,7 +707,7 @@ def test_a_kernel_that_fails_in_a_company_keeps_what_was_found_before() -> None:
     found = verify(failing_at(65, lambda a, b: product(a, b, splits=2 if len(a) < 17 else 1)))
     by_name = {result.relation: result for result in found.relations}
     assert (by_name["batch_size"].status, found.verdict) == ("broken", "variant")
-    assert by_name["batch_size"].reason == "RuntimeError: no tile for 65 rows"
+    assert by_name["batch_size"].reason == "RuntimeError with 65 rows: no tile for 65 rows"
     assert by_name["repeat"].status == "failed"
     assert 0 < by_name["repeat"].companies < by_name["batch_size"].companies
 
@@ -737,3 +738,10 @@ def test_the_companies_that_differ_are_named_so_that_the_threshold_shows() -> No
     # One or two rows may happen to add up alike in both orders.
     assert sizes >= {m for m in setting.sizes if 3 <= m < 32}
     assert f"{len(found.broken)} of {found.companies} batches differ, of {min(sizes)} to 31 rows" in extent(found)
+
+
+def test_an_error_is_told_with_its_rows_and_shown_once(capfd: pytest.CaptureFixture[str]) -> None:
+    found = {one.relation: one for one in verify(failing_at(5, product), names=("repeat", "batch_size")).relations}
+    assert {one.status for one in found.values()} == {"failed"}
+    assert {one.reason for one in found.values()} == {"RuntimeError with 5 rows: no tile for 5 rows"}
+    assert capfd.readouterr().err.count("Traceback") == 1

@@ -18,7 +18,7 @@ def failing(tmp_path_factory: pytest.TempPathFactory) -> Faulty:
 
 RIGHT = (64, 79)
 REASONS = {
-    65: r"RuntimeError: no such tile .*\[/red\].*",
+    65: r"RuntimeError with 256 rows: no such tile .*\[/red\].*",
     66: r"ValueError.*",
     67: r"the worker of failing was killed by SIGKILL.*",
     68: r"returns shape \(\d+, 67\) instead of \(\d+, 68\) for \d+ rows",
