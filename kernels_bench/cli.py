@@ -25,6 +25,7 @@ from kernels_bench.commands.recheck import recheck
 from kernels_bench.commands.report import ReportTargets, report, write
 from kernels_bench.commands.reproduce import reproduce_one
 from kernels_bench.commands.run.command import reporting, resume_run, start_run
+from kernels_bench.commands.workload import narrowed
 from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.console.printing import fitted
 from kernels_bench.console.progress import display_for
@@ -117,7 +118,12 @@ def run(
     replay: Annotated[
         bool, typer.Option("--replay", help="Afterwards, for a profiler: timed cases and counterexamples once more.")
     ] = False,
-    list_: Annotated[bool, typer.Option("--list", help="Show operators, arms, shapes and relations.")] = False,
+    list_: Annotated[
+        bool,
+        typer.Option(
+            "--list", help="Show operators, arms, shapes and relations, or those of --op, --arm and --relation."
+        ),
+    ] = False,
     version: Version = False,
 ) -> int:
     """Time batch-invariant LLM kernels against the default ones, and check them bit for bit.
@@ -145,7 +151,7 @@ def run(
     )
     targets.refuse_unwritable()
     if list_:
-        print_catalogue(catalogue_of(selection), console())
+        print_catalogue(narrowed(catalogue_of(selection), selection), console())
         return ExitStatus.GOOD
     return _measure(selection, resume, out, targets, replay)
 

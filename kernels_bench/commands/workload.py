@@ -200,6 +200,24 @@ def make_workload(catalogue: Catalogue, selection: Selection) -> Workload:
     )
 
 
+def narrowed(catalogue: Catalogue, selection: Selection) -> Catalogue:
+    """What can be chosen beside the operators, arms and relations that were named; all where none was.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    relations = _pick("relation", selection.relation, {relation.name: relation for relation in catalogue.relations})
+    named = None if selection.arm is None else [process_of(word) for word in selection.arm]
+    arms = _pick("arm", named, {arm.name: arm for arm in catalogue.arms})
+    operators = catalogue.operators
+    if selection.op is not None:
+        operators = tuple(_operators(operators, selection, catalogue.device.scale))
+        arms = [arm for arm in arms if any(_may_offer(arm, operator) for operator in operators)]
+        kinds = {operator.rows_are for operator in operators}
+        relations = [one for one in relations if any(all_relations()[one.name].applies_to(kind) for kind in kinds)]
+    return catalogue.model_copy(update={"operators": operators, "arms": tuple(arms), "relations": tuple(relations)})
+
+
 def _operators(known: Sequence[OperatorInfo], selection: Selection, device: str) -> list[OperatorInfo]:
     """Operators by their names or their families'; by default all that a short run has time for."""
     by_name = {operator.name: [operator] for operator in known}
@@ -373,7 +391,8 @@ def _precisions(
         if unknown is not None:
             raise UsageError(f"--dtype {unknown}: unknown{suggestion(unknown, PRECISIONS)}")
         return [Precision.parse(name) for name in dict.fromkeys(selection.dtype)]
-    usual = [p for p in operator.precisions if device != "cpu" or p in CPU_PRECISIONS] or [*operator.precisions]
+    every = device != "cpu" or operator.own
+    usual = [name for name in operator.precisions if every or name in CPU_PRECISIONS] or [*operator.precisions]
     suite = device in operator.by_request and not are_sequences(operator.rows_are)
     telling = position == 0 or (shape.label in TELLING and not suite)
     return [Precision.parse(name) for name in (usual if telling and not selection.quick else usual[:1])]

@@ -10,6 +10,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from kernels_bench.console.text import suggestion
 from kernels_bench.relations.batch import (
     ELSEWHERE,
     FIRST_SPECIAL,
@@ -102,8 +103,11 @@ def make_batch(spec: str, universe: int) -> Batch:
     """
     name = BatchSpec.parse(spec)
     kind = batch_kinds().get(name.kind)
-    if kind is None or len(name.arguments) != len(kind.arguments):
-        raise ValueError(f"batch {spec!r}: unknown kind, or the wrong number of arguments")
+    if kind is None:
+        raise ValueError(f"batch {spec!r}: unknown kind {name.kind}{suggestion(name.kind, batch_kinds())}")
+    if len(name.arguments) != len(kind.arguments):
+        form = ":".join((name.kind, "M", *kind.arguments))
+        raise ValueError(f"batch {spec!r}: the wrong number of arguments; its form is {form}")
     if name.size < 1 or (name.size > universe and not kind.beyond):
         raise ValueError(f"batch {spec!r}: M must be between 1 and the universe's {universe} rows")
     try:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from kernels_bench.commands.workload import Workload, make_workload
+from kernels_bench.commands.workload import Workload, make_workload, narrowed
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import PRECISIONS, Device, Load
@@ -75,6 +75,33 @@ def test_a_name_like_no_other_lists_what_is_known(here: Catalogue) -> None:
     assert "known are" in shapes
     assert "qwen3-8b" in shapes
     assert "qwen3-8b/" not in shapes  # sets of shapes alone: there are too many shapes to list
+
+
+def test_what_can_be_chosen_is_narrowed_by_what_was(here: Catalogue) -> None:
+    assert narrowed(here, Selection()) == here
+    shown = narrowed(here, Selection(op=("attention_decode",)))
+    assert [operator.name for operator in shown.operators] == ["attention_decode"]
+    assert "torch-flex" in {arm.name for arm in shown.arms}
+    assert "cublas-restricted" not in {arm.name for arm in shown.arms}
+    assert {"shared_pages", "batch_size"} <= {one.name for one in shown.relations}
+    assert "tensor_parallel" not in {one.name for one in shown.relations}
+    one = narrowed(here, Selection(arm=("samebits[*]",), relation=("repeat",)))
+    assert ([arm.name for arm in one.arms], [each.name for each in one.relations]) == (["samebits"], ["repeat"])
+    assert one.operators == here.operators
+    with pytest.raises(UsageError, match="did you mean rms_norm"):
+        narrowed(here, Selection(op=("rmsnorm",)))
+
+
+def test_on_a_cpu_an_operator_of_ones_own_has_all_dtypes_that_it_names(here: Catalogue) -> None:
+    (norm,) = (operator for operator in here.operators if operator.name == "rms_norm")
+
+    def dtypes(**changes: object) -> list[str]:
+        catalogue = here.model_copy(update={"operators": (norm.model_copy(update=changes),)})
+        workload = make_workload(catalogue, Selection(arm=("torch",), shapes=("small/aligned",)))
+        return [case.precision.input for case in workload.cases]
+
+    assert dtypes() == ["bf16", "fp32"]
+    assert dtypes(own=True) == ["bf16", "fp16", "fp32"]
 
 
 def test_suggestions_are_ordered_by_likeness() -> None:
