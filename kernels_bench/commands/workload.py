@@ -400,10 +400,12 @@ def _precisions(
 
 def _shapes(operator: OperatorInfo, selection: Selection, device: str) -> list[Shape]:
     wanted: Sequence[str] | None = selection.shapes
+    small = wanted is None and device == "cpu" and not operator.own
     if wanted is None:
-        small = device == "cpu" and not operator.own
         wanted = CPU_SHAPES if small else _usual_shapes(operator, selection.quick)
     named = [shape for word in wanted for shape in operator.shapes if shape.label == word or _set_name(shape) == word]
+    if small and selection.quick:
+        named = named[-1:]  # which tells most: the unaligned one, one head for all, the most ranks
     sized = [shape for sizes in _sizes_typed(wanted) if (shape := _shape_of(operator, sizes)) is not None]
     return list({shape.token: shape for shape in [*named, *sized]}.values())
 

@@ -104,6 +104,12 @@ def test_on_a_cpu_an_operator_of_ones_own_has_all_dtypes_that_it_names(here: Cat
     assert dtypes(own=True) == ["bf16", "fp16", "fp32"]
 
 
+def test_a_short_run_on_a_cpu_has_the_shape_that_tells_most(here: Catalogue) -> None:
+    assert tokens(make_workload(here, Selection(op=("mm", "rms_norm"), quick=True))) == ["259x513", "1003"]
+    asked = Selection(op=("mm",), shapes=("small",), quick=True)
+    assert tokens(make_workload(here, asked)) == ["512x512", "259x513"]
+
+
 def test_suggestions_are_ordered_by_likeness() -> None:
     assert suggestion("sofmax", ["log_softmax", "softmax"]).startswith("; did you mean softmax")
 
