@@ -144,7 +144,7 @@ class DefinedOperator(Operator):
         made = definition_of(name, rows, shapes, shared or {}, results, summary=summary, **more)
         if results is None and reference is None:
             raise DefinitionError(f'operator {name!r}: give results=("d",), or a reference, which tells its results')
-        refuse_no_share(name, allowed_error)
+        refuse_no_share(made, allowed_error)
         operator = cls(made, reference, allowed_error)
         if reference is not None:
             operator._refuse_unknown_names(reference)

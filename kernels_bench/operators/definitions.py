@@ -225,16 +225,17 @@ def _summary(name: str, rows: Mapping[str, TensorSpec], shared: Mapping[str, Ten
     return f"{name}({', '.join(text for one in each for text in told(*one))})"
 
 
-def refuse_no_share(name: str, allowed_error: object) -> None:
-    """See that an operator's allowed error is none, a function, or a number that can be a share.
+def refuse_no_share(definition: Definition, allowed_error: object) -> None:
+    """See that an operator's allowed error is none, a function, or a number that can be a share of what it computes.
 
     Raises:
-        DefinitionError: it is none of these.
+        DefinitionError: it is none of these, or all results are whole numbers.
     """
     if allowed_error is None or callable(allowed_error):
         return
-    if isinstance(allowed_error, int | float) and not isinstance(allowed_error, bool) and 0 < allowed_error < math.inf:
-        return
-    raise DefinitionError(
-        f"operator {name!r}: allowed_error is {allowed_error!r}: expected a share above 0, or a function"
-    )
+    said = f"operator {definition.name!r}: allowed_error is {allowed_error!r}"
+    number = isinstance(allowed_error, int | float) and not isinstance(allowed_error, bool) and allowed_error
+    if not 0 < number < math.inf:
+        raise DefinitionError(f"{said}: expected a share above 0, or a function")
+    if definition.results and all(spec.integers for spec in definition.results):
+        raise DefinitionError(f"{said}: whole numbers are right or not; a function of the results can allow others")

@@ -463,6 +463,17 @@ def test_an_allowed_error_that_is_no_share_is_refused(share: Any) -> None:
         Operator.define("d", rows={"x": ("d",)}, shapes={"s": {"d": 4}}, results=("d",), allowed_error=share)
 
 
+def test_a_share_of_whole_numbers_is_refused() -> None:
+    def define(allowed: Any) -> Operator:
+        return Operator.define(
+            "ids", rows={"x": ("d",)}, shapes={"s": {"d": 4}}, results=integers(dtype="int32"), allowed_error=allowed
+        )
+
+    with pytest.raises(DefinitionError, match="whole numbers are right or not; a function of the results can allow"):
+        define(0.1)
+    assert define(lambda ids: ids * 0 + 1.5).name == "ids"
+
+
 def test_a_function_that_gives_too_few_bounds_is_blamed_itself() -> None:
     operator = Operator.define(
         "two",
