@@ -1,13 +1,9 @@
 """The samebits arm in Triton: natively where there is a GPU, and everywhere under Triton's interpreter.
 
-The interpreter is chosen by a variable that Triton reads when it is imported, and it cannot be left again. So
-`test_under_the_interpreter` runs this file once more, in a process of its own.
+`test_under_the_interpreter` runs this file once more, see `support.interpreted`.
 """
 
 import importlib
-import os
-import subprocess
-import sys
 from itertools import combinations
 from types import ModuleType
 from typing import ClassVar
@@ -18,7 +14,6 @@ from torch import Tensor
 
 from kernels_bench.arms.samebits import packed
 from kernels_bench.arms.samebits.tiles import ROW_TILE, ROW_TILES, AttentionTile, RowTile
-from kernels_bench.device.triton_interpreter import ROWS_ALIKE
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.results import Verification
@@ -29,9 +24,9 @@ from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.verifier import Verifier
 from support import routed_cases
+from support.interpreted import INTERPRETED, under_the_interpreter
 from support.samebits_contracts import GemmContract, LayersContract, RowsContract, SamplingContract
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
 SLOW = [pytest.mark.long] if INTERPRETED else []
 """Of what others show too, where the interpreter takes seconds for it."""
@@ -300,14 +295,7 @@ class TestTritonRouted:
 @pytest.mark.skipif(INTERPRETED, reason="this is its process")
 @pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
 def test_under_the_interpreter(which: str) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-m", which]
-    child = subprocess.run(
-        command,
-        env={**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", **ROWS_ALIKE},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    child = under_the_interpreter(__file__, which)
     assert child.returncode == 0, child.stdout + child.stderr
     assert "passed" in child.stdout
 

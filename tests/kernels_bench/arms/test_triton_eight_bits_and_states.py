@@ -1,14 +1,11 @@
 """Our Triton kernels over eight bits and states: right, and a row has the same bits whatever the batch.
 
-As `test_samebits_triton`, which says why this file is run once more under the interpreter.
+`test_under_the_interpreter` runs this file once more, see `support.interpreted`.
 """
 
 from __future__ import annotations
 
 import importlib
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -16,17 +13,16 @@ import torch
 
 from kernels_bench.arms.samebits import DELTA, FP8, STATE
 from kernels_bench.arms.samebits.cpu import fp8 as cpu_fp8
-from kernels_bench.device.triton_interpreter import ROWS_ALIKE
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.inputs.rows import bell_shaped
 from kernels_bench.records.cases import Case, Precision
 from kernels_bench.relations import make_batch
 from kernels_bench.verification.bitwise import same_bits
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
+from support.interpreted import INTERPRETED, under_the_interpreter
 
 pytest.importorskip("triton")
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 ROWS = 6
@@ -138,8 +134,6 @@ def test_a_delta_rule_is_as_many_steps_bit_for_bit() -> None:
 @pytest.mark.skipif(INTERPRETED, reason="this is it")
 @pytest.mark.parametrize("which", ["not long", pytest.param("long", marks=pytest.mark.long)])
 def test_under_the_interpreter(which: str) -> None:
-    environment = os.environ | {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""} | ROWS_ALIKE
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-m", which]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    done = under_the_interpreter(__file__, which)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
     assert " passed" in done.stdout

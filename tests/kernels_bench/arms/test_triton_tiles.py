@@ -1,12 +1,10 @@
 """samebits' GEMM in its tiles: under Triton's interpreter everywhere, on a GPU too, and compiled for one without it.
 
-The interpreter cannot be left again, so `test_under_the_interpreter` runs this file in a process of its own, see
-`test_samebits_triton`.
+`test_under_the_interpreter` runs this file once more, see `support.interpreted`.
 """
 
 import importlib
 import inspect
-import os
 import re
 import subprocess
 import sys
@@ -21,13 +19,12 @@ from torch import Tensor
 from kernels_bench.arms.samebits import candidates
 from kernels_bench.arms.samebits.tiles import GRAIN, MOST_SHARED, TILES_16BIT, TILES_FP32, RowTile, Tile, tiles
 from kernels_bench.arms.samebits.tuned import Ranges, RowSize, Size, Table, linear_of, rows_of
-from kernels_bench.device.triton_interpreter import ROWS_ALIKE
 from kernels_bench.records.cases import Device
+from support.interpreted import INTERPRETED, under_the_interpreter
 from support.samebits_contracts import assert_same_bits
 
 pytest.importorskip("triton")
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 GPU = torch.cuda.is_available()
 NAME = "kernels_bench.arms.samebits.triton.tiles"
 triton_tiles = importlib.import_module(NAME) if INTERPRETED or GPU else ModuleType(NAME)
@@ -66,9 +63,7 @@ def data(dtype: torch.dtype, m: int = 70, k: int = K) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.skipif(INTERPRETED, reason="this is its process")
 def test_under_the_interpreter() -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__]
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", **ROWS_ALIKE}
-    child = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    child = under_the_interpreter(__file__, "")
     assert child.returncode == 0, child.stdout + child.stderr
     # What is compiled, and this test itself, are skipped there; nothing else.
     assert re.search(r"passed, 3 skipped", child.stdout), child.stdout
