@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,9 @@ from kernels_bench.faults.base import Fault
 Sum = Callable[[Tensor], Tensor]
 """(M, K, …) to (M, …): adds over dimension 1 in fp32, in an order of its own."""
 
+_FEW = 4096
+"""Sums at once, up to which torch takes longer to be called than to add."""
+
 
 def products(a: Tensor, b: Tensor) -> Tensor:
     """The terms of ``a @ b``: (M, K) and (K, N) to (M, K, N) in fp32; of 16-bit inputs they are exact."""
@@ -25,11 +29,24 @@ def products(a: Tensor, b: Tensor) -> Tensor:
 
 def in_sequence(terms: Tensor) -> Tensor:
     """One after the other."""
+    if terms.device.type == "cpu" and terms.dtype == torch.float32 and 1 < terms[:, 0].numel() < _FEW:
+        return _few_in_sequence(terms)
     first, *others = terms.unbind(1)
     total = first.clone()
     for term in others:
         total.add_(term)
     return total
+
+
+def _few_in_sequence(terms: Tensor) -> Tensor:
+    """The same of a few rows, for which one call of NumPy takes a tenth of the time of as many additions in torch.
+
+    Along the first dimension it adds one row after the other to all sums at once; to -0.0, which changes nothing.
+    """
+    first = np.ascontiguousarray(np.moveaxis(terms.detach().numpy(), 1, 0))
+    with np.errstate(all="ignore"):
+        sums = np.add.reduce(first.reshape(len(first), -1), axis=0, initial=np.float32(-0.0))
+    return torch.from_numpy(sums.reshape(first.shape[1:]))
 
 
 def backwards(terms: Tensor) -> Tensor:
