@@ -29,6 +29,7 @@ from typing import Any
 
 LONGEST = 1 << 17
 """Bytes of a message."""
+COMMANDS = ("kernels_bench.cli", "e2e.cli", "profiles.cli")
 READ_LATER = (
     *("SAMEBITS_", "VLLM_", "PYTEST_", "COLUMNS", "PATH", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "NVTX_DISABLE"),
     *("NSYS_DOES", "NSYS_VERSION"),  # which a program reads that stands for nsys
@@ -111,16 +112,28 @@ def main() -> None:
 
     wait_passively()
     with made_to_stay():
-        for name in ("kernels_bench.cli", "e2e.cli", "profiles.cli", "kernels_bench.workers.arm_worker"):
+        # torch imports its compiler where an operator is first asked for its shapes, which takes as long as torch does.
+        for name in (*COMMANDS, "kernels_bench.workers.arm_worker", "torch._dynamo"):
             importlib.import_module(name)
-    # What relations try as long as there is time for it: here a second for all cases of a command, and not eight.
-    measure: Any = importlib.import_module("kernels_bench.commands.run.measure")
-    measure.MORE_S = {**measure.MORE_S, "cpu": (0.05, 0.5, 1.0)}
+    _take_less_time()
     asked = _forked(listening)
     helper = _helped()
     if helper is not None:
         _lend(helper)
         _be(asked)
+
+
+def _take_less_time() -> None:
+    """What is tried as long as there is time for it, and how large what is measured is, on a CPU."""
+    # A second for what relations try in all cases of a command, and not eight.
+    measure: Any = importlib.import_module("kernels_bench.commands.run.measure")
+    measure.MORE_S = {**measure.MORE_S, "cpu": (0.05, 0.5, 1.0)}
+    # No test looks at how fast this machine is.
+    ceiling: Any = importlib.import_module("kernels_bench.timing.ceiling")
+    ceiling._BUFFER_BYTES = {**ceiling._BUFFER_BYTES, "cpu": 1 << 22}
+    ceiling._EDGE = {**ceiling._EDGE, "cpu": 128}
+    host_clock: Any = importlib.import_module("kernels_bench.timing.stopwatches.host_clock")
+    host_clock.HostStopwatch._CACHE_BYTES = 1 << 20
 
 
 def _forked(listening: socket.socket) -> dict[str, Any]:
@@ -177,7 +190,22 @@ def _be(asked: dict[str, Any]) -> None:
     tempfile.tempdir = None  # it stands in the environment
     sys.argv[1:] = asked["words"]
     sys.path[:] = [asked["directory"], *(place for place in sys.path[1:] if place != str(Path(__file__).parents[1]))]
-    runpy.run_module(asked["package"], run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(asked["package"], run_name="__main__", alter_sys=True)
+    except SystemExit as ended:
+        if not isinstance(ended.code, str):
+            _end(ended.code or 0)
+        raise
+
+
+def _end(status: int) -> None:
+    """End as a program does, but for Python's taking apart what was imported, which takes longer than most commands."""
+    threading._shutdown()  # type: ignore[attr-defined]  # which waits for threads
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 # --- the process that forks a command's workers ---------------------------------------------------------------
@@ -240,7 +268,7 @@ def _helped() -> Helper | None:
     from kernels_bench.workers.fork_server.__main__ import main as serve
 
     serve()
-    return None
+    os._exit(0)
 
 
 def _lend(helper: Helper) -> None:
