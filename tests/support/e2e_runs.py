@@ -55,6 +55,28 @@ def baseline_on_cpu(options: Options) -> StartEngine:
     return StartEngine(arm="baseline", model=model, options=options, on_gpu=False)
 
 
+def with_fewer_layers(path: Path, count: int) -> None:
+    """SmolLM2's own weights of its first layers, and of what comes before and after all layers."""
+    from safetensors.torch import load_file, save_file
+
+    own = Path(checkpoint("smollm2", cache_directory(), print))
+    path.mkdir()
+    for file in own.iterdir():
+        (path / file.name).symlink_to(file)
+    weights = load_file(own / "model.safetensors")
+    kept = {name: one for name, one in weights.items() if not _of_a_layer_from(count, name)}
+    config = json.loads((own / "config.json").read_text()) | {"num_hidden_layers": count}
+    for name in ("model.safetensors", "config.json"):
+        (path / name).unlink()
+    save_file(kept, path / "model.safetensors", {"format": "pt"})
+    (path / "config.json").write_text(json.dumps(config))
+
+
+def _of_a_layer_from(first: int, name: str) -> bool:
+    _, kind, number, *_ = f"{name}..".split(".")
+    return kind == "layers" and int(number) >= first
+
+
 def searched(
     program: str, options: Options, directory: Path, *words: str, limit_s: float = LIMIT_S
 ) -> dict[str, Located]:

@@ -39,7 +39,7 @@ PLACES = {
 
 TOGETHER = (("norm", "sampler"), ("gemm", "cache write"), ("attention",), tuple(PLACES))
 """Which plants are on in one search."""
-CONTROLS, SHY = "controls", "norm, unless its operators are watched"
+CONTROLS, BESIDE, SHY = "controls", "controls beside the sampler", "norm, unless its operators are watched"
 ITSELF, ALTERED = "against itself", "against itself with every control"
 KEPT, ATTENTION = "pass.safetensors", "attention.safetensors"
 
@@ -160,13 +160,14 @@ def started() -> tuple[Offline, tuple[tuple[int, ...], ...], Options]:
 
 
 def main() -> None:
-    """Search with some plants on, with all, and with all as controls; and compare the engine with itself."""
+    """Search with some plants on, with all, and with others as controls; and compare the engine with itself."""
     engine, hidden, given = started()
     trial = batch(given, 0, hidden, engine.vocabulary)
     # More tokens than come, as of an answer that ends by itself.
     options = given.model_copy(update={"max_tokens": given.max_tokens + 1})
     searches = {title_of(names): dict.fromkeys(names, "on") for names in TOGETHER}
-    searches |= {CONTROLS: dict.fromkeys(PLACES, "control"), SHY: {"norm": "shy"}}
+    controls = dict.fromkeys(PLACES, "control")
+    searches |= {CONTROLS: controls, BESIDE: controls | {"sampler": "on"}, SHY: {"norm": "shy"}}
     for title, states in searches.items():
         asked = Locate(trials=(0,), needle=1, directory=str(Path.cwd()), all_causes=True)
         with planted(states):
@@ -176,7 +177,7 @@ def main() -> None:
             (Path.cwd() / found.call).rename(Path.cwd() / ATTENTION)
     keep(engine, ("baseline", options, 1), hidden[1], Path.cwd() / KEPT, modules_only=False)
     tell(ITSELF, with_engine(engine, Path.cwd() / KEPT, "itself", put=True))
-    with planted(searches[CONTROLS]):
+    with planted(controls):
         tell(ALTERED, with_engine(engine, Path.cwd() / KEPT, "itself", put=True))
 
 
