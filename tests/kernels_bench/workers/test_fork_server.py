@@ -33,12 +33,25 @@ from support.processes import verify, wait_until
 pytestmark = pytest.mark.skipif(not forks_here(), reason="workers are programs of their own here")
 
 
-@pytest.fixture(autouse=True)
-def own_server() -> Iterator[None]:
-    """One of each test's own environment, which another test's need not be."""
+@pytest.fixture(scope="module", autouse=True)
+def server_of_this_file() -> Iterator[None]:
+    """One of this file's environment, which another file's need not be."""
     the_fork_server.cache_clear()
     yield
-    the_fork_server()._end()
+    end_the_server()
+
+
+@pytest.fixture
+def own_server() -> Iterator[None]:
+    """One for a test that ends it, or needs another environment."""
+    end_the_server()
+    yield
+    end_the_server()
+
+
+def end_the_server() -> None:
+    if the_fork_server.cache_info().currsize:
+        the_fork_server()._end()
     the_fork_server.cache_clear()
 
 
@@ -82,46 +95,6 @@ def test_a_forked_worker_is_its_own_session_with_its_own_directory_and_the_name_
     assert not psutil.pid_exists(pid)
 
 
-def test_the_process_that_forks_takes_its_children_along_and_is_not_needed(tmp_path: Path) -> None:
-    forked = WorkerProcess("any", {}, tmp_path / "log")
-    the_fork_server()._process.kill()
-    reply = forked.receive()
-    assert isinstance(reply, Failure)
-    assert reply.reason == "the worker of any was killed by SIGKILL"
-    assert wait_until(lambda: not psutil.pid_exists(forked.process.pid))
-    with pytest.raises(ForkServerError):
-        the_fork_server().fork(the_fork_server()._environment, "any", 0, 1)
-    after = WorkerProcess("any", {}, tmp_path / "log")
-    assert isinstance(after.process, subprocess.Popen)
-    after.kill()
-
-
-def test_what_a_forked_worker_starts_waits_without_spinning_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    plugin = tmp_path / "telling.py"
-    plugin.write_text(
-        "import os\nfrom kernels_bench.arms import Arm\n"
-        "ARM = Arm(name='telling', kernels=dict, provenance=lambda: os.environ['OMP_WAIT_POLICY'])\n"
-    )
-    worker = WorkerProcess("telling", {}, tmp_path / "log")
-    assert isinstance(worker.process, Forked)
-    start = worker.ask(LoadArm(arm="telling", plugin=str(plugin)), 300)
-    assert start.provenance == "PASSIVE"
-    worker.kill()
-
-
-def test_one_that_does_not_answer_in_time_is_ended_and_never_forks_beside_the_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(client, "_START_S", 0.0)
-    worker = WorkerProcess("any", {}, tmp_path / "log")
-    assert isinstance(worker.process, subprocess.Popen)
-    assert the_fork_server()._process.wait(10) == -signal.SIGKILL
-    worker.kill()
-
-
 def test_a_process_id_that_is_given_again_is_the_new_worker_s(monkeypatch: pytest.MonkeyPatch) -> None:
     server = the_fork_server()
     ours, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -148,3 +121,46 @@ def test_a_worker_that_cannot_be_forked_costs_no_other_and_no_time(
         with pytest.raises(ForkServerError, match=r"no memory for another|ended before it had begun"):
             server._new()
     assert server._process.poll() is None
+
+
+@pytest.mark.usefixtures("own_server")
+def test_the_process_that_forks_takes_its_children_along_and_is_not_needed(tmp_path: Path) -> None:
+    forked = WorkerProcess("any", {}, tmp_path / "log")
+    the_fork_server()._process.kill()
+    reply = forked.receive()
+    assert isinstance(reply, Failure)
+    assert reply.reason == "the worker of any was killed by SIGKILL"
+    assert wait_until(lambda: not psutil.pid_exists(forked.process.pid))
+    with pytest.raises(ForkServerError):
+        the_fork_server().fork(the_fork_server()._environment, "any", 0, 1)
+    after = WorkerProcess("any", {}, tmp_path / "log")
+    assert isinstance(after.process, subprocess.Popen)
+    after.kill()
+
+
+@pytest.mark.usefixtures("own_server")
+def test_what_a_forked_worker_starts_waits_without_spinning_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    plugin = tmp_path / "telling.py"
+    plugin.write_text(
+        "import os\nfrom kernels_bench.arms import Arm\n"
+        "ARM = Arm(name='telling', kernels=dict, provenance=lambda: os.environ['OMP_WAIT_POLICY'])\n"
+    )
+    worker = WorkerProcess("telling", {}, tmp_path / "log")
+    assert isinstance(worker.process, Forked)
+    start = worker.ask(LoadArm(arm="telling", plugin=str(plugin)), 300)
+    assert start.provenance == "PASSIVE"
+    worker.kill()
+
+
+@pytest.mark.usefixtures("own_server")
+def test_one_that_does_not_answer_in_time_is_ended_and_never_forks_beside_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "_START_S", 0.0)
+    worker = WorkerProcess("any", {}, tmp_path / "log")
+    assert isinstance(worker.process, subprocess.Popen)
+    assert the_fork_server()._process.wait(10) == -signal.SIGKILL
+    worker.kill()
