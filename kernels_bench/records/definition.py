@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from kernels_bench.records.cases import Shape
 from profiles.run_files.record import Record
@@ -131,7 +132,7 @@ def evaluated(expression: Expression, sizes: Mapping[str, int]) -> Number:
     if not isinstance(expression, str):
         return expression
     try:
-        return _value(ast.parse(expression.strip(), mode="eval").body, sizes)
+        return _value(_parsed(expression.strip()), sizes)
     except KeyError as missing:
         raise DefinitionError(f"{expression!r} needs a size {missing.args[0]}: there is {told(sizes)}") from None
     except ZeroDivisionError:
@@ -139,6 +140,12 @@ def evaluated(expression: Expression, sizes: Mapping[str, int]) -> Number:
     except (SyntaxError, TypeError, ValueError):
         example = f"{next(iter(sizes), 'd')}//2"
         raise DefinitionError(f"{expression!r} is no size: expected a number or such as {example!r}") from None
+
+
+@cache
+def _parsed(expression: str) -> ast.expr:
+    """A result's sizes are asked for at every call of a kernel."""
+    return ast.parse(expression, mode="eval").body
 
 
 def _value(node: ast.expr, sizes: Mapping[str, int]) -> Number:
