@@ -47,6 +47,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(f"{mark} tests left out: {left_out} (pytest -m {mark})")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Kernels in tests' own processes are small, and what threads cost is more than they save; workers have all."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def nothing_runs_on() -> Iterator[None]:
     """A command that a test left running, since it failed, would take the time of all files after it."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,15 +41,6 @@ RACES = {
     "raced_by_m",
 }
 """On a machine that is busy two calls may miss each other in all the batches of one seed, or one always win a race."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """As in a process that scores faults: kernels are small, and what threads cost is more than they save."""
-    usual = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(usual)
 
 
 def test_there_are_enough_faults_each_with_a_cause_of_its_own() -> None:
