@@ -15,6 +15,7 @@ from kernels_bench.faults.planted.paged_attention import attention, exponential
 from kernels_bench.faults.planted.sums import in_groups, in_parts, in_sequence, pairwise
 from kernels_bench.operators import operators
 from kernels_bench.relations import make_batch
+from kernels_bench.verification.bitwise import same_bits
 
 CPU = torch.device("cpu")
 
@@ -39,6 +40,16 @@ def test_groups_are_added_up_as_if_each_were_alone(terms: int) -> None:
     x = torch.randn(5, terms, 3, generator=torch.Generator().manual_seed(terms)).exp() - 1
     alone = [pairwise(group) for group in x.split(8, 1)]
     assert torch.equal(in_groups(8)(x), in_sequence(torch.stack(alone, 1)))
+
+
+@pytest.mark.parametrize("sums", [2, 3, 16, 17])
+@pytest.mark.parametrize("terms", [2, 9, 300])
+def test_few_sums_are_added_in_the_order_of_many(sums: int, terms: int) -> None:
+    """By NumPy, which adds otherwise along the last dimension."""
+    few = torch.randn(1, terms, sums, generator=torch.Generator().manual_seed(0))
+    few[0, :, -1] = -0.0
+    many = in_sequence(few.repeat(1, 1, 5000))
+    assert same_bits(in_sequence(few), many[:, :sums])
 
 
 @pytest.mark.parametrize("add", [in_sequence, in_groups(8), in_parts(2)])
