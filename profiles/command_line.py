@@ -18,8 +18,8 @@ import os
 import platform
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, NoReturn, TextIO, cast
@@ -135,10 +135,9 @@ class CommandLine(typer.Typer):
         @functools.wraps(command)
         def framed(*args: Any, **kwargs: Any) -> int | None:
             try:
-                if self._interruptible:  # from here on there may be something to tidy up
-                    signal.signal(signal.SIGINT, signal.default_int_handler)
-                _refuse_a_place_that_is_gone()
-                return command(*args, **kwargs)
+                with self._interrupts_are_exceptions():
+                    _refuse_a_place_that_is_gone()
+                    return command(*args, **kwargs)
             except (typer.Exit, typer.Abort, _WRONG_WORDS):  # they are typer's to handle
                 raise
             except Exception as error:  # here, for typer takes some of them for what they are not
@@ -148,6 +147,21 @@ class CommandLine(typer.Typer):
                 raise typer.Exit(ExitStatus.INTERRUPTED) from error
 
         return framed
+
+    @contextmanager
+    def _interrupts_are_exceptions(self) -> Iterator[None]:
+        """In a command, where there may be something to tidy up.
+
+        Between a group's words and its command's there is not, and typer would end the process without a word.
+        """
+        if not self._interruptible:
+            yield
+            return
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def warn(self, message: str) -> None:
         """One line on standard error."""

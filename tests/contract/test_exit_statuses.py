@@ -266,3 +266,32 @@ def test_ctrl_c_in_the_first_half_second_is_one_line_and_status_130(package: str
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=LIMIT_S)
         assert (process.returncode, err) == (130, f"{package}: interrupted\n")
+
+
+# A group of commands, interrupted between its own words and its command's.
+BETWEEN = """
+import os, signal, typer
+from typing import Annotated
+from profiles.command_line import CommandLine
+from profiles.invocation import begin
+
+begin("profiles")
+app = CommandLine("profiles")
+interrupt = lambda _: os.kill(os.getpid(), signal.SIGINT)
+app.callback()(lambda: None)
+
+
+@app.command()
+def command(asked: Annotated[str, typer.Option(callback=interrupt)] = "") -> int:
+    return 0
+
+
+app.main()
+"""
+
+
+def test_ctrl_c_between_a_groups_words_and_its_commands_is_told() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BETWEEN, "command"], env=environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "profiles: interrupted\n")
