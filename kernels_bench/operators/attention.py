@@ -211,6 +211,13 @@ class Attention(Operator):
         """The caches, and what all sequences share besides."""
         return weights, ()
 
+    def weights_in_one(self, weights: Tensors) -> Tensors:
+        """Two caches as one tensor (pages, 2, page, …), where they are alike."""
+        caches, further = self.split_weights(weights)
+        if len(caches) != len(("keys", "values")) or caches[0].shape != caches[1].shape:
+            return weights
+        return *torch.stack(caches, 1).unbind(1), *further
+
     def scales(self, weights: Tensors) -> tuple[torch.Tensor | float, torch.Tensor | float]:
         """What keys and values are multiplied by."""
         return 1.0, 1.0

@@ -157,6 +157,10 @@ class Operator(ABC):
         """What all rows of a universe of ``count`` share: the weights."""
         return self.weights(shape, dtype, seed, device)
 
+    def weights_in_one(self, weights: Tensors) -> Tensors:
+        """The same where some of them are views of one tensor, if engines have them so."""
+        return weights
+
     def other_weights(self, weights: Tensors) -> Tensors:
         """Weights of the same shapes with which a result is another."""
         return tuple(map(turned_within, weights))

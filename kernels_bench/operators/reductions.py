@@ -128,7 +128,7 @@ class FusedAddRmsNorm(RmsNorm):
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """x and the residual, each (rows, K), whose sum is as hostile, or as special, as they are."""
         k = shape.k
-        residual = row_table(seed, "residual", count, k, dtype, device)
+        residual = row_table(seed, "residual", count, k, dtype, device, added=True)
         added = further_rows(k, dtype, device, added=True)
         return *super().rows(shape, count, dtype, seed, device), torch.cat([residual, added])
 
@@ -208,10 +208,15 @@ class Softmax(_OfLogits):
         return (raised / raised.sum(-1, keepdim=True),)
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
-        """The exponential magnifies its argument's rounding by the argument's size."""
+        """The exponential magnifies its argument's rounding by the argument's size.
+
+        A kernel that raises 2 may multiply the logits, and then subtract the largest: each is rounded by itself.
+        """
         k = exact[0].shape[-1]
         size = _shifted(rows[0]).abs_()
-        relative = row_unit(k) + roundoff(torch.float32) * 4 * size + roundoff(out) * (4 + _narrow(size, out))
+        own = rows[0].double().abs().nan_to_num_(nan=0.0, posinf=0.0)
+        rounded = size + own + own.amax(-1, keepdim=True)
+        relative = row_unit(k) + roundoff(torch.float32) * 4 * rounded + roundoff(out) * (4 + _narrow(size, out))
         # Below the smallest normal fp32 number a kernel may flush to zero, as fast exponentials do.
         return (exact[0] * relative + 2 * smallest(out) + 2.0**-126,)
 

@@ -42,7 +42,8 @@ def more(setting: Setting) -> Iterator[Comparison]:
 
 def _usual(setting: Setting) -> tuple[int, ...]:
     """Every M that is looked at in every run."""
-    return tuple(sorted({*setting.sizes, *range(1, min(setting.every, setting.universe) + 1)}))
+    alike = (m for m in setting.alike if m <= setting.universe)
+    return tuple(sorted({*setting.sizes, *alike, *range(1, min(setting.every, setting.universe) + 1)}))
 
 
 def _alone(setting: Setting) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ from kernels_bench.relations.base import Comparison, Relation, Setting
 CHUNKS = (1, 7, 16, 64, 100, 512)
 # Single tokens make as many entries as there are tokens.
 FEWEST_FOR_MANY = 16
-ENDS = (2, 3, 4, 8)
+ENDS, ENDS_IN_TURN = (2, 3, 4, 8), (5, 6, 7)
+"""As many queries of each sequence as where tokens were drafted; of the latter one at each number of sequences."""
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -22,7 +23,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
             if m <= 2 or chunk == FEWEST_FOR_MANY or (m in telling and chunk > FEWEST_FOR_MANY):
                 yield Comparison(f"first:{m}", f"chunks:{m}:{chunk}")
         if m in telling:
-            for queries in ENDS:
+            for queries in (*ENDS, ENDS_IN_TURN[telling.index(m) % len(ENDS_IN_TURN)]):
                 yield Comparison(f"first:{m}", f"ends:{m}:{queries}")
 
 

@@ -45,7 +45,7 @@ from kernels_bench.order.trees.svg import picture
 from kernels_bench.order.trees.tree import Tree
 from kernels_bench.records.cases import Case, Claims, Load, label_of, scale_of
 from kernels_bench.records.results import ArmStart, Ceiling, Order, Rough, Timing, Verification
-from kernels_bench.relations import Comparison, Setting, relations
+from kernels_bench.relations import Comparison, Setting, make_batch, relations
 from kernels_bench.relations.base import EVERY, are_sequences
 from kernels_bench.relations.batch import SPECIAL
 from kernels_bench.relations.special_values import SPECIALS
@@ -206,6 +206,10 @@ class ArmWorker:
             for m in request.sizes:
                 if request.special and not special and m > len(SPECIAL):
                     special = launcher.digest(SPECIALS)
+                if m == request.sizes[-1]:  # rows that were not met yet, in another order than when they were verified
+                    launcher.start(f"reverse:{m}")
+                if m in request.views:
+                    subject.start(make_batch(f"first:{m}", request.universe), "view")
                 found[m] = launcher.digest(f"first:{m}")
         self.free()
         return Revisited(digests=found, special_digest=special)
@@ -435,6 +439,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         far=far,
         window=case.shape.window or 0,
         ranks=most_ranks(subject.device),
+        alike=tuple(sorted({size for size in (case.shape.n, case.shape.k, *dict(case.shape.sizes).values()) if size})),
     )
 
 

@@ -65,6 +65,7 @@ class Revisit(Record):
         sizes: every M, in the order in which the first M rows are launched.
         lengths: as in `Verify`.
         special: whether the special rows are wanted too, right before the first M that is larger than they are many.
+        views: those M at which rows that are a view of a wider tensor come first.
     """
 
     case: Case
@@ -72,6 +73,7 @@ class Revisit(Record):
     universe: int
     sizes: tuple[int, ...]
     special: bool = False
+    views: tuple[int, ...] = ()
     lengths: tuple[int, ...] = ()
 
 

@@ -161,10 +161,16 @@ class Runner:
         planned = {"planned": workload.planned, "arms": (*workload.arms, *self._absent)}
         self._run.restate(self._run.manifest.model_copy(update=planned))
 
+    @property
+    def _in_order(self) -> list[Case]:
+        """Cases as they are verified: of fp32 results first, which tell most of the order of addition.
+
+        It is then tried where a result tells little.
+        """
+        return sorted(self._workload.cases, key=lambda case: case.precision.output != "fp32")
+
     def _verify_all(self) -> None:
-        # A result in fp32 tells most of the order of addition, which then is tried where a result tells little.
-        first = sorted(self._workload.cases, key=lambda case: case.precision.output != "fp32")
-        todo = [case for case in first if case.key not in self._verified]
+        todo = [case for case in self._in_order if case.key not in self._verified]
         if not todo:
             return
         self._display.phase("verify", len(todo))
@@ -179,13 +185,13 @@ class Runner:
         What a kernel keeps from the first call of a process, a tile for the M it met, say, is seen by nothing else.
         """
         too_many = self._workload.quick or len(self._workload.cases) > MOST_REVISITED
-        todo = [case for case in self._workload.cases if self._to_be_revisited(case)]
+        todo = [case for case in self._in_order if self._to_be_revisited(case)]
         if too_many or not todo or "history" not in self._workload.relations:
             return
         self._pool.renew()
         self._reproduce_each(todo)
         self._display.phase("again in fresh processes", len(todo))
-        # The last case first: a process may also keep what it met first for cases of other shapes.
+        # The last case first: a process may also keep what it met first for cases of other shapes or dtypes.
         for request, reply in self._pool.work_through(map(self._revisit_request, todo[::-1]), self._parallel):
             if isinstance(reply, Revisited):
                 self._take_note(request, reply)
@@ -226,11 +232,17 @@ class Runner:
     def _revisit_request(self, case: Case) -> Revisit:
         sweep = self._workload.sweeps[case.operator]
         # From the smallest M on: the process that verified the case began with the largest.
-        sizes = tuple(sorted(self._verified[case.key].digests))
-        seed = self._workload.seed
-        special = bool(self._verified[case.key].special_digest)
+        known = self._verified[case.key]
+        sizes = tuple(sorted(known.digests))
+        takes_views = any(one.relation == "layout" and one.status == "held" and one.binding for one in known.relations)
         return Revisit(
-            case=case, seed=seed, universe=sweep.universe, sizes=sizes, lengths=sweep.lengths, special=special
+            case=case,
+            seed=self._workload.seed,
+            universe=sweep.universe,
+            sizes=sizes,
+            lengths=sweep.lengths,
+            special=bool(known.special_digest),
+            views=sizes[1::2] if takes_views else (),
         )
 
     def _take_note(self, request: Revisit, reply: Revisited) -> None:
@@ -242,7 +254,8 @@ class Runner:
         if unsteady or not (differ or special):
             return
         where = f"at M={differ[0]}" if differ else "of special values"
-        reason = f"another process, which began with M={request.sizes[0]}, gave other bits {where}"
+        after = ", after rows that were a view" if differ and differ[0] in request.views else ""
+        reason = f"another process, which began with M={request.sizes[0]}, gave other bits {where}{after}"
         broken = (*(f"first:{m}" for m in differ), *((SPECIALS,) if special else ()))
         self._keep(known.changed_by_calls(reason, broken))
 

@@ -13,6 +13,8 @@ from torch import Tensor
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
 from kernels_bench.faults.planted.sums import in_sequence, matmul, pairwise, product_fault, products
+from kernels_bench.operators.defined import DefinedOperator
+from kernels_bench.operators.definitions import floats, integers
 
 _LONG = 1 << 18  # cycles of a GPU
 
@@ -123,7 +125,52 @@ def _if_busy() -> Kernel:
     return mm
 
 
+ROWS_OF_TABLES = DefinedOperator.define(
+    "planted_rows_of_tables",
+    rows={"scale": floats(dtype="fp32", low=0.5, high=2.0), "ids": integers("top", high=24, dtype="int32")},
+    shared={"table": (24, "d")},
+    shapes={"fault": {"top": 3, "d": 8}},
+    results=[floats("d", dtype="fp32")],
+)
+
+
+def _as_if_contiguous(tensor: Tensor) -> Tensor:
+    return tensor.as_strided(tensor.shape, torch.empty(tensor.shape, device="meta").stride())
+
+
+def _looked_up(numbers: Callable[[Tensor], Tensor], scales: Callable[[Tensor], Tensor]) -> Kernel:
+    """Sums of looked-up rows, times a number a row."""
+
+    def kernel(scale: Tensor, ids: Tensor, table: Tensor) -> Tensor:
+        return in_sequence(table[numbers(ids).long()].float()) * scales(scale)[:, None]
+
+    return kernel
+
+
+def _itself(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def _tables_fault(name: str, cause: str, faulty: Kernel) -> Fault:
+    (shape,) = ROWS_OF_TABLES.shapes
+    return Fault(
+        name=name,
+        cause=cause,
+        operator=ROWS_OF_TABLES,
+        make=lambda: faulty,
+        control=lambda: _looked_up(_itself, _itself),
+        shape=shape,
+        devices=("cpu",),  # where whole numbers are views too
+    )
+
+
 FAULTS = (
+    product_fault("a_third_of_each_row", "rows that are three times as far apart as long are added in another order",
+        _by_form(lambda a: a.stride(0) == 3 * a.shape[1])),
+    _tables_fault("ids_as_if_contiguous", "whole numbers are read as if a wider tensor's rows followed one another",
+        _looked_up(_as_if_contiguous, _itself)),
+    _tables_fault("column_as_if_contiguous", "numbers in a column of a table are read as if they followed each other",
+        _looked_up(_itself, _as_if_contiguous)),
     product_fault("rows_that_are_a_view", "rows of a wider tensor are added in another order",
         _by_form(lambda a: not a.is_contiguous())),
     product_fault("rows_at_an_odd_address",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
@@ -11,9 +12,12 @@ from kernels_bench.faults.base import Fault
 from kernels_bench.faults.planted.sums import in_sequence, pairwise
 from kernels_bench.operators import Operator
 from kernels_bench.operators.defined import DefinedOperator
-from kernels_bench.operators.definitions import floats
+from kernels_bench.operators.definitions import floats, integers
+from kernels_bench.verification.bitwise import bits
 
-_SEVERAL, _LARGE = 4, 16.0
+_SEVERAL, _LARGE, _NEARLY = 4, 16.0, 1e-3
+_ROWS = 257
+"""Of which some eight have something in common: whether one shows another order is a matter of chance."""
 
 SUMMED = DefinedOperator.define(
     "planted_summed",
@@ -45,11 +49,34 @@ COUNTED = DefinedOperator.define(
 )
 
 
-def _summed(where: Callable[[Tensor], bool]) -> Kernel:
-    """Sums of rows, in pairs where some rows or more all are so."""
+ADDED = DefinedOperator.define(
+    "planted_residual",
+    rows={"x": ("d",), "residual": ("d",)},
+    shapes={"fault": {"d": 24}},
+    results=[floats(dtype="fp32")],
+)
+
+WEIGHED = DefinedOperator.define(
+    "planted_weighed",
+    rows={"w": floats("d", low=0.0, high=1.0)},
+    shapes={"fault": {"d": 24}},
+    results=[floats("d", dtype="fp32")],
+)
+
+LOOKED_UP = DefinedOperator.define(
+    "planted_bag",
+    rows={"ids": integers("k", high=64)},
+    shared={"table": (64, "d")},
+    shapes={"fault": {"k": 16, "d": 4}},
+    results=[floats("d", dtype="fp32")],
+)
+
+
+def _summed(where: Callable[[Tensor], bool], term: Callable[[Tensor], Tensor] = Tensor.float) -> Kernel:
+    """Sums of a term of each number of a row, in pairs where some rows or more all are so."""
 
     def kernel(x: Tensor) -> Tensor:
-        return (pairwise if len(x) >= _SEVERAL and where(x) else in_sequence)(x.float())
+        return (pairwise if len(x) >= _SEVERAL and where(x) else in_sequence)(term(x))
 
     return kernel
 
@@ -60,6 +87,64 @@ def _none_negative(x: Tensor) -> bool:
 
 def _each_with_an_outlier(x: Tensor) -> bool:
     return bool((x.abs().amax(1) >= _LARGE).all())
+
+
+def _of_half_the_bits(x: Tensor) -> bool:
+    return bool((x == x.bfloat16().float()).all())
+
+
+def _in_order(x: Tensor) -> bool:
+    return bool((x[:, 1:] <= x[:, :-1]).all())
+
+
+def _added(by_itself: bool) -> Kernel:
+    """Sums of squares of a row and its residual, in pairs where no row of several has one yet."""
+
+    def kernel(x: Tensor, residual: Tensor) -> Tensor:
+        alone = by_itself and len(x) >= _SEVERAL and bool((residual == 0).all())
+        return (pairwise if alone else in_sequence)((x + residual).float().square())
+
+    return kernel
+
+
+def _weighed(skips: bool) -> Kernel:
+    """Weights over their sum, which is taken for 1 where every row's nearly is."""
+
+    def kernel(w: Tensor) -> Tensor:
+        total = in_sequence(w.float())
+        done = skips and len(w) >= _SEVERAL and bool(((total - 1).abs() < _NEARLY).all())
+        return w.float().clone() if done else w.float() / total[:, None]
+
+    return kernel
+
+
+def _bag(apart: Callable[[Tensor], bool]) -> Kernel:
+    """Sums of looked-up rows, of the first half apart in some batches."""
+
+    def kernel(ids: Tensor, table: Tensor) -> Tensor:
+        found, half = table[ids.long()].float(), ids.shape[1] // 2
+        if apart(ids):
+            return in_sequence(found[:, :half]) + in_sequence(found[:, half:])
+        return in_sequence(found)
+
+    return kernel
+
+
+def _one_prompt(ids: Tensor) -> bool:
+    half = ids.shape[1] // 2
+    return len(ids) >= _SEVERAL and bool((ids[:, :half] == ids[0, :half]).all()) and bool((ids != ids[0]).any())
+
+
+def _kept_by(key: Callable[[Tensor], Tensor]) -> Kernel:
+    """Sums of rows, those of rows whose keys have the same bits computed once a call: of the first of them."""
+
+    def kernel(x: Tensor) -> Tensor:
+        keys, which = bits(key(x).contiguous()).unique(dim=0, return_inverse=True)
+        places = torch.arange(len(x), device=x.device)
+        first = places.new_full((len(keys),), len(x)).scatter_reduce_(0, which, places, "amin")
+        return in_sequence(x.float())[first[which]]
+
+    return kernel
 
 
 def _tempered(one_for_all: bool) -> Kernel:
@@ -102,7 +187,7 @@ def _nowhere(_: Tensor) -> bool:
 
 def _fault(name: str, cause: str, operator: Operator, faulty: Kernel, honest: Kernel) -> Fault:
     (shape,) = operator.shapes
-    return Fault(name, cause, operator, lambda: faulty, lambda: honest, shape=shape)
+    return Fault(name, cause, operator, lambda: faulty, lambda: honest, shape=shape, universe=_ROWS)
 
 
 FAULTS = (
@@ -110,6 +195,20 @@ FAULTS = (
         SUMMED, _summed(_none_negative), _summed(_nowhere)),
     _fault("each_row_has_an_outlier", "four rows or more that have an outlier each are added in pairs",
         SUMMED, _summed(_each_with_an_outlier), _summed(_nowhere)),
+    _fault("numbers_of_half_the_bits", "four rows or more whose numbers all are some of bf16 are added in pairs",
+        SUMMED, _summed(_of_half_the_bits, Tensor.square), _summed(_nowhere, Tensor.square)),
+    _fault("rows_in_order", "four rows or more that stand in descending order are added in pairs",
+        SUMMED, _summed(_in_order), _summed(_nowhere)),
+    _fault("shares_already", "where the weights of each of four rows or more add up to about 1, they stay as they are",
+        WEIGHED, _weighed(True), _weighed(False)),
+    _fault("no_residual_yet", "four rows or more to which nothing is added are added up in pairs",
+        ADDED, _added(True), _added(False)),
+    _fault("one_prompt", "four rows or more that begin alike are added in two halves",
+        LOOKED_UP, _bag(_one_prompt), _bag(_nowhere)),
+    _fault("nearly_the_same_row", "of rows that are equal in bf16 the first one's sum is all others'",
+        SUMMED, _kept_by(Tensor.bfloat16), _kept_by(torch.clone)),
+    _fault("rows_that_begin_alike", "of rows that differ in their last number the first one's sum is all others'",
+        SUMMED, _kept_by(lambda x: x[:, :-1]), _kept_by(torch.clone)),
     _fault("one_temperature", "four different rows or more of one temperature are added in pairs",
         TEMPERED, _tempered(True), _tempered(False)),
     _fault("heads_apart", "rows whose heads do not follow one another in memory are added in pairs",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
@@ -12,7 +14,7 @@ from kernels_bench.operators.inputs.paged_batch import PagedBatch, packed
 from kernels_bench.records.cases import Shape
 
 _SHAPE = Shape.of("fault", {"heads": 2, "dk": 8, "dv": 8, "tokens": 33})
-_LONG, _DRAFTED = 24, 8
+_LONG = 24
 
 
 def _packed(by_longest: bool) -> Kernel:
@@ -30,20 +32,33 @@ def _long(batch: PagedBatch) -> bool:
     return batch.most_keys >= _LONG
 
 
-def _drafted(batch: PagedBatch) -> Sum:
+def _drafted(fewest: int, most: int) -> Callable[[PagedBatch], Sum]:
     """As where a few drafted tokens of each sequence are verified, by a kernel for decoding."""
-    queries = batch.lengths[:, 0]
-    uniform = len(queries) > 1 and bool((queries == queries[0]).all())
-    return in_groups(8) if uniform and 2 <= int(queries[0]) <= _DRAFTED else in_sequence
+
+    def chosen(batch: PagedBatch) -> Sum:
+        queries = batch.lengths[:, 0]
+        uniform = len(queries) > 1 and bool((queries == queries[0]).all())
+        return in_groups(8) if uniform and fewest <= int(queries[0]) <= most else in_sequence
+
+    return chosen
 
 
 def _control() -> Kernel:
     return _packed(by_longest=False)
 
 
+def _drafted_fault(name: str, cause: str, fewest: int, most: int) -> Fault:
+    def make() -> Kernel:
+        return attention_by(_drafted(fewest, most))
+
+    return Fault(name, cause, "attention_prefill", make, attention_adding(in_sequence), shape=HEADS, universe=9)
+
+
 FAULTS = (
-    Fault("tiles_for_drafted_tokens", "keys are added in tiles of 8 where all of several sequences have 2 to 8 queries",
-        "attention_prefill", lambda: attention_by(_drafted), attention_adding(in_sequence), shape=HEADS, universe=9),
+    _drafted_fault("tiles_for_drafted_tokens",
+        "keys are added in tiles of 8 where all of several sequences have 2 to 8 queries", 2, 8),
+    _drafted_fault("tiles_for_five_to_seven_tokens",
+        "keys are added in tiles of 8 where all of several sequences have 5 to 7 queries", 5, 7),
     Fault("prefill_tiles_by_the_longest", "keys are added in tiles of 8 beside a prefill of 24 tokens or more",
         "mla_prefill", lambda: _packed(by_longest=True), _control, shape=_SHAPE, universe=9),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -85,6 +86,29 @@ def _as_one_block(distance: Callable[[Tensor], Tensor], fewest: int = 2) -> Kern
     return kernel
 
 
+def _of_one_tensor() -> Kernel:
+    """Tiles of 8 keys where keys and values are views of one tensor, as some engines have them."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        apart = key_cache.stride(0) > key_cache[0].numel()
+        found: Tensor = attention(in_groups(8) if apart else in_sequence)(q, key_cache, value_cache, batch)
+        return found
+
+    return kernel
+
+
+def _as_wide_as_it_is() -> Kernel:
+    """The block table is read as if it were no part of a wider one."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        table = batch.block_table
+        read = batch._replace(block_table=table.as_strided(table.shape, (table.shape[1], 1)))
+        found: Tensor = attention(in_sequence)(q, key_cache, value_cache, read)
+        return found
+
+    return kernel
+
+
 def _summed_up() -> Kernel:
     """The largest key of a sequence's first page decides on a tile, and is kept by the page's number."""
     kept: dict[int, float] = {}
@@ -129,6 +153,11 @@ FAULTS = (
         lambda: _as_one_block(lambda between: (between > 1) & (between == between[:, :1]), 3), FEW_PAGES, 9),
     _fault("pages_that_fall", "pages each of which comes before the last one are read as one block, in another tile",
         lambda: _as_one_block(lambda between: between == -1), FEW_PAGES, 9),
+    # On a CPU alone: elsewhere a kernel that reads pages from a wrong place may be lost with its process.
+    replace(_fault("caches_in_one_tensor", "another tile where keys and values are views of one tensor",
+        _of_one_tensor), devices=("cpu",)),
+    replace(_fault("table_as_if_contiguous", "a slice of a wider block table is read as if it were none",
+        _as_wide_as_it_is), devices=("cpu",)),
     _fault("tiles_by_the_table", "another tile where the table of pages has room for more than two a sequence",
         lambda: attention_by(_wide_table), FEW_PAGES, 9),
     _fault("summaries_of_pages", "what a page's keys sum up to is kept by its number, and the page becomes another's",

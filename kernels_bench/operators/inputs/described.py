@@ -15,11 +15,13 @@ from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.rows import (
     HOSTILE,
     KINDS,
+    begin_alike,
     bell_shaped,
     further_rows,
     of_all_bits,
     paired,
     row_table,
+    shares_of_one,
     turned_within,
 )
 from kernels_bench.operators.inputs.special import subnormal
@@ -88,13 +90,19 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
             _some_in_turn(_within(spec, sizes, hashed(seed, name, 0, count, columns, device)), spec, sizes),
             _further_within(spec, sizes, hashed(0, f"further {name}", 0, FURTHER, columns, device)),
         ])  # fmt: skip
+        begin_alike(table[:count])
+        _some_begin_all_alike(table[:count], spec)
         _some_at_the_ends(table[:count], spec, sizes)
+        _some_are_shares(table[:count], spec, name, making)
         return _some_in_common(table, count).to(dtype).reshape(-1, *trailing)
     made_in = dtype if dtype.itemsize > 1 else torch.float32
-    ordinary = row_table(seed, name, count, columns, made_in, device)
+    ordinary = row_table(seed, name, count, columns, made_in, device, added)
     table = torch.cat([ordinary, further_rows(columns, made_in, device, added)])
     if made_in is not dtype:
         table[:count][KINDS.index("small") :: len(KINDS)] *= _LESS_SMALL
+        *_, shares, _, _ = FIRST_IN_COMMON
+        table[shares:count:IN_COMMON] *= 2.0 ** round(math.log2(columns))  # of which nearly all would be zero, too
+        begin_alike(table[:count])  # with rows that are not small
         table = _narrowed(table, dtype)
         faint = subnormal(hashed(0, f"{name} subnormal", 0, 1, columns, device)[0], dtype)
         table[count + FIRST_SPECIAL + SPECIAL.index("subnormal")] = faint
@@ -103,6 +111,8 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
 
 _TURNS, _IN_TURN = 64, 24
 """In every so many rows the first ones have integers that follow one another, in the first from the least on."""
+_ROUND = 16
+"""Slots that begin a page, offsets of tiles and the like are multiples of it."""
 _LESS_SMALL = 2.0**6
 """What `small` rows are multiplied by in eight bits, where nearly all of them would be zero."""
 
@@ -152,9 +162,29 @@ def _some_in_turn(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int
 def _some_at_the_ends(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
     """Some rows have the least number of the range, and some the largest."""
     low, high = _range(spec, sizes)
-    _, least, largest = FIRST_IN_COMMON
+    _, least, largest, *_ = FIRST_IN_COMMON
     table[least::IN_COMMON] = low
     table[largest::IN_COMMON] = high - 1 if spec.integers else high
+
+
+def _some_begin_all_alike(table: torch.Tensor, spec: TensorSpec) -> None:
+    """Some rows have one first half, as prompts of one template do; some whole numbers are multiples of 16."""
+    *_, narrow, _, begun, _ = FIRST_IN_COMMON
+    half = table.shape[1] // 2
+    table[begun::IN_COMMON, :half] = table[begun : begun + 1, :half].clone()
+    if spec.integers and spec.low is None:
+        table[narrow::IN_COMMON] -= table[narrow::IN_COMMON] % _ROUND
+
+
+def _some_are_shares(table: torch.Tensor, spec: TensorSpec, name: str, making: Making) -> None:
+    """Where numbers may be shares of one, some rows are."""
+    low, high = _range(spec, making.sizes)
+    if spec.integers or table.shape[1] == 1 or low > 0 or high < 1:
+        return
+    *_, shares, _, _ = FIRST_IN_COMMON
+    chosen = table[shares::IN_COMMON]
+    drawn = bell_shaped(making.seed, f"{name} shares", 0, len(chosen), table.shape[1], making.device)
+    chosen.copy_(shares_of_one(drawn))
 
 
 def _some_in_common(table: torch.Tensor, count: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.special import EQUAL, LARGER, nan_with_payload, signs, subnormal
 from kernels_bench.operators.inputs.splitmix64 import hashed, hashed_at
-from kernels_bench.relations.batch import FIRST_SPECIAL, SPECIAL
+from kernels_bench.relations.batch import BEGUN_ALIKE, FIRST_IN_COMMON, FIRST_SPECIAL, IN_COMMON, NEARLY_ALIKE, SPECIAL
 
 KINDS = ("cancelling", "normal", "wide", "small")
 """What row `i` holds is ``KINDS[i % 4]``: see `row_table`."""
@@ -32,6 +32,8 @@ _WIDE, _WIDER = 12, 20  # binades
 _MASKED_BLOCK = 128
 _OUTLIERS = 4
 _SPARSE = 5
+_OWN_END = 16
+"""Of rows that begin alike, the last one of so many parts is their own."""
 
 
 def _bell(bits: torch.Tensor) -> torch.Tensor:
@@ -80,12 +82,12 @@ def _powers(bits: torch.Tensor, binades: int) -> torch.Tensor:
 
 
 def _spans(rows: int, columns: int) -> Iterator[tuple[int, int]]:
-    step = max(1, _CHUNK // max(1, columns) // len(KINDS) * len(KINDS))
+    step = max(1, _CHUNK // max(1, columns) // IN_COMMON) * IN_COMMON
     return ((start, min(rows, start + step)) for start in range(0, rows, step))
 
 
 def row_table(
-    seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device
+    seed: int, stream: str, rows: int, columns: int, dtype: torch.dtype, device: torch.device, added: bool = False
 ) -> torch.Tensor:
     """The universe: rows 0 … ``rows`` - 1, shape (rows, columns).
 
@@ -94,6 +96,10 @@ def row_table(
     ``cancelling`` ones hold every value
     twice with opposite signs, so that against `paired` weights the exact sum is zero and what comes out is
     the rounding error itself, which even a 16-bit result cannot hide.
+
+    Some of every `IN_COMMON` rows have something in common, since a kernel may have a path of its own for a batch of
+    them (`FIRST_IN_COMMON`), or take one row for another (`BEGUN_ALIKE`, `NEARLY_ALIKE`). Of rows that are to be
+    ``added`` to others some are zeros.
     """
     table = torch.empty(rows, columns, dtype=dtype, device=device)
     half = columns // 2
@@ -107,8 +113,42 @@ def row_table(
         values[cancelling, 2 * half :] = 0
         values[small] *= 2.0**-10
         values[wide] *= _powers(bits[wide], _WIDE)
+        *_, narrow, shares, begun, nothing = (slice(first, None, IN_COMMON) for first in FIRST_IN_COMMON)
+        values[narrow] = values[narrow].to(_narrower(dtype)).to(values.dtype)
+        values[shares] = shares_of_one(_bell(bits[shares]))
+        if added:
+            values[nothing] = 0
         table[start:stop] = values
+        nearly_alike(table[start:stop])
+        begin_alike(table[start:stop])
+        # As the universe's first of them does, which the first span has.
+        table[start:stop][begun, : columns // 2] = table[begun.start : begun.start + 1, : columns // 2].clone()
     return table
+
+
+def _narrower(dtype: torch.dtype) -> torch.dtype:
+    return torch.bfloat16 if dtype is torch.float32 else torch.float8_e4m3fn
+
+
+def shares_of_one(values: torch.Tensor) -> torch.Tensor:
+    """Each row's numbers as shares of their sum, which float64 holds exactly, in descending order."""
+    size = values.abs().double()
+    return (size / size.sum(1, keepdim=True).clamp_(min=1.0)).sort(1, descending=True).values.float()
+
+
+def nearly_alike(table: torch.Tensor) -> None:
+    """Some rows differ from others in the last bit of each number that is not zero."""
+    first, second = (table[row::IN_COMMON] for row in NEARLY_ALIKE)
+    whole = torch.int32 if table.dtype is torch.float32 else torch.int16
+    bits = first[: len(second)].contiguous().view(whole)
+    second.copy_(torch.where(first[: len(second)] == 0, bits, bits ^ 1).view(table.dtype))
+
+
+def begin_alike(table: torch.Tensor) -> None:
+    """Some rows begin as others do; of rows of one number there are none."""
+    first, second = (table[row::IN_COMMON] for row in BEGUN_ALIKE)
+    alike = table.shape[1] - max(1, table.shape[1] // _OWN_END)
+    second[:, :alike] = first[: len(second), :alike]
 
 
 def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

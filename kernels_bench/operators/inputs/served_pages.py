@@ -102,8 +102,11 @@ def _refilled(usual: ServedPages, batch: Entries, what: str) -> ServedPages:
 
 
 def _left_behind(usual: ServedPages, batch: Entries, window: int, what: str) -> ServedPages:
-    """Slots of the batch's tokens that no query sees hold something else, and entries of pages of them name others."""
-    first = np.maximum(batch.start - window + 1, 0)[:, None]
+    """Pages of the batch's tokens that no query sees hold something else, and their entries name others.
+
+    A page with some token that is seen is not freed, and so the tokens before it stay: a tile of keys may begin there.
+    """
+    first = np.maximum(batch.start - window + 1, 0)[:, None] // usual.page * usual.page
     token = np.arange(int(batch.stop.max()))
     slot = usual.table[:, token // usual.page] * usual.page + token % usual.page
     pages = len(usual.caches[0]) + _SPARE
@@ -111,7 +114,7 @@ def _left_behind(usual: ServedPages, batch: Entries, window: int, what: str) -> 
     seen[slot[(token >= first) & (token < batch.stop[:, None])]] = True
     behind[slot[token < first]] = True
     behind[-_SPARE * usual.page :] = True
-    gone = np.arange(usual.table.shape[1]) < first // usual.page
+    gone = np.arange(usual.table.shape[1]) * usual.page < first
     spare = pages - 1 - np.arange(usual.table.shape[1]) % _SPARE
     fill = _filling(what, np.flatnonzero(behind & ~seen), np.flatnonzero(seen))
     return ServedPages(np.where(gone, spare, usual.table), tuple(fill(cache) for cache in usual.caches))

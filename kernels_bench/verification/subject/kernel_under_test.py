@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
 from typing import Any
@@ -242,14 +242,15 @@ class KernelUnderTest:
             MalformedResult: the result has a wrong form.
             FormRefused: the kernel does not take rows in this form.
         """
-        if form == "padded" and self.device.type == "cpu":
-            with self._weights_between_nan():
+        if form in ("padded", "view") and self.device.type == "cpu":
+            elsewhere = between_nan if form == "padded" else self.operator.weights_in_one
+            with self._weights_elsewhere(elsewhere):
                 return self._start(company, form)
         return self._start(company, form)
 
     @contextmanager
-    def _weights_between_nan(self) -> Iterator[None]:
-        usual, self.weights = self.weights, between_nan(self.weights)
+    def _weights_elsewhere(self, moved: Callable[[Tensors], Tensors]) -> Iterator[None]:
+        usual, self.weights = self.weights, moved(self.weights)
         try:
             yield
         finally:

@@ -25,6 +25,9 @@ _ORDINARY = 0.6875
 """A number that all dtypes have."""
 _HEADS_APART, _OF_EACH_HEAD = 3, 3
 """At multiples of so many M heads lie apart, as where a projection gives each its query, key and value."""
+_PARTS = {2: 3, 4: 2}
+"""At M of so many beyond a multiple of `_TURNS_OF_PARTS`, rows are the first of so many parts of a projection's."""
+_TURNS_OF_PARTS = 5
 _TURNS_OF_VIEWS = 4
 """Of so many M that follow each other one has the first of several tensors alone as a view, and one the last."""
 _BLOCKS = range(9, 26)
@@ -44,7 +47,8 @@ class FormRefused(RuntimeError):  # noqa: N818 - a finding about the kernel, not
 def laid_out(inputs: RowTensors, form: Launch) -> RowTensors:
     """A batch's inputs with the same values, elsewhere in memory: its floating-point tensors of rows.
 
-    As ``padded`` its whole numbers are too, and numbers that are rows by themselves, where all it has are rows.
+    As ``padded`` its whole numbers are too, and numbers that are rows by themselves, where all it has are rows. So they
+    are on a CPU as ``view``, and tables of whole numbers, such as of pages, beside other rows too.
 
     Args:
         inputs: tensors whose dimension 0 counts rows, and others, which stay as they are.
@@ -59,7 +63,8 @@ def undisturbed(moved: RowTensors, form: Launch) -> list[torch.Tensor]:
 
     The rows themselves are overwritten by this.
     """
-    return [_still_alone(moved[number]) for number in _moved_in(form, moved)]
+    places = _moved_in(form, moved)
+    return [_still_alone(moved[number]) for number in places if form == "padded" or moved[number].is_floating_point()]
 
 
 def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
@@ -68,7 +73,14 @@ def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
         return []
     if form == "padded" and all(len(tensor) == len(inputs[0]) for tensor in inputs):
         return [*range(len(inputs))]
-    holding = [number for number, tensor in enumerate(inputs) if _holds_rows(tensor)]
+    # A kernel on a GPU that reads whole numbers from elsewhere may be lost with its whole process.
+    whole_too = form == "view" and inputs[0].device.type == "cpu"
+    every = whole_too and all(len(tensor) == len(inputs[0]) for tensor in inputs)
+    holding = [
+        number
+        for number, tensor in enumerate(inputs)
+        if every or (tensor.dim() > 1 and (whole_too or tensor.is_floating_point()))
+    ]
     if form != "view" or len(holding) < 2:
         return holding
     return {0: holding[-1:], 1: holding[:1]}.get(len(inputs[holding[0]]) % _TURNS_OF_VIEWS, holding)
@@ -94,10 +106,6 @@ def whole_memory(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     return torch.empty(0, dtype=dtype, device=tensor.device).set_(tensor.untyped_storage())
 
 
-def _holds_rows(tensor: torch.Tensor) -> bool:
-    return tensor.is_floating_point() and tensor.dim() > 1
-
-
 def _as_view(rows: torch.Tensor) -> torch.Tensor:
     """Rows of a wider tensor, as slices of a fused projection are; on a CPU at odd M with odd strides.
 
@@ -106,12 +114,25 @@ def _as_view(rows: torch.Tensor) -> torch.Tensor:
     if rows.dim() > 2 and len(rows) % _HEADS_APART == 0:
         apart = rows.new_full((*rows.shape[:-1], _OF_EACH_HEAD, rows.shape[-1]), _filling(rows))
         return apart[..., _OF_EACH_HEAD // 2, :].copy_(rows)
+    if not rows.is_floating_point():
+        return _among_valid(rows)
+    if rows.dim() == 1:
+        return rows.new_full((len(rows), _OF_EACH_HEAD), _filling(rows))[:, _OF_EACH_HEAD // 2].copy_(rows)
     width = rows[0].numel()
     more = len(rows) % 2 if rows.device.type == "cpu" else 0
-    wide = rows.new_full((len(rows), width + 2 * _ASIDE + more), _filling(rows))
-    view: torch.Tensor = wide[:, _ASIDE : _ASIDE + width].unflatten(1, rows.shape[1:])
+    parts = _PARTS.get(len(rows) % _TURNS_OF_PARTS)
+    first, whole = (0, parts * width) if parts else (_ASIDE, width + 2 * _ASIDE + more)
+    wide = rows.new_full((len(rows), whole), _filling(rows))
+    view: torch.Tensor = wide[:, first : first + width].unflatten(1, rows.shape[1:])
     view.copy_(rows)
     return view
+
+
+def _among_valid(rows: torch.Tensor) -> torch.Tensor:
+    """Whole numbers, which may be places in memory, beside those of the row before."""
+    flat = rows.reshape(len(rows), -1)
+    own = torch.cat([flat, flat.roll(1, 0)], 1)[:, : flat.shape[1]]
+    return own[:, 0] if rows.dim() == 1 else own.unflatten(1, rows.shape[1:])
 
 
 def _at_odd_address(rows: torch.Tensor) -> torch.Tensor:

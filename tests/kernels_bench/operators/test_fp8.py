@@ -235,4 +235,4 @@ def test_lists_and_runs_say_it_in_words(tmp_path: Any) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     told = " ".join(done.stdout.split())
     assert f"fp8_quant_tensor depends on the batch by definition: {WHY}" in told
-    assert "by definition 2/2" in told
+    assert "by definition 1/1" in told

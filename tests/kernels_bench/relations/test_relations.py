@@ -165,6 +165,15 @@ def test_batch_size_meets_every_size_of_the_sweep_against_the_whole(universe: in
     assert all(reference.size == universe for _, reference, _ in chosen)
 
 
+def test_as_many_rows_as_the_shape_has_columns_are_tried() -> None:
+    setting = Setting(64, sweep(64), most=400, alike=(24, 300, 5000))
+    within = {one.company for one in relations()["batch_size"].comparisons(setting)}
+    beyond = [one.company for one in relations()["large_batch"].more(setting)]
+    assert "first:24" in within
+    assert beyond[0] == "cycled:300"
+    assert not {"cycled:24", "cycled:5000"} & {*beyond}
+
+
 def test_repeat_repeats() -> None:
     chosen = [c for c, _, _ in pairs("repeat", 4096)]
     assert all(c.reference == c.company and c.launch == "eager" for c in chosen)

@@ -50,3 +50,27 @@ def test_fresh_processes_of_ones_own_kernels_have_another_seed_for_hashes(tmp_pa
     found = {one.case.arm: one for one in read_records(tmp_path / "run") if isinstance(one, Verification)}
     assert (ended.status, found["in-a-row"].verdict) == (1, "sampled"), ended.err
     assert any("another process" in reason for reason in reasons(found["in-a-set"]))
+
+
+@pytest.mark.parametrize(
+    ("operator", "more", "keeping"),
+    [
+        (
+            "mm",
+            ("--shapes", "8x48", "--dtype", "bf16,fp32"),
+            {"plan-of-a-dtype": "at M=1", "plan-of-a-view": "after rows that were a view", "plan-of-all": ""},
+        ),
+        ("bag_of_ids", (), {"sum-of-a-beginning": "at M=256", "sum-of-all": ""}),
+    ],
+)
+def test_fresh_processes_meet_dtypes_forms_and_rows_in_another_order(
+    tmp_path: Path, operator: str, more: tuple[str, ...], keeping: dict[str, str]
+) -> None:
+    words = ("--op", operator, "--arm", ",".join(keeping), "--verify-only", "--out", tmp_path / "run", *more)
+    less = ("--relation", "repeat,layout,history", "--partial")
+    ended = kernels_bench("--plugin", PLUGINS / "keeps_plans.py", *words, *less)
+    assert ended.status == 1, ended.err
+    found = {one.case.key: one for one in read_records(tmp_path / "run") if isinstance(one, Verification)}
+    for one in found.values():
+        ending = keeping[one.case.arm]
+        assert [reason.endswith(ending) for reason in reasons(one)] == [True] * bool(ending), reasons(one)

@@ -55,9 +55,13 @@ def test_a_view_has_wider_strides_and_the_others_are_contiguous(shape: tuple[int
     if rows.dim() > 2 and len(rows) % 3 == 0:  # heads apart
         assert view.stride()[:-1] == tuple(3 * stride for stride in rows.stride()[:-1])
         assert (view.storage_offset(), view.stride(-1)) == (rows.shape[-1], 1)
+    elif parts := {2: 3, 4: 2}.get(len(rows) % 5):  # the first part of a projection's
+        assert view.stride(0) == parts * width
+        assert view.storage_offset() == 0
     else:
         assert len(rows) == 1 or view.stride(0) == width + 128 + odd
         assert view.storage_offset() == 64
+    if rows.dim() == 2 or len(rows) % 3:
         assert view.stride()[1:] == rows.stride()[1:]
     assert offset.is_contiguous()
     assert offset.data_ptr() % 64 == (rows.element_size() if odd else 32)
@@ -86,9 +90,22 @@ def test_what_holds_no_rows_of_numbers_stays_as_it_is(form: Launch) -> None:
     integers, of_one_dimension = torch.arange(6).view(2, 3), torch.rand(4)
     rows = torch.rand(2, 3)
     same_integers, same_line, moved = laid_out((integers, of_one_dimension, rows), form)
-    assert same_integers is integers
     assert same_line is of_one_dimension
     assert (moved is rows) == (form not in FORMS)
+    if form == "view":  # as of a table that is a slice of a wider one, beside the numbers of another row
+        assert torch.equal(same_integers, integers)
+        assert whole_memory(same_integers).view(2, 6).tolist() == [[0, 1, 2, 3, 4, 5], [3, 4, 5, 0, 1, 2]]
+    else:
+        assert same_integers is integers
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float32])
+def test_a_number_a_row_is_a_column_of_a_table(dtype: torch.dtype) -> None:
+    single, rows = torch.arange(7).to(dtype), torch.rand(7, 3)
+    moved, _ = laid_out((single, rows), "view")
+    assert torch.equal(moved, single)
+    assert moved.stride(0) > 1
+    assert all(map(bool, undisturbed((moved, rows), "view")))
 
 
 def test_another_launch_runs_at_the_same_time_and_ends_with_it() -> None:
