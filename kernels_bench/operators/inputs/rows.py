@@ -32,6 +32,8 @@ _WIDE, _WIDER = 12, 20  # binades
 _MASKED_BLOCK = 128
 _OUTLIERS = 4
 _SPARSE = 5
+_LEAST = 2.0**-15
+"""The smallest number above zero that `_bell` gives."""
 _OWN_END = 16
 """Of rows that begin alike, the last one of so many parts is their own."""
 
@@ -133,7 +135,7 @@ def _narrower(dtype: torch.dtype) -> torch.dtype:
 def shares_of_one(values: torch.Tensor) -> torch.Tensor:
     """Each row's numbers as shares of their sum, which float64 holds exactly, in descending order."""
     size = values.abs().double()
-    return (size / size.sum(1, keepdim=True).clamp_(min=1.0)).sort(1, descending=True).values.float()
+    return (size / size.sum(1, keepdim=True).clamp_(min=_LEAST)).sort(1, descending=True).values.float()
 
 
 def nearly_alike(table: torch.Tensor) -> None:

@@ -20,7 +20,7 @@ from kernels_bench.operators.inputs.rows import (
     special_rows,
 )
 from kernels_bench.operators.inputs.splitmix64 import hashed, splitmix64_mix
-from kernels_bench.relations.batch import SPECIAL
+from kernels_bench.relations.batch import BEGUN_ALIKE, FIRST_IN_COMMON, IN_COMMON, NEARLY_ALIKE, SPECIAL
 
 CPU = torch.device("cpu")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -281,3 +281,29 @@ def test_special_rows_have_the_same_bits_on_a_gpu(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_hostile_rows_have_the_same_bits_on_a_gpu(dtype: torch.dtype) -> None:
     assert same(hostile_rows(33, dtype, CPU), hostile_rows(33, dtype, torch.device("cuda")).cpu())
+
+
+@given(seeds, dtypes, st.integers(2, 70), st.booleans())
+def test_of_every_32_rows_some_have_something_in_common(
+    seed: int, dtype: torch.dtype, columns: int, added: bool
+) -> None:
+    table = row_table(seed, "rows", 97, columns, dtype, CPU, added)
+    *_, narrow, shares, begun, nothing = (table[first::IN_COMMON] for first in FIRST_IN_COMMON)
+    narrower = torch.bfloat16 if dtype is torch.float32 else torch.float8_e4m3fn
+    assert same(narrow.to(narrower).to(dtype), narrow)
+    assert bool((shares[:, 1:] <= shares[:, :-1]).all())
+    assert bool(((shares.double().sum(1) - 1).abs() < 2e-2).all())
+    assert same(begun[:, : columns // 2], begun[:1, : columns // 2].expand(len(begun), -1))
+    assert bool((nothing == 0).all()) == added
+
+
+@given(seeds, dtypes, st.integers(2, 70))
+def test_some_rows_begin_as_others_or_nearly_are_them(seed: int, dtype: torch.dtype, columns: int) -> None:
+    table = row_table(seed, "rows", 97, columns, dtype, CPU)
+    first, second = (table[row::IN_COMMON] for row in BEGUN_ALIKE)
+    alike = columns - max(1, columns // 16)
+    assert same(first[: len(second), :alike], second[:, :alike])
+    assert not same(first[: len(second)], second)
+    first, second = (table[row::IN_COMMON] for row in NEARLY_ALIKE)
+    apart = (bits(first[: len(second)]) ^ bits(second))[first[: len(second)] != 0]
+    assert bool((apart == 1).all())
