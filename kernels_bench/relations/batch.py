@@ -45,13 +45,13 @@ KINDS_OF_ROWS = 4
 """Rows' values are of so many kinds in turn: see `kernels_bench.operators.inputs.rows.KINDS`."""
 ALIKE, FIRST_ALIKE = 8, 5
 """Of packed sequences every so-many-th one, from the latter on, is of one length."""
-IN_COMMON, FIRST_IN_COMMON = 32, (25, 27, 29, 22, 30, 19, 24)
+IN_COMMON, FIRST_IN_COMMON = 32, (25, 27, 29, 26, 31, 19, 24)
 """Of so many rows these have something in common.
 
 A number that was drawn, the least there may be, and the largest; that all are numbers of a narrower dtype, or multiples
 of 16; that all are shares of one, the largest first; their first half; that nothing is added to them.
 """
-BEGUN_ALIKE, NEARLY_ALIKE = (17, 23), (21, 26)
+BEGUN_ALIKE, NEARLY_ALIKE = (17, 23), (13, 21)
 """Of so many rows the second one begins as the first does, or differs from it in the last bit of each number."""
 Ids = npt.NDArray[np.int64]
 

@@ -236,7 +236,7 @@ def test_a_rank_that_is_lost_costs_what_was_asked_then_and_ranks_are_started_aga
 
     found = verified(kernel, "all_reduce", "batch_size", "special_values")
     told = {one.relation: (one.status, one.reason) for one in found.relations}
-    assert told["batch_size"] == ("failed", "RankLost: rank 3 was killed by SIGKILL")
+    assert told["batch_size"] == ("failed", "RankLost with 5 rows: rank 3 was killed by SIGKILL")
     assert told["special_values"][0] == "held"
 
 
