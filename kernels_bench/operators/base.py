@@ -45,12 +45,12 @@ def roundoff(dtype: torch.dtype) -> float:
     }[dtype]
 
 
-@cache
 def largest(rows: torch.Tensor) -> torch.Tensor:
     """Each row's largest finite size, float64 (rows)."""
     return rows.double().abs().nan_to_num(nan=0.0, posinf=0.0).reshape(len(rows), -1).amax(1)
 
 
+@cache
 def smallest(dtype: torch.dtype) -> float:
     """The smallest number above 0 of a dtype."""
     return {

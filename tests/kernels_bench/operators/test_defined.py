@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels_bench import check
+from kernels_bench.operators.base import largest
 from kernels_bench.operators.defined import DefinedOperator as Operator
 from kernels_bench.operators.defined import definition_only
 from kernels_bench.operators.definitions import floats, integers
@@ -485,3 +487,13 @@ def test_a_function_that_gives_too_few_bounds_is_blamed_itself() -> None:
     rows = (torch.ones(3, 4),)
     with pytest.raises(DefinitionError, match="gives 1 bounds for 2 results"):
         operator.for_shape(operator.shapes[0]).reference_and_tolerance(rows, (), torch.float32)
+
+
+def test_the_largest_number_is_that_of_the_moment_and_no_tensor_is_kept() -> None:
+    rows = torch.tensor([[1.0, -torch.inf, -3.0], [torch.nan, 0.0, 2.0]])
+    assert largest(rows).tolist() == [3.0, 2.0]
+    rows[0, 0] = 4
+    assert largest(rows).tolist() == [4.0, 2.0]
+    alone = weakref.ref(rows)
+    del rows
+    assert alone() is None
