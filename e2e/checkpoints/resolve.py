@@ -10,6 +10,7 @@ import importlib.util
 import os
 import subprocess
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from e2e.checkpoints.presets import PRESETS
@@ -36,13 +37,17 @@ def cache_directory() -> Path:
 
 def default_model() -> tuple[str, str]:
     """The model of a run that names none, and why it is not upstream's; nothing if it is."""
-    if importlib.util.find_spec("huggingface_hub") is not None and _reachable(DEFAULT, _SHORT_S):
+    if _can_be_asked() and _reachable(DEFAULT, _SHORT_S):
         return DEFAULT, ""
     return EMBEDDED, f"{DEFAULT} is neither cached nor reachable"
 
 
 _SHORT_S, _LONG_S = 3.0, 20.0
 """Patience with a network: where there is another model to take, and where there is none."""
+
+
+def _can_be_asked() -> bool:
+    return importlib.util.find_spec("huggingface_hub") is not None
 
 
 def _refuse_unknown(name: str) -> None:
@@ -52,11 +57,13 @@ def _refuse_unknown(name: str) -> None:
         ModelError: it is no path, and neither cached nor reachable.
     """
     elsewhere = "://" in name or os.environ.get("VLLM_USE_MODELSCOPE")  # which vLLM fetches by other means
-    asked = importlib.util.find_spec("huggingface_hub") is not None  # else no engine can start, which says so itself
-    if asked and not elsewhere and not Path(name).exists() and not _reachable(name, _LONG_S):
+    if elsewhere or Path(name).exists() or not _can_be_asked():  # without it no engine starts, which says so itself
+        return
+    if not (_reachable(name, _SHORT_S) or _reachable(name, _LONG_S)):
         raise ModelError(f"--model {name}: is no directory here, and as a model's name neither cached nor reachable")
 
 
+@cache
 def _reachable(name: str, patience_s: float) -> bool:
     code = (
         f"from kernels_bench.parent import die_with_parent\ndie_with_parent({os.getpid()})\n"

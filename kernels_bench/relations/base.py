@@ -74,7 +74,7 @@ class Setting:
         far: whether a KV cache of more than 2^31 elements can be had.
         ranks: so many can compute together here.
         window: keys that a query sees at most, where rows are sequences; 0: all up to its own.
-        alike: sizes of the shape, such as N and K: a kernel may have a path for results that are square.
+        shape_sizes: of the shape, such as N and K: a kernel may have a path for results that are square.
     """
 
     universe: int
@@ -88,7 +88,7 @@ class Setting:
     far: bool = False
     ranks: int = 8
     window: int = 0
-    alike: tuple[int, ...] = ()
+    shape_sizes: tuple[int, ...] = ()
 
     @property
     def few(self) -> tuple[int, ...]:

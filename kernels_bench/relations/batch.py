@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -45,12 +46,32 @@ KINDS_OF_ROWS = 4
 """Rows' values are of so many kinds in turn: see `kernels_bench.operators.inputs.rows.KINDS`."""
 ALIKE, FIRST_ALIKE = 8, 5
 """Of packed sequences every so-many-th one, from the latter on, is of one length."""
-IN_COMMON, FIRST_IN_COMMON = 32, (25, 27, 29, 26, 31, 19, 24)
-"""Of so many rows these have something in common.
 
-A number that was drawn, the least there may be, and the largest; that all are numbers of a narrower dtype, or multiples
-of 16; that all are shares of one, the largest first; their first half; that nothing is added to them.
-"""
+
+class InCommon(NamedTuple):
+    """Which of `IN_COMMON` rows have something in common with that one of all others.
+
+    Attributes:
+        drawn: a single number that was drawn.
+        least: the least number there may be.
+        largest: the largest.
+        narrow: all are numbers of a narrower dtype, or multiples of 16.
+        shares: all are shares of one, the largest first.
+        begun: their first half.
+        nothing: what is added to them is zero.
+    """
+
+    drawn: int
+    least: int
+    largest: int
+    narrow: int
+    shares: int
+    begun: int
+    nothing: int
+
+
+IN_COMMON = 32
+FIRST_IN_COMMON = InCommon(drawn=25, least=27, largest=29, narrow=26, shares=31, begun=19, nothing=24)
 BEGUN_ALIKE, NEARLY_ALIKE = (17, 23), (13, 21)
 """Of so many rows the second one begins as the first does, or differs from it in the last bit of each number."""
 Ids = npt.NDArray[np.int64]

@@ -42,8 +42,8 @@ def more(setting: Setting) -> Iterator[Comparison]:
 
 def _usual(setting: Setting) -> tuple[int, ...]:
     """Every M that is looked at in every run."""
-    alike = (m for m in setting.alike if m <= setting.universe)
-    return tuple(sorted({*setting.sizes, *alike, *range(1, min(setting.every, setting.universe) + 1)}))
+    square = (m for m in setting.shape_sizes if m <= setting.universe)
+    return tuple(sorted({*setting.sizes, *square, *range(1, min(setting.every, setting.universe) + 1)}))
 
 
 def _alone(setting: Setting) -> tuple[int, ...]:

@@ -20,10 +20,10 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 def more(setting: Setting) -> Iterator[Comparison]:
     """As many rows as N or K; M that a small universe has no room for, and up to 65,600; more than 2^31 elements."""
     whole, beyond = f"first:{setting.universe}", _beyond(setting)
-    alike = sorted(m for m in setting.alike if setting.universe < m <= setting.most)
+    square = sorted(m for m in setting.shape_sizes if setting.universe < m <= setting.most)
     sizes = {m for m in SIZES if 2 * setting.universe < m <= setting.most}
     largest = sorted(sizes | ({setting.huge} if setting.huge else set()))
-    for m in dict.fromkeys((*alike, *beyond[:FIRST], *largest, *beyond[FIRST:])):
+    for m in dict.fromkeys((*square, *beyond[:FIRST], *largest, *beyond[FIRST:])):
         yield Comparison(whole, f"cycled:{m}")
     if setting.far:
         yield Comparison(whole, f"far:{setting.universe}")

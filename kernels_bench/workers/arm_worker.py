@@ -425,6 +425,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
     on_gpu = subject.device.type != "cpu"
     row_bytes = LARGE_COPIES * operator.row_bytes(case.shape, case.precision, request.universe)
     free = kind_of(subject.device.type).free_bytes() * _FREE
+    sizes = {case.shape.n, case.shape.k, *dict(case.shape.sizes).values()}
     huge = request.beyond and 0 < LARGE_COPIES * operator.huge_bytes(case.shape, case.precision) < free
     far = request.beyond and 0 < operator.far_bytes(case.shape, case.precision, request.universe) < free
     return Setting(
@@ -439,7 +440,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         far=far,
         window=case.shape.window or 0,
         ranks=most_ranks(subject.device),
-        alike=tuple(sorted({size for size in (case.shape.n, case.shape.k, *dict(case.shape.sizes).values()) if size})),
+        shape_sizes=tuple(sorted(size for size in sizes if size)),
     )
 
 

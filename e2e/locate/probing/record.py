@@ -298,7 +298,7 @@ def unseen() -> AbstractContextManager[None]:
 
 def steps_on_host(ended: Sequence[EndedStep]) -> list[Step]:
     """Steps with all their digests in main memory, in one copy: it waits for all that the device still has to do."""
-    events = iter(_on_host([call for step in ended for call in step.calls]))
+    events = _on_host([call for step in ended for call in step.calls])
     return [Step(one.rows, one.token_ids, tuple(islice(events, len(one.calls))), one.counted) for one in ended]
 
 

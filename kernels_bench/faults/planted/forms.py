@@ -134,7 +134,8 @@ ROWS_OF_TABLES = DefinedOperator.define(
 )
 
 
-def _as_if_contiguous(tensor: Tensor) -> Tensor:
+def as_if_contiguous(tensor: Tensor) -> Tensor:
+    """What a kernel reads that knows of no strides."""
     return tensor.as_strided(tensor.shape, torch.empty(tensor.shape, device="meta").stride())
 
 
@@ -167,10 +168,10 @@ def _tables_fault(name: str, cause: str, faulty: Kernel) -> Fault:
 FAULTS = (
     product_fault("a_third_of_each_row", "rows that are three times as far apart as long are added in another order",
         _by_form(lambda a: a.stride(0) == 3 * a.shape[1])),
-    _tables_fault("ids_as_if_contiguous", "whole numbers are read as if a wider tensor's rows followed one another",
-        _looked_up(_as_if_contiguous, _itself)),
-    _tables_fault("column_as_if_contiguous", "numbers in a column of a table are read as if they followed each other",
-        _looked_up(_itself, _as_if_contiguous)),
+    _tables_fault("idsas_if_contiguous", "whole numbers are read as if a wider tensor's rows followed one another",
+        _looked_up(as_if_contiguous, _itself)),
+    _tables_fault("columnas_if_contiguous", "numbers in a column of a table are read as if they followed each other",
+        _looked_up(_itself, as_if_contiguous)),
     product_fault("rows_that_are_a_view", "rows of a wider tensor are added in another order",
         _by_form(lambda a: not a.is_contiguous())),
     product_fault("rows_at_an_odd_address",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
+from kernels_bench.faults.planted.forms import as_if_contiguous
 from kernels_bench.faults.planted.paged_attention import attention, attention_by, decode_fault
 from kernels_bench.faults.planted.sums import Sum, in_groups, in_sequence
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
@@ -101,8 +102,7 @@ def _as_wide_as_it_is() -> Kernel:
     """The block table is read as if it were no part of a wider one."""
 
     def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
-        table = batch.block_table
-        read = batch._replace(block_table=table.as_strided(table.shape, (table.shape[1], 1)))
+        read = batch._replace(block_table=as_if_contiguous(batch.block_table))
         found: Tensor = attention(in_sequence)(q, key_cache, value_cache, read)
         return found
 

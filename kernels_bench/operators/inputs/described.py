@@ -91,7 +91,7 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
             _further_within(spec, sizes, hashed(0, f"further {name}", 0, FURTHER, columns, device)),
         ])  # fmt: skip
         begin_alike(table[:count])
-        _some_begin_all_alike(table[:count], spec)
+        _some_are_round(table[:count], spec)
         _some_at_the_ends(table[:count], spec, sizes)
         _some_are_shares(table[:count], spec, name, making)
         return _some_in_common(table, count).to(dtype).reshape(-1, *trailing)
@@ -99,9 +99,9 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
     ordinary = row_table(seed, name, count, columns, made_in, device, added)
     table = torch.cat([ordinary, further_rows(columns, made_in, device, added)])
     if made_in is not dtype:
+        # Of small numbers, and of shares of one, nearly all would be zero.
         table[:count][KINDS.index("small") :: len(KINDS)] *= _LESS_SMALL
-        *_, shares, _, _ = FIRST_IN_COMMON
-        table[shares:count:IN_COMMON] *= 2.0 ** round(math.log2(columns))  # of which nearly all would be zero, too
+        table[FIRST_IN_COMMON.shares : count : IN_COMMON] *= 2.0 ** round(math.log2(columns))
         begin_alike(table[:count])  # with rows that are not small
         table = _narrowed(table, dtype)
         faint = subnormal(hashed(0, f"{name} subnormal", 0, 1, columns, device)[0], dtype)
@@ -162,18 +162,15 @@ def _some_in_turn(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int
 def _some_at_the_ends(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
     """Some rows have the least number of the range, and some the largest."""
     low, high = _range(spec, sizes)
-    _, least, largest, *_ = FIRST_IN_COMMON
-    table[least::IN_COMMON] = low
-    table[largest::IN_COMMON] = high - 1 if spec.integers else high
+    table[FIRST_IN_COMMON.least :: IN_COMMON] = low
+    table[FIRST_IN_COMMON.largest :: IN_COMMON] = high - 1 if spec.integers else high
 
 
-def _some_begin_all_alike(table: torch.Tensor, spec: TensorSpec) -> None:
-    """Some rows have one first half, as prompts of one template do; some whole numbers are multiples of 16."""
-    *_, narrow, _, begun, _ = FIRST_IN_COMMON
-    half = table.shape[1] // 2
-    table[begun::IN_COMMON, :half] = table[begun : begun + 1, :half].clone()
+def _some_are_round(table: torch.Tensor, spec: TensorSpec) -> None:
+    """Some rows of whole numbers have multiples of 16."""
     if spec.integers and spec.low is None:
-        table[narrow::IN_COMMON] -= table[narrow::IN_COMMON] % _ROUND
+        chosen = table[FIRST_IN_COMMON.narrow :: IN_COMMON]
+        chosen -= chosen % _ROUND
 
 
 def _some_are_shares(table: torch.Tensor, spec: TensorSpec, name: str, making: Making) -> None:
@@ -181,15 +178,14 @@ def _some_are_shares(table: torch.Tensor, spec: TensorSpec, name: str, making: M
     low, high = _range(spec, making.sizes)
     if spec.integers or table.shape[1] == 1 or low > 0 or high < 1:
         return
-    *_, shares, _, _ = FIRST_IN_COMMON
-    chosen = table[shares::IN_COMMON]
+    chosen = table[FIRST_IN_COMMON.shares :: IN_COMMON]
     drawn = bell_shaped(making.seed, f"{name} shares", 0, len(chosen), table.shape[1], making.device)
     chosen.copy_(shares_of_one(drawn))
 
 
 def _some_in_common(table: torch.Tensor, count: int) -> torch.Tensor:
     """Of single numbers, as temperatures and positions are, some rows have the same."""
-    drawn, *_ = FIRST_IN_COMMON
+    drawn = FIRST_IN_COMMON.drawn
     if table.shape[1] == 1 and count > drawn:
         table[drawn:count:IN_COMMON] = table[drawn].clone()
     return table

@@ -115,16 +115,14 @@ def row_table(
         values[cancelling, 2 * half :] = 0
         values[small] *= 2.0**-10
         values[wide] *= _powers(bits[wide], _WIDE)
-        *_, narrow, shares, begun, nothing = (slice(first, None, IN_COMMON) for first in FIRST_IN_COMMON)
-        values[narrow] = values[narrow].to(_narrower(dtype)).to(values.dtype)
+        narrow, shares = values[FIRST_IN_COMMON.narrow :: IN_COMMON], slice(FIRST_IN_COMMON.shares, None, IN_COMMON)
+        narrow.copy_(narrow.to(_narrower(dtype)))
         values[shares] = shares_of_one(_bell(bits[shares]))
         if added:
-            values[nothing] = 0
+            values[FIRST_IN_COMMON.nothing :: IN_COMMON] = 0
         table[start:stop] = values
-        nearly_alike(table[start:stop])
-        begin_alike(table[start:stop])
-        # As the universe's first of them does, which the first span has.
-        table[start:stop][begun, : columns // 2] = table[begun.start : begun.start + 1, : columns // 2].clone()
+    _nearly_alike(table)
+    begin_alike(table)
     return table
 
 
@@ -138,7 +136,7 @@ def shares_of_one(values: torch.Tensor) -> torch.Tensor:
     return (size / size.sum(1, keepdim=True).clamp_(min=_LEAST)).sort(1, descending=True).values.float()
 
 
-def nearly_alike(table: torch.Tensor) -> None:
+def _nearly_alike(table: torch.Tensor) -> None:
     """Some rows differ from others in the last bit of each number that is not zero."""
     first, second = (table[row::IN_COMMON] for row in NEARLY_ALIKE)
     whole = torch.int32 if table.dtype is torch.float32 else torch.int16
@@ -147,10 +145,15 @@ def nearly_alike(table: torch.Tensor) -> None:
 
 
 def begin_alike(table: torch.Tensor) -> None:
-    """Some rows begin as others do; of rows of one number there are none."""
+    """Some rows begin as others do, and some have one first half, as prompts of one template.
+
+    Of rows of one number there are none.
+    """
     first, second = (table[row::IN_COMMON] for row in BEGUN_ALIKE)
     alike = table.shape[1] - max(1, table.shape[1] // _OWN_END)
     second[:, :alike] = first[: len(second), :alike]
+    begun, half = table[FIRST_IN_COMMON.begun :: IN_COMMON], table.shape[1] // 2
+    begun[:, :half] = begun[:1, :half].clone()
 
 
 def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -25,6 +25,8 @@ _ORDINARY = 0.6875
 """A number that all dtypes have."""
 _HEADS_APART, _OF_EACH_HEAD = 3, 3
 """At multiples of so many M heads lie apart, as where a projection gives each its query, key and value."""
+_COLUMNS = 3
+"""Of a table of parameters, of which a number a row is one."""
 _PARTS = {2: 3, 4: 2}
 """At M of so many beyond a multiple of `_TURNS_OF_PARTS`, rows are the first of so many parts of a projection's."""
 _TURNS_OF_PARTS = 5
@@ -117,7 +119,7 @@ def _as_view(rows: torch.Tensor) -> torch.Tensor:
     if not rows.is_floating_point():
         return _among_valid(rows)
     if rows.dim() == 1:
-        return rows.new_full((len(rows), _OF_EACH_HEAD), _filling(rows))[:, _OF_EACH_HEAD // 2].copy_(rows)
+        return rows.new_full((len(rows), _COLUMNS), _filling(rows))[:, _COLUMNS // 2].copy_(rows)
     width = rows[0].numel()
     more = len(rows) % 2 if rows.device.type == "cpu" else 0
     parts = _PARTS.get(len(rows) % _TURNS_OF_PARTS)

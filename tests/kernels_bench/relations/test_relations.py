@@ -166,7 +166,7 @@ def test_batch_size_meets_every_size_of_the_sweep_against_the_whole(universe: in
 
 
 def test_as_many_rows_as_the_shape_has_columns_are_tried() -> None:
-    setting = Setting(64, sweep(64), most=400, alike=(24, 300, 5000))
+    setting = Setting(64, sweep(64), most=400, shape_sizes=(24, 300, 5000))
     within = {one.company for one in relations()["batch_size"].comparisons(setting)}
     beyond = [one.company for one in relations()["large_batch"].more(setting)]
     assert "first:24" in within
