@@ -21,6 +21,7 @@ from e2e.locate.probing.focus import Focus
 from e2e.locate.probing.probe import Probe, ProbeError
 from e2e.locate.probing.record import Recorder
 from e2e.locate.probing.watching import Watched
+from e2e.locate.seen.rows import RowsError
 from e2e.locate.seen.trace import Place, Step
 from kernels_bench.workers.process import ended_in_words
 
@@ -139,10 +140,11 @@ class Session:
         assert self._watched is not None, "no pass was begun"
         try:
             self._stack.close()
-        except ProbeError as error:
+            steps = self._watched.steps
+        except (ProbeError, RowsError) as error:
             return Seen(refused=str(error))
         apart = {} if self._comparer is None else self._comparer.apart
-        return Seen(self._watched.steps, on_host(apart) if self._elsewhere else apart, self._keeper.full)
+        return Seen(steps, on_host(apart) if self._elsewhere else apart, self._keeper.full)
 
     def save(self, file: Path, place: str) -> str | None:
         """Write the call that was wanted into a file; why it could not be, None where it was."""

@@ -115,14 +115,14 @@ class Comparer(Recorder):
         self._steps = 0
         self.apart: dict[tuple[int, Place], list[Apart]] = {}
 
-    def finish(self, token_ids: tuple[int, ...], counted: int) -> EndedStep:
+    def finish(self, counted: int) -> EndedStep:
         """The step has ended."""
         with unseen():
             self._settle()
             for key in list(self._waiting):
                 self._catch_up(key)
         self._steps += 1
-        return super().finish(token_ids, counted)
+        return super().finish(counted)
 
     def enter(self, call: Call, operator: Any, args: Sequence[Any], named: Mapping[str, Any]) -> None:
         """Capture it, if it is the one that is wanted."""

@@ -1,6 +1,6 @@
 """See what an engine's model runner does with the needle's rows: modules by what is called, operators by dispatch.
 
-Nothing that runs is changed: digests are computed beside it, on the device, and copied to the host once a step.
+Nothing that runs is changed: digests are computed beside it, on the device, and copied to the host once a pass.
 """
 
 from __future__ import annotations

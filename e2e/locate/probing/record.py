@@ -111,13 +111,11 @@ class EndedStep(NamedTuple):
 
     Attributes:
         rows: where the needle stood in it.
-        token_ids: of its rows.
         calls: all that was seen.
         counted: see `e2e.locate.seen.trace.Step`.
     """
 
     rows: NeedleRows
-    token_ids: tuple[int, ...]
     calls: Sequence[Call]
     counted: int
 
@@ -223,11 +221,11 @@ class Recorder:
         """Operators have run, or will, that nobody is told of: any of them may write what was empty."""
         self._fresh = {}
 
-    def finish(self, token_ids: tuple[int, ...], counted: int) -> EndedStep:
+    def finish(self, counted: int) -> EndedStep:
         """The step has ended; nothing waits for what the device still has to do."""
         assert self.rows is not None
         self._settle()
-        ended = EndedStep(self.rows, token_ids, self._calls, counted)
+        ended = EndedStep(self.rows, self._calls, counted)
         self.rows, self._calls, self._fresh = None, [], {}
         return ended
 
@@ -296,10 +294,16 @@ def unseen() -> AbstractContextManager[None]:
     return guard
 
 
-def steps_on_host(ended: Sequence[EndedStep]) -> list[Step]:
-    """Steps with all their digests in main memory, in one copy: it waits for all that the device still has to do."""
+def steps_on_host(ended: Sequence[EndedStep], token_ids: Sequence[tuple[int, ...]]) -> list[Step]:
+    """Steps with all their digests in main memory, in one copy: it waits for all that the device still has to do.
+
+    Args:
+        ended: they.
+        token_ids: of the needle's rows in each.
+    """
     events = _on_host([call for step in ended for call in step.calls])
-    return [Step(one.rows, one.token_ids, tuple(islice(events, len(one.calls))), one.counted) for one in ended]
+    each = zip(ended, token_ids, strict=True)
+    return [Step(one.rows, ids, tuple(islice(events, len(one.calls))), one.counted) for one, ids in each]
 
 
 def _on_host(calls: Sequence[Call]) -> Iterator[Event]:

@@ -13,8 +13,8 @@ from e2e.locate.probing.cache import cache_of
 from e2e.locate.probing.compiled import Parts
 from e2e.locate.probing.focus import EVERYTHING, Focus
 from e2e.locate.probing.operators import makes_empty, name_of, only_looks, reads_state, scalars_in, tensors_in, written
-from e2e.locate.probing.record import CachedRows, Call, EndedStep, Recorder, steps_on_host
-from e2e.locate.seen.rows import RowsError, check_rows, needle_rows
+from e2e.locate.probing.record import CachedRows, Call, EndedStep, Recorder, steps_on_host, unseen
+from e2e.locate.seen.rows import Found, check_rows, found_at, needle_rows
 from e2e.locate.seen.trace import Step
 
 CALLS = ("all_reduce", "all_gather", "reduce_scatter", "gather")
@@ -65,7 +65,8 @@ class Watched:
         self.refused = ""
         self.path: list[str] = [""]
         self._plan: Any = None
-        self._tokens: tuple[int, ...] = ()
+        self._here: Found | None = None
+        self._found: list[Found] = []
         self._counted = -1
 
     @property
@@ -126,19 +127,29 @@ class Watched:
 
     def finish_step(self) -> None:
         """The step that runs has ended, if one does."""
-        if self.on:
-            self.ended.append(self.recorder.finish(self._tokens, self._counted))
+        if self.on and self._here is not None:
+            self.ended.append(self.recorder.finish(self._counted))
+            self._found.append(self._here)
         self.path = [""]
         self._plan = None
         self._blocks = {}
 
     @cached_property
     def steps(self) -> list[Step]:
-        """Those that have ended, in main memory; to be asked for once the pass is over."""
-        return steps_on_host(self.ended)
+        """Those that have ended, in main memory; to be asked for once the pass is over.
+
+        Raises:
+            RowsError: another sequence than the needle was there.
+        """
+        each = zip(self.ended, self._found, strict=True)
+        return steps_on_host(self.ended, [check_rows(one.rows, found, self._prompt) for one, found in each])
 
     def model_begins(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
-        """The step's tensors are there: find the needle's rows in them."""
+        """The step's tensors are there: find the needle's rows in them.
+
+        Whether it was the needle that stood there is seen once the pass is over: an engine may be far ahead of its
+        device, and would wait for all that was computed until now.
+        """
         if self._plan is None or self.refused:
             return
         names = (*arguments, None, None)
@@ -153,11 +164,8 @@ class Watched:
         rows = needle_rows(batch, self._plan, name, ids.shape[0])
         if rows is None or rows.first > self._until:
             return
-        try:
-            self._tokens = check_rows(rows, positions, ids, self._prompt)
-        except RowsError as error:
-            self.refused = str(error)
-            return
+        with unseen():
+            self._here = found_at(rows, positions, ids)
         if not self.on:
             self._step.enter_context(Dispatch(self))
         self.recorder.begin(rows)

@@ -7,7 +7,7 @@ row a sequence.  Weights, buffers and the cache have none, whatever their sizes.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Space = Literal["token", "sequence", "whole"]
 """What a tensor's rows are; ``whole``: it has none that belong to the batch, and is compared as it is."""
@@ -91,13 +91,36 @@ def needle_rows(batch: Any, plan: Any, request: str, padded: int) -> NeedleRows 
     )
 
 
-def check_rows(rows: NeedleRows, positions: Any, token_ids: Any, prompt: tuple[int, ...]) -> tuple[int, ...]:
-    """See that the step's own tensors hold the needle there.
+class Found(NamedTuple):
+    """What a step's own tensors hold where the needle is said to stand: copies, where they were computed.
+
+    Attributes:
+        positions: of its tokens.
+        token_ids: likewise.
+    """
+
+    positions: Any
+    token_ids: Any
+
+
+def found_at(rows: NeedleRows, positions: Any, token_ids: Any) -> Found:
+    """What is there; nothing waits for it.
+
+    Args:
+        rows: where the needle is said to stand.
+        positions: of the step's tokens, on the device.
+        token_ids: likewise.
+    """
+    own = rows.slice_of("token")
+    return Found(positions[..., own].reshape(-1, rows.count)[0].clone(), token_ids[own].clone())
+
+
+def check_rows(rows: NeedleRows, there: Found, prompt: tuple[int, ...]) -> tuple[int, ...]:
+    """See that the step's own tensors held the needle there; waits for the device.
 
     Args:
         rows: where it is said to stand.
-        positions: of the step's tokens, on the device.
-        token_ids: likewise.
+        there: what they held.
         prompt: the needle's.
 
     Returns:
@@ -107,8 +130,7 @@ def check_rows(rows: NeedleRows, positions: Any, token_ids: Any, prompt: tuple[i
         RowsError: another sequence is there.
     """
     own = rows.slice_of("token")
-    found = positions[..., own].reshape(-1, rows.count)[0].tolist()
-    tokens = tuple(token_ids[own].tolist())
+    found, tokens = there.positions.tolist(), tuple(there.token_ids.tolist())
     known = prompt[rows.first : rows.last + 1]
     if found != list(range(rows.first, rows.last + 1)) or tokens[: len(known)] != known:
         raise RowsError(

@@ -57,7 +57,7 @@ def test_memory_that_attention_is_to_write_is_no_result_of_the_part_that_made_it
         around = begun(parts)
         parts.run(around, part, (torch.ones(4, 3),), {})
         parts.attention_begins(CUT[0], empty.view(4, 1, 2), around.recorder)
-        (event,) = steps_on_host([around.recorder.finish((1, 2), 0)])[0].events
+        (event,) = steps_on_host([around.recorder.finish(0)], [(1, 2)])[0].events
         assert [one.shape for one in event.inputs] == [(4, 3)]
         assert [one.shape for one in event.outputs] == [(4, 3)]
         ((kept,),) = around.recorder.kept.values()
@@ -70,7 +70,7 @@ def test_what_a_part_calls_in_turn_is_the_same_part() -> None:
     around = begun(parts)
     inner = partial(parts.run, around, torch.neg)
     parts.run(around, lambda x: inner((x,), {}), (torch.ones(4, 3),), {})
-    (event,) = steps_on_host([around.recorder.finish((1, 2), 0)])[0].events
+    (event,) = steps_on_host([around.recorder.finish(0)], [(1, 2)])[0].events
     assert event.kind == "compiled"
     assert event.unseen == (COMPILED,)
 

@@ -17,7 +17,7 @@ from e2e.locate.probing.compiled import Parts
 from e2e.locate.probing.record import Call, Recorder, steps_on_host
 from e2e.locate.probing.watching import Dispatch
 from e2e.locate.seen.digest import RawRows, digests_of
-from e2e.locate.seen.rows import NeedleRows, RowsError, check_rows, needle_rows
+from e2e.locate.seen.rows import NeedleRows, RowsError, check_rows, found_at, needle_rows
 from e2e.locate.seen.trace import Step
 
 WIDTH = 16
@@ -58,7 +58,7 @@ def watched(recorder: Recorder, offset: int, tokens: int, x: torch.Tensor, run: 
     around: Any = SimpleNamespace(recorder=recorder, on=True, path=["m"], parts=Parts())
     with torch.inference_mode(), Dispatch(around):
         out = run(x)
-    return out, steps_on_host([recorder.finish((1, 2, 3, 4), 0)])[0]
+    return out, steps_on_host([recorder.finish(0)], [(1, 2, 3, 4)])[0]
 
 
 @pytest.fixture
@@ -133,10 +133,10 @@ def test_the_needles_rows_are_found_by_request_and_position() -> None:
     assert needle_rows(batch, plan, "9-zz", 16) is None
     positions = torch.tensor([4, 2, 3, 0, 1, 2, 3, 4])
     tokens = torch.arange(50, 58)
-    assert check_rows(rows, positions, tokens, (0, 0, 51)) == (51, 52)
+    assert check_rows(rows, found_at(rows, positions, tokens), (0, 0, 51)) == (51, 52)
     for wrong in ((positions + 1, tokens), (positions, tokens + 1)):
         with pytest.raises(RowsError, match="another sequence than the needle"):
-            check_rows(rows, *wrong, (0, 0, 51))
+            check_rows(rows, found_at(rows, *wrong), (0, 0, 51))
 
 
 def test_what_a_tensors_rows_are() -> None:
@@ -221,7 +221,7 @@ def test_what_was_given_other_rows_before_is_not_put_right_even_if_nothing_came_
             recorder.begin(NeedleRows("0", 0, 0, 4, 4 * at, 4, 4, 1))
             call = Call(recorder.place("layer", ""), "module", recorder.held([one]), True)
             recorder.leave(call, [out])
-            recorder.finish((1, 2, 3, 4), at)
+            recorder.finish(at)
         return given_out[-1]
 
     keeper = Keeper(1 << 20)

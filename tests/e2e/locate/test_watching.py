@@ -70,7 +70,7 @@ def test_operators_are_told_of_only_in_modules_that_are_looked_into() -> None:
         y = torch.cos(y)
         watched.leave_module()
         torch.neg(y)
-    (step,) = steps_on_host([recorder.finish((1, 2, 3, 4), 0)])
+    (step,) = steps_on_host([recorder.finish(0)], [(1, 2, 3, 4)])
     seen = [(one.place.path, one.place.operator) for one in step.events]
     assert seen == [("", "aten.tanh"), ("b", "aten.cos"), ("", "aten.neg")]
     # What was empty before something ran unseen may have been written by it, and is an input as any other.
@@ -88,5 +88,5 @@ def test_where_nobody_looks_outside_a_module_is_looked_into_all_the_same() -> No
     torch.sin(X)
     watched.leave_module()
     torch.exp(X)
-    assert [one.place.operator for one in steps_on_host([recorder.finish((1, 2, 3, 4), 0)])[0].events] == ["aten.sin"]
+    assert [one.place.operator for one in steps_on_host([recorder.finish(0)], [(1, 2, 3, 4)])[0].events] == ["aten.sin"]
     assert _get_current_dispatch_mode() is None
