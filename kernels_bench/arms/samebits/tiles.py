@@ -28,7 +28,8 @@ class Tile(NamedTuple):
         stages: loads under way at once.
         swapped: compute the transposed product, so that columns lie where the matrix units want 64 rows: a program of
             few rows then uses the same instructions, and adds in the same order, as one of many.
-        parts: K is cut into so many, each is added up by itself, and their sums are added in ascending order.
+        parts: K is cut into so many, a power of two, each is added up by itself, and their sums are added as a balanced
+            binary tree.
     """
 
     m: int
@@ -70,7 +71,7 @@ _NARROW = (
 )
 _IN_PARTS = tuple(
     tile._replace(parts=parts)
-    for parts in (2, 4, 8)
+    for parts in (2, 4, 8, 16)
     for tile in (
         Tile(16, 64, 128, 4, 4, swapped=True),
         Tile(32, 64, 128, 4, 5, swapped=True),

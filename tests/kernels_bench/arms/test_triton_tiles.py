@@ -85,16 +85,27 @@ def test_a_row_has_the_same_bits_in_every_batch_and_the_right_ones(tile: Tile) -
 @runs_kernels
 @pytest.mark.parametrize("tile", IN_PARTS, ids=lambda tile: tile.label)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_parts_are_added_in_ascending_order_by_either_schedule(tile: Tile, dtype: torch.dtype) -> None:
-    rows, weight = data(dtype, 18)
-    width = -(-K // GRAIN // tile.parts or 1) * GRAIN if tile.parts > 2 else 2 * GRAIN
-    described = torch.zeros(18, N, device=DEVICE)
-    for start in range(0, K, width):
-        left, right = rows[:, start : start + width].contiguous(), weight[:, start : start + width].contiguous()
-        described += triton_tiles.linear(tile._replace(parts=1), left, right, out_dtype=torch.float32)
-    for schedule in ("parallel", "in order"):
-        found = triton_tiles.gemm(tile, rows, weight.t(), None, torch.float32, schedule)
-        assert_same_bits(found, described)
+def test_parts_are_added_as_a_tree_among_however_many_programs(tile: Tile, dtype: torch.dtype) -> None:
+    k = 5 * GRAIN + 20
+    rows, weight = data(dtype, 18, k)
+    width = -(-6 // tile.parts) * GRAIN
+
+    def described(parts: range) -> Tensor:
+        if len(parts) > 1:
+            half = len(parts) // 2
+            return described(parts[:half]) + described(parts[half:])
+        left, right = (one[:, parts[0] * width :][:, :width].contiguous() for one in (rows, weight))
+        if left.shape[1] == 0:  # more parts than there are places to cut K at
+            return torch.zeros(18, N, device=DEVICE)
+        found: Tensor = triton_tiles.linear(tile._replace(parts=1), left, right, out_dtype=torch.float32)
+        return found
+
+    expected, bias = described(range(tile.parts)), weight[:, 0].float()
+    runs = 1
+    while runs <= tile.parts:
+        assert_same_bits(triton_tiles.gemm(tile, rows, weight.t(), None, torch.float32, runs), expected)
+        assert_same_bits(triton_tiles.gemm(tile, rows, weight.t(), bias, torch.float32, runs), expected + bias)
+        runs *= 2
 
 
 @runs_kernels
@@ -169,13 +180,12 @@ from triton.compiler import ASTSource
 from kernels_bench.arms.samebits.tiles import tiles
 from kernels_bench.arms.samebits.triton.tiles import GROUP, _tile_kernel as kernel
 
-label, parallel = sys.argv[1], sys.argv[2] == "parallel"
+label, parts = sys.argv[1], int(sys.argv[2])
 tile, _ = tiles()[label]
-memory = ("a", "b", "c", *(("sums", "arrived") if parallel else ()))
-constants = {"bias": None, "b_k": 1, **({} if parallel else {"sums": None, "arrived": None})}
-constants |= {"HAS_BIAS": False, "UPCAST": False, "SWAPPED": tile.swapped, "EVEN_K": True, "PARTS": tile.parts}
-constants |= {"PARALLEL": parallel, "BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k, "GROUP": GROUP}
-types = {"a": "*bf16", "b": "*bf16", "c": "*bf16", "sums": "*fp32", "arrived": "*i32"}
+memory = ("a", "b", "c")
+constants = {"bias": None, "b_k": 1, "HAS_BIAS": False, "UPCAST": False, "SWAPPED": tile.swapped, "EVEN_K": True}
+constants |= {"PARTS": parts, "BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k, "GROUP": GROUP}
+types = {"a": "*bf16", "b": "*bf16", "c": "*fp32"}
 names = kernel.arg_names
 signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}
 aligned = {(names.index(name),): [["tt.divisibility", 16]] for name in (*memory, "n", "k", "part_k", "a_row", "b_n")}
@@ -190,24 +200,17 @@ print(made.asm["ptx"])
 
 @pytest.mark.skipif(INTERPRETED, reason="the interpreter compiles nothing")
 @pytest.mark.parametrize(
-    ("label", "schedule"),
+    ("label", "parts"),
     [
-        ("16x64x128w4s5-swapped", "in order"),
-        ("16x64x128w4s4-swapped-8parts", "parallel"),
+        ("16x64x128w4s5-swapped", "1"),
+        ("16x64x128w4s4-swapped-8parts", "4"),
     ],
 )
-def test_compiled_for_sm90_it_uses_wgmma_whatever_the_rows(label: str, schedule: str) -> None:
+def test_compiled_for_sm90_it_uses_wgmma_whatever_the_rows(label: str, parts: str) -> None:
     """One instruction for few rows and many, so that they can add in one order; no GPU is needed to compile."""
-    made = subprocess.run([sys.executable, "-c", COMPILE, label, schedule], capture_output=True, text=True, check=False)
+    made = subprocess.run([sys.executable, "-c", COMPILE, label, parts], capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     shared, _, ptx = made.stdout.partition("\n")
     assert int(shared) <= MOST_SHARED
     assert re.search(r"wgmma\.mma_async\.sync\.aligned\.m64n(16|64)k16", ptx)
     assert "mma.sync" not in ptx
-    if schedule == "parallel":
-        # All threads' sums are written before the one thread counts its program in, and read after it from the L2.
-        stored, counted, read = (
-            ptx.index(what) for what in ("st.global", "atom.global.gpu.acq_rel.add", "ld.global.cg")
-        )
-        assert "bar.sync" in ptx[stored:counted]
-        assert "bar.sync" in ptx[counted:read]

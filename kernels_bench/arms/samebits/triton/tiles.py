@@ -1,13 +1,12 @@
 """samebits' GEMM in any of its `tiles`, with a fixed number of parts of K.
 
 The order of addition depends on K and on the number of parts alone.  Each part of K is added up from zero, in ascending
-order, and the parts' sums are added in ascending order of part.  Two schedules do this, with the same bits:
+order, and the parts' sums are added as a balanced binary tree: of any run of parts the first half's sum and the second
+half's.  So the parts may be shared out among one, two, four, … programs with the same bits: each program adds up the
+tree of its own run, and writes its sum to memory where there are several, which another kernel adds up.  Few rows get
+as many programs as there are parts, since most processors would be idle otherwise; many get one.
 
-* in parallel: a program for each part writes its sum to memory, and the last one of a tile to arrive, which an atomic
-  counter tells, adds all of them, its own read back too.  It is for batches that leave most processors idle otherwise.
-* in order: one program walks the parts one after the other, each from zero, and adds each sum as it is complete.
-
-So the schedule may be chosen by M, while tile and parts are the caller's, and are the same at every M.  As in
+So the number of runs may be chosen by M, while tile and parts are the caller's, and are the same at every M.  As in
 `gemm`, M reaches the kernel as a plain run-time number.
 """
 
@@ -17,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import Literal
 
 import torch
 import triton
@@ -25,38 +23,71 @@ import triton.language as tl
 from torch import Tensor
 
 from kernels_bench.arms.samebits.arguments import check_gemm, result_dtype
-from kernels_bench.arms.samebits.tiles import GRAIN, Tile, tiles
+from kernels_bench.arms.samebits.tiles import GRAIN, MOST_SHARED, Tile, tiles
 from kernels_bench.arms.samebits.triton.gemm import row_stride, unit_stride_rows
-
-Schedule = Literal["parallel", "in order"]
 
 GROUP = 8
 """Tiles of rows whose programs follow each other for each tile of columns, so that both stay in the L2."""
 
+JOINED, FEW_JOINED = 1024, 128
+"""Elements of the result that a program joins, and where there would be no program for each processor."""
+
 
 @triton.jit
-def _sum_of_part(  # noqa: PLR0917
-    left, right, left_in, right_in, left_step, right_step, ks, first, end,
-    UPCAST: tl.constexpr, EVEN_K: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_K: tl.constexpr,
+def _sum_of_run(  # noqa: PLR0917
+    left, right, left_in, right_in, left_step, right_step, ks, first, part_k, k,
+    PARTS: tl.constexpr, UPCAST: tl.constexpr, EVEN_K: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """The product over one part of K, from zero: (ROWS, K) at `left` times (K, COLUMNS) at `right`."""
+    """The product over so many parts of K from ``first`` on: (ROWS, K) at `left` times (K, COLUMNS) at `right`."""
     acc = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-    left += first.to(tl.int64) * left_step
-    right += first.to(tl.int64) * right_step
-    for start in range(first, end, BLOCK_K):
-        if EVEN_K:
-            left_block = tl.load(left, mask=left_in, other=0.0)
-            right_block = tl.load(right, mask=right_in, other=0.0)
-        else:
-            in_k = ks < end - start
-            left_block = tl.load(left, mask=left_in & in_k[None, :], other=0.0)
-            right_block = tl.load(right, mask=right_in & in_k[:, None], other=0.0)
-        if UPCAST:
-            left_block, right_block = left_block.to(tl.float32), right_block.to(tl.float32)
-        acc = tl.dot(left_block, right_block, acc, input_precision="ieee")
-        left += BLOCK_K * left_step
-        right += BLOCK_K * right_step
+    if PARTS > 1:
+        for half in range(2):
+            acc += _sum_of_run(
+                left, right, left_in, right_in, left_step, right_step, ks, first + half * (PARTS // 2) * part_k,
+                part_k, k, PARTS // 2, UPCAST, EVEN_K, ROWS, COLUMNS, BLOCK_K,
+            )  # fmt: skip
+    else:
+        end = tl.minimum(first + part_k, k)
+        left += first.to(tl.int64) * left_step
+        right += first.to(tl.int64) * right_step
+        for start in range(first, end, BLOCK_K):
+            if EVEN_K:
+                left_block = tl.load(left, mask=left_in, other=0.0)
+                right_block = tl.load(right, mask=right_in, other=0.0)
+            else:
+                in_k = ks < end - start
+                left_block = tl.load(left, mask=left_in & in_k[None, :], other=0.0)
+                right_block = tl.load(right, mask=right_in & in_k[:, None], other=0.0)
+            if UPCAST:
+                left_block, right_block = left_block.to(tl.float32), right_block.to(tl.float32)
+            acc = tl.dot(left_block, right_block, acc, input_precision="ieee")
+            left += BLOCK_K * left_step
+            right += BLOCK_K * right_step
     return acc
+
+
+@triton.jit
+def _sum_of_runs(sums, mine, size, FIRST: tl.constexpr, RUNS: tl.constexpr, BLOCK: tl.constexpr):
+    """The sum of so many runs' sums from ``FIRST`` on, in the same tree as theirs."""
+    if RUNS == 1:
+        total = tl.load(sums + FIRST * size + mine, mask=mine < size, other=0.0)
+    else:
+        total = _sum_of_runs(sums, mine, size, FIRST, RUNS // 2, BLOCK)
+        total += _sum_of_runs(sums, mine, size, FIRST + RUNS // 2, RUNS // 2, BLOCK)
+    return total
+
+
+@triton.jit(do_not_specialize=["size"])
+def _join_kernel(  # noqa: PLR0917
+    sums, bias, c, size, n, HAS_BIAS: tl.constexpr, RUNS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """C (M, N), of ``size`` elements, from the sums (RUNS, M, N) of its runs."""
+    mine = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    total = _sum_of_runs(sums, mine, size.to(tl.int64), 0, RUNS, BLOCK)
+    if HAS_BIAS:
+        total += tl.load(bias + mine % n, mask=mine < size, other=0.0).to(tl.float32)
+    tl.store(c + mine, total.to(c.dtype.element_ty), mask=mine < size)
 
 
 @triton.jit
@@ -69,14 +100,14 @@ def _store(acc, bias, c, rows, cols, m, n, HAS_BIAS: tl.constexpr):  # noqa: PLR
 
 @triton.jit(do_not_specialize=["m"])
 def _tile_kernel(  # noqa: PLR0917
-    a, b, bias, c, sums, arrived,
+    a, b, bias, c,
     m, n, k, part_k,
     a_row, b_k, b_n,
     HAS_BIAS: tl.constexpr, UPCAST: tl.constexpr, SWAPPED: tl.constexpr, EVEN_K: tl.constexpr,
-    PARTS: tl.constexpr, PARALLEL: tl.constexpr,
+    PARTS: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """C = A B + bias; A is (M, K) with K contiguous, C (M, N) contiguous."""
+    """C = A B + bias; A is (M, K) with K contiguous, C (M, N) contiguous, or (runs, M, N): over each run of parts."""
     tiles_m = tl.cdiv(m, BLOCK_M)
     tiles_n = tl.cdiv(n, BLOCK_N)
     tile = tl.program_id(0)
@@ -101,41 +132,12 @@ def _tile_kernel(  # noqa: PLR0917
         right = b + ks[:, None].to(tl.int64) * b_k + cols * b_n
         left_in, right_in, left_step, right_step = rows < m, cols < n, 1, b_k
 
-    if PARTS == 1:
-        acc = _sum_of_part(
-            left, right, left_in, right_in, left_step, right_step, ks, part_k * 0, k,
-            UPCAST, EVEN_K, ROWS, COLUMNS, BLOCK_K,
-        )  # fmt: skip
-        _store(acc, bias, c, rows, cols, m, n, HAS_BIAS)
-    elif not PARALLEL:
-        acc = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-        for part in range(PARTS):
-            first = part * part_k
-            acc += _sum_of_part(
-                left, right, left_in, right_in, left_step, right_step, ks, first, tl.minimum(first + part_k, k),
-                UPCAST, EVEN_K, ROWS, COLUMNS, BLOCK_K,
-            )  # fmt: skip
-        _store(acc, bias, c, rows, cols, m, n, HAS_BIAS)
-    else:
-        part = tl.program_id(1)
-        first = part * part_k
-        acc = _sum_of_part(
-            left, right, left_in, right_in, left_step, right_step, ks, first, tl.minimum(first + part_k, k),
-            UPCAST, EVEN_K, ROWS, COLUMNS, BLOCK_K,
-        )  # fmt: skip
-        places = tl.arange(0, ROWS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :]
-        mine = sums + tile.to(tl.int64) * (PARTS * ROWS * COLUMNS) + places
-        tl.store(mine + part * (ROWS * COLUMNS), acc)
-        # All threads' stores come before the one atomic of the program, which releases them to whoever acquires it.
-        tl.debug_barrier()
-        before = tl.atomic_add(arrived + tile, 1, sem="acq_rel", scope="gpu")
-        if before == PARTS - 1:
-            tl.debug_barrier()
-            total = tl.zeros((ROWS, COLUMNS), dtype=tl.float32)
-            for number in range(PARTS):
-                # From the L2: another processor wrote it, and what this one's L1 holds of it may be old.
-                total += tl.load(mine + number * (ROWS * COLUMNS), cache_modifier=".cg")
-            _store(total, bias, c, rows, cols, m, n, HAS_BIAS)
+    run = tl.program_id(1)
+    acc = _sum_of_run(
+        left, right, left_in, right_in, left_step, right_step, ks, run * PARTS * part_k,
+        part_k, k, PARTS, UPCAST, EVEN_K, ROWS, COLUMNS, BLOCK_K,
+    )  # fmt: skip
+    _store(acc, bias, c + run.to(tl.int64) * m * n, rows, cols, m, n, HAS_BIAS)
 
 
 @cache
@@ -143,40 +145,47 @@ def _processors(device: torch.device) -> int:
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
 
 
-def _schedule(tile: Tile, programs: int, device: torch.device) -> Schedule:
-    """How the parts are computed; no bit depends on it.
+def _runs(tile: Tile, programs: int, item_bytes: int, device: torch.device) -> int:
+    """Among how many programs the parts of one tile of the result are shared out; no bit depends on it.
 
-    In parallel only where whole tiles leave processors idle: else it is but more to write and to read back.
+    As many as the processors take at once, with what else they have to do: more would only write more and read it back.
     """
-    return "parallel" if tile.parts > 1 and programs < _processors(device) else "in order"
+    at_once = _processors(device) * max(1, MOST_SHARED // tile.shared_bytes(item_bytes))
+    runs = tile.parts
+    while runs > 1 and programs * runs > at_once:
+        runs //= 2
+    return runs
 
 
-def gemm(
-    tile: Tile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dtype, schedule: Schedule | None = None
-) -> Tensor:
-    """(M, K) x (K, N) + (N,) -> (M, N), in a tile; ``schedule`` is chosen by M unless it is given."""
+def gemm(tile: Tile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dtype, runs: int | None = None) -> Tensor:
+    """(M, K) x (K, N) + (N,) -> (M, N), in a tile; ``runs``, a power of two, is chosen by M unless it is given."""
     (m, k), n = a.shape, b.shape[1]
     a = unit_stride_rows(a)
     c = torch.empty((m, n), dtype=dtype, device=a.device)
     if c.numel() == 0:
         return c
+    bias = bias if bias is None else bias.contiguous()
     programs = triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n)
-    in_parallel = (schedule or _schedule(tile, programs, a.device)) == "parallel"
+    runs = runs or _runs(tile, programs, a.element_size(), a.device)
     # Of this call alone, since two streams, or two graphs that are replayed at once, may be in the same GEMM.
-    sums = torch.empty(programs * tile.parts * tile.m * tile.n, device=a.device) if in_parallel else None
-    arrived = torch.zeros(programs, dtype=torch.int32, device=a.device) if in_parallel else None
-    _tile_kernel[programs, tile.parts if in_parallel else 1](
-        a, b, bias if bias is None else bias.contiguous(), c, sums, arrived,
+    sums = c if runs == 1 else torch.empty((runs, m, n), device=a.device)
+    _tile_kernel[programs, runs](
+        a, b, bias if runs == 1 else None, sums,
         m, n, k, triton.cdiv(triton.cdiv(k, GRAIN), tile.parts) * GRAIN,
         row_stride(a), *b.stride(),
-        HAS_BIAS=bias is not None,
+        HAS_BIAS=bias is not None and runs == 1,
         # The interpreter (of 3.7.1) multiplies the raw bits of bfloat16; fp32 holds such products exactly.
         UPCAST=bool(triton.knobs.runtime.interpret),
         SWAPPED=tile.swapped, EVEN_K=k % tile.k == 0,
-        PARTS=tile.parts, PARALLEL=in_parallel,
+        PARTS=tile.parts // runs,
         BLOCK_M=tile.m, BLOCK_N=tile.n, BLOCK_K=tile.k, GROUP=GROUP,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
+    if runs > 1:
+        block = JOINED if c.numel() > JOINED * _processors(a.device) else FEW_JOINED
+        _join_kernel[(triton.cdiv(c.numel(), block),)](
+            sums, bias, c, c.numel(), n, HAS_BIAS=bias is not None, RUNS=runs, BLOCK=block, num_warps=block // 128
+        )
     return c
 
 
