@@ -17,7 +17,7 @@ from kernels_bench.order.probing.prepared_questions import FRESH, PreparedQuesti
 from kernels_bench.order.probing.prober import MOST_COLUMNS, Prober, Units
 from kernels_bench.order.probing.random_checks import check, fresh_probes
 from kernels_bench.order.reconstruct.cancellation import ColumnsDiffer, Inconsistent, RowsDiffer
-from kernels_bench.order.reconstruct.certificate import Questions, certificate, meeting_sizes
+from kernels_bench.order.reconstruct.certificate import Questions, certificate, certificate_size, meeting_sizes
 from kernels_bench.order.trees.by_column import ColumnOrders
 from kernels_bench.order.trees.tree import Ints, Tree
 from kernels_bench.records.cases import scale_of
@@ -264,7 +264,7 @@ class CancellationProber(Prober):
     def certified_by(self, known: ColumnOrders) -> int:
         """See `Prober.certified_by`."""
         (part,) = known.parts
-        return len(certificate(part.tree, self.counted)[0])
+        return certificate_size(part.tree, self.counted)
 
     def _foretold(self, pairs: _Pairs, units: torch.Tensor, expected: Ints) -> PreparedQuestions:
         terms, exact = self._terms(pairs, units), self.operator.sums_are_exact

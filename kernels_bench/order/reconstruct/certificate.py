@@ -34,13 +34,15 @@ class Questions:
         return len(self.first)
 
 
+_AT_ONCE = 1 << 20
+"""Questions that are made together, where there is a choice: who answers sees in between whether there is time left."""
+
 Left = Callable[[Questions], Ints]
 """How many units are left of each question: those that are not below the node in which its huge terms meet."""
 
 
-def counting(first: Ints, second: Ints, terms: int, most: int) -> Questions:
-    """Questions about pairs with units at all other terms, ``most`` at a time: (parts, pairs) of them, flattened."""
-    begins = np.arange(0, terms, most)
+def counting(first: Ints, second: Ints, terms: int, most: int, begins: Ints) -> Questions:
+    """Questions about pairs with units at ``most`` other terms, from each of some on: (begins, pairs), flattened."""
     among = np.stack([begins, np.minimum(begins + most, terms)], 1)
     return Questions(
         place=np.arange(terms),
@@ -53,8 +55,11 @@ def counting(first: Ints, second: Ints, terms: int, most: int) -> Questions:
 
 def meeting_sizes(first: Ints, second: Ints, terms: int, most: int, left: Left) -> Ints:
     """Sizes of the nodes in which pairs of terms meet; ``most`` units are told exactly at a time."""
-    parts = -(-terms // most)
-    found: Ints = terms - left(counting(first, second, terms, most)).reshape(parts, -1).sum(0)
+    begins, found = np.arange(0, terms, most), np.full(len(first), terms)
+    step = max(1, _AT_ONCE // max(1, len(first)))
+    for at in range(0, len(begins), step):
+        some = begins[at : at + step]
+        found -= left(counting(first, second, terms, most, some)).reshape(len(some), len(first)).sum(0)
     return found
 
 
@@ -88,6 +93,16 @@ def certificate(known: Tree, most: int) -> tuple[Questions, Ints]:
         but=np.concatenate([np.zeros((len(together), 2), np.int64), _bounds(begin, end, node)]),
     )
     return asked, np.concatenate([np.zeros(len(together), np.int64), outside])
+
+
+def certificate_size(known: Tree, most: int) -> int:
+    """How many questions `certificate` would have, of which a wide sum that tells few units at a time has very many."""
+    together = sum(len(children) * (len(children) - 1) // 2 for children in known.children if len(children) > 2)
+    parts, inner = -(-known.terms // most), slice(known.terms, known.nodes - 1)
+    begin, end = known.begins[inner], known.begins[inner] + known.sizes[inner]
+    last = np.where(end == known.terms, parts, end // most)
+    within = np.maximum(0, last - -(-begin // most))
+    return together + int((parts - within).sum())
 
 
 def _pairs_of_many(known: Tree) -> Ints:

@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kernels_bench.order import confirm
-from kernels_bench.order.reconstruct.certificate import certificate
+from kernels_bench.order.reconstruct.cancellation import OutOfTime
+from kernels_bench.order.reconstruct.certificate import Questions, certificate, certificate_size
 from kernels_bench.order.reconstruct.certificate import meeting_sizes as sizes_met
+from kernels_bench.order.trees.tree import Ints
 from support.known_orders import Nested, built, nests
 from support.read_orders import meeting_sizes, oracle
 
@@ -24,6 +26,43 @@ def test_units_counted_in_parts_tell_the_size_of_the_node_in_which_two_terms_mee
     first, second = np.array(pairs, dtype=np.int64).T
     found = sizes_met(first, second, order.terms, most, oracle(order))
     assert [meeting_sizes(nested)[frozenset(pair)] for pair in pairs] == found.tolist()
+
+
+def test_a_wide_sum_that_is_told_few_units_at_a_time_is_asked_about_in_pieces() -> None:
+    """Of a vocabulary in bf16 all questions together are 90 million: making them took longer than all there is time."""
+    seen: list[int] = []
+
+    def left(asked: Questions) -> Ints:
+        seen.append(len(asked))
+        if len(seen) == 2:
+            raise OutOfTime
+        return np.zeros(len(asked), np.int64)
+
+    terms = 151936
+    with pytest.raises(OutOfTime):
+        sizes_met(np.zeros(terms, np.int64), np.arange(terms), terms, 256, left)
+    assert len(seen) == 2
+    assert max(seen) <= 1 << 20
+
+
+@settings(max_examples=100)
+@given(nests(20), st.integers(1, 30))
+def test_what_comes_of_pieces_is_what_comes_of_all_at_once(nested: Nested, most: int) -> None:
+    order = built(nested)
+    first, second = (side.ravel() for side in np.meshgrid(np.arange(order.terms), np.arange(order.terms)))
+    different = first != second
+    first, second = first[different], second[different]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kernels_bench.order.reconstruct.certificate._AT_ONCE", 1)
+        in_pieces = sizes_met(first, second, order.terms, most, oracle(order))
+    assert in_pieces.tolist() == sizes_met(first, second, order.terms, most, oracle(order)).tolist()
+
+
+@settings(max_examples=200)
+@given(nests(20), st.integers(1, 30))
+def test_how_many_questions_a_certificate_has_is_known_before_it_is_made(nested: Nested, most: int) -> None:
+    order = built(nested)
+    assert certificate_size(order, most) == len(certificate(order, most)[0])
 
 
 @settings(max_examples=300)
