@@ -5,11 +5,12 @@ The interpreter is chosen by a variable that Triton reads when it is imported, a
 
 from __future__ import annotations
 
+import functools
 import importlib
-import inspect
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 from kernels_bench.device.triton_interpreter import ROWS_ALIKE
@@ -30,26 +31,25 @@ def under_the_interpreter(file: str, which: str) -> subprocess.CompletedProcess[
     )
 
 
-def look_through_the_language_once() -> None:
-    """Have the interpreter remember which of Triton's functions it is to replace while a kernel runs.
+def replace_the_language_once() -> None:
+    """Have what the interpreter replaces in Triton's language stay replaced, and NumPy's types looked up once.
 
-    It looks through all names of the language at every call of every function of a kernel, which takes a third of a
-    test's time; they are always the same.
+    It replaces all of the language at every call of every function of a kernel, which takes a third of a test's time;
+    and nothing but kernels uses the language.
     """
     interpreter: Any = importlib.import_module("triton.runtime.interpreter")
-    core, language = interpreter.tl.core, interpreter.tl
-    places = (language, core, language.tensor, language.math, core.tensor_descriptor_base)
-    known = {
-        place: [(name, member) for name, member in inspect.getmembers(place) if core.is_builtin(member)]
-        for place in places
-    }
+    language = interpreter.tl
+    interpreter._patch_lang(SimpleNamespace(__globals__={"tl": language, "core": language.core}))
+    interpreter._patch_lang = lambda _: interpreter._LangPatchScope()
+    of_numbers = functools.cache(interpreter._get_np_dtype)
 
-    def patch_builtin(place: Any, *more: Any) -> None:
-        for name, member in known[place]:
-            interpreter._patch_attr(place, name, member, *more)
+    def np_dtype(kind: Any) -> Any:
+        one = kind.scalar
+        return of_addresses if isinstance(one, language.pointer_type) else of_numbers(one)
 
-    interpreter._patch_builtin = patch_builtin
+    of_addresses = interpreter._get_np_dtype(language.pointer_type(language.int8))
+    interpreter._get_np_dtype = np_dtype
 
 
 if INTERPRETED:
-    look_through_the_language_once()
+    replace_the_language_once()
