@@ -121,7 +121,7 @@ class WorkerPool:
         self._deaths: Counter[str] = Counter()
         self._loading: set[str] = set()
         self._given_up: dict[str, Failure] = {}
-        self._renewed = False
+        self._server = 0
 
     def __enter__(self) -> WorkerPool:
         return self
@@ -137,11 +137,11 @@ class WorkerPool:
     def renew(self) -> None:
         """End all processes; for its next request each is started anew, and has been asked nothing before.
 
-        A user's own arms come up in programs of their own then, since processes that are forked have one seed for the
+        A user's own arms come from another fork server than before then: those of one server have one seed for the
         hashes of their texts, and a set has one order in all of them.
         """
         self.kill()
-        self._renewed = True
+        self._server = 1 - self._server
         self._loading.clear()
 
     def start(self) -> None:
@@ -168,8 +168,8 @@ class WorkerPool:
 
     def _spawn(self, name: str) -> WorkerProcess:
         arm = self._arms[name]
-        forked = not (self._renewed and arm.plugin)
-        worker = WorkerProcess(name, arm.environment, self._log(name), forked=forked)
+        server = self._server if arm.plugin else 0
+        worker = WorkerProcess(name, arm.environment, self._log(name), server=server)
         worker.post(LoadArm(arm=arm.name, plugin=arm.plugin), START_TIMEOUT_S, once_begun_s=self._timeout_s)
         self._workers[name] = worker
         self._loading.add(name)

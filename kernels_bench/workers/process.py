@@ -67,11 +67,11 @@ class WorkerProcess:
         environment: added to this process's.
         log: receives what the process prints.
         program: the module that the process runs; it serves the connection whose file descriptor it is given.
-        forked: whether it may be forked from a process that has imported torch, where that can be.
+        server: the number of the fork server that it comes from where it can be forked, see `the_fork_server`.
     """
 
     def __init__(
-        self, name: str, environment: Mapping[str, str], log: Path, program: str = WORKER, *, forked: bool = True
+        self, name: str, environment: Mapping[str, str], log: Path, program: str = WORKER, *, server: int = 0
     ) -> None:
         self.name, self._log = name, log
         self._said_before = self._log_size()
@@ -81,8 +81,8 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         variables = {**os.environ, **scratch.variables(), **import_path(), **environment, MARK: self._mark}
         with theirs, log.open("ab") as output:
-            forked = forked and program == WORKER and forks_here()
-            self.process = _begin(program, variables, theirs.fileno(), output.fileno(), forked)
+            forked_from = server if program == WORKER and forks_here() else None
+            self.process = _begin(program, variables, theirs.fileno(), output.fileno(), forked_from)
         the_guard().watch(self.process.pid, self._mark, self._shared_before)
         self.connection = Connection(ours.detach())
         self._inbox = Inbox(self.connection)
@@ -230,11 +230,13 @@ class WorkerProcess:
         return printable(lines[-1])[:200] if lines else ""
 
 
-def _begin(program: str, environment: Mapping[str, str], connection: int, output: int, forked: bool) -> Process:
+def _begin(
+    program: str, environment: Mapping[str, str], connection: int, output: int, forked_from: int | None
+) -> Process:
     """A process in a session of its own: Ctrl-C reaches the parent alone, and a kill reaches all of its children."""
-    if forked:
+    if forked_from is not None:
         with contextlib.suppress(ForkServerError):
-            return the_fork_server().fork(environment, name_of(environment[MARK]), connection, output)
+            return the_fork_server(forked_from).fork(environment, name_of(environment[MARK]), connection, output)
     return subprocess.Popen(
         python("-m", program, str(connection), str(os.getpid())),
         env=environment,

@@ -272,8 +272,9 @@ def _helped() -> Helper | None:
 
 
 def _lend(helper: Helper) -> None:
-    """Have a command's fork server be its helper, in place of a program that it starts."""
+    """Have a command's fork server be its helper, in place of a program that it starts; a second one is a program."""
     client: Any = importlib.import_module("kernels_bench.workers.fork_server.client")
+    lent = iter([helper])
 
     class Lent:
         """As much of `subprocess` as the fork server's client uses."""
@@ -281,7 +282,11 @@ def _lend(helper: Helper) -> None:
         DEVNULL, TimeoutExpired = subprocess.DEVNULL, subprocess.TimeoutExpired
 
         @staticmethod
-        def Popen(words: list[str], *, env: Mapping[str, str], pass_fds: list[int], **_: object) -> Helper:  # noqa: N802
+        def Popen(  # noqa: N802
+            words: list[str], *, env: Mapping[str, str], pass_fds: list[int], **more: Any
+        ) -> Helper | subprocess.Popen[bytes]:
+            if next(lent, None) is None:
+                return subprocess.Popen(words, env=env, pass_fds=pass_fds, **more)
             told = json.dumps({"environment": {**env}, "parent": words[-1]}).encode()
             socket.send_fds(helper.connection, [told], pass_fds)
             return helper

@@ -207,8 +207,10 @@ class ForkServer:
             self._process.wait(_ENDING_S)
 
 
-the_fork_server = cache(ForkServer)
-"""One serves all workers."""
+@cache
+def the_fork_server(number: int) -> ForkServer:
+    """The first one, numbered 0, or another, whose children have another seed for hashes."""
+    return ForkServer()
 
 
 def forks_here() -> bool:

@@ -51,7 +51,7 @@ def own_server() -> Iterator[None]:
 
 def end_the_server() -> None:
     if the_fork_server.cache_info().currsize:
-        the_fork_server()._end()
+        the_fork_server(0)._end()
     the_fork_server.cache_clear()
 
 
@@ -96,7 +96,7 @@ def test_a_forked_worker_is_its_own_session_with_its_own_directory_and_the_name_
 
 
 def test_a_process_id_that_is_given_again_is_the_new_worker_s(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = the_fork_server()
+    server = the_fork_server(0)
     ours, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     monkeypatch.setattr(server, "_control", ours)
     with ours, told:
@@ -113,7 +113,7 @@ def test_a_process_id_that_is_given_again_is_the_new_worker_s(monkeypatch: pytes
 def test_a_worker_that_cannot_be_forked_costs_no_other_and_no_time(
     monkeypatch: pytest.MonkeyPatch, said: Refused | Ended
 ) -> None:
-    server = the_fork_server()
+    server = the_fork_server(0)
     ours, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     monkeypatch.setattr(server, "_control", ours)
     with ours, told:
@@ -126,13 +126,13 @@ def test_a_worker_that_cannot_be_forked_costs_no_other_and_no_time(
 @pytest.mark.usefixtures("own_server")
 def test_the_process_that_forks_takes_its_children_along_and_is_not_needed(tmp_path: Path) -> None:
     forked = WorkerProcess("any", {}, tmp_path / "log")
-    the_fork_server()._process.kill()
+    the_fork_server(0)._process.kill()
     reply = forked.receive()
     assert isinstance(reply, Failure)
     assert reply.reason == "the worker of any was killed by SIGKILL"
     assert wait_until(lambda: not psutil.pid_exists(forked.process.pid))
     with pytest.raises(ForkServerError):
-        the_fork_server().fork(the_fork_server()._environment, "any", 0, 1)
+        the_fork_server(0).fork(the_fork_server(0)._environment, "any", 0, 1)
     after = WorkerProcess("any", {}, tmp_path / "log")
     assert isinstance(after.process, subprocess.Popen)
     after.kill()
@@ -162,5 +162,5 @@ def test_one_that_does_not_answer_in_time_is_ended_and_never_forks_beside_the_pr
     monkeypatch.setattr(client, "_START_S", 0.0)
     worker = WorkerProcess("any", {}, tmp_path / "log")
     assert isinstance(worker.process, subprocess.Popen)
-    assert the_fork_server()._process.wait(10) == -signal.SIGKILL
+    assert the_fork_server(0)._process.wait(10) == -signal.SIGKILL
     worker.kill()
