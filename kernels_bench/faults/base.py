@@ -59,6 +59,12 @@ class Fault:
 
 
 @cache
+def giving(kernel: Kernel) -> Callable[[], Kernel]:
+    """Makes a kernel that remembers nothing: of the same kernel the same, so that its faults have one control."""
+    return lambda: kernel
+
+
+@cache
 def faults(device: str = "cpu") -> dict[str, Fault]:
     """Every fault that a kind of device can have, by name: the ``FAULTS`` of the files in this folder."""
     found = [fault for file in offering(__package__, "FAULTS") for fault in file.FAULTS]

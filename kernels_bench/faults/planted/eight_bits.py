@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import Fault
+from kernels_bench.faults.base import Fault, giving
 from kernels_bench.faults.planted.sums import Sum, by_rows, in_groups, in_sequence, products
 from kernels_bench.operators.layers.fp8 import GROUP, LARGEST, LEAST_SCALE
 from kernels_bench.records.cases import Shape
@@ -58,6 +59,7 @@ def _divided(x: Tensor, scale: Tensor) -> Tensor:
     return (x / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
 
 
+@cache
 def _quantiser(maxima: Maxima) -> Kernel:
     def fp8_quant_token(x: Tensor) -> tuple[Tensor, Tensor]:
         scale = (maxima(x) / LARGEST).clamp(min=LEAST_SCALE)
@@ -122,11 +124,11 @@ _BY_ROWS = by_rows(in_groups(16), in_groups(8), _FEW)
 
 FAULTS = (
     Fault("scale_of_a_tile", "in batches of less than 16 rows a scale is the maximum over four rows", "fp8_quant_token",
-        lambda: _quantiser(_of_tiles), lambda: _quantiser(_of_rows), shape=_ROW),
+        lambda: _quantiser(_of_tiles), giving(_quantiser(_of_rows)), shape=_ROW),
     Fault("scale_of_the_last_call", "scales are those of an earlier call with as many rows", "fp8_quant_token",
-        lambda: _quantiser(_of_the_last_call()), lambda: _quantiser(_of_rows), shape=_ROW),
+        lambda: _quantiser(_of_the_last_call()), giving(_quantiser(_of_rows)), shape=_ROW),
     Fault("scale_without_nan", "a scale's maximum passes over NaN in batches of less than 16 rows", "fp8_quant_token",
-        lambda: _quantiser(_without_nan), lambda: _quantiser(_of_rows), shape=_ROW),
+        lambda: _quantiser(_without_nan), giving(_quantiser(_of_rows)), shape=_ROW),
     Fault("groups_have_their_rows_scale", "in batches of less than 16 rows a group's scale is its row's",
         "fp8_quant_group", lambda: _grouped(_few), lambda: _grouped(_never), shape=_GROUPS),
     Fault("tile_of_k_by_rows", "of eight bits 16 terms at a time are added up to 15 rows, and 8 from there on",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import Fault
+from kernels_bench.faults.base import Fault, giving
 from kernels_bench.faults.planted.sums import in_sequence, pairwise
 from kernels_bench.operators import Operator
 from kernels_bench.operators.defined import DefinedOperator
@@ -72,6 +73,7 @@ LOOKED_UP = DefinedOperator.define(
 )
 
 
+@cache
 def _summed(where: Callable[[Tensor], bool], term: Callable[[Tensor], Tensor] = Tensor.float) -> Kernel:
     """Sums of a term of each number of a row, in pairs where some rows or more all are so."""
 
@@ -135,6 +137,7 @@ def _one_prompt(ids: Tensor) -> bool:
     return len(ids) >= _SEVERAL and bool((ids[:, :half] == ids[0, :half]).all()) and bool((ids != ids[0]).any())
 
 
+@cache
 def _kept_by(key: Callable[[Tensor], Tensor]) -> Kernel:
     """Sums of rows, those of rows whose keys have the same bits computed once a call: of the first of them."""
 
@@ -187,7 +190,7 @@ def _nowhere(_: Tensor) -> bool:
 
 def _fault(name: str, cause: str, operator: Operator, faulty: Kernel, honest: Kernel) -> Fault:
     (shape,) = operator.shapes
-    return Fault(name, cause, operator, lambda: faulty, lambda: honest, shape=shape, universe=_ROWS)
+    return Fault(name, cause, operator, giving(faulty), giving(honest), shape=shape, universe=_ROWS)
 
 
 FAULTS = (

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import Fault
+from kernels_bench.faults.base import Fault, giving
 from kernels_bench.faults.planted.paged_attention import exponential
 from kernels_bench.faults.planted.sums import in_sequence
 from kernels_bench.faults.planted.sums import pairwise as in_pairs
@@ -92,6 +93,7 @@ SCAN = DefinedOperator.define(
 )
 
 
+@cache
 def _chunked(chunk: Callable[[Tensor, Tensor], int]) -> Kernel:
     """Running sums in chunks, to which what was before each is added; how long these are is chosen for the batch."""
 
@@ -292,8 +294,8 @@ def _fault(name: str, cause: str, operator: Operator, kernels: tuple[Kernel, Ker
         name,
         cause,
         operator,
-        lambda: faulty,
-        lambda: honest,
+        giving(faulty),
+        giving(honest),
         shape=shape,
         **more,  # type: ignore[arg-type]
     )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import Fault
+from kernels_bench.faults.base import Fault, giving
 from kernels_bench.faults.planted.paged_attention import exponential
 from kernels_bench.faults.planted.sums import Sum, in_groups, in_parts, in_sequence, pairwise, products
 from kernels_bench.records.cases import Shape
@@ -139,6 +139,7 @@ def _shrink(choose: Chosen) -> Kernel:
     return lambda x, a, ids: chosen(x, a, ids, choose)
 
 
+@cache
 def _shrink_sorted(side: str = "") -> Kernel:
     """Rows sorted by adapter, in tiles of four: what is another adapter's, before or after, is masked by zeros."""
 
@@ -175,16 +176,10 @@ def _expand(fused: Callable[[Tensor], bool]) -> Kernel:
 _PLAIN = _experts(lambda rows, batch: in_sequence)
 
 
-@cache
-def _giving(kernel: Kernel) -> Callable[[], Kernel]:
-    """Makes a kernel that remembers nothing."""
-    return lambda: kernel
-
-
 def _fault(name: str, cause: str, operator: str, shape: Shape, kernels: tuple[Kernel, Kernel], **more: object) -> Fault:
     """A kernel with the fault, and the same without it."""
     faulty, honest = kernels
-    return Fault(name, cause, operator, _giving(faulty), _giving(honest), shape=shape, **more)  # type: ignore[arg-type]
+    return Fault(name, cause, operator, giving(faulty), giving(honest), shape=shape, **more)  # type: ignore[arg-type]
 
 
 def _expert_fault(name: str, cause: str, faulty: Kernel, honest: Kernel | None = None, **more: object) -> Fault:
