@@ -62,6 +62,18 @@ def nothing_runs_on() -> Iterator[None]:
     end_what_was_begun()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_set() -> Iterator[None]:
+    """What a library sets in the environment that a test imports is not what a user's command finds there.
+
+    And a command in another environment cannot be forked, see `support.forked_commands`: vLLM sets five variables.
+    """
+    before = {**os.environ}
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def earlier_nvtx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The last nvtx that older versions of nsys listen to."""
