@@ -136,7 +136,8 @@ def test_relations_sizes_and_seeds_are_the_callers() -> None:
     (verification,) = report.verifications
     assert [result.relation for result in verification.relations] == ["repeat", "batch_size"]
     assert verification.universe == 300
-    assert check(norm, "rms_norm", quick=True, device="cpu", relations="repeat").verifications[0].case.shape.invented
+    short = check(norm, "rms_norm", quick=True, device="cpu", relations="repeat", budget_s=0.1)
+    assert short.verifications[0].case.shape.invented
 
 
 @pytest.mark.parametrize(
