@@ -66,6 +66,7 @@ class Revisit(Record):
         lengths: as in `Verify`.
         special: whether the special rows are wanted too, right before the first M that is larger than they are many.
         views: those M at which rows that are a view of a wider tensor come first.
+        memory: as in `Verify`.
     """
 
     case: Case
@@ -75,6 +76,7 @@ class Revisit(Record):
     special: bool = False
     views: tuple[int, ...] = ()
     lengths: tuple[int, ...] = ()
+    memory: int = 0
 
 
 class Revisited(Record):

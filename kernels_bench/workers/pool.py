@@ -372,7 +372,7 @@ class WorkerPool:
     def _fits(self, request: Request, busy: Mapping[str, tuple[Request, float]]) -> bool:
         """Whether the device has room for a request beside those that are under way."""
         beside = (under_way for under_way, _ in busy.values())
-        taken = sum(one.memory for one in (request, *beside) if isinstance(one, Verify))
+        taken = sum(one.memory for one in (request, *beside) if isinstance(one, (Verify, Revisit)))
         return not busy or self._memory is None or taken <= self._memory
 
     def _next(self, waiting: Mapping[str, Sequence[R]], busy: Mapping[str, tuple[R, float]]) -> tuple[str, int] | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 
 from kernels_bench.commands.counterexamples import reproductions
 from kernels_bench.commands.run.search import Limits, Search
 from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
-from kernels_bench.operators import operators
+from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.defined import definition_only
 from kernels_bench.plan.classes import keeps
 from kernels_bench.records.cases import ITEM_SIZE, Case, Load, process_of
@@ -60,6 +60,23 @@ OF_CALLS = ("repeat", "history", "concurrency")
 
 MOST_REVISITED = 40
 """Cases up to which a run that is no short one asks fresh processes too: starting them takes longer than asking."""
+
+
+def as_verified(cases: Sequence[Case], bytes_of: Callable[[Case], int]) -> list[Case]:
+    """Cases in the order in which they are verified.
+
+    Operators with the largest cases come first, or one process would be at these at the end while all others wait.  Of
+    an operator those of fp32 results do, which tell most of the order of addition: it is then tried where a result
+    tells little.
+    """
+    largest: dict[str, int] = {}
+    for case in cases:
+        largest[case.operator] = max(bytes_of(case), largest.get(case.operator, 0))
+
+    def place(case: Case) -> tuple[int, str, bool]:
+        return -largest[case.operator], case.operator, case.precision.output != "fp32"
+
+    return sorted(cases, key=place)
 
 
 class Runner:
@@ -163,11 +180,15 @@ class Runner:
 
     @property
     def _in_order(self) -> list[Case]:
-        """Cases as they are verified: of fp32 results first, which tell most of the order of addition.
+        return as_verified(self._workload.cases, self._verification_bytes)
 
-        It is then tried where a result tells little.
-        """
-        return sorted(self._workload.cases, key=lambda case: case.precision.output != "fp32")
+    def _operator_of(self, case: Case) -> Operator:
+        sweep = self._workload.sweeps[case.operator]
+        return self._operators[case.operator].with_lengths(sweep.lengths).for_shape(case.shape)
+
+    def _verification_bytes(self, case: Case) -> int:
+        universe = self._workload.sweeps[case.operator].universe
+        return self._operator_of(case).verification_bytes(case.shape, case.precision, universe)
 
     def _verify_all(self) -> None:
         todo = [case for case in self._in_order if case.key not in self._verified]
@@ -243,6 +264,7 @@ class Runner:
             lengths=sweep.lengths,
             special=bool(known.special_digest),
             views=sizes[1::2] if takes_views else (),
+            memory=self._verification_bytes(case),
         )
 
     def _take_note(self, request: Revisit, reply: Revisited) -> None:
@@ -261,8 +283,7 @@ class Runner:
 
     def _verify_request(self, case: Case) -> Verify:
         sweep = self._workload.sweeps[case.operator]
-        operator = self._operators[case.operator].with_lengths(sweep.lengths).for_shape(case.shape)
-        memory = operator.verification_bytes(case.shape, case.precision, sweep.universe)
+        operator, memory = self._operator_of(case), self._verification_bytes(case)
         beyond = case.key in self._beyond
         if beyond:
             memory += LARGE_COPIES * operator.huge_bytes(case.shape, case.precision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,8 @@ from kernels_bench.workers.messages import (
     PrepareTiming,
     Release,
     Released,
+    Revisit,
+    Revisited,
     Screen,
     TakeTurn,
     Turned,
@@ -236,16 +238,26 @@ def test_what_a_kernel_started_ends_with_its_worker(tmp_path: Path) -> None:
     assert not living(up[0].pid)
 
 
+def revisit(arm: str, k: int) -> Revisit:
+    asked = verify(arm, k)
+    return Revisit(case=asked.case, seed=asked.seed, universe=asked.universe, sizes=asked.sizes)
+
+
+@pytest.mark.parametrize("asked", [verify, revisit])
 @pytest.mark.parametrize(("memory", "most"), [(None, 2), (12, 2), (11, 1), (1, 1)])
 def test_no_more_is_verified_at_once_than_the_device_has_room_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, memory: int | None, most: int
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    memory: int | None,
+    most: int,
+    asked: Callable[[str, int], Verify | Revisit],
 ) -> None:
     at_work: set[str] = set()
     seen: list[int] = []
     post, receive = WorkerProcess.post, WorkerProcess.receive
 
     def posted(worker: WorkerProcess, request: Record, *limits: float, **further: float) -> None:
-        if isinstance(request, Verify):
+        if isinstance(request, (Verify, Revisit)):
             at_work.add(worker.name)
             seen.append(len(at_work))
         post(worker, request, *limits, **further)
@@ -262,9 +274,9 @@ def test_no_more_is_verified_at_once_than_the_device_has_room_for(
         for arm in ("torch", "failing"):
             assert isinstance(crew.ask(arm, verify(arm, 64)), Verification)
         seen.clear()
-        large = {arm: [verify(arm, 64).model_copy(update={"memory": 6})] * 3 for arm in ("torch", "failing")}
+        large = {arm: [asked(arm, 64).model_copy(update={"memory": 6})] * 3 for arm in ("torch", "failing")}
         answers = list(crew.work(large, width=2))
-    assert [type(reply) for _, reply in answers] == [Verification] * 6
+    assert [type(reply) for _, reply in answers] == [Verification if asked is verify else Revisited] * 6
     assert max(seen) == most
 
 
