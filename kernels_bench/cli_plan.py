@@ -27,7 +27,7 @@ from kernels_bench.commands.plan import (
     what_to_check,
 )
 from kernels_bench.commands.report import ReportTargets, write
-from kernels_bench.commands.run.command import measure, resume_run
+from kernels_bench.commands.run.command import Checks, measure, resume_run
 from kernels_bench.console.errors import UsageError
 from kernels_bench.device.detect import expected_gpu
 from kernels_bench.plan.file import PLAN_FILE, read_plan
@@ -135,8 +135,8 @@ def plan(
     selection = _completed(selection)
     # A mistake in a word is told before anything is measured.
     weights_of(weights, selection.batch or USUAL_SIZES["cpu"])
-    allow = partial(refuse_unmeasured, today)
-    return measure(selection, run, typed("kernels_bench"), finish, allow=allow, go_on=go_on)
+    checks = Checks(planned=partial(refuse_unmeasured, today))
+    return measure(selection, run, typed("kernels_bench"), finish, checks=checks, go_on=go_on)
 
 
 def _seconds(budget: float | None) -> float | None:
@@ -247,6 +247,5 @@ def check(
         say(check_words(found))
         return check_status(found)
 
-    return measure(
-        what_to_check(made), run, typed("kernels_bench"), finish, allow=partial(refuse_elsewhere, made, force=force)
-    )
+    checks = Checks(here=partial(refuse_elsewhere, made, force=force))
+    return measure(what_to_check(made), run, typed("kernels_bench"), finish, checks=checks)

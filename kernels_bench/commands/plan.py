@@ -17,7 +17,7 @@ from kernels_bench.plan.file import digest_of, elsewhere, parsed, plan_bytes
 from kernels_bench.plan.record import CasePlan, Plan
 from kernels_bench.plan.search import left_out
 from kernels_bench.plan.weights import weights_of
-from kernels_bench.records.cases import Case, candidate_name, label_of, process_of
+from kernels_bench.records.cases import Case, Device, candidate_name, label_of, process_of
 from kernels_bench.records.latest_records import LatestRecords, latest_records
 from kernels_bench.records.manifest import Manifest, ResultsError, read_manifest, read_records, timestamp
 from kernels_bench.records.results import Timing, Verification, was_same_data
@@ -26,6 +26,7 @@ from kernels_bench.relations.base import are_sequences
 from kernels_bench.report.summary.summarise import default_arm_of
 from profiles.command_line import warn
 from profiles.errors import ExitStatus
+from profiles.instruments.environment import Environment
 from profiles.run_files.record import Record
 
 USUAL_OPERATORS = ("linear",)
@@ -241,13 +242,13 @@ def what_to_check(plan: Plan) -> Selection:
     })  # fmt: skip
 
 
-def refuse_elsewhere(plan: Plan, now: Manifest, force: bool) -> None:
+def refuse_elsewhere(plan: Plan, device: Device, environment: Environment, force: bool) -> None:
     """A plan is for the device and the versions that it was made with.
 
     Raises:
         UsageError: something differs, and ``force`` is not set.
     """
-    found = elsewhere(plan, now.device, now.environment)
+    found = elsewhere(plan, device, environment)
     if found and not force:
         raise UsageError(f"the plan was made elsewhere: {'; '.join(found)}; --force checks it all the same")
 

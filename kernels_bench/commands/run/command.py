@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from kernels_bench.commands.report import ReportTargets, report
 from kernels_bench.commands.run.last_words import last_words
@@ -72,13 +72,28 @@ def reporting(targets: ReportTargets) -> Finish:
     return partial(_report, targets=targets)
 
 
+class Checks(NamedTuple):
+    """What is seen to before anything is measured, or the run's directory is made; each raises UsageError.
+
+    Attributes:
+        here: of the device and what is installed, before arms are looked for.
+        planned: of what would be done.
+    """
+
+    here: Callable[[Device, Environment], None] = lambda *_: None
+    planned: Callable[[Manifest], None] = lambda _: None
+
+
+NO_CHECKS = Checks()
+
+
 def measure(
     selection: Selection,
     out: Path | None,
     command: str,
     finish: Finish,
     again: bool = False,
-    allow: Callable[[Manifest], None] = lambda _: None,
+    checks: Checks = NO_CHECKS,
     go_on: Sequence[str] = (),
 ) -> int:
     """A new run, and whatever is done with it then.
@@ -89,7 +104,7 @@ def measure(
         command: as typed.
         finish: what is done then.
         again: for a profiler.
-        allow: raises UsageError where nothing is to be measured here; told before the directory is made.
+        checks: whether it is to be made here at all.
         go_on: the command that goes on with it by ``--resume``, where that is not the usual one.
 
     Raises:
@@ -100,6 +115,8 @@ def measure(
     started = time.perf_counter()
     with HeadStart(selection, hidden_beside(out or default_directory())) as early:
         catalogue = catalogue_of(selection, lambda: early.start(expected_gpu()))
+        environment = _environment(catalogue.device)
+        checks.here(catalogue.device, environment)
         workload = make_workload(catalogue, selection)
         manifest = Manifest(
             created=timestamp(),
@@ -108,9 +125,9 @@ def measure(
             device=catalogue.device,
             arms=(*workload.arms, *workload.left_out),
             planned=workload.planned,
-            environment=_environment(catalogue.device),
+            environment=environment,
         )
-        allow(manifest)
+        checks.planned(manifest)
         # Only now, since another run may have taken a default name meanwhile.
         run = RunDirectory.create(out or default_directory(), manifest)
         try:

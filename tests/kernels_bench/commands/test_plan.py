@@ -17,6 +17,7 @@ from kernels_bench.records.selection import Selection
 from support.processes import finish, kernels_bench, start
 
 ROOT = Path(__file__).parents[3]
+KEPT = ROOT / "profiles" / "plans"
 TWO_SPEEDS = Path(__file__).parents[2] / "plugins" / "two_speeds.py"
 
 
@@ -139,6 +140,14 @@ def test_a_plan_made_elsewhere_is_refused_with_what_differs(measured: tuple[Path
     assert "device: another then" in refused.err
     assert "torch: 1.0 then" in refused.err
     assert "--force" in refused.err
+
+
+def test_of_a_plan_for_another_device_its_kernels_are_not_looked_for() -> None:
+    """They are not here, which is no mistyped name: the device is what differs."""
+    refused = kernels_bench("plan", "check", KEPT / "nvidia-h200-deepseek-v3-router" / "plan.json")
+    assert refused.status == 2
+    assert "the plan was made elsewhere: device: NVIDIA H200 then" in refused.err
+    assert "did you mean" not in refused.err
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1", '{"schema_version": 2}', "\x00"])
