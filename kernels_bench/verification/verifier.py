@@ -50,6 +50,9 @@ _FIRST_BYTES = 256 << 20
 _SLOW_S, _PATIENCE_S = 0.25, 5.0
 """A kernel that takes longer for the universe, under Triton's interpreter, say, is given so many seconds a relation."""
 
+_OF_ALL = 0.75
+"""And to all relations this share of the time in which there must be an answer: the rest is for what is beside them."""
+
 HAZARDOUS = 0.25
 """What relations that may end the process get besides, as a share of the time for further comparisons."""
 OTHER_DATA = 0.4
@@ -89,7 +92,8 @@ class Verifier:
         self._unwritten = self._weightless = ""
         self._shown: set[str] = set()
         self._further_s = 0.0
-        self._patience_s: float | None = None
+        self._slow = False
+        self._deadline, self._left = math.inf, 0
         self._all_else_is_known = self.lost = self._to_first = False
         self._first: list[LaunchResult] = []
         self._blamed: dict[str, Counterexample] = {}
@@ -102,6 +106,7 @@ class Verifier:
         more_s: float = 0.0,
         *,
         to_first: bool = False,
+        limit_s: float = math.inf,
     ) -> Verification:
         """Accuracy over the whole universe, digests of the first M rows, and every relation.
 
@@ -111,6 +116,7 @@ class Verifier:
             digest_sizes: each M whose first rows' outputs are digested.
             more_s: seconds for the relations' further comparisons, beyond those of every run.
             to_first: leave the relations out that follow the first which is broken.
+            limit_s: seconds after which an answer is of no use any more.
 
         Raises:
             KernelFault: the kernel writes into its inputs, or its result has a wrong form.
@@ -120,6 +126,7 @@ class Verifier:
         with poisoned_allocations(self.subject.device):
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
+            self._deadline, self._left = start + _OF_ALL * limit_s, len(chosen)
             self._keep_first_special(chosen)
             self._to_first = to_first
             safe = [relation for relation in chosen if not relation.hazardous]
@@ -168,6 +175,7 @@ class Verifier:
             start = self._further_s
             mine = more_s / waiting if waiting and relation.more is not nothing_more else 0.0
             result = self._examine(relation, setting, mine)
+            self._left -= 1
             if result.companies or result.status != "held":  # of what there is no batch to try nothing is said
                 found.append(result)
             if self._to_first and result.status == "broken":
@@ -321,7 +329,7 @@ class Verifier:
         if time.perf_counter() - start > _SLOW_S:  # a GPU is not waited for, and has no such kernels
             start = time.perf_counter()
             self.subject.start(launched.company)  # the first call may have compiled something
-            self._patience_s = _PATIENCE_S if time.perf_counter() - start > _SLOW_S else None
+            self._slow = time.perf_counter() - start > _SLOW_S
         if sum(output.nbytes for output in launched.outputs) <= _FIRST_BYTES:
             self._first = [launched]
         ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
@@ -354,6 +362,13 @@ class Verifier:
         finally:
             self._launcher.forget_graphs()
 
+    def _until(self) -> float | None:
+        """When a relation is to be done with, as `time.perf_counter` counts; None where there is no hurry."""
+        if not self._slow:
+            return None
+        now = time.perf_counter()
+        return now + max(0.0, min(_PATIENCE_S, (self._deadline - now) / max(1, self._left)))
+
     def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         tally = Tally()
         launched, began = self.subject.launches, time.perf_counter()
@@ -361,8 +376,7 @@ class Verifier:
         reason, cut = "", False
         try:
             usual, further = iter(relation.comparisons(setting)), iter(relation.more(setting))
-            start = time.perf_counter()
-            for groups in self._launcher.groups(usual, None if self._patience_s is None else start + self._patience_s):
+            for groups in self._launcher.groups(usual, self._until()):
                 self._tell(groups, relation.name, tally)
             cut = self._launcher.cut_short or next(usual, None) is not None
             start = time.perf_counter()

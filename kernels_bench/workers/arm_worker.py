@@ -192,7 +192,7 @@ class ArmWorker:
                 subject = self._make(case, request.seed, request.universe, watched=True, lengths=request.lengths)
                 verifier = Verifier(subject, request.seed, self._plugin, self._claims)
                 setting = setting_of(subject, request)
-                found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s)
+                found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s, limit_s=request.limit_s)
                 return found if found.wrong or found.fatal else self._with_order(found, request)
         except MalformedResult:
             raise

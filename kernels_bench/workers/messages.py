@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from kernels_bench.records.cases import Case, Launch, Load, Logits
@@ -41,6 +42,7 @@ class Verify(Record):
         order_s: seconds for reading the order of addition at every M; 0 leaves it alone.
         order_if_kept: whether the order is wanted of a kernel only that kept its bits.
         memory: bytes of the device's that it takes, about.
+        limit_s: seconds after which the answer is waited for no more.
     """
 
     case: Case
@@ -56,6 +58,7 @@ class Verify(Record):
     order_s: float = 0.0
     order_if_kept: bool = False
     memory: int = 0
+    limit_s: float = math.inf
 
 
 class Revisit(Record):

@@ -302,6 +302,7 @@ class Runner:
             order_s=self._order_s,
             order_if_kept=self._planned,
             memory=memory,
+            limit_s=self._run.manifest.selection.timeout_s,
         )
 
     @cached_property

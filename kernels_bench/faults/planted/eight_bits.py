@@ -59,11 +59,18 @@ def _divided(x: Tensor, scale: Tensor) -> Tensor:
     return (x / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
 
 
+def _multiplied_in_small_batches(x: Tensor, scale: Tensor) -> Tensor:
+    """By the scale's reciprocal, which is rounded."""
+    if len(x) >= _FEW:
+        return _divided(x, scale)
+    return (x.float() * (1 / scale)).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
+
+
 @cache
-def _quantiser(maxima: Maxima) -> Kernel:
+def _quantiser(maxima: Maxima, divided: Callable[[Tensor, Tensor], Tensor] = _divided) -> Kernel:
     def fp8_quant_token(x: Tensor) -> tuple[Tensor, Tensor]:
         scale = (maxima(x) / LARGEST).clamp(min=LEAST_SCALE)
-        return _divided(x, scale), scale
+        return divided(x, scale), scale
 
     return fp8_quant_token
 
@@ -129,6 +136,9 @@ FAULTS = (
         lambda: _quantiser(_of_the_last_call()), giving(_quantiser(_of_rows)), shape=_ROW),
     Fault("scale_without_nan", "a scale's maximum passes over NaN in batches of less than 16 rows", "fp8_quant_token",
         lambda: _quantiser(_without_nan), giving(_quantiser(_of_rows)), shape=_ROW),
+    Fault("multiplied_by_the_reciprocal", "in batches of less than 16 rows numbers are not divided by the scale, but "
+        "multiplied by its reciprocal", "fp8_quant_token",
+        lambda: _quantiser(_of_rows, _multiplied_in_small_batches), giving(_quantiser(_of_rows)), shape=_ROW),
     Fault("groups_have_their_rows_scale", "in batches of less than 16 rows a group's scale is its row's",
         "fp8_quant_group", lambda: _grouped(_few), lambda: _grouped(_never), shape=_GROUPS),
     Fault("tile_of_k_by_rows", "of eight bits 16 terms at a time are added up to 15 rows, and 8 from there on",

@@ -34,6 +34,10 @@ _OUTLIERS = 4
 _SPARSE = 5
 _LEAST = 2.0**-15
 """The smallest number above zero that `_bell` gives."""
+MIDDLES, _GROUP = 15, 128
+"""Of `IN_COMMON` rows this one is of `_middles`, and its largest number comes again in each group of a quantiser's."""
+_STEP = 7 * 2.0**-10
+"""The reciprocal of 7 is rounded by nearly as much as any: what is multiplied by it is no middle any more."""
 _OWN_END = 16
 """Of rows that begin alike, the last one of so many parts is their own."""
 
@@ -100,8 +104,8 @@ def row_table(
     the rounding error itself, which even a 16-bit result cannot hide.
 
     Some of every `IN_COMMON` rows have something in common, since a kernel may have a path of its own for a batch of
-    them (`FIRST_IN_COMMON`), or take one row for another (`BEGUN_ALIKE`, `NEARLY_ALIKE`). Of rows that are to be
-    ``added`` to others some are zeros.
+    them (`FIRST_IN_COMMON`), or take one row for another (`BEGUN_ALIKE`, `NEARLY_ALIKE`). One is of `_middles`, for
+    quantisers. Of rows that are to be ``added`` to others some are zeros.
     """
     table = torch.empty(rows, columns, dtype=dtype, device=device)
     half = columns // 2
@@ -118,12 +122,24 @@ def row_table(
         narrow, shares = values[FIRST_IN_COMMON.narrow :: IN_COMMON], slice(FIRST_IN_COMMON.shares, None, IN_COMMON)
         narrow.copy_(narrow.to(_narrower(dtype)))
         values[shares] = shares_of_one(_bell(bits[shares]))
+        values[MIDDLES::IN_COMMON] = _middles(bits[MIDDLES::IN_COMMON])
         if added:
             values[FIRST_IN_COMMON.nothing :: IN_COMMON] = 0
         table[start:stop] = values
     _nearly_alike(table)
     begin_alike(table)
     return table
+
+
+def _middles(bits: torch.Tensor) -> torch.Tensor:
+    """Numbers that, over a 448th part of the largest, lie in the middle between two of e4m3; 16 bits hold them exactly.
+
+    There a quantiser rounds otherwise if it multiplies by the scale's reciprocal, or divides in another precision.
+    """
+    odd, power, sign = (bits & 7) * 2 + 17, (bits >> 3) & 7, 1 - ((bits >> 6) & 1) * 2
+    found = (odd << power).float() * sign * (_STEP / 16)
+    found[:, ::_GROUP] = 448 * _STEP
+    return found
 
 
 def _narrower(dtype: torch.dtype) -> torch.dtype:

@@ -13,6 +13,7 @@ from kernels_bench.operators.inputs import rows
 from kernels_bench.operators.inputs.rows import (
     HOSTILE,
     KINDS,
+    MIDDLES,
     bell_shaped,
     hostile_rows,
     paired,
@@ -307,3 +308,19 @@ def test_some_rows_begin_as_others_or_nearly_are_them(seed: int, dtype: torch.dt
     first, second = (table[row::IN_COMMON] for row in NEARLY_ALIKE)
     apart = (bits(first[: len(second)]) ^ bits(second))[first[: len(second)] != 0]
     assert bool((apart == 1).all())
+
+
+@given(seeds, dtypes, st.integers(128, 700))
+def test_a_quantisers_rounding_shows_in_some_rows(seed: int, dtype: torch.dtype, columns: int) -> None:
+    """In the middle between two numbers of e4m3 a quotient is a tie, and a product with a reciprocal often is none."""
+    row = row_table(seed, "x", 2 * IN_COMMON, columns, dtype, CPU)[MIDDLES::IN_COMMON].float()
+    scale = row.abs().amax(1, keepdim=True) / 448
+    quotient = row / scale
+    steps = (quotient.abs() * 16).int()
+    odd = steps // (steps & -steps)
+    tops = torch.arange(columns) % 128 == 0
+    assert bool((quotient.double() * scale == row).all())
+    assert bool(((odd > 16) & (odd < 32))[:, ~tops].all())  # five bits, where e4m3 has four
+    assert bool((quotient[:, tops] == 448).all())
+    divided, multiplied = (one.to(torch.float8_e4m3fn).float() for one in (quotient, row * (1 / scale)))
+    assert 0.05 < float((divided != multiplied).float().mean()) < 0.5

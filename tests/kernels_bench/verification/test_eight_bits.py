@@ -12,7 +12,7 @@ import torch
 from kernels_bench import Operator, check
 from kernels_bench.operators.definitions import floats
 from kernels_bench.operators.inputs.described import Making, described_rows, described_shared
-from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, backwards
+from kernels_bench.operators.inputs.rows import HOSTILE, KINDS, MIDDLES, backwards
 from kernels_bench.relations.batch import BEGUN_ALIKE, FIRST_IN_COMMON, FIRST_SPECIAL, IN_COMMON, SPECIAL
 from kernels_bench.verification.bitwise import bits, difference, digest, same_bits, with_one_nan
 from kernels_bench.verification.subject.poison import poison, unwritten
@@ -99,7 +99,7 @@ def test_few_elements_of_ordinary_rows_and_weights_are_zero(name: str) -> None:
     table = described_rows(floats(512, dtype=name), "x", 64, making, added=False)[:64].double()
     for kind in ("normal", "wide", "small"):
         assert float((table[KINDS.index(kind) :: len(KINDS)] == 0).double().mean()) < 0.1
-    others = {*BEGUN_ALIKE, *FIRST_IN_COMMON}
+    others = {*BEGUN_ALIKE, *FIRST_IN_COMMON, MIDDLES}
     small = [row for row in range(KINDS.index("small"), 64, len(KINDS)) if row % IN_COMMON not in others]
     assert float(table[small].abs().amax()) < 0.5
     weight = described_shared(floats(64, 4096, dtype=name), "w", making).double()

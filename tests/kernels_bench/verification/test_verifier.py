@@ -745,3 +745,19 @@ def test_an_error_is_told_with_its_rows_and_shown_once(capfd: pytest.CaptureFixt
     assert {one.status for one in found.values()} == {"failed"}
     assert {one.reason for one in found.values()} == {"RuntimeError with 5 rows: no tile for 5 rows"}
     assert capfd.readouterr().err.count("Traceback") == 1
+
+
+def test_a_slow_kernel_is_told_about_in_the_time_there_is() -> None:
+    """What was compared until then is an answer; none at all would be given to who asks for too much."""
+
+    def slow(a: Tensor, b: Tensor) -> Tensor:
+        time.sleep(0.27)
+        return product(a, b)
+
+    names, limit_s = ("repeat", "batch_size", "position", "neighbour_content"), 6.0
+    setting = Setting(UNIVERSE, sweep(UNIVERSE), most=2 * UNIVERSE)
+    verifier, began = Verifier(subject(slow), seed=0), time.perf_counter()
+    found = verifier.verify([relations()[name] for name in names], setting, digest_sizes=(1,), limit_s=limit_s)
+    assert time.perf_counter() - began < limit_s
+    assert found.verdict == "sampled"
+    assert all(result.companies > 0 and result.cut for result in found.relations)
