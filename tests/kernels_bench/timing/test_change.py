@@ -142,6 +142,18 @@ def test_three_percent_planted_in_real_runs_are_found_in_95_of_100_cases() -> No
     assert f"either way, were found in {100 * share:.1f} of 100" in THE_PAGE
 
 
+def test_what_moved_at_few_rows_and_with_a_cold_cache_alone_may_lie_elsewhere_in_memory() -> None:
+    """As of two runs on one H200, where a case did by 4 to 9 % at M of 1, 16 and 256, and at 2048 by nothing."""
+    chosen = "cublas-restricted/linear/24576x4096/bf16"
+    first, last = pair(lambda case, m, state: 0.06 if (case.key, state) == (chosen, "cold") and m < 2048 else 0.0)
+    (change,) = [one for one in case_changes(first, last)[0] if one.key == chosen]
+    assert change.moved == "unsure"
+    assert "cold moved by" in change.reason
+    whole = pair(lambda case, _, state: 0.06 if (case.key, state) == (chosen, "cold") else 0.0)
+    (change,) = [one for one in case_changes(*whole)[0] if one.key == chosen]
+    assert (change.moved, change.where) == ("slow", "cold")
+
+
 def test_what_two_runs_are_said_to_show_they_show_in_95_of_100_cases() -> None:
     slower, faster = planted_in_a_tenth(lambda scatter: scatter.shows or 0.0)
     assert slower["slow"] + faster["fast"] >= 0.95 * (slower + faster).total(), (slower, faster)
