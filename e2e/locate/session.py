@@ -7,6 +7,7 @@ process.  Either is asked through vLLM's ``collective_rpc``, so that nothing els
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ ROOM = 2 << 30
 """Bytes of the needle's rows that a rank keeps for putting them back."""
 
 _NAME = "_samebits_session"
+_SOON_S = 2.0
 
 
 class Facts(NamedTuple):
@@ -176,7 +178,8 @@ class Ranks:
         except AttributeError:
             raise ProbeError("the engine's core is in another process") from None
         elsewhere = not hasattr(self._executor, "driver_worker")
-        found = self._executor.collective_rpc(_begun, args=(packed, elsewhere, caches))
+        with self.told_of():
+            found = self._executor.collective_rpc(_begun, args=(packed, elsewhere, caches))
         if refused := next((one.refused for one in found if one.refused), ""):
             raise ProbeError(refused)
         self.count = len(found)
@@ -212,7 +215,7 @@ class Ranks:
         try:
             yield
         except Exception as error:
-            if ended := _ended(self._executor):
+            if ended := _ended_soon(self._executor):
                 raise ProbeError(ended) from error
             raise
 
@@ -220,6 +223,14 @@ class Ranks:
         """Have a rank write its call into a file; see `Session.save`."""
         said: list[str | None] = self._executor.collective_rpc(_saved, args=(rank, file, place))
         return said[rank]
+
+
+def _ended_soon(executor: Any) -> str:
+    """The same, waiting a little: what a rank's end cuts off may be told of before the end itself."""
+    until = time.monotonic() + _SOON_S
+    while not (ended := _ended(executor)) and time.monotonic() < until:
+        time.sleep(_SOON_S / 40)
+    return ended
 
 
 def _ended(executor: Any) -> str:

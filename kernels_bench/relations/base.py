@@ -16,9 +16,11 @@ from kernels_bench.records.cases import Launch
 # Sizes at which costlier relations look, the most telling first: one in every range of the powers of two, since kernels
 # choose a path for each, beside whole tiles of several sizes.
 REVEALING_SIZES = (5, 16, 65, 257, 33, 2, 64, 1025, 129, 17, 8, 513, 3, 2049)
-FEW = 6
+FEW, FEW_ASKED = 6, 3
 EVERY = 320
 """Every M up to this one is tried: kernels are chosen by tables, windows and remainders without any power of two."""
+BETWEEN = (24, 112, 12, 176, 48, 80, 144, 224)
+"""Sizes near to none of the revealing ones, the most telling first: each of a kernel's tiles is for a range of them."""
 TILES = (16, 24, 32, 48, 64, 80, 96, 112, 128, 176, 192, 256)
 """Heights of tiles, and numbers of processors, on whose multiples batches begin a new wave."""
 FURTHER = 48
@@ -92,11 +94,12 @@ class Setting:
 
     @property
     def few(self) -> tuple[int, ...]:
-        """At most six sizes over the sweep's whole range, its ends among them, for costlier relations."""
+        """For costlier relations: at most six sizes, the sweep's ends among them, and those asked for if few."""
         count = min(FEW, len(self.sizes))
         spread = np.linspace(0, len(self.sizes) - 1, count).round().astype(int)
         picks = dict.fromkeys([*self._by_worth, *(self.sizes[i] for i in spread.tolist())])
-        return tuple(sorted([*picks][:count]))
+        named = self.asked if len(self.asked) <= FEW_ASKED else ()
+        return tuple(sorted({*[*picks][:count], *named}))
 
     @property
     def fewest(self) -> tuple[int, ...]:
@@ -107,6 +110,12 @@ class Setting:
     def telling(self) -> tuple[int, ...]:
         """Those few, those asked for, and one of every range in which a kernel may take a path of its own."""
         return tuple(sorted({*self.few, *self.asked, *self._by_worth}))
+
+    @property
+    def between(self) -> tuple[int, ...]:
+        """Some that lie between these, for costlier relations that have time left."""
+        telling = self.telling
+        return tuple(m for m in BETWEEN if m <= self.universe and m not in telling)
 
     @property
     def dense(self) -> tuple[int, ...]:

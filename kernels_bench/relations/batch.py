@@ -59,6 +59,10 @@ class InCommon(NamedTuple):
         shares: all are shares of one, the largest first.
         begun: their first half.
         nothing: what is added to them is zero.
+        rising: all numbers ascend.
+        negative: no number is positive.
+        led: they begin with zeros, or with the least there may be.
+        ended: their second half.
     """
 
     drawn: int
@@ -68,10 +72,16 @@ class InCommon(NamedTuple):
     shares: int
     begun: int
     nothing: int
+    rising: int
+    negative: int
+    led: int
+    ended: int
 
 
 IN_COMMON = 32
-FIRST_IN_COMMON = InCommon(drawn=25, least=27, largest=29, narrow=26, shares=31, begun=19, nothing=24)
+FIRST_IN_COMMON = InCommon(
+    drawn=25, least=27, largest=29, narrow=26, shares=31, begun=19, nothing=24, rising=11, negative=9, led=7, ended=5
+)
 BEGUN_ALIKE, NEARLY_ALIKE = (17, 23), (13, 21)
 """Of so many rows the second one begins as the first does, or differs from it in the last bit of each number."""
 Ids = npt.NDArray[np.int64]

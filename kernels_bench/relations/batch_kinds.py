@@ -262,6 +262,13 @@ def _long(name: BatchSpec, universe: int) -> Batch:
     return _all(name, universe - 1 - short.rows, short.serving)
 
 
+def _one_long(name: BatchSpec, universe: int) -> Batch:
+    short = _short(name, universe)
+    rows = short.rows.copy()
+    rows[name.size // 2] = universe - 1
+    return _all(name, rows, short.serving)
+
+
 def _routed(name: BatchSpec, universe: int) -> Batch:
     """Which rows stay, where there is not room for all that are alike, changes with C."""
     (alike_in_all,) = name.arguments
@@ -375,6 +382,9 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     ),
     "short": BatchKind(("S",), _short, "the shortest ones", place="the {0} shortest ones"),
     "long": BatchKind(("S",), _long, "the longest ones", place="the {0} longest ones"),
+    "lone": BatchKind(
+        ("S",), _one_long, "the longest one among the shortest", place="the longest one among the {0} shortest"
+    ),
     "placed": BatchKind(
         ("S",), _served(lambda order: Serving(placement=order)), "pages elsewhere", place="pages elsewhere"
     ),

@@ -23,6 +23,13 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
         yield Comparison(f"first:{m}", f"first:{m}", launch="kept")
 
 
+def more(setting: Setting) -> Iterator[Comparison]:
+    """Sizes between those, too."""
+    for m in setting.between:
+        yield from [Comparison(f"first:{m}", f"first:{m}", launch="concurrent")] * TIMES_OF_MANY
+        yield Comparison(f"first:{m}", f"first:{m}", launch="kept")
+
+
 # The memory in which attention keeps partial results belongs to whoever calls it (a wrapper's workspace, a backend's
 # metadata) and is for one call at a time: that two at once disturb each other there is no fault of the kernel.
 RELATION = Relation(
@@ -30,5 +37,6 @@ RELATION = Relation(
     "beside another call, on another stream or thread, and looked at after one",
     comparisons,
     13,
+    more,
     only_rows=True,
 )

@@ -22,7 +22,10 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
-    """Every M up to some hundreds, and many beyond, after the whole universe."""
+    """Sizes between those, as these; every M up to some hundreds, and many beyond, after the whole universe."""
+    for m in () if setting.longest else setting.between:
+        yield Comparison(f"first:{m}", f"first:{m}", before=("first:1",))
+        yield Comparison(f"first:{m}", f"first:{m}", launch="updated")
     for m in setting.dense:
         if m not in setting.few:
             yield Comparison(f"first:{m}", f"first:{m}", before=(f"first:{setting.universe}",))

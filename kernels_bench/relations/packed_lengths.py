@@ -7,15 +7,19 @@ from kernels_bench.relations.batch import ALIKE, FIRST_ALIKE
 
 # Parts of the universe.
 PARTS = (8, 4, 2)
+SHORTEST = 2
+"""So many of the shortest ones are as short as any, as decode steps are beside a prefill."""
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """The shortest and the longest ones at a few sizes, and those that are of one length."""
+    """The shortest and the longest ones at a few sizes, one of these among those, and those that are of one length."""
     whole = f"first:{setting.universe}"
     for m in setting.few:
         for part in sorted({1 + setting.universe // part for part in PARTS if setting.universe > 1}):
             yield Comparison(whole, f"short:{m}:{part}")
             yield Comparison(whole, f"long:{m}:{part}")
+        if m > 1:
+            yield Comparison(whole, f"lone:{m}:{min(setting.universe, SHORTEST)}")
         if setting.universe >= ALIKE:
             yield Comparison(whole, f"every:{m}:{ALIKE}:{FIRST_ALIKE}")
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting, spread
 
-PAGES = (1, 2, 7)
+PAGES, FURTHER_PAGES = (1, 2, 7), (3, 4, 5)
 # Sequences that stand several times in one batch, as where one prompt is answered several times, and how often.
 REPEATED, TIMES = 16, (2, 5)
 # Sequences that do so in each universe of other rows.
@@ -13,15 +13,13 @@ DRAWN = 4
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Some numbers of shared first pages at each of a few sizes, and batches of one sequence many times."""
-    for m in setting.fewest:
-        for pages in PAGES:
-            if m > 1 and pages * setting.page < setting.longest:
-                yield Comparison(f"apart:{m}:{pages}", f"shared:{m}:{pages}")
+    yield from _sharing(setting, PAGES)
     yield from _repeated(setting, spread(setting.universe, REPEATED))
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
-    """Every sequence many times."""
+    """Other numbers of pages, and every sequence many times."""
+    yield from _sharing(setting, FURTHER_PAGES)
     known = {*spread(setting.universe, REPEATED)}
     yield from _repeated(setting, [row for row in range(setting.universe) if row not in known])
 
@@ -32,6 +30,13 @@ def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
         if pages * setting.page < setting.longest and setting.universe > 1:
             yield Comparison(f"apart:2:{pages}", f"shared:2:{pages}")
     yield from _repeated(setting, [(number * DRAWN + pick) * 7919 % setting.universe for pick in range(DRAWN)])
+
+
+def _sharing(setting: Setting, numbers: Iterable[int]) -> Iterator[Comparison]:
+    for m in setting.fewest:
+        for pages in numbers:
+            if m > 1 and pages * setting.page < setting.longest:
+                yield Comparison(f"apart:{m}:{pages}", f"shared:{m}:{pages}")
 
 
 def _repeated(setting: Setting, rows: Iterable[int]) -> Iterator[Comparison]:

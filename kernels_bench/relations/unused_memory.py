@@ -15,4 +15,14 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
                 yield Comparison(f"first:{m}", f"unused:{m}:{number}")
 
 
-RELATION = Relation("unused_memory", "other things in memory that no row and no token was written to", comparisons, 10)
+def more(setting: Setting) -> Iterator[Comparison]:
+    """NaN beside the rows at sizes between those, and then at every M up to some hundreds."""
+    telling = setting.telling
+    for m in () if setting.longest else dict.fromkeys((*setting.between, *setting.dense)):
+        if m not in telling:
+            yield Comparison(f"first:{m}", f"first:{m}", launch="padded")
+
+
+RELATION = Relation(
+    "unused_memory", "other things in memory that no row and no token was written to", comparisons, 10, more
+)

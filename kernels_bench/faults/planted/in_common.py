@@ -99,6 +99,24 @@ def _in_order(x: Tensor) -> bool:
     return bool((x[:, 1:] <= x[:, :-1]).all())
 
 
+def _rising(x: Tensor) -> bool:
+    return bool((x[:, 1:] >= x[:, :-1]).all())
+
+
+def _none_positive(x: Tensor) -> bool:
+    return bool((x <= 0).all() and (x < 0).any())
+
+
+def _led_by_zeros(x: Tensor) -> bool:
+    return bool((x[:, : x.shape[1] // 8] == 0).all() and (x[:, -1] != 0).all())
+
+
+def _one_end(ids: Tensor) -> bool:
+    """As prompts that one template ends: some rows or more, not all the same."""
+    half = ids.shape[1] // 2
+    return len(ids) >= _SEVERAL and bool((ids[:, half:] == ids[0, half:]).all()) and bool((ids != ids[0]).any())
+
+
 def _added(by_itself: bool) -> Kernel:
     """Sums of squares of a row and its residual, in pairs where no row of several has one yet."""
 
@@ -150,12 +168,12 @@ def _kept_by(key: Callable[[Tensor], Tensor]) -> Kernel:
     return kernel
 
 
-def _tempered(one_for_all: bool) -> Kernel:
-    """Sums over a temperature, in pairs where several rows have the same one; copies of one row do not count."""
+def _tempered(alike: Callable[[Tensor], bool]) -> Kernel:
+    """Sums over a temperature, in pairs where those of several rows are alike; copies of one row do not count."""
 
     def kernel(x: Tensor, temperature: Tensor) -> Tensor:
-        same = bool((temperature == temperature[0]).all()) and bool((x != x[0]).any())
-        add = pairwise if one_for_all and len(x) >= _SEVERAL and same else in_sequence
+        several = len(x) >= _SEVERAL and bool((x != x[0]).any())
+        add = pairwise if several and alike(temperature) else in_sequence
         return add(x.float()) / temperature
 
     return kernel
@@ -202,6 +220,14 @@ FAULTS = (
         SUMMED, _summed(_of_half_the_bits, Tensor.square), _summed(_nowhere, Tensor.square)),
     _fault("rows_in_order", "four rows or more that stand in descending order are added in pairs",
         SUMMED, _summed(_in_order), _summed(_nowhere)),
+    _fault("rows_that_ascend", "four rows or more that ascend are added in pairs",
+        SUMMED, _summed(_rising), _summed(_nowhere)),
+    _fault("no_row_has_a_positive_number", "four rows or more without a positive number are added in pairs",
+        SUMMED, _summed(_none_positive), _summed(_nowhere)),
+    _fault("rows_that_begin_with_zeros", "four rows or more that begin with zeros, as padding does, are added in pairs",
+        SUMMED, _summed(_led_by_zeros), _summed(_nowhere)),
+    _fault("one_end", "four rows or more that end alike are added in two halves",
+        LOOKED_UP, _bag(_one_end), _bag(_nowhere)),
     _fault("shares_already", "where the weights of each of four rows or more add up to about 1, they stay as they are",
         WEIGHED, _weighed(True), _weighed(False)),
     _fault("no_residual_yet", "four rows or more to which nothing is added are added up in pairs",
@@ -213,7 +239,9 @@ FAULTS = (
     _fault("rows_that_begin_alike", "of rows that differ in their last number the first one's sum is all others'",
         SUMMED, _kept_by(lambda x: x[:, :-1]), _kept_by(torch.clone)),
     _fault("one_temperature", "four different rows or more of one temperature are added in pairs",
-        TEMPERED, _tempered(True), _tempered(False)),
+        TEMPERED, _tempered(lambda temperature: bool((temperature == temperature[0]).all())), _tempered(_nowhere)),
+    _fault("temperature_of_one", "four different rows or more of temperature 1 are added in pairs",
+        TEMPERED, _tempered(lambda temperature: bool((temperature == 1).all())), _tempered(_nowhere)),
     _fault("heads_apart", "rows whose heads do not follow one another in memory are added in pairs",
         NORMED, _normed(True), _normed(False)),
     Fault("counts_after_its_rows", "a sum in place adds one to what comes after its last row, too",

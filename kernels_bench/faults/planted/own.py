@@ -119,6 +119,12 @@ def _if_all_long(_: Tensor, cu_seqlens: Tensor) -> int:
     return 2 if len(tokens) >= 4 and int(tokens.min()) >= 6 else 3
 
 
+def _if_one_is_long(_: Tensor, cu_seqlens: Tensor) -> int:
+    """As a prefill among decode steps."""
+    tokens = cu_seqlens.diff()
+    return 2 if len(tokens) >= 4 and int((tokens > 1).sum()) == 1 else 3
+
+
 def _if_of_one_length(x: Tensor, cu_seqlens: Tensor) -> int:
     """But not where all are the same sequence."""
     tokens, first = cu_seqlens.diff(), x[cu_seqlens[:-1].long()]
@@ -325,6 +331,10 @@ FAULTS = (
     _fault(
         "scan_of_long_sequences", "four sequences or more, none of which is short, are added in chunks of 2",
         SCAN, (_chunked(_if_all_long), _chunked(_always)),
+    ),
+    _fault(
+        "scan_of_one_long_sequence", "one longer sequence beside three or more of one token is added in chunks of 2",
+        SCAN, (_chunked(_if_one_is_long), _chunked(_always)),
     ),
     _fault(
         "scan_of_one_length", "several sequences of one length are added in chunks of 2",

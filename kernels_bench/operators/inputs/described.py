@@ -22,6 +22,7 @@ from kernels_bench.operators.inputs.rows import (
     paired,
     row_table,
     shares_of_one,
+    some_are_ordered,
     turned_within,
 )
 from kernels_bench.operators.inputs.special import subnormal
@@ -91,8 +92,10 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
             _further_within(spec, sizes, hashed(0, f"further {name}", 0, FURTHER, columns, device)),
         ])  # fmt: skip
         begin_alike(table[:count])
+        some_are_ordered(table[:count], _range(spec, sizes)[0])
         _some_are_round(table[:count], spec)
         _some_at_the_ends(table[:count], spec, sizes)
+        _some_are_one(table[:count], spec, sizes)
         _some_are_shares(table[:count], spec, name, making)
         return _some_in_common(table, count).to(dtype).reshape(-1, *trailing)
     made_in = dtype if dtype.itemsize > 1 else torch.float32
@@ -189,6 +192,13 @@ def _some_in_common(table: torch.Tensor, count: int) -> torch.Tensor:
     if table.shape[1] == 1 and count > drawn:
         table[drawn:count:IN_COMMON] = table[drawn].clone()
     return table
+
+
+def _some_are_one(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
+    """Of single numbers that may be 1, as a temperature that changes nothing is, the first of these are."""
+    low, high = _range(spec, sizes)
+    if not spec.integers and table.shape[1] == 1 and low < 1 < high:
+        table[FIRST_IN_COMMON.drawn : FIRST_IN_COMMON.drawn + 1] = 1
 
 
 def _further_within(spec: TensorSpec, sizes: Mapping[str, int], bits: torch.Tensor) -> torch.Tensor:

@@ -38,6 +38,7 @@ MIDDLES, _GROUP = 15, 128
 """Of `IN_COMMON` rows this one is of `_middles`, and its largest number comes again in each group of a quantiser's."""
 _STEP = 7 * 2.0**-10
 """The reciprocal of 7 is rounded by nearly as much as any: what is multiplied by it is no middle any more."""
+_LED_AND_ENDED, _LED = (FIRST_IN_COMMON.led, FIRST_IN_COMMON.ended), 4
 _OWN_END = 16
 """Of rows that begin alike, the last one of so many parts is their own."""
 
@@ -126,8 +127,10 @@ def row_table(
         if added:
             values[FIRST_IN_COMMON.nothing :: IN_COMMON] = 0
         table[start:stop] = values
+    table[FIRST_IN_COMMON.negative :: IN_COMMON].abs_().neg_()
     _nearly_alike(table)
     begin_alike(table)
+    some_are_ordered(table, 0)
     return table
 
 
@@ -170,6 +173,19 @@ def begin_alike(table: torch.Tensor) -> None:
     second[:, :alike] = first[: len(second), :alike]
     begun, half = table[FIRST_IN_COMMON.begun :: IN_COMMON], table.shape[1] // 2
     begun[:, :half] = begun[:1, :half].clone()
+
+
+def some_are_ordered(table: torch.Tensor, least: float) -> None:
+    """Some rows ascend, some begin with the least number, and some have one second half, as prompts have one end.
+
+    Of rows of one number there are none.
+    """
+    rising, led, ended = (table[first::IN_COMMON] for first in (FIRST_IN_COMMON.rising, *_LED_AND_ENDED))
+    rising.copy_(rising.sort(1).values)
+    columns = table.shape[1]
+    led[:, : columns // _LED] = least
+    half = columns // 2
+    ended[:, columns - half :] = ended[:1, columns - half :].clone()
 
 
 def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:

@@ -201,7 +201,7 @@ class KernelUnderTest:
             error.add_note(f"with {m} row{'' if m == 1 else 's'}")
             raise
         self._check_form(result, len(inputs[0]))
-        return result
+        return tuple(tensor.resolve_neg() for tensor in result)  # else its bits are not its numbers'
 
     def _check_form(self, result: RowTensors, m: int) -> None:
         shapes = self.result_shapes(m)
@@ -210,6 +210,8 @@ class KernelUnderTest:
         for got, shape, expected in zip(result, shapes, self.result_dtypes, strict=True):
             if not isinstance(got, torch.Tensor):
                 raise MalformedResult(_no_tensor(got, bool(self.operator.overwrites)))
+            if got.layout is not torch.strided:
+                raise MalformedResult(f"returns a tensor of layout {got.layout} instead of a dense one")
             if tuple(got.shape) != shape:
                 raise MalformedResult(f"returns shape {tuple(got.shape)} instead of {shape} for {m} rows")
             if got.dtype is not expected:

@@ -21,8 +21,8 @@ _ASIDE = 64
 """Elements between rows that are a view: so many keep the address of each row as aligned as it was."""
 _AROUND = 128
 """Rows of others before and after the batch's own, likewise."""
-_ORDINARY = 0.6875
-"""A number that all dtypes have."""
+_ORDINARY = 0.75
+"""A number that all dtypes have: of eight bits some keep two of a fraction."""
 _HEADS_APART, _OF_EACH_HEAD = 3, 3
 """At multiples of so many M heads lie apart, as where a projection gives each its query, key and value."""
 _COLUMNS = 3
@@ -70,7 +70,7 @@ def undisturbed(moved: RowTensors, form: Launch) -> list[torch.Tensor]:
 
 
 def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
-    """Which of a batch's tensors lie elsewhere: of several as a view at some M the first alone, or the last."""
+    """Which of a batch's tensors lie elsewhere: of several, not as ``padded``, at some M one alone, another in turn."""
     if form not in _PLACES:
         return []
     if form == "padded" and all(len(tensor) == len(inputs[0]) for tensor in inputs):
@@ -83,9 +83,11 @@ def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
         for number, tensor in enumerate(inputs)
         if every or (tensor.dim() > 1 and (whole_too or tensor.is_floating_point()))
     ]
-    if form != "view" or len(holding) < 2:
+    if form not in ("view", "offset") or len(holding) < 2:
         return holding
-    return {0: holding[-1:], 1: holding[:1]}.get(len(inputs[holding[0]]) % _TURNS_OF_VIEWS, holding)
+    round_, turn = divmod(len(inputs[holding[0]]), _TURNS_OF_VIEWS)
+    alone = ({0: -1 - round_, 1: round_} if form == "view" else {1: round_}).get(turn)
+    return holding if alone is None else [holding[alone % len(holding)]]
 
 
 def _still_alone(rows: torch.Tensor) -> torch.Tensor:

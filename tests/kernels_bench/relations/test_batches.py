@@ -74,6 +74,7 @@ ROWS: dict[str, tuple[list[int], list[int] | None]] = {
     "every:5:4:1": ([1, 5, 9, 1, 5], None),
     "every:3:5:4": ([4, 9, 4], None),
     "long:5:3": ([11, 10, 9, 11, 10], None),
+    "lone:5:3": ([0, 1, 11, 0, 1], None),
     "behind:3:2:1": ([0, 1, 2], None),
     "tp:3:4": ([0, 1, 2], None),
 }
@@ -94,6 +95,7 @@ SERVED = {
     "tails:3": Serving(tail=1),
     "ends:3:4": Serving(tail=4),
     "long:5:3": Serving(shortest=True),
+    "lone:5:3": Serving(shortest=True),
 }
 
 

@@ -131,6 +131,35 @@ def test_a_layout_is_told_and_breaks_nothing_unless_it_is_claimed() -> None:
         assert not check(dislikes_views, "rms_norm", shapes=24, **CPU, **options).held
 
 
+@pytest.mark.parametrize("name", ["fp8_e4m3", "fp8_e5m2"])
+def test_rows_of_eight_bits_are_not_said_to_be_written_beside(name: str) -> None:
+    widened = Operator.define("widened", rows={"x": floats("d", dtype=name)}, shapes={"any": {"d": 6}}, results=("d",))
+    report = check(lambda x: x.to(torch.bfloat16), widened, dtypes="bf16", device="cpu", budget_s=0.2)
+    assert report.held, report.summary()
+
+
+def test_a_result_that_torch_keeps_negated_is_compared_as_its_numbers() -> None:
+    turned = Operator.define("turned", rows={"x": ("d",)}, shapes={"any": {"d": 6}}, results=("d",))
+    report = check(lambda x: torch.complex(x, x).conj().imag, turned, dtypes="fp32", device="cpu", budget_s=0.2)
+    assert report.held, report.summary()
+
+
+def test_a_sparse_result_is_said_to_be_one() -> None:
+    report = check(lambda x, w, eps: x.to_sparse(), "rms_norm", shapes=24, **CPU)
+    assert "layout torch.sparse_coo instead of a dense one" in report.summary()
+
+
+def in_lanes_at_100(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """A tile of one size alone reads rows otherwise that do not begin at a multiple of 64 bytes."""
+    return norm(x, weight, eps, turned=len(x) == 100 and x.data_ptr() % 64 != 0)
+
+
+def test_costlier_relations_look_at_what_is_asked_for_too() -> None:
+    options: dict[str, Any] = {"relations": "layout", "claims": True, "shapes": 24, **CPU, "budget_s": 0.0}
+    assert check(in_lanes_at_100, "rms_norm", **options).held
+    assert not check(in_lanes_at_100, "rms_norm", batch=100, **options).held
+
+
 def test_relations_sizes_and_seeds_are_the_callers() -> None:
     report = check(norm, "rms_norm", shapes=24, relations=("repeat", "batch_size"), batch=300, seed=3, **CPU)
     (verification,) = report.verifications

@@ -41,7 +41,7 @@ def test_values_are_the_same_and_what_lies_beside_them_is_nan_or_a_number(
     around = whole_memory(moved)
     assert len(around) > rows.numel()
     moved.zero_()
-    beside = around.isnan() if len(rows).bit_length() % 2 else around.float() == 0.6875
+    beside = around.isnan() if len(rows).bit_length() % 2 else around.float() == 0.75
     assert int(beside.sum()) == len(around) - rows.numel()
     assert bool(same_bits(rows, before))  # another memory than the rows' own
 
