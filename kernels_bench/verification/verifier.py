@@ -439,7 +439,9 @@ class Verifier:
         if isinstance(error, IgnoresWeights):  # of a kernel that is wrong altogether the rest is to be seen, too
             self._weightless = str(error)
             return "failed", str(error)
-        if isinstance(error, (KernelFault, Unsupported)) or is_out_of_memory(error):
+        if isinstance(error, Unsupported):  # of a kernel that took the universe: for decode steps alone, say
+            return "unsupported", f"does not take all of its batches: {first_line(error)}"
+        if isinstance(error, KernelFault) or is_out_of_memory(error):
             raise error
         if device_lost(self.subject.device):
             if not self._all_else_is_known:

@@ -38,7 +38,8 @@ MIDDLES, _GROUP = 15, 128
 """Of `IN_COMMON` rows this one is of `_middles`, and its largest number comes again in each group of a quantiser's."""
 _STEP = 7 * 2.0**-10
 """The reciprocal of 7 is rounded by nearly as much as any: what is multiplied by it is no middle any more."""
-_LED_AND_ENDED, _LED = (FIRST_IN_COMMON.led, FIRST_IN_COMMON.ended), 4
+_LED = 4
+"""Rows that begin with zeros do so for one of so many parts."""
 _OWN_END = 16
 """Of rows that begin alike, the last one of so many parts is their own."""
 
@@ -180,7 +181,8 @@ def some_are_ordered(table: torch.Tensor, least: float) -> None:
 
     Of rows of one number there are none.
     """
-    rising, led, ended = (table[first::IN_COMMON] for first in (FIRST_IN_COMMON.rising, *_LED_AND_ENDED))
+    of = FIRST_IN_COMMON
+    rising, led, ended = (table[first::IN_COMMON] for first in (of.rising, of.led, of.ended))
     rising.copy_(rising.sort(1).values)
     columns = table.shape[1]
     led[:, : columns // _LED] = least

@@ -761,3 +761,15 @@ def test_a_slow_kernel_is_told_about_in_the_time_there_is() -> None:
     assert time.perf_counter() - began < limit_s
     assert found.verdict == "sampled"
     assert all(result.companies > 0 and result.cut for result in found.relations)
+
+
+def test_of_batches_that_a_kernel_does_not_take_one_relation_tells_and_the_others_stand() -> None:
+    def finite_alone(a: Tensor, b: Tensor) -> Tensor:
+        if not bool(a.isfinite().all()):
+            raise Unsupported("rows that are not finite")
+        return product(a, b)
+
+    found = {one.relation: one for one in verify(finite_alone, names=("repeat", "neighbour_content")).relations}
+    assert found["repeat"].status == "held"
+    told = found["neighbour_content"]
+    assert (told.status, told.reason) == ("unsupported", "does not take all of its batches: rows that are not finite")
