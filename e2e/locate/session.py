@@ -226,7 +226,7 @@ class Ranks:
 
 
 def _ended_soon(executor: Any) -> str:
-    """The same, waiting a little: what a rank's end cuts off may be told of before the end itself."""
+    """Which ranks' processes ended, waiting a little: what an end cuts off may be told of before the end itself."""
     until = time.monotonic() + _SOON_S
     while not (ended := _ended(executor)) and time.monotonic() < until:
         time.sleep(_SOON_S / 40)
