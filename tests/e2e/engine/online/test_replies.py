@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from e2e.engine.error_causes import ServerError, root_cause
@@ -43,6 +43,15 @@ def test_any_json_is_a_record_or_one_line(kind: type[Reply], said: Any) -> None:
 @given(KINDS, st.binary(max_size=64))
 def test_any_bytes_are_a_record_or_one_line(kind: type[Reply], said: bytes) -> None:
     taken(kind, said)
+
+
+@pytest.mark.long
+@settings(max_examples=10_000)
+@given(KINDS, JSON | st.dictionaries(NAMES, JSON), st.binary(max_size=64))
+def test_much_that_is_said_is_a_record_or_one_line(kind: type[Reply], said: Any, raw: bytes) -> None:
+    text = json.dumps(said).encode()
+    for whole in (text, raw, text[: len(raw)] + raw):
+        taken(kind, whole)
 
 
 @pytest.mark.parametrize("said", [b"[" * 200_000, b'{"choices":' * 100_000, b"9" * 6000, b'{"version": "\xff"}'])
