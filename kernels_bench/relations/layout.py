@@ -16,7 +16,6 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     for m in setting.telling:
         for launch in LAUNCHES if m in few else LAUNCHES[:1]:
             yield Comparison(f"first:{m}", f"first:{m}", launch=launch)
-
     if not setting.longest and max(setting.universe, setting.most) >= len(SPECIAL):
         yield Comparison(SPECIALS, SPECIALS, launch=LAUNCHES[0])
 

@@ -310,8 +310,7 @@ class _Part:
         needed: growth that is told, which is more where all are of one load.
         alike: how many moved the same way, each beyond its medians' intervals.
         least: the smallest change among these, since of a few timings one may be far off.
-        most: what three quarters of all moved by at least, in the direction of the growth.
-        every: likewise what all moved by.
+        onwards: how far each moved in the direction of the growth, ascending.
     """
 
     where: str
@@ -322,8 +321,7 @@ class _Part:
     needed: float
     alike: int
     least: float
-    most: float
-    every: float
+    onwards: Sequence[float]
 
     @property
     def error(self) -> float:
@@ -334,9 +332,11 @@ class _Part:
     def moved(self) -> bool:
         """Whether most of all timings lie beyond what is needed, and few stayed; of a part, `suspicious` ones."""
         if not self.where:
-            far = abs(self.growth) > self.needed and self.most > self.needed / 2
+            stayed = self.onwards[len(self.onwards) // 4] <= self.needed / 2
+            far = abs(self.growth) > self.needed and not stayed
             return far and 2 * self.alike > len(self.changes)
-        return len(self.changes) > 1 and self.suspicious and self.least > self.needed and self.every > self.needed / 2
+        all_moved = self.least > self.needed and self.onwards[0] > self.needed / 2
+        return len(self.changes) > 1 and self.suspicious and all_moved
 
     @property
     def suspicious(self) -> bool:
@@ -360,8 +360,7 @@ def _part(where: str, changes: Sequence[_Change], scatter: Scatter) -> _Part:
     few = where.startswith("M=") or len({change.load for change in changes}) == 1
     needed = max(ONE_M, chance) if few else chance
     onwards = sorted(math.copysign(1, growth) * change.growth for change in changes)
-    most = onwards[len(onwards) // 4]
-    return _Part(where, changes, growth, scale, chance, needed, len(alike), min(alike, default=0.0), most, onwards[0])
+    return _Part(where, changes, growth, scale, chance, needed, len(alike), min(alike, default=0.0), onwards)
 
 
 def _shown(cases: Sequence[_Part]) -> float | None:

@@ -40,7 +40,7 @@ class Watched:
         focus: what is watched of it.
 
     Attributes:
-        ended: the steps that the needle was part of, as far as they have ended.
+        ended: the steps that the needle was part of, as far as they have ended, and what stood where it was looked for.
         path: of the modules that run, the outermost first.
         refused: why the needle's rows could not be found in a step; empty where they could.
     """
@@ -61,12 +61,11 @@ class Watched:
         self._runner, self._request, self._prompt, self._until = runner, request, prompt, until
         self.recorder = recorder
         self._blocks: dict[tuple[int, int], Any] = {}
-        self.ended: list[EndedStep] = []
+        self.ended: list[tuple[EndedStep, Found]] = []
         self.refused = ""
         self.path: list[str] = [""]
         self._plan: Any = None
         self._here: Found | None = None
-        self._found: list[Found] = []
         self._counted = -1
 
     @property
@@ -128,8 +127,7 @@ class Watched:
     def finish_step(self) -> None:
         """The step that runs has ended, if one does."""
         if self.on and self._here is not None:
-            self.ended.append(self.recorder.finish(self._counted))
-            self._found.append(self._here)
+            self.ended.append((self.recorder.finish(self._counted), self._here))
         self.path = [""]
         self._plan = None
         self._blocks = {}
@@ -141,8 +139,8 @@ class Watched:
         Raises:
             RowsError: another sequence than the needle was there.
         """
-        each = zip(self.ended, self._found, strict=True)
-        return steps_on_host(self.ended, [check_rows(one.rows, found, self._prompt) for one, found in each])
+        token_ids = [check_rows(step.rows, found, self._prompt) for step, found in self.ended]
+        return steps_on_host([step for step, _ in self.ended], token_ids)
 
     def model_begins(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
         """The step's tensors are there: find the needle's rows in them.

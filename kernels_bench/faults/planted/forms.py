@@ -168,9 +168,9 @@ def _tables_fault(name: str, cause: str, faulty: Kernel) -> Fault:
 FAULTS = (
     product_fault("a_third_of_each_row", "rows that are three times as far apart as long are added in another order",
         _by_form(lambda a: a.stride(0) == 3 * a.shape[1])),
-    _tables_fault("idsas_if_contiguous", "whole numbers are read as if a wider tensor's rows followed one another",
+    _tables_fault("ids_as_if_contiguous", "whole numbers are read as if a wider tensor's rows followed one another",
         _looked_up(as_if_contiguous, _itself)),
-    _tables_fault("columnas_if_contiguous", "numbers in a column of a table are read as if they followed each other",
+    _tables_fault("column_as_if_contiguous", "numbers in a column of a table are read as if they followed each other",
         _looked_up(_itself, as_if_contiguous)),
     product_fault("rows_that_are_a_view", "rows of a wider tensor are added in another order",
         _by_form(lambda a: not a.is_contiguous())),

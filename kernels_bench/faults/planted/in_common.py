@@ -111,12 +111,6 @@ def _led_by_zeros(x: Tensor) -> bool:
     return bool((x[:, : x.shape[1] // 8] == 0).all() and (x[:, -1] != 0).all())
 
 
-def _one_end(ids: Tensor) -> bool:
-    """As prompts that one template ends: some rows or more, not all the same."""
-    half = ids.shape[1] // 2
-    return len(ids) >= _SEVERAL and bool((ids[:, half:] == ids[0, half:]).all()) and bool((ids != ids[0]).any())
-
-
 def _added(by_itself: bool) -> Kernel:
     """Sums of squares of a row and its residual, in pairs where no row of several has one yet."""
 
@@ -150,9 +144,14 @@ def _bag(apart: Callable[[Tensor], bool]) -> Kernel:
     return kernel
 
 
-def _one_prompt(ids: Tensor) -> bool:
-    half = ids.shape[1] // 2
-    return len(ids) >= _SEVERAL and bool((ids[:, :half] == ids[0, :half]).all()) and bool((ids != ids[0]).any())
+def _of_one_half(which: int) -> Callable[[Tensor], bool]:
+    """Whether some rows or more, not all the same, have one first half (0), as prompts of a template, or second (1)."""
+
+    def alike(ids: Tensor) -> bool:
+        half = ids.chunk(2, 1)[which]
+        return len(ids) >= _SEVERAL and bool((half == half[0]).all()) and bool((ids != ids[0]).any())
+
+    return alike
 
 
 @cache
@@ -211,29 +210,30 @@ def _fault(name: str, cause: str, operator: Operator, faulty: Kernel, honest: Ke
     return Fault(name, cause, operator, giving(faulty), giving(honest), shape=shape, universe=_ROWS)
 
 
+def _pairs_fault(
+    name: str, which: str, where: Callable[[Tensor], bool], term: Callable[[Tensor], Tensor] = Tensor.float
+) -> Fault:
+    """Some rows or more that all are so are added in pairs."""
+    cause = f"four rows or more {which} are added in pairs"
+    return _fault(name, cause, SUMMED, _summed(where, term), _summed(_nowhere, term))
+
+
 FAULTS = (
-    _fault("no_row_has_a_negative_number", "four rows or more without a negative number are added in pairs",
-        SUMMED, _summed(_none_negative), _summed(_nowhere)),
-    _fault("each_row_has_an_outlier", "four rows or more that have an outlier each are added in pairs",
-        SUMMED, _summed(_each_with_an_outlier), _summed(_nowhere)),
-    _fault("numbers_of_half_the_bits", "four rows or more whose numbers all are some of bf16 are added in pairs",
-        SUMMED, _summed(_of_half_the_bits, Tensor.square), _summed(_nowhere, Tensor.square)),
-    _fault("rows_in_order", "four rows or more that stand in descending order are added in pairs",
-        SUMMED, _summed(_in_order), _summed(_nowhere)),
-    _fault("rows_that_ascend", "four rows or more that ascend are added in pairs",
-        SUMMED, _summed(_rising), _summed(_nowhere)),
-    _fault("no_row_has_a_positive_number", "four rows or more without a positive number are added in pairs",
-        SUMMED, _summed(_none_positive), _summed(_nowhere)),
-    _fault("rows_that_begin_with_zeros", "four rows or more that begin with zeros, as padding does, are added in pairs",
-        SUMMED, _summed(_led_by_zeros), _summed(_nowhere)),
+    _pairs_fault("no_row_has_a_negative_number", "without a negative number", _none_negative),
+    _pairs_fault("each_row_has_an_outlier", "that have an outlier each", _each_with_an_outlier),
+    _pairs_fault("numbers_of_half_the_bits", "whose numbers all are some of bf16", _of_half_the_bits, Tensor.square),
+    _pairs_fault("rows_in_order", "that stand in descending order", _in_order),
+    _pairs_fault("rows_that_ascend", "that ascend", _rising),
+    _pairs_fault("no_row_has_a_positive_number", "without a positive number", _none_positive),
+    _pairs_fault("rows_that_begin_with_zeros", "that begin with zeros, as padding does,", _led_by_zeros),
     _fault("one_end", "four rows or more that end alike are added in two halves",
-        LOOKED_UP, _bag(_one_end), _bag(_nowhere)),
+        LOOKED_UP, _bag(_of_one_half(1)), _bag(_nowhere)),
     _fault("shares_already", "where the weights of each of four rows or more add up to about 1, they stay as they are",
         WEIGHED, _weighed(True), _weighed(False)),
     _fault("no_residual_yet", "four rows or more to which nothing is added are added up in pairs",
         ADDED, _added(True), _added(False)),
     _fault("one_prompt", "four rows or more that begin alike are added in two halves",
-        LOOKED_UP, _bag(_one_prompt), _bag(_nowhere)),
+        LOOKED_UP, _bag(_of_one_half(0)), _bag(_nowhere)),
     _fault("nearly_the_same_row", "of rows that are equal in bf16 the first one's sum is all others'",
         SUMMED, _kept_by(Tensor.bfloat16), _kept_by(torch.clone)),
     _fault("rows_that_begin_alike", "of rows that differ in their last number the first one's sum is all others'",

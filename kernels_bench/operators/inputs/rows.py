@@ -136,13 +136,13 @@ def row_table(
 
 
 def _middles(bits: torch.Tensor) -> torch.Tensor:
-    """Numbers that, over a 448th part of the largest, lie in the middle between two of e4m3; 16 bits hold them exactly.
+    """Numbers that, over the scale of their largest, lie in the middle between two of e4m3; 16 bits hold them exactly.
 
     There a quantiser rounds otherwise if it multiplies by the scale's reciprocal, or divides in another precision.
     """
     odd, power, sign = (bits & 7) * 2 + 17, (bits >> 3) & 7, 1 - ((bits >> 6) & 1) * 2
     found = (odd << power).float() * sign * (_STEP / 16)
-    found[:, ::_GROUP] = 448 * _STEP
+    found[:, ::_GROUP] = torch.finfo(torch.float8_e4m3fn).max * _STEP
     return found
 
 
