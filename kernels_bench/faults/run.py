@@ -24,6 +24,9 @@ from profiles.run_files.record import Record
 
 _UNHURRIED_S = 1e9
 
+_GPU_BYTES = 24 << 30
+"""Of a GPU's memory, for each process: faults of the largest batches take about so much."""
+
 
 class Examine(Record):
     """Request to a process of its own: the score of one fault.
@@ -93,7 +96,12 @@ def _scored(tasks: Sequence[Examine], logs: Path) -> Iterator[Score]:
 
 
 def _processes() -> int:
-    return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    """As many as there are cores, and on a GPU no more than its memory holds."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    device = _device()
+    if device.type != "cuda":
+        return max(1, cores)
+    return max(1, min(cores, torch.cuda.get_device_properties(device).total_memory // _GPU_BYTES))
 
 
 def _device() -> torch.device:

@@ -27,6 +27,7 @@ PACKAGES = (
     "nvidia-cublas",
     "nvidia-cublas-cu12",
     "nvidia-ml-py",
+    "nvmath-python",
     "nvtx",
     "torch",
     "torch-npu",

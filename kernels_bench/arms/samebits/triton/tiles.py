@@ -68,13 +68,13 @@ def _sum_of_run(  # noqa: PLR0917
 
 
 @triton.jit
-def _sum_of_runs(sums, mine, size, FIRST: tl.constexpr, RUNS: tl.constexpr, BLOCK: tl.constexpr):
+def _sum_of_runs(sums, mine, size, FIRST: tl.constexpr, RUNS: tl.constexpr):
     """The sum of so many runs' sums from ``FIRST`` on, in the same tree as theirs."""
     if RUNS == 1:
         total = tl.load(sums + FIRST * size + mine, mask=mine < size, other=0.0)
     else:
-        total = _sum_of_runs(sums, mine, size, FIRST, RUNS // 2, BLOCK)
-        total += _sum_of_runs(sums, mine, size, FIRST + RUNS // 2, RUNS // 2, BLOCK)
+        total = _sum_of_runs(sums, mine, size, FIRST, RUNS // 2)
+        total += _sum_of_runs(sums, mine, size, FIRST + RUNS // 2, RUNS // 2)
     return total
 
 
@@ -84,7 +84,7 @@ def _join_kernel(  # noqa: PLR0917
 ):  # fmt: skip
     """C (M, N), of ``size`` elements, from the sums (RUNS, M, N) of its runs."""
     mine = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    total = _sum_of_runs(sums, mine, size.to(tl.int64), 0, RUNS, BLOCK)
+    total = _sum_of_runs(sums, mine, size.to(tl.int64), 0, RUNS)
     if HAS_BIAS:
         total += tl.load(bias + mine % n, mask=mine < size, other=0.0).to(tl.float32)
     tl.store(c + mine, total.to(c.dtype.element_ty), mask=mine < size)

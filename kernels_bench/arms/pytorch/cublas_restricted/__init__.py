@@ -7,12 +7,18 @@ workspace that split-K needs: "the only source of batch variance is split-k" (vL
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
+from functools import partial
 
-from kernels_bench.arms.base import Arm, Kernel
+from kernels_bench.arms.base import Arm, Candidate, Kernel
 from kernels_bench.arms.pytorch.calls.gemm import KERNELS
+from kernels_bench.arms.pytorch.cublas_restricted.algorithms import ALGORITHMS, Algorithm
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
+
+OF_CANDIDATES = ("mm", "linear", "linear_bias", "addmm")
+"""Operators of which there are candidates."""
 
 
 def kernels() -> Mapping[str, Kernel]:
@@ -34,6 +40,19 @@ def caveat(device: Device) -> str:
     return "below SM90 vLLM replaces these GEMMs by Triton kernels instead" if device.below_sm90 else ""
 
 
+def candidates(device: Device) -> Mapping[str, Candidate]:
+    """cuBLASLt's algorithms one by one, where nvmath-python is installed, whose bindings call it."""
+    if device.type != "cuda" or importlib.util.find_spec("nvmath") is None:
+        return {}
+    return {one.label: Candidate(partial(_of, one), OF_CANDIDATES, order=one.order) for one in ALGORITHMS}
+
+
+def _of(algorithm: Algorithm) -> Mapping[str, Kernel]:
+    from kernels_bench.arms.pytorch.cublas_restricted import products  # which loads the bindings
+
+    return products.kernels(algorithm)
+
+
 ARM = Arm(
     name="cublas-restricted",
     kernels=kernels,
@@ -44,4 +63,5 @@ ARM = Arm(
     caveat=caveat,
     provenance=lambda: f"torch {torch.__version__}, CUDA {torch.version.cuda}",
     offers=tuple(KERNELS),
+    candidates=candidates,
 )
