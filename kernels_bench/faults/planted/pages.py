@@ -159,7 +159,7 @@ FAULTS = (
     replace(_fault("table_as_if_contiguous", "a slice of a wider block table is read as if it were none",
         _as_wide_as_it_is), devices=("cpu",)),
     _fault("tiles_by_the_table", "another tile where the table of pages has room for more than two a sequence",
-        lambda: attention_by(_wide_table), FEW_PAGES, 9),
+        lambda: attention_by(_wide_table), FEW_PAGES.model_copy(update={"k": 64}), 9),
     _fault("summaries_of_pages", "what a page's keys sum up to is kept by its number, and the page becomes another's",
         _summed_up, FEW_PAGES, 9),
 )  # fmt: skip
