@@ -25,6 +25,9 @@ _MOST_KEPT = 64
 _AT_THE_EDGE = 1e-4
 """A share so near to p may be above or below it, as it is rounded."""
 
+_ALIKE = 1e-6
+"""Logits so near to each other have one share in fp32, and a kernel that compares shares cannot tell them apart."""
+
 
 class Sampling(LayerOperator):
     """An operator over rows of logits, fp32 as engines keep them, of as many sequences as one runs at once."""
@@ -89,7 +92,14 @@ class CumulativeSum(Sampling):
 
 
 class TopKTopP(Sampling):
-    """The cut of top-k and top-p; which of equal logits stay, and on which side of p a rounding falls, is left open."""
+    """The cut of top-k and top-p.
+
+    Which of logits stay whose shares are equal in fp32, and on which side of p a rounding falls, is left open.
+    """
+
+    # Kernels sort or search all logits of a row: a thousand rows of them take most of a run.
+    universe: ClassVar[Mapping[str, int]] = {"cuda": 512, "cpu": 256}
+    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 512), "cpu": (1, 16, 256)}
 
     def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
         """Twice as many as usual: kernels sort all logits, whose places take 64 bits."""
@@ -103,20 +113,26 @@ class TopKTopP(Sampling):
         """None of logits that certainly stay or go, which are handed on as they are; any of the others."""
         logits, k, p = rows[0].double(), rows[1], rows[2].double()
         values, places, before = _likeliest(logits, k)
-        last = k.long().clamp(max=values.shape[1])[:, None]
-        least = logits == values.gather(1, last - 1)
-        within = (values == values.gather(1, last - 1)) & before.isfinite()
+        place = k.long().clamp(max=values.shape[1])[:, None] - 1
+        last = values.gather(1, place)
+        least = _alike(logits, last)
+        within = _alike(values, last) & before.isfinite()
         # Who keeps all that equal the k-th one has shares that are smaller by theirs.
         more = least.sum(1, keepdim=True) - within.sum(1, keepdim=True)
-        share = values.masked_fill(before.isinf(), -torch.inf).softmax(1).gather(1, last - 1)
+        share = values.masked_fill(before.isinf(), -torch.inf).softmax(1).gather(1, place)
         near = (before - p[:, None]).abs() < _AT_THE_EDGE + more * share
         kept = before < p[:, None]
         parted = torch.zeros_like(near)
-        parted[:, :-1] = (values[:, :-1] == values[:, 1:]) & (kept[:, :-1] != kept[:, 1:])
+        parted[:, :-1] = _alike(values[:, :-1], values[:, 1:]) & (kept[:, :-1] != kept[:, 1:])
         undecided = near | parted
-        left_open = ((values[:, :, None] == values[:, None]) & undecided[:, None]).any(2)
+        left_open = (_alike(values[:, :, None], values[:, None]) & undecided[:, None]).any(2)
         left_open = (least & (more > 0)).scatter(1, places, left_open | (within & (more > 0)))
         return (torch.where(left_open, torch.inf, smallest(torch.float32)),)
+
+
+def _alike(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """Whether logits are equal, or so near that their shares are; of infinite ones only the equal."""
+    return (one == other) | ((one - other).abs() <= _ALIKE)
 
 
 def cut(logits: torch.Tensor, k: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
