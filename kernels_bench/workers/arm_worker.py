@@ -6,6 +6,7 @@ It answers one request at a time until its parent closes the connection or dies.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -412,6 +413,8 @@ _FREE = 0.9
 """Share of the device's free memory that a batch larger than the universe may take."""
 _SMALL_LARGE_BYTES = {"cuda": 128 << 20, "cpu": 256 << 20}
 """What a batch larger than the universe may take in every case, where offsets of 31 bits are not tried."""
+_ALL_SIZES_BYTES = 16 << 30
+"""What the batches of all M from 1 on may take together in every run, where they are looked at on a GPU."""
 
 
 def _stated(arm: Arm) -> str:
@@ -434,7 +437,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         longest=case.shape.tokens or 0,
         asked=request.asked,
         page=case.shape.page or 0,
-        every=EVERY if on_gpu and not are_sequences(operator.rows_are) else 0,
+        every=_every(row_bytes) if on_gpu and not are_sequences(operator.rows_are) else 0,
         most=int(_SMALL_LARGE_BYTES[scale_of(subject.device.type)] / max(1.0, row_bytes)),
         huge=operator.huge_rows(case.shape) if huge else 0,
         far=far,
@@ -442,6 +445,11 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         ranks=most_ranks(subject.device),
         shape_sizes=tuple(sorted(size for size in sizes if size)),
     )
+
+
+def _every(row_bytes: float) -> int:
+    """Up to which M all are looked at in every run: fewer of wide rows, whose others are looked at as there is time."""
+    return min(EVERY, math.isqrt(int(2 * _ALL_SIZES_BYTES / max(1.0, row_bytes))))
 
 
 def _telemetry() -> Telemetry | None:

@@ -140,4 +140,5 @@ ARM = Arm(
     provenance=lambda: f"vLLM {version()}: {layout()}",
     compiles=True,
     offers=OPERATORS,
+    brief=layers.COMPILED_BY_SIZE,
 )

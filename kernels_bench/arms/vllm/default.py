@@ -56,4 +56,5 @@ ARM = Arm(
         *("rms_norm", "qk_norm", "fused_add_rms_norm"),
         *(name for file in (layers, routed, fp8, state, gated_delta) for name in file.OPERATORS),
     ),
+    brief=layers.COMPILED_BY_SIZE,
 )

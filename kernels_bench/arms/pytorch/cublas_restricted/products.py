@@ -17,8 +17,8 @@ from kernels_bench.arms.base import Kernel, Unsupported
 from kernels_bench.arms.pytorch.cublas_restricted.algorithms import Algorithm
 from kernels_bench.device.lazy_torch import torch
 
-_WORKSPACE_BYTES = 32 << 20
-"""For products in several parts, as much as torch gives cuBLASLt on SM90; those in one part are given none."""
+_WORKSPACE_BYTES = 1 << 30
+"""At most, for the parts' sums and for whatever an algorithm needs at another M than it was listed for."""
 
 _ALIGNED = 16
 """Bytes that operands are taken to be aligned to, and no more, so that an address does not change the algorithm."""
@@ -185,7 +185,7 @@ def _ready(chosen: Algorithm, product: _Product, bias: int, device: int) -> _Rea
         except cublasLt.cuBLASLtError:
             continue
         workspace = int(checked["workspace_size"][0])
-        if workspace <= (_WORKSPACE_BYTES if chosen.parts > 1 else 0):
+        if workspace <= _WORKSPACE_BYTES:
             return _Ready(descriptors, algorithm, workspace)
     raise Unsupported(f"cuBLASLt lists no {chosen.label} for it")
 

@@ -14,6 +14,9 @@ from kernels_bench.device.lazy_torch import torch
 GATED = ("silu_and_mul", "gelu_and_mul", "gelu_tanh_and_mul")
 OPERATORS = (*GATED, "rotary", "logprobs", "top_k_top_p")
 
+COMPILED_BY_SIZE = ("top_k_top_p",)
+"""Operators whose Triton kernel is compiled anew for every vocabulary, which takes half a minute."""
+
 
 def kernels() -> Mapping[str, Kernel]:
     """Functions of ``torch.ops._C``, which write into a given tensor or in place, and of the sampler.
