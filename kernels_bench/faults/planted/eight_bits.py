@@ -69,7 +69,9 @@ def _multiplied_in_small_batches(x: Tensor, scale: Tensor) -> Tensor:
 @cache
 def _quantiser(maxima: Maxima, divided: Callable[[Tensor, Tensor], Tensor] = _divided) -> Kernel:
     def fp8_quant_token(x: Tensor) -> tuple[Tensor, Tensor]:
-        scale = (maxima(x) / LARGEST).clamp(min=LEAST_SCALE)
+        largest = maxima(x)
+        # By a tensor: a number would be made a reciprocal on a GPU, and the scale be another.
+        scale = (largest / largest.new_tensor(LARGEST)).clamp(min=LEAST_SCALE)
         return divided(x, scale), scale
 
     return fp8_quant_token

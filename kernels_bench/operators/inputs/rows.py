@@ -36,8 +36,12 @@ _LEAST = 2.0**-15
 """The smallest number above zero that `_bell` gives."""
 MIDDLES, _GROUP = 15, 128
 """Of `IN_COMMON` rows this one is of `_middles`, and its largest number comes again in each group of a quantiser's."""
-_STEP = 7 * 2.0**-10
-"""The reciprocal of 7 is rounded by nearly as much as any: what is multiplied by it is no middle any more."""
+_STEP, _STEP_OF_FEW_BITS = 41 * 2.0**-12, 7 * 2.0**-10
+"""Scales whose reciprocals are rounded by so much that what is multiplied by them is no middle any more.
+
+That holds of 41 too where the scale itself is the largest number times a reciprocal, of 448, which is rounded; of
+bfloat16, whose numbers have too few bits for 41, there is none of which it does.
+"""
 _LED = 4
 """Rows that begin with zeros do so for one of so many parts."""
 _OWN_END = 16
@@ -124,7 +128,7 @@ def row_table(
         narrow, shares = values[FIRST_IN_COMMON.narrow :: IN_COMMON], slice(FIRST_IN_COMMON.shares, None, IN_COMMON)
         narrow.copy_(narrow.to(_narrower(dtype)))
         values[shares] = shares_of_one(_bell(bits[shares]))
-        values[MIDDLES::IN_COMMON] = _middles(bits[MIDDLES::IN_COMMON])
+        values[MIDDLES::IN_COMMON] = _middles(bits[MIDDLES::IN_COMMON], dtype)
         if added:
             values[FIRST_IN_COMMON.nothing :: IN_COMMON] = 0
         table[start:stop] = values
@@ -135,14 +139,15 @@ def row_table(
     return table
 
 
-def _middles(bits: torch.Tensor) -> torch.Tensor:
+def _middles(bits: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """Numbers that, over the scale of their largest, lie in the middle between two of e4m3; 16 bits hold them exactly.
 
     There a quantiser rounds otherwise if it multiplies by the scale's reciprocal, or divides in another precision.
     """
+    step = _STEP_OF_FEW_BITS if dtype is torch.bfloat16 else _STEP
     odd, power, sign = (bits & 7) * 2 + 17, (bits >> 3) & 7, 1 - ((bits >> 6) & 1) * 2
-    found = (odd << power).float() * sign * (_STEP / 16)
-    found[:, ::_GROUP] = torch.finfo(torch.float8_e4m3fn).max * _STEP
+    found = (odd << power).float() * sign * (step / 16)
+    found[:, ::_GROUP] = torch.finfo(torch.float8_e4m3fn).max * step
     return found
 
 

@@ -329,5 +329,14 @@ def test_a_quantisers_rounding_shows_in_some_rows(seed: int, dtype: torch.dtype,
     assert bool((quotient.double() * scale == row).all())
     assert bool(((odd > 16) & (odd < 32))[:, ~tops].all())  # five bits, where e4m3 has four
     assert bool((quotient[:, tops] == 448).all())
-    divided, multiplied = (one.to(torch.float8_e4m3fn).float() for one in (quotient, row * (1 / scale)))
-    assert 0.05 < float((divided != multiplied).float().mean()) < 0.5
+    assert 0.05 < rounded_otherwise(row, scale) < 0.5
+    if dtype is not torch.bfloat16:  # which has too few bits for it
+        # As torch divides by a number on a GPU.
+        by_reciprocal = row.abs().amax(1, keepdim=True) * (torch.tensor(1.0) / 448)
+        assert 0.05 < rounded_otherwise(row, by_reciprocal) < 0.5
+
+
+def rounded_otherwise(row: torch.Tensor, scale: torch.Tensor) -> float:
+    """The share of e4m3 numbers that are others if a row is multiplied by the scale's reciprocal."""
+    divided, multiplied = (one.to(torch.float8_e4m3fn).float() for one in (row / scale, row * (1 / scale)))
+    return float((divided != multiplied).float().mean())
