@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -26,12 +26,11 @@ from kernels_bench.commands.report import ReportTargets, report, write
 from kernels_bench.commands.reproduce import reproduce_one
 from kernels_bench.commands.run.command import reporting, resume_run, start_run
 from kernels_bench.commands.workload import narrowed
-from kernels_bench.console.errors import UsageError, timeout_of
+from kernels_bench.console.errors import timeout_of
 from kernels_bench.console.printing import fitted
 from kernels_bench.console.progress import display_for
 from kernels_bench.console.terminal import console
 from kernels_bench.device.triton_interpreter import treat_rows_alike
-from kernels_bench.records.cases import LAUNCHES, Launch
 from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison
 from kernels_bench.report.catalogue_table import print_catalogue
@@ -46,84 +45,33 @@ from profiles.run_files.strict_json import strict_json
 app = CommandLine("kernels_bench", also=(WorkerError,))
 app.add_typer(cli_plan.app, name="plan")
 
-# Options that say where a report goes.
-Json = Annotated[str | None, typer.Option(help="Write the summary as JSON (- for standard output).", metavar="FILE")]
-Markdown = Annotated[
-    str | None, typer.Option(help="Write the tables as Markdown (- for standard output).", metavar="FILE")
-]
-Junit = Annotated[
-    str | None, typer.Option(help="Write each case as a JUnit test (- for standard output).", metavar="FILE")
-]
-Github = Annotated[
-    bool, typer.Option("--github", help="Annotate a workflow of GitHub, and append to its step's summary.")
-]
-
-
-def _only(verify: bool, time: bool) -> Literal["verify", "time"] | None:
-    if verify and time:
-        raise UsageError("--verify-only and --time-only: only one of them can be")
-    return "verify" if verify else "time" if time else None
-
 
 @app.callback(invoke_without_command=True)
 def run(
     context: typer.Context,
-    op: Annotated[
-        str | None, typer.Option(help=f"{options.OP}  [default: all; on a GPU without attention]", metavar="NAMES")
-    ] = None,
-    arm: Annotated[str | None, typer.Option(help=options.ARM, metavar="NAMES")] = None,
-    shapes: Annotated[str | None, typer.Option(help=options.SHAPES, metavar="NAMES|N,K")] = None,
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows M to time, such as 1,16,256, which are verified beside all others.  [default: verified around "
-            "every power of two up to 4096, timed at 1,16,256,2048, invented shapes at 16,2048; on a CPU up to 256]",
-            metavar="M,…",
-        ),
-    ] = None,
-    length: Annotated[
-        str | None,
-        typer.Option(
-            help="Attention: tokens of the sequences to time, such as 128,4096, which are verified beside all others "
-            "(of a prefill up to the shape's longest).  [default: timed at 128,2048,32768, of a prefill at "
-            "128,2048,8192; on a CPU at 64]",
-            metavar="N,…",
-        ),
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help=options.DTYPE, metavar="NAMES")] = None,
-    relation: Annotated[
-        str | None,
-        typer.Option(help="Relations, comma-separated; --list shows all.  [default: all]", metavar="NAMES"),
-    ] = None,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Status 0 though --relation leaves out what an arm claims.")
-    ] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="A short run: few shapes, one dtype.")] = False,
-    verify_only: Annotated[bool, typer.Option("--verify-only", help="Time nothing.")] = False,
-    time_only: Annotated[
-        bool, typer.Option("--time-only", help="Verify nothing; status 0 needs --partial then.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
-    plugin: Annotated[list[str] | None, typer.Option(help=options.PLUGIN, metavar="FILE")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="New directory for the results.  [default: samebits-runs/DATE]", metavar="DIR")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this directory.", metavar="DIR")] = None,
-    json: Json = None,
-    markdown: Markdown = None,
-    html: options.Html = None,
-    junit: Junit = None,
-    github: Github = False,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
-    replay: Annotated[
-        bool, typer.Option("--replay", help="Afterwards, for a profiler: timed cases and counterexamples once more.")
-    ] = False,
-    list_: Annotated[
-        bool,
-        typer.Option(
-            "--list", help="Show operators, arms, shapes and relations, or those of --op, --arm and --relation."
-        ),
-    ] = False,
+    op: options.run.Operators = None,
+    arm: options.shared.Arms = None,
+    shapes: options.shared.Shapes = None,
+    batch: options.run.Batch = None,
+    length: options.run.Length = None,
+    dtype: options.shared.Dtypes = None,
+    relation: options.run.Relations = None,
+    partial: options.run.Partial = False,
+    quick: options.run.Quick = False,
+    verify_only: options.run.VerifyOnly = False,
+    time_only: options.run.TimeOnly = False,
+    seed: options.shared.Seed = 0,
+    plugin: options.shared.Plugins = None,
+    out: options.run.Out = None,
+    resume: options.run.Resume = None,
+    json: options.shared.Json = None,
+    markdown: options.shared.Markdown = None,
+    html: options.shared.Html = None,
+    junit: options.shared.Junit = None,
+    github: options.shared.Github = False,
+    timeout: options.shared.CaseTimeout = 60.0,
+    replay: options.run.Replay = False,
+    list_: options.run.List = False,
     version: Version = False,
 ) -> int:
     """Time batch-invariant LLM kernels against the default ones, and check them bit for bit.
@@ -135,20 +83,10 @@ def run(
         return ExitStatus.GOOD
     targets = _targets(json, markdown, html, junit, github)
     selection = options.selection_of(
-        op=op,
-        arm=arm,
-        shapes=shapes,
-        batch=batch,
-        length=length,
-        dtype=dtype,
-        relation=options.words("relation", relation),
-        partial=partial,
-        only=_only(verify_only, time_only),
-        quick=quick,
-        seed=seed,
-        plugin=plugin,
-        timeout=timeout,
-    )
+        op=op, arm=arm, shapes=shapes, batch=batch, length=length, dtype=dtype, seed=seed, plugin=plugin,
+        timeout=timeout, relation=options.words("relation", relation), partial=partial, quick=quick,
+        only=options.run.only_of(verify_only, time_only),
+    )  # fmt: skip
     targets.refuse_unwritable()
     if list_:
         print_catalogue(narrowed(catalogue_of(selection), selection), console())
@@ -169,35 +107,22 @@ def _measure(selection: Selection, resume: Path | None, out: Path | None, target
     return start_run(selection, out, typed("kernels_bench"), targets, again)
 
 
-_LAUNCH_NAMES = f"{', '.join(LAUNCHES[:-1])} or {LAUNCHES[-1]}"
-
-
 @app.command()
 def reproduce(
-    op: Annotated[str, typer.Option(help="The operator.")],
-    arm: Annotated[str, typer.Option(help="The arm.")],
-    shape: Annotated[str, typer.Option(help="The operator's sizes, such as 4096x12288.")],
-    reference: Annotated[str, typer.Option(help="The batch that gives the expected bits, such as first:4096.")],
-    company: Annotated[str, typer.Option("--batch", "--company", help="The batch under test, such as first:16.")],
-    dtype: Annotated[str, typer.Option(help="bf16, fp16, fp32, bf16:fp32 or fp16:fp32.")] = "bf16",
-    launch: Annotated[str, typer.Option(help=f"How the batch under test is launched: {_LAUNCH_NAMES}.")] = "eager",
-    before: Annotated[
-        str | None,
-        typer.Option(
-            help="Batches to launch first, in a fresh process, such as first:4096,first:16, or nothing: then the one "
-            "under test comes before its reference.  [default: the reference comes first]",
-            metavar="BATCHES",
-        ),
-    ] = None,
-    relation: Annotated[str, typer.Option(help="The relation, for the record.")] = "batch_size",
-    seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
-    universe: Annotated[int, typer.Option(help="Number of rows that batches are chosen from.")] = 4096,
-    length: Annotated[
-        str | None,
-        typer.Option(help="Attention: tokens that the run's --length named.  [default: none]", metavar="N,…"),
-    ] = None,
-    plugin: Annotated[str | None, typer.Option(help="The file that the arm comes from.", metavar="FILE")] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for the answer.")] = 120.0,
+    op: options.reproduce.Operator,
+    arm: options.reproduce.Arm,
+    shape: options.reproduce.Shape,
+    reference: options.reproduce.Reference,
+    company: options.reproduce.Company,
+    dtype: options.reproduce.Dtype = "bf16",
+    launch: options.reproduce.HowLaunched = "eager",
+    before: options.reproduce.Before = None,
+    relation: options.reproduce.Relation = "batch_size",
+    seed: options.shared.Seed = 0,
+    universe: options.reproduce.Universe = 4096,
+    length: options.reproduce.Length = None,
+    plugin: options.reproduce.Plugin = None,
+    timeout: options.reproduce.Timeout = 120.0,
 ) -> int:
     """Compare two batches alone.
 
@@ -215,51 +140,26 @@ def reproduce(
         plugin=(plugin,) if plugin else (),
         timeout_s=timeout_of(timeout),
     )
-    comparison = Comparison(reference, company, _launch(launch), _before(before))
+    comparison = Comparison(
+        reference, company, options.reproduce.launch_of(launch), options.reproduce.before_of(before)
+    )
     found = reproduce_one(selection, universe, comparison, console())
     return ExitStatus.VERDICT if found else ExitStatus.GOOD
 
 
-def _launch(text: str) -> Launch:
-    found = next((launch for launch in LAUNCHES if launch == text), None)
-    if found is None:
-        raise UsageError(f"--launch {text}: expected {_LAUNCH_NAMES}")
-    return found
-
-
-def _before(text: str | None) -> tuple[str, ...] | None:
-    """Specs of the batches to launch first; none of them where ``nothing`` is to come before, None where no matter."""
-    return None if text is None else () if text == "nothing" else tuple(text.split(","))
-
-
 @app.command("order")
 def order_command(
-    op: Annotated[str, typer.Option(help=options.OP, metavar="NAMES")],
-    arm: Annotated[str | None, typer.Option(help=options.ARM, metavar="NAMES")] = None,
-    shapes: Annotated[str | None, typer.Option(help=options.SHAPES, metavar="NAMES|N,K")] = None,
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows M at which to read it, such as 1,16,17,256.  [default: around every power of two up to 4096, "
-            "on a CPU up to 256; of attention 1,16,256 and the largest]",
-            metavar="M,…",
-        ),
-    ] = None,
-    length: Annotated[
-        str | None,
-        typer.Option(
-            help="Attention: keys of every sequence, such as 129,1025.  [default: 129,1025; on a CPU 17,65]",
-            metavar="N,…",
-        ),
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help=options.DTYPE, metavar="NAMES")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of questions and checks.")] = 0,
-    plugin: Annotated[list[str] | None, typer.Option(help=options.PLUGIN, metavar="FILE")] = None,
-    svg: Annotated[Path | None, typer.Option(help="Draw every order into this directory.", metavar="DIR")] = None,
-    json: Annotated[
-        str | None, typer.Option(help="Write what was found as JSON (- for standard output).", metavar="FILE")
-    ] = None,
-    timeout: Annotated[float, typer.Option(help="Seconds for each case.")] = 60.0,
+    op: options.order.Operators,
+    arm: options.shared.Arms = None,
+    shapes: options.shared.Shapes = None,
+    batch: options.order.Batch = None,
+    length: options.order.Length = None,
+    dtype: options.shared.Dtypes = None,
+    seed: options.order.Seed = 0,
+    plugin: options.shared.Plugins = None,
+    svg: options.order.Svg = None,
+    json: options.order.Json = None,
+    timeout: options.order.Timeout = 60.0,
 ) -> int:
     """Read out in which order kernels add.
 
@@ -268,16 +168,9 @@ def order_command(
     Exit status: 0 it is; 1 it depends on M; 2 the command line is wrong; 3 some order could not be read.
     """
     selection = options.selection_of(
-        op=op,
-        arm=arm,
-        shapes=shapes,
-        batch=batch,
-        length=length,
-        dtype=dtype,
-        seed=seed,
-        plugin=plugin,
+        op=op, arm=arm, shapes=shapes, batch=batch, length=length, dtype=dtype, seed=seed, plugin=plugin,
         timeout=timeout,
-    )
+    )  # fmt: skip
     with display_for(console(stderr=True)) as display:
         found, scope = read_cases(selection, svg is not None, display)
     if json != "-":
@@ -315,12 +208,12 @@ def faults_command(
 
 @app.command("report")
 def report_command(
-    directory: Annotated[Path, typer.Argument(help="A run directory.")],
-    json: Json = None,
-    markdown: Markdown = None,
-    html: options.Html = None,
-    junit: Junit = None,
-    github: Github = False,
+    directory: options.shared.RunDirectory,
+    json: options.shared.Json = None,
+    markdown: options.shared.Markdown = None,
+    html: options.shared.Html = None,
+    junit: options.shared.Junit = None,
+    github: options.shared.Github = False,
     into: Annotated[
         str | None,
         typer.Option(
@@ -345,7 +238,7 @@ def report_command(
 
 @app.command("compare")
 def compare_command(
-    first: Annotated[Path, typer.Argument(help="A run directory.")],
+    first: options.shared.RunDirectory,
     second: Annotated[Path, typer.Argument(help="Another one.")],
     worst: Annotated[int, typer.Option(help="How many of the largest changes to show.")] = 5,
     fail_on: Annotated[
@@ -355,8 +248,8 @@ def compare_command(
         ),
     ] = USUALLY,
     across: Annotated[bool, typer.Option("--across", help="Judge speed across cards, drivers and versions.")] = False,
-    json: Json = None,
-    html: options.Html = None,
+    json: options.shared.Json = None,
+    html: options.shared.Html = None,
 ) -> int:
     """Say whether a second run may replace a first one.
 
@@ -382,8 +275,8 @@ def compare_command(
 @app.command("history")
 def history_command(
     directories: Annotated[list[Path], typer.Argument(help="Run directories, in any order.", metavar="DIR…")],
-    json: Json = None,
-    html: options.Html = None,
+    json: options.shared.Json = None,
+    html: options.shared.Html = None,
 ) -> int:
     """Show many runs over time, and what changed from each to the next.
 
@@ -404,7 +297,7 @@ def history_command(
 
 @app.command("recheck")
 def recheck_command(
-    directory: Annotated[Path, typer.Argument(help="A run directory.")],
+    directory: options.shared.RunDirectory,
     arm: Annotated[
         str | None, typer.Option(help="Arms of the run, comma-separated.  [default: all]", metavar="NAMES")
     ] = None,

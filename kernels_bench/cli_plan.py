@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
@@ -32,7 +32,7 @@ from kernels_bench.console.errors import UsageError
 from kernels_bench.device.detect import expected_gpu
 from kernels_bench.plan.file import PLAN_FILE, read_plan
 from kernels_bench.plan.record import Plan
-from kernels_bench.plan.weights import NAMED, weights_of
+from kernels_bench.plan.weights import weights_of
 from kernels_bench.plan.words import in_words
 from kernels_bench.records.manifest import read_manifest
 from kernels_bench.records.rerun_commands import command_line
@@ -44,65 +44,26 @@ from profiles.invocation import typed
 
 app = CommandLine("kernels_bench", also=(WorkerError,))
 
-_MOST_SECONDS = 1e6
-_WEIGHTS = f'How much each M counts: {", ".join(NAMED)}, or a JSON file such as {{"1": 3, "16": 1}}.'
-_FILE = Annotated[Path, typer.Argument(help="A plan's file.", metavar="FILE")]
-
 
 @app.callback(invoke_without_command=True)
 def plan(
     context: typer.Context,
-    op: Annotated[str | None, typer.Option(help=f"{options.OP}  [default: linear]", metavar="NAMES")] = None,
-    arm: Annotated[str | None, typer.Option(help=options.ARM, metavar="NAMES")] = None,
-    shapes: Annotated[str | None, typer.Option(help=options.SHAPES, metavar="NAMES|N,K")] = None,
-    batch: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows M to choose kernels at.  [default: every power of two up to 4096; on a CPU 1,4,16,64,256; of "
-            "sequences as many as a run times]",
-            metavar="M,…",
-        ),
-    ] = None,
-    length: Annotated[
-        str | None,
-        typer.Option(help="Attention: tokens of every sequence.  [default: as a run times]", metavar="N,…"),
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help=options.DTYPE, metavar="NAMES")] = None,
-    weights: Annotated[str, typer.Option(help=_WEIGHTS, metavar="NAME|FILE")] = "even",
-    today: Annotated[
-        str,
-        typer.Option(
-            help="The arm whose kernels you use now: the plan is compared with them too.  [default: none]",
-            metavar="ARM",
-        ),
-    ] = "",
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="Seconds, about, for the search among arms' candidates: all are timed roughly, the fastest verified "
-            "and timed. 0 leaves out all but those that --arm names.  [default: 240; on a CPU 20]",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of all data.")] = 0,
-    plugin: Annotated[list[str] | None, typer.Option(help=options.PLUGIN, metavar="FILE")] = None,
-    run: Annotated[
-        Path | None,
-        typer.Option(
-            help="New directory for what is measured, or that of a run to choose from, of which nothing is measured "
-            "again: --op, --arm, --shapes and --dtype name its parts.  [default: samebits-runs/DATE]",
-            metavar="DIR",
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with a plan that was interrupted, in its directory.", metavar="DIR"),
-    ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option(help="Write the plan as JSON (- for standard output).  [default: DIR/plan.json]", metavar="FILE"),
-    ] = None,
-    html: options.Html = None,
-    timeout: Annotated[float, typer.Option(help="Seconds after which a case has failed.")] = 60.0,
+    op: options.plan.Operators = None,
+    arm: options.shared.Arms = None,
+    shapes: options.shared.Shapes = None,
+    batch: options.plan.Batch = None,
+    length: options.plan.Length = None,
+    dtype: options.shared.Dtypes = None,
+    weights: options.plan.Weights = "even",
+    today: options.plan.Today = "",
+    budget: options.plan.Budget = None,
+    seed: options.shared.Seed = 0,
+    plugin: options.shared.Plugins = None,
+    run: options.plan.Run = None,
+    resume: options.plan.Resume = None,
+    out: options.plan.Out = None,
+    html: options.shared.Html = None,
+    timeout: options.shared.CaseTimeout = 60.0,
 ) -> int:
     """Tell which kernel to use at which M.
 
@@ -116,7 +77,7 @@ def plan(
     ReportTargets(json=out, html=html).refuse_unwritable()
     selection = options.selection_of(
         op=op, arm=arm, shapes=shapes, batch=batch, dtype=dtype, seed=seed, plugin=plugin, timeout=timeout,
-        length=length, budget_s=_seconds(budget),
+        length=length, budget_s=options.plan.budget_s(budget),
     )  # fmt: skip
     finish = partial(_finish, weighting=weights, today=today, out=out, html=html)
     # What goes on with it must not choose by other weights than were asked for.
@@ -126,12 +87,7 @@ def plan(
         typed_now = selection.model_copy(update={"timeout_s": Selection().timeout_s})
         return resume_run(resume, typed_now, run, finish, go_on=go_on)
     if run is not None and run.exists():
-        only = Selection(op=selection.op, arm=selection.arm, shapes=selection.shapes, dtype=selection.dtype)
-        if selection != only.model_copy(update={"timeout_s": selection.timeout_s}):
-            raise UsageError(
-                f"--run {run}: it has measured already; leave --batch, --length, --budget, --seed and --plugin out"
-            )
-        return finish(run, only=only)
+        return finish(run, only=_parts_of(run, selection))
     selection = _completed(selection)
     # A mistake in a word is told before anything is measured.
     weights_of(weights, selection.batch or USUAL_SIZES["cpu"])
@@ -139,10 +95,18 @@ def plan(
     return measure(selection, run, typed("kernels_bench"), finish, checks=checks, go_on=go_on)
 
 
-def _seconds(budget: float | None) -> float | None:
-    if budget is not None and not 0 <= budget < _MOST_SECONDS:
-        raise UsageError(f"--budget {budget:g}: expected seconds from 0 on, below {_MOST_SECONDS:,.0f}")
-    return budget
+def _parts_of(run: Path, selection: Selection) -> Selection:
+    """The parts that were named of a run that has measured already.
+
+    Raises:
+        UsageError: something else was asked for, too.
+    """
+    parts = Selection(op=selection.op, arm=selection.arm, shapes=selection.shapes, dtype=selection.dtype)
+    if selection != parts.model_copy(update={"timeout_s": selection.timeout_s}):
+        raise UsageError(
+            f"--run {run}: it has measured already; leave --batch, --length, --budget, --seed and --plugin out"
+        )
+    return parts
 
 
 def _completed(selection: Selection) -> Selection:
@@ -191,7 +155,7 @@ def _show(made: Plan, html: str | None, quiet: bool) -> None:
 
 
 @app.command("show")
-def show(file: _FILE, html: options.Html = None) -> int:
+def show(file: options.plan.File, html: options.shared.Html = None) -> int:
     """Show a plan again.
 
     Exit status: 0 every case has a kernel; 2 the file is no plan; 3 some case has none.
@@ -203,19 +167,10 @@ def show(file: _FILE, html: options.Html = None) -> int:
 
 @app.command("export")
 def export(
-    file: _FILE,
-    to: Annotated[
-        str, typer.Option(help="Whose table: vllm, of 0.33's batch-invariant GEMM; samebits, of its own arm.")
-    ] = "vllm",
-    out: Annotated[
-        str, typer.Option(help="Write the table (samebits' as JSON) to a file (- for standard output).", metavar="FILE")
-    ] = "-",
-    proof: Annotated[
-        str | None,
-        typer.Option(
-            help="Write what is proven of it as JSON.  [default: beside the table, FILE.proof.json]", metavar="FILE"
-        ),
-    ] = None,
+    file: options.plan.File,
+    to: options.plan.ExportTo = "vllm",
+    out: options.plan.ExportOut = "-",
+    proof: options.plan.Proof = None,
 ) -> int:
     """Write a plan as a table of tiles: vLLM's, with what is proven of its bits beside it, or samebits' own.
 
@@ -225,17 +180,7 @@ def export(
 
 
 @app.command("check")
-def check(
-    file: _FILE,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Check it although the device, a version, our kernels or a variable is another."),
-    ] = False,
-    run: Annotated[
-        Path | None,
-        typer.Option(help="New directory for what is measured.  [default: samebits-runs/DATE]", metavar="DIR"),
-    ] = None,
-) -> int:
+def check(file: options.plan.File, force: options.plan.Force = False, run: options.plan.CheckRun = None) -> int:
     """See whether a plan's kernels still have the bits that it says.
 
     Exit status: 0 they do; 1 some have others; 2 the plan is none, or was made elsewhere; 3 some could not be seen.

@@ -1,30 +1,11 @@
-"""Options that several commands have: their help, and what is read from what was typed."""
+"""What is read from options that several commands have."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
-
-import typer
 
 from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.records.selection import Selection
-
-OP = "Operators or families of them (gemm, reductions, attention), comma-separated; --list shows all."
-ARM = "Arms, comma-separated; --list shows all.  [default: all that can run here]"
-SHAPES = (
-    "Models (qwen3-8b), shapes (qwen3-8b/o_proj, unaligned/0), or sizes N,K; comma-separated, --list shows all.  "
-    "[default: an operator's usual ones; on a CPU small ones]"
-)
-DTYPE = (
-    "bf16, fp16, fp32, or bf16:fp32 and fp16:fp32 for an fp32 result; comma-separated.  "
-    "[default: an operator's first at every shape, its others at two, in a suite such as fp8 at one]"
-)
-PLUGIN = "A Python file with arms or operators of your own, or FILE:OPERATOR=FUNCTION; may be repeated."
-
-Html = Annotated[
-    str | None, typer.Option(help="Write a page with pictures, one HTML file (- for standard output).", metavar="FILE")
-]
 
 
 def words(option: str, text: str | None) -> tuple[str, ...] | None:
