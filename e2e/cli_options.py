@@ -7,12 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import typer
-
 from e2e.checkpoints.resolve import default_model
 from e2e.workload.options import (
-    PREFIX,
-    VARIABLES,
     ArmName,
     Mode,
     Options,
@@ -26,13 +22,6 @@ from kernels_bench.console.text import suggestion
 from kernels_bench.plan.file import read_plan
 from kernels_bench.planned.variables import DEFAULT as DEFAULT_PLAN
 from kernels_bench.records.cases import Device
-
-
-def option(field: str, text: str, usual: str = "") -> Any:
-    """A flag for one of `Options`, with the variable that it overrides, if any, and what holds without both."""
-    variable = next((f"env var: {PREFIX}{name}; " for name, (of, _) in VARIABLES.items() if of == field), "")
-    usual = usual or str(Options.model_fields[field].default)
-    return typer.Option(help=f"{text}  [{variable}default: {usual}]")
 
 
 def given(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from e2e.cli import _report, _Targets
+from e2e.cli_run import Targets, show
 from e2e.records import FORMAT, RunDirectory, read_state
 from e2e.report.speeds import verdicts
 from e2e.run.run_arms import _tasks
@@ -191,7 +191,7 @@ def test_whatever_stands_in_a_run_it_is_reported_or_one_line(run: tuple[list[Any
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()) as out:
         try:
             run_directory = written(records, Path(place) / "run", said)
-            status = _report(run_directory, _Targets(full=whole))
+            status = show(run_directory, Targets(full=whole))
         except CommandError as error:
             told = str(error)
         else:
