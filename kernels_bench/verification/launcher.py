@@ -12,9 +12,11 @@ import torch
 from kernels_bench.operators import RowTensors
 from kernels_bench.relations import Batch, Comparison, make_batch
 from kernels_bench.verification.bitwise import digests_of, summed, with_one_nan, with_one_nan_of_its_own
-from kernels_bench.verification.subject.kernel_under_test import CapturedLaunch, KernelUnderTest
+from kernels_bench.verification.subject.captured import CapturedLaunch, capture
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.subject.launched import LaunchResult
 from kernels_bench.verification.subject.poison import unwritten
+from kernels_bench.verification.subject.updated_weights import start_updated
 from kernels_bench.verification.trials import TrialGroup, align_rows
 
 # Groups whose outcome is waited for together: waiting costs more than comparing.
@@ -134,7 +136,7 @@ class Launcher:
             self._reference = None
             reference = self.reference(comparison.reference)
         elif comparison.launch == "updated":
-            reference, launched = self.subject.start_updated(wanted)
+            reference, launched = start_updated(self.subject, wanted)
         else:
             reference = self.reference(comparison.reference)
             replayed = comparison.launch == "graph"
@@ -218,7 +220,8 @@ class Launcher:
     def _replayed(self, wanted: Batch) -> LaunchResult:
         if wanted.size not in self._replays:
             self._replays.clear()
-            self._replays[wanted.size] = self.subject.capture(make_batch(f"first:{wanted.size}", self.subject.universe))
+            first = make_batch(f"first:{wanted.size}", self.subject.universe)
+            self._replays[wanted.size] = capture(self.subject, first)
         return self._replays[wanted.size].start(wanted)
 
 

@@ -8,17 +8,15 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
-from typing import Any
 
 import torch
 
 from kernels_bench.arms import Kernel, Unsupported, WrongResult
 from kernels_bench.console.text import first_line
-from kernels_bench.device.cuda_graph import capture_graph
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
-from kernels_bench.operators.inputs.rows import KINDS, backwards
+from kernels_bench.operators.inputs.rows import backwards
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch, make_batch
 from kernels_bench.verification.bitwise import all_same_bits, digest, same_bits
@@ -29,17 +27,16 @@ from kernels_bench.verification.subject.launch_forms import (
     fill_free_memory,
     laid_out,
     undisturbed,
-    whole_memory,
 )
 from kernels_bench.verification.subject.launched import (
     DisturbedCall,
-    IgnoresWeights,
     KernelFault,
     LaunchResult,
     MalformedResult,
     StrayWrite,
 )
-from kernels_bench.verification.subject.poison import poison, still_poison
+from kernels_bench.verification.subject.poison import poison
+from kernels_bench.verification.subject.returned import ReturnedMemory
 from kernels_bench.verification.subject.tensors import memory_of, on, rarest, tensors_among
 from profiles.instruments.range_names import BatchRange
 from profiles.instruments.ranges import Ranges
@@ -69,7 +66,6 @@ def bind(case: Case, kernels: Mapping[str, Kernel]) -> Kernel:
 
 
 _FIRST, _SAMPLED = 64, 1 << 12
-_FEW = (1, 2)
 _MEANT = "; if it may, its operator says so (overwrites)"
 _MOST_CALLS_ALONE, _MEETINGS = 25, 3
 """So often a call is made again, that had the processor for itself where another one was to be beside it."""
@@ -119,7 +115,7 @@ class KernelUnderTest:
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
         self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()
         self._lent = False
-        self._own, self._sizes = frozenset[int](), set[int]()
+        self._returned = ReturnedMemory(universe)
         self.launched_last = ""
         self.launches = 0
 
@@ -141,7 +137,7 @@ class KernelUnderTest:
     def with_kernel(self, case: Case, kernel: Kernel) -> KernelUnderTest:
         """Another kernel over the same rows and weights."""
         found = copy.copy(self)
-        found.case, found.kernel, found._own, found._sizes = case, kernel, frozenset(), set()
+        found.case, found.kernel, found._returned = case, kernel, ReturnedMemory(self.universe)
         found.launched_last, found.launches = "", 0
         return found
 
@@ -339,73 +335,8 @@ class KernelUnderTest:
         self._poison_returned(returned, company)
 
     def _poison_returned(self, returned: RowTensors, company: Batch) -> None:
-        """Poison what a kernel returned, once all of it is copied: one result may be a view of another one.
-
-        One that returns its rows or a weight must not have these poisoned; that it wrote there is seen later.  Nor must
-        a constant of the kernel's be, or what it computes but once.
-        """
-        # A path of its own for few rows may have a constant of its own; another launch at every M would take too long.
         lent = memory_of((*self.tables, *self.weights))
-        if company.size in {*_FEW, self.universe} - self._sizes:
-            self._sizes.add(company.size)
-            self._own |= self._constants_in(returned, company, lent)
-        spared = self._own | lent
-        for output in returned:
-            if output.untyped_storage().data_ptr() not in spared:
-                poison(output)
-
-    def _constants_in(self, returned: RowTensors, company: Batch, lent: frozenset[int]) -> frozenset[int]:
-        """Memory of results that another call gives again without writing there; poisoned in between, and put right."""
-        again = memory_of(self.launch(self.gather(company))) & memory_of(returned) - lent
-        kept = [output for output in returned if output.untyped_storage().data_ptr() in again]
-        if not kept:
-            return frozenset()
-        # Bytes of the whole: elements of a view may share an address.
-        before = [whole_memory(output, torch.uint8).clone() for output in kept]
-        for output in kept:
-            poison(output)
-        self.launch(self.gather(company))
-        constants = [pair for pair in zip(kept, before, strict=True) if still_poison(pair[0])]
-        for output, as_before in constants:
-            whole_memory(output, torch.uint8).copy_(as_before)
-        return memory_of(output for output, _ in constants)
-
-    def start_updated(self, company: Batch) -> tuple[LaunchResult, LaunchResult]:
-        """Launch a company with other weights: with fresh copies of them, and written over those of all earlier calls.
-
-        A kernel that keeps what it once made of its weights, a packed copy, say, gives other bits in the second launch.
-
-        Raises:
-            IgnoresWeights: it gives the same result whatever the weights.
-        """
-        other = self.operator.other_weights(self.weights)
-        usual = self.weights
-        saved = tuple(weight.clone() for weight in usual)
-        try:
-            before = self._with_weights(company)
-            self.weights = other
-            fresh = self._with_weights(company)
-            self.weights = usual
-            self._see_other_weights(before, fresh)
-            for weight, values in zip(usual, other, strict=True):
-                weight.copy_(values)
-            return fresh, self._with_weights(company)
-        finally:
-            self.weights = usual
-            for weight, values in zip(usual, saved, strict=True):
-                weight.copy_(values)
-
-    def _see_other_weights(self, usual: LaunchResult, other: LaunchResult) -> None:
-        # A few rows: of one alone, whose terms cancel whatever they are, the result may be the same.
-        several = usual.company.size > len(KINDS) and self.operator.weights_tell
-        if several and self.weights and all_same_bits(usual.outputs, other.outputs):
-            where = f"in batch {usual.company.spec}"
-            raise IgnoresWeights(f"gives the same result with other weights, as with those of an earlier call, {where}")
-
-    def _with_weights(self, company: Batch) -> LaunchResult:
-        """A launch with the weights of the moment, whose inputs are looked after by nobody."""
-        outputs = tuple(output.clone() for output in self.launch(self.gather(company)))
-        return LaunchResult(company, outputs, [])
+        self._returned.poison(returned, company.size, lent, again=lambda: self.launch(self.gather(company)))
 
     def _watched(self, arguments: tuple[object, ...], inputs: RowTensors) -> list[bool]:
         """Which of the arguments' tensors hold rows and must not be written."""
@@ -460,42 +391,6 @@ class KernelUnderTest:
                 raise fault(f"writes into memory beside its rows, in batch {launched.company.spec} ({launched.form})")
         between = " … ".join(dict.fromkeys(launched.company.spec for launched in (*launches[:1], *launches[-1:])))
         raise KernelFault(f"writes into its weights{between and f', in batch {between}'}")
-
-    def capture(self, company: Batch) -> CapturedLaunch:
-        """Capture one launch in a graph.
-
-        A kernel whose launches other processes make captures them itself, by a method ``captured``.
-
-        Raises:
-            NotCapturable: the kernel does something that a graph cannot hold.
-        """
-        inputs = self.gather(company)
-        captured = getattr(self.kernel, "captured", None)
-        if captured is None:
-            graph, outputs = capture_graph(lambda: self.launch(inputs))
-        else:
-            graph = captured(*self.operator.arguments(inputs, self.weights))
-            outputs = self.operator.split_result(graph.result)
-        return CapturedLaunch(self, graph, inputs, outputs)
-
-
-class CapturedLaunch:
-    """A captured launch, whose inputs are exchanged before each replay."""
-
-    def __init__(self, subject: KernelUnderTest, graph: Any, inputs: RowTensors, outputs: RowTensors) -> None:
-        self._subject, self._graph, self._inputs, self._outputs = subject, graph, inputs, outputs
-
-    def start(self, company: Batch) -> LaunchResult:
-        """Replay for a company of the size that was captured, and wait for nothing."""
-        # Poison first: a kernel that works in place returns its inputs.
-        for output in self._outputs:
-            poison(output)
-        for held, rows in zip(self._inputs, self._subject.gather(company), strict=True):
-            held.copy_(rows)
-        with self._subject.announced(company, "graph"):
-            self._graph.replay()
-        self._subject.launches += 1
-        return LaunchResult(company, tuple(output.clone() for output in self._outputs), [])
 
 
 def _no_tensor(got: object, in_place: bool) -> str:
