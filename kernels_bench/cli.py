@@ -10,7 +10,7 @@ import typer
 
 from kernels_bench import cli_plan
 from kernels_bench.commands import options
-from kernels_bench.commands.compare_runs.comparison import compare_runs
+from kernels_bench.commands.compare_runs.comparison import compare_runs, refuse_same
 from kernels_bench.commands.compare_runs.gate import USUALLY, in_words, judgement, read_gate
 from kernels_bench.commands.compare_runs.gate import exit_status as gate_status
 from kernels_bench.commands.compare_runs.history import history
@@ -260,6 +260,7 @@ def compare_command(
     """
     refuse_several_outputs(json=json, html=html)
     gate = read_gate(fail_on)
+    refuse_same(first, second)
     found = compare_runs(first, second, across)
     if json is not None:
         write(json, strict_json(judgement(found, gate, first, second)))

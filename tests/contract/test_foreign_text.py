@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,12 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "words", [["report", "RUN"], ["report", "RUN", "--markdown", "-"], ["compare", "RUN", "RUN"], ["recheck", "RUN"]]
+    "words", [["report", "RUN"], ["report", "RUN", "--markdown", "-"], ["compare", "RUN", "COPY"], ["recheck", "RUN"]]
 )
-def test_no_command_lets_it_through(run: Path, words: list[str]) -> None:
-    done = kernels_bench(*[str(run) if word == "RUN" else word for word in words])
+def test_no_command_lets_it_through(run: Path, words: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    copy = shutil.copytree(run, tmp_path_factory.mktemp("copied") / "run")
+    places = {"RUN": str(run), "COPY": str(copy)}
+    done = kernels_bench(*[places.get(word, word) for word in words])
     assert done.status in (0, 1, 2, 3), done
     assert "Traceback" not in done.err
     assert done.out or done.err

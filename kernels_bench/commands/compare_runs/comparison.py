@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from kernels_bench.console.errors import UsageError
 from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.latest_records import STATES, LatestRecords, State, median_us
 from kernels_bench.records.manifest import Manifest, read_manifest, read_records
@@ -121,6 +123,16 @@ def read_run(directory: Path) -> RunRead:
         ResultsError: the directory is no run, or is damaged.
     """
     return RunRead(read_manifest(directory), TimedRun.of(read_records(directory, samples=True)))
+
+
+def refuse_same(first: Path, second: Path) -> None:
+    """See that two directories are not one and the same: a comparison that is mistyped so would find no difference.
+
+    Raises:
+        UsageError: they are.
+    """
+    if os.path.exists(first) and os.path.exists(second) and os.path.samefile(first, second):
+        raise UsageError(f"{second}: this is the first run again, in which nothing can differ; name another run")
 
 
 def compare_runs(first: Path, second: Path, across: bool = False) -> RunComparison:

@@ -386,19 +386,28 @@ def test_a_proof_that_took_too_long_is_no_difference(tmp_path: Path) -> None:
     assert verdicts == {("sampled", "variant")}
 
 
-def test_the_command_says_so_and_exits_with_1_where_a_verdict_differs(slower: Path) -> None:
+def test_the_command_says_so_and_exits_with_1_where_a_verdict_differs(slower: Path, tmp_path: Path) -> None:
     def compare(*words: str) -> subprocess.CompletedProcess[str]:
         return completed("kernels_bench", "compare", *words)
 
-    same, other = compare(str(light()), str(light())), compare(str(light()), str(slower))
+    again = shutil.copytree(light(), tmp_path / "again")
+    same, other = compare(str(light()), str(again)), compare(str(light()), str(slower))
     assert same.returncode == 0, same.stderr
     assert "verdicts: none differ" in same.stdout
     assert other.returncode == 1, other.stderr
     assert ", then wrong" in other.stdout
     assert compare(str(light()), "/nowhere").returncode == 2
     assert compare(str(light()), str(slower), "--fail-on", "missing").returncode == 0
-    refused = compare(str(light()), str(light()), "--fail-on", "bit")
+    refused = compare(str(light()), str(again), "--fail-on", "bit")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_a_run_is_not_compared_with_itself_by_whatever_name(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(light(), target_is_directory=True)
+    for again in (light(), light() / ".." / light().name, tmp_path / "link"):
+        done = completed("kernels_bench", "compare", light(), again)
+        said = f"kernels_bench: {again}: this is the first run again, in which nothing can differ; name another run\n"
+        assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
 
 
 def of_arms(arms: set[str], copy: Path, **asked: object) -> Path:

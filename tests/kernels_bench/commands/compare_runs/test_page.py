@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from shutil import copytree
 from xml.etree import ElementTree
 
 import pytest
@@ -106,7 +107,7 @@ def test_every_timing_is_in_the_picture_a_dot_or_at_its_edge_a_ring(changes: lis
 @pytest.mark.parametrize("width", [400, 1600])
 def test_the_command_writes_a_page_that_fits_the_window(tmp_path: Path, width: int) -> None:
     path = tmp_path / "page.html"
-    done = completed("kernels_bench", "compare", RUN, RUN, "--html", path)
+    done = completed("kernels_bench", "compare", RUN, copytree(RUN, tmp_path / "again"), "--html", path)
     assert (done.returncode, done.stderr) == (0, "")
     script = "return [doc.documentElement.scrollWidth, doc.querySelectorAll('.plot').length];"
     assert opened(path, script, tmp_path, width) == [width, 2]
@@ -119,7 +120,8 @@ def test_what_is_written_for_programs_is_what_is_said_and_what_the_schema_has(tm
     told = json.loads(strict_json(judgement(one, GATE, Path("a"), Path("b"))), parse_constant=pytest.fail)
     assert told["found"]["speeds"][0]["share"] == "NaN"
     assert Judgement.model_validate(told).found.speeds[0].error == float("inf")
-    done = kernels_bench("compare", RUN, RUN, "--fail-on", "bits,verdict-worse", "--json", tmp_path / "found.json")
+    words = ("compare", RUN, copytree(RUN, tmp_path / "again"), "--fail-on", "bits,verdict-worse", "--json")
+    done = kernels_bench(*words, tmp_path / "found.json")
     assert (done.status, done.err) == (0, "")
     written = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
     read = Judgement.model_validate(written)
@@ -127,5 +129,5 @@ def test_what_is_written_for_programs_is_what_is_said_and_what_the_schema_has(tm
     assert (read.exit_status, read.failures, read.unjudged, read.first) == (0, (), (), str(RUN))
     assert read.fail_on.kinds == ("bits", "verdict-worse")
     assert written.keys() == published_schema()["comparison"]["properties"].keys()
-    alone = kernels_bench("compare", RUN, RUN, "--fail-on", "bits,verdict-worse", "--json", "-")
+    alone = kernels_bench(*words, "-")
     assert json.loads(alone.out) == written
