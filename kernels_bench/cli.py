@@ -137,7 +137,7 @@ def reproduce(
         length=options.numbers("length", length),
         relation=(relation,),
         seed=options.sown(seed),
-        plugin=(plugin,) if plugin else (),
+        plugin=options.plugins([plugin] if plugin else None),
         timeout_s=timeout_of(timeout),
     )
     comparison = Comparison(

@@ -5,6 +5,6 @@ reads them.
 """
 
 from kernels_bench.commands.options import order, plan, reproduce, run, shared
-from kernels_bench.commands.options.typed import numbers, selection_of, sown, words
+from kernels_bench.commands.options.typed import numbers, plugins, selection_of, sown, words
 
-__all__ = ["numbers", "order", "plan", "reproduce", "run", "selection_of", "shared", "sown", "words"]
+__all__ = ["numbers", "order", "plan", "plugins", "reproduce", "run", "selection_of", "shared", "sown", "words"]

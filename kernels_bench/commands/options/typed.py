@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from kernels_bench.commands.options.plugin_words import mistake_in
 from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.records.selection import Selection
 
@@ -46,6 +47,18 @@ def sown(seed: int) -> int:
     return seed
 
 
+def plugins(typed: Sequence[str] | None) -> tuple[str, ...]:
+    """The plugins that were named.
+
+    Raises:
+        UsageError: one of them cannot be used, which shows without its import.
+    """
+    for plugin in typed or ():
+        if (mistake := mistake_in(plugin)) is not None:
+            raise UsageError(f"plugin {plugin}: {mistake}")
+    return tuple(typed or ())
+
+
 def selection_of(  # noqa: PLR0913 - one argument an option
     *,
     op: str | None,
@@ -72,7 +85,7 @@ def selection_of(  # noqa: PLR0913 - one argument an option
         "length": numbers("length", length),
         "dtype": words("dtype", dtype),
         "seed": sown(seed),
-        "plugin": tuple(plugin or ()),
+        "plugin": plugins(plugin),
         "timeout_s": timeout_of(timeout),
         **more,
     })  # fmt: skip
