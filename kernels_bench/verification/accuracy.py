@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 
@@ -13,10 +15,14 @@ from kernels_bench.operators.base import largest, roundoff
 from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import Accuracy
 from kernels_bench.relations.batch import SPECIAL
+from kernels_bench.verification.bitwise import bits
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.trials import BrokenTrial
 
 # Float64 elements of a reference computed at once, and of one that is kept.
 _CHUNK, _KEPT = 1 << 25, 1 << 24
+# Rows of a deviating company that are compared with the reference too, at most.
+_DEVIANTS_CHECKED = 32
 # What is so many times as far off as is allowed is no matter of the allowance.
 _LITTLE = 1e3
 _JUDGED = ("negative zero", "signed zeros", "masked", "outlier", "constant", "sparse", "one left")
@@ -84,6 +90,25 @@ class AccuracyChecker:
                 worse = found if found.worst > self.accuracy.worst else self.accuracy
                 self.accuracy = worse.model_copy(update={"rows": self.accuracy.rows + found.rows})
 
+    def check_deviants(self, broken: Sequence[BrokenTrial]) -> None:
+        """Compare some of the rows that differ in each trial, all trials' together.
+
+        A row that is right elsewhere and NaN beside a neighbour that is NaN depends on its batch: its counterexample
+        tells of it, and the kernel is not called wrong whatever the batch.
+        """
+        broken = [one for one in broken if _is_judged(one)]
+        if not broken or self._subject.operator.depends_on_batch:  # of which some rows of a batch tell nothing
+            return
+        chosen = [_deviants(*one.pair(one.output)) for one in broken]
+        ids = [one.ids[rows] for one, rows in zip(broken, chosen, strict=True)]
+        outputs = [tuple(got[rows] for got in one.outputs()) for one, rows in zip(broken, chosen, strict=True)]
+        ends = list(accumulate(len(rows) for rows in chosen))
+        self.check(
+            torch.cat(ids),
+            tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
+            lambda position: broken[bisect_right(ends, position)].company.spec,
+        )
+
     def check_special(self, ids: torch.Tensor, outputs: RowTensors, company: str) -> None:
         """Compare rows of special values, which nothing but a gross error makes wrong; what is found counts no rows.
 
@@ -123,6 +148,7 @@ class AccuracyChecker:
                 self.accuracy = found.model_copy(update={"company": f"{company} ({kind})", "rows": rows})
 
     def _errors(self, ids: torch.Tensor, outputs: RowTensors, company_of: Callable[[int], str]) -> Iterator[Accuracy]:
+        """The worst of each chunk of rows, for each of the operator's results."""
         operator = self._subject.operator
         width = max(output[0].numel() for output in outputs)
         # Where a row's result depends on its batch, the reference is given the whole of it.
@@ -168,6 +194,22 @@ class AccuracyChecker:
         """Of a result that is off by little, what to do where nobody has said how far off it may be."""
         little = self._subject.operator.bound_is_guessed and found.worst < _LITTLE
         return "; if so much is right there, say so (allowed_error)" if little else ""
+
+
+def _is_judged(trial: BrokenTrial) -> bool:
+    """Whether the reference is what a row's result is to be near to.
+
+    It is not beside neighbours or calls that a row may take harm from, and of other weights or tokens.
+    """
+    company, launch = trial.company, trial.comparison.launch
+    return not company.contagious and not company.serving.prefix and launch in ("eager", "graph")
+
+
+def _deviants(expected: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
+    """Positions of rows that differ, filled up with some that do not where too few do; waits for nothing."""
+    count = min(_DEVIANTS_CHECKED, len(got))
+    differs = (bits(expected) != bits(got)).reshape(len(got), -1).any(1)
+    return differs.int().topk(count).indices
 
 
 def _each(rows: torch.Tensor, results: torch.Tensor) -> torch.Tensor:

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
 
 import numpy as np
 import torch
 
-from kernels_bench.arms import Unsupported
-from kernels_bench.console.text import first_line, kind_and_reason
-from kernels_bench.device.cuda_graph import NotCapturable
-from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.results import Counterexample, RelationResult, Verification, power_of
@@ -25,25 +18,17 @@ from kernels_bench.relations import Comparison, Relation, Setting
 from kernels_bench.relations.base import no_draw, nothing_more
 from kernels_bench.relations.special_values import SPECIALS
 from kernels_bench.verification.accuracy import AccuracyChecker
-from kernels_bench.verification.bitwise import bits, digests_of
+from kernels_bench.verification.bitwise import digests_of
 from kernels_bench.verification.cause import Inquest
 from kernels_bench.verification.launcher import Launcher
 from kernels_bench.verification.relation_results import Found, Tally, discount_if_not_repeatable, together
 from kernels_bench.verification.reporter import Reporter
+from kernels_bench.verification.setbacks import Setbacks
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
-from kernels_bench.verification.subject.launch_forms import FormRefused
-from kernels_bench.verification.subject.launched import (
-    DisturbedCall,
-    IgnoresWeights,
-    KernelFault,
-    LaunchResult,
-    StrayWrite,
-)
+from kernels_bench.verification.subject.launched import LaunchResult
 from kernels_bench.verification.subject.poison import poisoned_allocations
 from kernels_bench.verification.trials import BrokenTrial, TrialGroup
 
-# Rows of a deviating company that are compared with the reference too, at most.
-_DEVIANTS_CHECKED = 32
 # Results of the first launch of all that are kept until the last one.
 _FIRST_BYTES = 256 << 20
 
@@ -73,7 +58,6 @@ class Verifier:
 
     Attributes:
         subject: the kernel and its data.
-        lost: the device did not survive the last relation, so that nothing more can be done in this process.
     """
 
     def __init__(
@@ -89,12 +73,12 @@ class Verifier:
         self._launcher = Launcher(subject)
         self._reporter = Reporter(subject, seed, plugin, seed if usual_seed is None else usual_seed)
         self._referee = AccuracyChecker(subject)
-        self._unwritten = self._weightless = ""
-        self._shown: set[str] = set()
+        self._setbacks = Setbacks(subject)
+        self._unwritten = ""
         self._further_s = 0.0
         self._slow = False
         self._deadline, self._left = math.inf, 0
-        self._all_else_is_known = self.lost = self._to_first = False
+        self._to_first = False
         self._first: list[LaunchResult] = []
         self._blamed: dict[str, Counterexample] = {}
 
@@ -123,46 +107,55 @@ class Verifier:
             Unsupported: the arm does not offer this case.
         """
         start, data = time.perf_counter(), self.subject.data_digest()
+        self._to_first = to_first
         with poisoned_allocations(self.subject.device):
             self._check_universe()
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
             self._deadline, self._left = start + _OF_ALL * limit_s, len(chosen)
             self._keep_first_special(chosen)
-            self._to_first = to_first
-            safe = [relation for relation in chosen if not relation.hazardous]
-            found = self._examine_all(safe, setting, more_s * (1 - OTHER_DATA))
-            self._compare_first_with_last(found)
-            found = self._on_other_data(found, safe, setting, more_s * OTHER_DATA)
+            found = self._examine_safe(chosen, setting, more_s)
             digests, special = self._digests(digest_sizes, found), self._digest_of_special(found)
             self._check_launches([])
-            self._all_else_is_known = True
-            if not (to_first and any(result.status == "broken" for result in found)):
-                found += self._examine_all([one for one in chosen if one.hazardous], setting, more_s * HAZARDOUS)
+            found += self._examine_hazardous(found, chosen, setting, more_s)
             results = discount_if_not_repeatable(self._lay_blame(found))
             changed = self._changed_at_last(digests, results)
         verification = Verification(
             case=self.subject.case,
             status="measured",
-            wrong=self._unwritten or self._referee.inaccuracy() or self._weightless,
+            wrong=self._unwritten or self._referee.inaccuracy() or self._setbacks.weightless,
             relations=tuple(results),
             accuracy=self._referee.accuracy,
             digests=digests,
             special_digest=special,
             universe=self.subject.universe,
             seconds=time.perf_counter() - start,
-            fatal=self.lost,
+            fatal=self._setbacks.lost,
             depends_on_batch=self.subject.operator.depends_on_batch,
             data=data,
         )
-        if not changed:
-            return verification
-        reason = f"after large batches and rows that lay elsewhere it gave other bits at M={changed[0]}"
-        return verification.changed_by_calls(reason, tuple(f"first:{m}" for m in changed))
+        return _with_changes(verification, changed)
+
+    def _examine_safe(self, chosen: Sequence[Relation], setting: Setting, more_s: float) -> list[RelationResult]:
+        """Results of the relations that leave the process alive, over the run's own rows and over those of others."""
+        safe = [relation for relation in chosen if not relation.hazardous]
+        found = self._examine_all(safe, setting, more_s * (1 - OTHER_DATA))
+        self._compare_first_with_last(found)
+        return self._on_other_data(found, safe, setting, more_s * OTHER_DATA)
+
+    def _examine_hazardous(
+        self, found: Sequence[RelationResult], chosen: Sequence[Relation], setting: Setting, more_s: float
+    ) -> list[RelationResult]:
+        """Results of those that may end it, once all else is known; none where a first difference is enough."""
+        self._setbacks.all_else_is_known = True
+        if self._to_first and any(result.status == "broken" for result in found):
+            return []
+        return self._examine_all([one for one in chosen if one.hazardous], setting, more_s * HAZARDOUS)
 
     def _changed_at_last(self, digests: Mapping[int, str], results: Sequence[RelationResult]) -> list[int]:
         """The smallest and the largest M whose bits are others now: what the last relations changed, and left so."""
         asked = "history" in {one.relation for one in results if one.status == "held"}
-        if self.lost or not digests or not asked or any(one.status == "broken" for one in results if one.binding):
+        broken = any(one.status == "broken" for one in results if one.binding)
+        if self._setbacks.lost or not digests or not asked or broken:
             return []
         again = self._digests((min(digests), max(digests)), results)
         return [m for m in again if again[m] != digests[m]]
@@ -249,7 +242,7 @@ class Verifier:
             try:
                 sums[m] = self._launcher.summed(f"first:{m}")
             except Exception as error:
-                self._setback(error)
+                self._setbacks.outcome(error)
                 if not told_already:
                     raise
         return dict(zip(sums, digests_of([*sums.values()]), strict=True))
@@ -294,34 +287,6 @@ class Verifier:
                 self._unwritten = f"{count} elements of the result were never written, in batch {launched.company.spec}"
         return [bool(flag) for flag in told[: len(flags)]]
 
-    def _check_deviants(self, broken: Sequence[BrokenTrial]) -> None:
-        """Compare some of the rows that differ in each trial with the reference, all trials' together.
-
-        A row that is right elsewhere and NaN beside a neighbour that is NaN depends on its batch: its counterexample
-        tells of it, and the kernel is not called wrong whatever the batch.
-        """
-        broken = [one for one in broken if self._is_judged(one)]
-        if not broken or self.subject.operator.depends_on_batch:  # of which some rows of a batch tell nothing
-            return
-        chosen = [_deviants(*one.pair(one.output)) for one in broken]
-        ids = [one.ids[rows] for one, rows in zip(broken, chosen, strict=True)]
-        outputs = [tuple(got[rows] for got in one.outputs()) for one, rows in zip(broken, chosen, strict=True)]
-        ends = list(accumulate(len(rows) for rows in chosen))
-        self._referee.check(
-            torch.cat(ids),
-            tuple(torch.cat(parts) for parts in zip(*outputs, strict=True)),
-            lambda position: broken[bisect_right(ends, position)].company.spec,
-        )
-
-    @staticmethod
-    def _is_judged(trial: BrokenTrial) -> bool:
-        """Whether the reference is what a row's result is to be near to.
-
-        It is not beside neighbours or calls that a row may take harm from, and of other weights or tokens.
-        """
-        company, launch = trial.company, trial.comparison.launch
-        return not company.contagious and not company.serving.prefix and launch in ("eager", "graph")
-
     def _check_universe(self) -> None:
         """Compare every row of the universe with the reference."""
         start = time.perf_counter()
@@ -349,7 +314,7 @@ class Verifier:
         try:
             self._first.append(self._launcher.start(SPECIALS))
         except Exception as error:  # told by the relation that compares them, unless nothing more can be told at all
-            self._setback(error)
+            self._setbacks.outcome(error)
 
     def _examine(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         """One relation's result; where a kernel fails or cannot be captured is no fault of the others."""
@@ -370,6 +335,7 @@ class Verifier:
         return now + max(0.0, min(_PATIENCE_S, (self._deadline - now) / max(1, self._left)))
 
     def _count(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
+        """All comparisons of a relation, those of every run and then further ones, counted and judged."""
         tally = Tally()
         launched, began = self.subject.launches, time.perf_counter()
         status: Found = "held"
@@ -386,7 +352,7 @@ class Verifier:
             self._further_s += time.perf_counter() - start
             cut |= self._launcher.cut_short or next(further, None) is not None
         except Exception as error:  # a kernel may raise anything, and what was found until then is found
-            status, reason = self._setback(error)
+            status, reason = self._setbacks.outcome(error)
         power = power_of(self.subject.launches - launched)
         return tally.result(relation.name, status, reason, power, cut=cut, seconds=time.perf_counter() - began)
 
@@ -408,7 +374,7 @@ class Verifier:
                 tally.blamed = blame.reason
                 self._blamed.setdefault(blame.counterexample.relation, blame.counterexample)
         if not tally.blamed:
-            self._check_deviants(broken)
+            self._referee.check_deviants(broken)
 
     def _is_defined(self, trial: BrokenTrial) -> bool:
         """Whether a difference is what the operator's definition asks for: the batches had other rows."""
@@ -430,34 +396,10 @@ class Verifier:
             found[name] = known.model_copy(update=update)
         return list(found.values())
 
-    def _setback(self, error: Exception) -> tuple[Found, str]:
-        """What an error in a company makes of its relation; raised again if it concerns the whole case."""
-        if isinstance(error, (NotCapturable, FormRefused)):
-            return "unsupported", first_line(error)
-        if isinstance(error, (StrayWrite, DisturbedCall)):
-            return "broken", str(error)
-        if isinstance(error, IgnoresWeights):  # of a kernel that is wrong altogether the rest is to be seen, too
-            self._weightless = str(error)
-            return "failed", str(error)
-        if isinstance(error, Unsupported):  # of a kernel that took the universe: for decode steps alone, say
-            return "unsupported", f"does not take all of its batches: {first_line(error)}"
-        if isinstance(error, KernelFault) or is_out_of_memory(error):
-            raise error
-        if device_lost(self.subject.device):
-            if not self._all_else_is_known:
-                raise error
-            self.lost = True
-        reason = kind_and_reason(error)
-        if reason not in self._shown:  # once for all the relations that it comes in
-            self._shown.add(reason)
-            sys.excepthook(type(error), error, error.__traceback__)
-        if self.lost:  # whose launch it came of is known only about
-            reason = f"{type(error).__name__} in batch {self.subject.launched_last}: {first_line(error)}"
-        return "failed", reason
 
-
-def _deviants(expected: torch.Tensor, got: torch.Tensor) -> torch.Tensor:
-    """Positions of rows that differ, filled up with some that do not where too few do; waits for nothing."""
-    count = min(_DEVIANTS_CHECKED, len(got))
-    differs = (bits(expected) != bits(got)).reshape(len(got), -1).any(1)
-    return differs.int().topk(count).indices
+def _with_changes(found: Verification, changed: Sequence[int]) -> Verification:
+    """The same where the last relations have changed for good what some M give."""
+    if not changed:
+        return found
+    reason = f"after large batches and rows that lay elsewhere it gave other bits at M={changed[0]}"
+    return found.changed_by_calls(reason, tuple(f"first:{m}" for m in changed))

@@ -255,6 +255,7 @@ class KernelUnderTest:
             self.weights = usual
 
     def _start(self, company: Batch, form: Launch) -> LaunchResult:
+        """`start`, with the weights where they are now."""
         inputs = laid_out(self.gather(company), form)
         after, self.launched_last = self.launched_last, company.spec
         if form == "padded":
@@ -271,6 +272,7 @@ class KernelUnderTest:
         return LaunchResult(company, outputs, intact, after, form, undisturbed(inputs, form))
 
     def _launched(self, inputs: RowTensors, company: Batch, form: Launch) -> RowTensors:
+        """The results of one call in a form, and of what that form does beside it."""
         if form == "concurrent":
             return self._launched_beside_others(inputs, company)
         try:
@@ -284,6 +286,7 @@ class KernelUnderTest:
             raise FormRefused(f"does not take such rows: {first_line(error)}") from error
 
     def _launched_beside_others(self, inputs: RowTensors, company: Batch) -> RowTensors:
+        """The results of a call that met others; of several such calls the rarest."""
         others = [partial(self.launch, other) for other in self._beside(company)]
         try:
             with beside(others, self.device) as counted:

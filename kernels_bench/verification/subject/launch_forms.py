@@ -211,6 +211,7 @@ def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iter
 
 
 def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], float]]:
+    """Launch the others on streams of their own, held until all are queued."""
     device = accelerator()
     here = device.api.current_stream()
     begun = [(other, later, device.api.Stream()) for later in _LATER for other in others]
@@ -236,10 +237,12 @@ def _cycles(seconds: float) -> int:
 
 
 def _in_another_thread(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], float]]:
+    """Launch the others in turn in a thread; the count is of their beginnings and ends."""
     begun, done = threading.Event(), threading.Event()
     ours, counted = cycle(others), 0
 
     def work() -> None:
+        """Launch the others in turn, until what is done within is over."""
         nonlocal counted
         while not done.is_set():
             counted += 1
