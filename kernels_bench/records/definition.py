@@ -149,6 +149,7 @@ def _parsed(expression: str) -> ast.expr:
 
 
 def _value(node: ast.expr, sizes: Mapping[str, int]) -> Number:
+    """An expression's number, where sizes stand for themselves."""
     match node:
         case ast.Name(name):
             return sizes[name]

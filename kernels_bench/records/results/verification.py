@@ -1,41 +1,20 @@
-"""What is found out, as immutable records; the schema of a run directory's ``records.jsonl``.
-
-Raise `SCHEMA_VERSION` with every change that an older reader would misread.
-"""
+"""What is found out of bits: counterexamples, accuracy, orders of addition."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from kernels_bench.records.cases import Case, Claims, Launch, Load
+from kernels_bench.records.cases import Case, Launch
+from kernels_bench.records.results.status import Cause, Status
 from profiles.run_files.record import Record
-
-SCHEMA_VERSION = 6
-READABLE_VERSIONS = (2, 3, 4, 5, SCHEMA_VERSION)
-"""Of schema 2 a relation's ``sizes`` are empty, and ``--batch`` and ``--quick`` chose what was verified, too.
-
-Up to schema 3 few M were tried and no ``power`` was given, and a kernel whose order of addition is the same at every M
-was called ``proven``.  Up to schema 4 lines had no number and no digest.  Up to
-schema 5 arms had no candidates, and nothing was timed roughly.
-"""
-NUMBERED_FROM = 5
 
 SURE = 0.99
 """The probability with which what a relation's ``power`` names would have been seen."""
 
-Status = Literal["measured", "skipped", "unsupported", "failed"]
-
-Cause = Literal["out_of_memory", "no_answer", "killed", "other"]
-"""Why something was not measured, as far as it matters for what to do; ``no_answer``: not within the time given;
-``killed``: its process was ended by a signal that others send, and a run that is gone on with tries again."""
-
-
 BatchName = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,40}(:-?[0-9]{1,18}){1,8}$")]
 """``KIND:M`` or ``KIND:M:ARGUMENT:…``, see `kernels_bench.relations.spec`."""
-
-Seconds = Annotated[float, Field(ge=0, lt=1e9)]
 
 
 class BatchRef(Record):
@@ -304,185 +283,3 @@ class Verification(Record):
 def power_of(launches: int) -> int:
     """Of a change that comes in one launch of so many, some of these launches would have shown one with `SURE`."""
     return int(1 / (1 - (1 - SURE) ** (1 / launches))) if launches else 0
-
-
-class Samples(Record):
-    """Timings of one case at one M with a warm or a cold L2.
-
-    Attributes:
-        us: every sample, in microseconds a call, in the order they were taken.
-        clock_mhz: SM clock during each sample, or empty on a CPU.
-        calls: calls that one sample is the mean of.
-        method: ``graph``: bracketed by events inside a CUDA graph; ``stream``: launched eagerly behind a kernel
-            that holds the stream until the host has queued them; ``host``: the CPU's clock.
-        overhead_us: already subtracted from each sample, at the last turn: what the method adds to a call.
-    """
-
-    us: tuple[float, ...]
-    clock_mhz: tuple[float, ...] = ()
-    calls: int
-    method: Literal["graph", "stream", "host"]
-    overhead_us: float = 0.0
-
-    @model_validator(mode="after")
-    def _has_a_clock_each(self) -> Self:
-        if len(self.clock_mhz) not in {0, len(self.us)}:
-            raise ValueError(f"{len(self.us)} samples have {len(self.clock_mhz)} clocks")
-        return self
-
-
-class SampleSummary(Record):
-    """What the samples say.
-
-    Attributes:
-        median_us: median over the samples taken at full clock (over all of them, if too few were).
-        p10_us: tenth percentile.
-        p90_us: ninetieth percentile.
-        error: half the width of the median's 95 % interval, as a share of the median.
-        samples: how many samples were used.
-        slowed: how many were set aside because the clock had fallen.
-        warnings: what a reader must know, each naming its remedy.
-    """
-
-    median_us: float
-    p10_us: float
-    p90_us: float
-    error: float
-    samples: int
-    slowed: int = 0
-    warnings: tuple[str, ...] = ()
-
-
-class Timing(Record):
-    """The speed of one case at one M.
-
-    Attributes:
-        kind: tells it from records of other kinds.
-        case: what was timed.
-        m: number of rows.
-        length: tokens of every sequence, where rows are sequences; None elsewhere.
-        status: how it ended.
-        reason: for every status but ``measured``.
-        cause: likewise; None in runs of before it was kept, see `kernels_bench.records.causes`.
-        warm: with inputs and weights in L2 as far as they fit.
-        cold: with L2 filled with other data before each call.
-        warm_samples: the raw samples.
-        cold_samples: the raw samples.
-        bytes_moved: fewest bytes that must cross the memory bus.
-        operations: floating-point operations asked for.
-        message_bytes: bytes that each rank gives to a collective; 0 where no ranks compute together.
-        bus_bytes: fewest bytes that each rank must send, likewise.
-        throttle_reasons: that slow a kernel and were seen during the samples.
-        power_w: card's power draw afterwards.
-        temperature_c: card's temperature afterwards.
-        wall_ms: wall time of the whole measurement in its worker, compilation apart.
-        compile_ms: first call, with compilation, capture and data.
-        other_bits: why what was timed is not what was verified: the last results of the timed calls are compared with
-            the first call's, and these with the verified; empty where all bits agree.
-    """
-
-    kind: Literal["timing"] = "timing"
-    case: Case
-    m: int
-    length: int | None = None
-    status: Status
-    reason: str = ""
-    cause: Cause | None = None
-    warm: SampleSummary | None = None
-    cold: SampleSummary | None = None
-    warm_samples: Samples | None = None
-    cold_samples: Samples | None = None
-    bytes_moved: int = 0
-    operations: int = 0
-    message_bytes: int = 0
-    bus_bytes: float = 0.0
-    throttle_reasons: tuple[str, ...] = ()
-    power_w: float | None = None
-    temperature_c: float | None = None
-    wall_ms: float = 0.0
-    compile_ms: float = 0.0
-    other_bits: str = ""
-
-    @property
-    def key(self) -> str:
-        """What identifies the timing in a run."""
-        return f"{self.case.key}/{self.load.token}"
-
-    @property
-    def load(self) -> Load:
-        """What was timed of the case."""
-        return Load(m=self.m, length=self.length)
-
-
-class Rough(Record):
-    """About how fast one of an arm's candidates is, by which a search decides whether it is verified and timed.
-
-    Attributes:
-        kind: tells it from records of other kinds.
-        case: what was timed; nobody has looked at its result yet.
-        status: how it ended.
-        reason: for every status but ``measured``.
-        cause: likewise.
-        us: a few calls' median in microseconds with a cold cache, by M.
-        seconds: wall time, compilation included.
-        ended: whether it ended its process, or was ended with it since no answer came: it is not tried anywhere else.
-    """
-
-    kind: Literal["rough"] = "rough"
-    case: Case
-    status: Status
-    reason: str = ""
-    cause: Cause | None = None
-    us: dict[int, float] = Field(default_factory=dict)
-    seconds: Seconds = 0.0
-    ended: bool = False
-
-
-class Ceiling(Record):
-    """What the device can do at most, measured in the same run by the default arm.
-
-    Attributes:
-        kind: tells it from records of other kinds.
-        bandwidth_gb_s: the faster of reading a large buffer and of copying it (bytes read plus bytes written), in
-            10^9 bytes a second.
-        tflop_s: a large matrix product, by the input dtypes of what was timed, in 10^12 operations a second.
-    """
-
-    kind: Literal["ceiling"] = "ceiling"
-    bandwidth_gb_s: float
-    tflop_s: dict[str, float]
-
-
-class ArmStart(Record):
-    """An arm's process, once it is up.
-
-    Attributes:
-        kind: tells it from records of other kinds.
-        arm: its name.
-        claims: the relations that the arm says of itself it keeps.
-        provenance: which version and path it uses.
-        pid: the worker's.
-        seconds: from start to ready.
-    """
-
-    kind: Literal["arm"] = "arm"
-    arm: str
-    claims: Claims
-    provenance: str
-    pid: int
-    seconds: Seconds
-
-
-class Finished(Record):
-    """The end of a command that wrote to the run; a resumed run has several.
-
-    Attributes:
-        kind: tells it from records of other kinds.
-        seconds: wall time of the command, from its start.
-    """
-
-    kind: Literal["finished"] = "finished"
-    seconds: Seconds
-
-
-AnyRecord = Annotated[Verification | Timing | Rough | Ceiling | ArmStart | Finished, Field(discriminator="kind")]
