@@ -35,7 +35,7 @@ from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison
 from kernels_bench.report.catalogue_table import print_catalogue
 from kernels_bench.report.terminal.render import Shown
-from kernels_bench.workers.pool import catalogue_of
+from kernels_bench.workers.ask_catalogue import catalogue_of
 from kernels_bench.workers.process import WorkerError
 from profiles.command_line import CommandLine, Version, refuse_several_outputs, say
 from profiles.errors import ExitStatus

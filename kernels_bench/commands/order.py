@@ -16,8 +16,9 @@ from kernels_bench.records.manifest import ResultsError
 from kernels_bench.records.results import Order
 from kernels_bench.records.selection import Selection
 from kernels_bench.report.summary.findings_text import sizes_text
+from kernels_bench.workers.ask_catalogue import catalogue_of
 from kernels_bench.workers.messages import Failure, OrderRead, ReadOrder, Reply
-from kernels_bench.workers.pool import WorkerPool, catalogue_of
+from kernels_bench.workers.pool import WorkerPool
 from kernels_bench.workers.scratch import scratch
 from profiles.errors import ExitStatus
 from profiles.files import write_whole

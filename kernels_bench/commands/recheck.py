@@ -17,8 +17,9 @@ from kernels_bench.records.latest_records import latest_records
 from kernels_bench.records.manifest import read_manifest, read_records
 from kernels_bench.records.results import Counterexample, was_same_data
 from kernels_bench.records.selection import Selection
+from kernels_bench.workers.ask_catalogue import catalogue_of
 from kernels_bench.workers.messages import Failure, Reply, Reproduce, Reproduced
-from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
+from kernels_bench.workers.pool import PARALLEL, WorkerPool
 from kernels_bench.workers.scratch import scratch
 from profiles.errors import ExitStatus
 from profiles.instruments.environment import read_environment

@@ -16,8 +16,9 @@ from kernels_bench.records.selection import Selection
 from kernels_bench.relations.base import Comparison
 from kernels_bench.relations.batch_kinds import make_batch
 from kernels_bench.report.summary.findings_text import apart, most_apart
+from kernels_bench.workers.ask_catalogue import catalogue_of
 from kernels_bench.workers.messages import Failure, Reproduce, Reproduced
-from kernels_bench.workers.pool import WorkerPool, catalogue_of
+from kernels_bench.workers.pool import WorkerPool
 from kernels_bench.workers.process import WorkerError
 from kernels_bench.workers.scratch import scratch
 from profiles.text import inert

@@ -26,7 +26,7 @@ from kernels_bench.testing.report import Report
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
 from kernels_bench.verification.subject.launched import KernelFault
 from kernels_bench.verification.verifier import Verifier
-from kernels_bench.workers.arm_worker import setting_of
+from kernels_bench.workers.arm.setting import setting_of
 from kernels_bench.workers.catalogue import catalogue_with
 from kernels_bench.workers.messages import Verify
 

@@ -14,7 +14,7 @@ def main() -> None:
     connection = attach()
     wait_passively()
     with made_to_stay():
-        from kernels_bench.workers.arm_worker import serve
+        from kernels_bench.workers.arm.worker import serve
 
     serve(connection)
 

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from kernels_bench.arms import PluginError
-from kernels_bench.device.detect import no_driver_here, processor
 from kernels_bench.records.cases import Case, label_of, process_of
-from kernels_bench.records.catalogue import ArmInfo, Catalogue
+from kernels_bench.records.catalogue import ArmInfo
 from kernels_bench.records.results import ArmStart, Verification
-from kernels_bench.records.selection import Selection
-from kernels_bench.workers.catalogue import catalogue
 from kernels_bench.workers.messages import (
-    AskCatalogue,
     Failure,
     LoadArm,
     Release,
@@ -33,8 +27,14 @@ from kernels_bench.workers.messages import (
     Verify,
 )
 from kernels_bench.workers.process import START_TIMEOUT_S, WorkerError, WorkerProcess, end
-from kernels_bench.workers.scratch import scratch
 from profiles.errors import ExitStatus
+
+PARALLEL = {"cuda": 8, "cpu": 2}
+"""Workers that verify at once: while one waits, compiles or uses one core only, another computes.
+
+Processes take turns on a GPU, so that a batch takes longer the more of them there are, but not as many times longer:
+on an H200 the GPU gave a comparison every 0.26 ms with two of them, 0.22 ms with three, 0.16 ms with six.
+"""
 
 DEATHS_IN_A_ROW = 3
 """After so many deaths with no answer between them an arm's remaining cases are skipped.
@@ -202,6 +202,7 @@ class WorkerPool:
         return worker
 
     def _note(self, name: str, request: Request, reply: Reply) -> Reply:
+        """The answer, once deaths are counted and who dies too often is given up."""
         if isinstance(reply, Verification) and reply.fatal:
             self._workers[name].kill()  # it is about to end; another one is started for the next request
         blamed = _candidate(request) or name
@@ -415,69 +416,3 @@ class WorkerPool:
             if reply is not None:
                 answers.append((name, reply))
         return answers
-
-
-PARALLEL = {"cuda": 8, "cpu": 2}
-"""Workers that verify at once: while one waits, compiles or uses one core only, another computes.
-
-Processes take turns on a GPU, so that a batch takes longer the more of them there are, but not as many times longer:
-on an H200 the GPU gave a comparison every 0.26 ms with two of them, 0.22 ms with three, 0.16 ms with six.
-"""
-
-
-def catalogue_of(selection: Selection, meanwhile: Callable[[], None] = lambda: None) -> Catalogue:
-    """What could be run here; where torch has to be asked it takes seconds, in which ``meanwhile`` is called.
-
-    Raises:
-        WorkerError: a plugin cannot be used.
-    """
-    if not selection.plugin and no_driver_here():
-        meanwhile()
-        try:
-            return catalogue(processor())
-        except PluginError as error:
-            raise WorkerError(str(error)) from error
-    with tempfile.TemporaryDirectory(dir=scratch()) as place:
-        return read_catalogue(selection.plugin, Path(place) / "catalogue.log", meanwhile, selection.timeout_s)
-
-
-def read_catalogue(
-    plugins: Sequence[str], log: Path, meanwhile: Callable[[], None] = lambda: None, timeout_s: float = 60.0
-) -> Catalogue:
-    """Ask a process of its own what could be run here, and call ``meanwhile`` before its answer is waited for.
-
-    Plugins are imported once it has answered, and may take ``timeout_s`` for it, all together.
-
-    Raises:
-        WorkerError: the process cannot say; a plugin that does not import, say.
-    """
-    worker = WorkerProcess("catalogue", {}, log)
-    try:
-        worker.post(AskCatalogue(), START_TIMEOUT_S)
-        meanwhile()
-        reply = worker.wait()
-        if plugins and isinstance(reply, Catalogue):  # only now, so that what happens next is the plugins' doing
-            reply = _with_plugins(worker, plugins, timeout_s)
-    finally:
-        worker.kill()
-    if isinstance(reply, Failure):
-        raise WorkerError(reply.reason)
-    assert isinstance(reply, Catalogue)
-    return reply
-
-
-def _with_plugins(worker: WorkerProcess, plugins: Sequence[str], timeout_s: float) -> Any:
-    """The catalogue with some plugins' arms.
-
-    Raises:
-        WorkerError: one of them cannot be used, so that the command line is wrong.
-    """
-    reply = worker.ask(AskCatalogue(plugins=tuple(plugins)), timeout_s)
-    if not isinstance(reply, Failure):
-        return reply
-    if not reply.lost:
-        raise WorkerError(reply.reason, status=ExitStatus.USAGE)
-    named = f"plugin {' or '.join(plugins)} does not import: {reply.reason}"
-    hint = "; raise --timeout if it needs longer" if reply.cause == "no_answer" else ""
-    # What was killed may have been so by somebody else, and the command line be right.
-    raise WorkerError(named + hint, status=ExitStatus.INCOMPLETE if reply.cause == "killed" else ExitStatus.USAGE)

@@ -113,7 +113,7 @@ def main() -> None:
     wait_passively()
     with made_to_stay():
         # torch imports its compiler where an operator is first asked for its shapes, which takes as long as torch does.
-        for name in (*COMMANDS, "kernels_bench.workers.arm_worker", "torch._dynamo"):
+        for name in (*COMMANDS, "kernels_bench.workers.arm.worker", "torch._dynamo"):
             importlib.import_module(name)
     _take_less_time()
     asked = _forked(listening)

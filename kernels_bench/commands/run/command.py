@@ -34,7 +34,8 @@ from kernels_bench.records.manifest import (
 from kernels_bench.records.rerun_commands import command_line
 from kernels_bench.records.results import ArmStart, Finished, Timing, Verification
 from kernels_bench.records.selection import Selection
-from kernels_bench.workers.pool import PARALLEL, WorkerPool, catalogue_of
+from kernels_bench.workers.ask_catalogue import catalogue_of
+from kernels_bench.workers.pool import PARALLEL, WorkerPool
 from kernels_bench.workers.process import WorkerError
 from profiles.command_line import warn
 from profiles.errors import ExitStatus
@@ -196,6 +197,7 @@ def _run(
     started: float,
     go_on: Sequence[str],
 ) -> int:
+    """Do what is left of a run, and finish it; the exit status."""
     interrupted = False
     run.go_on = command_line(*go_on, options={"resume": str(run.path)})
     run.begin()
@@ -251,6 +253,7 @@ def _announce(workload: Workload, run: RunDirectory, display: Display) -> None:
 
 def _work(workload: Workload, run: RunDirectory, early: HeadStart, display: Display, again: bool) -> None:
     def came_up(start: ArmStart) -> None:
+        """Keep and tell that an arm's process has loaded."""
         run.append(start)
         told = f"{start.provenance}, loaded" if start.provenance else "loaded"
         display.note(f"{start.arm}: {told} in {start.seconds:.1f} s")

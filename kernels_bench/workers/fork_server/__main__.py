@@ -23,7 +23,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     wait_passively()
     with made_to_stay():
-        from kernels_bench.workers.arm_worker import serve
+        from kernels_bench.workers.arm.worker import serve
 
     connection = _forked(socket.socket(fileno=descriptor))
     if connection is None:

@@ -14,7 +14,7 @@ from kernels_bench.console.text import suggestion
 from kernels_bench.records.cases import PRECISIONS, Device, Load
 from kernels_bench.records.catalogue import Catalogue
 from kernels_bench.records.selection import Selection
-from kernels_bench.workers.pool import catalogue_of
+from kernels_bench.workers.ask_catalogue import catalogue_of
 
 H100 = Device(type="cuda", name="NVIDIA H100", capability=(9, 0))
 

@@ -21,7 +21,7 @@ from kernels_bench.timing.stopwatches.host_clock import HostMeter, HostStopwatch
 from kernels_bench.timing.timed_case import TimedCase
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
 from kernels_bench.verification.subject.launched import KernelFault
-from kernels_bench.workers.arm_worker import stopwatch_for
+from kernels_bench.workers.arm.arm_timing import stopwatch_for
 from profiles.instruments.ranges import Ranges
 
 Call = Callable[[], object]

@@ -12,8 +12,8 @@ import torch
 
 from kernels_bench.device import lazy_torch as deferred
 from kernels_bench.records.selection import Selection
+from kernels_bench.workers.ask_catalogue import catalogue_of, read_catalogue
 from kernels_bench.workers.catalogue import catalogue
-from kernels_bench.workers.pool import catalogue_of, read_catalogue
 from support import ROOT
 
 
@@ -25,9 +25,9 @@ def test_a_worker_says_what_is_expected_of_its_device(tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_without_an_accelerators_driver_no_process_is_asked() -> None:
     code = (
-        "import sys; from kernels_bench.workers import pool; pool.WorkerProcess = None;"
+        "import sys; from kernels_bench.workers import ask_catalogue; ask_catalogue.WorkerProcess = None;"
         "from kernels_bench.records.selection import Selection;"
-        "print(pool.catalogue_of(Selection()).device.type, 'torch' in sys.modules)"
+        "print(ask_catalogue.catalogue_of(Selection()).device.type, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.split() == ["cpu", "False"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kernels_bench.workers.pool import read_catalogue
+from kernels_bench.workers.ask_catalogue import read_catalogue
 from kernels_bench.workers.process import WorkerError
 from support import PLUGINS
 from support.processes import kernels_bench

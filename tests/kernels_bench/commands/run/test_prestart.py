@@ -23,7 +23,7 @@ from kernels_bench.records.catalogue import ArmInfo, Catalogue
 from kernels_bench.records.manifest import RECORDS, ResultsError, read_records
 from kernels_bench.records.results import ArmStart, Verification
 from kernels_bench.records.selection import Selection
-from kernels_bench.workers import pool
+from kernels_bench.workers import ask_catalogue
 from kernels_bench.workers.catalogue import catalogue
 from kernels_bench.workers.messages import Failure
 from kernels_bench.workers.pool import WorkerPool
@@ -292,7 +292,7 @@ def test_a_run_that_cannot_be_written_leaves_nothing(tmp_path: Path, watched: Wa
 
 def test_the_catalogue_is_asked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As where there is a driver, so that torch has to be asked for the device."""
-    monkeypatch.setattr(pool, "no_driver_here", lambda: False)
+    monkeypatch.setattr(ask_catalogue, "no_driver_here", lambda: False)
     running: list[int] = []
 
     def look() -> None:
