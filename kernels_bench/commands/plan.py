@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from kernels_bench.commands.report import write
-from kernels_bench.commands.run.measure import DEFAULT_ARM
+from kernels_bench.commands.run.timing import DEFAULT_ARM
 from kernels_bench.console.errors import UsageError
 from kernels_bench.console.text import suggestion
 from kernels_bench.operators import Operator, operators
@@ -265,6 +265,7 @@ def check_against(plan: Plan, directory: Path) -> tuple[CaseCheck, ...]:
 
 
 def _checked(case: CasePlan, records: LatestRecords, same_source: bool) -> CaseCheck:
+    """Whether a case's kernels still have the bits that the plan says."""
     if case.chosen is None:
         return CaseCheck(key=case.key, status="unknown", reason="the plan has no kernel for it")
     reasons = []

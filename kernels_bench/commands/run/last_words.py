@@ -28,6 +28,7 @@ def last_words(package: str, go_on: str) -> Iterator[None]:
     """
 
     def end(number: int, _: FrameType | None) -> None:
+        """Say how to go on, and end by the same signal as if nobody had handled it."""
         signal.signal(number, signal.SIG_DFL)
         try:
             if sys.stderr.isatty():  # a line of progress may stand there

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from kernels_bench.commands.counterexamples import reproductions
-from kernels_bench.commands.run.measure import prepare_timing
+from kernels_bench.commands.run.timing import prepare_timing
 from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.records.results import AnyRecord, Timing, Verification
