@@ -13,7 +13,8 @@ from e2e.locate.judging.kept_pass import PassWords, save_pass
 from e2e.locate.judging.walk import first, walk
 from e2e.locate.probing.probe import Probe, runner_of
 from e2e.locate.probing.record import Recorder
-from e2e.locate.search import Asked, alone, parts_at
+from e2e.locate.probing.watching import Watched
+from e2e.locate.search import Answered, Asked, alone, parts_at
 from e2e.locate.session import ROOM
 from e2e.workload.options import ArmName, Options
 
@@ -44,19 +45,17 @@ def keep(
     began = time.perf_counter()
     arm, options, needle = subject
     probe = Probe(runner_of(asked.engine), asked.engine.vllm_config, caches=False)
-    plain = [alone(asked, prompt)]
+    plain = alone(asked, prompt)
     started = time.perf_counter()
-    plain.append(alone(asked, prompt))
+    plain_again = alone(asked, prompt)
     seconds_plain = time.perf_counter() - started
     keeper = Keeper(ROOM, modules_only=modules_only)
     watched_tokens = min(options.max_tokens, MOST_WATCHED)
     until = len(prompt) + watched_tokens - 2
     started = time.perf_counter()
-    with probe.watching("0", prompt, keeper, until) as own:
-        said = alone(asked, prompt)
+    own, said = _watched(probe, asked, prompt, keeper, until)
     seconds_watched = time.perf_counter() - started
-    with probe.watching("0", prompt, Recorder(), until) as again:
-        alone(asked, prompt)
+    again, _ = _watched(probe, asked, prompt, Recorder(), until)
     unstable = first(list(walk(match(own.steps, again.steps))))
     words = PassWords(
         arm=arm,
@@ -68,8 +67,8 @@ def keep(
         logprobs=said.logprobs,
         packed=packed_modules(asked.engine),
         full=keeper.full,
-        alone_repeats=parts_at(*plain) is None and unstable is None,
-        probe_kept_bits=parts_at(said, plain[0]) is None,
+        alone_repeats=parts_at(plain, plain_again) is None and unstable is None,
+        probe_kept_bits=parts_at(said, plain) is None,
         seconds=time.perf_counter() - began,
         seconds_plain=seconds_plain,
         seconds_watched=seconds_watched,
@@ -78,6 +77,14 @@ def keep(
     )
     save_pass(file, words, own.steps, keeper.kept)
     return words
+
+
+def _watched(
+    probe: Probe, asked: Asked, prompt: tuple[int, ...], recorder: Recorder, until: int
+) -> tuple[Watched, Answered]:
+    """A pass that was watched up to a position, and what the engine answered."""
+    with probe.watching("0", prompt, recorder, until) as watched:
+        return watched, alone(asked, prompt)
 
 
 def packed_modules(engine: Any) -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,7 @@ Nothing that runs is changed: digests are computed beside it, on the device, and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from e2e.locate.probing.cache import Layout, cache_of, learn
@@ -107,31 +107,33 @@ class Probe:
         recorder.shared = frozenset(one.untyped_storage().data_ptr() for one in self._shared())
         parts = Parts(tuple(self._layers), self.sealed, self._unwritten)
         watched = Watched(self._runner, request, prompt, recorder, until, parts, focus)
-        undo: list[Undo] = []
-        try:
-            for module, paths in self._paths.items():
-                states = {path: self._holds_state(path) for path in paths if focus.has(path)}
-                if states:
-                    told = _tell(states, watched, first=module is self._runner.model, all_of=len(states) == len(paths))
-                    owner, name = (type(module), "__call__") if module in self._sealed else (module, "forward")
-                    undo.append(_replace(owner, name, only_of(module, told) if module in self._sealed else told))
-            for name, layer in self._layers.items():
-                if focus.has(name) or name in parts.cut:
-                    undo += _around_attention(name, layer, self._layouts[name], watched)
-                if name in parts.cut:
-                    undo += _around_output(name, layer, watched)
-            if parts.sealed:
-                undo += [_replace(owner, name, told) for owner, name, told in calls_of_parts(watched)]
-            undo += [_replace(owner, name, told) for owner, name, told in calls_over_ranks(watched)]
-            undo.append(_replace(self._runner, "execute_model", watched.around_step))
-            undo.append(_replace(self._runner, "sample_tokens", watched.around_sampling))
+        with ExitStack() as replaced:
+            for undo in self._told_of(watched):
+                replaced.callback(undo)
             yield watched
             watched.finish_step()
-        finally:
-            for one in reversed(undo):
-                one()
         if watched.refused or not watched.ended:
             raise ProbeError(watched.refused or "the needle was in no step that was seen")
+
+    def _told_of(self, watched: Watched) -> Iterator[Undo]:
+        """Have everything that is watched tell of its calls: how to undo each replacement, as it is made."""
+        for module, paths in self._paths.items():
+            states = {path: self._holds_state(path) for path in paths if watched.focus.has(path)}
+            if states:
+                told = _tell(states, watched, first=module is self._runner.model, all_of=len(states) == len(paths))
+                owner, name = (type(module), "__call__") if module in self._sealed else (module, "forward")
+                yield _replace(owner, name, only_of(module, told) if module in self._sealed else told)
+        cut = watched.parts.cut
+        for name, layer in self._layers.items():
+            if watched.focus.has(name) or name in cut:
+                yield from _around_attention(name, layer, self._layouts[name], watched)
+            if name in cut:
+                yield from _around_output(name, layer, watched)
+        calls = [*(calls_of_parts(watched) if watched.parts.sealed else ()), *calls_over_ranks(watched)]
+        for owner, name, told in calls:
+            yield _replace(owner, name, told)
+        yield _replace(self._runner, "execute_model", watched.around_step)
+        yield _replace(self._runner, "sample_tokens", watched.around_sampling)
 
     def _shared(self) -> Iterator[Any]:
         """Tensors that belong to no batch."""
@@ -274,11 +276,14 @@ def _around_attention(name: str, layer: Any, layout: Layout | None, watched: Wat
         return undo
 
     def run(call: Call, inner: Callable[..., Any], args: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        """The layer's own call; what runs inside it is noted where that is asked for."""
         if not watched.focus.looks_into(name):
             return inner(*args, **named)
         return noted(call.inside, inner, args, named)
 
     def attend(inner: Callable[..., Any]) -> Callable[..., Any]:
+        """Around attention itself, which takes what is cached."""
+
         def forward(*args: Any, **named: Any) -> Any:
             cached = watched.cached(name, layer, layout)
             if cached is None or watched.recorder.rows is None:
@@ -296,6 +301,8 @@ def _around_attention(name: str, layer: Any, layout: Layout | None, watched: Wat
         return forward
 
     def store(inner: Callable[..., Any]) -> Callable[..., Any]:
+        """Around what writes keys and values to the cache."""
+
         def update(*args: Any, **named: Any) -> Any:
             cached = watched.cached(name, layer, layout)
             if cached is None:
