@@ -190,6 +190,9 @@ def run_again(file: Path, timeout_s: float) -> int:
 
     Returns:
         The exit status.
+
+    Raises:
+        CommandError: there is no such file.
     """
     if not file.is_file():
         raise CommandError(f"{file}: there is no such file")

@@ -130,6 +130,7 @@ def _finish(
     html: str | None,
     only: Selection = Selection(),  # noqa: B008 - immutable
 ) -> int:
+    """Make the plan of what was measured, write and show it; the exit status."""
     if lacking := missing(directory):
         chosen_by = {"weights": None if weighting == "even" else weighting, "today": today or None}
         go_on = command_line("plan", options={"resume": str(directory), **chosen_by})

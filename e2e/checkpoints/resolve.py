@@ -65,6 +65,7 @@ def _refuse_unknown(name: str) -> None:
 
 @cache
 def _reachable(name: str, patience_s: float) -> bool:
+    """Whether the model is cached, or the hub says that there is one, within so many seconds."""
     code = (
         f"from kernels_bench.parent import die_with_parent\ndie_with_parent({os.getpid()})\n"
         "import sys, huggingface_hub as hub\n"
@@ -120,6 +121,7 @@ def _check_unpacking(name: str) -> None:
 
 
 def _made(name: str, target: Path, say: Callable[[str], None]) -> str:
+    """The checkpoint's directory, written first if it is not there; `say` is told so."""
     if not _is_there(name, target):
         say(f"writing {name} to {target}, once")
         done = subprocess.run(

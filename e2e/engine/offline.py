@@ -136,6 +136,7 @@ def _facts(config: Any) -> str:
 
 
 def _output(found: Any) -> Output:
+    """What vLLM gives for a sequence: tokens, log probabilities, times."""
     said, metrics = found.outputs[0], found.metrics
     logprobs = tuple(step[token].logprob for token, step in zip(said.token_ids, said.logprobs, strict=True))
     prompt = tuple(

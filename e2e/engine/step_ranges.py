@@ -62,6 +62,7 @@ def watch(scheduler: Any, begin: OnStep) -> None:
     plan = scheduler.schedule
 
     def announced(*arguments: Any, **named: Any) -> Any:
+        """The scheduler's plan of the next step, of which `begin` is told."""
         step = plan(*arguments, **named)
         begin(step.total_num_scheduled_tokens, len(step.num_scheduled_tokens))
         return step

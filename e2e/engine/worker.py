@@ -260,6 +260,7 @@ def _starter(request: StartEngine) -> Callable[[], Backend]:
 
 
 def _reply(engine: Engine | None, request: Record) -> Record:
+    """The answer to a request, some of which need no engine."""
     if isinstance(request, Describe):
         from kernels_bench.device.detect import find_device
 

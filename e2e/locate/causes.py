@@ -87,6 +87,7 @@ def cells_of(verdicts: Sequence[Verdict], steps: Sequence[Step], all_apart: AllA
 
 
 def _cells(verdicts: Sequence[Verdict], numbers: dict[int, int], all_apart: AllApart) -> Iterator[Cell]:
+    """A cell for the first call, in each step, of every module that is shown."""
     for one in verdicts:
         path = one.event.place.path
         if one.event.kind != "module" or not shown(path):

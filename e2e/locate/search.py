@@ -136,6 +136,7 @@ def search(
 def _chosen(
     asked: Asked, needles: Sequence[tuple[int, ...]], batches: Sequence[Batch], wanted: int | None
 ) -> tuple[int, Batch]:
+    """A needle that differs in company, and the batch; where none does the longest one, and the first batch."""
     numbers = range(len(needles)) if wanted is None else [wanted]
     if wanted is not None and len(batches) == 1:
         return wanted, batches[0]
@@ -263,6 +264,7 @@ class Passes:
         cause: Cause | None = None,
         more: tuple[tuple[Cause, ...] | None, bool | None, str | None] = (None, None, None),
     ) -> Located:
+        """What was found, as it is kept and shown."""
         causes, kept_bits, file = more
         inside = near.focus.inside or OUTSIDE
         judged = judged_in([*rounds, near])
@@ -383,6 +385,7 @@ class Passes:
         return None
 
     def _remarks(self, matches: Sequence[Match]) -> list[str]:
+        """What a reader must know of how the search went."""
         notes = []
         if self._unstable is not None:
             notes.append(f"alone, {self._unstable.event.place} gave other bits of equal inputs the second time")

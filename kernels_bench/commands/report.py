@@ -158,6 +158,7 @@ def _draw_into(document: Path, drawn: str, name: str) -> None:
 
 
 def _facts(directory: Path, manifest: Manifest, records: Sequence[AnyRecord]) -> RunFacts:
+    """What a report says of the run beside its results."""
     provenance = {record.arm: record.provenance for record in records if isinstance(record, ArmStart)}
     measured = [record for record in records if isinstance(record, Verification | Timing)]
     done = {(record.kind, record.key) for record in measured}

@@ -177,6 +177,7 @@ class _Reader:
                         self._layouts[m] = layout
 
     def _proven_together(self, layout: ColumnOrders) -> list[int]:
+        """Every open M at which this order holds, all of them asked the same questions at once."""
         if not self._open:
             return []
         left = dict(self._open)

@@ -63,6 +63,7 @@ class _Parent:
             self._groups = [group for group in self._groups if group.ranks or not group.told.closed]
 
     def _begin(self, asked: Begin) -> None:
+        """Fork the ranks of a group, which meet at a port of this host."""
         told, begun, *hosts = (recv_handle(self._control) for _ in range(2 + asked.ranks))
         group = _Group(Connection(told))
         self._groups.append(group)

@@ -100,6 +100,7 @@ class Member:
                     self._hand_back(asked, host)
 
     def _done(self, asked: Put | Go | Measure | Write, host: Connection) -> Measured | None:
+        """Do what the host asks of this rank; what was measured, if that was asked."""
         if isinstance(asked, Put):
             self._put(asked, host)
         elif isinstance(asked, Write):
@@ -114,6 +115,7 @@ class Member:
         """Let the host have the result: it shares the memory."""
 
     def _put(self, asked: Put, host: Connection) -> None:
+        """Have a batch's input on this rank's device, and room for its result; forget those that are dropped."""
         if self._recording is None and self._ranges.recorded:  # before the others wait for it
             self._recording = self._ranges.range(RANK)
             self._recording.__enter__()
@@ -161,12 +163,14 @@ class Member:
         return batch.graphs[key]
 
     def _measured(self, asked: Measure) -> Measured:
+        """Time a batch's call as the host says."""
         batch, call = self._call_of(asked.go)
         name = asked.sampling.stopwatch
         if name not in self._stopwatches:
             self._stopwatches[name] = _named(name)(self.device)
 
         def announced() -> None:
+            """The call with a range around it."""
             with self._announced(asked.go.collective):
                 call()
 

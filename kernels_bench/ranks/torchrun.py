@@ -57,6 +57,7 @@ def main() -> NoReturn:
 
 
 def _serve(words: list[str]) -> int:
+    """Run the command in the first process, and this one's rank of each of its groups; the command's exit status."""
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     # torchrun's own process serves the store, but for a rendezvous that is static.
@@ -101,6 +102,7 @@ def _started(note: dict[str, Any], number: int, rank: int, address: str, port: i
 
 
 def _be_a_rank(told: dict[str, Any]) -> NoReturn:
+    """Join a group, and serve its host until that is gone."""
     die_with_parent(told["parent"])
     rank, ranks = told["rank"], told["ranks"]
     host = Connection(socket.create_connection(tuple(told["host"])).detach())

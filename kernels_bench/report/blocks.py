@@ -157,6 +157,7 @@ def blocks_of(summary: RunSummary, signs: bool = True, operators: Collection[str
 
 
 def _blocks(summary: RunSummary, signs: bool, operators: Collection[str]) -> Iterator[Block]:
+    """All of a report, of the operators that were named."""
     for operator in summary.operators:
         if not operators or operator.operator in operators:
             yield from _operator(operator, signs)
@@ -170,6 +171,7 @@ def _blocks(summary: RunSummary, signs: bool, operators: Collection[str]) -> Ite
 
 
 def _operator(operator: OperatorSummary, signs: bool) -> Iterator[Block]:
+    """One operator's part of it."""
     offering = tuple(shown_arms(operator))
     yield Heading(operator.operator, operator.cases)
     said = (*sentences(offering, operator.default_arm, operator.groups), *over_ranks_text(offering))
@@ -196,6 +198,7 @@ def _remarks(arm: ArmSummary) -> Iterator[Remark]:
 
 
 def _whereabouts(summary: RunSummary) -> Whereabouts:
+    """Where it ran, and where its results are."""
     facts = summary.facts
     return Whereabouts(
         device=device_text(summary),

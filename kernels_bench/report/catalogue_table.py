@@ -51,6 +51,7 @@ def _claims(claims: Claims, known: Sequence[str]) -> str:
 
 
 def _sizes(shape: Shape) -> str:
+    """A shape's sizes in words."""
     if shape.heads is not None:
         for_keys = [f"{shape.kv_heads} for keys and values"] if shape.kv_heads is not None else []
         parts = [

@@ -33,6 +33,7 @@ def markdown(summary: RunSummary) -> str:
 
 
 def _lines(block: Block) -> Iterable[str]:
+    """A block as Markdown."""
     lines: Iterable[str]
     match block:
         case Heading(operator, count):

@@ -64,9 +64,11 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 
 def _asserting(config: pytest.Config) -> Callable[..., Report]:
+    """`assert_batch_invariant`, with the options of this run of pytest."""
     usual: dict[str, Any] = {"quick": True, "budget_s": QUICK_S} if config.getoption("--samebits-quick") else {}
 
     def asserting(kernel: Callable[..., Any], operator: Any, **options: Any) -> Report:
+        """What a test calls: torch is imported when the first one does."""
         __tracebackhide__ = True
         from kernels_bench.testing.checking import assert_batch_invariant as checked
 

@@ -78,6 +78,7 @@ class Report(Record):
                 yield from _told(one)
 
     def _remarks(self) -> Iterator[str]:
+        """What a reader must know beside the verdict."""
         for why in dict.fromkeys(one.depends_on_batch for one in self.verifications if one.depends_on_batch):
             yield f"{self.operator} depends on the batch by definition: {why}"
         if self.held:

@@ -141,6 +141,7 @@ class TimedRun:
         cycles: dict[tuple[str, State], Cycles] = {}
 
         def noted() -> Iterator[AnyRecord]:
+            """All records, the cycles of each timing noted as it passes."""
             for record in records:
                 if isinstance(record, Timing):
                     cycles.update(_cycles(record))
@@ -212,6 +213,7 @@ def _slower(then: float, now: float) -> float | None:
 
 
 def _changes(first: TimedRun, second: TimedRun) -> dict[str, list[_Change]]:
+    """The changes of all timings that both runs have, by the case's key."""
     cases: dict[str, list[_Change]] = {}
     then_timed, now_timed = first.records.timings, second.records.timings
     for key in sorted(then_timed.keys() & now_timed.keys()):
@@ -351,6 +353,7 @@ class _Part:
 
 
 def _part(where: str, changes: Sequence[_Change], scatter: Scatter) -> _Part:
+    """How far some timings of a case have moved together, and whether that is more than chance."""
     growth = _middle(changes)
     known = median([change.known for change in changes]) / 2
     alone = math.hypot(scatter.timings, known) * _MEDIAN_LOSS / math.sqrt(len(changes))
@@ -385,6 +388,7 @@ def _parts(changes: Sequence[_Change], scatter: Scatter) -> Iterator[_Part]:
 
 
 def _judge(key: str, changes: Sequence[_Change], scatter: Scatter) -> CaseChange:
+    """What became of a case: moved as a whole, in parts, or not as far as can be told."""
     whole, *others = _parts(changes, scatter)
     moved = [part for part in (whole, *others) if part.moved]
     # What is true of all timings, or of all of a state, need not be said of each M.

@@ -88,6 +88,7 @@ def summarise(samples: Samples, full_clock_mhz: float = 0.0) -> SampleSummary:
 
 
 def _warnings(samples: Samples, used: Sequence[float], full_clock_mhz: float) -> list[str]:
+    """What a reader of the median must know, each with its remedy."""
     found = []
     if samples.clock_mhz and len(used) == len(samples.us):
         clock = float(np.median(samples.clock_mhz))

@@ -142,6 +142,7 @@ class TimedCase:
         arguments = operator.arguments(self._subject.gather(self._company), self._subject.weights)
 
         def bits_of(call: Call) -> tuple[torch.Tensor, ...]:
+            """A call's results, which the next call does not overwrite."""
             return tuple(output.clone() for output in operator.split_result(call()))
 
         direct, again = bits_of(partial(kernel, *arguments)), bits_of(partial(kernel, *arguments))

@@ -75,7 +75,11 @@ class _Reader:
     notes: list[str] = field(default_factory=list)
 
     def trace(self) -> Trace:
-        """All that is read of it."""
+        """All that is read of it.
+
+        Raises:
+            ValueError: the database has none of a report's tables.
+        """
         if not self.tables & {_KERNEL, _RUNTIME, _NVTX, "StringIds", *EXPORT_FACTS}:
             raise ValueError("it has none of its tables")
         strings = self._strings()

@@ -57,7 +57,11 @@ class Server(Client):
     def generate_staggered(
         self, prompts: Sequence[Prompt], at_once: int, watched: Collection[int] = ()
     ) -> list[Output]:
-        """As of any server; of one that dies it is told how."""
+        """As of any server; of one that dies it is told how.
+
+        Raises:
+            ServerError: it does not answer, or not as it should.
+        """
         try:
             found = super().generate_staggered(prompts, at_once, watched)
         except ServerError as error:
@@ -68,7 +72,11 @@ class Server(Client):
         return found
 
     def check_undisturbed(self) -> None:
-        """See that the server has answered what it was asked here, and nothing else."""
+        """See that the server has answered what it was asked here, and nothing else.
+
+        Raises:
+            ServerError: somebody else asked it.
+        """
         deadline = time.monotonic() + COUNTING_S
         while not (found := served(self._get("/metrics"))).covers(self._asked) and time.monotonic() < deadline:
             time.sleep(POLL_S)

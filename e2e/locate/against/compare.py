@@ -130,6 +130,7 @@ def with_engine(asked: Asked, file: Path, named: str, *, put: bool) -> Located:
     blind = Pass("0", words.prompt, len(words.prompt) + words.watched - 2, EVERYTHING, bare=True)
 
     def watched(how: Pass) -> tuple[Compared, Answered]:
+        """A pass that is watched, compared with the kept one, and the answer."""
         with ranks.told_of():
             (own, *_), answer = ranks.watch(how, lambda: alone(asked, words.prompt))
         matches = match(kept.steps, own.steps)
@@ -156,6 +157,7 @@ def with_engine(asked: Asked, file: Path, named: str, *, put: bool) -> Located:
 
 
 def _against(words: PassWords, said: Said, about: tuple[str, str, tuple[str, ...]]) -> Against:
+    """How much of the two answers agrees, to the bit."""
     own, other = (np.asarray(one[: len(said.logprobs)], np.float32) for one in (words.logprobs, said.logprobs))
     name, provenance, lacking = about
     return Against(
@@ -172,6 +174,7 @@ def _against(words: PassWords, said: Said, about: tuple[str, str, tuple[str, ...
 def _located(
     kept: KeptPass, seen: Compared, causes: tuple[Cause, ...] | None, against: Against, began: float
 ) -> Located:
+    """What was found, as it is kept and shown."""
     words, prompt = kept.words, len(kept.words.prompt)
     found = first(seen.verdicts)
     notes = list(words.notes)

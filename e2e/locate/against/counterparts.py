@@ -112,6 +112,7 @@ class Counterparts:
         return step._replace(events=tuple(events))
 
     def _learn(self, event: Event, links: Links, known: Known) -> None:
+        """Note the roles of an event's tensors, and of the parts of one that is several side by side."""
         pairs = zip((*with_rows(event.outputs), *with_rows(event.inputs)), (*links.given, *links.taken), strict=True)
         for value, roles in pairs:
             key = _key(value)

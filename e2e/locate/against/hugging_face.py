@@ -125,12 +125,14 @@ class HuggingFace:
     def _attention_seen(
         self, paths: Mapping[int, str], count: int, found: Forward, put: Mapping[Role, Any]
     ) -> Iterator[None]:
+        """While this lasts, attention tells ``found`` what it takes and gives, and takes what ``put`` has instead."""
         if self.attention not in self._attentions:  # "eager" is a function of each model's own
             yield
             return
         inner = self._attentions[self.attention]
 
         def attend(module: Any, query: Any, key: Any, value: Any, *more: Any, **named: Any) -> Any:
+            """The attention of modules that have a path is seen; that of others is as it was."""
             path = paths.get(id(module))
             if path is None:
                 return inner(module, query, key, value, *more, **named)
@@ -159,6 +161,8 @@ def _through(role: Role, tensor: Any, count: int, found: Forward, put: Mapping[R
 def _hooks(
     path: str, count: int, found: Forward, put: Mapping[Role, Any]
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What goes before and after a module's call: each sees the module's tensor, and may put another in its place."""
+
     def mine(value: Any) -> Any:
         rows = (one for one in tensors_in(value) if tuple(one.shape[:2]) == (1, count))
         return next(rows, None)

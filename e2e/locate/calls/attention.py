@@ -187,6 +187,7 @@ class SavedAttention:
         return sorted({int(b) for at in sequences for b in table[at, : -(-self._told.lengths[at] // slots)]})
 
     def _attend(self, picked: Sequence[int], query: Any, cache: Any) -> Any:
+        """Attention of the picked sequences, by vLLM's operator for CPUs: a row for each token."""
         import torch
 
         told = self._told

@@ -53,6 +53,7 @@ class Captured:
         }
 
     def _kept(self, value: Any) -> Any:
+        """An argument as JSON has it; tensors are kept beside it by name."""
         import torch
 
         if isinstance(value, torch.Tensor):
@@ -122,6 +123,7 @@ def remember_onednn() -> dict[int, Any]:
         return weights
 
     def remembered(weight: Any, *args: Any, **named: Any) -> Any:
+        """vLLM's own function, whose weight is remembered by the handle that it gives."""
         handler = pack(weight, *args, **named)
         weights[int(handler.handler_tensor)] = weight.detach()
         return handler

@@ -189,6 +189,9 @@ class SavedCall:
         Args:
             size: at least the needle's own.
             zeros: whether the neighbours' rows hold zeros.
+
+        Raises:
+            ReplayError: nothing that comes out has such rows.
         """
         pick = self._picked(size)
         own = slice(*_span(pick["token"], self.rows.offset, self.rows.count))
@@ -216,6 +219,7 @@ class SavedCall:
         return {"token": tokens, "sequence": _first_others({rows.place}, rows.sequences, share)}
 
     def _made(self, value: Any, pick: Mapping[str, Sequence[int]], zeros: bool) -> Any:
+        """An argument as it was saved: of a tensor the picked rows, those that are not the needle's zeros if asked."""
         import torch
 
         if isinstance(value, list):

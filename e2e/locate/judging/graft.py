@@ -155,6 +155,7 @@ class Comparer(Recorder):
             self._compare(call, outputs, kept[0])
 
     def _compare(self, call: Call, outputs: Sequence[Any], kept: Kept) -> None:
+        """Note how far a call's outputs are from the kept ones; where inputs are equal, put the kept rows in place."""
         assert self.rows is not None
         told = call.kind == "module" and shown(call.place.path)
         if self.device == "cpu" and self._came_out_equal(call, outputs, kept):

@@ -140,6 +140,7 @@ def _held(values: Sequence[Values], device: Any) -> list[Held]:
     import torch
 
     def there(digests: Any) -> Any:
+        """Digests on the device, as a recorder holds them."""
         return digests if torch.device(device).type == "cpu" else torch.from_numpy(digests).to(device)
 
     return [Held(v.space, v.shape, there(v.digests) if len(v.digests) else None) for v in values]
@@ -169,6 +170,8 @@ class _Header(Record):
 def _told(
     number: int, step: Step, kept: Mapping[Place, Sequence[Kept]], tensors: dict[str, Any], digests: list[Any]
 ) -> KeptStep:
+    """A step as JSON has it; its tensors and digests go into ``tensors`` and ``digests``."""
+
     def of(values: Sequence[Values]) -> tuple[KeptValues, ...]:
         digests.extend(one.digests for one in values)
         return tuple(KeptValues(space=one.space, shape=one.shape, digests=len(one.digests)) for one in values)

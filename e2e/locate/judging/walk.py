@@ -80,6 +80,7 @@ def hidden_inside(verdicts: Sequence[Verdict], cause: Verdict) -> tuple[str, ...
 
 
 def _judged(match: Match, event: Event, intact: dict[tuple[str, str], bool]) -> Verdict:
+    """Of an event which rows could be compared, which took the same, and which gave the same."""
     rows = match.step.rows
     compared, inputs, outputs = (np.zeros(rows.count, bool) for _ in range(3))
     reasons: dict[str, None] = dict.fromkeys(event.unseen)

@@ -106,6 +106,7 @@ def learn(layer: Any, write: Any, blocks: int, slots: int) -> Layout | None:
 
 
 def _owner(layer: Any, write: Any, cache: Any, dim: int, slots: int) -> Any:
+    """Of each element of a block the slot that writes it; None where ``dim`` counts no blocks or slots differ."""
     import torch
 
     block, next_block = cache.select(dim, 0), cache.select(dim, 1)

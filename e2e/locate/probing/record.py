@@ -249,6 +249,7 @@ class Recorder:
         return here and tensor.numel() > 0 and tensor.untyped_storage().data_ptr() not in self.shared
 
     def _hold(self, tensor: Any) -> Held | None:
+        """What is kept of a tensor: its rows' digests; None where it does not concern the needle."""
         assert self.rows is not None
         if not self.concerns(tensor):
             return None

@@ -77,6 +77,7 @@ class Watched:
         """``execute_model``: another step begins."""
 
         def execute(plan: Any, *args: Any, **kwargs: Any) -> Any:
+            """A step of the engine, which ends the one before."""
             self.finish_step()
             if plan.total_num_scheduled_tokens:
                 self._plan = plan
@@ -89,6 +90,7 @@ class Watched:
         """``sample_tokens``: with it a step ends."""
 
         def sample(*args: Any, **kwargs: Any) -> Any:
+            """The end of a step."""
             answer = self._dispatched(inner, *args, **kwargs)
             self.finish_step()
             return answer
@@ -230,6 +232,7 @@ class Dispatch(TorchDispatchMode):
         return answer
 
     def _run(self, func: Any, args: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        """Call an operator, and tell the recorder what it took and wrote."""
         recorder = self._watched.recorder
         taken = list(tensors_in((args, dict(named))))
         into = written(func, args, named)

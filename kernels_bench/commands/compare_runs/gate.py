@@ -164,6 +164,7 @@ def answer(found: RunComparison, gate: Gate) -> str:
 
 
 def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:
+    """What differs, line by line: bits, verdicts, what is missing, times, speeds."""
     if found.digests is None:
         yield "bits: not compared, since seeds that differ make other data"
     else:

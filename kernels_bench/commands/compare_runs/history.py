@@ -99,6 +99,7 @@ def _then(arm: ArmSummary, default: str) -> ArmThen:
 
 
 def _cases(found: LatestRecords) -> dict[str, CaseThen]:
+    """Each case's verdict and warm medians, by its key."""
     medians: dict[str, dict[str, float]] = {}
     for timing in found.timings.values():
         us = median_us(timing, "warm")

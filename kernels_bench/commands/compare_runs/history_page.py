@@ -117,6 +117,7 @@ def _moved(found: RunComparison | None) -> dict[str, tuple[str, ...]]:
 def _cases(
     entries: Sequence[Entry], moved: Sequence[Mapping[str, tuple[str, ...]]], looks: Mapping[str, int]
 ) -> Iterator[CaseHistory]:
+    """Each case over all runs, with a row for each arm that has a look."""
     keys: dict[str, dict[str, None]] = {}
     for entry in entries:
         for key in entry.cases:

@@ -69,7 +69,11 @@ class CancellationProber(Prober):
     """
 
     def prepare(self) -> None:
-        """Choose the numbers to ask with, and how many units a launch may count."""
+        """Choose the numbers to ask with, and how many units a launch may count.
+
+        Raises:
+            Unsupported: the order cannot be read off this operator's results, or of so many terms.
+        """
         if self.terms > SCALES[self.input].most_terms:
             raise Unsupported(f"{self.input} has no numbers to probe {self.terms} terms with")
         if self.output not in self.operator.readable:

@@ -34,7 +34,11 @@ class TripleProber(Prober):
     """
 
     def prepare(self) -> None:
-        """See that the result tells."""
+        """See that the result tells.
+
+        Raises:
+            Unsupported: it does not.
+        """
         if self.output not in self.operator.readable:
             raise Unsupported(f"a result in {self.output} does not show the order of {self.operator.name}")
 
@@ -48,7 +52,11 @@ class TripleProber(Prober):
         return confirm_triples(part.tree, self.ask) is None
 
     def check(self, layout: ColumnOrders, seed: int) -> None:
-        """Predict what random triples give, twice over."""
+        """Predict what random triples give, twice over.
+
+        Raises:
+            Inconsistent: the kernel gives something else, or is not repeatable.
+        """
         (part,) = layout.parts
         triples = _random_triples(self.terms, seed)
         once, again = self.twice(lambda: self.ask(*triples))
@@ -80,7 +88,11 @@ class TripleProber(Prober):
         return PreparedQuestions(self._terms(triples), copy_to_device(answers, self.device))
 
     def ask(self, first: Ints, second: Ints, third: Ints) -> NDArray[np.bool_]:
-        """See `kernels_bench.order.reconstruct.triples.AskTriples`."""
+        """See `kernels_bench.order.reconstruct.triples.AskTriples`.
+
+        Raises:
+            Inconsistent: a row of finite numbers gave NaN.
+        """
         found = np.empty(len(first), dtype=np.bool_)
         # No question is asked in the same row at every M: their orders could differ.
         for numbers in pieces(len(first), self.terms, 4, int(self.draw.integers(1 << 31))):

@@ -152,6 +152,7 @@ def reveal(terms: int, left: Left, most: int, width: int, seed: int = 0) -> Tree
 
 
 def _assembled(terms: int, root: _Group) -> Tree:
+    """The tree that groups of terms make, once all of them are known."""
     groups: list[list[int]] = []
 
     def top(spine: _Spine) -> int:

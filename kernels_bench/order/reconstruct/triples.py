@@ -68,7 +68,11 @@ class _Sorting:
         return first, second, third
 
     def learn(self, answers: NDArray[np.bool_]) -> None:
-        """Answers to `questions`."""
+        """Answers to `questions`.
+
+        Raises:
+            Inconsistent: no order of additions of two has such answers.
+        """
         ways, self.open = self.open, []
         at = 0
         for way in ways:
@@ -133,6 +137,9 @@ def triples_certificate(known: Tree) -> tuple[Ints, Ints, Ints]:
     Within the terms below a node every sum below a child of it links that child's terms by its triple, and none links
     the two children, so that Aho's algorithm parts the terms as the tree does, all the way down; and where it parts
     them in two, no tree that has the triples parts them otherwise.
+
+    Raises:
+        ValueError: more than two are added at once somewhere.
     """
     pairs = [children for children in known.children if len(children) == 2]
     if len(pairs) != len(known.children):

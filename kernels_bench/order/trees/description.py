@@ -95,6 +95,7 @@ def sentence(tree: Tree) -> str:
 
 
 def _sum(folded: Folded, node: int) -> str:
+    """How the terms below a node are added, in words."""
     times, part = folded.halves(node)
     if times and (times > 1 or folded.size(part) > 1):
         first, second = folded.tree.firsts[list(folded.children(node))]
@@ -198,6 +199,7 @@ def outline(tree: Tree, most: int = 24) -> Iterator[str]:
 
 
 def _outlined(folded: Folded, node: int, depth: int) -> Iterator[str]:
+    """A line for a node and for each run of equal steps, those inside the first one below it."""
     pad = "  " * depth
     yield f"{pad}sum of {folded.size(node)} terms from {folded.tree.firsts[node]}"
     for _, run in groupby(folded.steps(node), key=lambda step: step.shape):

@@ -145,6 +145,7 @@ def cases_of(found: LatestRecords, summary: RunSummary) -> dict[str, list[CaseVi
 def _case(
     anchor: str, case: Case, verified: Sequence[Verification], timed: Sequence[Timing], summary: RunSummary
 ) -> CaseView:
+    """One case of all arms: verdicts, bits, times and pictures."""
     place = {arm.arm: number for number, arm in enumerate(summary.arms)}
     verified = sorted(verified, key=lambda one: place[one.case.arm])
     by_arm: dict[str, list[Timing]] = {}
@@ -206,6 +207,7 @@ def _pictures(
         timed = {arm: [timing for timing in mine if timing.length == length] for arm, mine in by_arm.items()}
 
         def lines(points: Mapping[str, Sequence[Point]]) -> list[Line]:
+            """One line of a plot for each arm that has points."""
             return [Line(arm, place[arm], arm in changed, tuple(mine)) for arm, mine in points.items() if mine]
 
         told = f"{case.operator}, {case.shape.label} {case.precision}{at}"
@@ -241,6 +243,7 @@ def _load_text(load: Load) -> str:
 
 
 def _cells(timed: Sequence[Timing], loads: Sequence[Load]) -> Iterator[tuple[str, str]]:
+    """For each load the median with its spread, as text."""
     known = {timing.load: timing for timing in timed}
     for load in loads:
         timing = known.get(load)

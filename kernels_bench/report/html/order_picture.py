@@ -121,6 +121,7 @@ def order_pictures(orders: Iterable[tuple[str, int]]) -> dict[tuple[str, int], O
 
 
 def _picture(anchor: str, levels: Sequence[Level]) -> OrderPicture:
+    """Levels below each other, each the inside of the first box of the one above."""
     heights = [_height(level) for level in levels]
     height = sum(heights) + BETWEEN * (len(levels) - 1)
     parts: list[str] = []

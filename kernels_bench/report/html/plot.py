@@ -98,6 +98,7 @@ def mark(look: int) -> Markup:
 def _grid(
     sizes: Sequence[int], steps: Sequence[float], x: Axis, y: Axis, ends: tuple[float, float], over: str
 ) -> Iterator[str]:
+    """Lines at each M and step, with the numbers beside them."""
     bottom, (left, right) = HEIGHT - BOTTOM, ends
     lines = "".join(f"M{left:.0f} {y(step):.0f}H{right:.0f}" for step in steps)
     lines += "".join(f"M{x(m):.1f} {TOP}V{bottom}" for m in sizes)

@@ -41,6 +41,7 @@ def scatter(told: str, changes: Sequence[Change], line: float | None = None) -> 
     middle, scale = (TOP + HEIGHT - BOTTOM) / 2, (HEIGHT - TOP - BOTTOM) / 2 / most
 
     def y(share: float) -> float:
+        """Where a change stands; those beyond the edge stand there."""
         return middle - scale * max(-most, min(most, share))
 
     inside = [change for change in changes if abs(change.share) <= most]

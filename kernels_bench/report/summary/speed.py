@@ -27,6 +27,7 @@ def speed_over(timed: Sequence[Timing], base: Sequence[Timing], state: State) ->
     """Speed over all pairs of one arm's timings and the default arm's at the same load; None without a pair."""
 
     def medians(timings: Sequence[Timing]) -> dict[tuple[str, Load], float]:
+        """The medians in microseconds, of each case without its arm, and load."""
         values = {(t.case.without_arm, t.load): median_us(t, state) for t in timings}
         return {key: us for key, us in values.items() if us is not None}
 

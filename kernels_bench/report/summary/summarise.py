@@ -206,6 +206,7 @@ def _arm(
     digests: Mapping[str, _Digests],
     plugin: str | None,
 ) -> ArmSummary:
+    """One arm over the cases found; ``base`` are the default arm's times, ``digests`` those of all arms."""
     verified = [v for v in found.verifications.values() if v.case.arm == name]
     timed = [t for t in found.timings.values() if t.case.arm == name]
     counts = Counter(v.verdict for v in verified)
@@ -325,6 +326,7 @@ def _digests(found: LatestRecords) -> dict[str, _Digests]:
 
 
 def _same_bits(arm: str, digests: Mapping[str, _Digests]) -> Iterator[SameBits]:
+    """The other arms that give some of the same bits, and at which M they do throughout."""
     mine = digests.get(arm, {})
     for other, theirs in digests.items():
         equal = {key: text == theirs[key] for key, text in mine.items() if key in theirs}

@@ -61,6 +61,7 @@ def warnings_of(found: LatestRecords, facts: RunFacts, claims: Mapping[str, Clai
 
 
 def _absent_arms(facts: RunFacts) -> Iterator[RunWarning]:
+    """Why arms cannot run here, a warning a reason."""
     by_reason: dict[str, list[str]] = {}
     for arm in facts.arms:
         if arm.unavailable:
@@ -78,6 +79,7 @@ def _absent_arms(facts: RunFacts) -> Iterator[RunWarning]:
 
 
 def _fold(group: Sequence[_Remark]) -> RunWarning:
+    """One warning of remarks that are alike."""
     first = group[0]
     return RunWarning(
         kind=first.kind,
@@ -139,6 +141,7 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
 
 
 def _relation_remarks(found: LatestRecords, device: Device, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
+    """What of arms' claims was not examined."""
     for verification in found.verifications.values():
         case = verification.case
         if nothing_claimed_examined(verification, claims[case.arm]):

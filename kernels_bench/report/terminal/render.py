@@ -87,6 +87,7 @@ def _table(columns: Sequence[Column], arms: Sequence[ArmSummary], gap: int) -> l
 
 
 def _show(block: Block, console: Console) -> None:
+    """Print a block."""
     match block:
         case Heading(operator, count):
             say(console, f"{operator}, {cases(count)}", style="bold")

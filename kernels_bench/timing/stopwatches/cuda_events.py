@@ -244,6 +244,7 @@ class StreamMeter:
         return [self._sample() for _ in self._stopwatch.within(_TAKES)]
 
     def _sample(self) -> tuple[float, float | None]:
+        """Microseconds a call, and the SM clock in MHz where it can be told."""
         start, end, spun = (_event(False) for _ in range(3))
         spin(_HOLD_CYCLES)
         self._before()
