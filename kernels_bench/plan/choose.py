@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from typing import NamedTuple
 
-from kernels_bench.plan.classes import SAID_NOTHING, classes_of, keeps, told_apart
+from kernels_bench.plan.classes import SAID_NOTHING, classes_of, keeps, parted_by_proof, told_apart
 from kernels_bench.plan.record import BitClass, CasePlan, LeftOut, Price, Stretch, Today
 from kernels_bench.records.cases import Load
 from kernels_bench.records.latest_records import STATES, State, measured_in
@@ -18,6 +18,13 @@ from kernels_bench.report.summary.speed import geometric_mean
 LEAST_GAIN = 0.02
 """A change of kernel from one M to the next must save at least this share of the time, beyond both medians' intervals:
 else noise would choose, and a plan of many ranges says less than one of few."""
+
+PROOF_COSTS = 0.01
+"""Kernels whose order of addition is not known must save at least this share of the time beside those of which it is:
+bits that are proven to be the same are worth as much."""
+
+NOT_READ = "the same bits at every M tried, and its order of addition is not known"
+"""What tells kernels from those of their class whose order was read."""
 
 
 class Took(NamedTuple):
@@ -126,6 +133,11 @@ def plan_case(
     chosen, *others = ordered
     known = {one.case.arm: one for one in verified}
     apart = tuple(_apart(one, chosen, known, meant) for one in others)
+    if (parts := parted_by_proof(chosen, known)) is not None:
+        proven, unread = parts
+        prices = (_price(one.arms, times, default_arm, weights) for one in (proven, chosen))
+        if _complete(proven, times) and next(prices) <= next(prices) + math.log1p(PROOF_COSTS):
+            chosen, others, apart = proven, [unread, *others], (NOT_READ, *apart)
     found = found.model_copy(update={"chosen": chosen, "others": tuple(others), "apart": apart})
     found = _priced(found, chosen, times, weights)
     if (now := known.get(today)) is None:

@@ -70,6 +70,19 @@ def told_apart(one: Verification, other: Verification, meant: Mapping[str, str] 
     return "it says that it adds in another order" if unlike and not known else ""
 
 
+def parted_by_proof(one: BitClass, known: Mapping[str, Verification]) -> tuple[BitClass, BitClass] | None:
+    """A class's kernels whose order of addition was read, which is one, and the others; None where all are alike.
+
+    Args:
+        one: the class.
+        known: what is known of each of its kernels.
+    """
+    group = [known[arm] for arm in one.arms]
+    proven = [each for each in group if _proven_order(each)]
+    others = [each for each in group if not _proven_order(each)]
+    return (_class(proven), _class(others)) if proven and others else None
+
+
 def _proven_order(one: Verification) -> str:
     """Digest of the one order at every M; empty where it is not known."""
     order = one.order
