@@ -62,7 +62,7 @@ def score(fault: Fault, seed: int, device: torch.device) -> Score:
     """Run the detector over a fault and its control."""
     found = _examined(fault, fault.make(), seed, device, to_first=True)
     control = replace(fault, name="control", cause="", make=fault.control, kind="variant", subtle=False)
-    flagged_by, companies = _first_sign(fault, found)
+    flagged_by, companies = _first_sign(fault, found, device)
     return Score(
         fault=fault.name,
         cause=fault.cause,
@@ -87,7 +87,7 @@ def _case(fault: Fault) -> Case:
     return Case(arm=fault.name, operator=fault.computed.name, shape=fault.shape, precision=precision)
 
 
-def _setting(fault: Fault) -> Setting:
+def _setting(fault: Fault, device: torch.device) -> Setting:
     shape = fault.shape
     return Setting(
         fault.universe,
@@ -96,6 +96,7 @@ def _setting(fault: Fault) -> Setting:
         page=shape.page or 0,
         most=_MOST_ROWS,
         window=shape.window or 0,
+        strides=device.type == "cpu",
     )
 
 
@@ -107,7 +108,7 @@ def _relations(fault: Fault) -> list[Relation]:
 
 def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device, *, to_first: bool = False) -> Verification:
     """Everything that a run does with a case, but its speed; what follows the first sign of a fault is no news."""
-    case, operator, setting = _case(fault), fault.computed, _setting(fault)
+    case, operator, setting = _case(fault), fault.computed, _setting(fault, device)
     subject = KernelUnderTest(case, operator, kernel, seed=seed, universe=fault.universe, device=device)
     try:
         found = Verifier(subject, seed).verify(
@@ -121,7 +122,7 @@ def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device, *, 
     return found.model_copy(update={"order": order})
 
 
-def _first_sign(fault: Fault, found: Verification) -> tuple[str, int]:
+def _first_sign(fault: Fault, found: Verification, device: torch.device) -> tuple[str, int]:
     """What showed the fault, and after how many companies."""
     if found.wrong:
         return "reference", 0
@@ -130,7 +131,7 @@ def _first_sign(fault: Fault, found: Verification) -> tuple[str, int]:
     chosen = {relation.name: relation for relation in _relations(fault)}
     companies = 0
     for result in found.relations:
-        place = _first_difference(result, chosen[result.relation], _setting(fault))
+        place = _first_difference(result, chosen[result.relation], _setting(fault, device))
         if place is not None:
             return by, companies + 1 + place
         companies += result.companies

@@ -218,6 +218,15 @@ class Attention(Operator):
             return weights
         return *torch.stack(caches, 1).unbind(1), *further
 
+    def weights_transposed(self, weights: Tensors) -> Tensors:
+        """Caches (pages, page, kv_heads, d) whose heads come before a page's slots in memory."""
+        caches, further = self.split_weights(weights)
+        with_heads = len(("pages", "page", "kv_heads", "d"))
+        if any(cache.dim() != with_heads for cache in caches):
+            return weights
+        turned = (cache.transpose(1, 2).clone(memory_format=torch.contiguous_format) for cache in caches)
+        return *(cache.transpose(1, 2) for cache in turned), *further
+
     def scales(self, weights: Tensors) -> tuple[torch.Tensor | float, torch.Tensor | float]:
         """What keys and values are multiplied by."""
         return 1.0, 1.0

@@ -161,6 +161,10 @@ class Operator(ABC):
         """The same where some of them are views of one tensor, if engines have them so."""
         return weights
 
+    def weights_transposed(self, weights: Tensors) -> Tensors:
+        """The same where some of their dimensions lie in another order in memory, if engines have them so."""
+        return weights
+
     def other_weights(self, weights: Tensors) -> Tensors:
         """Weights of the same shapes with which a result is another."""
         return tuple(map(turned_within, weights))

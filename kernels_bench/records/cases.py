@@ -19,7 +19,19 @@ Logits = Literal["flat", "rising", "falling"]
 LOGITS: tuple[Logits, ...] = ("flat", "rising", "falling")
 """How the logits of a sequence's keys go, where the order of attention's sum over them is read."""
 
-Launch = Literal["eager", "graph", "view", "offset", "padded", "concurrent", "updated", "kept"]
+Launch = Literal[
+    "eager",
+    "graph",
+    "view",
+    "offset",
+    "columns",
+    "transposed",
+    "expanded",
+    "padded",
+    "concurrent",
+    "updated",
+    "kept",
+]
 """How a batch is launched: eagerly; from a CUDA graph; with rows that are a view of a wider tensor; that begin at an
 odd address; with NaN before and after them in memory; beside another launch at the same time; with other weights, which
 were written over those of an earlier call; its result looked at after another call."""

@@ -77,6 +77,8 @@ class Setting:
         ranks: so many can compute together here.
         window: keys that a query sees at most, where rows are sequences; 0: all up to its own.
         shape_sizes: of the shape, such as N and K: a kernel may have a path for results that are square.
+        strides: whether rows of any strides are tried: on a CPU, where a kernel that reads them as if they followed one
+            another is not lost with its process.
     """
 
     universe: int
@@ -91,6 +93,7 @@ class Setting:
     ranks: int = 8
     window: int = 0
     shape_sizes: tuple[int, ...] = ()
+    strides: bool = False
 
     @property
     def few(self) -> tuple[int, ...]:

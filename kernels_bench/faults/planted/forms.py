@@ -19,11 +19,13 @@ from kernels_bench.operators.definitions import floats, integers
 _LONG = 1 << 18  # cycles of a GPU
 
 
-def _by_form(other: Callable[[Tensor], bool]) -> Callable[[], Kernel]:
-    """Makes an ``mm`` that adds pairwise for rows that lie in memory so."""
+def _by_form(
+    other: Callable[[Tensor], bool] = lambda _: False, weights: Callable[[Tensor], bool] = lambda _: False
+) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that adds pairwise for rows, or weights, that lie in memory so."""
 
     def mm(a: Tensor, b: Tensor) -> Tensor:
-        return (pairwise if other(a) else in_sequence)(products(a, b)).to(a.dtype)
+        return (pairwise if other(a) or weights(b) else in_sequence)(products(a, b)).to(a.dtype)
 
     return lambda: mm
 
@@ -213,6 +215,17 @@ FAULTS = (
         _by_form(lambda a: a.stride(0) % 16 != 0), matmul(in_sequence), devices=("cpu",)),
     Fault("rows_32_bytes_aside", "rows that begin 32 bytes after a multiple of 64 are added in another order", "mm",
         _by_form(lambda a: a.data_ptr() % 64 == 32), matmul(in_sequence), devices=("cpu",)),
+    Fault("columns_that_follow_each_other", "rows of a transposed tensor are added in another order", "mm",
+        _by_form(lambda a: len(a) > 1 and a.stride(0) == 1), matmul(in_sequence), devices=("cpu",)),
+    Fault("columns_apart", "rows whose columns lie apart, as gates among what they open, are added in another order",
+        "mm", _by_form(lambda a: a.stride(1) == 2), matmul(in_sequence), devices=("cpu",)),
+    Fault("one_row_for_all", "one row that stands for all (stride 0) is added in another order", "mm",
+        _by_form(lambda a: len(a) > 1 and a.stride(0) == 0), matmul(in_sequence), devices=("cpu",)),
+    Fault("weights_of_a_wider_tensor", "rows are added in another order where the weights are a slice", "mm",
+        _by_form(weights=lambda b: not b.is_contiguous()), matmul(in_sequence), devices=("cpu",)),
+    Fault("weights_at_an_odd_address",
+        "rows are added in another order where the weights do not begin at a multiple of 16 bytes", "mm",
+        _by_form(weights=lambda b: b.data_ptr() % 16 != 0), matmul(in_sequence), devices=("cpu",)),
 )  # fmt: skip
 
 UNSEEN = (
@@ -220,6 +233,4 @@ UNSEEN = (
         _by_form(lambda a: len(a) == 12 and not a.is_contiguous())),
     product_fault("elsewhere", "calls on any stream, or thread, but the first are added in another order",
         _by_form(_elsewhere)),
-    product_fault("columns_that_follow_each_other", "rows of a transposed tensor are added in another order",
-        _by_form(lambda a: len(a) > 1 and a.stride(0) == 1)),
 )  # fmt: skip

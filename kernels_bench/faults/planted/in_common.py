@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import torch
@@ -178,11 +179,12 @@ def _tempered(alike: Callable[[Tensor], bool]) -> Kernel:
     return kernel
 
 
-def _normed(apart: bool) -> Kernel:
-    """Sums of squares, in pairs where heads do not follow one another in memory."""
+@cache
+def _normed(elsewhere: Callable[[Tensor], bool]) -> Kernel:
+    """Sums of squares, in pairs where heads lie elsewhere in memory than right after one another."""
 
     def kernel(x: Tensor) -> Tensor:
-        add = pairwise if apart and x.stride(1) != x.shape[2] else in_sequence
+        add = pairwise if elsewhere(x) else in_sequence
         return add(x.float().flatten(0, 1).square()).view(x.shape[:2])
 
     return kernel
@@ -243,7 +245,13 @@ FAULTS = (
     _fault("temperature_of_one", "four different rows or more of temperature 1 are added in pairs",
         TEMPERED, _tempered(lambda temperature: bool((temperature == 1).all())), _tempered(_nowhere)),
     _fault("heads_apart", "rows whose heads do not follow one another in memory are added in pairs",
-        NORMED, _normed(True), _normed(False)),
+        NORMED, _normed(lambda x: x.stride(1) != x.shape[2]), _normed(_nowhere)),
+    replace(_fault("heads_before_rows", "rows whose heads come before them in memory are added in pairs",
+        NORMED, _normed(lambda x: x.stride(0) < x.stride(1)), _normed(_nowhere)), devices=("cpu",)),
+    replace(_fault("numbers_at_an_odd_address",
+        "rows are added in pairs whose temperatures do not begin at a multiple of 16 bytes",
+        TEMPERED, _tempered(lambda temperature: temperature.stride(0) == 1 and temperature.data_ptr() % 16 != 0),
+        _tempered(_nowhere)), devices=("cpu",)),
     Fault("counts_after_its_rows", "a sum in place adds one to what comes after its last row, too",
         COUNTED, lambda: _counted(True), lambda: _counted(False), kind="wrong", shape=COUNTED.shapes[0]),
 )  # fmt: skip

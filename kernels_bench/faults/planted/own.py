@@ -202,8 +202,17 @@ def _multiplied(other: Callable[[Tensor, Tensor], bool]) -> Kernel:
     return kernel
 
 
+def _nowhere(_: Tensor, __: Tensor) -> bool:
+    return False
+
+
 def _unlike(x: Tensor, y: Tensor) -> bool:
     return x.stride(0) != y.stride(0)
+
+
+def _of_one_tensor(x: Tensor, y: Tensor) -> bool:
+    """As queries and keys that one projection gives."""
+    return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
 
 
 LOOKED_UP = DefinedOperator.define(
@@ -346,7 +355,11 @@ FAULTS = (
     ),
     _fault(
         "one_of_two_is_a_view", "sums are added in pairs where one of two tensors is a view and the other is not",
-        MULTIPLIED, (_multiplied(_unlike), _multiplied(lambda *_: False)),
+        MULTIPLIED, (_multiplied(_unlike), _multiplied(_nowhere)),
+    ),
+    _fault(
+        "slices_of_one_tensor", "sums are added in pairs where both tensors are slices of one",
+        MULTIPLIED, (_multiplied(_of_one_tensor), _multiplied(_nowhere)),
     ),
     Fault(
         "buffer_of_looked_up_rows", "rows that were looked up lie in a buffer that the next call writes",

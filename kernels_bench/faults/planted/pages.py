@@ -19,6 +19,7 @@ from kernels_bench.records.cases import Shape
 _TYPICAL = 3.0
 """What the largest of a page's keys exceeds in about half of all pages."""
 PAGES = Shape(label="fault", heads=2, kv_heads=1, k=8, page=4, tokens=33)
+TWO_KV_HEADS = Shape(label="fault", heads=2, kv_heads=2, k=8, page=4, tokens=17)
 FEW_PAGES = Shape(label="fault", heads=1, kv_heads=1, k=8, page=4, tokens=17)
 
 
@@ -87,12 +88,12 @@ def _as_one_block(distance: Callable[[Tensor], Tensor], fewest: int = 2) -> Kern
     return kernel
 
 
-def _of_one_tensor() -> Kernel:
-    """Tiles of 8 keys where keys and values are views of one tensor, as some engines have them."""
+def _by_cache(elsewhere: Callable[[Tensor], bool]) -> Kernel:
+    """Tiles of 8 keys where the key cache lies elsewhere in memory than usual."""
 
     def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
-        apart = key_cache.stride(0) > key_cache[0].numel()
-        found: Tensor = attention(in_groups(8) if apart else in_sequence)(q, key_cache, value_cache, batch)
+        add = in_groups(8) if elsewhere(key_cache) else in_sequence
+        found: Tensor = attention(add)(q, key_cache, value_cache, batch)
         return found
 
     return kernel
@@ -155,7 +156,9 @@ FAULTS = (
         lambda: _as_one_block(lambda between: between == -1), FEW_PAGES, 9),
     # On a CPU alone: elsewhere a kernel that reads pages from a wrong place may be lost with its process.
     replace(_fault("caches_in_one_tensor", "another tile where keys and values are views of one tensor",
-        _of_one_tensor), devices=("cpu",)),
+        lambda: _by_cache(lambda keys: keys.stride(0) > keys[0].numel())), devices=("cpu",)),
+    replace(_fault("heads_before_slots", "another tile where heads come before a page's slots in memory",
+        lambda: _by_cache(lambda keys: keys.stride(2) > keys.stride(1)), TWO_KV_HEADS, 9), devices=("cpu",)),
     replace(_fault("table_as_if_contiguous", "a slice of a wider block table is read as if it were none",
         _as_wide_as_it_is), devices=("cpu",)),
     _fault("tiles_by_the_table", "another tile where the table of pages has room for more than two a sequence",

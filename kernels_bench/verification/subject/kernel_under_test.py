@@ -19,13 +19,17 @@ from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
 from kernels_bench.operators.inputs.rows import backwards
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch, make_batch
+from kernels_bench.relations.base import are_sequences
+from kernels_bench.relations.layout import LAUNCHES, RARER
 from kernels_bench.verification.bitwise import all_same_bits, digest, same_bits
 from kernels_bench.verification.subject.launch_forms import (
     FormRefused,
     beside,
     between_nan,
     fill_free_memory,
+    in_flat_buffers,
     laid_out,
+    slices_of_wider,
     undisturbed,
 )
 from kernels_bench.verification.subject.launched import (
@@ -234,17 +238,28 @@ class KernelUnderTest:
 
         Args:
             company: what to launch.
-            form: ``eager``, ``view``, ``offset``, ``padded``, ``concurrent`` or ``kept``.
+            form: ``eager``, ``view``, ``offset``, ``columns``, ``transposed``, ``expanded``, ``padded``,
+                ``concurrent`` or ``kept``.
 
         Raises:
             MalformedResult: the result has a wrong form.
             FormRefused: the kernel does not take rows in this form.
         """
-        if form in ("padded", "view") and self.device.type == "cpu":
-            elsewhere = between_nan if form == "padded" else self.operator.weights_in_one
-            with self._weights_elsewhere(elsewhere):
-                return self._start(company, form)
-        return self._start(company, form)
+        if form == "expanded" and self.operator.overwrites:
+            raise FormRefused("writes into its rows, which would all be one")
+        with self._weights_elsewhere(self._weights_in(form, company.size)):
+            return self._start(company, form)
+
+    def _weights_in(self, form: Launch, m: int) -> Callable[[Tensors], Tensors]:
+        """Where the weights lie in a form, on a CPU: at some M alone, if many an honest kernel refuses them there."""
+        elsewhere: dict[Launch, Callable[[Tensors], Tensors]] = {
+            "padded": between_nan,
+            "view": self.operator.weights_in_one,
+            "transposed": self.operator.weights_transposed,
+        }
+        if not are_sequences(self.operator.rows_are):
+            elsewhere |= {"columns": slices_of_wider} if m % 2 == 0 else {"offset": in_flat_buffers}
+        return elsewhere.get(form, tuple) if self.device.type == "cpu" else tuple
 
     @contextmanager
     def _weights_elsewhere(self, moved: Callable[[Tensors], Tensors]) -> Iterator[None]:
@@ -281,7 +296,7 @@ class KernelUnderTest:
                 self.launch(self._with_other_values(company))
             return found
         except Exception as error:
-            if form not in ("view", "offset") or is_out_of_memory(error) or device_lost(self.device):
+            if form not in (*LAUNCHES, *RARER) or is_out_of_memory(error) or device_lost(self.device):
                 raise
             raise FormRefused(f"does not take such rows: {first_line(error)}") from error
 

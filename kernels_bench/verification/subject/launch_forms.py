@@ -30,13 +30,15 @@ _COLUMNS = 3
 _PARTS = {2: 3, 4: 2}
 """At M of so many beyond a multiple of `_TURNS_OF_PARTS`, rows are the first of so many parts of a projection's."""
 _TURNS_OF_PARTS = 5
-_TURNS_OF_VIEWS = 4
-"""Of so many M that follow each other one has the first of several tensors alone as a view, and one the last."""
+_TURNS_OF_VIEWS, _TURNS_OF_ADDRESSES = 3, 4
+"""At one of so many M that follow each other one of several tensors alone lies elsewhere, each of them in turn."""
 _BLOCKS = range(9, 26)
 """Of the device's free memory blocks of 2^9 to 2^25 bytes are filled: what kernels take for workspaces."""
 
 _BESIDE_WEIGHTS, _MOST_WEIGHTS = 1024, 1 << 28
 """Elements before and after weights, and the bytes of the largest that are copied for it."""
+_SMALL_WEIGHTS = 1 << 24
+"""Bytes of the largest weights that are copied where a larger one's path is a smaller one's too."""
 _LATER = (0.0, 0.125)
 """Of each other launch one begins at once, and one later by such a share of what it takes to launch all of them."""
 _CYCLES_S, _LONGEST_HELD_S = 2e9, 0.005
@@ -50,14 +52,17 @@ def laid_out(inputs: RowTensors, form: Launch) -> RowTensors:
     """A batch's inputs with the same values, elsewhere in memory: its floating-point tensors of rows.
 
     As ``padded`` its whole numbers are too, and numbers that are rows by themselves, where all it has are rows. So they
-    are on a CPU as ``view``, and tables of whole numbers, such as of pages, beside other rows too.
+    are on a CPU as ``view`` and ``offset``; as ``view`` tables of whole numbers, such as of pages, beside others too.
 
     Args:
         inputs: tensors whose dimension 0 counts rows, and others, which stay as they are.
-        form: ``view``, ``offset`` or ``padded``; of another the inputs themselves come back.
+        form: ``view``, ``offset``, ``columns``, ``transposed``, ``expanded`` or ``padded``; of another the inputs
+            themselves come back, as they do as ``expanded`` where they are not all the same row.
     """
     places = _moved_in(form, inputs)
-    return tuple(_PLACES[form](tensor) if number in places else tensor for number, tensor in enumerate(inputs))
+    there = _in_one({number: inputs[number] for number in places}) if form == "view" else {}
+    there |= {number: _PLACES[form](inputs[number]) for number in places if number not in there}
+    return tuple(there.get(number, tensor) for number, tensor in enumerate(inputs))
 
 
 def undisturbed(moved: RowTensors, form: Launch) -> list[torch.Tensor]:
@@ -65,8 +70,13 @@ def undisturbed(moved: RowTensors, form: Launch) -> list[torch.Tensor]:
 
     The rows themselves are overwritten by this.
     """
-    places = _moved_in(form, moved)
-    return [_still_alone(moved[number]) for number in places if form == "padded" or moved[number].is_floating_point()]
+    holding = [moved[n] for n in _moved_in(form, moved) if form == "padded" or moved[n].is_floating_point()]
+    if form == "expanded":
+        holding = [rows for rows in holding if rows.stride(0) == 0]
+    for rows in holding:
+        if rows.is_floating_point():
+            _first_of_all(rows).fill_(_filling(rows))
+    return [_still_alone(rows) for rows in holding]
 
 
 def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
@@ -76,8 +86,9 @@ def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
     if form == "padded" and all(len(tensor) == len(inputs[0]) for tensor in inputs):
         return [*range(len(inputs))]
     # A kernel on a GPU that reads whole numbers from elsewhere may be lost with its whole process.
-    whole_too = form == "view" and inputs[0].device.type == "cpu"
-    every = whole_too and all(len(tensor) == len(inputs[0]) for tensor in inputs)
+    on_cpu = inputs[0].device.type == "cpu"
+    whole_too = form == "view" and on_cpu
+    every = form in ("view", "offset") and on_cpu and all(len(tensor) == len(inputs[0]) for tensor in inputs)
     holding = [
         number
         for number, tensor in enumerate(inputs)
@@ -85,9 +96,28 @@ def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
     ]
     if form not in ("view", "offset") or len(holding) < 2:
         return holding
-    round_, turn = divmod(len(inputs[holding[0]]), _TURNS_OF_VIEWS)
-    alone = ({0: -1 - round_, 1: round_} if form == "view" else {1: round_}).get(turn)
-    return holding if alone is None else [holding[alone % len(holding)]]
+    m = len(inputs[holding[0]])
+    turns = _TURNS_OF_VIEWS if form == "view" else _TURNS_OF_ADDRESSES
+    alone = m % turns == (0 if form == "view" else 1)
+    return [holding[(m // turns + m // 32) % len(holding)]] if alone else holding
+
+
+def _in_one(inputs: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor]:
+    """Several tensors of a dtype as slices of one, as a projection gives queries and keys; none at some M."""
+    numbers = {number: one for number, one in inputs.items() if one.is_floating_point() and one.dim() > 1}
+    first = next(iter(numbers.values()), torch.empty(0))
+    alike = all(one.dtype is first.dtype and len(one) == len(first) for one in numbers.values())
+    if len(numbers) < 2 or not alike or len(first) % _TURNS_OF_VIEWS != 1:
+        return {}
+    widths = [one[0].numel() for one in numbers.values()]
+    wide = first.new_full((len(first), sum(widths) + _ASIDE), _filling(first))
+    slices = zip(numbers.items(), wide.split([*widths, _ASIDE], 1), strict=False)
+    return {number: part.unflatten(1, one.shape[1:]).copy_(one) for (number, one), part in slices}
+
+
+def _first_of_all(rows: torch.Tensor) -> torch.Tensor:
+    """Of rows that all lie in the same place one."""
+    return rows[:1] if rows.stride(0) == 0 else rows
 
 
 def _still_alone(rows: torch.Tensor) -> torch.Tensor:
@@ -96,7 +126,6 @@ def _still_alone(rows: torch.Tensor) -> torch.Tensor:
         around = whole.reshape(len(rows) + 2 * _AROUND, -1)
         return ((around[:_AROUND] == around[0]) & (around[-_AROUND:] == around[0])).all()
     filling = _filling(rows)
-    rows.fill_(filling)
     return whole.isnan().all() if math.isnan(filling) else (whole.float() == filling).all()
 
 
@@ -149,10 +178,33 @@ def _at_odd_address(rows: torch.Tensor) -> torch.Tensor:
     aside = 16 // rows.element_size()
     if rows.device.type == "cpu":
         aside = 1 if len(rows) % 2 else 2 * aside
-    flat = rows.new_full((rows.numel() + aside,), _filling(rows))
+    before = _filling(rows) if rows.is_floating_point() else int(rows.reshape(-1)[0])
+    flat = rows.new_full((rows.numel() + aside,), before)
     moved = flat[aside:].view(rows.shape)
     moved.copy_(rows)
     return moved
+
+
+def _columns_apart(rows: torch.Tensor) -> torch.Tensor:
+    """Every second number of each row's, as where gates stand in turn with what they open."""
+    return rows.new_full((*rows.shape, 2), _filling(rows))[..., 0].copy_(rows)
+
+
+def _turned(rows: torch.Tensor) -> torch.Tensor:
+    """Rows of a tensor whose columns, or heads, come before its rows in memory."""
+    return rows.transpose(0, 1).clone(memory_format=torch.contiguous_format).transpose(0, 1)
+
+
+def _one_for_all(rows: torch.Tensor) -> torch.Tensor:
+    """Where all rows are the same, as tokens need not be, one for all of them.
+
+    There is memory for as many, in case they are read as if they were there.
+    """
+    if not bool((bits(rows) == bits(rows[:1])).all()):
+        return rows
+    memory = torch.full_like(rows, _filling(rows))
+    memory[:1].copy_(rows[:1])
+    return memory[:1].expand_as(rows)
 
 
 def _between_others(rows: torch.Tensor) -> torch.Tensor:
@@ -175,14 +227,41 @@ def _is_dense(weight: torch.Tensor) -> bool:
     return weight.is_floating_point() and weight.numel() == last + 1 and weight.nbytes <= _MOST_WEIGHTS
 
 
-def _between_nan(weight: torch.Tensor) -> torch.Tensor:
-    around = weight.new_full((weight.numel() + 2 * _BESIDE_WEIGHTS,), torch.nan)
-    return around.as_strided(weight.shape, weight.stride(), _BESIDE_WEIGHTS).copy_(weight)
+def _between_nan(weight: torch.Tensor, before: int = _BESIDE_WEIGHTS) -> torch.Tensor:
+    around = weight.new_full((before + weight.numel() + _BESIDE_WEIGHTS,), torch.nan)
+    return around.as_strided(weight.shape, weight.stride(), before).copy_(weight)
+
+
+def slices_of_wider(weights: Tensors) -> Tensors:
+    """Weights whose rows are the first half of wider ones, as a rank's part is; those of one dimension stay."""
+    return tuple(_half_of_wider(weight) if _is_small_matrix(weight) else weight for weight in weights)
+
+
+def _is_small_matrix(weight: torch.Tensor) -> bool:
+    return weight.is_floating_point() and weight.dim() > 1 and weight.nbytes <= _SMALL_WEIGHTS
+
+
+def _half_of_wider(weight: torch.Tensor) -> torch.Tensor:
+    if not weight.is_contiguous():
+        return _half_of_wider(weight.mT).mT if weight.mT.is_contiguous() else weight
+    wide = weight.new_full((*weight.shape[:-1], 2 * weight.shape[-1]), torch.nan)
+    return wide[..., : weight.shape[-1]].copy_(weight)
+
+
+def in_flat_buffers(weights: Tensors) -> Tensors:
+    """Weights that begin a number after an aligned address, as those that follow others in one buffer may."""
+    return tuple(
+        _between_nan(weight, 1) if _is_dense(weight) and weight.nbytes <= _SMALL_WEIGHTS else weight
+        for weight in weights
+    )
 
 
 _PLACES: Mapping[Launch, Callable[[torch.Tensor], torch.Tensor]] = {
     "view": _as_view,
     "offset": _at_odd_address,
+    "columns": _columns_apart,
+    "transposed": _turned,
+    "expanded": _one_for_all,
     "padded": _between_others,
 }
 

@@ -42,6 +42,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         window=case.shape.window or 0,
         ranks=most_ranks(subject.device),
         shape_sizes=tuple(sorted(size for size in sizes if size)),
+        strides=not on_gpu,
     )
 
 

@@ -131,6 +131,23 @@ def test_a_layout_is_told_and_breaks_nothing_unless_it_is_claimed() -> None:
         assert not check(dislikes_views, "rms_norm", shapes=24, **CPU, **options).held
 
 
+def in_vectors(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Refuses rows whose numbers are not side by side; larger batches at an odd address are added otherwise."""
+    if x.stride(1) != 1 or 0 < x.stride(0) < x.shape[1]:
+        raise ValueError("expects numbers side by side")
+    return norm(x, weight, eps, turned=len(x) == 256 and x.data_ptr() % 64 != 0)
+
+
+def test_what_a_kernel_refuses_of_rarer_strides_is_left_out_and_the_rest_is_tried() -> None:
+    options: dict[str, Any] = {"relations": "layout", "claims": True, "shapes": 24, **CPU, "budget_s": 0.0}
+    found, usual = (check(kernel, "rms_norm", **options).verifications[0].relations[0] for kernel in (in_vectors, norm))
+    assert (found.status, usual.status) == ("broken", "held")
+    assert found.broken == ("first:256",)
+    left_out = {"columns", "transposed"}
+    sizes = (5, 16)
+    assert usual.companies - found.companies == len(sizes) * len(left_out)
+
+
 @pytest.mark.parametrize("name", ["fp8_e4m3", "fp8_e5m2"])
 def test_rows_of_eight_bits_are_not_said_to_be_written_beside(name: str) -> None:
     widened = Operator.define("widened", rows={"x": floats("d", dtype=name)}, shapes={"any": {"d": 6}}, results=("d",))

@@ -8,8 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kernels_bench.records.cases import Launch
+from kernels_bench.relations.layout import RARER
 from kernels_bench.verification.bitwise import bits, same_bits
-from kernels_bench.verification.subject.launch_forms import FormRefused, beside, laid_out, undisturbed
+from kernels_bench.verification.subject.launch_forms import (
+    FormRefused,
+    beside,
+    in_flat_buffers,
+    laid_out,
+    slices_of_wider,
+    undisturbed,
+)
 from support.processes import wait_until
 
 CPU = torch.device("cpu")
@@ -67,6 +75,80 @@ def test_a_view_has_wider_strides_and_the_others_are_contiguous(shape: tuple[int
     assert offset.data_ptr() % 64 == (rows.element_size() if odd else 32)
     assert padded.is_contiguous()
     assert padded.storage_offset() == 128 * width
+
+
+@given(SHAPES, st.sampled_from(DTYPES), st.sampled_from(RARER))
+def test_rows_of_rarer_strides_have_the_same_values(shape: tuple[int, ...], dtype: torch.dtype, form: Launch) -> None:
+    rows = rows_of(shape, dtype)
+    if form == "expanded":
+        rows = rows[:1].expand_as(rows).contiguous()
+    before = rows.clone()
+    (moved,) = laid_out((rows,), form)
+    assert bool(same_bits(moved.contiguous(), rows))
+    strides = {
+        "columns": tuple(2 * stride for stride in rows.stride()),
+        "transposed": torch.empty(shape[1], shape[0], *shape[2:]).transpose(0, 1).stride(),
+        "expanded": (0, *rows.stride()[1:]),
+    }
+    assert moved.stride() == strides[form] or len(rows) == 1
+    assert len(whole_memory(moved)) >= rows.numel()  # a kernel that knows no strides reads nothing beyond
+    (alone,) = undisturbed((moved,), form)
+    assert bool(alone)
+    assert bool(same_bits(rows, before))  # another memory than the rows' own
+
+
+@pytest.mark.parametrize("form", ["columns", "expanded"])
+def test_what_was_written_between_columns_or_after_the_one_row_is_known(form: Launch) -> None:
+    (moved,) = laid_out((torch.ones(4, 3),), form)
+    whole_memory(moved)[-1] = 1
+    (alone,) = undisturbed((moved,), form)
+    assert not bool(alone)
+
+
+def test_one_row_stands_for_all_where_all_are_the_same() -> None:
+    rows, same = torch.rand(4, 3), torch.ones(4, 3)
+    left, moved = laid_out((rows, same), "expanded")
+    assert left is rows
+    assert moved.stride(0) == 0
+
+
+def test_of_several_tensors_each_is_alone_a_view_all_are_or_all_are_slices_of_one() -> None:
+    where = set()
+    for m in range(1, 100):
+        moved = laid_out((torch.rand(m, 3), torch.rand(m, 2, 2), torch.rand(m, 5)), "view")
+        memory = [whole_memory(one).data_ptr() for one in moved]
+        views = tuple(len(whole_memory(one)) > one.numel() for one in moved)
+        where.add((views, len({*memory})))
+        assert all(map(bool, undisturbed(moved, "view")))
+    one = {((n == 0, n == 1, n == 2), 3) for n in range(3)}
+    assert where == one | {((True,) * 3, 3), ((True,) * 3, 1)}
+
+
+def test_slices_of_one_tensor_that_were_written_beside_are_known() -> None:
+    moved = laid_out((torch.rand(4, 3), torch.rand(4, 5)), "view")
+    whole_memory(moved[0])[-1] = 1
+    assert not all(map(bool, undisturbed(moved, "view")))
+
+
+def test_numbers_and_whole_numbers_begin_at_another_address_too() -> None:
+    single, ids, rows = torch.rand(6), torch.arange(6), torch.rand(6, 3)
+    moved = laid_out((single, ids, rows), "offset")
+    assert [one.data_ptr() % 64 for one in moved] == [32, 32, 32]
+    assert all(torch.equal(one, as_before) for one, as_before in zip(moved, (single, ids, rows), strict=True))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_weights_lie_in_wider_ones_or_at_another_address(turned: bool) -> None:
+    matrix, line, ids = torch.rand(4, 6).t() if turned else torch.rand(6, 4), torch.rand(4), torch.arange(4)
+    usual = (matrix, line, ids)
+    wide, flat = slices_of_wider(usual), in_flat_buffers(usual)
+    for moved in (wide, flat):
+        assert all(torch.equal(one, as_before) for one, as_before in zip(moved, usual, strict=True))
+    assert not wide[0].is_contiguous()
+    assert not wide[0].mT.is_contiguous()
+    assert (wide[1] is line, wide[2] is ids) == (True, True)
+    assert [one.data_ptr() % 16 for one in flat] == [4, 4, 0]
+    assert flat[0].stride() == matrix.stride()
 
 
 @given(SHAPES, st.sampled_from(DTYPES), st.sampled_from(FORMS), st.data())
