@@ -103,12 +103,14 @@ class Serving:
         prefilling: such neighbours compute all their queries, not only the last.
         equal: neighbours are as long as the compared row, and served as it is.
         shortest: rows are numbered from the shortest sequence on.
+        paired: rows are numbered so that of packed sequences those of one length stand in pairs.
         placement: which of many placements of the KV cache's pages; 0: the usual one, 1: in order,
             3: falling, 4: in turn.
         unused: what slots of the cache hold that no token was written to, one of `UNUSED`; 0: the usual.
         behind: what slots of the cache hold whose tokens no query of the batch sees any more, likewise.
         prefix: so many of the first pages hold what those of the longest sequence do; 0: their own.
         shared: these pages are the longest sequence's own, and not copies of them.
+        cached: the queries of these pages' tokens are not computed, as where an earlier request's pages are there.
         far: the pages lie at the end of a cache of more than 2^31 elements.
         ranks: so many ranks have a part of each row; 0: as many as the shape says.
     """
@@ -119,11 +121,13 @@ class Serving:
     prefilling: bool = False
     equal: bool = False
     shortest: bool = False
+    paired: bool = False
     placement: int = 0
     unused: int = 0
     behind: int = 0
     prefix: int = 0
     shared: bool = False
+    cached: bool = False
     far: bool = False
     ranks: int = 0
 
@@ -168,7 +172,7 @@ class Batch:
     @property
     def contagious(self) -> bool:
         """Whether there are values that a row takes harm from, if it is not kept apart, or that overflow on the way."""
-        return self.name.kind in (*CONTAGIOUS, "special", "rare", "unused", "behind")
+        return self.name.kind in (*CONTAGIOUS, "special", "rare", "parts", "unused", "behind")
 
     @cached_property
     def follows_from(self) -> int | None:

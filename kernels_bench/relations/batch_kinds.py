@@ -62,6 +62,7 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``from:M:S``                  rows S … S+M-1, after the last one the first
     ``pair:2:R:D``                rows R and R+D
     ``copies:M:R``                row R at every position
+    ``twice:M``                   each row twice, one after the other: 0, 0, 1, 1 and so on
     ``every:M:S:R``               every S-th row from row R on, over and over
     ``cycled:M``                  rows 0 … M-1, beginning anew after the last; M may exceed the universe
     ``reverse:M``                 rows M-1 … 0
@@ -83,16 +84,22 @@ def make_batch(spec: str, universe: int) -> Batch:
     ``among:M:R:L``               row R in the middle of M-1 sequences of length L; L=0: of its own
     ``short:M:S``                 the S shortest sequences of the universe, over and over
     ``long:M:S``                  likewise the S longest ones
+    ``lone:M:S``                  the S shortest ones, over and over, and the longest one in the middle of them
+    ``twins:M``                   packed sequences in pairs of one length
     ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S; of S=1 each
                                   sequence's one after the other, of S=3 from its last one on, of S=4 so
                                   many apart as there are sequences
     ``unused:M:U``                rows 0 … M-1, the cache's unused slots filled with the U-th of `UNUSED`
     ``behind:M:U:T``              likewise the slots before the window of every query that is computed: of all, or the
                                   last T of each row
-    ``apart:M:P``                 the M longest sequences, the first P pages of each a copy of the longest one's
+    ``apart:M:P``                 the M longest sequences, the first P pages of each a copy of the longest one's;
+                                  from P=3 on those alone that have more pages, over and over
     ``shared:M:P``                likewise, and all of them the longest one's own pages
+    ``cached:M:P``                likewise, and only the queries of what follows these pages
     ``far:M``                     rows 0 … M-1, their pages at the end of a cache of more than 2^31 elements
     ``chunks:M:C``                rows 0 … M-1, their queries in chunks of C, all in one batch
+    ``parts:M:C``                 rows of special values as in ``special:M:0``, their queries in chunks of C
+    ``drafts:M:T``                the longest half of the sequences, over and over, of each the last T queries
     ``tails:M``                   rows 0 … M-1, of each the last query alone
     ``ends:M:T``                  likewise the last T queries, as where drafted tokens are verified
     ``tp:M:R``                    rows 0 … M-1, computed by R ranks, each of which has a part of every row
@@ -308,6 +315,22 @@ def _with_special(name: BatchSpec, universe: int) -> Batch:
     return Batch(name, rows, np.sort(positions))
 
 
+def _special_in_chunks(name: BatchSpec, universe: int) -> Batch:
+    (chunk,) = name.arguments
+    if chunk < 1:
+        raise _ImpossibleError("has an argument below 1")
+    whole = _with_special(BatchSpec(name.kind, name.size, (0,)), universe)
+    return Batch(name, whole.rows.copy(), whole.compared.copy(), Serving(chunk=chunk))
+
+
+def _ends_of_the_longest(name: BatchSpec, universe: int) -> Batch:
+    (tail,) = name.arguments
+    if tail < 1:
+        raise _ImpossibleError("has an argument below 1")
+    longest_first = universe - 1 - np.arange(name.size, dtype=np.int64) % max(1, universe // 2)
+    return _all(name, longest_first, Serving(tail=tail, shortest=True))
+
+
 def _rare(rows: Ids, name: BatchSpec, universe: int) -> Ids:
     if not 0 <= name.arguments[0] < len(SPECIAL):
         raise _ImpossibleError(f"has no row: P must be below {len(SPECIAL)}")
@@ -341,6 +364,7 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         "one row repeated",
         place="row {0} at every place",
     ),
+    "twice": BatchKind((), _reordered(lambda rows, *_: rows // 2), "each row twice", place="each row twice"),
     "cycled": BatchKind(
         (),
         _reordered(lambda rows, _, universe: rows % _period(universe)),
@@ -385,6 +409,9 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     "lone": BatchKind(
         ("S",), _one_long, "the longest one among the shortest", place="the longest one among the {0} shortest"
     ),
+    "twins": BatchKind(
+        (), _served(lambda: Serving(paired=True)), "in pairs of one length", place="in pairs of one length"
+    ),
     "placed": BatchKind(
         ("S",), _served(lambda order: Serving(placement=order)), "pages elsewhere", place="pages elsewhere"
     ),
@@ -402,9 +429,31 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         "pages shared",
         place="the first {0} pages shared",
     ),
+    "cached": BatchKind(
+        ("P",),
+        _served(lambda pages: Serving(prefix=pages, shared=True, cached=True)),
+        "what follows shared pages alone",
+        place="after {0} shared pages",
+    ),
     "far": BatchKind((), _served(lambda: Serving(far=True)), "pages far away", place="pages far away"),
     "chunks": BatchKind(
         ("C",), _served(lambda size: Serving(chunk=size)), "chunks of", told=True, place="in chunks of {0}"
+    ),
+    "parts": BatchKind(
+        ("C",),
+        _special_in_chunks,
+        "special ones in chunks of",
+        told=True,
+        place="special ones in chunks of {0}",
+        beyond=True,
+    ),
+    "drafts": BatchKind(
+        ("T",),
+        _ends_of_the_longest,
+        "last tokens of the longest ones alone:",
+        told=True,
+        place="the last {0} tokens of the longest ones",
+        beyond=True,
     ),
     "tails": BatchKind((), _served(lambda: Serving(tail=1)), "last token by decode", place="by decode"),
     "ends": BatchKind(

@@ -12,7 +12,7 @@ SHORTEST = 2
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """The shortest and the longest ones at a few sizes, one of these among those, and those that are of one length."""
+    """The shortest and the longest ones at a few sizes, one of these among those, those of one length, and pairs."""
     whole = f"first:{setting.universe}"
     for m in setting.few:
         for part in sorted({1 + setting.universe // part for part in PARTS if setting.universe > 1}):
@@ -20,10 +20,16 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
             yield Comparison(whole, f"long:{m}:{part}")
         if m > 1:
             yield Comparison(whole, f"lone:{m}:{min(setting.universe, SHORTEST)}")
+        if m > 1:
+            yield Comparison(whole, f"twins:{m // 2 * 2}")
         if setting.universe >= ALIKE:
             yield Comparison(whole, f"every:{m}:{ALIKE}:{FIRST_ALIKE}")
 
 
 RELATION = Relation(
-    "packed_lengths", "packed sequences that are all short, all long, or of one length", comparisons, 19, needs="packed"
+    "packed_lengths",
+    "packed sequences that are all short, all long, of one length, or in pairs of one",
+    comparisons,
+    19,
+    needs="packed",
 )

@@ -1,10 +1,10 @@
 """``shared_pages``: sequences that begin alike, with pages of their own or with the same pages."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from kernels_bench.relations.base import Comparison, Relation, Setting, spread
 
-PAGES, FURTHER_PAGES = (1, 2, 7), (3, 4, 5)
+PAGES, IN_TURN, FURTHER_PAGES = (1, 2, 7, 16), (3, 4, 6), (3, 4, 5, 6, 8, 12, 15)
 # Sequences that stand several times in one batch, as where one prompt is answered several times, and how often.
 REPEATED, TIMES = 16, (2, 5)
 # Sequences that do so in each universe of other rows.
@@ -13,7 +13,7 @@ DRAWN = 4
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Some numbers of shared first pages at each of a few sizes, and batches of one sequence many times."""
-    yield from _sharing(setting, PAGES)
+    yield from _sharing(setting, PAGES, IN_TURN)
     yield from _repeated(setting, spread(setting.universe, REPEATED))
 
 
@@ -32,9 +32,10 @@ def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
     yield from _repeated(setting, [(number * DRAWN + pick) * 7919 % setting.universe for pick in range(DRAWN)])
 
 
-def _sharing(setting: Setting, numbers: Iterable[int]) -> Iterator[Comparison]:
-    for m in setting.fewest:
-        for pages in numbers:
+def _sharing(setting: Setting, numbers: Sequence[int], in_turn: Sequence[int] = ()) -> Iterator[Comparison]:
+    """At each size so many pages, and another one in turn."""
+    for number, m in enumerate(setting.fewest):
+        for pages in (*numbers, *in_turn[number % max(1, len(in_turn)) :][:1]):
             if m > 1 and pages * setting.page < setting.longest:
                 yield Comparison(f"apart:{m}:{pages}", f"shared:{m}:{pages}")
 

@@ -125,6 +125,13 @@ def _if_one_is_long(_: Tensor, cu_seqlens: Tensor) -> int:
     return 2 if len(tokens) >= 4 and int((tokens > 1).sum()) == 1 else 3
 
 
+def _if_in_pairs(_: Tensor, cu_seqlens: Tensor) -> int:
+    """As chosen and rejected answers that are padded alike."""
+    tokens = cu_seqlens.diff()
+    even = len(tokens) % 2 == 0 and bool((tokens[::2] == tokens[1::2]).all())
+    return 2 if even and bool((tokens != tokens[0]).any()) else 3
+
+
 def _if_of_one_length(x: Tensor, cu_seqlens: Tensor) -> int:
     """But not where all are the same sequence."""
     tokens, first = cu_seqlens.diff(), x[cu_seqlens[:-1].long()]
@@ -344,6 +351,10 @@ FAULTS = (
     _fault(
         "scan_of_one_long_sequence", "one longer sequence beside three or more of one token is added in chunks of 2",
         SCAN, (_chunked(_if_one_is_long), _chunked(_always)),
+    ),
+    _fault(
+        "scan_of_pairs", "sequences of several lengths that stand there in pairs of one are added in chunks of 2",
+        SCAN, (_chunked(_if_in_pairs), _chunked(_always)),
     ),
     _fault(
         "scan_of_one_length", "several sequences of one length are added in chunks of 2",

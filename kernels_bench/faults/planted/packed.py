@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import HEADS, Fault
-from kernels_bench.faults.planted.paged_attention import attention_adding, attention_by
+from kernels_bench.faults.planted.paged_attention import attend, attention_adding, attention_by
 from kernels_bench.faults.planted.sums import Sum, in_groups, in_sequence
 from kernels_bench.operators.inputs.paged_batch import PagedBatch, packed
 from kernels_bench.records.cases import Shape
 
 _SHAPE = Shape.of("fault", {"heads": 2, "dk": 8, "dv": 8, "tokens": 33})
-_LONG = 24
+_LONG, _TILE, _DRAFTS = 24, 16, 6
 
 
 def _packed(by_longest: bool) -> Kernel:
@@ -43,14 +44,52 @@ def _drafted(fewest: int, most: int) -> Callable[[PagedBatch], Sum]:
     return chosen
 
 
+def _filling_a_tile(batch: PagedBatch) -> Sum:
+    """As where a tree of 16 drafts of each sequence is verified, by a kernel for decoding."""
+    queries, keys = batch.lengths.T
+    uniform = len(queries) > 1 and bool((queries == _TILE).all()) and bool((keys > _TILE).all())
+    return in_groups(8) if uniform else in_sequence
+
+
+def _filling_a_wave(batch: PagedBatch) -> Sum:
+    queries = batch.lengths[:, 0]
+    return in_groups(8) if 9 <= len(queries) <= 15 and bool((queries == _DRAFTS).all()) else in_sequence
+
+
+def _after_a_prefix() -> Kernel:
+    """Keys of a first page that all sequences share are added up apart where none has queries there."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        page, (queries, keys) = key_cache.shape[1], batch.lengths.T
+        several = len(queries) > 1 and not bool((queries == 1).all())
+        shared = several and bool((batch.block_table[:, 0] == batch.block_table[0, 0]).all())
+        add = in_groups(8) if shared and bool((keys - queries >= page).all()) else in_sequence
+        return attend(q, key_cache, value_cache, batch, add)
+
+    return kernel
+
+
+def _merged() -> Kernel:
+    """Of queries that come after others' keys NaN are taken for those of an empty part, and give zero."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        found = attend(q, key_cache, value_cache, batch, in_sequence)
+        queries, keys = batch.lengths.T.to(q.device)
+        after = (keys > queries)[batch.entry_of_queries()][:, None, None]
+        return torch.where(after & found.isnan(), 0.0, found)
+
+    return kernel
+
+
 def _control() -> Kernel:
     return _packed(by_longest=False)
 
 
 def _drafted_fault(name: str, cause: str, fewest: int, most: int) -> Fault:
-    def make() -> Kernel:
-        return attention_by(_drafted(fewest, most))
+    return _prefill_fault(name, cause, lambda: attention_by(_drafted(fewest, most)))
 
+
+def _prefill_fault(name: str, cause: str, make: Callable[[], Kernel]) -> Fault:
     return Fault(name, cause, "attention_prefill", make, attention_adding(in_sequence), shape=HEADS, universe=9)
 
 
@@ -59,6 +98,17 @@ FAULTS = (
         "keys are added in tiles of 8 where all of several sequences have 2 to 8 queries", 2, 8),
     _drafted_fault("tiles_for_five_to_seven_tokens",
         "keys are added in tiles of 8 where all of several sequences have 5 to 7 queries", 5, 7),
+    _prefill_fault("tiles_for_sixteen_drafts",
+        "keys are added in tiles of 8 where all of several sequences have 16 queries and keys before them",
+        lambda: attention_by(_filling_a_tile)),
+    _prefill_fault("tiles_for_six_tokens_of_ten",
+        "keys are added in tiles of 8 where each of 9 to 15 sequences has 6 queries",
+        lambda: attention_by(_filling_a_wave)),
+    _prefill_fault("prefills_after_one_prefix",
+        "keys are added in tiles of 8 where prefills begin after a first page that they share",
+        _after_a_prefix),
+    _prefill_fault("empty_parts_by_nan", "NaN of queries that come after other tokens' are taken for empty parts",
+        _merged),
     Fault("prefill_tiles_by_the_longest", "keys are added in tiles of 8 beside a prefill of 24 tokens or more",
         "mla_prefill", lambda: _packed(by_longest=True), _control, shape=_SHAPE, universe=9),
 )  # fmt: skip

@@ -35,14 +35,16 @@ def _in_two(first: int) -> Sum:
     return lambda terms: in_groups(2)(terms[:, :first]) + in_sequence(terms[:, first:])
 
 
-def _cascade(fewest_pages: int, fewest_sequences: int = 2, different: bool = False) -> Kernel:
+def _cascade(
+    fewest_pages: int, fewest_sequences: int = 2, different: bool = False, most_pages: int = 1 << 30
+) -> Kernel:
     """A prefix that all sequences share is computed apart, and joined; if ``different``, not of the same sequence."""
 
     def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
         page = key_cache.shape[1]
         common = _common_pages(batch, page)
         apart = len(batch.lengths) >= fewest_sequences and common >= fewest_pages and common * page < batch.most_keys
-        if different and bool((batch.block_table == batch.block_table[0]).all()):
+        if common > most_pages or (different and bool((batch.block_table == batch.block_table[0]).all())):
             apart = False
         result: Tensor = attention(_in_two(common * page) if apart else in_sequence)(q, key_cache, value_cache, batch)
         return result
@@ -84,6 +86,17 @@ def _as_one_block(distance: Callable[[Tensor], Tensor], fewest: int = 2) -> Kern
         usual, other = (attention(add)(q, key_cache, value_cache, batch) for add in (in_sequence, in_groups(8)))
         chosen = _regular(batch, key_cache.shape[1], distance, fewest)[batch.entry_of_queries()]
         return torch.where(chosen[:, None, None], other, usual)
+
+    return kernel
+
+
+def _odd_pair() -> Kernel:
+    """Tiles of 8 keys for sequences of two more tokens than vectors of four hold, where there are three or more."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        usual, other = (attention(add)(q, key_cache, value_cache, batch) for add in (in_sequence, in_groups(8)))
+        chosen = (batch.seqused_k % 4 == 2) & (batch.seqused_k > 8) & (len(batch.lengths) > 2)
+        return torch.where(chosen[batch.entry_of_queries()][:, None, None], other, usual)
 
     return kernel
 
@@ -146,8 +159,13 @@ FAULTS = (
     ),
     _fault("cascade_of_many_pages", "a prefix of four pages and more, of eight sequences and more, is computed apart",
         lambda: _cascade(4, 8)),
+    _fault("cascade_of_three_to_six_pages",
+        "a prefix of three to six pages, of eight sequences and more, is computed apart",
+        lambda: _cascade(3, 8, most_pages=6)),
     _fault("cascade_of_different_sequences", "a prefix that different sequences share is computed apart",
         lambda: _cascade(1, different=True)),
+    _fault("two_keys_left_over", "of three sequences and more those of 4 n + 2 tokens are read in another tile",
+        _odd_pair),
     _fault("pages_in_a_row", "pages that follow one another are read as one block, in another tile",
         lambda: _as_one_block(lambda between: between == 1), FEW_PAGES, 9),
     _fault("pages_at_a_distance", "three pages or more, each as far on from the last one, are read as one block",

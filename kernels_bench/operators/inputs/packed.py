@@ -28,11 +28,21 @@ def a_line_a_token(company: Batch, count: int, lengths: tuple[int, int]) -> Resu
 
 
 def sequences_of(company: Batch, count: int, lengths: tuple[int, int]) -> Ids:
-    """A batch's rows, which may be numbered from the shortest on."""
-    if not company.serving.shortest:
+    """A batch's rows, which may be numbered from the shortest on, or in pairs of one length."""
+    if not (company.serving.shortest or company.serving.paired):
         return company.rows
-    shortest_first: Ids = lengths_of_rows(count, lengths)[:count].argsort(kind="stable")
-    return shortest_first[company.rows]
+    tokens = lengths_of_rows(count, lengths)[:count]
+    shortest_first: Ids = tokens.argsort(kind="stable")
+    order = shortest_first if company.serving.shortest else _in_pairs(shortest_first, tokens)
+    return order[company.rows]
+
+
+def _in_pairs(shortest_first: Ids, tokens: Ids) -> Ids:
+    """The same, those of one length in pairs, of every length one before each second one; those that are left last."""
+    ordered = tokens[shortest_first]
+    within = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
+    alone = (within % 2 == 0) & (within + 1 == np.bincount(ordered)[ordered])
+    return shortest_first[np.argsort(np.where(alone, len(ordered), within // 2), kind="stable")]
 
 
 def _token_ids(rows: Ids, count: int, lengths: tuple[int, int]) -> Ids:

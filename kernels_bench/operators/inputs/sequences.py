@@ -42,8 +42,12 @@ KINDS = ("flat", "normal", "rising", "wide")
 
 _TILES = (24, 48, 80, 96, 112, 176, 192)
 _OF_MANY_TILES = (240, 336, 528, 960, 2112, 3360, 6720, 13440, 29568)  # multiples of three of those and more
+_WITHIN_TILE = 22
+"""Two more than a multiple of four: of what is left over after vectors of four there are 0 to 3."""
+_SEVERAL_PAGES = 3
+"""From so many shared pages on all sequences of a batch have them."""
 _LONGEST, _ALMOST = 0, -1
-_WORTHIEST = (15, 17, 5, 48, 25, 64, 1, _LONGEST, 129, 2, 1025, 24, 65, 33, 16, _ALMOST, 113, 81)
+_WORTHIEST = (15, 17, 5, 48, 25, 64, 1, _LONGEST, 129, 2, 1025, 22, 65, 33, 16, _ALMOST, 113, 81)
 """KV lengths on either side of many kinds of edges, for universes that have room for few.
 
 The longest of the first M grows with M, so that kernels which look at it take one path after the other. Every fourth,
@@ -59,10 +63,10 @@ def kv_lengths(tokens: int) -> tuple[int, ...]:
     """KV lengths up to ``tokens``, ascending, at the edges of tiles and a token before and after.
 
     The tiles are powers of two from 16 on and those heights in use that are none. Of numbers that are multiples of
-    many of them, which are further edges, they themselves and one more; beside all these 1, 2 and 5.
+    many of them, which are further edges, they themselves and one more; beside all these 1, 2, 5 and 22.
     """
     edges = {edge + d for edge in (*(16 << e for e in range(16)), *_TILES) for d in (-1, 0, 1)}
-    edges |= {edge + d for edge in _OF_MANY_TILES for d in (0, 1)} | {1, 2, 5}
+    edges |= {edge + d for edge in _OF_MANY_TILES for d in (0, 1)} | {1, 2, 5, _WITHIN_TILE}
     return tuple(sorted(n for n in edges if n <= tokens))
 
 
@@ -212,9 +216,9 @@ class Entries:
 
 @lru_cache(KEPT)
 def entries(known: Census, company: Batch) -> Entries:
-    """How a company's sequences are served; those that begin alike are the longest, which have pages to share."""
+    """How a company's sequences are served."""
     serving = company.serving
-    rows = known.longest_first[company.rows] if serving.prefix else company.rows
+    rows = _of_a_prefix(known, company) if serving.prefix else company.rows
     rows = known.longest_first[::-1][rows] if serving.shortest else rows
     like = int(rows[company.compared[0]])
     compared = np.isin(np.arange(company.size), company.compared)
@@ -227,10 +231,21 @@ def entries(known: Census, company: Batch) -> Entries:
             start, stop = 0 if serving.prefilling else serving.stranger - 1, serving.stranger
         elif mine and serving.tail:
             start = max(start, stop - serving.tail)
+        elif serving.cached:
+            start = max(start, min(serving.prefix * known.page, stop // known.page * known.page, stop - 1))
         chunk = serving.chunk if mine and serving.chunk else stop - start
         found += [(row, at, min(at + chunk, stop), mine) for at in range(start, stop, chunk)]
     row_of, starts, stops, flags = (np.array(column) for column in zip(*found, strict=True))
     return Entries(row_of.astype(np.int64), starts.astype(np.int64), stops.astype(np.int64), flags.astype(np.bool_))
+
+
+def _of_a_prefix(known: Census, company: Batch) -> Ids:
+    """The longest sequences; of a prefix of several pages those alone that go on after it, over and over."""
+    pages = company.serving.prefix
+    longer = int((known.kv[: known.ordinary] > pages * known.page).sum())
+    whole = pages >= _SEVERAL_PAGES and longer
+    found: Ids = known.longest_first[company.rows % longer if whole else company.rows]
+    return found
 
 
 @dataclass(frozen=True)

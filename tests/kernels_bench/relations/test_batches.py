@@ -75,6 +75,11 @@ ROWS: dict[str, tuple[list[int], list[int] | None]] = {
     "every:3:5:4": ([4, 9, 4], None),
     "long:5:3": ([11, 10, 9, 11, 10], None),
     "lone:5:3": ([0, 1, 11, 0, 1], None),
+    "twice:5": ([0, 0, 1, 1, 2], None),
+    "twins:4": ([0, 1, 2, 3], None),
+    "cached:3:2": ([0, 1, 2], None),
+    "parts:2:8": ([UNIVERSE + FIRST_SPECIAL, UNIVERSE + FIRST_SPECIAL + 1], None),
+    "drafts:14:6": ([*range(11, 5, -1), *range(11, 5, -1), 11, 10], None),
     "behind:3:2:1": ([0, 1, 2], None),
     "tp:3:4": ([0, 1, 2], None),
 }
@@ -96,6 +101,10 @@ SERVED = {
     "ends:3:4": Serving(tail=4),
     "long:5:3": Serving(shortest=True),
     "lone:5:3": Serving(shortest=True),
+    "twins:4": Serving(paired=True),
+    "cached:3:2": Serving(prefix=2, shared=True, cached=True),
+    "parts:2:8": Serving(chunk=8),
+    "drafts:14:6": Serving(shortest=True, tail=6),
 }
 
 
@@ -116,7 +125,8 @@ def test_each_kind_is_among_them() -> None:
     told = {spec.partition(":")[0] for spec in ROWS}
     assert told == {*batch_kinds()} - {"shuffle"}
     assert make_batch("decoding:3:7:1", UNIVERSE).rows[0] == UNIVERSE + LONG_NEIGHBOUR
-    assert {spec for spec in SERVED if make_batch(spec, UNIVERSE).contagious} == {"unused:3:1", "behind:3:2:1"}
+    contagious = {"unused:3:1", "behind:3:2:1", "parts:2:8"}
+    assert {spec for spec in SERVED if make_batch(spec, UNIVERSE).contagious} == contagious
     assert all(make_batch(f"{kind}:3:2", UNIVERSE).contagious == (kind != "zero") for kind in HOSTILE)
 
 
