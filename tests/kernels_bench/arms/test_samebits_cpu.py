@@ -79,3 +79,15 @@ class TestCpuRouted:
         weights, ids = routed.kernels(gemm, rows, layers)["moe_gating"](torch.tensor([[1.0, 2.0, 1.0, 2.0, 1.0]]), 3)
         assert ids.tolist() == [[1, 3, 0]]
         assert weights.sum() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("n", "k"), [(259, 513), (64, 100)])
+def test_weights_that_are_slices_of_wider_ones_change_no_bit(n: int, k: int, dtype: torch.dtype) -> None:
+    made = torch.Generator().manual_seed(0)
+    x, weight = (torch.randn(rows, k, generator=made).to(dtype) for rows in (16, n))
+    wide = torch.zeros(n, k + 24, dtype=dtype)
+    wide[:, 3 : 3 + k] = weight
+    assert_same_bits(gemm.linear(x, wide[:, 3 : 3 + k]), gemm.linear(x, weight))
+    flat = torch.zeros(n * k + 5, dtype=dtype)[5:].view(n, k).copy_(weight)
+    assert_same_bits(gemm.linear(x, flat), gemm.linear(x, weight))

@@ -13,9 +13,10 @@ ALIGNMENT_BYTES = 64
 
 
 def _aligned(matrix: Tensor) -> Tensor:
-    """`matrix` in fp32 on `ALIGNMENT_BYTES`; itself if it is already."""
+    """`matrix` in fp32 on `ALIGNMENT_BYTES` and without gaps, stored by rows or by columns as it was; itself if it is."""
     matrix = matrix.float()
-    return matrix.clone() if matrix.data_ptr() % ALIGNMENT_BYTES else matrix
+    dense = matrix.is_contiguous() or matrix.t().is_contiguous()
+    return matrix if dense and matrix.data_ptr() % ALIGNMENT_BYTES == 0 else matrix.clone()
 
 
 def lined_up(*shape: int) -> Tensor:
