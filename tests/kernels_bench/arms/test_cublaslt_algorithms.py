@@ -43,28 +43,24 @@ def data(dtype: torch.dtype, m: int, k: int, n: int) -> tuple[Tensor, Tensor, Te
     return x.to(dtype).cuda(), weight.to(dtype).cuda(), bias.to(dtype).cuda()
 
 
-pytestmark_gpu = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not (torch.cuda.is_available() and NVMATH), reason="needs a GPU and nvmath-python"),
-]
-
-
+@pytest.mark.gpu
+@pytest.mark.skipif(not (torch.cuda.is_available() and NVMATH), reason="needs a GPU and nvmath-python")
 class TestOnAGpu:
-    pytestmark = pytestmark_gpu
-
     @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
     @pytest.mark.parametrize("m", [1, 2, 70, 300])
     @pytest.mark.parametrize("algorithm", ALGORITHMS, ids=lambda one: one.label)
     def test_they_multiply(self, algorithm: Algorithm, m: int, dtype: torch.dtype) -> None:
         x, weight, bias = data(dtype, m, K, N)
         exact = x.double() @ weight.double().t()
-        close = {"rtol": 2**-7 if dtype is torch.bfloat16 else 2**-9, "atol": 0.05}
-        torch.testing.assert_close(on_a_gpu(algorithm, "linear")(x, weight).double(), exact, **close)
-        with_bias = exact + bias.double()
-        torch.testing.assert_close(on_a_gpu(algorithm, "linear_bias")(x, weight, bias).double(), with_bias, **close)
-        contiguous = weight.t().contiguous()
-        torch.testing.assert_close(on_a_gpu(algorithm, "mm")(x, contiguous).double(), exact, **close)
-        torch.testing.assert_close(on_a_gpu(algorithm, "addmm")(bias, x, contiguous).double(), with_bias, **close)
+        with_bias, contiguous = exact + bias.double(), weight.t().contiguous()
+        for operator, arguments, expected in (
+            ("linear", (x, weight), exact),
+            ("linear_bias", (x, weight, bias), with_bias),
+            ("mm", (x, contiguous), exact),
+            ("addmm", (bias, x, contiguous), with_bias),
+        ):
+            found = on_a_gpu(algorithm, operator)(*arguments)
+            torch.testing.assert_close(found.double(), expected, rtol=2**-7, atol=0.05)
 
     def test_rows_of_any_strides_and_addresses(self) -> None:
         linear = on_a_gpu(Algorithm(1), "linear")
