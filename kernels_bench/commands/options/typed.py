@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from importlib import machinery
 
-from kernels_bench.commands.options.plugin_words import mistake_in
+from kernels_bench.arms.plugins import file_of
 from kernels_bench.console.errors import UsageError, timeout_of
 from kernels_bench.records.selection import Selection
 
@@ -51,11 +53,14 @@ def plugins(typed: Sequence[str] | None) -> tuple[str, ...]:
     """The plugins that were named.
 
     Raises:
-        UsageError: one of them cannot be used, which shows without its import.
+        UsageError: one of them is no Python file; what else is wrong with it, its import tells.
     """
     for plugin in typed or ():
-        if (mistake := mistake_in(plugin)) is not None:
-            raise UsageError(f"plugin {plugin}: {mistake}")
+        file = file_of(plugin)
+        if not os.path.isfile(file):  # which no name can upset
+            raise UsageError(f"plugin {plugin}: no such file")
+        if not file.endswith(tuple(machinery.SOURCE_SUFFIXES)):
+            raise UsageError(f"plugin {plugin}: not a Python file; its name must end in .py")
     return tuple(typed or ())
 
 

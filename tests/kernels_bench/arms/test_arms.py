@@ -1,5 +1,6 @@
 """What every arm must offer, and what it says of GPUs that are not here."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -85,7 +86,10 @@ def test_candidates_offer_what_their_arms_do_and_say_their_order(device: Device)
         assert {*known["flash-attn3"]} == {f"{splits}splits" for splits in FIXED_SPLITS}
         assert GRAPH_SPLITS not in FIXED_SPLITS
         assert {*known["triton-unified"]} == {"2d"}
-        assert {name for name, found in known.items() if found} == {"samebits", "flash-attn3", "triton-unified"}
+        bindings = {"cublas-restricted"} if importlib.util.find_spec("nvmath") else set()
+        assert {name for name, found in known.items() if found} == {
+            *("samebits", "flash-attn3", "triton-unified"), *bindings,
+        }  # fmt: skip
 
 
 def test_arms_that_run_here_offer_known_operators_only() -> None:
