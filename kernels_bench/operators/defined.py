@@ -178,13 +178,14 @@ class DefinedOperator(Operator):
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """Each tensor, (rows, …); of packed sequences (rows x longest, …), a line for each token there can be."""
         making, lengths = Making(dict(shape.sizes), dtype, seed, device), self.definition.lengths
-        found, special = [], False
+        found, special, ranged = [], False, 0
         for name, spec in self.definition.rows.items():
             whole = spec if lengths is None else spec.model_copy(update={"dims": (lengths[1], *spec.dims)})
-            table = described_rows(whole, name, count, making, added=special)
+            table = described_rows(whole, name, count, making, added=special, number=ranged)
             found.append(table if lengths is None else table.flatten(0, 1))
             # Of two infinities, or NaN, a sum would be left open: later tensors have them where the first has none.
             special |= not spec.integers and spec.low is None
+            ranged += spec.integers or spec.low is not None
         return tuple(found)
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:

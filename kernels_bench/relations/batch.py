@@ -63,6 +63,11 @@ class InCommon(NamedTuple):
         negative: no number is positive.
         led: they begin with zeros, or with the least there may be.
         ended: their second half.
+        unit: their length is 1; of whole numbers, each is one more than the one before, from the least on.
+        bits: all numbers are 0 or 1, of a range from 0 to 1; of whole numbers, -1, in all of whose bits there is a one.
+        powers: all numbers of a range are the same power of two.
+        first_least: of several tensors with a range the first, the third and so on have the least number.
+        second_least: the second, the fourth and so on have.
     """
 
     drawn: int
@@ -76,14 +81,23 @@ class InCommon(NamedTuple):
     negative: int
     led: int
     ended: int
+    unit: int
+    bits: int
+    powers: int
+    first_least: int
+    second_least: int
 
 
 IN_COMMON = 32
 FIRST_IN_COMMON = InCommon(
-    drawn=25, least=27, largest=29, narrow=26, shares=31, begun=19, nothing=24, rising=11, negative=9, led=7, ended=5
-)
-BEGUN_ALIKE, NEARLY_ALIKE = (17, 23), (13, 21)
-"""Of so many rows the second one begins as the first does, or differs from it in the last bit of each number."""
+    drawn=25, least=27, largest=29, narrow=26, shares=31, begun=19, nothing=24, rising=11, negative=9, led=7, ended=5,
+    unit=10, bits=6, powers=12, first_least=18, second_least=22,
+)  # fmt: skip
+BEGUN_ALIKE, NEARLY_ALIKE, TURNED_ALIKE = (17, 23), (13, 21), (1, 30)
+"""Of so many rows the second one begins as the first does, differs from it in the last bit of each number, or has its
+numbers in the opposite order."""
+IN_TURN = 64
+"""In every so many rows the first ones have single integers that follow one another, in every second run by two."""
 Ids = npt.NDArray[np.int64]
 
 

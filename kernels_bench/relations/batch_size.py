@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting, spread
+from kernels_bench.relations.batch import IN_TURN
 
 # Small batches show few rows, so they are drawn from both ends of the universe.
 SMALL = 64
@@ -10,6 +11,8 @@ SMALL = 64
 ALONE, PAIRS, SEQUENCES = 24, 6, 128
 # How far apart in the universe the two rows of a pair are: with rows of four kinds in turn, every two kinds meet.
 DISTANCES = (1, 2, 3, 4)
+RUNS = (5, 16)
+"""Rows of a run in which whole numbers go up by two."""
 # Sizes that are looked at in each universe of other rows.
 DRAWN = 6
 
@@ -22,6 +25,8 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
             yield Comparison(whole, f"first:{m}")
             if m <= SMALL:
                 yield Comparison(whole, f"last:{m}")
+    for m in RUNS if setting.universe >= IN_TURN + max(RUNS) and not setting.longest else ():
+        yield Comparison(whole, f"from:{m}:{IN_TURN}")
     if setting.universe > 1:
         yield from _few_rows(setting, _alone(setting), spread(setting.universe, PAIRS))
 

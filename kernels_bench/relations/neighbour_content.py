@@ -42,14 +42,30 @@ def _alike(setting: Setting) -> Iterator[Comparison]:
     for m in setting.few if setting.universe >= KINDS_OF_ROWS else ():
         for kind in range(min(m, KINDS_OF_ROWS)):
             yield Comparison(f"first:{m}", f"alike:{m}:{kind}")
-    for m in setting.fewest if setting.universe >= IN_COMMON else ():
-        for first in FIRST_IN_COMMON:
+    for number, first in enumerate(FIRST_IN_COMMON if setting.universe >= IN_COMMON else ()):
+        for m in _sizes_in_common(setting, number):
             yield Comparison(f"from:{m}:{first}", f"common:{m}:{first}")
+
+
+def _sizes_in_common(setting: Setting, number: int) -> tuple[int, ...]:
+    """The largest M, which shows most rows, and a smaller one, another for each thing in common."""
+    *smaller, largest = setting.fewest
+    return (*smaller[number % max(1, len(smaller)) :][:1], largest)
 
 
 def _padded(m: int) -> tuple[int, ...]:
     """After how many rows zeros stand, as padding does: after a half, or after so few that nearly all are zeros."""
     return (m // 2, m // MOSTLY) if m > MOSTLY else (m // 2,)
+
+
+def more(setting: Setting) -> Iterator[Comparison]:
+    """Rows that have a number in common at the other sizes."""
+    if setting.longest or setting.universe < IN_COMMON:
+        return
+    for number, first in enumerate(FIRST_IN_COMMON):
+        for m in setting.few:
+            if m not in _sizes_in_common(setting, number):
+                yield Comparison(f"from:{m}:{first}", f"common:{m}:{first}")
 
 
 def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
@@ -65,5 +81,6 @@ RELATION = Relation(
     "other neighbours: ordinary, huge, infinite, NaN, zero, padding",
     comparisons,
     order=3,
+    more=more,
     drawn=drawn,
 )

@@ -20,7 +20,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
         yield Comparison(f"first:{m}", f"shuffle:{m}:0")
         if m in few:
             moved = (f"rotate:{m}:{edge}" for edge in EDGES if edge < m)
-            for spec in (f"copies:{m}:{m // 2}", f"reverse:{m}", f"shuffle:{m}:1", *moved):
+            for spec in (f"copies:{m}:{m // 2}", f"twice:{m // 2 * 2}", f"reverse:{m}", f"shuffle:{m}:1", *moved):
                 yield Comparison(f"first:{m}", spec)
 
 

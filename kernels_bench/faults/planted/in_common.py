@@ -35,6 +35,19 @@ TEMPERED = DefinedOperator.define(
     results=[floats(dtype="fp32")],
 )
 
+SCALED = DefinedOperator.define(
+    "planted_scaled_rows",
+    rows={
+        "x": ("d",),
+        "weight": floats("d", low=0.0, high=1.0),
+        "presence": floats(low=0.0, high=2.0, dtype="fp32"),
+        "mask": integers(low=-(1 << 31), high=1 << 31, dtype="int32"),
+        "position": integers(high=1 << 12),
+    },
+    shapes={"fault": {"d": 24}},
+    results=[floats(dtype="fp32")],
+)
+
 NORMED = DefinedOperator.define(
     "planted_normed",
     rows={"x": ("heads", "d")},
@@ -180,6 +193,50 @@ def _tempered(alike: Callable[[Tensor], bool]) -> Kernel:
 
 
 @cache
+def _scaled(alike: Callable[[Tensor, Tensor, Tensor, Tensor], bool]) -> Kernel:
+    """Sums of weighted numbers, in pairs where what several rows have besides is alike."""
+
+    def kernel(x: Tensor, weight: Tensor, presence: Tensor, mask: Tensor, position: Tensor) -> Tensor:
+        several = len(x) >= _SEVERAL and bool((x != x[0]).any())
+        add = pairwise if several and alike(weight, presence, mask, position) else in_sequence
+        return add(x.float() * weight.float()) - presence
+
+    return kernel
+
+
+def _never(*_: Tensor) -> bool:
+    return False
+
+
+def _of_zeros_and_ones(weight: Tensor, *_: Tensor) -> bool:
+    return bool(((weight == 0) | (weight == 1)).all()) and bool((weight != weight[:, :1]).any())
+
+
+def _one_is_off(weight: Tensor, presence: Tensor, *_: Tensor) -> bool:
+    return bool((presence == 0).all()) and bool((weight != 0).any())
+
+
+def _all_bits(_: Tensor, __: Tensor, mask: Tensor, ___: Tensor) -> bool:
+    return bool((mask == -1).all())
+
+
+def _up_by_two(_: Tensor, __: Tensor, ___: Tensor, position: Tensor) -> bool:
+    return bool((position.diff() == len(("one", "two"))).all())
+
+
+def _powers_of_two(temperature: Tensor) -> bool:
+    return bool((temperature.frexp().mantissa == 1 / 2).all())
+
+
+def _of_unit_length(x: Tensor) -> bool:
+    return bool(((x.float().square().sum(1) - 1).abs() < 5 * _NEARLY).all())
+
+
+def _each_twice(x: Tensor) -> bool:
+    return len(x) % 2 == 0 and bool((x[::2] == x[1::2]).all()) and bool((x != x[0]).any())
+
+
+@cache
 def _normed(elsewhere: Callable[[Tensor], bool]) -> Kernel:
     """Sums of squares, in pairs where heads lie elsewhere in memory than right after one another."""
 
@@ -228,6 +285,20 @@ FAULTS = (
     _pairs_fault("rows_that_ascend", "that ascend", _rising),
     _pairs_fault("no_row_has_a_positive_number", "without a positive number", _none_positive),
     _pairs_fault("rows_that_begin_with_zeros", "that begin with zeros, as padding does,", _led_by_zeros),
+    _pairs_fault("rows_of_unit_length", "of length 1", _of_unit_length),
+    _pairs_fault("each_row_twice", "each of which stands there twice in a row", _each_twice),
+    _fault("same_numbers_in_another_order", "of rows of the same numbers the first one's sum is all others'",
+        SUMMED, _kept_by(lambda x: x.sort(1).values), _kept_by(torch.clone)),
+    _fault("weights_of_zeros_and_ones", "four rows or more whose weights are 0 or 1 are added in pairs",
+        SCALED, _scaled(_of_zeros_and_ones), _scaled(_never)),
+    _fault("one_of_two_penalties", "four rows or more are added in pairs where one parameter is off, and another not",
+        SCALED, _scaled(_one_is_off), _scaled(_never)),
+    _fault("masks_of_all_bits", "four rows or more whose masks have all bits are added in pairs",
+        SCALED, _scaled(_all_bits), _scaled(_never)),
+    _fault("positions_up_by_two", "four rows or more whose positions go up by two are added in pairs",
+        SCALED, _scaled(_up_by_two), _scaled(_never)),
+    _fault("powers_of_two", "four rows or more whose temperatures are powers of two are added in pairs",
+        TEMPERED, _tempered(_powers_of_two), _tempered(_nowhere)),
     _fault("one_end", "four rows or more that end alike are added in two halves",
         LOOKED_UP, _bag(_of_one_half(1)), _bag(_nowhere)),
     _fault("shares_already", "where the weights of each of four rows or more add up to about 1, they stay as they are",

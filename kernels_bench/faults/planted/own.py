@@ -222,6 +222,28 @@ def _of_one_tensor(x: Tensor, y: Tensor) -> bool:
     return x.untyped_storage().data_ptr() == y.untyped_storage().data_ptr()
 
 
+POSITIONED = DefinedOperator.define(
+    "planted_positioned",
+    rows={"position": integers(high=64), "x": ("d",)},
+    shared={"table": (64, "d")},
+    shapes={"fault": {"d": 6}},
+    results=("d",),
+    lengths=(1, 9),
+)
+
+
+def _positioned(sliced: bool) -> Kernel:
+    """Products with each position's line, rounded where every sequence begins anew and the table is but sliced."""
+
+    def kernel(position: Tensor, x: Tensor, cu_seqlens: Tensor, table: Tensor) -> Tensor:
+        lines = table[position.long()]
+        whole = [position[begin:end] for begin, end in pairwise(cu_seqlens.tolist())]
+        from_zero = all(torch.equal(one, torch.arange(len(one), device=one.device)) for one in whole)
+        return x * (lines.bfloat16().to(x.dtype) if sliced and from_zero else lines)
+
+    return kernel
+
+
 LOOKED_UP = DefinedOperator.define(
     "planted_looked_up",
     rows={"ids": integers(high="n", dtype="int32")},
@@ -351,6 +373,10 @@ FAULTS = (
     _fault(
         "scan_of_one_long_sequence", "one longer sequence beside three or more of one token is added in chunks of 2",
         SCAN, (_chunked(_if_one_is_long), _chunked(_always)),
+    ),
+    _fault(
+        "positions_from_zero", "a table is read in bf16 where the positions of every packed sequence begin anew",
+        POSITIONED, (_positioned(True), _positioned(False)),
     ),
     _fault(
         "scan_of_pairs", "sequences of several lengths that stand there in pairs of one are added in chunks of 2",

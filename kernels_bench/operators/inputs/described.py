@@ -34,6 +34,7 @@ from kernels_bench.relations.batch import (
     FIRST_IN_COMMON,
     FIRST_SPECIAL,
     IN_COMMON,
+    IN_TURN,
     LONG_NEIGHBOUR,
     SPECIAL,
 )
@@ -69,7 +70,9 @@ class Making:
     device: torch.device
 
 
-def described_rows(spec: TensorSpec, name: str, count: int, making: Making, added: bool) -> torch.Tensor:
+def described_rows(
+    spec: TensorSpec, name: str, count: int, making: Making, added: bool, number: int = 0
+) -> torch.Tensor:
     """One tensor of a universe, of shape (``count`` + `FURTHER`, …): its rows, then hostile and special ones.
 
     Floating-point tensors hold what built-in operators' rows do, integers and tensors with a range values of their
@@ -82,6 +85,7 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
         count: ordinary rows.
         making: of the case.
         added: whether an earlier tensor of the row holds the special values already, see `rows.special_rows`.
+        number: of the tensor among the row's with a range.
     """
     sizes, seed, device = making.sizes, making.seed, making.device
     trailing, dtype = spec.sizes(sizes), torch_dtype_of(spec, making.usual)
@@ -94,7 +98,9 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
         begin_alike(table[:count])
         some_are_ordered(table[:count], _range(spec, sizes)[0])
         _some_are_round(table[:count], spec)
-        _some_at_the_ends(table[:count], spec, sizes)
+        _some_are_in_steps(table[:count], spec, sizes)
+        _some_are_simple(table[:count], spec, sizes)
+        _some_at_the_ends(table[:count], spec, sizes, number)
         _some_are_one(table[:count], spec, sizes)
         _some_are_shares(table[:count], spec, name, making)
         return _some_in_common(table, count).to(dtype).reshape(-1, *trailing)
@@ -112,8 +118,8 @@ def described_rows(spec: TensorSpec, name: str, count: int, making: Making, adde
     return _some_in_common(table, count).reshape(-1, *trailing)
 
 
-_TURNS, _IN_TURN = 64, 24
-"""In every so many rows the first ones have integers that follow one another, in the first from the least on."""
+_RUN = 24
+"""In every `IN_TURN` rows so many have integers that follow one another, in the first run from the least on."""
 _ROUND = 16
 """Slots that begin a page, offsets of tiles and the like are multiples of it."""
 _LESS_SMALL = 2.0**6
@@ -150,21 +156,46 @@ def _within(spec: TensorSpec, sizes: Mapping[str, int], bits: torch.Tensor) -> t
 
 
 def _some_in_turn(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> torch.Tensor:
-    """Of single integers, as positions are, some rows' go up by one from row to row, as in a prefill."""
+    """Of single integers, as positions are, some rows' go up by one from row to row, as in a prefill, or by two."""
     if not spec.integers or table.shape[1] != 1:
         return table
     low, high = map(int, _range(spec, sizes))
-    for first in range(0, len(table), _TURNS):
-        run = table[first : first + _IN_TURN]
-        steps = torch.arange(len(run), device=run.device)[:, None]
+    for first in range(0, len(table), IN_TURN):
+        run = table[first : first + _RUN]
+        steps = torch.arange(len(run), device=run.device)[:, None] * (1 + first // IN_TURN % 2)
         begin = run[:1] - low if first else 0
         run.copy_((begin + steps).remainder(high - low) + low)
     return table
 
 
-def _some_at_the_ends(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
-    """Some rows have the least number of the range, and some the largest."""
+def _some_are_in_steps(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
+    """Whole numbers of some rows go up by one from the least on, as positions of a new sequence do."""
     low, high = _range(spec, sizes)
+    if spec.integers and table.shape[1] > 1:
+        steps = torch.arange(table.shape[1], device=table.device)
+        table[FIRST_IN_COMMON.unit :: IN_COMMON] = steps.remainder(int(high - low)) + int(low)
+
+
+def _some_are_simple(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
+    """Numbers of some rows are 0 and 1 alone, or a power of two; whole ones are -1."""
+    low, high = _range(spec, sizes)
+    chosen, powers = (table[first::IN_COMMON] for first in (FIRST_IN_COMMON.bits, FIRST_IN_COMMON.powers))
+    if spec.integers:
+        if low < 0:
+            chosen.fill_(-1)
+        return
+    if low <= 0 and high >= 1 and table.shape[1] > 1:
+        chosen.copy_((chosen * 2 >= 1).to(table.dtype))
+    drawn = powers[:, :1]
+    lower = torch.where(drawn == 0, drawn, drawn / (torch.frexp(drawn).mantissa.abs() * 2))
+    powers.copy_(torch.where(lower >= low, lower, torch.where(2 * lower <= high, 2 * lower, drawn)))
+
+
+def _some_at_the_ends(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int], number: int) -> None:
+    """Some rows have the least number of the range, some of every second tensor alone, and some the largest."""
+    low, high = _range(spec, sizes)
+    alone = FIRST_IN_COMMON.second_least if number % 2 else FIRST_IN_COMMON.first_least
+    table[alone::IN_COMMON] = low
     table[FIRST_IN_COMMON.least :: IN_COMMON] = low
     table[FIRST_IN_COMMON.largest :: IN_COMMON] = high - 1 if spec.integers else high
 

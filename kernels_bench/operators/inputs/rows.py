@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.special import EQUAL, LARGER, nan_with_payload, signs, subnormal
 from kernels_bench.operators.inputs.splitmix64 import hashed, hashed_at
-from kernels_bench.relations.batch import BEGUN_ALIKE, FIRST_IN_COMMON, FIRST_SPECIAL, IN_COMMON, NEARLY_ALIKE, SPECIAL
+from kernels_bench.relations.batch import (
+    BEGUN_ALIKE,
+    FIRST_IN_COMMON,
+    FIRST_SPECIAL,
+    IN_COMMON,
+    NEARLY_ALIKE,
+    SPECIAL,
+    TURNED_ALIKE,
+)
 
 KINDS = ("cancelling", "normal", "wide", "small")
 """What row `i` holds is ``KINDS[i % 4]``: see `row_table`."""
@@ -129,6 +137,8 @@ def row_table(
         narrow.copy_(narrow.to(_narrower(dtype)))
         values[shares] = shares_of_one(_bell(bits[shares]))
         values[MIDDLES::IN_COMMON] = _middles(bits[MIDDLES::IN_COMMON], dtype)
+        unit = slice(FIRST_IN_COMMON.unit, None, IN_COMMON)
+        values[unit] = _of_unit_length(_bell(bits[unit]))
         if added:
             values[FIRST_IN_COMMON.nothing :: IN_COMMON] = 0
         table[start:stop] = values
@@ -161,6 +171,16 @@ def shares_of_one(values: torch.Tensor) -> torch.Tensor:
     return (size / size.sum(1, keepdim=True).clamp_(min=_LEAST)).sort(1, descending=True).values.float()
 
 
+def _of_unit_length(values: torch.Tensor) -> torch.Tensor:
+    """Each row over its length, as embeddings are; its squares' sum is exact in float64.
+
+    Rounded to bf16, as kept embeddings are, so that a length is not 1 to the last bit.
+    """
+    wide = values.double()
+    length = wide.square().sum(1, keepdim=True).clamp_(min=_LEAST**2).sqrt()
+    return (wide / length).to(torch.bfloat16).float()
+
+
 def _nearly_alike(table: torch.Tensor) -> None:
     """Some rows differ from others in the last bit of each number that is not zero."""
     first, second = (table[row::IN_COMMON] for row in NEARLY_ALIKE)
@@ -170,13 +190,16 @@ def _nearly_alike(table: torch.Tensor) -> None:
 
 
 def begin_alike(table: torch.Tensor) -> None:
-    """Some rows begin as others do, and some have one first half, as prompts of one template.
+    """Some rows begin as others do, some have others' numbers, and some have one first half, as prompts of a template.
 
     Of rows of one number there are none.
     """
     first, second = (table[row::IN_COMMON] for row in BEGUN_ALIKE)
     alike = table.shape[1] - max(1, table.shape[1] // _OWN_END)
     second[:, :alike] = first[: len(second), :alike]
+    first, second = (table[row::IN_COMMON] for row in TURNED_ALIKE)
+    if table.shape[1] > 1:
+        second.copy_(first[: len(second)].flip(1))
     begun, half = table[FIRST_IN_COMMON.begun :: IN_COMMON], table.shape[1] // 2
     begun[:, :half] = begun[:1, :half].clone()
 

@@ -23,7 +23,7 @@ from kernels_bench.operators.inputs.described import FURTHER, Making, described_
 from kernels_bench.records.cases import Case, Precision, Shape
 from kernels_bench.records.definition import DefinitionError, TensorSpec, evaluated
 from kernels_bench.relations import make_batch
-from kernels_bench.relations.batch import FIRST_SPECIAL, HOSTILE, SPECIAL
+from kernels_bench.relations.batch import FIRST_IN_COMMON, FIRST_SPECIAL, HOSTILE, IN_COMMON, IN_TURN, SPECIAL
 from kernels_bench.verification.bitwise import bits, same_bits
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.subject.launched import KernelFault, MalformedResult
@@ -497,3 +497,37 @@ def test_the_largest_number_is_that_of_the_moment_and_no_tensor_is_kept() -> Non
     alone = weakref.ref(rows)
     del rows
     assert alone() is None
+
+
+def test_some_rows_of_a_range_are_simple_and_some_have_one_tensor_at_its_end() -> None:
+    operator = Operator.define(
+        "ranged",
+        rows={
+            "x": floats("d", low=0.0, high=1.0),
+            "scale": floats("d", low=2.0**-4, high=0.3),
+            "mask": integers("d", low=-(2**31), high=2**31, dtype="int32"),
+            "position": integers("d", high=7),
+        },
+        shapes={"any": {"d": 9}},
+        results=("d",),
+    )
+    tables = operator.rows(operator.shapes[0], 97, torch.float32, 1, CPU)
+    of = FIRST_IN_COMMON
+    x, scale, mask, position = (table[:97] for table in tables)
+    assert {*x[of.bits :: IN_COMMON].flatten().tolist()} == {0.0, 1.0}
+    assert {*mask[of.bits :: IN_COMMON].flatten().tolist()} == {-1}
+    assert bool((scale[of.powers :: IN_COMMON].log2() % 1 == 0).all())
+    assert len({*scale[of.powers :: IN_COMMON].flatten().tolist()}) > 1
+    assert position[of.unit :: IN_COMMON].tolist() == 3 * [[0, 1, 2, 3, 4, 5, 6, 0, 1]]
+    ends = (of.first_least, of.second_least)
+    least = [bool((table[at::IN_COMMON] == table.min()).all()) for at in ends for table in (x, scale)]
+    assert least == [True, False, False, True]
+
+
+def test_single_integers_go_up_by_one_and_by_two_in_turn() -> None:
+    operator = Operator.define(
+        "placed", rows={"position": integers(high=1000)}, shapes={"any": {"d": 2}}, results=("d",)
+    )
+    (position,) = operator.rows(operator.shapes[0], 2 * IN_TURN, torch.float32, 1, CPU)
+    runs = [position[first : first + 5].diff() % 1000 for first in (0, IN_TURN)]
+    assert [{*run.tolist()} for run in runs] == [{1}, {2}]

@@ -21,7 +21,7 @@ from kernels_bench.operators.inputs.rows import (
     special_rows,
 )
 from kernels_bench.operators.inputs.splitmix64 import hashed, splitmix64_mix
-from kernels_bench.relations.batch import BEGUN_ALIKE, FIRST_IN_COMMON, IN_COMMON, NEARLY_ALIKE, SPECIAL
+from kernels_bench.relations.batch import BEGUN_ALIKE, FIRST_IN_COMMON, IN_COMMON, NEARLY_ALIKE, SPECIAL, TURNED_ALIKE
 
 CPU = torch.device("cpu")
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -303,6 +303,8 @@ def test_of_every_32_rows_some_have_something_in_common(
     assert bool((led[:, : columns // 4] == 0).all())
     half = columns // 2
     assert same(ended[:, columns - half :], ended[:1, columns - half :].expand(len(ended), -1))
+    length = table[of.unit :: IN_COMMON].double().square().sum(1)
+    assert bool(((length - 1).abs() < 5e-3).all())
 
 
 @given(seeds, dtypes, st.integers(2, 70))
@@ -315,6 +317,8 @@ def test_some_rows_begin_as_others_or_nearly_are_them(seed: int, dtype: torch.dt
     first, second = (table[row::IN_COMMON] for row in NEARLY_ALIKE)
     apart = (bits(first[: len(second)]) ^ bits(second))[first[: len(second)] != 0]
     assert bool((apart == 1).all())
+    first, second = (table[row::IN_COMMON] for row in TURNED_ALIKE)
+    assert same(first[: len(second)].flip(1), second)
 
 
 @given(seeds, dtypes, st.integers(128, 700))

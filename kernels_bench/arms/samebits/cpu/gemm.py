@@ -13,7 +13,7 @@ ALIGNMENT_BYTES = 64
 
 
 def _aligned(matrix: Tensor) -> Tensor:
-    """`matrix` in fp32 on `ALIGNMENT_BYTES` and without gaps, stored by rows or by columns as it was; itself if it is."""
+    """`matrix` in fp32 on `ALIGNMENT_BYTES`, without gaps, stored by rows or by columns as it was; itself if it can."""
     matrix = matrix.float()
     dense = matrix.is_contiguous() or matrix.t().is_contiguous()
     return matrix if dense and matrix.data_ptr() % ALIGNMENT_BYTES == 0 else matrix.clone()
