@@ -77,9 +77,7 @@ def test_a_model_that_is_named_is_not_replaced(tmp_path: Path, words: list[str])
 )
 def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], said: str, registry: Path) -> None:
     variables = environment(PYTHONPATH=f"{registry}{os.pathsep}{environment()['PYTHONPATH']}")
-    done = subprocess.run(
-        [sys.executable, "-m", "e2e", *words], env=variables, capture_output=True, text=True, check=False
-    )
+    done = completed("e2e", *words, env=variables)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert said in line

@@ -33,6 +33,7 @@ COMMANDS = ("kernels_bench.cli", "e2e.cli", "profiles.cli")
 READ_LATER = (
     *("SAMEBITS_", "VLLM_", "PYTEST_", "COLUMNS", "PATH", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "NVTX_DISABLE"),
     *("NSYS_DOES", "NSYS_VERSION"),  # which a program reads that stands for nsys
+    "PYTHONPATH",  # of what was not imported yet, see `_look_where`
 )
 """Beginnings of variables that nothing reads while it is imported."""
 
@@ -117,6 +118,7 @@ def main() -> None:
             importlib.import_module(name)
     _take_less_time()
     asked = _forked(listening)
+    _look_where(asked["environment"])
     helper = _helped()
     if helper is not None:
         _lend(helper)
@@ -182,6 +184,13 @@ def _tell_who_ended(running: dict[int, socket.socket]) -> None:
             control.send(str(code).encode())
 
 
+def _look_where(environment: Mapping[str, str]) -> None:
+    """Find what is imported from now on where a program with this environment would, and not where this one did."""
+    own = {*os.environ["PYTHONPATH"].split(os.pathsep)}
+    theirs = environment["PYTHONPATH"].split(os.pathsep)
+    sys.path[1:] = [*theirs, *(place for place in sys.path[1:] if place not in own)]
+
+
 def _be(asked: dict[str, Any]) -> None:
     """Run a command as ``python -m`` would."""
     os.chdir(asked["directory"])
@@ -189,7 +198,7 @@ def _be(asked: dict[str, Any]) -> None:
     os.environ.update(asked["environment"])
     tempfile.tempdir = None  # it stands in the environment
     sys.argv[1:] = asked["words"]
-    sys.path[:] = [asked["directory"], *(place for place in sys.path[1:] if place != str(Path(__file__).parents[1]))]
+    sys.path[0] = asked["directory"]
     try:
         runpy.run_module(asked["package"], run_name="__main__", alter_sys=True)
     except SystemExit as ended:

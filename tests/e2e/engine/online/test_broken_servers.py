@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from e2e.engine.online.client import Client
 from e2e.records import FORMAT, ArmLost, SoloAnswers
 from e2e.workload.options import Options
 from support.e2e_servers import MODEL, Dripping, Endless, Server, Silent, listening
-from support.processes import LIMIT_S, environment
+from support.processes import LIMIT_S, completed, environment
 
 OPTIONS = Options(batch_size=2, max_prompt=8, max_tokens=3, max_model_len=64)
 WORDS = "--batch-size 4 --num-trials 1 --min-prompt 4 --max-prompt 8 --max-tokens 3 --max-model-len 64 --needles 2"
@@ -77,10 +76,8 @@ def asked(url: str, path: Path, *words: object) -> subprocess.CompletedProcess[s
     """The command, without the library that could tell of a model if there were one, and is imported for seconds."""
     (path.parent / "transformers.py").write_text("raise ImportError\n")
     there = os.pathsep.join((str(path.parent), environment()["PYTHONPATH"]))
-    command = [sys.executable, "-m", "e2e", *WORDS.split(), "--server", url, "--out", str(path), *map(str, words)]
-    return subprocess.run(
-        command, env=environment(PYTHONPATH=there), capture_output=True, text=True, check=False, timeout=LIMIT_S
-    )
+    found = environment(PYTHONPATH=there)
+    return completed("e2e", *WORDS.split(), "--server", url, "--out", path, *words, env=found)
 
 
 def test_a_server_that_takes_shorter_prompts_costs_one_line(tmp_path: Path) -> None:
