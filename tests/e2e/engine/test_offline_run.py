@@ -26,8 +26,8 @@ from profiles.run_files.run_directory import MANIFEST
 from support.e2e_runs import (
     CPU,
     NEEDS_ENGINE,
+    SPARING,
     TOKENS,
-    UNCOMPILED,
     WORDS,
     Done,
     asked_as_stated,
@@ -49,7 +49,7 @@ pytestmark = NEEDS_ENGINE
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Done:
     path = tmp_path_factory.mktemp("e2e") / "run"
-    return finish(start(path, "--num-trials", 2, "--arms", "baseline,serial", **UNCOMPILED), path)
+    return finish(start(path, "--num-trials", 2, "--arms", "baseline,serial", **SPARING), path)
 
 
 def test_one_request_at_a_time_does_not_diverge_and_the_baseline_is_called_what_it_is(both: Done) -> None:

@@ -11,7 +11,7 @@ from e2e.records import Trial
 from support.e2e_runs import (
     AS_UNDER_NSYS,
     NEEDS_ENGINE,
-    UNCOMPILED,
+    SPARING,
     WORDS,
     Done,
     asked_as_stated,
@@ -38,7 +38,7 @@ def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
     process = subprocess.Popen(
         [BIN / "samebits-e2e", *WORDS, *map(str, words), "--out", path],
         cwd=repository(path.with_name("repository")),
-        env=environment(**AS_UNDER_NSYS, **UNCOMPILED),
+        env=environment(**AS_UNDER_NSYS, **SPARING),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -58,7 +58,7 @@ def test_a_server_does_not_diverge_with_one_client(online: Done) -> None:
 def test_a_server_with_many_clients_is_called_what_it_is_beside_one_with_one(tmp_path: Path) -> None:
     words = ("--mode", "online", "--num-trials", 1, "--arms", "baseline,serial")
     serial_holds_and_the_baseline_is_called_what_it_is(
-        finish(start(tmp_path / "run", *words, **UNCOMPILED), tmp_path / "run")
+        finish(start(tmp_path / "run", *words, **SPARING), tmp_path / "run")
     )
 
 

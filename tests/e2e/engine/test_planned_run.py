@@ -10,7 +10,7 @@ import pytest
 from e2e.engine.planned import GROUP, NAME, PLUGIN
 from e2e.records import Started
 from support import ROOT
-from support.e2e_runs import NEEDS_ENGINE, Done, finish
+from support.e2e_runs import NEEDS_ENGINE, SPARING, Done, finish
 from support.plans import CPU, case, plan
 from support.processes import begin
 
@@ -29,7 +29,7 @@ def ran(path: Path, n: int) -> Done:
     linear = case((1, "samebits"), (5, "torch"), n=n, k=256)
     norm = case((1, NORM), (5, "samebits[32rows]"), operator="fused_add_rms_norm", n=None, k=n // 2)
     file.write_text(plan(linear, norm, device=CPU).model_dump_json())
-    return finish(begin("e2e", *WORDS, "--plan", file, "--out", path / "run", TORCH_COMPILE_DISABLE=1), path / "run")
+    return finish(begin("e2e", *WORDS, "--plan", file, "--out", path / "run", **SPARING), path / "run")
 
 
 def test_the_plans_kernels_are_what_the_engine_calls_and_the_record_says_so(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ from e2e.workload.trials import STAGGERED
 from support.e2e_runs import (
     CPU,
     NEEDS_ENGINE,
+    SPARING,
     TOKENS,
-    UNCOMPILED,
     baseline_on_cpu,
     diverged,
     finish,
@@ -46,7 +46,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
     cache = tmp_path_factory.mktemp("server")
     variables = arm_environment("baseline", cache, CPU)
-    variables |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"} | UNCOMPILED
+    variables |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "1"} | SPARING
     log = (cache / "log").open("w")
     words = [
         sys.executable,
