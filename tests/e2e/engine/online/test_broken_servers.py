@@ -33,6 +33,20 @@ def test_an_answer_is_taken_as_it_came() -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "vocabulary"),
+    [
+        ('{"vocab_size": 77}', 77),  # which transformers would refuse, since it names no model
+        ('{"vocab_size": 77, "text_config": {"vocab_size": 78}}', 32000),
+        *((text, 32000) for text in ('{"vocab_size": "77"}', "{}", "[77]", "{")),
+    ],
+)
+def test_a_checkpoint_in_a_directory_tells_its_vocabulary_itself(tmp_path: Path, config: str, vocabulary: int) -> None:
+    (tmp_path / "config.json").write_text(config)
+    with listening(Server, model=MODEL | {"root": str(tmp_path)}) as url:
+        assert Client(url, None, OPTIONS).vocabulary == vocabulary
+
+
+@pytest.mark.parametrize(
     ("fields", "said"),
     [
         ({"logprobs": [-1.0, None, -2.0]}, "null for 1 of 3 log probabilities, as vLLM does where they are NaN"),
