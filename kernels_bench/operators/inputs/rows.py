@@ -9,6 +9,7 @@ a bell shape (Irwin-Hall), since logarithms and cosines differ between devices.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.special import EQUAL, LARGER, nan_with_payload, signs, subnormal
@@ -300,8 +301,11 @@ def turned_within(weights: torch.Tensor) -> torch.Tensor:
     return found
 
 
+@lru_cache(2)
 def further_rows(columns: int, dtype: torch.dtype, device: torch.device, added: bool = False) -> torch.Tensor:
     """All rows that follow the ordinary ones: hostile ones, zeros for the long neighbour, and special ones.
+
+    They are the same with every seed, and not to be written into.
 
     Args:
         columns: of each row.
