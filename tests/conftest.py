@@ -5,6 +5,7 @@ time that it takes.  Tests run beside each other, and threads that spin, as Open
 that the others need: tests took ten times as long.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -37,6 +38,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for item in items:
                 if item.get_closest_marker(mark):
                     item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage among what tests make, and not among what was imported and collected: it is there for good."""
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
