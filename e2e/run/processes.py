@@ -13,6 +13,7 @@ from e2e.workload.arms import environment, unsupported
 from e2e.workload.messages import Describe, Load, RunAlone, RunTrial, StartEngine
 from e2e.workload.options import ArmName, Options
 from e2e.workload.trials import WARM_UP, trial_in_words
+from kernels_bench.device.detect import no_driver_here, processor
 from kernels_bench.records.cases import Device
 from kernels_bench.workers.messages import Failure
 from kernels_bench.workers.process import WorkerError, WorkerProcess, end
@@ -64,11 +65,13 @@ def engine_process(name: str, variables: dict[str, str], log: Path) -> Iterator[
 
 
 def describe_device() -> Device:
-    """What engines would run on, found out by a process of its own.
+    """What engines would run on: where a driver is, found out by a process of its own, since torch has to be asked.
 
     Raises:
         WorkerError: the process cannot say.
     """
+    if no_driver_here():
+        return processor()
     with engine_process("device", {}, scratch() / "device.log") as worker:
         reply = worker.ask(Describe(), 600.0)
     if isinstance(reply, Failure):

@@ -7,12 +7,18 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from support.e2e_runs import runs, words_of
+from e2e.run import processes
+from e2e.run.processes import engine_process
+from kernels_bench.device.detect import find_device
+from kernels_bench.workers.process import WorkerProcess
+from support.e2e_runs import CPU, runs, words_of
 from support.processes import LIMIT_S, environment, wait_until
 
 ENGINE_WITH_A_PROCESS = """
@@ -57,3 +63,20 @@ def test_nothing_outlives_a_command_that_is_ended(tmp_path: Path, number: int, s
         assert number == signal.SIGKILL or not list(Path(short).iterdir())
     assert (command.returncode, b"Traceback" in said) == (status, False)
     assert (f"go on with python -m e2e --resume {tmp_path / 'run'}".encode() in said) == (number == signal.SIGTERM)
+
+
+@pytest.mark.parametrize(("driver", "asked"), [(True, 1), (False, 0)])
+def test_a_process_is_asked_for_the_device_where_there_is_a_driver_alone(
+    driver: bool, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+
+    def begin(name: str, *more: Any) -> AbstractContextManager[WorkerProcess]:
+        begun.append(name)
+        return engine_process(name, *more)
+
+    monkeypatch.setattr(processes, "no_driver_here", lambda: not driver)
+    monkeypatch.setattr(processes, "processor", lambda: CPU)
+    monkeypatch.setattr(processes, "engine_process", begin)
+    assert processes.describe_device() == (find_device() if driver else CPU)
+    assert begun == ["device"] * asked
