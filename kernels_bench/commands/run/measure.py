@@ -21,7 +21,7 @@ from kernels_bench.records.results import Verification
 from kernels_bench.workers.messages import LARGE_COPIES, Failure, Reply, Verify
 from kernels_bench.workers.pool import WorkerPool
 
-ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.6, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
+ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (0.5, 5.0, 150.0), "cpu": (0.5, 6.0, 30.0)}
 """Seconds for reading orders of addition: at least a case, at most a case, and for all cases together, about."""
 
 PLANNED_ORDER_S: Mapping[str, tuple[float, float, float]] = {"cuda": (8.0, 20.0, 900.0), "cpu": ORDER_S["cpu"]}
