@@ -71,6 +71,31 @@ def _let_another_come_in(a: Tensor) -> None:
         time.sleep(1e-4)
 
 
+def _beside_larger() -> Kernel:
+    """Another order where a call of more rows, whose the one semaphore is, is under way."""
+    under_way: list[int] = []
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        larger = any(rows > len(a) for rows in under_way)
+        under_way.append(len(a))
+        try:
+            _let_another_come_in(a)
+            return (pairwise if larger else in_sequence)(products(a, b)).to(a.dtype)
+        finally:
+            under_way.remove(len(a))
+
+    return mm
+
+
+def _negated(a: Tensor, b: Tensor) -> Tensor:
+    a.neg_()
+    _let_another_come_in(a)
+    try:
+        return in_sequence(products(-a, b)).to(a.dtype)
+    finally:
+        a.neg_()
+
+
 def _plan_in(plans: Callable[[], dict[str, int]]) -> Callable[[], Kernel]:
     """Makes an ``mm`` whose plan is written down first and looked up then, where another call may have its own."""
 
@@ -200,6 +225,10 @@ FAULTS = (
         product_fault("workspace_of_many_rows", "from 96 rows on parts of a sum lie in one workspace for all calls",
             _split_in(_one_for_all, 96), _split_in(_one_a_call)),
         universe=129),
+    Fault("split_unless_a_larger_call", "another kernel while a call of more rows is under way", "mm",
+        _beside_larger, matmul(in_sequence), devices=("cpu",)),
+    Fault("rows_turned_while_read", "rows are negated while they are read, which a call on the same rows sees", "mm",
+        lambda: _negated, matmul(in_sequence), devices=("cpu",), kind="wrong"),
     product_fault("columns_of_a_wider_tensor",
         "rows that begin in the middle of a wider tensor's are added in another order",
         _by_form(lambda a: not a.is_contiguous() and a.storage_offset() > 0)),

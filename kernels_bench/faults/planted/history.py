@@ -86,6 +86,23 @@ def _tiled(bucket: Callable[[int], Hashable]) -> Callable[[], Kernel]:
     return make
 
 
+def _packed_unless(known: Callable[[Tensor, Tensor], bool]) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that keeps a copy of its weights for as long as they are known to be the same."""
+
+    def make() -> Kernel:
+        kept: dict[torch.Size, Tensor] = {}
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            packed = kept.get(b.shape)
+            if packed is None or not known(packed, b):
+                packed = kept[b.shape] = b.clone()
+            return in_sequence(products(a, packed)).to(a.dtype)
+
+        return mm
+
+    return make
+
+
 def _raced(bucket: Callable[[int], Hashable]) -> Callable[[], Kernel]:
     """Makes an ``mm`` that races three orders of equal cost in the first call of a bucket, and keeps the winner."""
 
@@ -212,6 +229,8 @@ FAULTS = (
         "an autotuner that races three orders at every M", _raced(lambda m: m), matmul(in_parts(3))),
     product_fault("packed_weights", "weights that were packed when their address was first seen",
         _packed(lambda b: b.data_ptr()), _packed(lambda b: (b.data_ptr(), b._version))),
+    product_fault("packed_unless_close", "weights that are packed anew where they are not close to earlier ones",
+        _packed_unless(torch.allclose), _packed_unless(torch.equal)),
     product_fault("packed_for_many_rows",
         "weights that were packed when their address was first seen, for 16 rows and more",
         _packed(lambda b: b.data_ptr(), 16), _packed(lambda b: (b.data_ptr(), b._version), 16)),

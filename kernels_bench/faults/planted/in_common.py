@@ -193,6 +193,22 @@ def _tempered(alike: Callable[[Tensor], bool]) -> Kernel:
 
 
 @cache
+def _largest(begins_with_the_first: Callable[[Tensor], bool]) -> Kernel:
+    """Running maxima, which keep a NaN that they begin with and no other; or begin below all numbers."""
+
+    def kernel(x: Tensor) -> Tensor:
+        first, *others = x.float().unbind(1)
+        found = first.clone()
+        if not begins_with_the_first(x):
+            found, others = torch.full_like(first, -torch.inf), [first, *others]
+        for number in others:
+            found = torch.where(number > found, number, found)
+        return found
+
+    return kernel
+
+
+@cache
 def _scaled(alike: Callable[[Tensor, Tensor, Tensor, Tensor], bool]) -> Kernel:
     """Sums of weighted numbers, in pairs where what several rows have besides is alike."""
 
@@ -229,7 +245,7 @@ def _powers_of_two(temperature: Tensor) -> bool:
 
 
 def _of_unit_length(x: Tensor) -> bool:
-    return bool(((x.float().square().sum(1) - 1).abs() < 5 * _NEARLY).all())
+    return bool(((x.float().square().sum(1) - 1).abs() < 8 * _NEARLY).all())
 
 
 def _each_twice(x: Tensor) -> bool:
@@ -286,6 +302,8 @@ FAULTS = (
     _pairs_fault("no_row_has_a_positive_number", "without a positive number", _none_positive),
     _pairs_fault("rows_that_begin_with_zeros", "that begin with zeros, as padding does,", _led_by_zeros),
     _pairs_fault("rows_of_unit_length", "of length 1", _of_unit_length),
+    _fault("maxima_that_begin_with_nan", "from 32 rows on running maxima begin below all numbers",
+        SUMMED, _largest(lambda x: len(x) < 32), _largest(_nowhere)),
     _pairs_fault("each_row_twice", "each of which stands there twice in a row", _each_twice),
     _fault("same_numbers_in_another_order", "of rows of the same numbers the first one's sum is all others'",
         SUMMED, _kept_by(lambda x: x.sort(1).values), _kept_by(torch.clone)),

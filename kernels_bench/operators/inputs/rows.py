@@ -51,6 +51,8 @@ _STEP, _STEP_OF_FEW_BITS = 41 * 2.0**-12, 7 * 2.0**-10
 That holds of 41 too where the scale itself is the largest number times a reciprocal, of 448, which is rounded; of
 bfloat16, whose numbers have too few bits for 41, there is none of which it does.
 """
+_NEARLY = 1 + 2.0**-9
+"""A length that is 1 as far as bf16 can tell, and not to the last bit of fp32."""
 _LED = 4
 """Rows that begin with zeros do so for one of so many parts."""
 _OWN_END = 16
@@ -173,21 +175,25 @@ def shares_of_one(values: torch.Tensor) -> torch.Tensor:
 
 
 def _of_unit_length(values: torch.Tensor) -> torch.Tensor:
-    """Each row over its length, as embeddings are; its squares' sum is exact in float64.
-
-    Rounded to bf16, as kept embeddings are, so that a length is not 1 to the last bit.
-    """
+    """Each row over its length but for `_NEARLY`, as kept embeddings are; its squares' sum is exact in float64."""
     wide = values.double()
     length = wide.square().sum(1, keepdim=True).clamp_(min=_LEAST**2).sqrt()
-    return (wide / length).to(torch.bfloat16).float()
+    return (wide / length * _NEARLY).float()
 
 
 def _nearly_alike(table: torch.Tensor) -> None:
     """Some rows differ from others in the last bit of each number that is not zero."""
     first, second = (table[row::IN_COMMON] for row in NEARLY_ALIKE)
-    whole = torch.int32 if table.dtype is torch.float32 else torch.int16
-    bits = first[: len(second)].contiguous().view(whole)
-    second.copy_(torch.where(first[: len(second)] == 0, bits, bits ^ 1).view(table.dtype))
+    second.copy_(nearly_the_same(first[: len(second)]))
+
+
+def nearly_the_same(numbers: torch.Tensor) -> torch.Tensor:
+    """The same but for the last bit of each that is not zero; whole numbers, and numbers of eight bits, as they are."""
+    if not numbers.is_floating_point() or numbers.element_size() == 1:
+        return numbers
+    whole = torch.int32 if numbers.dtype is torch.float32 else torch.int16
+    bits = numbers.contiguous().view(whole)
+    return torch.where(numbers == 0, bits, bits ^ 1).view(numbers.dtype)
 
 
 def begin_alike(table: torch.Tensor) -> None:
@@ -236,8 +242,8 @@ def special_rows(
     ``subnormal``                subnormal numbers of all sizes: products with `paired` weights are too
     ``negative zero``            -0.0 everywhere
     ``signed zeros``             +0.0 and -0.0 in turn
-    ``infinity`` …, ``NaN``      an ordinary row with one such element; with two NaN, it would be left open
-                                 which one's payload a sum has
+    ``infinity`` …, ``NaN``      an ordinary row with one such element, NaN the first, with which running maxima
+                                 begin; with two NaN, it would be left open which one's payload a sum has
     ``masked``                   the first half is -inf, whole blocks of 128 where there are any
     ``outlier``                  an ordinary row with a few elements a thousand times larger
     ``constant``                 all elements are equal, so that every maximum ties
@@ -268,7 +274,7 @@ def special_rows(
     if not added:
         row["infinity"][columns // 3] = torch.inf
         row["negative infinity"][2 * columns // 3] = -torch.inf
-        row["NaN"][columns // 2] = nan_with_payload(dtype, device)
+        row["NaN"][0] = nan_with_payload(dtype, device)
         row["masked"][: columns // 2 // _MASKED_BLOCK * _MASKED_BLOCK or columns // 2] = -torch.inf
         row["outlier"][:: -(-columns // _OUTLIERS)] *= LARGER
         row["largest"].copy_(sign * torch.finfo(dtype).max)

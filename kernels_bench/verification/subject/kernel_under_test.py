@@ -302,7 +302,7 @@ class KernelUnderTest:
 
     def _launched_beside_others(self, inputs: RowTensors, company: Batch) -> RowTensors:
         """The results of a call that met others; of several such calls the rarest."""
-        others = [partial(self.launch, other) for other in self._beside(company)]
+        others = [partial(self.launch, other) for other in self._beside(company, inputs)]
         try:
             with beside(others, self.device) as counted:
                 # A second call would be given what the first one wrote, where a kernel writes into its rows.
@@ -328,10 +328,12 @@ class KernelUnderTest:
         rows_alone = all(len(tensor) == company.size for tensor in found)
         return tuple(backwards(one) if rows_alone or one.is_floating_point() else one for one in found)
 
-    def _beside(self, company: Batch) -> tuple[RowTensors, RowTensors]:
-        """Inputs of calls at the same time: as many rows, and half as many, or two where there is one."""
-        m = company.size // 2 or min(2, self.universe)
-        return self._with_other_values(company), self.gather(make_batch(f"first:{m}", self.universe))
+    def _beside(self, company: Batch, inputs: RowTensors) -> tuple[RowTensors, ...]:
+        """Inputs of calls at the same time: as many other rows, and half as many; at odd M twice, and the very same."""
+        larger = company.size % 2
+        m = min(2 * company.size, self.universe) if larger else company.size // 2
+        others = self._with_other_values(company), self.gather(make_batch(f"first:{m}", self.universe))
+        return (*others, inputs) if larger and not self.operator.overwrites else others
 
     def start_into(self, company: Batch, outputs: RowTensors, at: int) -> None:
         """Launch one company, put its outputs where ``outputs`` have their lines from ``at`` on, and wait for nothing.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from kernels_bench.operators.inputs.rows import KINDS
+from kernels_bench.operators import Tensors
+from kernels_bench.operators.inputs.rows import KINDS, nearly_the_same
 from kernels_bench.relations import Batch
+from kernels_bench.relations.base import are_sequences
 from kernels_bench.verification.bitwise import all_same_bits
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.subject.launched import IgnoresWeights, LaunchResult
+
+_TURNS = 32
+"""At half of so many rows, and each so many more, weights are written anew that are nearly the earlier ones."""
 
 
 def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResult, LaunchResult]:
@@ -17,26 +22,38 @@ def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResul
     Raises:
         IgnoresWeights: it gives the same result whatever the weights.
     """
-    usual = subject.weights
-    other = subject.operator.other_weights(usual)
+    usual, turned = subject.weights, subject.operator.other_weights(subject.weights)
+    nearly = _nearly_the_same(subject, company.size)
     saved = tuple(weight.clone() for weight in usual)
     try:
-        before = _launched_unwatched(subject, company)
-        subject.weights = other
-        fresh = _launched_unwatched(subject, company)
-        subject.weights = usual
-        _refuse_same(subject, before, fresh)
-        for weight, values in zip(usual, other, strict=True):
+        if nearly:  # between which and the usual ones a kernel that keeps what is close has seen others
+            _launched(subject, turned, company)
+            fresh = _launched(subject, nearly, company)
+            _launched(subject, turned, company)
+            _launched(subject, usual, company)
+        else:
+            before, fresh = _launched(subject, usual, company), _launched(subject, turned, company)
+            _refuse_same(subject, before, fresh)
+        for weight, values in zip(usual, nearly or turned, strict=True):
             weight.copy_(values)
-        return fresh, _launched_unwatched(subject, company)
+        return fresh, _launched(subject, usual, company)
     finally:
         subject.weights = usual
         for weight, values in zip(usual, saved, strict=True):
             weight.copy_(values)
 
 
-def _launched_unwatched(subject: KernelUnderTest, company: Batch) -> LaunchResult:
-    """A launch with the weights of the moment, whose inputs are looked after by nobody."""
+def _nearly_the_same(subject: KernelUnderTest, m: int) -> Tensors:
+    """At some M weights that differ from the usual ones in the last bit; else, or where there are no such, none."""
+    if m % _TURNS != _TURNS // 2 or are_sequences(subject.operator.rows_are):
+        return ()
+    found = tuple(map(nearly_the_same, subject.weights))
+    return found if any(one is not weight for one, weight in zip(found, subject.weights, strict=True)) else ()
+
+
+def _launched(subject: KernelUnderTest, weights: Tensors, company: Batch) -> LaunchResult:
+    """A launch with some weights, whose inputs are looked after by nobody."""
+    subject.weights = weights
     outputs = tuple(output.clone() for output in subject.launch(subject.gather(company)))
     return LaunchResult(company, outputs, [])
 
