@@ -18,7 +18,7 @@ from support.processes import kernels_bench
 CPU = torch.device("cpu")
 SUBTLE = [name for name, fault in faults().items() if fault.subtle]
 SHOWN_BY = {
-    "alone_by_content": "batch_size", "two_alike": "batch_size", "longest_alone_split": "batch_size",
+    "alone_by_content": "batch_size", "two_alike": "neighbour_content", "longest_alone_split": "batch_size",
     "m_window": "batch_size", "tuned_table": "batch_size",
     "subnormals_flushed": "special_values", "negative_zero": "special_values", "nan_payload": "special_values",
     "masked_block": "special_values", "first_call": "history", "packed_weights": "history",
