@@ -192,7 +192,7 @@ def nearly_the_same(numbers: torch.Tensor) -> torch.Tensor:
     if not numbers.is_floating_point() or numbers.element_size() == 1:
         return numbers
     whole = torch.int32 if numbers.dtype is torch.float32 else torch.int16
-    bits = numbers.contiguous().view(whole)
+    bits = numbers.view(whole)
     return torch.where(numbers == 0, bits, bits ^ 1).view(numbers.dtype)
 
 

@@ -233,19 +233,28 @@ def _between_nan(weight: torch.Tensor, before: int = _BESIDE_WEIGHTS) -> torch.T
 
 
 def slices_of_wider(weights: Tensors) -> Tensors:
-    """Weights whose rows are the first half of wider ones, as a rank's part is; those of one dimension stay."""
-    return tuple(_half_of_wider(weight) if _is_small_matrix(weight) else weight for weight in weights)
+    """Weights whose rows are parts of wider ones, as a rank's are; those of one dimension stay.
+
+    None of all that are made in this file begin where others do in their memory: a kernel that tells weights apart by
+    their address and version, as torch counts it, is not given others at the address of earlier ones.
+    """
+    return tuple(_part_of_wider(weight) if _is_small_matrix(weight) else weight for weight in weights)
 
 
 def _is_small_matrix(weight: torch.Tensor) -> bool:
     return weight.is_floating_point() and weight.dim() > 1 and weight.nbytes <= _SMALL_WEIGHTS
 
 
-def _half_of_wider(weight: torch.Tensor) -> torch.Tensor:
+def _part_of_wider(weight: torch.Tensor) -> torch.Tensor:
     if not weight.is_contiguous():
-        return _half_of_wider(weight.mT).mT if weight.mT.is_contiguous() else weight
-    wide = weight.new_full((*weight.shape[:-1], 2 * weight.shape[-1]), torch.nan)
-    return wide[..., : weight.shape[-1]].copy_(weight)
+        return _part_of_wider(weight.mT).mT if weight.mT.is_contiguous() else weight
+    wide = weight.new_full((*weight.shape[:-1], 2 * weight.shape[-1] + _ASIDE), torch.nan)
+    return wide[..., _ASIDE : _ASIDE + weight.shape[-1]].copy_(weight)
+
+
+def somewhat_later(weights: Tensors) -> Tensors:
+    """Weights that begin as aligned as new tensors, and not where these do."""
+    return tuple(_between_nan(weight, _AROUND) if _is_dense(weight) else weight for weight in weights)
 
 
 def in_flat_buffers(weights: Tensors) -> Tensors:

@@ -8,6 +8,7 @@ from kernels_bench.relations import Batch
 from kernels_bench.relations.base import are_sequences
 from kernels_bench.verification.bitwise import all_same_bits
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
+from kernels_bench.verification.subject.launch_forms import somewhat_later
 from kernels_bench.verification.subject.launched import IgnoresWeights, LaunchResult
 
 _TURNS = 32
@@ -48,7 +49,8 @@ def _nearly_the_same(subject: KernelUnderTest, m: int) -> Tensors:
     if m % _TURNS != _TURNS // 2 or are_sequences(subject.operator.rows_are):
         return ()
     found = tuple(map(nearly_the_same, subject.weights))
-    return found if any(one is not weight for one, weight in zip(found, subject.weights, strict=True)) else ()
+    known = all(one is weight for one, weight in zip(found, subject.weights, strict=True))
+    return () if known else somewhat_later(found)
 
 
 def _launched(subject: KernelUnderTest, weights: Tensors, company: Batch) -> LaunchResult:
