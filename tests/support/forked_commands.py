@@ -110,12 +110,14 @@ def main() -> None:
     """Fork as often as it is asked to; in each child, be the command."""
     listening = socket.socket(fileno=int(sys.argv[1]))
     from kernels_bench.workers.lifetime import made_to_stay, wait_passively
+    from profiles.run_files.record import make_all_checks
 
     wait_passively()
     with made_to_stay():
         # torch imports its compiler where an operator is first asked for its shapes, which takes as long as torch does.
         for name in (*COMMANDS, "kernels_bench.workers.arm.worker", "torch._dynamo"):
             importlib.import_module(name)
+        make_all_checks()
     _take_less_time()
     asked = _forked(listening)
     _look_where(asked["environment"])

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from kernels_bench.parent import die_with_parent, name_process
 from kernels_bench.workers.fork_server.client import LONGEST, Asked, Begun, Ended, Refused
 from kernels_bench.workers.lifetime import ended_children, made_to_stay, wait_passively
+from profiles.run_files.record import make_all_checks
 
 
 def main() -> None:
@@ -25,6 +26,7 @@ def main() -> None:
     with made_to_stay():
         from kernels_bench.workers.arm.worker import serve
 
+        make_all_checks()
     connection = _forked(socket.socket(fileno=descriptor))
     if connection is None:
         os._exit(0)  # Python would take apart what was imported, for a fifth of a second in which the parent waits
