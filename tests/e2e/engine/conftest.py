@@ -8,6 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from support.e2e_runs import with_fewer_layers
+
+LAYERS = 6
+
+
+@pytest.fixture(scope="module")
+def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The first layers of SmolLM2: whether answers depend on their batch is seen in a few, and all thirty take long."""
+    path = tmp_path_factory.mktemp("model") / "smollm2"
+    with_fewer_layers(path, LAYERS)
+    return path
+
 
 @pytest.fixture
 def short() -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""The needle benchmark over the real engine: vLLM on this machine's device, with the real weights of SmolLM2."""
+"""The needle benchmark over the real engine: vLLM on this machine's device, with SmolLM2's real weights."""
 
 from __future__ import annotations
 
@@ -47,9 +47,10 @@ pytestmark = NEEDS_ENGINE
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Done:
+def both(shallow: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     path = tmp_path_factory.mktemp("e2e") / "run"
-    return finish(start(path, "--num-trials", 2, "--arms", "baseline,serial", **SPARING), path)
+    words = ("--model", shallow, "--num-trials", 2, "--arms", "baseline,serial")
+    return finish(start(path, *words, **SPARING), path)
 
 
 def test_one_request_at_a_time_does_not_diverge_and_the_baseline_is_called_what_it_is(both: Done) -> None:
@@ -235,12 +236,13 @@ def test_arms_take_turns_unless_it_is_not_known_that_there_is_memory_for_all(
 @pytest.mark.engine_full  # four engines, to show of real ones what tests/e2e/run shows of processes
 @pytest.mark.usefixtures("uncompiled")
 def test_an_interleaved_engine_that_dies_leaves_the_others_and_can_be_gone_on_with(
-    both: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
+    both: Done, shallow: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: Path
 ) -> None:
     """And until it dies each trial is run in turn, with the answers of arms that run one after the other."""
     monkeypatch.setenv("TMPDIR", str(short))
     path = tmp_path / "run"
-    process = start(path, "--num-trials", 4, "--arms", "baseline,serial", turns=("--interleave",))
+    words = ("--model", shallow, "--num-trials", 4, "--arms", "baseline,serial")
+    process = start(path, *words, turns=("--interleave",))
 
     def trials() -> list[Trial]:
         return [record for record in records_of(path) if isinstance(record, Trial)]
@@ -286,8 +288,8 @@ def goes_on_until_it_is_stopped(path: Path) -> None:
 
 @pytest.mark.engine_full  # one of its arms may as well die after these trials, see above
 @pytest.mark.usefixtures("uncompiled")
-def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, tmp_path: Path) -> None:
-    words = ("--num-trials", 2, "--arms", "baseline,serial")
+def test_interleaved_arms_run_each_trial_in_turn_and_find_the_same(both: Done, shallow: Path, tmp_path: Path) -> None:
+    words = ("--model", shallow, "--num-trials", 2, "--arms", "baseline,serial")
     done = finish(start(tmp_path / "run", *words, turns=("--interleave",)), tmp_path / "run")
     serial_holds_and_the_baseline_is_called_what_it_is(done)
     made = [(r.arm, r.trial) for r in done.records if isinstance(r, Trial)]

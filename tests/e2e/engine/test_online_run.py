@@ -1,4 +1,4 @@
-"""The needle benchmark over a real server: ``vllm serve`` on loopback, with the real weights of SmolLM2."""
+"""The needle benchmark over a real server: ``vllm serve`` on loopback, with SmolLM2's real weights."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ pytestmark = NEEDS_ENGINE
 
 
 @pytest.fixture(scope="module")
-def online(tmp_path_factory: pytest.TempPathFactory) -> Done:
+def online(shallow: Path, tmp_path_factory: pytest.TempPathFactory) -> Done:
     """A server with one client, from where other packages have the names of ours.
 
     As if nsys recorded it, so that its server is to end by itself; else nothing is done otherwise.
     """
     path = tmp_path_factory.mktemp("online") / "run"
-    words = ("--mode", "online", "--num-trials", 1, "--arms", "serial")
+    words = ("--model", shallow, "--mode", "online", "--num-trials", 1, "--arms", "serial")
     process = subprocess.Popen(
         [BIN / "samebits-e2e", *WORDS, *map(str, words), "--out", path],
         cwd=repository(path.with_name("repository")),
