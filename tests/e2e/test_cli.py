@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -76,8 +75,7 @@ def test_a_model_that_is_named_is_not_replaced(tmp_path: Path, words: list[str])
     ],
 )
 def test_a_wrong_command_line_ends_in_one_line_and_status_2(words: list[str], said: str, registry: Path) -> None:
-    variables = environment(PYTHONPATH=f"{registry}{os.pathsep}{environment()['PYTHONPATH']}")
-    done = completed("e2e", *words, env=variables)
+    done = completed("e2e", *words, first=registry)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert said in line

@@ -33,7 +33,6 @@ COMMANDS = ("kernels_bench.cli", "e2e.cli", "profiles.cli")
 READ_LATER = (
     *("SAMEBITS_", "VLLM_", "PYTEST_", "COLUMNS", "PATH", "TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "NVTX_DISABLE"),
     *("NSYS_DOES", "NSYS_VERSION"),  # which a program reads that stands for nsys
-    "PYTHONPATH",  # of what was not imported yet, see `_look_where`
 )
 """Beginnings of variables that nothing reads while it is imported."""
 

@@ -88,12 +88,25 @@ def finish(process: subprocess.Popen[str]) -> Ended:
 
 
 def completed(
-    package: str, *words: object, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    package: str,
+    *words: object,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    first: Path | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """``python -m package …`` in a process of its own, forked where that makes no difference: see `forked_commands`."""
-    found = environment() if env is None else env
+    """``python -m package …`` in a process of its own, forked where that makes no difference: see `forked_commands`.
+
+    Args:
+        package: with the command.
+        words: its arguments.
+        env: all of its environment.
+        cwd: its directory.
+        first: where modules are looked for first; it has none that every command imports.
+    """
+    known = environment() if env is None else env
+    found = {**known, **({"PYTHONPATH": f"{first}{os.pathsep}{known['PYTHONPATH']}"} if first else {})}
     texts = [*map(str, words)]
-    if sys.platform == "linux" and forked_commands.server().can(found):
+    if sys.platform == "linux" and forked_commands.server().can(known):
         return forked_commands.server().run(package, texts, found, cwd or Path.cwd(), LIMIT_S)
     return subprocess.run(
         [sys.executable, "-m", package, *texts],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from e2e.engine.online.client import Client
 from e2e.records import FORMAT, ArmLost, SoloAnswers
 from e2e.workload.options import Options
 from support.e2e_servers import MODEL, Dripping, Endless, Server, Silent, listening
-from support.processes import LIMIT_S, completed, environment
+from support.processes import LIMIT_S, completed
 
 OPTIONS = Options(batch_size=2, max_prompt=8, max_tokens=3, max_model_len=64)
 WORDS = "--batch-size 4 --num-trials 1 --min-prompt 4 --max-prompt 8 --max-tokens 3 --max-model-len 64 --needles 2"
@@ -89,9 +88,7 @@ def test_a_server_that_names_no_model_is_told_so(model: Any) -> None:
 def asked(url: str, path: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """The command, without the library that could tell of a model if there were one, and is imported for seconds."""
     (path.parent / "transformers.py").write_text("raise ImportError\n")
-    there = os.pathsep.join((str(path.parent), environment()["PYTHONPATH"]))
-    found = environment(PYTHONPATH=there)
-    return completed("e2e", *WORDS.split(), "--server", url, "--out", path, *words, env=found)
+    return completed("e2e", *WORDS.split(), "--server", url, "--out", path, *words, first=path.parent)
 
 
 def test_a_server_that_takes_shorter_prompts_costs_one_line(tmp_path: Path) -> None:
