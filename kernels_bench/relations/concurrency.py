@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
 # So often, since on a busy machine two calls need not meet.
-TIMES = 3
-LARGEST, TIMES_OF_MANY = 65, 2
+TIMES = 2
+LARGEST = 65
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -16,17 +16,17 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     """
     small = [m for m in setting.few if m <= LARGEST]
     many = min(setting.universe, setting.most or LARGEST)
-    times = dict.fromkeys(small, TIMES) | ({many: TIMES_OF_MANY} if many > LARGEST else {})
-    for m, often in times.items():
-        yield from [Comparison(f"first:{m}", f"first:{m}", launch="concurrent")] * often
-    for m in times:
+    sizes = [*small, many] if many > LARGEST else small
+    for m in sizes:
+        yield from [Comparison(f"first:{m}", f"first:{m}", launch="concurrent")] * TIMES
+    for m in sizes:
         yield Comparison(f"first:{m}", f"first:{m}", launch="kept")
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
     """Sizes between those, too."""
     for m in setting.between:
-        yield from [Comparison(f"first:{m}", f"first:{m}", launch="concurrent")] * TIMES_OF_MANY
+        yield from [Comparison(f"first:{m}", f"first:{m}", launch="concurrent")] * TIMES
         yield Comparison(f"first:{m}", f"first:{m}", launch="kept")
 
 

@@ -69,6 +69,8 @@ def bind(case: Case, kernels: Mapping[str, Kernel]) -> Kernel:
     return kernel
 
 
+_FEW_BESIDE = 33
+"""Up to so many rows there may be a larger call at the same time."""
 _FIRST, _SAMPLED = 64, 1 << 12
 _MEANT = "; if it may, its operator says so (overwrites)"
 _MOST_CALLS_ALONE, _MEETINGS = 25, 3
@@ -329,8 +331,8 @@ class KernelUnderTest:
         return tuple(backwards(one) if rows_alone or one.is_floating_point() else one for one in found)
 
     def _beside(self, company: Batch, inputs: RowTensors) -> tuple[RowTensors, ...]:
-        """Inputs of calls at the same time: as many other rows, and half as many; at odd M twice, and the very same."""
-        larger = company.size % 2
+        """Inputs of calls at the same time: as many other rows, and half as many; at small odd M twice, and the very same."""
+        larger = company.size % 2 and company.size <= _FEW_BESIDE
         m = min(2 * company.size, self.universe) if larger else company.size // 2
         others = self._with_other_values(company), self.gather(make_batch(f"first:{m}", self.universe))
         return (*others, inputs) if larger and not self.operator.overwrites else others

@@ -304,7 +304,7 @@ def test_of_every_32_rows_some_have_something_in_common(
     half = columns // 2
     assert same(ended[:, columns - half :], ended[:1, columns - half :].expand(len(ended), -1))
     length = table[of.unit :: IN_COMMON].double().square().sum(1)
-    assert bool(((length - 1).abs() < 5e-3).all())
+    assert bool(((length - 1).abs() < 1.5e-2).all())  # each number is rounded to 8 bits, the worst way in all of few
 
 
 @given(seeds, dtypes, st.integers(2, 70))
