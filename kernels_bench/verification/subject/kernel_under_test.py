@@ -331,7 +331,7 @@ class KernelUnderTest:
         return tuple(backwards(one) if rows_alone or one.is_floating_point() else one for one in found)
 
     def _beside(self, company: Batch, inputs: RowTensors) -> tuple[RowTensors, ...]:
-        """Inputs of calls at the same time: as many other rows, and half as many; at small odd M twice, and the very same."""
+        """Inputs of calls at the same time: as many other rows, and half; at small odd M twice, and the same rows."""
         larger = company.size % 2 and company.size <= _FEW_BESIDE
         m = min(2 * company.size, self.universe) if larger else company.size // 2
         others = self._with_other_values(company), self.gather(make_batch(f"first:{m}", self.universe))
