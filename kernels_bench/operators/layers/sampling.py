@@ -28,6 +28,10 @@ _AT_THE_EDGE = 1e-4
 _ALIKE = 1e-6
 """Logits so near to each other have one share in fp32, and a kernel that compares shares cannot tell them apart."""
 
+# Where kernels sort, search or scan all logits of a row, a thousand rows of them take most of a run.
+_FEWER: Mapping[str, int] = {"cuda": 512, "cpu": 256}
+_FEWER_TIMED: Mapping[str, tuple[int, ...]] = {"cuda": (1, 16, 256, 512), "cpu": (1, 16, 256)}
+
 
 class Sampling(LayerOperator):
     """An operator over rows of logits, fp32 as engines keep them, of as many sequences as one runs at once."""
@@ -66,6 +70,8 @@ class TokenLogprobs(Sampling):
 class CumulativeSum(Sampling):
     """Sums of each row's first elements; the order is read of the last one, of all elements."""
 
+    universe = _FEWER
+    timed = _FEWER_TIMED
     sums_are_rows = True
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
@@ -97,9 +103,8 @@ class TopKTopP(Sampling):
     Which of logits stay whose shares are equal in fp32, and on which side of p a rounding falls, is left open.
     """
 
-    # Kernels sort or search all logits of a row: a thousand rows of them take most of a run.
-    universe: ClassVar[Mapping[str, int]] = {"cuda": 512, "cpu": 256}
-    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 512), "cpu": (1, 16, 256)}
+    universe = _FEWER
+    timed = _FEWER_TIMED
 
     def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
         """Twice as many as usual: kernels sort all logits, whose places take 64 bits."""
