@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import wait
@@ -20,6 +19,7 @@ from kernels_bench.workers.messages import Failure
 from kernels_bench.workers.process import WorkerProcess, end
 from kernels_bench.workers.scratch import scratch
 from profiles.errors import CommandError, ExitStatus
+from profiles.instruments.environment import usable_cores
 from profiles.run_files.record import Record
 
 _UNHURRIED_S = 1e9
@@ -97,10 +97,9 @@ def _scored(tasks: Sequence[Examine], logs: Path) -> Iterator[Score]:
 
 def _processes() -> int:
     """As many as there are cores, and on a GPU no more than its memory holds."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    device = _device()
+    cores, device = usable_cores() or 1, _device()
     if device.type != "cuda":
-        return max(1, cores)
+        return cores
     return max(1, min(cores, torch.cuda.get_device_properties(device).total_memory // _GPU_BYTES))
 
 

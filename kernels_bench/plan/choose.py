@@ -135,8 +135,8 @@ def plan_case(
     apart = tuple(_apart(one, chosen, known, meant) for one in others)
     if (parts := parted_by_proof(chosen, known)) is not None:
         proven, unread = parts
-        prices = (_price(one.arms, times, default_arm, weights) for one in (proven, chosen))
-        if _complete(proven, times) and next(prices) <= next(prices) + math.log1p(PROOF_COSTS):
+        least, with_proof = (_price(one.arms, times, default_arm, weights) for one in (chosen, proven))
+        if with_proof <= least + math.log1p(PROOF_COSTS):
             chosen, others, apart = proven, [unread, *others], (NOT_READ, *apart)
     found = found.model_copy(update={"chosen": chosen, "others": tuple(others), "apart": apart})
     found = _priced(found, chosen, times, weights)

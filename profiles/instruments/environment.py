@@ -150,7 +150,7 @@ def read_environment(device: DeviceFacts | None = None) -> Environment:
         machine=platform.machine(),
         cpu_model=_cpu_model(),
         logical_cores=os.cpu_count(),
-        usable_cores=_usable_cores(),
+        usable_cores=usable_cores(),
         memory_bytes=_memory_bytes(),
         versions={name: version for name in PACKAGES if (version := _version(name)) is not None},
         variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
@@ -247,7 +247,8 @@ def _cpu_model() -> str | None:
     return next(models, None) or platform.processor() or None
 
 
-def _usable_cores() -> int | None:
+def usable_cores() -> int | None:
+    """Hardware threads that this process may use; None where nobody knows."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 

@@ -28,10 +28,6 @@ _AT_THE_EDGE = 1e-4
 _ALIKE = 1e-6
 """Logits so near to each other have one share in fp32, and a kernel that compares shares cannot tell them apart."""
 
-# Where kernels sort, search or scan all logits of a row, a thousand rows of them take most of a run.
-_FEWER: Mapping[str, int] = {"cuda": 512, "cpu": 256}
-_FEWER_TIMED: Mapping[str, tuple[int, ...]] = {"cuda": (1, 16, 256, 512), "cpu": (1, 16, 256)}
-
 
 class Sampling(LayerOperator):
     """An operator over rows of logits, fp32 as engines keep them, of as many sequences as one runs at once."""
@@ -39,6 +35,13 @@ class Sampling(LayerOperator):
     family = "sampling"
     universe: ClassVar[Mapping[str, int]] = {"cuda": 1024, "cpu": 256}
     timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 1024), "cpu": (1, 16, 256)}
+
+
+class WholeRows(Sampling):
+    """One whose kernels sort, search or scan all logits of a row: a thousand rows of them take most of a run."""
+
+    universe: ClassVar[Mapping[str, int]] = {"cuda": 512, "cpu": 256}
+    timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 256, 512), "cpu": (1, 16, 256)}
 
 
 class TokenLogprobs(Sampling):
@@ -67,11 +70,9 @@ class TokenLogprobs(Sampling):
         return told_by_one(outputs[0] < 0, outputs[0][:, None])
 
 
-class CumulativeSum(Sampling):
+class CumulativeSum(WholeRows):
     """Sums of each row's first elements; the order is read of the last one, of all elements."""
 
-    universe = _FEWER
-    timed = _FEWER_TIMED
     sums_are_rows = True
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
@@ -97,14 +98,11 @@ class CumulativeSum(Sampling):
         return outputs[0][:, -1].double()[None]
 
 
-class TopKTopP(Sampling):
+class TopKTopP(WholeRows):
     """The cut of top-k and top-p.
 
     Which of logits stay whose shares are equal in fp32, and on which side of p a rounding falls, is left open.
     """
-
-    universe = _FEWER
-    timed = _FEWER_TIMED
 
     def verification_bytes(self, shape: Shape, precision: Precision, universe: int) -> int:
         """Twice as many as usual: kernels sort all logits, whose places take 64 bits."""

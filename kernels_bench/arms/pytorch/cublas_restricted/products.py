@@ -6,6 +6,7 @@ column-major (N, M) = Bᵀ (N, K) Aᵀ (K, M).  So B is its left operand and A i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -89,11 +90,10 @@ class _Descriptors:
         self.right = cublasLt.matrix_layout_create(kind, *product.right[:3])
         self.result = cublasLt.matrix_layout_create(kind, product.n, product.m, product.n)
         attribute = cublasLt.MatmulDescAttribute
-        self._set(attribute.TRANSA, int(product.left.transposed))
-        self._set(attribute.TRANSB, int(product.right.transposed))
+        said = {attribute.TRANSA: int(product.left.transposed), attribute.TRANSB: int(product.right.transposed)}
         if product.bias:
-            self._set(attribute.EPILOGUE, int(cublasLt.Epilogue.BIAS))
-            self._set(attribute.BIAS_POINTER, bias)
+            said |= {attribute.EPILOGUE: int(cublasLt.Epilogue.BIAS), attribute.BIAS_POINTER: bias}
+        _set("matmul_desc", self.product, said)
 
     def __del__(self) -> None:
         for layout in (self.left, self.right, self.result):
@@ -105,9 +105,13 @@ class _Descriptors:
         """In the order in which cuBLASLt takes them; C is D, which is not read."""
         return self.product, self.left, self.right, self.result, self.result
 
-    def _set(self, attribute: cublasLt.MatmulDescAttribute, value: int) -> None:
-        said = np.array([value], dtype=cublasLt.get_matmul_desc_attribute_dtype(attribute))
-        cublasLt.matmul_desc_set_attribute(self.product, attribute, said.ctypes.data, said.nbytes)
+
+def _set(kind: str, owner: int, said: Mapping[Any, int]) -> None:
+    """Set attributes of a ``matmul_desc``, a ``matmul_preference`` or a ``matmul_algo_config`` at an address."""
+    dtype_of, set_one = getattr(cublasLt, f"get_{kind}_attribute_dtype"), getattr(cublasLt, f"{kind}_set_attribute")
+    for attribute, value in said.items():
+        stored = np.array([value], dtype=dtype_of(attribute))
+        set_one(owner, attribute, stored.ctypes.data, stored.nbytes)
 
 
 class _Ready(NamedTuple):
@@ -141,9 +145,7 @@ def _listed(handle: int, product: _Product) -> Any:
         **dict.fromkeys((getattr(attribute, f"MIN_ALIGNMENT_{matrix}_BYTES") for matrix in "ABCD"), product.alignment),
     }
     try:
-        for one, value in said.items():
-            what = np.array([value], dtype=cublasLt.get_matmul_preference_attribute_dtype(one))
-            cublasLt.matmul_preference_set_attribute(preference, one, what.ctypes.data, what.nbytes)
+        _set("matmul_preference", preference, said)
         cublasLt.matmul_algo_get_heuristic(
             handle, *descriptors.all, preference, _LISTED, found.ctypes.data, count.ctypes.data
         )
@@ -159,9 +161,7 @@ def _in_parts(algorithm: Any, parts: int) -> Any:
     cut = algorithm.copy()
     attribute = cublasLt.MatmulAlgoConfigAttribute
     said = {attribute.SPLITK_NUM: parts, attribute.REDUCTION_SCHEME: int(cublasLt.ReductionScheme.COMPUTE_TYPE)}
-    for one, value in said.items():
-        what = np.array([value], dtype=cublasLt.get_matmul_algo_config_attribute_dtype(one))
-        cublasLt.matmul_algo_config_set_attribute(cut.ctypes.data, one, what.ctypes.data, what.nbytes)
+    _set("matmul_algo_config", cut.ctypes.data, said)
     return cut
 
 
