@@ -13,7 +13,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from e2e.locate.against.hugging_face import ATTENTION, Forward, Role
-from e2e.locate.judging.apart import Apart, apart_of
+from e2e.locate.judging.apart import Apart, apart_of, on_host
 from e2e.locate.judging.kept_pass import KeptPass
 from e2e.locate.seen.digest import row_digests
 from e2e.locate.seen.trace import Event, Place, Step, Values
@@ -65,6 +65,7 @@ class Counterparts:
         self.steps = tuple(
             self._step(at, step, rows) for at, (step, rows) in enumerate(zip(own.steps, own.rows, strict=True))
         )
+        self.apart = on_host(self.apart)
 
     def rows_to_put(self) -> dict[Role, Any]:
         """By role, vLLM's rows of all positions, of shape (positions, width).
@@ -147,7 +148,8 @@ class Counterparts:
                 continue
             outputs.append(value._replace(digests=row_digests(theirs).numpy()))
             if own is not None:
-                apart.append(apart_of(own, theirs, far=True))
+                there = self._forward.device
+                apart.append(apart_of(own.to(there), theirs.to(there), far=True))
         inputs = []
         for value, roles in taken:
             if len(value.shape) == 1 and value.space != "whole":

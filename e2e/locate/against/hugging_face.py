@@ -43,7 +43,8 @@ class Forward:
         classes: of each module the name of its class.
         leaves: modules that hold no others.
         attention: how attention is computed.
-        logits: of shape (positions, vocabulary).
+        logits: of shape (positions, vocabulary), on the host.
+        device: that it was computed on, where rows are compared too.
     """
 
     values: dict[Role, Any] = field(default_factory=dict)
@@ -51,6 +52,7 @@ class Forward:
     leaves: frozenset[str] = frozenset()
     attention: str = ""
     logits: Any = None
+    device: str = "cpu"
     _again: set[Role] = field(default_factory=set)
 
     def see(self, role: Role, rows: Any) -> None:
@@ -104,6 +106,7 @@ class HuggingFace:
             classes={path: type(module).__name__ for path, module in names.items()},
             leaves=frozenset(path for path, module in names.items() if not list(module.children())),
             attention=self.attention,
+            device=self._device,
         )
         handles = []
         for path, module in names.items():
