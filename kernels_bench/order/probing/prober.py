@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 _TIMED = 8
-"""Launches that are timed together."""
+"""Launches that are timed together on a CPU."""
 
 
 def _timed(launch: Callable[[], torch.Tensor]) -> float:
@@ -204,11 +204,12 @@ class Prober(ABC):
         return self.operator.probe_sums(outputs, self._shape, len(terms))
 
     def launch_s(self) -> float:
-        """Seconds that a launch of one row takes here, with what it is made of; waits for it."""
+        """Seconds that a launch takes here, with what it is made of; waits for it."""
         if not self.operator.sums_are_rows:
             return _timed(lambda: self.launched(torch.ones(self.sums, self.terms, device=self.device)))
-        several = torch.ones(_TIMED * self.m, self.terms, device=self.device)
-        return _timed(lambda: self._launched_by_row(several)) / _TIMED
+        count = _TIMED if self.device.type == "cpu" else 2 * EAGER  # so many are replayed, if they can be
+        several = torch.ones(count * self.m, self.terms, device=self.device)
+        return _timed(lambda: self._launched_by_row(several)) / count
 
     def effort(self, questions: int) -> float:
         """Launches that so many posed questions take, each as long as one by itself, about."""

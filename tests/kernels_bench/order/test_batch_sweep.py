@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from kernels_bench.arms import Unsupported
 from kernels_bench.faults.planted.sums import in_sequence, products
 from kernels_bench.operators import operators
-from kernels_bench.order.batch_sweep import Task, read_orders
+from kernels_bench.order.batch_sweep import OrderSweep, Task, read_orders
 from kernels_bench.order.probing.cancellation_prober import CancellationProber
 from kernels_bench.order.trees.description import sentence
 from kernels_bench.records.cases import Precision, Shape
@@ -224,3 +225,21 @@ def test_what_takes_too_long_a_launch_is_not_begun_on_a_cpu() -> None:
     )
     assert calls == 16
     assert "it takes 767 launches at least" in found.refused[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_what_takes_too_long_a_launch_is_not_begun_on_a_gpu_either() -> None:
+    shape, precision = Shape(label="test", k=1 << 14), Precision.parse("fp32")
+
+    def swept(cycles: int) -> OrderSweep:
+        def launch(rows: tuple[torch.Tensor, ...], weights: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            torch.cuda._sleep(cycles)
+            return (rows[0].mean(1),)
+
+        cuda = torch.device("cuda")
+        asking = partial(CancellationProber, operators()["mean"], shape, precision, launch, device=cuda)
+        return read_orders(lambda m: asking(m=m), Task([1, 2], budget_s=0.9))
+
+    assert "launches at least" in swept(1_000_000).refused[1]
+    assert "launches at least" not in swept(1).refused.get(1, "")
