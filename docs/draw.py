@@ -8,16 +8,18 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import kernels_bench
 from kernels_bench.commands.report import summary_of
+from kernels_bench.records.latest_records import median_us
 from kernels_bench.records.manifest import read_manifest, read_records
-from kernels_bench.records.results import Verification, was_same_data
+from kernels_bench.records.results import Timing, Verification, was_same_data
 from kernels_bench.report.figure import curves_of, figure
 from kernels_bench.report.readme_table import overview, write_between
+from kernels_bench.report.summary.speed import geometric_mean
 
 DOCS = Path(__file__).resolve().parent
 BASELINES = DOCS.parent / "profiles" / "baselines"
@@ -27,6 +29,7 @@ PLACES = DOCS / "what-has-run-where.md"
 NAMES = DOCS / "python.md"
 VERSIONS = DOCS / "vllm-versions.md"
 OLDER, NEWER = BASELINES / "h200" / "h200-default", BASELINES / "vllm-0.33" / "h200-vllm-0.33"
+PRICES = BASELINES / "vllm-prices"
 NEWER_ATTENTION = BASELINES / "vllm-0.33" / "h200-vllm-0.33-attention"
 PICTURE = DOCS / "linear-qwen3-8b-down_proj.svg"
 PICTURED, CASE = BASELINES / "h100-80gb-hbm3", "linear/4096x12288/bf16"
@@ -41,13 +44,18 @@ def drawn() -> dict[Path, str]:
         PICTURE: picture(),
         TABLES: tables,
         PLACES: write_between(PLACES.read_text(), places(), "kept runs"),
-        VERSIONS: write_between(
-            write_between(VERSIONS.read_text(), "\n".join(versions()), "versions"),
-            "\n".join(attention_of_newest()),
-            "attention",
+        VERSIONS: _between(
+            VERSIONS.read_text(),
+            {"versions": versions(), "attention": attention_of_newest(), "linears": linears(), "others": others()},
         ),
         NAMES: write_between(NAMES.read_text(), "\n".join(names()), "public names"),
     }
+
+
+def _between(text: str, tables: Mapping[str, Iterator[str]]) -> str:
+    for name, lines in tables.items():
+        text = write_between(text, "\n".join(lines), name)
+    return text
 
 
 def names() -> Iterator[str]:
@@ -137,6 +145,56 @@ def attention_of_newest() -> Iterator[str]:
     for operator in dict.fromkeys(one.case.operator for one in found):
         cells = [kept([one for one in found if (one.case.arm, one.case.operator) == (arm, operator)]) for arm in arms]
         yield f"| `{operator}` | {' | '.join(cells)} |"
+
+
+def linears() -> Iterator[str]:
+    """What batch-invariant linears take with two versions of vLLM on one card, by shape and M (Markdown)."""
+    older, newer = (timed(PRICES / f"h200-vllm-{version}-linears") for version in ("0.26", "0.33"))
+    orders = verified(PRICES / "h200-vllm-0.33-linears")
+    shown = (1, 16, 64, 256, 1024, 4096)
+    yield "| N x K | of | " + " | ".join(f"M = {m}" for m in shown) + " | all M | 0.33's order of addition |"
+    yield "|---|---|" + "---|" * (len(shown) + 2)
+    everywhere: dict[str, list[float]] = {"0.26": [], "0.33": []}
+    for key, found in sorted(orders.items(), key=lambda one: (one[1].case.shape.k, one[1].case.shape.n)):
+        if found.case.arm != "vllm" or found.order is None:
+            continue
+        then, now = (_times(run, key, over=key.replace("vllm", "torch")) for run in (older, newer))
+        everywhere["0.26"] += then.values()
+        everywhere["0.33"] += now.values()
+        cells = [f"{then[m]:.2f} → {now[m]:.2f}" for m in shown]
+        cells.append(f"{geometric_mean([*then.values()]):.2f} → {geometric_mean([*now.values()]):.2f}")
+        sizes = sum(len(order.sizes) for order in found.order.found)
+        cells.append(f"{found.order.status}, {sizes} M")
+        shape = found.case.shape
+        yield f"| {shape.n} x {shape.k} | {shape.label} | {' | '.join(cells)} |"
+    mean = " → ".join(f"{geometric_mean(everywhere[version]):.2f}" for version in everywhere)
+    yield "| all | | " + "| " * len(shown) + f"| {mean} | |"
+
+
+def others() -> Iterator[str]:
+    """What other kernels of batch-invariant mode take with the newer version, over the older one's (Markdown)."""
+    older, newer = (timed(PRICES / f"h200-vllm-{version}-others") for version in ("0.26", "0.33"))
+    shown = (1, 16, 256, 2048)
+    yield "| case | " + " | ".join(f"M = {m}" for m in shown) + " |"
+    yield "|---|" + "---|" * len(shown)
+    for key in sorted(key for key in newer if key.startswith("vllm/")):
+        then, now = older[key], newer[key]
+        cells = [f"{now[m] / then[m]:.2f}" if m in then.keys() & now.keys() else "–" for m in shown]
+        yield f"| `{key.removeprefix('vllm/')}` | {' | '.join(cells)} |"
+
+
+def timed(run: Path) -> dict[str, dict[int, float]]:
+    """A run's medians with a cold cache, us, by case and M."""
+    found: dict[str, dict[int, float]] = {}
+    for one in read_records(run):
+        if isinstance(one, Timing) and (median := median_us(one, "cold")) is not None:
+            found.setdefault(one.case.key, {})[one.m] = median
+    return found
+
+
+def _times(run: Mapping[str, Mapping[int, float]], key: str, over: str) -> dict[int, float]:
+    """By M how many times as long a case takes as another."""
+    return {m: median / run[over][m] for m, median in run[key].items()}
 
 
 def verified(run: Path) -> dict[str, Verification]:

@@ -110,7 +110,8 @@ def failures(found: RunComparison, gate: Gate) -> Iterator[str]:
 
 def unjudged(found: RunComparison, gate: Gate) -> Iterator[str]:
     """What the gate asks for and these runs do not tell, a phrase each."""
-    if not found.verified[0]:
+    only_speed = set(gate.kinds) <= {"slower"} and found.speeds
+    if not found.verified[0] and not only_speed:
         yield "no case was verified in both runs"
     elif "bits" in gate.kinds and not (found.digests and found.digests[0]):
         why = "the seeds differ" if found.digests is None else "no output of the same data was digested in both runs"
@@ -153,7 +154,9 @@ def in_words(found: RunComparison, gate: Gate, worst: int = 5) -> Iterator[str]:
     if first or second:
         yield f"cases: {both} verified in both runs, {first} in the first alone, {second} in the second alone"
     if both:
-        yield from _in_detail(found, gate, worst)
+        yield from _what_differs(found)
+    if both or found.warm or found.cold or found.speeds:
+        yield from _how_fast(found, worst)
     yield f"in short: {answer(found, gate)}"
 
 
@@ -163,8 +166,8 @@ def answer(found: RunComparison, gate: Gate) -> str:
     return f"{told} (exit status {exit_status(found, gate)})"
 
 
-def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:
-    """What differs, line by line: bits, verdicts, what is missing, times, speeds."""
+def _what_differs(found: RunComparison) -> Iterator[str]:
+    """What differs, line by line: bits, verdicts, what is missing."""
     if found.digests is None:
         yield "bits: not compared, since seeds that differ make other data"
     else:
@@ -181,6 +184,10 @@ def _in_detail(found: RunComparison, gate: Gate, worst: int) -> Iterator[str]:
     if found.missing:
         yield f"missing: {len(found.missing)}"
         yield from _listed(found.missing)
+
+
+def _how_fast(found: RunComparison, worst: int) -> Iterator[str]:
+    """How far medians are apart, and what became of each case's times."""
     for state in STATES:
         changes = found.warm if state == "warm" else found.cold
         yield _spread(state, changes)

@@ -1,4 +1,4 @@
-"""Slow, fast, same or unsure: six real runs by pairs, as they are and by what is planted in them."""
+"""Slow, fast, same or unsure: real runs by pairs, as they are and by what is planted in them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from support.records import O_PROJ, case
 THE_PAGE = " ".join((ROOT / "docs" / "results.md").read_text(encoding="utf-8").split())
 
 KEPT = BASELINES / "h100-80gb-hbm3"
+TWICE = ("once", "again")
 
 TWO_MODES = "vllm/bmm_heads/7x131x193/fp16"
 """Took a quarter longer in two of the six runs than in the four others, in all its timings."""
@@ -105,10 +106,17 @@ def test_of_1000_cases_of_real_runs_of_the_same_kernels_at_most_one_is_told_to_h
     gone = [change for change in found if change.moved in ("slow", "fast")]
     # Two runs alone cannot tell this one from a kernel that became slower.
     assert [change for change in gone if change.key == TWO_MODES] == gone
-    assert f"({len(found)} cases;" in THE_PAGE
+    assert f"({len(found)} cases)" in THE_PAGE
     assert f"without a cause {len(gone)} cases were called slow or fast, all {len(gone)} of them" in THE_PAGE
     assert len(found) > 3500
     assert sum(change.moved == "same" for change in found) >= 0.99 * len(found)
+
+
+def test_of_two_runs_of_one_card_no_case_is_told_to_have_moved() -> None:
+    once, again = (TimedRun.of(read_records(BASELINES / "twice" / f"h200-timed-{run}", samples=True)) for run in TWICE)
+    found, _ = case_changes(once, again)
+    assert {change.moved for change in found} == {"same"}
+    assert f"all {len(found)} cases were called same" in THE_PAGE
 
 
 def tenth(number: int, case: str) -> int:

@@ -433,6 +433,26 @@ def test_runs_with_nothing_in_common_cannot_be_compared(tmp_path: Path) -> None:
     assert exit_status(found, USUAL) == 1
 
 
+def test_runs_that_only_timed_are_compared_by_their_times(slower: Path, tmp_path: Path) -> None:
+    def timed_alone(run: Path, copy: Path) -> Path:
+        shutil.copytree(run, copy)
+        lines = (copy / "records.jsonl").read_text().splitlines(keepends=True)
+        (copy / "records.jsonl").write_text("".join(line for line in lines if '"kind": "verification"' not in line))
+        return copy
+
+    then, now = timed_alone(light(), tmp_path / "then"), timed_alone(slower, tmp_path / "now")
+    found = compare_runs(then, now)
+    assert found.verified == (0, 0, 0)
+    assert found.speeds
+    said = list(in_words(found, USUAL))
+    assert said[0].startswith("warm medians of at least")
+    assert f"speed of {len(found.speeds)} cases: " in "\n".join(said)
+    assert said[-1].endswith("no case was verified in both runs (exit status 1)")
+    assert exit_status(found, read_gate("slower=20%")) == 0
+    assert exit_status(found, read_gate("slower=3%")) == 1
+    assert exit_status(found, read_gate("bits,slower=20%")) == 3
+
+
 def test_cases_of_one_run_alone_are_counted(tmp_path: Path) -> None:
     found = compare_runs(light(), of_arms({"torch"}, tmp_path / "torch"))
     assert exit_status(found, USUAL) == 1
