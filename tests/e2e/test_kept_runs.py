@@ -71,6 +71,8 @@ def test_what_a_plan_of_cublaslts_algorithms_spares_is_what_the_pages_say() -> N
     assert {arm: one.verdict for arm, one in found.items()} == {"baseline": "variant", "planned": "invariant"}
     spared = price(ledger.trials["baseline"], ledger.trials["planned"], on_gpu)
     assert spared is not None
+    assert spared.low is not None
+    assert spared.high is not None
     least, most = -spared.high, -spared.low
     findings = " ".join((ROOT / "docs" / "findings.md").read_text().split())
     then, now = (f"{measured[arm].throughput:,.0f}" for arm in ("baseline", "planned"))
