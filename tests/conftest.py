@@ -2,7 +2,7 @@
 
 A kernel's first call may be slow, so there is no deadline; of what is drawn there is half as much as usual, for the
 time that it takes.  Tests run beside each other, and threads that spin, as OpenMP's do by default, would take the cores
-that the others need: tests took ten times as long.
+that the others need: tests took ten times as long.  Those of OpenBLAS always spin, so that NumPy has one.
 """
 
 import gc
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded, here and in every worker
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # likewise: its products are Triton's interpreter's, of small tiles
 
 from hypothesis import settings
 

@@ -156,6 +156,19 @@ def test_a_table_chooses_the_tile_of_row_operators_by_m_too() -> None:
     assert "out_dtype" in inspect.signature(kernels["softmax"]).parameters
 
 
+@pytest.mark.skipif(not INTERPRETED, reason="a GPU does not look for it")
+@pytest.mark.parametrize(("name", "first", "other"), [("add", 1, 2**31 - 1), ("sub", -2, 2**31 - 1), ("mul", 3, 2**30)])
+def test_whole_numbers_that_leave_their_type_are_seen(name: str, first: int, other: int) -> None:
+    """Under the interpreter, as `support.interpreted` has it; what just fits is none."""
+    semantic = importlib.import_module("triton.runtime.interpreter").interpreter_semantic
+    language = importlib.import_module("triton.language")
+    number = semantic.scalar_constant(other, language.int32)
+    with pytest.raises(AssertionError, match=f"int32 overflow detected for operation {name}"):
+        getattr(semantic, name)(first, number, True)
+    towards_0 = 1 if first < 0 else -1
+    assert getattr(semantic, name)(first + towards_0, semantic.scalar_constant(other - 1, language.int32), True)
+
+
 @runs_kernels
 def test_kernels_of_every_label_are_for_the_operators_that_are_offered() -> None:
     for one in candidates(Device(type="cuda", name="some GPU")).values():
