@@ -34,21 +34,22 @@ def _chunked(chunk_of: Callable[[int, Tensor], int]) -> Kernel:
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, cu_seqlens: Tensor, chunk: int) -> Tensor:
         size, heads = chunk_of(chunk, cu_seqlens), v.shape[1]
-        query, key = _unit(q, heads) * q.shape[-1] ** -0.5, _unit(k, heads)
-        decay, y = exponential(g.float()), torch.empty_like(v, dtype=torch.float32)
+        query, key = (_unit(q, heads) * q.shape[-1] ** -0.5)[:, :, None], _unit(k, heads)[:, :, None]
+        decay, values, shares = exponential(g.float())[..., None, None], v.float(), beta.float()[..., None]
+        read = query.new_empty(*v.shape, k.shape[2])
         for first, end in pairwise(cu_seqlens.tolist()):
             before = written = v.new_zeros(heads, v.shape[2], k.shape[2], dtype=torch.float32)
             kept = torch.ones_like(decay[0])
             for token in range(first, end):
                 if (token - first) % size == 0:
-                    before, written = before * kept[:, None, None] + written, torch.zeros_like(written)
+                    before, written = before * kept + written, torch.zeros_like(written)
                     kept = torch.ones_like(kept)
-                kept, written = kept * decay[token], written * decay[token][:, None, None]
-                held = _over_last((before * kept[:, None, None] + written) * key[token][:, None])
-                change = (v[token].float() - held) * beta[token].float()[:, None]
-                written = written + change[..., None] * key[token][:, None]
-                y[token] = _over_last((before * kept[:, None, None] + written) * query[token][:, None])
-        return y.to(v.dtype)
+                kept, written = kept * decay[token], written * decay[token]
+                held = _over_last((before * kept + written) * key[token])
+                change = (values[token] - held) * shares[token]
+                written = written + change[..., None] * key[token]
+                read[token] = (before * kept + written) * query[token]
+        return _over_last(read).to(v.dtype)
 
     return kernel
 

@@ -100,10 +100,11 @@ def weighted(weights: Tensor, values: Tensor, batch: PagedBatch, add: Sum, maske
 
 def exponential(x: Tensor) -> Tensor:
     """exp of numbers up to 0, of additions and multiplications alone: of those it is known how they round."""
-    halvings = torch.round(x.clamp_min(_LOWEST) * (1 / math.log(2)))
-    rest = x.clamp_min(_LOWEST) - halvings * _LN2_HIGH - halvings * _LN2_LOW
+    bounded = x.clamp_min(_LOWEST)
+    halvings = torch.round(bounded * (1 / math.log(2)))
+    rest = bounded - halvings * _LN2_HIGH - halvings * _LN2_LOW
     series = torch.ones_like(rest)
     for degree in range(7, 0, -1):
-        series = series * rest * (1 / degree) + 1.0
+        series.mul_(rest).mul_(1 / degree).add_(1.0)
     power = ((halvings.nan_to_num() + 127).int() << 23).view(torch.float32)
     return torch.where(x < _LOWEST, 0.0, series * power)

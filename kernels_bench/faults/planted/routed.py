@@ -26,10 +26,6 @@ Prepared = Callable[[Tensor], Tensor]
 """What is done to an expert's rows before they are multiplied."""
 
 
-def _as_they_are(x: Tensor) -> Tensor:
-    return x
-
-
 def _always(add: Sum) -> Chosen:
     return lambda rows, batch: add
 
@@ -59,12 +55,18 @@ def _window(rows: int, batch: int) -> Sum:
     return in_parts(2) if 33 <= rows <= 40 else in_sequence
 
 
-def chosen(x: Tensor, matrices: Tensor, ids: Tensor, choose: Chosen, prepare: Prepared = _as_they_are) -> Tensor:
+def chosen(x: Tensor, matrices: Tensor, ids: Tensor, choose: Chosen, prepare: Prepared | None = None) -> Tensor:
     """Each row of (M, K) times the transpose of its own one of (choices, N, K), in fp32."""
+    ids, rows = ids.long(), x.float()
+    if prepare is not None:
+        rows = rows.clone()
+        for choice in ids.unique():
+            rows[ids == choice] = prepare(rows[ids == choice])
     out = torch.empty(len(x), matrices.shape[1], device=x.device)
-    for choice in ids.unique().tolist():
-        (places,) = (ids == choice).nonzero(as_tuple=True)
-        out[places] = choose(len(places), len(x))(products(prepare(x[places].float()), matrices[choice].t()))
+    orders = [choose(count, len(x)) if count else None for count in ids.bincount().tolist()]
+    for add in dict.fromkeys(filter(None, orders)):  # what is added in one order at once, each row as if alone
+        (places,) = torch.tensor([one is add for one in orders], device=x.device)[ids].nonzero(as_tuple=True)
+        out[places] = add((rows[places, None] * matrices[ids[places]].float()).mT)
     return out
 
 
@@ -76,7 +78,7 @@ def _silu_and_mul(x: Tensor) -> Tensor:
 
 
 def _experts(
-    choose: Chosen, *, prepare: Prepared = _as_they_are, popular_first: bool = False, capacity: int | None = None
+    choose: Chosen, *, prepare: Prepared | None = None, popular_first: bool = False, capacity: int | None = None
 ) -> Kernel:
     """Experts that are added in the order of a row's choices, or the most popular one first."""
 

@@ -49,17 +49,18 @@ def _chunk_scan(begin: Callable[[int, Tensor], int]) -> Kernel:
         chunk: int,
     ) -> Tensor:  # fmt: skip
         step = _step_of(dt, dt_bias)
-        decay, added, y = exponential(step * a), _entering(x, step, b), torch.empty_like(x, dtype=torch.float32)
+        decay, added, read = exponential(step * a)[..., None, None], _entering(x, step, b), c.float()[:, :, None]
+        terms = torch.empty_like(added)
         for first, end in pairwise(cu_seqlens.tolist()):
             origin = begin(first, cu_seqlens)
             before = within = torch.zeros_like(added[0])
             kept = torch.ones_like(decay[0])
             for token in range(first, end):
                 if (token - origin) % chunk == 0:
-                    before, within, kept = before * kept[..., None, None] + within, 0 * within, torch.ones_like(kept)
-                kept, within = kept * decay[token], within * decay[token][..., None, None] + added[token]
-                terms = (before * kept[..., None, None] + within) * c[token].float()[:, None]
-                y[token] = in_sequence(terms.movedim(-1, 0)[None])[0] + d[:, None] * x[token].float()
+                    before, within, kept = before * kept + within, 0 * within, torch.ones_like(kept)
+                kept, within = kept * decay[token], within * decay[token] + added[token]
+                terms[token] = (before * kept + within) * read[token]
+        y = in_sequence(terms.movedim(-1, 1)) + d[:, None] * x.float()
         return y.to(x.dtype)
 
     return kernel

@@ -60,8 +60,16 @@ def pairwise(terms: Tensor) -> Tensor:
     """Neighbours, then neighbours of those, and so on."""
     while terms.shape[1] > 1:
         even = terms.shape[1] // 2 * 2
-        terms = torch.cat([terms[:, 0:even:2] + terms[:, 1:even:2], terms[:, even:]], 1)
+        sums = terms[:, 0:even:2] + terms[:, 1:even:2]
+        terms = torch.cat([sums, terms[:, even:]], 1) if even < terms.shape[1] else sums
     return terms[:, 0]
+
+
+def _of_neighbours(terms: Tensor, width: int, within: Sum) -> Tensor:
+    """Sums of so many neighbours each, (M, K / width, …): all at once, each as if alone."""
+    groups = terms.unflatten(1, (-1, width))
+    sums: Tensor = within(groups.flatten(0, 1)).unflatten(0, groups.shape[:2])
+    return sums
 
 
 @cache
@@ -70,8 +78,7 @@ def in_groups(width: int, within: Sum = pairwise) -> Sum:
 
     def add(terms: Tensor) -> Tensor:
         whole = terms.shape[1] // width * width
-        groups = terms[:, :whole].unflatten(1, (-1, width))
-        sums = within(groups.flatten(0, 1)).unflatten(0, groups.shape[:2])  # all at once, each as if alone
+        sums = _of_neighbours(terms[:, :whole], width, within)
         rest = [within(terms[:, whole:])[:, None]] if whole < terms.shape[1] else []
         return in_sequence(torch.cat([sums, *rest], 1))
 
@@ -83,8 +90,12 @@ def in_parts(parts: int, order: tuple[int, ...] | None = None) -> Sum:
     """Split-K: so many parts, each in sequence, joined in sequence, in the given order of parts."""
 
     def add(terms: Tensor) -> Tensor:
-        sums = [in_sequence(part) for part in terms.tensor_split(parts, 1)]
-        return in_sequence(torch.stack([sums[part] for part in order or range(parts)], 1))
+        length, longer = divmod(terms.shape[1], parts)  # so many of them have one term more
+        first, rest = terms.tensor_split([longer * (length + 1)], 1)
+        sums = _of_neighbours(rest, length, in_sequence)
+        if longer:
+            sums = torch.cat([_of_neighbours(first, length + 1, in_sequence), sums], 1)
+        return in_sequence(sums if order is None else sums[:, order])
 
     return add
 

@@ -740,6 +740,26 @@ def test_the_companies_that_differ_are_named_so_that_the_threshold_shows() -> No
     assert f"{len(found.broken)} of {found.companies} batches differ, of {min(sizes)} to 31 rows" in extent(found)
 
 
+class OfOneSeed(KernelUnderTest):
+    """A subject of whose data no other seed's are made."""
+
+    def with_seed(self, seed: int) -> KernelUnderTest:
+        raise AssertionError(f"data of seed {seed} were made")
+
+
+def test_data_of_other_seeds_are_made_for_relations_alone_that_ask_for_them() -> None:
+    def mean(x: torch.Tensor) -> torch.Tensor:
+        return (row_sum(x) / x.shape[1]).bfloat16()
+
+    case = Case(arm="honest", operator="mean", shape=Shape(label="test", k=64), precision=Precision.parse("bf16"))
+    subject = OfOneSeed(case, operators()["mean"], mean, seed=0, universe=32, device=torch.device("cpu"))
+    verifier, setting = Verifier(subject, 0), Setting(32, sweep(32))
+    found = verifier.verify([relations()["repeat"]], setting, [], more_s=1e6)
+    assert found.verdict == "sampled"
+    with pytest.raises(AssertionError, match="data of seed"):
+        verifier.verify([relations()["neighbour_content"]], setting, [], more_s=3.0)
+
+
 def test_an_error_is_told_with_its_rows_and_shown_once(capfd: pytest.CaptureFixture[str]) -> None:
     found = {one.relation: one for one in verify(failing_at(5, product), names=("repeat", "batch_size")).relations}
     assert {one.status for one in found.values()} == {"failed"}
