@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from kernels_bench.relations.base import Comparison, Relation, Setting
 
 PLACEMENTS = (1, 2, 3, 4)
-"""In order, random, falling, and in turn: see `batch_kinds.make_batch`."""
+"""In order, random, falling, and in turn: see `batch_kinds`."""
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
