@@ -30,7 +30,7 @@ def one_by_one(linear: Kernel, x: Tensor, matrices: Tensor, ids: Tensor, top: in
 
     In fp32, choice after choice. ``ids`` (M top,) say which, those of a row beside each other.
     """
-    out = torch.empty(len(ids), matrices.shape[1], device=x.device)
+    out = torch.empty(len(ids), matrices.shape[1], dtype=torch.float32, device=x.device)
     for choice in ids.unique().tolist():
         (places,) = (ids == choice).nonzero(as_tuple=True)
         out[places] = linear(x[places // top], matrices[choice].to(x.dtype), out_dtype=torch.float32)

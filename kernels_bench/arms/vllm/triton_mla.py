@@ -44,7 +44,7 @@ class TritonMla(PreparedKernel):
     def __init__(self, invariant: bool) -> None:
         self._decode = importlib.import_module(MODULE).decode_attention_fwd
         self._invariant = invariant
-        self._one = torch.ones((), device="cuda")
+        self._one = torch.ones((), dtype=torch.float32, device="cuda")
         self._sms = torch.cuda.get_device_properties(0).multi_processor_count
 
     def prepare(self, *arguments: Any) -> Callable[[], Tensor]:

@@ -62,7 +62,7 @@ def chosen(x: Tensor, matrices: Tensor, ids: Tensor, choose: Chosen, prepare: Pr
         rows = rows.clone()
         for choice in ids.unique():
             rows[ids == choice] = prepare(rows[ids == choice])
-    out = torch.empty(len(x), matrices.shape[1], device=x.device)
+    out = torch.empty(len(x), matrices.shape[1], dtype=torch.float32, device=x.device)
     orders = [choose(count, len(x)) if count else None for count in ids.bincount().tolist()]
     for add in dict.fromkeys(filter(None, orders)):  # what is added in one order at once, each row as if alone
         (places,) = torch.tensor([one is add for one in orders], device=x.device)[ids].nonzero(as_tuple=True)
@@ -147,7 +147,7 @@ def _shrink_sorted(side: str = "") -> Kernel:
 
     def lora_shrink(x: Tensor, a: Tensor, ids: Tensor) -> Tensor:
         order = ids.sort(stable=True).indices
-        out = torch.empty(len(x), a.shape[1], device=x.device)
+        out = torch.empty(len(x), a.shape[1], dtype=torch.float32, device=x.device)
         for adapter in ids.unique().tolist():
             own = ids[order] == adapter
             first, last = int(own.nonzero()[0]), int(own.nonzero()[-1])

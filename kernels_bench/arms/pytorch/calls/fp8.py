@@ -67,8 +67,8 @@ def scaled_mm(
 @cache
 def _multiplies_eight_bits(of_rows: bool) -> bool:
     """Whether torch has such a product for this processor: it is not to be asked, and ends in an error without it."""
-    scale = torch.ones(_MULTIPLE, 1) if of_rows else torch.ones(1)
-    numbers = torch.zeros(_MULTIPLE, _MULTIPLE).to(torch.float8_e4m3fn)
+    scale = torch.ones(*((_MULTIPLE, 1) if of_rows else (1,)), dtype=torch.float32)
+    numbers = torch.zeros(_MULTIPLE, _MULTIPLE, dtype=torch.float32).to(torch.float8_e4m3fn)
     try:
         torch._scaled_mm(numbers, numbers.t(), scale, scale.t() if of_rows else scale, out_dtype=torch.bfloat16)
     except RuntimeError:

@@ -50,7 +50,7 @@ def _in_chunks(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tenso
     decay = (total[..., :, None] - total[..., None, :]).tril().exp().tril()
     weighed = k * beta[..., None]
     within = (weighed @ k.transpose(-1, -2) * decay).tril(-1)
-    eye = torch.eye(k.shape[-2], device=k.device)
+    eye = torch.eye(k.shape[-2], dtype=within.dtype, device=k.device)
     inverse = torch.linalg.solve_triangular(eye + within, eye.expand_as(within), upper=False, unitriangular=True)
     written, taken = inverse @ (v * beta[..., None]), inverse @ (weighed * total.exp()[..., None])
     seen = q @ k.transpose(-1, -2) * decay

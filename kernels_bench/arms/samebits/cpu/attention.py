@@ -117,13 +117,13 @@ def _attend(q: Tensor, keys: Tensor, values: Tensor, visible: Tensor, batch: Pag
         if batch.softcap:
             logits = _capped(logits, batch.softcap)
         logits.masked_fill_(unseen, -torch.inf)
-        highest, total = logits.amax(2, keepdim=True), torch.zeros(logits.shape[:2])
+        highest, total = logits.amax(2, keepdim=True), torch.zeros(logits.shape[:2], dtype=torch.float32)
         if batch.sinks is not None:
             sinks = batch.sinks.float().view(kv_heads, -1)[head]
             highest = torch.maximum(highest, sinks[:, None])
             total = total + exp_of_negative(sinks - highest[..., 0])
         weights = exp_of_negative(logits - highest).masked_fill_(logits == -torch.inf, 0.0)
-        result = torch.zeros(*weights.shape[:2], values.shape[-1])
+        result = torch.zeros(*weights.shape[:2], values.shape[-1], dtype=torch.float32)
         for parts, those in zip(weights[..., None].split(block, 2), value.split(block, 2), strict=True):
             total = total + folded(parts, 2)[..., 0]
             result = result + folded(parts * those, 2)

@@ -67,7 +67,7 @@ def gated_delta_rule(
 
     No bit depends on `chunk`.
     """
-    tokens, out = _prepared(q, k, v, g, beta), torch.zeros(v.shape)
-    state = torch.zeros(len(cu_seqlens) - 1, *v.shape[1:], k.shape[-1])
+    tokens, out = _prepared(q, k, v, g, beta), torch.zeros(v.shape, dtype=torch.float32)
+    state = torch.zeros(len(cu_seqlens) - 1, *v.shape[1:], k.shape[-1], dtype=torch.float32)
     along(cu_seqlens, state, lambda at, held: _step(held, tuple(one[at] for one in tokens)), out)
     return rounded(out, v.dtype)

@@ -23,7 +23,7 @@ def lined_up(*shape: int) -> Tensor:
     """An empty fp32 tensor, each row of which begins on `ALIGNMENT_BYTES`: calls of one row each find all alike."""
     *others, n = shape
     line = ALIGNMENT_BYTES // torch.float32.itemsize
-    return torch.empty(*others, -(-n // line) * line)[..., :n]
+    return torch.empty(*others, -(-n // line) * line, dtype=torch.float32)[..., :n]
 
 
 def _gemm(a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:

@@ -39,7 +39,7 @@ def _folded(x: Tensor) -> Tensor:
 
 def each_row(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply `function` to each row of (M, N), which the calls find alike in memory; fp32 (M, N)."""
-    rows, out = lined_up(*x.shape).copy_(x), torch.empty(x.shape)
+    rows, out = lined_up(*x.shape).copy_(x), torch.empty(x.shape, dtype=torch.float32)
     for row, result in zip(rows.unbind(), out.unbind(), strict=True):
         result.copy_(function(row))
     return out

@@ -84,7 +84,7 @@ def chunk_scan(  # noqa: PLR0913, PLR0917
     shared, out = _Heads(a, d, dt_bias), torch.empty_like(x, dtype=torch.float32)
     tokens = _wide(x, dt, b, c)
     for begin, end in pairwise(cu_seqlens.tolist()):
-        state = torch.zeros(*x.shape[1:], b.shape[-1])
+        state = torch.zeros(*x.shape[1:], b.shape[-1], dtype=torch.float32)
         for token in range(begin, end):
             state, out[token] = _step(state, tuple(one[token].clone() for one in tokens), shared)
     return rounded(out, x.dtype)

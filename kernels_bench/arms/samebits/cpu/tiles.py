@@ -48,7 +48,7 @@ def _rows(tile: CpuTile, a: Tensor, b: Tensor) -> Tensor:
 
 def _gemm(tile: CpuTile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
     """(M, K) x (K, N) + (N,) -> (M, N)."""
-    out = torch.empty(a.shape[0], b.shape[1])
+    out = torch.empty(a.shape[0], b.shape[1], dtype=torch.float32)
     wide = b.float()
     for start in range(0, len(a), tile.rows):
         out[start : start + tile.rows] = _rows(tile, a[start : start + tile.rows].float(), wide)

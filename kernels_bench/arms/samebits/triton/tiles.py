@@ -168,7 +168,7 @@ def gemm(tile: Tile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dty
     programs = triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n)
     runs = runs or _runs(tile, programs, a.element_size(), a.device)
     # Of this call alone, since two streams, or two graphs that are replayed at once, may be in the same GEMM.
-    sums = c if runs == 1 else torch.empty((runs, m, n), device=a.device)
+    sums = c if runs == 1 else torch.empty((runs, m, n), dtype=torch.float32, device=a.device)
     _tile_kernel[programs, runs](
         a, b, bias if runs == 1 else None, sums,
         m, n, k, triton.cdiv(triton.cdiv(k, GRAIN), tile.parts) * GRAIN,

@@ -57,7 +57,8 @@ class Rule(PreparedKernel):
             raise Unsupported("vLLM's chunks of the gated delta rule take no fp32")
         if chunk != CHUNK:
             raise Unsupported(f"vLLM's chunks of the gated delta rule have {CHUNK} tokens")
-        state = torch.zeros(len(cu_seqlens) - 1, *v.shape[1:], k.shape[-1], device=v.device)
+        sizes = (len(cu_seqlens) - 1, *v.shape[1:], k.shape[-1])
+        state = torch.zeros(sizes, dtype=torch.float32, device=v.device)
         return partial(self._scan, tuple(one[None] for one in (q, k, v, g, beta)), state, cu_seqlens)
 
     def _scan(self, tokens: tuple[torch.Tensor, ...], state: torch.Tensor, cu_seqlens: torch.Tensor) -> Any:

@@ -22,7 +22,8 @@ def gated_delta_rule(
     if v.dtype is not torch.bfloat16 or dk != dv or dk not in SIZES:
         raise Unsupported("vLLM's gated delta rule for CPUs takes bf16, and keys and values of 64 or of 128 numbers")
     sequences = len(cu_seqlens) - 1
-    state, slots = torch.zeros(sequences, v.shape[1], dk, dv), torch.arange(sequences, dtype=torch.int32)
+    state = torch.zeros(sequences, v.shape[1], dk, dv, dtype=torch.float32)
+    slots = torch.arange(sequences, dtype=torch.int32)
     scan = torch.ops._C.chunk_gated_delta_rule_cpu
     out, _ = scan(
         q[None], k[None], v[None], g[None], beta[None], state, True, cu_seqlens, False, True, slots, EPS

@@ -64,7 +64,7 @@ def moe_gating(logits: torch.Tensor, top: int) -> tuple[torch.Tensor, torch.Tens
 def lora_shrink(x: torch.Tensor, a: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """What `PunicaWrapperCPU` of vLLM calls, for prefill and decode alike."""
     ops = importlib.import_module("vllm.lora.ops.torch_ops")
-    out = torch.zeros(len(x), a.shape[1])
+    out = torch.zeros(len(x), a.shape[1], dtype=torch.float32)
     ops.bgmv_shrink(x, a, out, ids)
     return out
 
