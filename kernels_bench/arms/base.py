@@ -89,8 +89,8 @@ class Arm:
     Attributes:
         name: as users type it.
         kernels: called once in the arm's process; gives a kernel for each operator that the arm offers.
-        claims: the relations that the arm says of itself it keeps, so that to break them is a failure: all of them,
-            none, or those named.
+        claims: the relations that the arm says of itself it keeps, so that to break them is a failure: all of them
+            but those that are claimed by their names alone, none, or those named.
         summary: one line for ``--list``.
         environment: set in the arm's process before anything is imported.
         unavailable: why the arm cannot run on a device, or None; called without loading the arm.

@@ -31,10 +31,15 @@ Launch = Literal[
     "concurrent",
     "updated",
     "kept",
+    "inference",
+    "gradients",
+    "default_dtype",
+    "threads",
 ]
 """How a batch is launched: eagerly; from a CUDA graph; with rows that are a view of a wider tensor; that begin at an
 odd address; with NaN before and after them in memory; beside another launch at the same time; with other weights, which
-were written over those of an earlier call; its result looked at after another call."""
+were written over those of an earlier call; its result looked at after another call; in inference mode; with gradients
+switched over, under another default dtype, or with another number of torch's threads than without."""
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 
 
@@ -176,12 +181,15 @@ class Shape(Record):
 
 
 Claims = bool | tuple[str, ...]
-"""What an arm says of itself: that it keeps every relation, none, or those named."""
+"""What an arm says of itself: that it keeps every relation but those of `CLAIMED_APART`, none, or those named."""
+
+CLAIMED_APART = ("surroundings",)
+"""What an arm claims by its name alone: most callers never change it around a kernel."""
 
 
 def claimed(claims: Claims, relation: str) -> bool:
     """Whether an arm says that it keeps a relation."""
-    return claims if isinstance(claims, bool) else relation in claims
+    return claims and relation not in CLAIMED_APART if isinstance(claims, bool) else relation in claims
 
 
 def candidate_name(arm: str, label: str) -> str:

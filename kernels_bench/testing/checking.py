@@ -32,8 +32,8 @@ from kernels_bench.workers.messages import Verify
 
 ShapeLike = str | int | Sequence[int] | Mapping[str, int]
 
-NOT_CLAIMED = ("layout",)
-"""What callers of a kernel may have to promise: it is told, and by default no failure."""
+NOT_CLAIMED = ("layout", "surroundings")
+"""What callers of a kernel may have to promise: they are told, and by default no failure."""
 
 
 def check(  # noqa: PLR0913 - one argument for each thing that can be chosen
@@ -54,14 +54,16 @@ def check(  # noqa: PLR0913 - one argument for each thing that can be chosen
 
     Args:
         kernel: any callable that takes the operator's arguments: a function, a closure, a bound method, a compiled
-            module. It is called without gradients, and what it returns is overwritten once it was copied.
+            module. It is called without gradients, but where ``surroundings`` are tried, and what it returns is
+            overwritten once it was copied.
         operator: the name of one that ``python -m kernels_bench --list`` shows, or one of your own.
         shapes: names such as ``"qwen3-8b/hidden"``, sizes such as ``4096`` or ``(4096, 12288)``, or sizes by name
             such as ``{"d": 1003}``; by default the operator's usual ones, on a CPU small ones.
         dtypes: such as ``"bf16"`` or ``"bf16:fp32"``; by default the operator's.
         batch: numbers of rows to look at beside the usual ones, which reach from 1 to 4096, on a CPU to 256.
         relations: names of those to examine; by default all.
-        claims: those that must hold: all (True), none (False) or some; by default all but ``layout``.
+        claims: those that must hold: all (True), none (False) or some; by default all but ``layout`` and
+            ``surroundings``.
         quick: one shape and one dtype.
         seed: of all data.
         device: ``"cpu"``, ``"cuda"`` or ``"npu"``; by default the first accelerator, if there is one.
@@ -211,7 +213,7 @@ def _several(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
 def _claims(given: bool | Sequence[str] | None, asked: Sequence[str] | None) -> Claims:
     """What must hold: what the caller says, else what was asked for by name, else all but `NOT_CLAIMED`."""
     if isinstance(given, bool):
-        return given
+        return given and tuple(all_relations())
     if given is None:
         given = asked or [name for name in all_relations() if name not in NOT_CLAIMED]
     for name in given:

@@ -11,6 +11,7 @@ from kernels_bench.operators import RowTensors
 from kernels_bench.records.cases import Launch
 from kernels_bench.records.results import Counterexample
 from kernels_bench.relations import Batch, Comparison, make_batch
+from kernels_bench.relations.surroundings import AROUND
 from kernels_bench.verification.bitwise import all_same_bits
 from kernels_bench.verification.reporter import Reporter
 from kernels_bench.verification.trials import BrokenTrial, Places, align_rows, take
@@ -20,6 +21,9 @@ DEPENDS_ON_CALLS = "the difference depends on earlier calls, see history"
 
 Cause = Literal["batch", "calls", "chance", "once"]
 """``once``: the difference did not come again, however often both batches were launched."""
+
+_ITS_OWN: tuple[Launch, ...] = ("graph", "updated", "concurrent", "kept", *AROUND)
+"""Forms of a launch whose differences are their relation's alone: what comes by chance there may come there alone."""
 
 OFTEN, OFTEN_S = 3000, 1.0
 """Launches, and seconds, for which a difference is waited for that did not come again at once."""
@@ -119,7 +123,7 @@ class Inquest:
 
     def blame(self) -> Blame | None:
         """Whom the difference is laid at the door of; None where it is the relation's own that met it."""
-        if self._found.relation == "history" or self._company.form in ("graph", "updated", "concurrent", "kept"):
+        if self._found.relation == "history" or self._company.form in _ITS_OWN:
             return None
         cause = cause_of(Pair(lambda: self._again(self._reference), lambda: self._again(self._company)))
         if cause == "batch":

@@ -12,6 +12,7 @@ import torch
 from kernels_bench.operators import RowTensors
 from kernels_bench.relations import Batch, Comparison, make_batch
 from kernels_bench.relations.layout import RARER
+from kernels_bench.relations.surroundings import AROUND
 from kernels_bench.verification.bitwise import digests_of, summed, with_one_nan, with_one_nan_of_its_own
 from kernels_bench.verification.subject.captured import CapturedLaunch, capture
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
@@ -102,7 +103,7 @@ class Launcher:
             try:
                 yield self.launch_one(comparison), None
             except Exception as error:  # raised again once what came before it was judged
-                if not (isinstance(error, FormRefused) and comparison.launch in RARER):
+                if not (isinstance(error, FormRefused) and comparison.launch in (*RARER, *AROUND)):
                     yield None, error
             if until is not None and time.perf_counter() > until:
                 return

@@ -403,5 +403,5 @@ def _with_changes(found: Verification, changed: Sequence[int]) -> Verification:
     """The same where the last relations have changed for good what some M give."""
     if not changed:
         return found
-    reason = f"after large batches and rows that lay elsewhere it gave other bits at M={changed[0]}"
+    reason = f"after large batches, rows that lay elsewhere and other surroundings it gave other bits at M={changed[0]}"
     return found.changed_by_calls(reason, tuple(f"first:{m}" for m in changed))

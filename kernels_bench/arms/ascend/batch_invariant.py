@@ -56,7 +56,7 @@ OPERATORS = tuple(name for name in calls.OPERATORS if name not in ("qk_norm", "s
 ARM = Arm(
     name="ascend",
     kernels=kernels,
-    claims=tuple(name for name in relations() if name != "layout"),
+    claims=tuple(name for name in relations() if name not in ("layout", "surroundings")),
     summary="the batch-invariant kernels of the installed vllm-ascend on an NPU (never run by us)",
     environment=ENVIRONMENT,
     unavailable=unavailable,

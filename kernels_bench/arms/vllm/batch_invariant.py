@@ -132,7 +132,7 @@ ARM = Arm(
     name="vllm",
     kernels=kernels,
     # Its activations, router and quantisers read any rows as if they lay one after the other, which its layers see to.
-    claims=tuple(name for name in relations() if name != "layout"),
+    claims=tuple(name for name in relations() if name not in ("layout", "surroundings")),
     summary="the batch-invariant kernels of the installed vLLM",
     environment=environment(batch_invariant=True),
     unavailable=unavailable,

@@ -57,6 +57,10 @@ _LAUNCHED: Mapping[Launch, str] = {
     "concurrent": "beside another call at the same time vs alone",
     "updated": "with weights that were written over earlier ones vs the same weights elsewhere",
     "kept": "once another call was made vs right after its own",
+    "inference": "in inference mode vs outside it",
+    "gradients": "with gradients switched over (enabled, or disabled) vs as they were",
+    "default_dtype": "under another default dtype of torch's vs under the usual one",
+    "threads": "with another number of torch's threads vs with the usual one",
 }
 
 

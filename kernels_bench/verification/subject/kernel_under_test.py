@@ -21,6 +21,7 @@ from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch, make_batch
 from kernels_bench.relations.base import are_sequences
 from kernels_bench.relations.layout import LAUNCHES, RARER
+from kernels_bench.relations.surroundings import AROUND
 from kernels_bench.verification.bitwise import all_same_bits, digest, same_bits
 from kernels_bench.verification.subject.launch_forms import (
     FormRefused,
@@ -41,6 +42,7 @@ from kernels_bench.verification.subject.launched import (
 )
 from kernels_bench.verification.subject.poison import poison
 from kernels_bench.verification.subject.returned import ReturnedMemory
+from kernels_bench.verification.subject.surroundings import compiling_nothing, set_around
 from kernels_bench.verification.subject.tensors import memory_of, on, rarest, tensors_among
 from profiles.instruments.range_names import BatchRange
 from profiles.instruments.ranges import Ranges
@@ -241,11 +243,11 @@ class KernelUnderTest:
         Args:
             company: what to launch.
             form: ``eager``, ``view``, ``offset``, ``columns``, ``transposed``, ``expanded``, ``padded``,
-                ``concurrent`` or ``kept``.
+                ``concurrent``, ``kept``, ``inference``, ``gradients``, ``default_dtype`` or ``threads``.
 
         Raises:
             MalformedResult: the result has a wrong form.
-            FormRefused: the kernel does not take rows in this form.
+            FormRefused: the kernel does not take rows in this form, or this around it.
         """
         if form == "expanded" and self.operator.overwrites:
             raise FormRefused("writes into its rows, which would all be one")
@@ -292,6 +294,8 @@ class KernelUnderTest:
         """The results of one call in a form, and of what that form does beside it."""
         if form == "concurrent":
             return self._launched_beside_others(inputs, company)
+        if form in AROUND:
+            return self._launched_within(inputs, form)
         try:
             found = self.launch(inputs)
             if form == "kept":
@@ -301,6 +305,19 @@ class KernelUnderTest:
             if form not in (*LAUNCHES, *RARER) or is_out_of_memory(error) or device_lost(self.device):
                 raise
             raise FormRefused(f"does not take such rows: {first_line(error)}") from error
+
+    def _launched_within(self, inputs: RowTensors, form: Launch) -> RowTensors:
+        """The results of a call around which something is set, as copies that are made outside of it."""
+        try:
+            with compiling_nothing(), set_around(form, self.device):
+                found = self.launch(inputs)
+        except KernelFault as fault:
+            raise DisturbedCall(f"{fault} ({form}, at M={len(inputs[0])})") from fault
+        except Exception as error:
+            if isinstance(error, FormRefused) or is_out_of_memory(error) or device_lost(self.device):
+                raise
+            raise FormRefused(f"does not take it ({form}): {first_line(error)}") from error
+        return tuple(result.detach().clone() for result in found)
 
     def _launched_beside_others(self, inputs: RowTensors, company: Batch) -> RowTensors:
         """The results of a call that met others; of several such calls the rarest."""

@@ -25,7 +25,7 @@ class StrayWrite(KernelFault):
 
 
 class DisturbedCall(KernelFault):
-    """An error, or a malformed result, of a call beside which another one ran, and which alone has neither."""
+    """An error or a malformed result of a call beside which another one ran, or around which something was set."""
 
 
 class MalformedResult(KernelFault):

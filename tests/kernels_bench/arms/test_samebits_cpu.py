@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from kernels_bench.arms.samebits import routed
+from kernels_bench import check
+from kernels_bench.arms.samebits import ARM, RANKS, routed
 from kernels_bench.arms.samebits.cpu import gemm, layers, rows, sampling
+from kernels_bench.relations.surroundings import AROUND
 from support import routed_cases
 from support.samebits_contracts import GemmContract, LayersContract, RowsContract, SamplingContract, assert_same_bits
 
@@ -33,6 +35,14 @@ class TestCpuGemm(GemmContract):
         a, flat = self.randn(5, 130), self.randn(130 * 90 + 1)
         b = flat[1:].view(130, 90)
         assert_same_bits(gemm.mm(a, b), gemm.mm(a, b.clone()))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="its kernels are Triton's there")
+@pytest.mark.parametrize("name", [name for name in ARM.offers or () if name not in RANKS])
+def test_what_a_caller_sets_around_a_kernel_does_not_show(name: str) -> None:
+    report = check(ARM.kernels()[name], name, quick=True, relations="surroundings", device="cpu", budget_s=0.0)
+    assert report.held, report.summary()
+    assert report.batches == 2 * len(AROUND)  # none of them is refused
 
 
 class TestCpuRows(RowsContract):

@@ -21,7 +21,7 @@ NAMES = (
     *("chunking", "prefill_decode", "special_values", "unused_memory", "shared_pages"),
     "neighbour_routing",
     *("concurrency", "layout", "history", "large_batch", "before_window", "tensor_parallel"),
-    "packed_lengths",
+    *("packed_lengths", "surroundings"),
 )
 OF_PREFILLS = {"chunking", "prefill_decode"}
 OF_SEQUENCES = {"neighbour_length", "page_placement", "shared_pages", "before_window", *OF_PREFILLS}
@@ -60,8 +60,8 @@ def test_relations_come_in_order_with_repeat_first() -> None:
     assert tuple(found) == NAMES
     assert [r.order for r in found.values()] == sorted({r.order for r in found.values()})
     assert [name for name, r in found.items() if r.needs_cuda] == ["graph"]
-    assert [name for name, r in found.items() if r.optional] == ["layout", "history", "tensor_parallel"]
-    assert [name for name, r in found.items() if r.hazardous] == ["layout", "large_batch"]
+    assert [name for name, r in found.items() if r.optional] == ["layout", "history", "tensor_parallel", "surroundings"]
+    assert [name for name, r in found.items() if r.hazardous] == ["layout", "large_batch", "surroundings"]
     of_any = {*NAMES} - OF_SEQUENCES - OF_ROUTED - OF_SHARDED - OF_PACKED
     assert {name for name, r in found.items() if r.applies_to("rows")} == of_any
     assert {name for name, r in found.items() if r.applies_to("routed")} == of_any | OF_ROUTED

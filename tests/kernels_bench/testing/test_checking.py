@@ -27,7 +27,7 @@ CPU: dict[str, Any] = {"device": "cpu", "dtypes": "fp32", "budget_s": 0.1}
 def norm(x: torch.Tensor, weight: torch.Tensor, eps: float, turned: bool = False) -> torch.Tensor:
     """Adds one after the other, or the other way around; alike in every batch."""
     squares = x.float().square().unbind(1)
-    total = torch.zeros(len(x))
+    total = torch.zeros(len(x), dtype=torch.float32)
     for square in squares[::-1] if turned else squares:
         total = total + square
     # 1 / sqrt, not rsqrt, of which no standard says how it rounds in a vector.
@@ -129,6 +129,53 @@ def test_a_layout_is_told_and_breaks_nothing_unless_it_is_claimed() -> None:
     assert "no verdict counts it: it was not claimed" in report.summary()
     for options in ({"claims": True}, {"claims": ("layout",)}, {"relations": "layout"}):
         assert not check(dislikes_views, "rms_norm", shapes=24, **CPU, **options).held
+
+
+THREADS = torch.get_num_threads()
+SET: dict[str, Callable[[], bool]] = {
+    "inference": torch.is_inference_mode_enabled,
+    "gradients": torch.is_grad_enabled,
+    "default_dtype": lambda: torch.get_default_dtype() is torch.bfloat16,
+    "threads": lambda: torch.get_num_threads() != THREADS,
+}
+
+
+@pytest.mark.parametrize("form", SET)
+def test_what_is_set_around_a_kernel_is_told_and_breaks_nothing_unless_it_is_claimed(form: str) -> None:
+    def kernel(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        return norm(x, weight, eps, turned=SET[form]())
+
+    report = check(kernel, "rms_norm", shapes=24, **CPU)
+    assert report.held, report.summary()
+    assert "no verdict counts it: it was not claimed" in report.summary()
+    found = check(kernel, "rms_norm", shapes=24, relations="surroundings", **CPU)
+    assert not found.held
+    (result,) = found.verifications[0].relations
+    assert result.broken == ("first:5", "first:65")
+    assert result.counterexample is not None
+    assert result.counterexample.company.launch == form
+
+
+def test_a_result_of_another_dtype_under_another_default_dtype_is_no_wrong_result() -> None:
+    def kernel(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        return norm(x, weight, eps).to(torch.get_default_dtype())
+
+    report = check(kernel, "rms_norm", shapes=24, **CPU)
+    assert report.held, report.summary()
+    (found,) = (one for one in report.verifications[0].relations if one.relation == "surroundings")
+    assert (found.status, found.binding) == ("broken", False)
+    assert "returns torch.bfloat16 instead of torch.float32 (default_dtype, at M=5)" in found.reason
+
+
+def test_what_a_kernel_refuses_to_have_around_it_is_left_out() -> None:
+    def kernel(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+        if torch.is_inference_mode_enabled():
+            raise RuntimeError("no tensors of inference mode, please")
+        return norm(x, weight, eps)
+
+    both = [check(one, "rms_norm", shapes=24, relations="surroundings", **CPU) for one in (kernel, norm)]
+    assert all(report.held for report in both)
+    assert both[1].batches - both[0].batches == len(("first:5", "first:65"))
 
 
 def in_vectors(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:

@@ -125,6 +125,19 @@ def test_what_an_arm_leaves_to_its_callers_makes_no_verdict_unless_it_is_claimed
     assert "right after M=32 vs after other calls" in describe(told)
 
 
+@pytest.mark.parametrize(("claims", "verdict"), [(True, "sampled"), (("surroundings",), "variant")])
+def test_what_comes_by_chance_where_something_is_set_is_laid_at_no_other_door(claims: Claims, verdict: str) -> None:
+    calls = count()
+
+    def kernel(a: Tensor, b: Tensor) -> Tensor:
+        by_chance = torch.is_inference_mode_enabled() and next(calls) % 2 == 0
+        return product(a, b, splits=4 if by_chance else 1)
+
+    found, results = examined(subject(kernel, universe=UNIVERSE), "repeat", "surroundings", claims=claims)
+    assert {name: result.status for name, result in results.items()} == {"repeat": "held", "surroundings": "broken"}
+    assert found.verdict == verdict  # it is claimed by its name alone
+
+
 def test_what_another_relation_met_counts_though_history_is_left_to_the_callers() -> None:
     """Batches of special values are compared with a smaller one: of rows as they come, with nothing called between."""
     after_a_larger = faults()["after_a_larger_batch"].make()

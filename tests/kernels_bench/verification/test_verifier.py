@@ -412,7 +412,7 @@ def test_what_the_last_relations_leave_changed_is_told(met: Callable[[Tensor], b
     found = verify(Left(met), names=EVERY)
     assert broken(found) == {"history"}
     (told,) = [one.reason for one in found.relations if one.relation == "history"]
-    assert told == "after large batches and rows that lay elsewhere it gave other bits at M=1"
+    assert told == "after large batches, rows that lay elsewhere and other surroundings it gave other bits at M=1"
 
 
 class OnePlan:
