@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting, dense_sweep, spread
 
-# Beyond what 9 to 16 bits count, by more than a tile.
-SIZES = tuple((1 << bits) + 64 for bits in range(9, 17))
+# Beyond what 9 to 17 bits count, by more than a tile: a long context's tokens at once are 131,072.
+SIZES = tuple((1 << bits) + 64 for bits in range(9, 18))
 FURTHEST, FIRST = 2048, 16
 """Up to so many rows, M beyond a small universe are tried as those within a large one are; so many of them first."""
 
@@ -18,7 +18,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
-    """As many rows as N or K; M that a small universe has no room for, and up to 65,600; more than 2^31 elements."""
+    """As many rows as N or K; M that a small universe has no room for, and up to 131,136; more than 2^31 elements."""
     whole, beyond = f"first:{setting.universe}", _beyond(setting)
     square = sorted(m for m in setting.shape_sizes if setting.universe < m <= setting.most)
     sizes = {m for m in SIZES if 2 * setting.universe < m <= setting.most}

@@ -59,7 +59,12 @@ def _padded(m: int) -> tuple[int, ...]:
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
-    """Rows that have a number in common at the other sizes."""
+    """Contagious neighbours and padding at sizes between those; rows that have a number in common at the other ones."""
+    for m in setting.between:
+        for kind in TELLING_KINDS:
+            yield Comparison(f"first:{m}", f"{kind}:{m}:{PHASES}")
+        for rows in _padded(m):
+            yield Comparison(f"first:{m}", f"padded:{m}:{rows}")
     if setting.longest or setting.universe < IN_COMMON:
         return
     for number, first in enumerate(FIRST_IN_COMMON):

@@ -3,11 +3,12 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from kernels_bench.relations.base import Comparison, Relation, Setting, spread
+from kernels_bench.relations.batch import KINDS_OF_ROWS
 
 PAGES, IN_TURN, FURTHER_PAGES = (1, 2, 7, 16), (3, 4, 6), (3, 4, 5, 6, 8, 12, 15)
 # Sequences that stand several times in one batch, as where one prompt is answered several times, and how often.
 REPEATED, TIMES = 16, (2, 5)
-# Sequences that do so in each universe of other rows.
+# Sequences that do so in each universe of other rows, of one kind (see `drawn`).
 DRAWN = 4
 
 
@@ -25,11 +26,23 @@ def more(setting: Setting) -> Iterator[Comparison]:
 
 
 def drawn(number: int, setting: Setting) -> Iterator[Comparison]:
-    """Some first pages shared by two sequences, and some sequences many times, others in each universe."""
+    """Some first pages shared by two sequences, and some sequences many times, others in each universe.
+
+    In universes whose seeds are an odd number apart the kinds of a sequence go round: in four of them those at four
+    places in turn are of one kind, in the next four of another. Of the kind whose values cancel each is soon tried.
+    """
     for pages in PAGES:
         if pages * setting.page < setting.longest and setting.universe > 1:
             yield Comparison(f"apart:2:{pages}", f"shared:2:{pages}")
-    yield from _repeated(setting, [(number * DRAWN + pick) * 7919 % setting.universe for pick in range(DRAWN)])
+    yield from _repeated(setting, _of_one_kind(number, setting.universe))
+
+
+def _of_one_kind(number: int, universe: int) -> list[int]:
+    """So many sequences of the n-th universe, all of one kind; the same kind in four universes in turn."""
+    turn = (number - 1) // KINDS_OF_ROWS
+    of_kind = range((number + turn) % KINDS_OF_ROWS, universe, KINDS_OF_ROWS)
+    picks = ((turn * DRAWN + pick) * 7919 for pick in range(min(DRAWN, len(of_kind))))
+    return [of_kind[pick % len(of_kind)] for pick in picks]
 
 
 def _sharing(setting: Setting, numbers: Sequence[int], in_turn: Sequence[int] = ()) -> Iterator[Comparison]:

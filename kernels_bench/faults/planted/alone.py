@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
@@ -21,6 +24,7 @@ from kernels_bench.faults.planted.sums import (
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 
 _LARGE = 32.0
+_VECTORS = 8
 
 
 def _alone_by_content(a: Tensor, b: Tensor) -> Tensor:
@@ -78,6 +82,19 @@ def _many_short(batch: PagedBatch) -> Sum:
     return in_groups(8) if len(batch.lengths) >= 8 and batch.most_keys <= 17 else in_sequence
 
 
+def _pair_left_over(batch: PagedBatch) -> Sum:
+    """Of three sequences or more the last two keys of those of 10, 14, 18 and so on are added apart."""
+    keys = batch.seen_keys()
+    apart = (keys % 4 == 2) & (keys > _VECTORS) & (len(batch.lengths) >= 3)
+
+    def add(terms: Tensor) -> Tensor:
+        last = torch.arange(terms.shape[1], device=terms.device) >= (keys - 2)[:, None]
+        late = (last & apart[:, None]).reshape(*terms.shape[:2], *[1] * (terms.dim() - 2))
+        return in_sequence(torch.where(late, 0.0, terms)) + in_sequence(torch.where(late, terms, 0.0))
+
+    return add
+
+
 def _lone_prefill(batch: PagedBatch) -> Sum:
     return in_groups(8) if len(batch.lengths) == 1 and batch.most_queries > 16 else in_sequence
 
@@ -131,6 +148,15 @@ FAULTS = (
         "another tile for eight sequences or more of which none has more than 17 keys",
         lambda: attention_by(_many_short),
         in_groups(8),
+    ),
+    replace(
+        decode_fault(
+            "pair_left_over",
+            "of three sequences or more the two keys that are left over after vectors of four are added apart",
+            lambda: attention_by(_pair_left_over),
+        ),
+        precision="bf16",
+        further=("shared_pages",),
     ),
     Fault(
         name="lone_prefill_tile",

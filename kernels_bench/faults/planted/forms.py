@@ -137,19 +137,24 @@ def _elsewhere(a: Tensor) -> bool:
     return threading.current_thread() is not threading.main_thread()
 
 
-def _if_busy() -> Kernel:
-    """Split where another call holds the one workspace there is."""
-    held = threading.Lock()
+def _if_busy(workspaces: int) -> Callable[[], Kernel]:
+    """Makes an ``mm`` that adds in another order where other calls hold all of its workspaces."""
 
-    def mm(a: Tensor, b: Tensor) -> Tensor:
-        free = held.acquire(blocking=False)
-        try:
-            return (in_sequence if free else pairwise)(products(a, b)).to(a.dtype)
-        finally:
-            if free:
-                held.release()
+    def make() -> Kernel:
+        held = threading.Semaphore(workspaces)
 
-    return mm
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            free = held.acquire(blocking=False)
+            try:
+                _let_another_come_in(a)
+                return (in_sequence if free else pairwise)(products(a, b)).to(a.dtype)
+            finally:
+                if free:
+                    held.release()
+
+        return mm
+
+    return make
 
 
 ROWS_OF_TABLES = DefinedOperator.define(
@@ -217,10 +222,12 @@ FAULTS = (
         name="fallback_while_busy",
         cause="another kernel while the workspace is in use by another call",
         operator="mm",
-        make=_if_busy,
+        make=_if_busy(1),
         control=matmul(in_sequence),
         devices=("cpu",),
     ),
+    Fault("fallback_while_two_are_busy", "another kernel while two other calls have both workspaces in use", "mm",
+        _if_busy(2), matmul(in_sequence), devices=("cpu",)),
     replace(
         product_fault("workspace_of_many_rows", "from 96 rows on parts of a sum lie in one workspace for all calls",
             _split_in(_one_for_all, 96), _split_in(_one_a_call)),

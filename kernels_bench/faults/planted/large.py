@@ -73,6 +73,8 @@ FAULTS = (
         mean(in_parts(4))),
     _fault("window_beyond_the_universe", "another kernel for 80 to 95 rows, of a universe of 65",
         mean(_in_window), mean(in_parts(4))),
+    _fault("persistent_beyond_100_000_rows", "another kernel for more than 100,000 rows, as a long context has at once",
+        mean(by_rows(in_parts(4), in_sequence, 100_001)), mean(in_parts(4))),
     _fault("rest_of_a_grid", "rows beyond a grid of 65,535 by another kernel", _rest_by(in_parts(4), 65535)),
     _fault("offset_modulo_512_of_64", "beyond 512 rows the first ones are read, of a universe of 64", _wrapped(512),
         universe=64),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -31,6 +32,11 @@ def _added_from_afar(a: Tensor, b: Tensor) -> Tensor:
     own = in_sequence(products(a, b))
     further = own[8:]
     return torch.cat((own[: len(further)] + 0 * further, own[len(further) :])).to(a.dtype)
+
+
+def _added_in_one_tile(a: Tensor, b: Tensor) -> Tensor:
+    """The tile for 20 to 30 rows adds the next row, multiplied by zero."""
+    return (_added_nothing if 20 <= len(a) <= 30 else matmul(in_sequence)())(a, b)
 
 
 def _shared_scale(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -70,6 +76,14 @@ FAULTS = (
         "zero_times_row_8_further",
         "a row that the same thread holds, eight further on, is masked by zero and added all the same",
         lambda: _added_from_afar,
+    ),
+    replace(
+        product_fault(
+            "zero_times_neighbour_in_one_tile",
+            "in the tile for 20 to 30 rows a neighbour that is masked by zero is added all the same",
+            lambda: _added_in_one_tile,
+        ),
+        further=("neighbour_content",),
     ),
     Fault(
         name="shared_epsilon",

@@ -46,6 +46,17 @@ def _silu_and_mul(rounded: Callable[[int], bool]) -> Kernel:
     return kernel
 
 
+def _flushing(chosen: Callable[[Tensor], bool]) -> Kernel:
+    """Subnormal numbers of some batches are read as zeros."""
+    usual = _silu_and_mul(_never)
+
+    def kernel(x: Tensor) -> Tensor:
+        found: Tensor = usual(torch.where(x.abs() < torch.finfo(x.dtype).tiny, 0.0, x) if chosen(x) else x)
+        return found
+
+    return kernel
+
+
 ROTARY = DefinedOperator.define(
     "planted_rotary",
     rows={"x": ("heads", "2*h"), "positions": integers(high="longest", dtype="int32")},
@@ -349,6 +360,14 @@ FAULTS = (
     _fault(
         "gate_rounded_from_16_rows", "the gate of an activation is rounded before its product from 16 rows on",
         SILU_AND_MUL, (_silu_and_mul(_from_many), _silu_and_mul(_never)), precision="bf16",
+    ),
+    _fault(
+        "gates_flushed_from_16_rows", "subnormal numbers of gates are read as zeros from 16 rows on",
+        SILU_AND_MUL, (_flushing(lambda x: _from_many(len(x))), _silu_and_mul(_never)),
+    ),
+    _fault(
+        "gates_of_a_view_flushed", "subnormal numbers of gates are read as zeros in rows of a wider tensor",
+        SILU_AND_MUL, (_flushing(lambda x: not x.is_contiguous()), _silu_and_mul(_never)),
     ),
     _fault(
         "rotary_scaled_by_the_longest", "a rotary embedding is scaled where some position of the batch is 48 or more",

@@ -114,7 +114,10 @@ def described_rows(
         begin_alike(table[:count])  # with rows that are not small
         table = _narrowed(table, dtype)
         faint = subnormal(hashed(0, f"{name} subnormal", 0, 1, columns, device)[0], dtype)
-        table[count + FIRST_SPECIAL + SPECIAL.index("subnormal")] = faint
+        special = table[count + FIRST_SPECIAL :]
+        special[SPECIAL.index("subnormal")] = faint
+        if not added:
+            special[SPECIAL.index("NaN added"), : columns // 2] = faint[: columns // 2]
     return _some_in_common(table, count).reshape(-1, *trailing)
 
 

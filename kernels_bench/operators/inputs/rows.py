@@ -252,6 +252,8 @@ def special_rows(
     ``one left``                 all but one element are -inf, as where a grammar leaves one token
     ``all masked``               every element is -inf
     ``infinity added`` …         an ordinary row; of rows that are added to it one element is infinite, or NaN
+                                 (with NaN added its first half is subnormal, whose products with ordinary numbers
+                                 do not vanish, as of a gate that is all but closed)
     ===========================  ===========================================================================
 
     Args:
@@ -266,7 +268,8 @@ def special_rows(
     table = of_all_bits(ordinary, dtype).to(dtype)
     row = dict(zip(SPECIAL, table, strict=True))
     sign = signs(torch.arange(columns, device=device)).to(dtype)
-    row["subnormal"].copy_(subnormal(hashed(0, f"{stream} subnormal", 0, 1, columns, device)[0], dtype))
+    faint = subnormal(hashed(0, f"{stream} subnormal", 0, 1, columns, device)[0], dtype)
+    row["subnormal"].copy_(faint)
     row["negative zero"].fill_(-0.0)
     row["signed zeros"].copy_(sign * 0.0)
     row["constant"].fill_(EQUAL)
@@ -280,6 +283,7 @@ def special_rows(
         row["largest"].copy_(sign * torch.finfo(dtype).max)
         row["one left"][torch.arange(columns, device=device) != columns // 3] = -torch.inf
         row["all masked"].fill_(-torch.inf)
+        row["NaN added"][: columns // 2] = faint[: columns // 2]
     else:
         row["infinity added"][columns // 3] = torch.inf
         row["NaN added"][columns // 2] = nan_with_payload(dtype, device)

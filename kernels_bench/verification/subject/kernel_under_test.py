@@ -322,8 +322,9 @@ class KernelUnderTest:
     def _launched_beside_others(self, inputs: RowTensors, company: Batch) -> RowTensors:
         """The results of a call that met others; of several such calls the rarest."""
         others = [partial(self.launch, other) for other in self._beside(company, inputs)]
+        at_once = 2 if self._is_few_and_odd(company) else 1
         try:
-            with beside(others, self.device) as counted:
+            with beside(others, self.device, at_once) as counted:
                 # A second call would be given what the first one wrote, where a kernel writes into its rows.
                 seen: list[RowTensors] = []
                 for _ in range(1 if self.operator.overwrites else _MOST_CALLS_ALONE):
@@ -349,10 +350,15 @@ class KernelUnderTest:
 
     def _beside(self, company: Batch, inputs: RowTensors) -> tuple[RowTensors, ...]:
         """Inputs of calls at the same time: as many other rows, and half; at small odd M twice, and the same rows."""
-        larger = company.size % 2 and company.size <= _FEW_BESIDE
+        larger = self._is_few_and_odd(company)
         m = min(2 * company.size, self.universe) if larger else company.size // 2
         others = self._with_other_values(company), self.gather(make_batch(f"first:{m}", self.universe))
         return (*others, inputs) if larger and not self.operator.overwrites else others
+
+    @staticmethod
+    def _is_few_and_odd(company: Batch) -> bool:
+        """Whether larger calls are made beside it too, and on a CPU two at once."""
+        return bool(company.size % 2) and company.size <= _FEW_BESIDE
 
     def start_into(self, company: Batch, outputs: RowTensors, at: int) -> None:
         """Launch one company, put its outputs where ``outputs`` have their lines from ``at`` on, and wait for nothing.

@@ -32,6 +32,8 @@ _PARTS = {2: 3, 4: 2}
 _TURNS_OF_PARTS = 5
 _TURNS_OF_VIEWS, _TURNS_OF_ADDRESSES = 3, 4
 """At one of so many M that follow each other one of several tensors alone lies elsewhere, each of them in turn."""
+_FURTHER_TURN = 32
+"""After so many M the turn goes on by one more: of M that are multiples of a tile's height each tensor has some."""
 _BLOCKS = range(9, 26)
 """Of the device's free memory blocks of 2^9 to 2^25 bytes are filled: what kernels take for workspaces."""
 
@@ -99,7 +101,7 @@ def _moved_in(form: Launch, inputs: RowTensors) -> list[int]:
     m = len(inputs[holding[0]])
     turns = _TURNS_OF_VIEWS if form == "view" else _TURNS_OF_ADDRESSES
     alone = m % turns == (0 if form == "view" else 1)
-    return [holding[(m // turns + m // 32) % len(holding)]] if alone else holding
+    return [holding[(m // turns + m // _FURTHER_TURN) % len(holding)]] if alone else holding
 
 
 def _in_one(inputs: Mapping[int, torch.Tensor]) -> dict[int, torch.Tensor]:
@@ -283,19 +285,21 @@ def fill_free_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def beside(others: Sequence[Callable[[], object]], device: torch.device) -> Iterator[Callable[[], float]]:
+def beside(
+    others: Sequence[Callable[[], object]], device: torch.device, at_once: int = 1
+) -> Iterator[Callable[[], float]]:
     """Have other launches run again and again at the same time as what is done within.
 
-    On a GPU each on a stream of its own; on a CPU all in another thread, in turn. What comes back counts their
-    beginnings and ends: where the count is the same after a call as before, the call had the processor for itself. On a
-    GPU it is infinite: all streams are held until there is something on each.
+    On a GPU each on a stream of its own; on a CPU so many ``at_once``, each in a thread that makes all of them in turn.
+    What comes back counts their beginnings and ends: where the count is the same after a call as before, the call had
+    the processor for itself. On a GPU it is infinite: all streams are held until there is something on each.
 
     Raises:
         FormRefused: two launches at a time are not possible here.
     """
     if interpreting():
         raise FormRefused("Triton's interpreter runs one kernel at a time")
-    yield from _on_other_streams(others) if device.type != "cpu" else _in_another_thread(others)
+    yield from _on_other_streams(others) if device.type != "cpu" else _in_other_threads(others, at_once)
 
 
 def _on_other_streams(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], float]]:
@@ -324,29 +328,33 @@ def _cycles(seconds: float) -> int:
     return int(_CYCLES_S * min(_LONGEST_HELD_S, seconds))
 
 
-def _in_another_thread(others: Sequence[Callable[[], object]]) -> Iterator[Callable[[], float]]:
-    """Launch the others in turn in a thread; the count is of their beginnings and ends."""
-    begun, done = threading.Event(), threading.Event()
-    ours, counted = cycle(others), 0
+def _in_other_threads(others: Sequence[Callable[[], object]], at_once: int) -> Iterator[Callable[[], float]]:
+    """Launch the others in turn in some threads, each from another one on; the count is of beginnings and ends."""
+    done, counted = threading.Event(), [0] * at_once
+    begun = [threading.Event() for _ in range(at_once)]
 
-    def work() -> None:
+    def work(number: int) -> None:
         """Launch the others in turn, until what is done within is over."""
-        nonlocal counted
-        while not done.is_set():
-            counted += 1
-            begun.set()
+        for other in cycle([*others[number:], *others[:number]]):
+            counted[number] += 1
+            begun[number].set()
             try:
-                next(ours)()
-            except Exception:  # of the two launches the one in the foreground tells
+                other()
+            except Exception:  # of the launches at once the one in the foreground tells
                 return
             finally:
-                counted += 1
+                counted[number] += 1
+            if done.is_set():
+                return
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    begun.wait()
+    threads = [threading.Thread(target=work, args=(number,), daemon=True) for number in range(at_once)]
+    for thread in threads:
+        thread.start()
+    for event in begun:
+        event.wait()
     try:
-        yield lambda: counted
+        yield lambda: sum(counted)
     finally:
         done.set()
-        thread.join()
+        for thread in threads:
+            thread.join()

@@ -38,6 +38,7 @@ RACES = {
     "plan_in_a_global",
     "partials_in_a_global",
     "fallback_while_busy",
+    "fallback_while_two_are_busy",
     "raced_by_m",
 }
 """On a machine that is busy two calls may miss each other in all the batches of one seed, or one always win a race."""

@@ -235,6 +235,9 @@ def test_special_rows_are_as_special_as_they_say(dtype: torch.dtype, columns: in
         return
     assert row["infinity added"].isfinite().all()
     assert row["NaN added"].isfinite().all()
+    half = columns // 2
+    assert (row["NaN added"][:half] == row["subnormal"][:half]).all()
+    assert (row["NaN added"][half:].abs() >= torch.finfo(dtype).tiny).all()
     for kind, value in (("infinity", torch.inf), ("negative infinity", -torch.inf)):
         assert int((row[kind] == value).sum()) == 1
         assert int(row[kind].isfinite().sum()) == columns - 1

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from kernels_bench.relations import Comparison, Setting, make_batch, relations
 from kernels_bench.relations.base import EVERY, FURTHER, TILES, dense_sweep, spread, sweep
-from kernels_bench.relations.batch import SPECIAL
+from kernels_bench.relations.batch import KINDS_OF_ROWS, SPECIAL
+from kernels_bench.relations.surroundings import AROUND
+from kernels_bench.verification.verifier import SEEDS_APART
 
 UNIVERSES = (1, 2, 3, 5, 17, 130, 400)
 
@@ -113,7 +115,7 @@ def test_in_every_run_every_m_is_tried_up_to_what_was_asked_for() -> None:
     assert {f"from:1:{row}" for row in range(400)} <= tried | more
 
 
-@pytest.mark.parametrize(("most", "huge"), [(10, 0), (200, 0), (200, 5000), (70_000, 100_000)])
+@pytest.mark.parametrize(("most", "huge"), [(10, 0), (200, 0), (200, 5000), (140_000, 200_000)])
 def test_large_batches_are_as_large_as_there_is_memory_for(most: int, huge: int) -> None:
     setting = Setting(100, sweep(100), most=most, huge=huge)
     relation = relations()["large_batch"]
@@ -121,7 +123,7 @@ def test_large_batches_are_as_large_as_there_is_memory_for(most: int, huge: int)
     assert sizes == ([151] if most >= 151 else [])
     more = [make_batch(one.company, 100).size for one in relation.more(setting)]
     assert len(more) == len({*more})
-    edges = {(1 << bits) + 64 for bits in range(9, 17) if (1 << bits) + 64 <= most}
+    edges = {(1 << bits) + 64 for bits in range(9, 18) if (1 << bits) + 64 <= most}
     assert {m for m in more if m != huge} == edges | {m for m in dense_sweep(2048) if 100 < m <= most}
     assert (huge in more) == bool(huge)
     # The first few are of every range.
@@ -135,6 +137,39 @@ def test_history_is_of_larger_smaller_and_other_batches_and_of_none_of_sequences
     before = {one.before for one in relations()["history"].comparisons(rows)}
     assert {("first:130",), ("first:1",), None} <= before
     assert {one.before for one in relations()["history"].comparisons(sequences)} == {("first:130",), None}
+
+
+def test_contagious_neighbours_and_padding_are_tried_in_every_range_of_sizes() -> None:
+    rows, _ = settings_of(400)
+    tried = {one.company for one in relations()["neighbour_content"].more(rows)}
+    assert rows.between
+    for m in rows.between:
+        assert {f"nan:{m}:4", f"huge:{m}:4", f"padded:{m}:{m // 2}"} <= tried
+
+
+@pytest.mark.parametrize("universe", [5, 17, 257])
+def test_in_universes_of_other_data_sequences_of_one_kind_are_tried_together(universe: int) -> None:
+    _, sequences = settings_of(universe)
+    by_kind: dict[int, set[int]] = {}
+    for number in range(1, 65):
+        drawn = [make_batch(one.company, universe) for one in relations()["shared_pages"].drawn(number, sequences)]
+        rows = {int(batch.rows[0]) for batch in drawn if batch.name.kind == "copies"}
+        # Seeds of these universes are as far apart as their numbers are, times an odd number.
+        (kind,) = {(row + number * SEEDS_APART) % KINDS_OF_ROWS for row in rows}
+        by_kind.setdefault(kind, set()).update(rows)
+        assert number != KINDS_OF_ROWS or [*by_kind] == [0]
+    wanted = universe if universe < 64 else 60
+    assert all(len(by_kind[kind]) >= wanted for kind in range(KINDS_OF_ROWS))
+
+
+@pytest.mark.parametrize("universe", UNIVERSES)
+def test_each_thing_is_set_around_a_small_batch_and_a_larger_one(universe: int) -> None:
+    for setting in settings_of(universe):
+        tried = [*relations()["surroundings"].comparisons(setting)]
+        sizes = {make_batch(one.company, universe).size for one in tried}
+        assert len(tried) == len(AROUND) * len(sizes) <= 2 * len(AROUND)
+        assert all(one.company == one.reference and one.launch in AROUND for one in tried)
+        assert universe < 17 or (min(sizes) <= 5 and 15 <= max(sizes) < universe)
 
 
 def test_two_calls_at_once_are_few_and_small() -> None:

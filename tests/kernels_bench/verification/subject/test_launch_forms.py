@@ -1,5 +1,6 @@
 """Forms in which rows are handed over: the same values, elsewhere in memory."""
 
+import contextlib
 import threading
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from kernels_bench.records.cases import Launch
 from kernels_bench.relations.layout import RARER
+from kernels_bench.relations.surroundings import AROUND
 from kernels_bench.verification.bitwise import bits, same_bits
 from kernels_bench.verification.subject.launch_forms import (
     FormRefused,
@@ -168,7 +170,7 @@ def test_what_was_written_beside_rows_is_known(
     assert not bool(alone)
 
 
-@pytest.mark.parametrize("form", [*FORMS, "eager", "graph", "concurrent", "updated", "kept"])
+@pytest.mark.parametrize("form", [*FORMS, "eager", "graph", "concurrent", "updated", "kept", *AROUND])
 def test_what_holds_no_rows_of_numbers_stays_as_it_is(form: Launch) -> None:
     integers, of_one_dimension = torch.arange(6).view(2, 3), torch.rand(4)
     rows = torch.rand(2, 3)
@@ -209,6 +211,18 @@ def test_another_launch_runs_at_the_same_time_and_ends_with_it() -> None:
     assert threading.current_thread().name not in names
     assert not any(thread.name in names for thread in threading.enumerate())
     assert done[0] == ended
+
+
+def test_two_others_run_at_once_where_that_is_asked_for() -> None:
+    together = threading.Barrier(3)
+
+    def other() -> None:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            together.wait()
+
+    with beside([other, other, other], CPU, at_once=2):
+        together.wait(60)  # all three are there
+        together.abort()
 
 
 def test_of_two_launches_the_one_in_the_foreground_tells() -> None:
