@@ -131,7 +131,7 @@ Against = Annotated[
     str | None,
     typer.Option(
         help="Where the needle alone parts from another engine's of the same model: transformers, "
-        "transformers=ATTENTION, backend=NAME or an arm.  [default: the same engine in company]",
+        "transformers=ATTENTION, backend=NAME, tp=N or an arm.  [default: the same engine in company]",
         metavar="OTHER",
     ),
 ]

@@ -98,6 +98,20 @@ def test_the_readme_is_short_and_leads_to_every_page() -> None:
     assert [page.name for page in DOCS.glob("*.md") if f"](docs/{page.name})" not in text] == []
 
 
+def test_the_readme_says_of_two_versions_of_vllm_what_their_page_says() -> None:
+    text, page = ((file).read_text() for file in (ROOT / "README.md", DOCS / "vllm-versions.md"))
+
+    def cells(start: str, of: str) -> list[str]:
+        (line,) = [line for line in of.splitlines() if line.startswith(start)]
+        return [cell.strip() for cell in line.strip("|").split("|")][1:]
+
+    assert cells("| `fused_add_rms_norm`", text) == cells("| `fused_add_rms_norm` |", page)[:2]
+    proven = page.count("| proven, ")
+    told = " → ".join(cells("| linears of 13 ", text))
+    assert told == f"{cells('| all | ', page)[-2]}, one order of addition proven in {proven}"
+    assert cells("| softmax of one row", text)[1] == cells("| `softmax/151936/bf16`", page)[0]
+
+
 def test_pages_count_what_there_is() -> None:
     planted = f"plants {len(faults())} causes"
     assert planted in (DOCS / "what-is-compared.md").read_text()
