@@ -103,6 +103,7 @@ class Arm:
         precision: what its kernels compute with where that is less than their inputs' dtype, one of `STATED_PRECISIONS`
             or a unit roundoff: so much further may its results be from float64 before they are called wrong.
         candidates: further kernels that `plan` may choose, by label, on a device; called without loading the arm.
+        lacking: which candidates there are not on a device, and how they are had, or nothing.
         brief: operators over which it takes long: they are measured at the first shape and precision only, unless
             shapes are asked for, and in a short run not at all, unless the arm is.
     """
@@ -121,6 +122,7 @@ class Arm:
     brief: Collection[str] = ()
     precision: str | float = ""
     candidates: Callable[[Device], Mapping[str, Candidate]] = _no_candidates
+    lacking: Callable[[Device], str] = _no_caveat
 
 
 STATED_PRECISIONS: Mapping[str, float] = {

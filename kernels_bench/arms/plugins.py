@@ -284,6 +284,7 @@ _PLAIN_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "provenance": _CALLBACK,
     "caveat": _CALLBACK,
     "candidates": _CALLBACK,
+    "lacking": _CALLBACK,
     "compiles": (lambda value: isinstance(value, bool), "True or False"),
     "precision": (_is_precision, f"one of {', '.join(STATED_PRECISIONS)}, or a unit roundoff below 1"),
 }

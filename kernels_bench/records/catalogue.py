@@ -42,6 +42,7 @@ class ArmInfo(Record):
         default_for: operators of which it is the default kernel.
         brief: operators over which it takes long, see `kernels_bench.arms.Arm`.
         candidates: further kernels that it has; none of what is one of them itself.
+        lacking: which candidates it has not here, and how they are had; empty if none.
         dtypes: of inputs that it is for; all of them where there are none.
         order: what a candidate says of its order of addition.
     """
@@ -59,6 +60,7 @@ class ArmInfo(Record):
     default_for: tuple[str, ...] = ()
     brief: tuple[str, ...] = ()
     candidates: tuple[CandidateInfo, ...] = ()
+    lacking: str = ""
     dtypes: tuple[str, ...] = ()
     order: str = ""
 
@@ -78,6 +80,7 @@ class ArmInfo(Record):
             "order": found.order,
             "default_for": (),
             "candidates": (),
+            "lacking": "",
         }  # fmt: skip
         return None if update is None else self.model_copy(update=update)
 

@@ -37,7 +37,7 @@ def _described(arm: ArmInfo) -> str:
     """What an arm is, and what a reader must know of it here."""
     absent = arm.unavailable and f"cannot run here: {arm.unavailable}"
     several = f"{len(arm.candidates)} candidates, --arm '{candidate_name(arm.name, '*')}'" if arm.candidates else ""
-    return "; ".join(filter(None, (arm.summary, several, arm.caveat, absent)))
+    return "; ".join(filter(None, (arm.summary, several, arm.lacking, arm.caveat, absent)))
 
 
 def _claims(claims: Claims, known: Sequence[str]) -> str:

@@ -101,6 +101,7 @@ def _arm_info(arm: Arm, plugin: str | None, device: Device) -> ArmInfo:
             CandidateInfo(label=label, offers=tuple(one.offers), dtypes=tuple(one.dtypes), order=one.order)
             for label, one in candidates_of(arm, device).items()
         ),
+        lacking=said_by(arm, "lacking", device),
         plugin=plugin,
         digest=hashlib.sha256(Path(file_of(plugin)).read_bytes()).hexdigest()[:16] if plugin else "",
     )

@@ -19,16 +19,16 @@ FEW = 8
 
 def mean(x: torch.Tensor, rows: int, parts: int = 1) -> torch.Tensor:
     """Means of so many rows at once, terms one after the other in so many parts of a row."""
-    out = torch.empty(len(x))
+    out = torch.empty(len(x), dtype=torch.float32)
     for start in range(0, len(x), rows):
         chunk = x[start : start + rows].float()
         sums = []
         for part in chunk.tensor_split(parts, 1):
-            total = torch.zeros(len(chunk))
+            total = torch.zeros(len(chunk), dtype=torch.float32)
             for column in part.unbind(1):
                 total += column
             sums.append(total)
-        whole = torch.zeros(len(chunk))
+        whole = torch.zeros(len(chunk), dtype=torch.float32)
         for total in sums:
             whole += total
         out[start : start + rows] = whole
@@ -114,4 +114,10 @@ def candidates(device: Device) -> Mapping[str, Candidate]:
     }
 
 
-ARM = Arm(name="tiled", kernels=lambda: {"mean": lambda x: mean(x, 1)}, candidates=candidates, offers=("mean",))
+ARM = Arm(
+    name="tiled",
+    kernels=lambda: {"mean": lambda x: mean(x, 1)},
+    candidates=candidates,
+    lacking=lambda device: "without tiles of 128, which need another library",
+    offers=("mean",),
+)

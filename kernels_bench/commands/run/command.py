@@ -246,6 +246,10 @@ def _announce(workload: Workload, run: RunDirectory, display: Display) -> None:
         display.note("this GPU is older than SM90, for which these kernels were made; everything runs that can")
     for process, caveat in {arm.process: arm.caveat for arm in workload.arms if arm.caveat}.items():
         display.note(f"{process}: {caveat}")
+    if run.manifest.selection.budget_s is not None:  # a plan, which chooses among candidates
+        for arm in workload.arms:
+            if arm.lacking:
+                display.note(f"{arm.name}: {arm.lacking}")
     for reason in dict.fromkeys(arm.unavailable for arm in workload.left_out):
         names = (arm.name for arm in workload.left_out if arm.unavailable == reason)
         display.note(f"without {', '.join(names)}: {reason}")

@@ -1,6 +1,7 @@
 """cuBLASLt's algorithms one by one: which there are, and on a GPU with nvmath-python, what they compute."""
 
 import importlib.util
+import tomllib
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from kernels_bench.arms.base import Kernel
 from kernels_bench.arms.pytorch.cublas_restricted import ARM, candidates
 from kernels_bench.arms.pytorch.cublas_restricted.algorithms import ALGORITHMS, Algorithm
 from kernels_bench.records.cases import Device
+from profiles.installing import pip_install
+from support import ROOT
 from support.samebits_contracts import assert_same_bits
 
 CPU, CUDA = Device(type="cpu", name="CPU"), Device(type="cuda", name="GPU", capability=(9, 0))
@@ -31,6 +34,14 @@ def test_algorithms_in_as_many_parts_are_meant_to_add_in_one_order() -> None:
 def test_there_are_none_without_a_gpu_or_without_the_bindings() -> None:
     assert not candidates(CPU)
     assert bool(candidates(CUDA)) is NVMATH
+
+
+def test_where_there_are_none_on_a_gpu_a_plan_says_how_they_are_had() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (bindings,) = extras["cublaslt"]
+    assert ARM.lacking(CPU) == ""
+    assert (ARM.lacking(CUDA) == "") is NVMATH
+    assert NVMATH or ARM.lacking(CUDA).endswith(pip_install(bindings))
 
 
 def on_a_gpu(algorithm: Algorithm, operator: str) -> Kernel:

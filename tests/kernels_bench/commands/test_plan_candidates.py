@@ -32,6 +32,11 @@ def planned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     return run, done
 
 
+def test_which_candidates_an_arm_lacks_here_is_said_once(planned: tuple[Path, Ended]) -> None:
+    said = planned[1].err.splitlines()
+    assert said.count("tiled: without tiles of 128, which need another library") == 1
+
+
 def the_case(run: Path) -> CasePlan:
     (case,) = Plan.model_validate_json((run / "plan.json").read_text()).cases
     return case

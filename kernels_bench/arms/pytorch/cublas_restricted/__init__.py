@@ -16,6 +16,9 @@ from kernels_bench.arms.pytorch.calls.gemm import KERNELS
 from kernels_bench.arms.pytorch.cublas_restricted.algorithms import ALGORITHMS, Algorithm
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
+from profiles.installing import pip_install
+
+_BINDINGS = "nvmath-python>=1.0,<2"
 
 OF_CANDIDATES = ("mm", "linear", "linear_bias", "addmm")
 """Operators of which there are candidates."""
@@ -42,9 +45,20 @@ def caveat(device: Device) -> str:
 
 def candidates(device: Device) -> Mapping[str, Candidate]:
     """cuBLASLt's algorithms one by one, where nvmath-python is installed, whose bindings call it."""
-    if device.type != "cuda" or importlib.util.find_spec("nvmath") is None:
+    if device.type != "cuda" or not _has_bindings():
         return {}
     return {one.label: Candidate(partial(_of, one), OF_CANDIDATES, order=one.order) for one in ALGORITHMS}
+
+
+def lacking(device: Device) -> str:
+    """Which candidates there are not, for want of the bindings."""
+    if device.type != "cuda" or _has_bindings():
+        return ""
+    return f"without cuBLASLt's algorithms one by one, for which nvmath-python is missing: {pip_install(_BINDINGS)}"
+
+
+def _has_bindings() -> bool:
+    return importlib.util.find_spec("nvmath") is not None
 
 
 def _of(algorithm: Algorithm) -> Mapping[str, Kernel]:
@@ -64,4 +78,5 @@ ARM = Arm(
     provenance=lambda: f"torch {torch.__version__}, CUDA {torch.version.cuda}",
     offers=tuple(KERNELS),
     candidates=candidates,
+    lacking=lacking,
 )
