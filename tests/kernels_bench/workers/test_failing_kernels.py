@@ -12,7 +12,7 @@ from support.processes import CONTROLS, Faulty, run_beside
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory: pytest.TempPathFactory) -> Faulty:
     # All but one answer in a moment, and are not to be late on a busy machine.
-    what = ("--batch", "1", "--relation", "repeat", "--timeout", "20")
+    what = ("--batch", "1", "--relation", "repeat", "--timeout", "10")
     return run_beside("samebits", tmp_path_factory.mktemp("failing"), "failing", range(64, 80), *what)
 
 
@@ -28,7 +28,7 @@ REASONS = {
     72: r"returns a tensor on meta instead of cpu",
     73: r"the worker of failing .*its last words: the kernel asked to end",
     74: r"returns 2 results instead of 1",
-    75: r"no answer within 20 s \(--timeout\)",
+    75: r"no answer within 10 s \(--timeout\)",
     76: r"returns NoneType instead of a tensor",
     77: r"out of memory: .*can't allocate memory.*",
     78: r"out of memory: MemoryError",
@@ -50,7 +50,7 @@ def test_a_failing_kernel_costs_its_case_for_one_clear_reason(failing: Faulty, k
 
 def test_every_reason_is_shown(failing: Faulty) -> None:
     shown = " ".join(failing.ended.out.split())
-    for said in ("killed by SIGKILL", "killed by SIGSEGV", "ended with status 7", "[/red]", "no answer within 20 s"):
+    for said in ("killed by SIGKILL", "killed by SIGSEGV", "ended with status 7", "[/red]", "no answer within 10 s"):
         assert said in shown
 
 
