@@ -26,6 +26,7 @@ from e2e.locate.search import search
 from e2e.workload.messages import Locate, StartEngine
 from e2e.workload.options import Options
 from e2e.workload.prompts import batch, needles
+from kernels_bench.workers.lifetime import made_to_stay
 
 LAYERS = "model.layers"
 PLACES = {
@@ -154,6 +155,8 @@ def again(times: int) -> None:
 def started() -> tuple[Offline, tuple[tuple[int, ...], ...], Options]:
     """The engine that standard input asks for, with every plant in it; its needles; and what it was given."""
     request = StartEngine.model_validate_json(sys.stdin.read())
+    with made_to_stay():
+        from vllm import LLM  # noqa: F401 - as an arm's process does before it starts an engine
     engine = Offline(request.model_copy(update={"looked_into": True}))
     plant(runner_of(engine.engine))
     return engine, tuple(needles(request.options, engine.text, engine.vocabulary)), request.options

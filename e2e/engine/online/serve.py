@@ -11,7 +11,7 @@ from multiprocessing import connection, popen_fork
 from e2e.engine.error_causes import killed_in_words
 from e2e.engine.shared_memory import have_shared_memory_freed
 from kernels_bench.parent import die_with_parent
-from kernels_bench.workers.lifetime import take_descendants_along
+from kernels_bench.workers.lifetime import made_to_stay, take_descendants_along
 
 DYING_S = 1.0
 
@@ -22,7 +22,15 @@ def main() -> None:
     have_shared_memory_freed()
     take_descendants_along()
     tell_who_is_killed()
-    runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__", alter_sys=True)
+    import_engine()
+    # Not in this module's place: what is there is imported by the server's processes too, see below.
+    runpy.run_module("vllm.entrypoints.openai.api_server", run_name="__main__")
+
+
+def import_engine() -> None:
+    """Import most of what a server is made of; a fifth of the time would go into looking for garbage."""
+    with made_to_stay():
+        from vllm import LLM  # noqa: F401 - vllm itself imports next to nothing
 
 
 def tell_who_is_killed() -> None:
@@ -54,3 +62,5 @@ def tell_who_is_killed() -> None:
 
 if __name__ == "__main__":
     main()
+elif __name__ == "__mp_main__":  # in a process that the server starts, for its engine or a worker of that
+    import_engine()

@@ -30,7 +30,7 @@ def test_shared_memory_of_a_server_that_is_killed_is_freed(tmp_path: Path) -> No
     server = tmp_path / "vllm" / "entrypoints" / "openai" / "api_server.py"
     server.parent.mkdir(parents=True)
     server.write_text(SERVER_WITH_SHARED_MEMORY)
-    (tmp_path / "vllm" / "__init__.py").touch()
+    (tmp_path / "vllm" / "__init__.py").write_text("LLM = None")
     with subprocess.Popen(
         [sys.executable, "-m", "e2e.engine.online.serve", str(os.getpid())],
         env={**environment(), "PYTHONPATH": f"{tmp_path}{os.pathsep}{environment()['PYTHONPATH']}"},

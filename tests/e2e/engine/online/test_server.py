@@ -45,7 +45,7 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StartEngine:
     place = tmp_path / "vllm" / "entrypoints" / "openai" / "api_server.py"
     place.parent.mkdir(parents=True)
     place.write_text(LISTENING)
-    (tmp_path / "vllm" / "__init__.py").touch()
+    (tmp_path / "vllm" / "__init__.py").write_text("LLM = None")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, ROOT, ROOT / "tests"))))
     return StartEngine(arm="baseline", model=str(tmp_path), options=OPTIONS, on_gpu=False)
 
