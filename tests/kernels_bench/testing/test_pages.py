@@ -29,6 +29,17 @@ def rms_norm(x, weight, eps):
 """Adds one after the other, and of up to three rows the other way around."""
 
 
+IN_LESS_TIME = """
+import pytest
+
+@pytest.fixture(autouse=True)
+def in_less_time():
+    from kernels_bench.testing import checking
+    checking.check.__kwdefaults__["budget_s"] = 0.5
+"""
+"""What is tried as long as there is time for it, beyond what shows that `VARIANT` varies."""
+
+
 def block(name: str) -> str:
     found = re.search(rf"<!-- {name} -->\n```\w*\n(.*?)```", PAGE, re.DOTALL)
     assert found is not None, name
@@ -93,6 +104,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project of a user's, whose tests are those shown and some more."""
     place = tmp_path_factory.mktemp("project")
     (place / "my_kernels.py").write_text(VARIANT)
+    (place / "conftest.py").write_text(IN_LESS_TIME)
     (place / "test_shown.py").write_text(block("pytest"))
     (place / "test_more.py").write_text(
         """
