@@ -97,6 +97,18 @@ def test_a_scan_is_as_many_steps_in_the_reference_and_bit_for_bit_in_ours() -> N
     torch.testing.assert_close(scan.double(), exact, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("together", [1, 3])
+def test_no_bit_of_our_scan_depends_on_how_many_tokens_are_read_together(
+    together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, rows, weights, _, _ = data("chunk_scan", "bf16")
+    x, _, b, _, begins = rows
+    assert int(begins.diff().max()) > 2 * together
+    whole = OURS["chunk_scan"](*rows, *weights, 8)
+    monkeypatch.setattr(cpu_state, "TOGETHER", together * x[0].numel() * b.shape[-1])
+    assert torch.equal(OURS["chunk_scan"](*rows, *weights, 8), whole)
+
+
 def test_sequences_may_be_as_long_as_their_shape_says() -> None:
     """Longer than an operator's own lengths, which are those of short chunks."""
     operator = operators()["chunk_scan"]

@@ -15,6 +15,9 @@ from torch import Tensor
 from kernels_bench.arms.samebits.cpu.rows import row_sum
 from kernels_bench.arms.samebits.rounding import rounded
 
+TOGETHER = 1 << 16
+"""Elements of states kept at once: tokens are read together for the sake of calls, and no bit depends on it."""
+
 
 class _Heads(NamedTuple):
     """What all rows share, fp32 (heads) each."""
@@ -30,19 +33,21 @@ def _softplus(x: Tensor) -> Tensor:
 
 
 def _over_heads(of_groups: Tensor, heads: int) -> Tensor:
-    """(groups, n) to (heads, 1, n)."""
-    return of_groups.repeat_interleave(heads // len(of_groups), 0)[:, None]
+    """(tokens, groups, n) to (tokens, heads, 1, n)."""
+    return of_groups.repeat_interleave(heads // of_groups.shape[1], 1)[:, :, None]
 
 
-def _step(state: Tensor, token: tuple[Tensor, ...], shared: _Heads) -> tuple[Tensor, Tensor]:
-    """One sequence's state (heads, dim, n) and its token's result (heads, dim), fp32."""
-    x, dt, b, c = token
-    heads, dim = x.shape
-    step = _softplus(dt + shared.dt_bias)
-    added = (x * step[:, None])[..., None] * _over_heads(b, heads)
-    state = state * (shared.a * step).exp()[:, None, None] + added
-    terms = state * _over_heads(c, heads)
-    return state, row_sum(terms.reshape(heads * dim, -1)).reshape(heads, dim) + shared.d[:, None] * x
+def _steps(state: Tensor, tokens: tuple[Tensor, ...], shared: _Heads) -> tuple[Tensor, Tensor]:
+    """One sequence's state (heads, dim, n) after some tokens, and their results (tokens, heads, dim), fp32."""
+    x, dt, b, c = tokens
+    heads = x.shape[1]
+    steps = [_softplus(one.clone() + shared.dt_bias) for one in dt]
+    added = (x * torch.stack(steps)[..., None])[..., None] * _over_heads(b, heads)
+    states = torch.empty_like(added)
+    for after, step, new in zip(states.unbind(), steps, added.unbind(), strict=True):
+        state = torch.add(state * (shared.a * step).exp()[:, None, None], new, out=after)
+    terms = states * _over_heads(c, heads)
+    return state, row_sum(terms.flatten(0, 2)).reshape(x.shape) + shared.d[:, None] * x
 
 
 def _wide(*tensors: Tensor) -> tuple[Tensor, ...]:
@@ -68,8 +73,10 @@ def state_update(  # noqa: PLR0913, PLR0917
         The result (M, heads, dim) in `x`'s dtype, and `state`.
     """
     shared, out = _Heads(a, d, dt_bias), torch.empty_like(x, dtype=torch.float32)
-    for row, token in enumerate(zip(*_wide(x, dt, b, c), strict=True)):
-        after, out[row] = _step(state[row].clone(), tuple(one.clone() for one in token), shared)
+    tokens = _wide(x, dt, b, c)
+    for row in range(len(x)):
+        one = slice(row, row + 1)
+        after, out[one] = _steps(state[row].clone(), tuple(tensor[one].clone() for tensor in tokens), shared)
         state[row] = rounded(after, state.dtype)
     return rounded(out, x.dtype), state
 
@@ -85,6 +92,8 @@ def chunk_scan(  # noqa: PLR0913, PLR0917
     tokens = _wide(x, dt, b, c)
     for begin, end in pairwise(cu_seqlens.tolist()):
         state = torch.zeros(*x.shape[1:], b.shape[-1], dtype=torch.float32)
-        for token in range(begin, end):
-            state, out[token] = _step(state, tuple(one[token].clone() for one in tokens), shared)
+        together = max(1, TOGETHER // max(1, state.numel()))
+        for first in range(begin, end, together):
+            some = slice(first, min(first + together, end))
+            state, out[some] = _steps(state, tuple(tensor[some].clone() for tensor in tokens), shared)
     return rounded(out, x.dtype)
