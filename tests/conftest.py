@@ -32,13 +32,33 @@ LEFT_OUT = {
 """Marks of tests that run where they are asked for: before a release, and over another version of vLLM."""
 
 
+TESTS = Path(__file__).parent
+WAITING = tuple(
+    TESTS / place
+    for place in (
+        *("contract", "e2e", "profiles"),
+        *(f"kernels_bench/{name}" for name in ("commands", "planned", "testing", "workers")),
+        *(f"kernels_bench/{name}.py" for name in ("test_cli", "test_nothing_is_left")),
+    )
+)
+"""Tests here wait for processes most of the time; the others compute."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was not asked for."""
+    """Leave out what was not asked for; have files that wait stand among files that compute.
+
+    Each worker takes the next file. If those that wait came one after the other, cores would idle, and be short later.
+    """
     for mark, reason in LEFT_OUT.items():
         if mark not in config.getoption("markexpr"):
             for item in items:
                 if item.get_closest_marker(mark):
                     item.add_marker(pytest.mark.skip(reason=reason))
+    files = list(dict.fromkeys(item.path for item in items))
+    waiting = [file for file in files if any(file.is_relative_to(place) for place in WAITING)]
+    computing = [file for file in files if file not in waiting]
+    place = {file: (at + 0.5) / len(some) for some in (waiting, computing) for at, file in enumerate(some)}
+    items.sort(key=lambda item: place[item.path])
 
 
 def pytest_collection_finish() -> None:
