@@ -45,7 +45,8 @@ class Setbacks:
         if isinstance(error, IgnoresWeights):  # of a kernel that is wrong altogether the rest is to be seen, too
             self.weightless = str(error)
             return "failed", str(error)
-        if isinstance(error, Unsupported):  # of a kernel that took the universe: for decode steps alone, say
+        # Of a kernel that took the universe: one for decode steps alone, say, or for so many rows at most.
+        if isinstance(error, (Unsupported, NotImplementedError)):
             return "unsupported", f"does not take all of its batches: {first_line(error)}"
         if isinstance(error, KernelFault) or is_out_of_memory(error):
             raise error

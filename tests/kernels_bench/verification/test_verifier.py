@@ -783,10 +783,13 @@ def test_a_slow_kernel_is_told_about_in_the_time_there_is() -> None:
     assert all(result.companies > 0 and result.cut for result in found.relations)
 
 
-def test_of_batches_that_a_kernel_does_not_take_one_relation_tells_and_the_others_stand() -> None:
+@pytest.mark.parametrize("refusal", [Unsupported, NotImplementedError])
+def test_of_batches_that_a_kernel_does_not_take_one_relation_tells_and_the_others_stand(
+    refusal: type[Exception],
+) -> None:
     def finite_alone(a: Tensor, b: Tensor) -> Tensor:
         if not bool(a.isfinite().all()):
-            raise Unsupported("rows that are not finite")
+            raise refusal("rows that are not finite")
         return product(a, b)
 
     found = {one.relation: one for one in verify(finite_alone, names=("repeat", "neighbour_content")).relations}
