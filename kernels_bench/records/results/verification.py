@@ -249,21 +249,19 @@ class Verification(Record):
         """What is known of the case's bits, in a word.
 
         ``sampled``: they were the same in every batch tried.  ``defined``: but for those that change them by the
-        operator's definition.  Orders of addition that differ with the batch make it
-        ``variant`` though no sample showed it, since there are values whose sums differ.  The same order at every M
-        makes nothing of it: bits depend on more than the order, see `order`.
+        operator's definition.  Orders of addition that differ with the batch make it ``variant`` though no sample
+        showed it, and whatever failed, since there are values whose sums differ.  The same order at every M makes
+        nothing of it: bits depend on more than the order, see `order`.
         """
         if self.status != "measured":
             return self.status
         if self.wrong:
             return "wrong"
         statuses = {result.status for result in self.relations if result.binding}
-        if "broken" in statuses:
+        if "broken" in statuses or (self.order is not None and self.order.status == "variant"):
             return "variant"
         if "failed" in statuses:
             return "failed"
-        if self.order is not None and self.order.status == "variant":
-            return "variant"
         return "defined" if "defined" in statuses else "sampled" if "held" in statuses else "inconclusive"
 
     def changed_by_calls(self, reason: str, broken: tuple[str, ...]) -> Verification:

@@ -39,6 +39,12 @@ def test_the_same_order_makes_no_verdict_and_another_one_does() -> None:
     assert {verified(case(), held(), order=order).verdict for order in unread} == {"sampled"}
 
 
+def test_a_relation_that_fails_hides_no_other_order() -> None:
+    failed = RelationResult(relation="large_batch", status="failed", reason="RuntimeError with 131136 rows")
+    assert verified(case(), held(), failed, order=other_orders()).verdict == "variant"
+    assert verified(case(), held(), failed, order=same_order()).verdict == "failed"
+
+
 def test_orders_are_counted_over_the_cases_where_they_can_be_read() -> None:
     orders = [same_order(), other_orders(), Order(status="unknown"), Order(status="unsupported"), None, same_order()]
     shapes = [QKV_PROJ.model_copy(update={"n": 8 * (n + 1)}) for n in range(len(orders))]
