@@ -167,8 +167,8 @@ def _but_the_first_of_a_page(batch: PagedBatch, page: int) -> Tensor:
 
 def _up_to_page_0(batch: PagedBatch, page: int) -> Tensor:
     """All keys up to page 0, which is taken for no page, unless it is a sequence's first."""
-    ends = (batch.block_table[:, 1:] == 0).to(torch.int8)
-    pages = torch.where(ends.any(1), ends.argmax(1) + 1, batch.block_table.shape[1])
+    ends = torch.nn.functional.pad((batch.block_table[:, 1:] == 0).to(torch.int8), (0, 1), value=1)
+    pages = ends.argmax(1) + 1
     return torch.minimum(batch.seqused_k.long(), pages * page)
 
 
