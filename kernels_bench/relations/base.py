@@ -157,7 +157,7 @@ class Relation:
         hazardous: a kernel that does not keep it may take its process down: it is examined once all else is known.
         needs_cuda: it has no meaning on a CPU.
         needs: what an operator's rows must be for it to have a meaning.
-        only_rows: it has no meaning where rows are sequences.
+        optional_of: where an operator's rows are so, it is ``optional`` too.
     """
 
     name: str
@@ -170,11 +170,15 @@ class Relation:
     hazardous: bool = False
     needs_cuda: bool = False
     needs: RowKind = "rows"
-    only_rows: bool = False
+    optional_of: RowKind | None = None
 
     def applies_to(self, rows_are: RowKind) -> bool:
         """Whether it has a meaning for an operator whose rows are so."""
-        return self.needs in _ARE_ALSO[rows_are] and not (self.only_rows and are_sequences(rows_are))
+        return self.needs in _ARE_ALSO[rows_are]
+
+    def is_optional(self, rows_are: RowKind) -> bool:
+        """Whether a kernel may leave it to its callers, for an operator whose rows are so."""
+        return self.optional or self.optional_of in _ARE_ALSO[rows_are]
 
 
 def are_sequences(rows_are: RowKind) -> bool:

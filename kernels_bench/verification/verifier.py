@@ -320,7 +320,8 @@ class Verifier:
 
     def _examine(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         """One relation's result; where a kernel fails or cannot be captured is no fault of the others."""
-        binding = not relation.optional or claimed(self._claims, relation.name)
+        optional = relation.is_optional(self.subject.operator.rows_are)
+        binding = not optional or claimed(self._claims, relation.name)
         if relation.needs_cuda and self.subject.device.type == "cpu":
             reason = "needs a CUDA device"
             return RelationResult(relation=relation.name, status="unsupported", reason=reason, binding=binding)

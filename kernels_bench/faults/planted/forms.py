@@ -47,7 +47,7 @@ def _split_in(workspaces: Callable[[], Callable[[], Workspace]], fewest: int = 1
                 found = in_sequence(products(a[:, span], b[span]))
                 parts.append(kept.setdefault((part, *found.shape), torch.empty_like(found)))
                 parts[part].copy_(found)
-                _let_another_come_in(a)
+                let_another_come_in(a)
             return (parts[0] + parts[1]).to(a.dtype)
 
         return mm
@@ -64,7 +64,8 @@ def _one_a_call() -> Callable[[], Workspace]:
     return dict
 
 
-def _let_another_come_in(a: Tensor) -> None:
+def let_another_come_in(a: Tensor) -> None:
+    """Take so long that a call at the same time meets this one."""
     if a.is_cuda:
         torch.cuda._sleep(_LONG)
     else:
@@ -79,7 +80,7 @@ def _beside_larger() -> Kernel:
         larger = any(rows > len(a) for rows in under_way)
         under_way.append(len(a))
         try:
-            _let_another_come_in(a)
+            let_another_come_in(a)
             return (pairwise if larger else in_sequence)(products(a, b)).to(a.dtype)
         finally:
             under_way.remove(len(a))
@@ -89,7 +90,7 @@ def _beside_larger() -> Kernel:
 
 def _negated(a: Tensor, b: Tensor) -> Tensor:
     a.neg_()
-    _let_another_come_in(a)
+    let_another_come_in(a)
     try:
         return in_sequence(products(-a, b)).to(a.dtype)
     finally:
@@ -102,7 +103,7 @@ def _plan_in(plans: Callable[[], dict[str, int]]) -> Callable[[], Kernel]:
     def mm(a: Tensor, b: Tensor) -> Tensor:
         plan = plans()
         plan["rows"] = len(a)
-        _let_another_come_in(a)
+        let_another_come_in(a)
         return (in_sequence if plan["rows"] == len(a) else pairwise)(products(a, b)).to(a.dtype)
 
     return lambda: mm
@@ -114,7 +115,7 @@ def _partials_of(workspaces: Callable[[], list[Tensor]]) -> Callable[[], Kernel]
     def mm(a: Tensor, b: Tensor) -> Tensor:
         kept, half = workspaces(), a.shape[1] // 2
         kept[:] = [in_sequence(products(a[:, :half], b[:half]))]
-        _let_another_come_in(a)
+        let_another_come_in(a)
         return (kept[0] + in_sequence(products(a[:, half:], b[half:]))).to(a.dtype)
 
     return lambda: mm
@@ -146,7 +147,7 @@ def _if_busy(workspaces: int) -> Callable[[], Kernel]:
         def mm(a: Tensor, b: Tensor) -> Tensor:
             free = held.acquire(blocking=False)
             try:
-                _let_another_come_in(a)
+                let_another_come_in(a)
                 return (in_sequence if free else pairwise)(products(a, b)).to(a.dtype)
             finally:
                 if free:

@@ -27,7 +27,8 @@ SHOWN_BY = {
     "element_in_a_million": "repeat", "rotary_scaled_by_the_longest": "batch_size", "ties_of_experts": "special_values",
     "expert_of_all_but_one": "neighbour_content", "adapter_of_all": "position",
     "next_adapters_rows": "neighbour_content", "previous_adapters_rows": "neighbour_content",
-    "part_by_part": "tensor_parallel",
+    "part_by_part": "tensor_parallel", "attention_in_one_buffer": "concurrency",
+    "attention_if_workspace_free": "concurrency",
 }  # fmt: skip
 """Of every kind some, and the relation that is there to show them."""
 
@@ -39,6 +40,7 @@ RACES = {
     "partials_in_a_global",
     "fallback_while_busy",
     "fallback_while_two_are_busy",
+    "attention_if_workspace_free",
     "raced_by_m",
 }
 """On a machine that is busy two calls may miss each other in all the batches of one seed, or one always win a race."""

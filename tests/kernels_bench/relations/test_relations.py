@@ -61,13 +61,16 @@ def test_relations_come_in_order_with_repeat_first() -> None:
     assert [r.order for r in found.values()] == sorted({r.order for r in found.values()})
     assert [name for name, r in found.items() if r.needs_cuda] == ["graph"]
     assert [name for name, r in found.items() if r.optional] == ["layout", "history", "tensor_parallel", "surroundings"]
+    more_of_sequences = [name for name, r in found.items() if r.is_optional("prefills") and not r.optional]
+    assert more_of_sequences == ["concurrency"]
+    assert not found["concurrency"].is_optional("packed")
     assert [name for name, r in found.items() if r.hazardous] == ["layout", "large_batch", "surroundings"]
     of_any = {*NAMES} - OF_SEQUENCES - OF_ROUTED - OF_SHARDED - OF_PACKED
     assert {name for name, r in found.items() if r.applies_to("rows")} == of_any
     assert {name for name, r in found.items() if r.applies_to("routed")} == of_any | OF_ROUTED
     assert {name for name, r in found.items() if r.applies_to("packed")} == of_any | OF_PACKED
     assert {name for name, r in found.items() if r.applies_to("sharded")} == of_any | OF_SHARDED
-    of_sequences = (of_any | OF_SEQUENCES) - {"concurrency"}
+    of_sequences = of_any | OF_SEQUENCES
     assert {name for name, r in found.items() if r.applies_to("sequences")} == of_sequences - OF_PREFILLS
     assert {name for name, r in found.items() if r.applies_to("prefills")} == of_sequences
     assert all(isinstance(r, Relation) and r.summary for r in found.values())
