@@ -52,18 +52,20 @@ class InCommon(NamedTuple):
     """Which of `IN_COMMON` rows have something in common with that one of all others.
 
     Attributes:
-        drawn: a single number that was drawn.
+        drawn: a single number that was drawn; 1 where it may be 1.
+        another: likewise, and no round one.
         least: the least number there may be.
         largest: the largest.
         narrow: all are numbers of a narrower dtype, or multiples of 16.
         shares: all are shares of one, the largest first.
         begun: their first half.
-        nothing: what is added to them is zero.
+        nothing: what is added to them is zero; single numbers are 0 where they may be, else 1.
         rising: all numbers ascend.
         negative: no number is positive.
-        led: they begin with zeros, or with the least there may be.
-        ended: their second half.
-        unit: their length is 1; of whole numbers, each is one more than the one before, from the least on.
+        led: they begin with zeros, or with the least there may be; single numbers are 0 and 1 in turn.
+        ended: their second half; single numbers are 1 and 0 in turn.
+        unit: their length is 1; of whole numbers, each is one more than the one before, from the least on; single
+            numbers are 1 where they may be, else 0.
         bits: all numbers are 0 or 1, of a range from 0 to 1; of whole numbers, -1, in all of whose bits there is a one.
         powers: all numbers of a range are the same power of two.
         first_least: of several tensors with a range the first, the third and so on have the least number.
@@ -71,6 +73,7 @@ class InCommon(NamedTuple):
     """
 
     drawn: int
+    another: int
     least: int
     largest: int
     narrow: int
@@ -90,8 +93,8 @@ class InCommon(NamedTuple):
 
 IN_COMMON = 32
 FIRST_IN_COMMON = InCommon(
-    drawn=25, least=27, largest=29, narrow=26, shares=31, begun=19, nothing=24, rising=11, negative=9, led=7, ended=5,
-    unit=10, bits=6, powers=12, first_least=18, second_least=22,
+    drawn=25, another=28, least=27, largest=29, narrow=26, shares=31, begun=19, nothing=24, rising=11, negative=9,
+    led=7, ended=5, unit=10, bits=6, powers=12, first_least=18, second_least=22,
 )  # fmt: skip
 BEGUN_ALIKE, NEARLY_ALIKE, TURNED_ALIKE = (17, 23), (13, 21), (1, 30)
 """Of so many rows the second one begins as the first does, differs from it in the last bit of each number, or has its

@@ -17,7 +17,10 @@
 ``alike:M:T``                 every fourth row from T on stays, the rest are others of the same kind
 ``common:M:R``                every 32nd row from R on, which have a number in common: row R first, then R+32 at
                               position 32 and so on, as in ``from:M:R``, others of them between these
-``huge:M:T`` … ``zero:M:T``   likewise, the rest replaced by one hostile row
+``two:M:R:S:B:E``             rows of two sorts alone: at positions B … E-1 every 32nd row from S on, over and over,
+                              at all others those from R on
+``three:M:R:S:B:E``           likewise, each of them once; other rows in place of the rest, and of some from M / 4 on
+``huge:M:T`` … ``zero:M:T``   as ``others``, the rest replaced by one hostile row
 ``padded:M:C``                rows 0 … C-1, and zeros after them, as where a CUDA graph has room for M
 ``routed:M:C``                C of M rows choose the same experts, or adapter, those of them stay that are there
                               already, at most C; all others are one row that chooses none of these
@@ -233,6 +236,40 @@ def _in_common(name: BatchSpec, universe: int) -> Batch:
     return Batch(name, np.where(stays, first + positions, others), positions[stays])
 
 
+def _of_sorts(with_others: bool) -> Callable[[BatchSpec, int], Batch]:
+    """Rows of two sorts, over and over; or each of them once, and rows of none of them at some places."""
+
+    def make(name: BatchSpec, universe: int) -> Batch:
+        rows = _two_sorts(name, universe)
+        places = np.arange(name.size, dtype=np.int64)
+        from_quarter = places - name.size // PHASES
+        apart = (from_quarter >= 0) & (from_quarter < max(1, name.size // (2 * PHASES)))
+        kept = np.isin(places, np.unique(rows, return_index=True)[1]) & ~apart
+        if not with_others:
+            return Batch(name, rows, places[np.isin(rows, rows[kept])])
+        others = np.setdiff1d(np.arange(universe, dtype=np.int64), rows)[: int((~kept).sum())]
+        if len(others) < (~kept).sum():
+            raise _ImpossibleError("has not enough other rows")
+        rows[~kept] = others
+        return Batch(name, rows, places[kept])
+
+    return make
+
+
+def _two_sorts(name: BatchSpec, universe: int) -> Ids:
+    usual, second, begin, end = name.arguments
+    if not 0 <= usual < min(IN_COMMON, universe) or not 0 <= second < min(IN_COMMON, universe):
+        raise _ImpossibleError(f"has no row: R and S must be below {IN_COMMON}, and the universe's rows")
+    if name.size < PHASES or not 0 <= begin < end <= name.size:
+        raise _ImpossibleError(f"has no such places: M must be {PHASES} or more, and B … E - 1 places of it")
+    places = np.arange(name.size, dtype=np.int64)
+    of_usual, of_second = (
+        rows[places % len(rows)]
+        for rows in (np.arange(first, universe, IN_COMMON, dtype=np.int64) for first in (usual, second))
+    )
+    return np.where((begin <= places) & (places < end), of_second, of_usual)
+
+
 def _with_strangers(stranger: int) -> Callable[[BatchSpec, int], Batch]:
     """The other rows are all one row, whose identity is counted from the universe's size."""
 
@@ -383,6 +420,12 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     "others": BatchKind(("T",), _with_others, "other neighbours"),
     "alike": BatchKind(("T",), _alike, "neighbours of the same kind"),
     "common": BatchKind(("R",), _in_common, "neighbours with a number in common"),
+    "two": BatchKind(
+        ("R", "S", "B", "E"), _of_sorts(with_others=False), "rows of two sorts alone", place="rows of two sorts alone"
+    ),
+    "three": BatchKind(
+        ("R", "S", "B", "E"), _of_sorts(with_others=True), "rows of two sorts", place="rows of two sorts and others"
+    ),
     **{kind: _hostile(kind) for kind in HOSTILE},
     "padded": BatchKind(("C",), _padded, "padded with zeros", place="padded with zeros after {0} rows"),
     "routed": BatchKind(

@@ -1,6 +1,6 @@
 """``neighbour_content``: a row keeps its place and its neighbours are exchanged, for hostile ones too."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
 from kernels_bench.relations.batch import FIRST_IN_COMMON, HOSTILE, IN_COMMON, KINDS_OF_ROWS, PHASES
@@ -9,6 +9,8 @@ from kernels_bench.relations.batch import FIRST_IN_COMMON, HOSTILE, IN_COMMON, K
 TELLING_KINDS = ("huge", "nan")
 # Of so many rows one is none of padding, where nearly all are.
 MOSTLY = 16
+# Rows of which one may be unlike all others; a batch of so many is enough.
+SEVERAL, MANY = 8, 65
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
@@ -45,6 +47,28 @@ def _alike(setting: Setting) -> Iterator[Comparison]:
     for number, first in enumerate(FIRST_IN_COMMON if setting.universe >= IN_COMMON else ()):
         for m in _sizes_in_common(setting, number):
             yield Comparison(f"from:{m}:{first}", f"common:{m}:{first}")
+    yield from _of_two_sorts(setting, _some_size(setting), every=False)
+
+
+def _of_two_sorts(setting: Setting, sizes: Iterable[int], every: bool) -> Iterator[Comparison]:
+    """All rows alike but one, the first, one in the middle or the last, and halves of either sort."""
+    alike, odd = FIRST_IN_COMMON, FIRST_IN_COMMON.another
+    for m in (size for size in sizes if IN_COMMON <= setting.universe >= 2 * size):
+        of_one = (0, m // 2, m - 1)
+        for number, sort in enumerate((alike.least, alike.nothing, alike.drawn)):
+            for place in of_one if every else of_one[number:][:1]:
+                yield from _two_sorts(m, sort, odd, place, place + 1)
+        yield from _two_sorts(m, alike.drawn, odd, 0, m // 2)
+
+
+def _two_sorts(m: int, sort: int, other: int, begin: int, end: int) -> Iterator[Comparison]:
+    how = f"{m}:{sort}:{other}:{begin}:{end}"
+    yield Comparison(f"three:{how}", f"two:{how}")
+
+
+def _some_size(setting: Setting) -> list[int]:
+    """At which rows are of two sorts in every run."""
+    return [m for m in setting.few if SEVERAL <= m <= MANY][:1]
 
 
 def _sizes_in_common(setting: Setting, number: int) -> tuple[int, ...]:
@@ -71,6 +95,7 @@ def more(setting: Setting) -> Iterator[Comparison]:
         for m in setting.few:
             if m not in _sizes_in_common(setting, number):
                 yield Comparison(f"from:{m}:{first}", f"common:{m}:{first}")
+    yield from _of_two_sorts(setting, [m for m in setting.few if SEVERAL <= m <= MANY], every=True)
 
 
 def drawn(number: int, setting: Setting) -> Iterator[Comparison]:

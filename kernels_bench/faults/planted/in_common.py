@@ -17,7 +17,7 @@ from kernels_bench.operators.defined import DefinedOperator
 from kernels_bench.operators.definitions import floats, integers
 from kernels_bench.verification.bitwise import bits
 
-_SEVERAL, _LARGE, _NEARLY = 4, 16.0, 1e-3
+_SEVERAL, _MANY, _LARGE, _NEARLY = 4, 8, 16.0, 1e-3
 _ROWS = 257
 """Of which some eight have something in common: whether one shows another order is a matter of chance."""
 
@@ -43,6 +43,18 @@ SCALED = DefinedOperator.define(
         "presence": floats(low=0.0, high=2.0, dtype="fp32"),
         "mask": integers(low=-(1 << 31), high=1 << 31, dtype="int32"),
         "position": integers(high=1 << 12),
+    },
+    shapes={"fault": {"d": 24}},
+    results=[floats(dtype="fp32")],
+)
+
+PENALISED = DefinedOperator.define(
+    "planted_penalised",
+    rows={
+        "x": ("d",),
+        "repetition": floats(low=0.5, high=2.0, dtype="fp32"),
+        "frequency": floats(low=-2.0, high=2.0, dtype="fp32"),
+        "zero_point": integers(low=-128, high=128, dtype="int32"),
     },
     shapes={"fault": {"d": 24}},
     results=[floats(dtype="fp32")],
@@ -253,6 +265,36 @@ def _each_twice(x: Tensor) -> bool:
 
 
 @cache
+def _penalised(alike: Callable[[Tensor, Tensor, Tensor], bool]) -> Kernel:
+    """Sums of a row with penalties, in pairs where several rows' are so."""
+
+    def kernel(x: Tensor, repetition: Tensor, frequency: Tensor, zero_point: Tensor) -> Tensor:
+        several = len(x) >= _SEVERAL and bool((x != x[0]).any())
+        add = pairwise if several and alike(repetition, frequency, zero_point) else in_sequence
+        return add(x.float()) / repetition - frequency - zero_point
+
+    return kernel
+
+
+def _at_their_defaults(repetition: Tensor, frequency: Tensor, _: Tensor) -> bool:
+    return bool((repetition == 1).all() and (frequency == 0).all())
+
+
+def _symmetric(_: Tensor, __: Tensor, zero_point: Tensor) -> bool:
+    return bool((zero_point == 0).all())
+
+
+def _all_but_one(temperature: Tensor) -> bool:
+    """Whether eight rows or more have one temperature, but for one of them."""
+    counts = temperature.unique(return_counts=True)[1]
+    return len(temperature) >= _MANY and int(counts.max()) == len(temperature) - 1
+
+
+def _just_two(temperature: Tensor) -> bool:
+    return len(temperature) >= _MANY and len(temperature.unique()) == len(("one", "the other"))
+
+
+@cache
 def _normed(elsewhere: Callable[[Tensor], bool]) -> Kernel:
     """Sums of squares, in pairs where heads lie elsewhere in memory than right after one another."""
 
@@ -333,6 +375,14 @@ FAULTS = (
         TEMPERED, _tempered(lambda temperature: bool((temperature == temperature[0]).all())), _tempered(_nowhere)),
     _fault("temperature_of_one", "four different rows or more of temperature 1 are added in pairs",
         TEMPERED, _tempered(lambda temperature: bool((temperature == 1).all())), _tempered(_nowhere)),
+    _fault("all_but_one_temperature", "eight rows or more of one temperature, but for one row, are added in pairs",
+        TEMPERED, _tempered(_all_but_one), _tempered(_nowhere)),
+    _fault("just_two_temperatures", "eight rows or more of two temperatures are added in pairs",
+        TEMPERED, _tempered(_just_two), _tempered(_nowhere)),
+    _fault("parameters_at_their_defaults", "four rows or more whose parameters all change nothing are added in pairs",
+        PENALISED, _penalised(_at_their_defaults), _penalised(_never)),
+    _fault("zero_points_of_zero", "four rows or more whose zero points are 0 are added in pairs",
+        PENALISED, _penalised(_symmetric), _penalised(_never)),
     _fault("heads_apart", "rows whose heads do not follow one another in memory are added in pairs",
         NORMED, _normed(lambda x: x.stride(1) != x.shape[2]), _normed(_nowhere)),
     replace(_fault("heads_before_rows", "rows whose heads come before them in memory are added in pairs",

@@ -100,6 +100,7 @@ def described_rows(
         _some_are_round(table[:count], spec)
         _some_are_in_steps(table[:count], spec, sizes)
         _some_are_simple(table[:count], spec, sizes)
+        _some_change_nothing(table[:count], spec, sizes, number, first=not (added or number))
         _some_at_the_ends(table[:count], spec, sizes, number)
         _some_are_one(table[:count], spec, sizes)
         _some_are_shares(table[:count], spec, name, making)
@@ -125,6 +126,14 @@ _RUN = 24
 """In every `IN_TURN` rows so many have integers that follow one another, in the first run from the least on."""
 _ROUND = 16
 """Slots that begin a page, offsets of tiles and the like are multiples of it."""
+_PLAIN = (
+    (FIRST_IN_COMMON.nothing, 0b0000),
+    (FIRST_IN_COMMON.unit, 0b1111),
+    (FIRST_IN_COMMON.led, 0b1010),
+    (FIRST_IN_COMMON.ended, 0b0101),
+)
+"""Of which rows single numbers are 0 or 1: a bit for each of `_TURNS` tensors in turn."""
+_TURNS = 4
 _LESS_SMALL = 2.0**6
 """What `small` rows are multiplied by in eight bits, where nearly all of them would be zero."""
 
@@ -194,6 +203,24 @@ def _some_are_simple(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, 
     powers.copy_(torch.where(lower >= low, lower, torch.where(2 * lower <= high, 2 * lower, drawn)))
 
 
+def _some_change_nothing(
+    table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int], number: int, first: bool
+) -> None:
+    """Parameters of some rows are what changes nothing: 0 or 1, which of them differs from tensor to tensor.
+
+    So all parameters of a row are at their defaults at once, whichever these are. Whole numbers, and whole rows of
+    parameters, are 0 where a range has it within; the ``first`` tensor's rows are the data themselves.
+    """
+    low, high = _range(spec, sizes)
+    if spec.integers or table.shape[1] > 1:
+        if low < 0 < high and (table.shape[1] == 1 or not first):
+            table[FIRST_IN_COMMON.nothing :: IN_COMMON] = 0
+        return
+    plain = [one for one in (0, 1) if low <= one <= high]
+    for row, turns in _PLAIN if plain else ():
+        table[row::IN_COMMON] = plain[-(turns >> number % _TURNS & 1)]
+
+
 def _some_at_the_ends(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int], number: int) -> None:
     """Some rows have the least number of the range, some of every second tensor alone, and some the largest."""
     low, high = _range(spec, sizes)
@@ -222,9 +249,9 @@ def _some_are_shares(table: torch.Tensor, spec: TensorSpec, name: str, making: M
 
 def _some_in_common(table: torch.Tensor, count: int) -> torch.Tensor:
     """Of single numbers, as temperatures and positions are, some rows have the same."""
-    drawn = FIRST_IN_COMMON.drawn
-    if table.shape[1] == 1 and count > drawn:
-        table[drawn:count:IN_COMMON] = table[drawn].clone()
+    for drawn in (FIRST_IN_COMMON.drawn, FIRST_IN_COMMON.another):
+        if table.shape[1] == 1 and count > drawn:
+            table[drawn:count:IN_COMMON] = table[drawn].clone()
     return table
 
 

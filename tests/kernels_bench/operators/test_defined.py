@@ -524,6 +524,42 @@ def test_some_rows_of_a_range_are_simple_and_some_have_one_tensor_at_its_end() -
     assert least == [True, False, False, True]
 
 
+def test_parameters_of_a_row_are_at_their_defaults_together_and_zero_within_a_range_is_one() -> None:
+    operator = Operator.define(
+        "sampled",
+        rows={
+            "x": floats("d", low=-8.0, high=8.0),
+            "temperature": floats(low=0.1, high=2.0),
+            "top_p": floats(low=0.0, high=1.0),
+            "min_p": floats(low=0.0, high=1.0),
+            "frequency": floats(low=-2.0, high=2.0),
+            "bias": floats("d", low=-2.0, high=2.0),
+            "zero_point": integers(low=-128, high=128),
+            "position": integers(high=1000),
+        },
+        shapes={"any": {"d": 9}},
+        results=("d",),
+    )
+    tables = [table[:97] for table in operator.rows(operator.shapes[0], 97, torch.float32, 1, CPU)]
+    of = FIRST_IN_COMMON
+
+    def defaults(first: int) -> list[tuple[float, ...]]:
+        each = (table[first::IN_COMMON].flatten().tolist() for table in tables[1:5])
+        return list(dict.fromkeys(zip(*each, strict=True)))
+
+    assert [defaults(first) for first in (of.nothing, of.unit, of.led, of.ended)] == [
+        [(1.0, 0.0, 0.0, 0.0)],
+        [(1.0, 1.0, 1.0, 1.0)],
+        [(1.0, 0.0, 1.0, 0.0)],
+        [(1.0, 1.0, 0.0, 1.0)],
+    ]
+    assert not tables[5][of.nothing :: IN_COMMON].any()
+    assert not tables[6][of.nothing :: IN_COMMON].any()
+    assert tables[0][of.nothing :: IN_COMMON].all()
+    (another,) = {*tables[1][of.another :: IN_COMMON].flatten().tolist()}
+    assert another % 1
+
+
 def test_single_integers_go_up_by_one_and_by_two_in_turn() -> None:
     operator = Operator.define(
         "placed", rows={"position": integers(high=1000)}, shapes={"any": {"d": 2}}, results=("d",)
