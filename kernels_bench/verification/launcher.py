@@ -194,6 +194,11 @@ class Launcher:
         (found,) = digests_of([summed(self._settled(outputs))])
         return found
 
+    def first_of(self, outputs: RowTensors, m: int) -> RowTensors:
+        """What the results of more rows from the first on hold of the first ``m``."""
+        lines = self._lines_of(f"first:{m}")
+        return tuple(output[:lines] for output in outputs)
+
     def summed(self, spec: str) -> torch.Tensor:
         """What becomes a digest of a company's results, see `digests_of`."""
         return summed(self._settled(self.start(spec).outputs))

@@ -69,6 +69,8 @@ class Revisit(Record):
         lengths: as in `Verify`.
         special: whether the special rows are wanted too, right before the first M that is larger than they are many.
         views: those M at which rows that are a view of a wider tensor come first.
+        opening: further M, each launched before the next larger one of ``sizes``; their rows' bits are compared with
+            those that the last one's have in the same process.
         memory: as in `Verify`.
     """
 
@@ -76,6 +78,7 @@ class Revisit(Record):
     seed: int
     universe: int
     sizes: tuple[int, ...]
+    opening: tuple[int, ...] = ()
     special: bool = False
     views: tuple[int, ...] = ()
     lengths: tuple[int, ...] = ()
@@ -83,10 +86,11 @@ class Revisit(Record):
 
 
 class Revisited(Record):
-    """Answer to `Revisit`: the digests by M, and the special rows'."""
+    """Answer to `Revisit`: the digests by M, the special rows', and at which of the opening M rows had other bits."""
 
     digests: dict[int, str]
     special_digest: str = ""
+    opened_otherwise: tuple[int, ...] = ()
 
 
 class ReadOrder(Record):

@@ -9,6 +9,7 @@ from kernels_bench.commands.run.known import Known
 from kernels_bench.commands.workload import Workload
 from kernels_bench.console.progress import Display
 from kernels_bench.records.cases import Case
+from kernels_bench.records.results import Verification
 from kernels_bench.relations.special_values import SPECIALS
 from kernels_bench.workers.messages import Failure, Reproduce, Reproduced, Revisit, Revisited
 from kernels_bench.workers.pool import WorkerPool
@@ -16,6 +17,8 @@ from kernels_bench.workers.pool import WorkerPool
 OF_CALLS = ("repeat", "history", "concurrency")
 """Relations that blame calls: what they find need not come again in another process."""
 
+FEWEST_OPENING = 3
+"""Ranges of M from the one on that ends with this power of two."""
 MOST_REVISITED = 40
 """Cases up to which a run that is no short one asks fresh processes too: starting them takes longer than asking."""
 
@@ -111,13 +114,14 @@ class FreshProcesses:
             lengths=sweep.lengths,
             special=bool(known.special_digest),
             views=sizes[1::2] if takes_views else (),
+            opening=_opening(sizes) if _same_at_every_size(known) else (),
             memory=self._bytes_of(case),
         )
 
     def _take_note(self, request: Revisit, reply: Revisited) -> None:
         """Keep the case's verification anew where some M has other bits now."""
         known = self._known.verified[request.case.key]
-        differ = [m for m in request.sizes if reply.digests.get(m) != known.digests[m]]
+        differ = [m for m in request.sizes if reply.digests.get(m) != known.digests[m]] or [*reply.opened_otherwise]
         special = bool(reply.special_digest) and reply.special_digest != known.special_digest
         unsteady = any(one.relation == "repeat" and one.status == "broken" for one in known.relations)
         if unsteady or not (differ or special):
@@ -127,3 +131,19 @@ class FreshProcesses:
         reason = f"another process, which began with M={request.sizes[0]}, gave other bits {where}{after}"
         broken = (*(f"first:{m}" for m in differ), *((SPECIALS,) if special else ()))
         self._known.keep(known.changed_by_calls(reason, broken))
+
+
+def _opening(sizes: Sequence[int]) -> tuple[int, ...]:
+    """The M that are the last between two powers of two, or of the largest ones the first, in ascending order.
+
+    A tile that a kernel chose for the first M of a range is kept for all others of it, and the process that verified
+    the case met each range from its other end.
+    """
+    largest = sizes[-1]
+    ends = [1 << bits for bits in range(FEWEST_OPENING, largest.bit_length()) if 1 << bits < largest]
+    return tuple(sorted({*ends, ends[-1] + 1} - {*sizes})) if ends else ()
+
+
+def _same_at_every_size(known: Verification) -> bool:
+    """Whether each row's bits were the same at every M, so that the largest one's stand for them."""
+    return any(one.relation == "batch_size" and one.status == "held" for one in known.relations)

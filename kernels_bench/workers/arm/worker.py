@@ -146,16 +146,22 @@ class ArmWorker:
         )
         with poisoned_allocations(self._device):
             launcher, found, special = Launcher(subject), {}, ""
+            opened: dict[int, str] = {}
             for m in request.sizes:
+                for one in request.opening:
+                    if one < m and one not in opened:
+                        opened[one] = launcher.digest(f"first:{one}")
                 if request.special and not special and m > len(SPECIAL):
                     special = launcher.digest(SPECIALS)
                 if m == request.sizes[-1]:  # rows that were not met yet, in another order than when they were verified
                     launcher.start(f"reverse:{m}")
                 if m in request.views:
                     subject.start(make_batch(f"first:{m}", request.universe), "view")
-                found[m] = launcher.digest(f"first:{m}")
+                last = launcher.start(f"first:{m}").outputs
+                found[m] = launcher.digest_of(last)
+            otherwise = tuple(m for m in opened if opened[m] != launcher.digest_of(launcher.first_of(last, m)))
         self.free()
-        return Revisited(digests=found, special_digest=special)
+        return Revisited(digests=found, special_digest=special, opened_otherwise=otherwise)
 
     def _read_order(self, request: ReadOrder) -> OrderRead:
         self._at_hand.timing.forget()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kernels_bench.commands.run.fresh_processes import _opening
 from kernels_bench.records.manifest import read_records
 from kernels_bench.records.results import Verification
 from support import PLUGINS
@@ -74,3 +75,29 @@ def test_fresh_processes_meet_dtypes_forms_and_rows_in_another_order(
     for one in found.values():
         ending = keeping[one.case.arm]
         assert [reason.endswith(ending) for reason in reasons(one)] == [True] * bool(ending), reasons(one)
+
+
+def test_fresh_processes_meet_the_ranges_of_m_from_their_other_ends(tmp_path: Path) -> None:
+    words = (
+        "--op",
+        "mm",
+        "--arm",
+        "tile-of-a-range,plan-of-all",
+        "--shapes",
+        "8x48",
+        "--dtype",
+        "fp32",
+        "--verify-only",
+    )
+    less = ("--relation", "repeat,batch_size,history", "--partial", "--out", tmp_path / "run")
+    ended = kernels_bench("--plugin", PLUGINS / "keeps_plans.py", *words, *less)
+    assert ended.status == 1, ended.err
+    found = {one.case.arm: one for one in read_records(tmp_path / "run") if isinstance(one, Verification)}
+    assert [reason.endswith("at M=128") for reason in reasons(found["tile-of-a-range"])] == [True]
+    assert not reasons(found["plan-of-all"])
+
+
+def test_only_ends_of_ranges_are_met_that_are_not_met_anyway() -> None:
+    assert _opening((1, 16, 256)) == (8, 32, 64, 128, 129)
+    assert _opening((1, 16, 65)) == (8, 32, 64)
+    assert _opening((1, 2)) == ()
