@@ -116,6 +116,7 @@ class Serving:
     Attributes:
         chunk: queries of a compared row that one entry of the batch computes; 0: all of them.
         tail: how many of a compared row's last queries are computed; 0: all of them.
+        unequal: of each compared row another number of them, from all of those down to two and over again.
         stranger: KV length of the neighbours; 0: their own.
         prefilling: such neighbours compute all their queries, not only the last.
         equal: neighbours are as long as the compared row, and served as it is.
@@ -134,6 +135,7 @@ class Serving:
 
     chunk: int = 0
     tail: int = 0
+    unequal: bool = False
     stranger: int = 0
     prefilling: bool = False
     equal: bool = False

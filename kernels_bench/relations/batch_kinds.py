@@ -47,6 +47,7 @@
 ``chunks:M:C``                rows 0 … M-1, their queries in chunks of C, all in one batch
 ``parts:M:C``                 rows of special values as in ``special:M:0``, their queries in chunks of C
 ``drafts:M:T``                the longest half of the sequences, over and over, of each the last T queries
+``unequal:M:T``               likewise, of each another number of queries: T, T-1, … 2, and over again
 ``tails:M``                   rows 0 … M-1, of each the last query alone
 ``ends:M:T``                  likewise the last T queries, as where drafted tokens are verified
 ``tp:M:R``                    rows 0 … M-1, computed by R ranks, each of which has a part of every row
@@ -365,12 +366,15 @@ def _special_in_chunks(name: BatchSpec, universe: int) -> Batch:
     return Batch(name, whole.rows.copy(), whole.compared.copy(), Serving(chunk=chunk))
 
 
-def _ends_of_the_longest(name: BatchSpec, universe: int) -> Batch:
-    (tail,) = name.arguments
-    if tail < 1:
-        raise _ImpossibleError("has an argument below 1")
-    longest_first = universe - 1 - np.arange(name.size, dtype=np.int64) % max(1, universe // 2)
-    return _all(name, longest_first, Serving(tail=tail, shortest=True))
+def _ends_of_the_longest(unequal: bool) -> Callable[[BatchSpec, int], Batch]:
+    def make(name: BatchSpec, universe: int) -> Batch:
+        (tail,) = name.arguments
+        if tail < 1:
+            raise _ImpossibleError("has an argument below 1")
+        longest_first = universe - 1 - np.arange(name.size, dtype=np.int64) % max(1, universe // 2)
+        return _all(name, longest_first, Serving(tail=tail, unequal=unequal, shortest=True))
+
+    return make
 
 
 def _rare(rows: Ids, name: BatchSpec, universe: int) -> Ids:
@@ -497,10 +501,18 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
     ),
     "drafts": BatchKind(
         ("T",),
-        _ends_of_the_longest,
+        _ends_of_the_longest(unequal=False),
         "last tokens of the longest ones alone:",
         told=True,
         place="the last {0} tokens of the longest ones",
+        beyond=True,
+    ),
+    "unequal": BatchKind(
+        ("T",),
+        _ends_of_the_longest(unequal=True),
+        "last tokens of the longest ones, not as many of each:",
+        told=True,
+        place="the last 2 to {0} tokens of the longest ones",
         beyond=True,
     ),
     "tails": BatchKind((), _served(lambda: Serving(tail=1)), "last token by decode", place="by decode"),

@@ -13,6 +13,8 @@ ENDS, ENDS_IN_TURN = (2, 3, 4, 8), (5, 6, 7)
 """As many queries of each sequence as where tokens were drafted; of the latter one at each number of sequences."""
 DRAFTS = ((2, 16), (5, 16), (12, 6))
 """Numbers of long sequences, and of the last queries of each, as of trees and blocks of drafts: all have as many."""
+UNEQUAL, FURTHER_UNEQUAL = ((5, 8), (12, 4)), ((2, 4), (3, 8), (8, 6), (24, 8))
+"""Likewise, and of the most queries of any, where each has its own number, as where some drafts were rejected."""
 FURTHER_SEQUENCES, FURTHER_DRAFTS = (3, 8, 12, 24), (*range(2, 9), 12, 16, 32)
 PARTS, FURTHER_PARTS = (8,), (1, 16)
 """Chunks of special sequences."""
@@ -22,7 +24,8 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     """Each chunk size at each telling number of sequences; the chunks of all stand side by side in one batch.
 
     The smallest chunks that are no single tokens, which make the most entries, at every number of sequences. And the
-    last few queries of every sequence, as many of each, as where drafted tokens are verified: a batch of nothing else.
+    last few queries of every sequence, as many of each, as where drafted tokens are verified: a batch of nothing else;
+    of long ones not as many of each, too.
     Then what follows the first page where all have the same one, and special sequences in chunks.
     """
     telling = setting.telling
@@ -34,6 +37,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
             for queries in (*ENDS, ENDS_IN_TURN[telling.index(m) % len(ENDS_IN_TURN)]):
                 yield Comparison(f"first:{m}", f"ends:{m}:{queries}")
     yield from _drafts(setting, DRAFTS)
+    yield from _drafts(setting, UNEQUAL, "unequal")
     yield from _after_shared(setting, setting.fewest, 1)
     yield from _special(setting, PARTS)
 
@@ -42,16 +46,17 @@ def more(setting: Setting) -> Iterator[Comparison]:
     """Other numbers of drafts and of sequences, of shared pages, and other chunks of special ones."""
     every = [(m, queries) for m in FURTHER_SEQUENCES for queries in FURTHER_DRAFTS]
     yield from _drafts(setting, [one for one in every if one not in DRAFTS])
+    yield from _drafts(setting, FURTHER_UNEQUAL, "unequal")
     yield from _after_shared(setting, [m for m in setting.telling if m not in setting.fewest], 1)
     for pages in (2, 3):
         yield from _after_shared(setting, setting.fewest, pages)
     yield from _special(setting, FURTHER_PARTS)
 
 
-def _drafts(setting: Setting, wanted: Iterable[tuple[int, int]]) -> Iterator[Comparison]:
+def _drafts(setting: Setting, wanted: Iterable[tuple[int, int]], kind: str = "drafts") -> Iterator[Comparison]:
     for m, queries in wanted:
         if m <= max(setting.universe, setting.most):
-            yield Comparison(f"first:{setting.universe}", f"drafts:{m}:{queries}")
+            yield Comparison(f"first:{setting.universe}", f"{kind}:{m}:{queries}")
 
 
 def _after_shared(setting: Setting, sizes: Iterable[int], pages: int) -> Iterator[Comparison]:

@@ -15,7 +15,7 @@ from kernels_bench.operators.inputs.paged_batch import PagedBatch, packed
 from kernels_bench.records.cases import Shape
 
 _SHAPE = Shape.of("fault", {"heads": 2, "dk": 8, "dv": 8, "tokens": 33})
-_LONG, _TILE, _DRAFTS = 24, 16, 6
+_LONG, _TILE, _DRAFTS, _MOST_DRAFTS = 24, 16, 6, 8
 
 
 def _packed(by_longest: bool) -> Kernel:
@@ -54,6 +54,13 @@ def _filling_a_tile(batch: PagedBatch) -> Sum:
 def _filling_a_wave(batch: PagedBatch) -> Sum:
     queries = batch.lengths[:, 0]
     return in_groups(8) if 9 <= len(queries) <= 15 and bool((queries == _DRAFTS).all()) else in_sequence
+
+
+def _not_as_many(batch: PagedBatch) -> Sum:
+    """As where some drafts were rejected, and what is left of each sequence is padded for the kernel for decoding."""
+    queries, keys = batch.lengths.T
+    few = len(queries) > 1 and bool((queries <= _MOST_DRAFTS).all()) and bool((keys > queries).all())
+    return in_groups(8) if few and bool((queries != queries[0]).any()) else in_sequence
 
 
 def _after_a_prefix() -> Kernel:
@@ -104,6 +111,9 @@ FAULTS = (
     _prefill_fault("tiles_for_six_tokens_of_ten",
         "keys are added in tiles of 8 where each of 9 to 15 sequences has 6 queries",
         lambda: attention_by(_filling_a_wave)),
+    _prefill_fault("tiles_for_unequal_drafts",
+        "keys are added in tiles of 8 where several sequences have up to 8 queries, not as many each, after others",
+        lambda: attention_by(_not_as_many)),
     _prefill_fault("prefills_after_one_prefix",
         "keys are added in tiles of 8 where prefills begin after a first page that they share",
         _after_a_prefix),

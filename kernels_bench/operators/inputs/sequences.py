@@ -223,14 +223,15 @@ def entries(known: Census, company: Batch) -> Entries:
     like = int(rows[company.compared[0]])
     compared = np.isin(np.arange(company.size), company.compared)
     found: list[tuple[int, int, int, bool]] = []
-    for row, mine in zip(rows.tolist(), compared.tolist(), strict=True):
+    for place, (row, mine) in enumerate(zip(rows.tolist(), compared.tolist(), strict=True)):
         start, stop = int(known.start[row]), int(known.kv[row])
         if not mine and serving.equal:
             start, stop = int(known.start[like]), int(known.kv[like])
         elif not mine and serving.stranger:
             start, stop = 0 if serving.prefilling else serving.stranger - 1, serving.stranger
         elif mine and serving.tail:
-            start = max(start, stop - serving.tail)
+            fewer = place % max(1, serving.tail - 1) if serving.unequal else 0
+            start = max(start, stop - serving.tail + fewer)
         elif serving.cached:
             start = max(start, min(serving.prefix * known.page, stop // known.page * known.page, stop - 1))
         chunk = serving.chunk if mine and serving.chunk else stop - start

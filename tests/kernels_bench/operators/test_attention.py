@@ -196,6 +196,14 @@ def test_chunks_cover_the_whole_and_tails_are_its_last_tokens(chunk: int, size: 
         assert tails.lines.ids.tolist() == (whole.row * TOKENS + whole.stop - 1).tolist()
 
 
+def test_drafts_are_not_as_many_of_each_long_sequence() -> None:
+    known = census("prefill", SHAPE, COUNT)
+    served, whole = (entries(known, make_batch(spec, COUNT)) for spec in ("unequal:6:4", f"first:{COUNT}"))
+    wanted = np.minimum(served.stop, [4, 3, 2, 4, 3, 2])
+    assert (served.stop - served.start).tolist() == wanted.tolist()
+    assert {*served.lines.ids.tolist()} <= {*whole.lines.ids.tolist()}
+
+
 def test_neighbours_have_the_length_asked_for() -> None:
     for spec, start in (("decoding:7:33:1", 32), ("prefilling:7:33:1", 0)):
         batch = entries(census("prefill", SHAPE, COUNT), make_batch(spec, COUNT))

@@ -82,6 +82,7 @@ ROWS: dict[str, tuple[list[int], list[int] | None]] = {
     "cached:3:2": ([0, 1, 2], None),
     "parts:2:8": ([UNIVERSE + FIRST_SPECIAL, UNIVERSE + FIRST_SPECIAL + 1], None),
     "drafts:14:6": ([*range(11, 5, -1), *range(11, 5, -1), 11, 10], None),
+    "unequal:3:3": ([11, 10, 9], None),
     "behind:3:2:1": ([0, 1, 2], None),
     "tp:3:4": ([0, 1, 2], None),
 }
@@ -107,6 +108,7 @@ SERVED = {
     "cached:3:2": Serving(prefix=2, shared=True, cached=True),
     "parts:2:8": Serving(chunk=8),
     "drafts:14:6": Serving(shortest=True, tail=6),
+    "unequal:3:3": Serving(shortest=True, tail=3, unequal=True),
 }
 
 
