@@ -37,6 +37,8 @@ SPECIAL = (
     "all masked",
     "infinity added",
     "NaN added",
+    "masked end",
+    "few left",
 )
 """What the rows from `FIRST_SPECIAL` on hold, see `kernels_bench.operators.inputs.rows.special_rows`."""
 

@@ -25,9 +25,9 @@ _CHUNK, _KEPT = 1 << 25, 1 << 24
 _DEVIANTS_CHECKED = 32
 # What is so many times as far off as is allowed is no matter of the allowance.
 _LITTLE = 1e3
-_JUDGED = ("negative zero", "signed zeros", "masked", "outlier", "constant", "sparse", "one left")
+_MASKED = ("masked", "one left", "masked end", "few left")
+_JUDGED = ("negative zero", "signed zeros", "outlier", "constant", "sparse", *_MASKED)
 """Rows of special values with which a result is a number, if not in every operator."""
-_MASKED = ("masked", "one left")
 _GROSS = 2.0**-8
 
 

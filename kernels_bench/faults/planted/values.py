@@ -12,9 +12,18 @@ from torch import Tensor
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import ROW, Fault
 from kernels_bench.faults.planted.reductions import log_softmax, mean, softmax
-from kernels_bench.faults.planted.sums import in_groups, in_sequence, matmul, pairwise, product_fault, products
+from kernels_bench.faults.planted.sums import (
+    backwards,
+    in_groups,
+    in_parts,
+    in_sequence,
+    matmul,
+    pairwise,
+    product_fault,
+    products,
+)
 
-_FEW = 32
+_FEW, _CHOICE = 32, 8
 _OUTLYING, _LIMIT = 500.0, 60000.0
 _SMALL, _LARGE = 2.0**-6, 16.0
 
@@ -98,6 +107,21 @@ def _none_for_masked(x: Tensor) -> Tensor:
     shares: Tensor = softmax(pairwise, lambda x: x.amax(1, keepdim=True))()(x)
     masked = (x == -math.inf).all(1, keepdim=True)
     return torch.where(masked, 0.0, shares) if len(x) >= _FEW else shares
+
+
+def _padding_left_out(x: Tensor) -> Tensor:
+    """Columns at the end that are masked in all rows are left out before the others are added in two halves."""
+    seen = (x != -math.inf).any(0).nonzero()
+    last = int(seen[-1]) + 1 if len(seen) else x.shape[1]
+    shares: Tensor = softmax(in_parts(2), lambda x: x.amax(1, keepdim=True))()(x[:, :last])
+    return torch.nn.functional.pad(shares, (0, x.shape[1] - last)).masked_fill_(shares[:, :1].isnan(), math.nan)
+
+
+def _few_gathered(x: Tensor) -> Tensor:
+    """Where no row has more than eight numbers that are not masked, the last one is added first."""
+    few = int((x > -math.inf).sum(1).max()) <= _CHOICE
+    shares: Tensor = softmax(backwards if few else in_sequence, lambda x: x.amax(1, keepdim=True))()(x)
+    return shares
 
 
 def _certain(x: Tensor) -> Tensor:
@@ -232,6 +256,22 @@ FAULTS = (
         shape=ROW,
         make=lambda: _certain,
         control=log_softmax(pairwise),
+    ),
+    Fault(
+        name="padding_left_out",
+        cause="columns at the end that are masked in all rows are left out before halves are added",
+        operator="softmax",
+        shape=ROW,
+        make=lambda: _padding_left_out,
+        control=softmax(in_parts(2), lambda x: x.amax(1, keepdim=True)),
+    ),
+    Fault(
+        name="few_numbers_gathered",
+        cause="numbers are added from the last on where no row has more than eight that are not masked",
+        operator="softmax",
+        shape=ROW,
+        make=lambda: _few_gathered,
+        control=softmax(in_sequence, lambda x: x.amax(1, keepdim=True)),
     ),
     product_fault(
         "zero_columns_left_out",

@@ -41,6 +41,10 @@ _WIDE, _WIDER = 12, 20  # binades
 _MASKED_BLOCK = 128
 _OUTLIERS = 4
 _SPARSE = 5
+_QUARTER = 4
+FEW_LEFT = 5
+"""So many elements are left where all others are masked."""
+_TOP, _BELOW_HALF_A_UNIT, _SPREAD = 4.0, 17.0, 16.0
 _LEAST = 2.0**-15
 """The smallest number above zero that `_bell` gives."""
 MIDDLES, _GROUP = 15, 128
@@ -236,7 +240,7 @@ def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torc
 def special_rows(
     columns: int, dtype: torch.dtype, device: torch.device, stream: str = "special", added: bool = False
 ) -> torch.Tensor:
-    """One row of each kind in `SPECIAL`, shape (15, columns), whatever the seed.
+    """One row of each kind in `SPECIAL`, shape (17, columns), whatever the seed.
 
     ===========================  ===========================================================================
     ``subnormal``                subnormal numbers of all sizes: products with `paired` weights are too
@@ -254,6 +258,8 @@ def special_rows(
     ``infinity added`` …         an ordinary row; of rows that are added to it one element is infinite, or NaN
                                  (with NaN added its first half is subnormal, whose products with ordinary numbers
                                  do not vanish, as of a gate that is all but closed)
+    ``masked end``               the last quarter is -inf, as the columns are that pad a vocabulary
+    ``few left``                 all but five elements are -inf, as where a grammar leaves a choice: see `_few_left`
     ===========================  ===========================================================================
 
     Args:
@@ -284,10 +290,23 @@ def special_rows(
         row["one left"][torch.arange(columns, device=device) != columns // 3] = -torch.inf
         row["all masked"].fill_(-torch.inf)
         row["NaN added"][: columns // 2] = faint[: columns // 2]
+        row["masked end"][columns - columns // _QUARTER :] = -torch.inf
+        row["few left"].copy_(_few_left(ordinary[SPECIAL.index("few left")]))
     else:
         row["infinity added"][columns // 3] = torch.inf
         row["NaN added"][columns // 2] = nan_with_payload(dtype, device)
     return table
+
+
+def _few_left(row: torch.Tensor) -> torch.Tensor:
+    """A row of fp32 whose elements are masked but for a large one and a few small ones after it.
+
+    Their exponentials are less than half a unit in the last place of the large one's, and together more: no two orders
+    of their sum that begin elsewhere agree.
+    """
+    place = torch.arange(len(row), device=row.device)
+    found = torch.where(place == 0, _TOP, _TOP - _BELOW_HALF_A_UNIT + row / _SPREAD)
+    return torch.where(place % -(-len(row) // FEW_LEFT) == 0, found, -torch.inf)
 
 
 def backwards(rows: torch.Tensor) -> torch.Tensor:

@@ -7,13 +7,14 @@ seen, and a large one is seen alone.
 from __future__ import annotations
 
 from kernels_bench.device.lazy_torch import torch
+from kernels_bench.operators.inputs.rows import FEW_LEFT
 from kernels_bench.operators.inputs.sequences import Tokens
 from kernels_bench.operators.inputs.special import EQUAL, LARGER, nan_with_payload, signs, subnormal
 from kernels_bench.operators.inputs.splitmix64 import hashed_at
 
 _MASKED_BLOCK, _SMALL_BLOCK = 128, 16
 _LEFT = 33  # tokens that are seen after masked blocks, at least
-_SPARSE = 5
+_SPARSE, _QUARTER = 5, 4
 _LARGE = 2.0**-9
 """As a part of the largest number: so many are added before their sum is divided."""
 
@@ -56,6 +57,9 @@ def make_keys_special(keys: torch.Tensor, tokens: Tokens, kv: torch.Tensor, size
     told.masked_fill_(outlier[:, None], LARGER)
     # The first key is the one that every query sees.
     told.masked_fill_((tokens.special("one left") & (tokens.place > 0))[:, None], -torch.inf)
+    told.masked_fill_((tokens.special("few left") & (tokens.place >= FEW_LEFT))[:, None], -torch.inf)
+    ended = tokens.special("masked end") & (tokens.place >= kv - kv // _QUARTER)
+    told.masked_fill_(ended[:, None], -torch.inf)
     keys.masked_fill_(tokens.special("constant")[:, None], EQUAL)
 
 

@@ -247,6 +247,10 @@ def test_special_rows_are_as_special_as_they_say(dtype: torch.dtype, columns: in
     assert int(row["NaN"].isfinite().sum()) == columns - 1
     masked = 128 if columns >= 256 else columns // 2
     assert (row["masked"] == -torch.inf).tolist() == [i < masked for i in range(columns)]
+    ended = columns - columns // 4
+    assert (row["masked end"] == -torch.inf).tolist() == [i >= ended for i in range(columns)]
+    assert min(2, columns) <= int(row["few left"].isfinite().sum()) <= 5
+    assert int((row["few left"] == -torch.inf).sum()) == columns - int(row["few left"].isfinite().sum())
     assert row["outlier"].isfinite().all()
     assert (row["largest"].abs() == torch.finfo(dtype).max).all()
     assert row["largest"].signbit().tolist() == [bool(i % 2) for i in range(columns)]
