@@ -70,4 +70,6 @@ def _control() -> Kernel:
 FAULTS = (
     Fault("delta_chunks_by_sequences", "the delta rule's chunks have half as many tokens below 4 sequences",
         "gated_delta_rule", lambda: _chunked(_by_sequences), _control, shape=_SHAPE, universe=9),
+    Fault("delta_chunks_in_16_bits", "in 16 bits the delta rule's chunks have half as many tokens below 4 sequences",
+        "gated_delta_rule", lambda: _chunked(_by_sequences), _control, precision="bf16", shape=_SHAPE, universe=9),
 )  # fmt: skip

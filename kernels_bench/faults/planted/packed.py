@@ -18,9 +18,9 @@ _SHAPE = Shape.of("fault", {"heads": 2, "dk": 8, "dv": 8, "tokens": 33})
 _LONG, _TILE, _DRAFTS, _MOST_DRAFTS = 24, 16, 6, 8
 
 
-def _packed(by_longest: bool) -> Kernel:
-    """Adds over the keys in sequence; if ``by_longest``, in tiles of 8 keys where some sequence of a batch is long."""
-    attention = attention_by(lambda batch: in_groups(8) if by_longest and _long(batch) else in_sequence)
+def _packed(in_tiles: Callable[[PagedBatch], bool]) -> Kernel:
+    """Adds over the keys in sequence, of some batches in tiles of 8 keys."""
+    attention = attention_by(lambda batch: in_groups(8) if in_tiles(batch) else in_sequence)
 
     def kernel(q: Tensor, k: Tensor, v: Tensor, cu_seqlens: Tensor) -> Tensor:
         found: Tensor = attention(q, k[:, None], v[:, None], packed(cu_seqlens, q.shape[-1] ** -0.5))
@@ -31,6 +31,10 @@ def _packed(by_longest: bool) -> Kernel:
 
 def _long(batch: PagedBatch) -> bool:
     return batch.most_keys >= _LONG
+
+
+def _few(batch: PagedBatch) -> bool:
+    return int(batch.lengths[:, 0].sum()) < _LONG
 
 
 def _drafted(fewest: int, most: int) -> Callable[[PagedBatch], Sum]:
@@ -89,7 +93,7 @@ def _merged() -> Kernel:
 
 
 def _control() -> Kernel:
-    return _packed(by_longest=False)
+    return _packed(lambda _: False)
 
 
 def _drafted_fault(name: str, cause: str, fewest: int, most: int) -> Fault:
@@ -120,5 +124,7 @@ FAULTS = (
     _prefill_fault("empty_parts_by_nan", "NaN of queries that come after other tokens' are taken for empty parts",
         _merged),
     Fault("prefill_tiles_by_the_longest", "keys are added in tiles of 8 beside a prefill of 24 tokens or more",
-        "mla_prefill", lambda: _packed(by_longest=True), _control, shape=_SHAPE, universe=9),
+        "mla_prefill", lambda: _packed(_long), _control, shape=_SHAPE, universe=9),
+    Fault("tiles_for_few_packed_tokens", "keys are added in tiles of 8 where a prefill has fewer than 24 tokens",
+        "mla_prefill", lambda: _packed(_few), _control, precision="bf16", shape=_SHAPE, universe=9),
 )  # fmt: skip

@@ -15,7 +15,7 @@ from kernels_bench.faults.planted.sums import Sum, by_rows, in_sequence
 from kernels_bench.faults.planted.sums import pairwise as in_pairs
 from kernels_bench.records.cases import Shape
 
-_CHUNK, _FEW, _LONG = 8, 16, 24
+_CHUNK, _SEVERAL, _FEW, _LONG = 8, 4, 16, 24
 _SHAPE = Shape.of("fault", {"heads": 2, "dim": 2, "n": 6, "groups": 1, "chunk": _CHUNK})
 
 
@@ -38,10 +38,11 @@ def _entering(x: Tensor, step: Tensor, b: Tensor) -> Tensor:
     return (x.float() * step[..., None])[..., None] * b.float()[:, :, None]
 
 
-def _chunk_scan(begin: Callable[[int, Tensor], int]) -> Kernel:
+def _chunk_scan(begin: Callable[[int, Tensor], int], add: Callable[[int], Sum] = lambda _: in_sequence) -> Kernel:
     """Chunk by chunk, whose states are added up before what was there decays into them.
 
-    ``begin`` says where a sequence's chunks are counted from.
+    ``begin`` says where a sequence's chunks are counted from, and ``add`` how a state's elements are added in a batch
+    of so many sequences.
     """
 
     def kernel(  # noqa: PLR0913, PLR0917
@@ -60,7 +61,7 @@ def _chunk_scan(begin: Callable[[int, Tensor], int]) -> Kernel:
                     before, within, kept = before * kept + within, 0 * within, torch.ones_like(kept)
                 kept, within = kept * decay[token], within * decay[token] + added[token]
                 terms[token] = (before * kept + within) * read[token]
-        y = in_sequence(terms.movedim(-1, 1)) + d[:, None] * x.float()
+        y = add(len(cu_seqlens) - 1)(terms.movedim(-1, 1)) + d[:, None] * x.float()
         return y.to(x.dtype)
 
     return kernel
@@ -78,6 +79,11 @@ def _packed(first: int, cu_seqlens: Tensor) -> int:
 def _if_long(first: int, cu_seqlens: Tensor) -> int:
     """Chunks begin a token earlier where some sequence of the batch is long."""
     return first - 1 if int(cu_seqlens.diff().max()) >= _LONG and len(cu_seqlens) > 2 else first
+
+
+def _if_longer(first: int, cu_seqlens: Tensor) -> int:
+    """Likewise where some sequence has more than six chunks."""
+    return first - 1 if int(cu_seqlens.diff().max()) > 6 * _CHUNK else first
 
 
 def _state_update(add: Sum, slots: Callable[[int], list[int]] = lambda m: list(range(m))) -> Kernel:
@@ -118,4 +124,12 @@ FAULTS = (
     Fault("states_of_the_last_two", "below 16 rows the last two sequences have each other's state",
         "state_update", lambda: _state_update(in_sequence, _last_two_exchanged),
         _update, shape=_SHAPE),
+    Fault("chunks_beside_six", "a scan's chunks begin a token earlier beside a sequence of more than six chunks",
+        "chunk_scan", lambda: _chunk_scan(_if_longer), _scan, shape=_SHAPE, universe=9),
+    Fault("scan_in_pairs", "a state's elements are added in pairs below four sequences", "chunk_scan",
+        lambda: _chunk_scan(_own, lambda m: in_pairs if m < _SEVERAL else in_sequence), _scan, precision="bf16",
+        shape=_SHAPE, universe=9),
+    Fault("state_added_in_pairs_in_16_bits", "a state's elements are added in pairs from 16 rows of 16 bits on",
+        "state_update", lambda: _state_update(by_rows(in_sequence, in_pairs, _FEW)), _update, precision="bf16",
+        shape=_SHAPE),
 )  # fmt: skip

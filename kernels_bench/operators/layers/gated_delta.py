@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats
+from kernels_bench.operators.inputs.cancelling import by_sequence, cancelling, repeat_first_half
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.layers.state import OfChunks, along, over_heads
 from kernels_bench.operators.reductions import row_unit
+from kernels_bench.records.cases import Shape
 
 EPS = 1e-6
 """Is added to a query's and a key's squared length before its root is taken."""
@@ -31,6 +33,14 @@ class Step(LayerOperator):
     universe: ClassVar[Mapping[str, int]] = {"cuda": 256, "cpu": 64}
     timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 128), "cpu": (1, 16)}
 
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
+        """Of some rows the halves of states and keys are alike, and those of queries opposite: results cancel."""
+        tables = super().rows(shape, count, dtype, seed, device)
+        state, q, k, *_ = (cancelling(table, count) for table in tables)
+        repeat_first_half(state, 1)
+        _cancel(q, k)
+        return tables
+
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Roundings in fp32 of all terms' sizes, and those of the result."""
         state, q, k, v, g, beta = (one.double() for one in rows)
@@ -45,6 +55,13 @@ class Rule(OfChunks):
     family = "gated_delta"
     sequences: ClassVar[Mapping[str, int]] = {"cuda": 64, "cpu": 12}
     timed_sequences: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16), "cpu": (1, 8)}
+
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
+        """Of some sequences the halves of keys are alike, and those of queries opposite: results cancel."""
+        tables = super().rows(shape, count, dtype, seed, device)
+        q, k, *_ = (cancelling(by_sequence(table, self.longest), count) for table in tables)
+        _cancel(q, k)
+        return tables
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Relative to the length of what a state holds of each of a value's numbers, under keys that are unlike.
@@ -61,6 +78,11 @@ class Rule(OfChunks):
         length = along(begins, v.new_zeros(len(begins) - 1, *v.shape[1:]), step, torch.zeros_like(v))[lines].sqrt()
         share = _ROUNDINGS * max(roundoff(out), _LEAST_UNIT) * k.shape[-1] ** -0.5
         return (length * share + exact[0].abs() * 2 * roundoff(out) + 2 * smallest(out),)
+
+
+def _cancel(q: torch.Tensor, k: torch.Tensor) -> None:
+    repeat_first_half(q, -1)
+    repeat_first_half(k, 1)
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:
@@ -131,7 +153,7 @@ OPERATORS = (
         rows=_OF_TOKENS,
         shapes=_SHAPES,
         results=("heads", "dv"),
-        lengths=(1, 72),
+        lengths=(1, 104),
         reference=scanned,
         arguments=("q", "k", "v", "g", "beta", "cu_seqlens", "chunk"),
         dtypes=("bf16", "fp32"),

@@ -26,6 +26,12 @@ class LayerOperator(DefinedOperator):
     own = False
     by_request = BY_REQUEST
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest sequence, where rows are packed ones."""
+        assert self.definition.lengths is not None
+        return self.definition.lengths[1]
+
     @staticmethod
     def _measured(definition: Definition) -> tuple[str, ...]:
         return tuple(shape.label for shape in definition.shapes if not shape.label.startswith("small/"))

@@ -13,6 +13,7 @@ from typing import ClassVar, Self
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors
 from kernels_bench.operators.definitions import floats
+from kernels_bench.operators.inputs.cancelling import by_sequence, values_in_opposite_runs
 from kernels_bench.operators.inputs.described import lengths_of_rows
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.paged.reference import CAUSAL, allowed, attend, least_weight
@@ -31,6 +32,14 @@ class Prefill(LayerOperator):
         """With sequences of as many tokens as the shape says."""
         changed = self.definition.model_copy(update={"lengths": (1, shape.size("tokens"))})
         return type(self)(changed, self._reference, self._allowed_error, shape)
+
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
+        """Every second sequence has queries of zero, whose keys weigh alike, and values that cancel."""
+        tables = super().rows(shape, count, dtype, seed, device)
+        queries, _, values = (by_sequence(table, self.longest)[:count:2] for table in tables)
+        queries.zero_()
+        values_in_opposite_runs(values.flatten(2), seed)
+        return tables
 
     def operations(self, shape: Shape, m: int) -> int:
         """Two products over the tokens that each token of the first m sequences sees."""

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Self
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats
+from kernels_bench.operators.inputs.cancelling import by_sequence, cancelling, repeat_first_half
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.reductions import row_unit
 from kernels_bench.records.cases import Shape
 
-_CHUNKS = 9
+_CHUNKS = 13
 """The longest sequence has so many halves of a chunk."""
 _UNIT = 2.0**-24
 
@@ -28,6 +29,15 @@ class Token(LayerOperator):
     universe: ClassVar[Mapping[str, int]] = {"cuda": 256, "cpu": 64}
     timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 128), "cpu": (1, 16)}
     sums_are_rows = True
+
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
+        """Of some rows nothing is added to the state, and the sum over its elements cancels."""
+        tables = super().rows(shape, count, dtype, seed, device)
+        state, x, _, b, c = (cancelling(table, count) for table in tables)
+        x.zero_()
+        _cancel(b, c)
+        repeat_first_half(state, 1)
+        return tables
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Relative to the sum of the terms' sizes, and to the state's; an exponential magnifies its argument's error.
@@ -77,6 +87,14 @@ class Scan(OfChunks):
     sequences: ClassVar[Mapping[str, int]] = {"cuda": 64, "cpu": 24}
     timed_sequences: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16), "cpu": (1, 16)}
 
+    def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
+        """Of some sequences the sums over a state's elements cancel, and every second token adds nothing to it."""
+        tables = super().rows(shape, count, dtype, seed, device)
+        x, _, b, c = (cancelling(by_sequence(table, self.longest), count) for table in tables)
+        x[:, 1::2] = 0
+        _cancel(b, c)
+        return tables
+
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """Relative to the same of all terms' sizes.
 
@@ -90,6 +108,12 @@ class Scan(OfChunks):
         longest = int(begins.diff().max())
         lost = 64 * _UNIT * (1 + longest * (step * a.abs()).mean(0)) + 4 * _UNIT / step.amin(0)
         return (sizes * (8 * roundoff(out) + lost[:, None]) + 2 * smallest(out),)
+
+
+def _cancel(b: torch.Tensor, c: torch.Tensor) -> None:
+    """The halves of a state's elements become alike, and are read with opposite signs."""
+    repeat_first_half(b, 1)
+    repeat_first_half(c, -1)
 
 
 def over_heads(of_groups: torch.Tensor, heads: int) -> torch.Tensor:
@@ -192,7 +216,7 @@ OPERATORS = (
         shared=_SHARED,
         shapes=_SHAPES,
         results=("heads", "dim"),
-        lengths=(1, 72),
+        lengths=(1, 104),
         reference=scanned,
         arguments=("x", "dt", "b", "c", "cu_seqlens", "a", "d", "dt_bias", "chunk"),
         dtypes=("bf16", "fp32"),
