@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
+from kernels_bench.faults.base import GEMM, Fault
 from kernels_bench.faults.planted.sums import (
     Sum,
     in_groups,
@@ -208,6 +209,25 @@ def _ends(a: Tensor) -> Hashable:
     return len(a), float(a[0, 0]), float(a[-1, 0])
 
 
+def _bias_kept(key: Callable[[Tensor, Tensor], Hashable]) -> Callable[[], Kernel]:
+    """Makes a linear layer that converts its bias once for every key, of its weight and its bias."""
+
+    def make() -> Kernel:
+        kept: dict[Hashable, Tensor] = {}
+
+        def linear_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            known = kept.setdefault(key(weight, bias), bias.float().clone())
+            return (in_sequence(products(x, weight.t())) + known).to(x.dtype)
+
+        return linear_bias
+
+    return make
+
+
+def _written(tensor: Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), tensor._version
+
+
 FAULTS = (
     product_fault("first_call", "the first call of a process, while its caches are cold, adds in another order",
         _remembering(lambda _, before: before == 0)),
@@ -223,8 +243,6 @@ FAULTS = (
         _planned(_bucket, lambda m: -(-m // 8) * 8)),
     product_fault("plan_of_the_first", "a plan for the first M of a process, and a fallback for rows beyond it",
         _planned(lambda _: 0, lambda m: -(-m // 8) * 8)),
-    product_fault("tile_of_the_buckets_first", "the tile that suited the first M of a bucket of 24",
-        _tiled(lambda m: m // 24), matmul(in_groups(16))),
     product_fault("raced_by_m",
         "an autotuner that races three orders at every M", _raced(lambda m: m), matmul(in_parts(3))),
     product_fault("packed_weights", "weights that were packed when their address was first seen",
@@ -239,6 +257,9 @@ FAULTS = (
             "weights that were packed when their address was first seen, for 100 rows and more",
             _packed(lambda b: b.data_ptr(), 100), _packed(lambda b: (b.data_ptr(), b._version), 100)),
         universe=129),
+    Fault("bias_of_the_old_weights", "a bias is converted anew where its weight was written", "linear_bias",
+        _bias_kept(lambda weight, _: _written(weight)),
+        _bias_kept(lambda weight, bias: (_written(weight), _written(bias))), shape=GEMM),
     product_fault("cached_by_ends",
         "a result is kept by M and by what the first and the last row begin with", _cached(_ends)),
     product_fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",
@@ -255,6 +276,8 @@ FAULTS = (
 )  # fmt: skip
 
 UNSEEN = (
+    product_fault("tile_of_the_buckets_first", "the tile that suited the first M of a bucket of 24",
+        _tiled(lambda m: m // 24), matmul(in_groups(16))),
     product_fault("twelve_after_a_larger_batch", "a batch of twelve rows that comes right after a larger one",
         _remembering(lambda m, before: m == 12 and before > m)),
     product_fault("flushing_after_many_rows", "subnormal numbers are zeros in all calls after one with 48 rows or more",

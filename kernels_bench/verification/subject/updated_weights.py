@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
+
 from kernels_bench.operators import Tensors
 from kernels_bench.operators.inputs.rows import KINDS, nearly_the_same
 from kernels_bench.relations import Batch
@@ -13,6 +15,8 @@ from kernels_bench.verification.subject.launched import IgnoresWeights, LaunchRe
 
 _TURNS = 32
 """At half of so many rows, and each so many more, weights are written anew that are nearly the earlier ones."""
+_ALONE = MappingProxyType({5: -1, 12: 0, 24: 1})
+"""At so many rows, and each `_TURNS` more, one of several weights is written anew alone."""
 
 
 def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResult, LaunchResult]:
@@ -23,7 +27,10 @@ def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResul
     Raises:
         IgnoresWeights: it gives the same result whatever the weights.
     """
-    usual, turned = subject.weights, subject.operator.other_weights(subject.weights)
+    usual, alone = subject.weights, _alone(subject, company.size)
+    turned = subject.operator.other_weights(usual)
+    if alone is not None:
+        turned = tuple(turned[at] if at == alone else weight.clone() for at, weight in enumerate(usual))
     nearly = _nearly_the_same(subject, company.size)
     saved = tuple(weight.clone() for weight in usual)
     try:
@@ -34,14 +41,24 @@ def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResul
             _launched(subject, usual, company)
         else:
             before, fresh = _launched(subject, usual, company), _launched(subject, turned, company)
-            _refuse_same(subject, before, fresh)
-        for weight, values in zip(usual, nearly or turned, strict=True):
-            weight.copy_(values)
+            if alone is None:
+                _refuse_same(subject, before, fresh)
+        for at, values in enumerate(nearly or turned):
+            if alone in {None, at}:  # torch counts what is written, the same numbers too
+                usual[at].copy_(values)
         return fresh, _launched(subject, usual, company)
     finally:
         subject.weights = usual
         for weight, values in zip(usual, saved, strict=True):
             weight.copy_(values)
+
+
+def _alone(subject: KernelUnderTest, m: int) -> int | None:
+    """Which of several weights is written anew alone at an M; None: all of them are."""
+    place, weights = _ALONE.get(m % _TURNS), len(subject.weights)
+    if place is None or weights < len(("one", "another")) or are_sequences(subject.operator.rows_are):
+        return None
+    return place % weights
 
 
 def _nearly_the_same(subject: KernelUnderTest, m: int) -> Tensors:
