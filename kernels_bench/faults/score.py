@@ -96,6 +96,7 @@ def _setting(fault: Fault, device: torch.device) -> Setting:
         page=shape.page or 0,
         most=_MOST_ROWS,
         window=shape.window or 0,
+        many_pages=bool(shape.page),
         strides=device.type == "cpu",
     )
 

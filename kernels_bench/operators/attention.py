@@ -34,7 +34,7 @@ from kernels_bench.operators.inputs.sequences import (
     values_of,
     with_hostile,
 )  # fmt: skip
-from kernels_bench.operators.inputs.served_pages import ServedPages, is_usual, pages_before, serve
+from kernels_bench.operators.inputs.served_pages import MANY_PAGES, ServedPages, is_usual, pages_before, serve
 from kernels_bench.operators.inputs.special_sequences import (
     make_keys_special,
     make_queries_special,
@@ -307,6 +307,11 @@ class Attention(Operator):
         elements = [known.page * math.prod(sizes) for sizes in self.slots(shape)]
         pages = pages_before(elements) + int(known.pages.sum())
         return pages * sum(elements) * self.cache_item(precision)
+
+    def many_pages_bytes(self, shape: Shape, precision: Precision) -> int:
+        """Bytes of caches of `MANY_PAGES`."""
+        elements = sum((shape.page or 1) * math.prod(sizes) for sizes in self.slots(shape))
+        return MANY_PAGES * elements * self.cache_item(precision)
 
     def arguments(self, rows: RowTensors, weights: Tensors) -> tuple[Any, ...]:
         """(q, key_cache, value_cache, batch)."""

@@ -300,6 +300,10 @@ class Operator(ABC):
         """Bytes of KV caches whose pages lie beyond 2^31 elements; 0 where rows are no sequences."""
         return 0
 
+    def many_pages_bytes(self, shape: Shape, precision: Precision) -> int:
+        """Bytes of KV caches of more pages than 16 bits count; 0 where rows are no sequences."""
+        return 0
+
     @abstractmethod
     def operations(self, shape: Shape, m: int) -> int:
         """Floating-point operations that the definition asks for."""

@@ -74,6 +74,7 @@ class Setting:
         most: rows of the largest batch that memory has room for.
         huge: so many rows that their results have more than 2^31 elements, where they are to be tried; else 0.
         far: whether a KV cache of more than 2^31 elements can be had.
+        many_pages: whether a KV cache of more than 65,536 pages can be had.
         ranks: so many can compute together here.
         window: keys that a query sees at most, where rows are sequences; 0: all up to its own.
         shape_sizes: of the shape, such as N and K: a kernel may have a path for results that are square.
@@ -90,6 +91,7 @@ class Setting:
     most: int = 0
     huge: int = 0
     far: bool = False
+    many_pages: bool = False
     ranks: int = 8
     window: int = 0
     shape_sizes: tuple[int, ...] = ()

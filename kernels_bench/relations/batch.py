@@ -125,7 +125,7 @@ class Serving:
         shortest: rows are numbered from the shortest sequence on.
         paired: rows are numbered so that of packed sequences those of one length stand in pairs.
         placement: which of many placements of the KV cache's pages; 0: the usual one, 1: in order,
-            3: falling, 4: in turn.
+            3: falling, 4: in turn, 5: the usual one after 65,536 other pages.
         unused: what slots of the cache hold that no token was written to, one of `UNUSED`; 0: the usual.
         behind: what slots of the cache hold whose tokens no query of the batch sees any more, likewise.
         prefix: so many of the first pages hold what those of the longest sequence do; 0: their own.
@@ -153,6 +153,8 @@ class Serving:
     ranks: int = 0
 
 
+AFTER_MANY = 5
+"""The placement of pages after so many others that 16 bits do not count them."""
 UNUSED = ("usual", "NaN", "huge", "other tokens")
 """What unused slots of a KV cache may hold: what was there before."""
 

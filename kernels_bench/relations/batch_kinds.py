@@ -35,7 +35,7 @@
 ``twins:M``                   packed sequences in pairs of one length
 ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S; of S=1 each
                               sequence's one after the other, of S=3 from its last one on, of S=4 so
-                              many apart as there are sequences
+                              many apart as there are sequences, of S=5 in the usual order after 65,536 others
 ``unused:M:U``                rows 0 … M-1, the cache's unused slots filled with the U-th of `UNUSED`
 ``behind:M:U:T``              likewise the slots before the window of every query that is computed: of all, or the
                               last T of each row
@@ -247,7 +247,7 @@ def _of_sorts(with_others: bool) -> Callable[[BatchSpec, int], Batch]:
         apart = (from_quarter >= 0) & (from_quarter < max(1, name.size // (2 * PHASES)))
         kept = np.isin(places, np.unique(rows, return_index=True)[1]) & ~apart
         if not with_others:
-            return Batch(name, rows, places[np.isin(rows, rows[kept])])
+            return Batch(name, rows, places[kept])
         others = np.setdiff1d(np.arange(universe, dtype=np.int64), rows)[: int((~kept).sum())]
         if len(others) < (~kept).sum():
             raise _ImpossibleError("has not enough other rows")

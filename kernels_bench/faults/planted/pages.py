@@ -145,6 +145,17 @@ def _fault(name: str, cause: str, make: Callable[[], Kernel], shape: Shape = PAG
     return decode_fault(name, cause, make, shape=shape, universe=universe)
 
 
+def _in_16_bits() -> Kernel:
+    """Page numbers are kept in 16 bits."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        table = batch.block_table % (1 << 16)
+        result: Tensor = attention(in_sequence)(q, key_cache, value_cache, batch._replace(block_table=table))
+        return result
+
+    return kernel
+
+
 FAULTS = (
     _fault("cascade", "a prefix that all sequences share is computed apart", lambda: _cascade(1)),
     _fault(
@@ -172,6 +183,8 @@ FAULTS = (
         lambda: _as_one_block(lambda between: (between > 1) & (between == between[:, :1]), 3), FEW_PAGES, 9),
     _fault("pages_that_fall", "pages each of which comes before the last one are read as one block, in another tile",
         lambda: _as_one_block(lambda between: between == -1), FEW_PAGES, 9),
+    replace(_fault("pages_in_16_bits", "a page's number is kept in 16 bits", _in_16_bits, FEW_PAGES, 9),
+        further=("page_placement",)),
     # On a CPU alone: elsewhere a kernel that reads pages from a wrong place may be lost with its process.
     replace(_fault("caches_in_one_tensor", "another tile where keys and values are views of one tensor",
         lambda: _by_cache(lambda keys: keys.stride(0) > keys[0].numel())), devices=("cpu",)),

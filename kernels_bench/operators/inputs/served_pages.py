@@ -14,11 +14,13 @@ from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.rows import OFFSETS
 from kernels_bench.operators.inputs.sequences import Entries
-from kernels_bench.relations.batch import UNUSED, Ids, Serving
+from kernels_bench.relations.batch import AFTER_MANY, UNUSED, Ids, Serving
 
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 _SPARE = 4  # pages that belong to nobody, in addition
+MANY_PAGES = 1 << 16
+"""More than numbers of 16 bits count."""
 _STRIDE = 7  # from one entry's stale pages to the next one's
 
 
@@ -62,10 +64,12 @@ def serve(serving: Serving, batch: Entries, usual: ServedPages, window: int = 0)
         found = _left_behind(found, batch, window, UNUSED[serving.behind])
     if serving.placement in _ARRANGED or serving.shortest:  # a table as wide as the batch's longest, not the universe's
         found = ServedPages(found.table[:, : int((-(-batch.stop // found.page)).max())], found.caches)
+    if serving.placement == AFTER_MANY:
+        return _after(found, MANY_PAGES)
     if serving.placement:
         arranged = _ARRANGED.get(serving.placement)
         found = arranged(found, batch) if arranged else _moved(found, serving.placement)
-    return _far_away(found) if serving.far else found
+    return _after(found, pages_before([cache[0].numel() for cache in found.caches])) if serving.far else found
 
 
 def _begun_alike(usual: ServedPages, batch: Entries, pages: int, shared: bool) -> ServedPages:
@@ -190,9 +194,8 @@ _ARRANGED: Mapping[int, Callable[[ServedPages, Entries], ServedPages]] = Mapping
 """Placements in which each entry's pages lie in some order; those of all other numbers are random."""
 
 
-def _far_away(usual: ServedPages) -> ServedPages:
-    """All pages after more than 2^31 elements of NaN."""
-    before = pages_before([cache[0].numel() for cache in usual.caches])
+def _after(usual: ServedPages, before: int) -> ServedPages:
+    """All pages after so many of NaN."""
     caches = []
     for cache in usual.caches:
         longer = torch.full((before + len(cache), *cache.shape[1:]), math.nan, dtype=cache.dtype, device=cache.device)

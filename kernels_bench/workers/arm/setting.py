@@ -16,6 +16,8 @@ _FREE = 0.9
 """Share of the device's free memory that a batch larger than the universe may take."""
 _SMALL_LARGE_BYTES = {"cuda": 128 << 20, "cpu": 256 << 20}
 """What a batch larger than the universe may take in every case, where offsets of 31 bits are not tried."""
+_MANY_PAGES_BYTES = 512 << 20
+"""What KV caches of more than 65,536 pages may take."""
 _ALL_SIZES_BYTES = 8 << 30
 """What the batches of all M from 1 on may take together in every run, where they are looked at on a GPU."""
 
@@ -39,6 +41,7 @@ def setting_of(subject: KernelUnderTest, request: Verify) -> Setting:
         most=int(_SMALL_LARGE_BYTES[scale_of(subject.device.type)] / max(1.0, row_bytes)),
         huge=operator.huge_rows(case.shape) if huge else 0,
         far=far,
+        many_pages=0 < operator.many_pages_bytes(case.shape, case.precision) <= _MANY_PAGES_BYTES,
         window=case.shape.window or 0,
         ranks=most_ranks(subject.device),
         shape_sizes=tuple(sorted(size for size in sizes if size)),

@@ -276,13 +276,15 @@ def held(caches: tuple[Tensor, ...], pages: Tensor, kv: int) -> list[Tensor]:
 
 
 @pytest.mark.parametrize(
-    "spec", ["unused:7:1", "unused:12:2", "unused:12:3", "unused:1:1", "placed:9:2", "far:12", "cycled:30"]
+    "spec",
+    ["unused:7:1", "unused:12:2", "unused:12:3", "unused:1:1", "placed:9:2", "placed:9:5", "far:12", "cycled:30"],
 )
 @pytest.mark.parametrize("name", [*OPERATORS, "mla_decode"])
 def test_however_pages_are_served_they_hold_each_sequences_own_tokens(
     name: str, spec: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(served_pages, "OFFSETS", 1 << 14)
+    monkeypatch.setattr(served_pages, "MANY_PAGES", 70)
     made, (queries, *caches, batch), chosen = served(name, spec)
     for entry, row in enumerate(chosen.rows.tolist()):
         kv = int(batch.seqused_k[entry])
