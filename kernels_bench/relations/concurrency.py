@@ -27,12 +27,13 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 
 
 def more(setting: Setting) -> Iterator[Comparison]:
-    """Sizes between those, too; of sequences, two calls at once at these sizes first."""
-    for m in [one for one in setting.few if one <= LARGEST] if setting.longest else ():
-        yield from _at_once(m)
-    for m in setting.between:
-        yield from _at_once(m)
-        yield from _kept([m])
+    """Sizes between those, too; of sequences, two calls at once at these sizes first, as far as there is room."""
+    few = [m for m in setting.few if m <= LARGEST] if setting.longest else []
+    for m in (*few, *setting.between):
+        if not setting.longest or m <= (setting.most or LARGEST):
+            yield from _at_once(m)
+        if m in setting.between:
+            yield from _kept([m])
 
 
 def _at_once(m: int) -> Iterator[Comparison]:

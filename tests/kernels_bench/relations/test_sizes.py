@@ -172,6 +172,14 @@ def test_each_thing_is_set_around_a_small_batch_and_a_larger_one(universe: int) 
         assert universe < 17 or (min(sizes) <= 5 and 15 <= max(sizes) < universe)
 
 
+def test_two_calls_of_sequences_at_once_have_room_and_are_made_as_there_is_time() -> None:
+    relation, setting = relations()["concurrency"], Setting(17, sweep(17), most=9, longest=65, page=16)
+    assert {one.launch for one in relation.comparisons(setting)} == {"kept"}
+    at_once = {one.company for one in relation.more(setting) if one.launch == "concurrent"}
+    assert {"first:5", "first:8"} <= at_once
+    assert max(make_batch(one, 17).size for one in at_once) <= 9
+
+
 def test_two_calls_at_once_are_few_and_small() -> None:
     tried = [*relations()["concurrency"].comparisons(Setting(4096, sweep(4096)))]
     assert {one.launch for one in tried} == {"concurrent", "kept"}
