@@ -8,7 +8,7 @@ from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.arms.ranks.kernels import Collective, Groups, RowParallelLinear
 from kernels_bench.arms.ranks.nccl import VLLM_NEWER
 from kernels_bench.arms.vllm.installed import environment, file_of, missing, version
-from kernels_bench.records.cases import Device
+from kernels_bench.records.cases import Device, claimed
 from kernels_bench.relations import relations
 
 _CALLS = f"{__package__}.vllm_calls"
@@ -65,7 +65,7 @@ def _arm(
         name=name,
         kernels=kernels,
         # Of another TP size vLLM says nothing.
-        claims=claims and tuple(relation for relation in relations() if relation != "tensor_parallel"),
+        claims=claims and tuple(one for one in relations() if claimed(True, one) and one != "tensor_parallel"),
         summary=summary,
         environment={**usual, **variables},
         unavailable=lacking,

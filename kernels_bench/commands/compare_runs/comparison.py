@@ -281,7 +281,7 @@ def _withdrawn(one: Manifest, other: Manifest) -> Iterator[str]:
     """Arms that claim less than they did."""
     then = _claims(other)
     for arm, claims in _claims(one).items():
-        named = claims if isinstance(claims, tuple) else tuple(relations()) if claims else ()
+        named = [relation for relation in relations() if claimed(claims, relation)]
         gone = [relation for relation in named if arm in then and not claimed(then[arm], relation)]
         if gone:
             yield f"{arm}: claimed {', '.join(gone)}, then not"
