@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import runpy
 import sys
@@ -29,7 +30,7 @@ def main() -> None:
 
 def import_engine() -> None:
     """Import most of what a server is made of; a fifth of the time would go into looking for garbage."""
-    with made_to_stay():
+    with made_to_stay(), contextlib.suppress(ImportError):  # which the server's own program tells of
         from vllm import LLM  # noqa: F401 - vllm itself imports next to nothing
 
 

@@ -16,7 +16,7 @@ _FREE = 0.9
 """Share of the device's free memory that a batch larger than the universe may take."""
 _SMALL_LARGE_BYTES = {"cuda": 128 << 20, "cpu": 256 << 20}
 """What a batch larger than the universe may take in every case, where offsets of 31 bits are not tried."""
-_MANY_PAGES_BYTES = 512 << 20
+_MANY_PAGES_BYTES = 192 << 20
 """What KV caches of more than 65,536 pages may take."""
 _ALL_SIZES_BYTES = 8 << 30
 """What the batches of all M from 1 on may take together in every run, where they are looked at on a GPU."""
