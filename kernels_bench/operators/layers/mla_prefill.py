@@ -13,8 +13,8 @@ from typing import ClassVar, Self
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors
 from kernels_bench.operators.definitions import floats
-from kernels_bench.operators.inputs.cancelling import by_sequence, values_in_opposite_runs
 from kernels_bench.operators.inputs.described import lengths_of_rows
+from kernels_bench.operators.layers.cancelling import by_sequence, values_in_opposite_runs
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.paged.reference import CAUSAL, allowed, attend, least_weight
 from kernels_bench.records.cases import Shape

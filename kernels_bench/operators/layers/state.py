@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats
-from kernels_bench.operators.inputs.cancelling import by_sequence, cancelling, repeat_first_half
+from kernels_bench.operators.layers.cancelling import by_sequence, cancelling, repeat_first_half
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.reductions import row_unit
 from kernels_bench.records.cases import Shape
