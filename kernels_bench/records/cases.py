@@ -34,12 +34,11 @@ Launch = Literal[
     "inference",
     "gradients",
     "default_dtype",
-    "threads",
 ]
 """How a batch is launched: eagerly; from a CUDA graph; with rows that are a view of a wider tensor; that begin at an
 odd address; with NaN before and after them in memory; beside another launch at the same time; with other weights, which
 were written over those of an earlier call; its result looked at after another call; in inference mode; with gradients
-switched over, under another default dtype, or with another number of torch's threads than without."""
+switched over, or under another default dtype than without."""
 LAUNCHES: tuple[Launch, ...] = get_args(Launch)
 
 

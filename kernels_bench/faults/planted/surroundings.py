@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import Fault
-from kernels_bench.faults.planted.sums import in_parts, in_sequence, matmul, pairwise, product_fault, products
+from kernels_bench.faults.planted.sums import in_sequence, pairwise, product_fault, products
 
 
 def _where(other: Callable[[], bool]) -> Callable[[], Kernel]:
@@ -29,10 +28,6 @@ def _of_the_default_dtype(a: Tensor, b: Tensor) -> Tensor:
     return total.to(a.dtype)
 
 
-def _a_part_a_thread(a: Tensor, b: Tensor) -> Tensor:
-    return in_parts(torch.get_num_threads())(products(a, b)).to(a.dtype)
-
-
 FAULTS = (
     product_fault("split_in_inference_mode", "sums are added in pairs in inference mode",
         _where(torch.is_inference_mode_enabled)),
@@ -40,6 +35,4 @@ FAULTS = (
         _where(torch.is_grad_enabled)),
     product_fault("total_of_the_default_dtype", "sums are added up in torch's default dtype",
         lambda: _of_the_default_dtype),
-    Fault("part_a_thread", "sums have as many parts as torch has threads", "mm",
-        lambda: _a_part_a_thread, matmul(in_sequence), devices=("cpu",)),
 )  # fmt: skip

@@ -60,7 +60,6 @@ _LAUNCHED: Mapping[Launch, str] = {
     "inference": "in inference mode vs outside it",
     "gradients": "with gradients switched over (enabled, or disabled) vs as they were",
     "default_dtype": "under another default dtype of torch's vs under the usual one",
-    "threads": "with another number of torch's threads vs with the usual one",
 }
 
 

@@ -243,7 +243,7 @@ class KernelUnderTest:
         Args:
             company: what to launch.
             form: ``eager``, ``view``, ``offset``, ``columns``, ``transposed``, ``expanded``, ``padded``,
-                ``concurrent``, ``kept``, ``inference``, ``gradients``, ``default_dtype`` or ``threads``.
+                ``concurrent``, ``kept``, ``inference``, ``gradients`` or ``default_dtype``.
 
         Raises:
             MalformedResult: the result has a wrong form.
@@ -309,7 +309,7 @@ class KernelUnderTest:
     def _launched_within(self, inputs: RowTensors, form: Launch) -> RowTensors:
         """The results of a call around which something is set, as copies that are made outside of it."""
         try:
-            with compiling_nothing(), set_around(form, self.device):
+            with compiling_nothing(), set_around(form):
                 found = self.launch(inputs)
         except KernelFault as fault:
             raise DisturbedCall(f"{fault} ({form}, at M={len(inputs[0])})") from fault

@@ -1,4 +1,4 @@
-"""What a caller sets around a call of a kernel: modes of torch's, a default dtype, a number of threads."""
+"""What a caller sets around a call of a kernel: modes of torch's, a default dtype."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 
 from kernels_bench.records.cases import Launch
-from kernels_bench.verification.subject.launch_forms import FormRefused
 
 
-def set_around(form: Launch, device: torch.device) -> AbstractContextManager[object]:
+def set_around(form: Launch) -> AbstractContextManager[object]:
     """Have something set otherwise than it is, and put it back at the end.
 
     Args:
-        form: ``inference``, ``gradients``, ``default_dtype`` or ``threads``; of another nothing is.
-        device: what the kernel runs on.
-
-    Raises:
-        FormRefused: it has no meaning there.
+        form: ``inference``, ``gradients`` or ``default_dtype``; of another nothing is.
     """
-    if form == "threads" and device.type != "cpu":
-        raise FormRefused("torch's threads compute on a CPU alone")
     return _SET.get(form, nullcontext)()
 
 
@@ -53,20 +46,8 @@ def _another_default_dtype() -> Iterator[None]:
         torch.set_default_dtype(usual)
 
 
-@contextmanager
-def _other_threads() -> Iterator[None]:
-    """One where there are several, else two."""
-    usual = torch.get_num_threads()
-    torch.set_num_threads(1 if usual > 1 else 2)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(usual)
-
-
 _SET: Mapping[Launch, Callable[[], AbstractContextManager[object]]] = {
     "inference": torch.inference_mode,
     "gradients": _other_gradients,
     "default_dtype": _another_default_dtype,
-    "threads": _other_threads,
 }

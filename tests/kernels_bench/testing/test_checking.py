@@ -131,12 +131,10 @@ def test_a_layout_is_told_and_breaks_nothing_unless_it_is_claimed() -> None:
         assert not check(dislikes_views, "rms_norm", shapes=24, **CPU, **options).held
 
 
-THREADS = torch.get_num_threads()
 SET: dict[str, Callable[[], bool]] = {
     "inference": torch.is_inference_mode_enabled,
     "gradients": torch.is_grad_enabled,
     "default_dtype": lambda: torch.get_default_dtype() is torch.bfloat16,
-    "threads": lambda: torch.get_num_threads() != THREADS,
 }
 
 

@@ -5,10 +5,7 @@ import torch
 
 from kernels_bench.records.cases import Launch
 from kernels_bench.relations.surroundings import AROUND
-from kernels_bench.verification.subject.launch_forms import FormRefused
 from kernels_bench.verification.subject.surroundings import compiling_nothing, set_around
-
-CPU = torch.device("cpu")
 
 
 def state() -> dict[Launch, object]:
@@ -16,12 +13,11 @@ def state() -> dict[Launch, object]:
         "inference": torch.is_inference_mode_enabled(),
         "gradients": torch.is_grad_enabled(),
         "default_dtype": torch.get_default_dtype(),
-        "threads": torch.get_num_threads(),
     }
 
 
 def failing_within(form: Launch, seen: dict[Launch, object]) -> None:
-    with set_around(form, CPU):
+    with set_around(form):
         seen |= state()
         raise ZeroDivisionError
 
@@ -41,13 +37,8 @@ def test_one_thing_is_set_otherwise_and_put_back_whatever_happens(form: Launch, 
 
 def test_of_another_form_nothing_is_set() -> None:
     usual = state()
-    with set_around("view", CPU):
+    with set_around("view"):
         assert state() == usual
-
-
-def test_threads_are_a_cpus() -> None:
-    with pytest.raises(FormRefused, match="on a CPU alone"):
-        set_around("threads", torch.device("meta"))
 
 
 def test_nothing_is_compiled_anew() -> None:
