@@ -34,8 +34,12 @@ def _each(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return torch.stack([function(row.clone()) for row in x])
 
 
-def softmax(add: Sum, highest: Callable[[Tensor], Tensor]) -> Callable[[], Callable[..., Tensor]]:
-    """Makes a ``softmax`` that adds in an order and subtracts a maximum."""
+def _own(x: Tensor) -> Tensor:
+    return x.amax(1, keepdim=True)
+
+
+def softmax(add: Sum, highest: Callable[[Tensor], Tensor] = _own) -> Callable[[], Callable[..., Tensor]]:
+    """Makes a ``softmax`` that adds in an order and subtracts a maximum, each row's own unless another is given."""
 
     def kernel(x: Tensor) -> Tensor:
         powers = _each(torch.exp, x.float() - highest(x.float()))
@@ -52,10 +56,6 @@ def log_softmax(add: Sum) -> Callable[[], Callable[..., Tensor]]:
         return (shifted - _each(torch.log, add(_each(torch.exp, shifted))[:, None])).to(x.dtype)
 
     return lambda: kernel
-
-
-def _own(x: Tensor) -> Tensor:
-    return x.amax(1, keepdim=True)
 
 
 def _batchs(x: Tensor) -> Tensor:
@@ -85,15 +85,15 @@ FAULTS = (
         operator="softmax",
         shape=ROW,
         make=softmax(in_sequence, _batchs),
-        control=softmax(in_sequence, _own),
+        control=softmax(in_sequence),
     ),
     Fault(
         name="softmax_two_kernels",
         cause="a second softmax kernel from 32 rows on",
         operator="softmax",
         shape=ROW,
-        make=softmax(by_rows(in_sequence, pairwise, 32), _own),
-        control=softmax(pairwise, _own),
+        make=softmax(by_rows(in_sequence, pairwise, 32)),
+        control=softmax(pairwise),
     ),
     Fault(
         name="log_softmax_by_rows",
