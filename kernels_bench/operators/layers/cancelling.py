@@ -31,6 +31,12 @@ def repeat_first_half(rows: torch.Tensor, sign: int) -> None:
     rows[..., 2 * half :] = 0
 
 
+def cancel_together(one: torch.Tensor, other: torch.Tensor) -> None:
+    """Have the sum over a row's products cancel, in place: halves of ``one`` become alike, of ``other`` opposite."""
+    repeat_first_half(one, 1)
+    repeat_first_half(other, -1)
+
+
 def values_in_opposite_runs(values: torch.Tensor, seed: int) -> None:
     """Values (sequences, tokens, width) over twenty binades, some tokens' followed by the opposite ones, in place.
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats
-from kernels_bench.operators.layers.cancelling import by_sequence, cancelling, repeat_first_half
+from kernels_bench.operators.layers.cancelling import by_sequence, cancel_together, cancelling, repeat_first_half
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.layers.state import OfChunks, along, over_heads
 from kernels_bench.operators.reductions import row_unit
@@ -38,7 +38,7 @@ class Step(LayerOperator):
         tables = super().rows(shape, count, dtype, seed, device)
         state, q, k, *_ = (cancelling(table, count) for table in tables)
         repeat_first_half(state, 1)
-        _cancel(q, k)
+        cancel_together(k, q)
         return tables
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
@@ -60,7 +60,7 @@ class Rule(OfChunks):
         """Of some sequences the halves of keys are alike, and those of queries opposite: results cancel."""
         tables = super().rows(shape, count, dtype, seed, device)
         q, k, *_ = (cancelling(by_sequence(table, self.longest), count) for table in tables)
-        _cancel(q, k)
+        cancel_together(k, q)
         return tables
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
@@ -78,11 +78,6 @@ class Rule(OfChunks):
         length = along(begins, v.new_zeros(len(begins) - 1, *v.shape[1:]), step, torch.zeros_like(v))[lines].sqrt()
         share = _ROUNDINGS * max(roundoff(out), _LEAST_UNIT) * k.shape[-1] ** -0.5
         return (length * share + exact[0].abs() * 2 * roundoff(out) + 2 * smallest(out),)
-
-
-def _cancel(q: torch.Tensor, k: torch.Tensor) -> None:
-    repeat_first_half(q, -1)
-    repeat_first_half(k, 1)
 
 
 def _unit(x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats
-from kernels_bench.operators.layers.cancelling import by_sequence, cancelling, repeat_first_half
+from kernels_bench.operators.layers.cancelling import by_sequence, cancel_together, cancelling, repeat_first_half
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.reductions import row_unit
 from kernels_bench.records.cases import Shape
@@ -35,7 +35,7 @@ class Token(LayerOperator):
         tables = super().rows(shape, count, dtype, seed, device)
         state, x, _, b, c = (cancelling(table, count) for table in tables)
         x.zero_()
-        _cancel(b, c)
+        cancel_together(b, c)
         repeat_first_half(state, 1)
         return tables
 
@@ -92,7 +92,7 @@ class Scan(OfChunks):
         tables = super().rows(shape, count, dtype, seed, device)
         x, _, b, c = (cancelling(by_sequence(table, self.longest), count) for table in tables)
         x[:, 1::2] = 0
-        _cancel(b, c)
+        cancel_together(b, c)
         return tables
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
@@ -108,12 +108,6 @@ class Scan(OfChunks):
         longest = int(begins.diff().max())
         lost = 64 * _UNIT * (1 + longest * (step * a.abs()).mean(0)) + 4 * _UNIT / step.amin(0)
         return (sizes * (8 * roundoff(out) + lost[:, None]) + 2 * smallest(out),)
-
-
-def _cancel(b: torch.Tensor, c: torch.Tensor) -> None:
-    """The halves of a state's elements become alike, and are read with opposite signs."""
-    repeat_first_half(b, 1)
-    repeat_first_half(c, -1)
 
 
 def over_heads(of_groups: torch.Tensor, heads: int) -> torch.Tensor:
