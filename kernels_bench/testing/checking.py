@@ -16,7 +16,7 @@ from kernels_bench.console.text import first_line, suggestion
 from kernels_bench.device.detect import find_device
 from kernels_bench.operators import Operator, operators
 from kernels_bench.operators.defined import DefinedOperator
-from kernels_bench.records.cases import Case, Claims, Device
+from kernels_bench.records.cases import CLAIMED_APART, Case, Claims, Device
 from kernels_bench.records.catalogue import Catalogue
 from kernels_bench.records.results import Verification
 from kernels_bench.records.selection import Selection
@@ -32,7 +32,7 @@ from kernels_bench.workers.messages import Verify
 
 ShapeLike = str | int | Sequence[int] | Mapping[str, int]
 
-NOT_CLAIMED = ("layout", "surroundings")
+NOT_CLAIMED = ("layout", *CLAIMED_APART)
 """What callers of a kernel may have to promise: they are told, and by default no failure."""
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from kernels_bench.arms.ascend import calls, source
 from kernels_bench.arms.base import Arm, Kernel
 from kernels_bench.device.lazy_torch import torch
-from kernels_bench.records.cases import Device
+from kernels_bench.records.cases import Device, claimed
 from kernels_bench.relations import relations
 
 ENVIRONMENT = {"VLLM_BATCH_INVARIANT": "1", "HCCL_DETERMINISTIC": "strict", "LCCL_DETERMINISTIC": "1"}
@@ -56,7 +56,7 @@ OPERATORS = tuple(name for name in calls.OPERATORS if name not in ("qk_norm", "s
 ARM = Arm(
     name="ascend",
     kernels=kernels,
-    claims=tuple(name for name in relations() if name not in ("layout", "surroundings")),
+    claims=tuple(name for name in relations() if claimed(True, name) and name != "layout"),
     summary="the batch-invariant kernels of the installed vllm-ascend on an NPU (never run by us)",
     environment=ENVIRONMENT,
     unavailable=unavailable,

@@ -15,7 +15,7 @@ from typing import Any
 from kernels_bench.arms.base import Arm, Kernel, Unsupported
 from kernels_bench.arms.vllm.calls import fp8, layers, routed
 from kernels_bench.arms.vllm.installed import below_sm80, environment, file_of, missing, version
-from kernels_bench.records.cases import Device
+from kernels_bench.records.cases import Device, claimed
 from kernels_bench.relations import relations
 
 LAYOUTS = (
@@ -132,7 +132,7 @@ ARM = Arm(
     name="vllm",
     kernels=kernels,
     # Its activations, router and quantisers read any rows as if they lay one after the other, which its layers see to.
-    claims=tuple(name for name in relations() if name not in ("layout", "surroundings")),
+    claims=tuple(name for name in relations() if claimed(True, name) and name != "layout"),
     summary="the batch-invariant kernels of the installed vLLM",
     environment=environment(batch_invariant=True),
     unavailable=unavailable,
