@@ -47,7 +47,7 @@ def _alike(setting: Setting) -> Iterator[Comparison]:
     for number, first in enumerate(FIRST_IN_COMMON if setting.universe >= IN_COMMON else ()):
         for m in _sizes_in_common(setting, number):
             yield Comparison(f"from:{m}:{first}", f"common:{m}:{first}")
-    yield from _of_two_sorts(setting, _some_size(setting), every=False)
+    yield from _of_two_sorts(setting, _several(setting)[:1], every=False)
 
 
 def _of_two_sorts(setting: Setting, sizes: Iterable[int], every: bool) -> Iterator[Comparison]:
@@ -66,9 +66,9 @@ def _two_sorts(m: int, sort: int, other: int, begin: int, end: int) -> Iterator[
     yield Comparison(f"three:{how}", f"two:{how}")
 
 
-def _some_size(setting: Setting) -> list[int]:
-    """At which rows are of two sorts in every run."""
-    return [m for m in setting.few if SEVERAL <= m <= MANY][:1]
+def _several(setting: Setting) -> list[int]:
+    """At which rows are of two sorts; at the first in every run."""
+    return [m for m in setting.few if SEVERAL <= m <= MANY]
 
 
 def _sizes_in_common(setting: Setting, number: int) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ def more(setting: Setting) -> Iterator[Comparison]:
         for m in setting.few:
             if m not in _sizes_in_common(setting, number):
                 yield Comparison(f"from:{m}:{first}", f"common:{m}:{first}")
-    yield from _of_two_sorts(setting, [m for m in setting.few if SEVERAL <= m <= MANY], every=True)
+    yield from _of_two_sorts(setting, _several(setting), every=True)
 
 
 def drawn(number: int, setting: Setting) -> Iterator[Comparison]:

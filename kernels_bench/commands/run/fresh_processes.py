@@ -19,6 +19,7 @@ OF_CALLS = ("repeat", "history", "concurrency")
 
 FEWEST_OPENING = 3
 """Ranges of M from the one on that ends with this power of two."""
+
 MOST_REVISITED = 40
 """Cases up to which a run that is no short one asks fresh processes too: starting them takes longer than asking."""
 

@@ -314,7 +314,7 @@ class KernelUnderTest:
         except KernelFault as fault:
             raise DisturbedCall(f"{fault} ({form}, at M={len(inputs[0])})") from fault
         except Exception as error:
-            if isinstance(error, FormRefused) or is_out_of_memory(error) or device_lost(self.device):
+            if is_out_of_memory(error) or device_lost(self.device):
                 raise
             raise FormRefused(f"does not take it ({form}): {first_line(error)}") from error
         return tuple(result.detach().clone() for result in found)
