@@ -100,6 +100,24 @@ class StepSeen(Record):
     sequences: Count
 
 
+class Neighbour(Record):
+    """The sequence with which the needle's bits in a call of attention change, and what it is about it.
+
+    Attributes:
+        queries: tokens of it that the call computes.
+        keys: its tokens, these among them.
+        unit: of which fewer would change nothing; None where one token of it is enough.
+        same: the most of these at which the needle's bits are those alone.
+        other: the fewest at which they are not.
+    """
+
+    queries: Count
+    keys: Count
+    unit: Literal["queries", "keys"] | None = None
+    same: Count | None = None
+    other: Count | None = None
+
+
 class Replayed(Record):
     """The guilty call, run alone in another process with its real inputs.
 
@@ -110,6 +128,7 @@ class Replayed(Record):
         same: the most rows that were tried at which the needle's bits are those alone; None if nothing changes them.
         other: the fewest at which they are not.
         content: whether zeros in place of the neighbours' rows give the needle the bits that it has alone.
+        neighbour: of attention, that with which they change.
         rows_differ: the needle's rows that differ.
         elements: elements that do.
         seconds: that it took.
@@ -122,6 +141,7 @@ class Replayed(Record):
     same: Count | None = None
     other: Count | None = None
     content: bool = False
+    neighbour: Neighbour | None = None
     rows_differ: Count = 0
     elements: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0

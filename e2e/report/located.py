@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from e2e.locate.records import Against, Cause, Located, Replayed, place_words
+from e2e.locate.records import Against, Cause, Located, Neighbour, Replayed, place_words
 from e2e.workload.trials import trial_in_words
 from profiles.errors import ExitStatus
 from profiles.invocation import called
@@ -179,12 +179,23 @@ def _follows(found: Replayed) -> Iterator[str]:
             f"the number of {found.unit} of the call: {found.rows_alone} alone, {found.rows_company} in company; the "
             f"bits change between {found.same} and {found.other}"
         )
+        if found.neighbour is not None:
+            yield _beside(found.neighbour)
         yield (
             f"with zeros in the neighbours' {found.unit} the needle has the bits that it has alone: what they hold "
             "matters too"
             if found.content
             else f"with zeros in the neighbours' {found.unit} they change as well: what these hold does not matter"
         )
+
+
+def _beside(found: Neighbour) -> str:
+    """What it is about the sequence with which the bits change."""
+    of = f"they change with a sequence of {found.keys} tokens, of which the step computes {found.queries}"
+    if found.unit is None:
+        return f"{of}; they do with a single one of its tokens too"
+    kept = "computed " if found.unit == "queries" else ""
+    return f"{of}; with {found.same} {kept}they stay, with {found.other} they change"
 
 
 def _not_followed(first: Cause) -> str:

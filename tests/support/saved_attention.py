@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from e2e.locate.calls.attention import CapturedAttention
+from e2e.locate.calls.attention import captured
 from e2e.locate.calls.replay import replay
 from e2e.locate.seen.rows import NeedleRows
 
@@ -81,7 +81,7 @@ def main() -> None:
         os.environ[SPLIT] = split
         impl, args = attended(ops, cpu_attn, isa, list(range(len(LENGTHS))))
         file = Path(sys.argv[1]) / f"{split}.safetensors"
-        CapturedAttention(impl, args, rows).save(file, "somewhere")
+        captured(impl, args, rows).save(file, "somewhere")
         alone = attended(ops, cpu_attn, isa, [NEEDLE])[1]["output"]
         same = torch.equal(alone, args["output"][first : first + QUERIES[NEEDLE]])
         print(json.dumps({"same": same, "found": replay(file).model_dump()}))

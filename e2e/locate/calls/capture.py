@@ -11,6 +11,7 @@ from typing import Any
 
 from e2e.locate.seen.rows import NeedleRows
 from e2e.locate.tensor_file import write_tensors
+from profiles.errors import ToldError
 
 TENSOR, WEIGHT = "tensor", "onednn weight"
 """What tells an argument that lies beside the JSON: a tensor, or a weight that oneDNN is to pack again."""
@@ -18,6 +19,22 @@ TENSOR, WEIGHT = "tensor", "onednn weight"
 
 class NotSavedError(Exception):
     """A call that cannot be saved; the message says why."""
+
+
+class ReplayError(ToldError):
+    """A call that was saved and cannot be run; the message says why."""
+
+
+def need_gpu() -> None:
+    """A call that ran on a GPU is to be run.
+
+    Raises:
+        ReplayError: here is none.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ReplayError("it ran on a GPU, and here is none")
 
 
 class Captured:

@@ -9,25 +9,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from e2e.locate.calls.attention import AttentionWords, SavedAttention
-from e2e.locate.calls.capture import TENSOR, WEIGHT
+from e2e.locate.calls import attention
+from e2e.locate.calls.capture import TENSOR, WEIGHT, ReplayError, need_gpu
+from e2e.locate.calls.sequences import SavedSequences, Share, with_keys, with_queries
 from e2e.locate.probing.operators import tensors_in, written
-from e2e.locate.records import Replayed
+from e2e.locate.records import Neighbour, Replayed
 from e2e.locate.seen.digest import bits_of
 from e2e.locate.seen.rows import NeedleRows
 from e2e.locate.tensor_file import read_tensors
-from profiles.errors import ToldError
 from profiles.run_files.record import Record
-
-
-class ReplayError(ToldError):
-    """A call that cannot be run; the message says why."""
 
 
 def replay(file: Path) -> Replayed:
@@ -39,37 +35,77 @@ def replay(file: Path) -> Replayed:
     import torch
 
     began = time.perf_counter()
-    call = read_call(file)
     with torch.inference_mode():
-        count, total = call.fewest, call.most
-        alone, company = call.needle_of(count), call.needle_of(total)
-        for size, once in ((count, alone), (total, company)):
-            if not _equal(once, call.needle_of(size)):
-                raise ReplayError(f"of {size} {call.unit} it does not give the same bits twice")
-        if call.expected and not _equal(company, call.expected):
-            raise ReplayError("it does not give the needle the bits that it gave in the engine")
-        if _equal(alone, company):
-            seconds = time.perf_counter() - began
-            return Replayed(rows_alone=count, rows_company=total, unit=call.unit, seconds=seconds)
-        same, other = count, total
-        while other - same > 1:
-            middle = (same + other) // 2
-            if _equal(alone, call.needle_of(middle)):
-                same = middle
-            else:
-                other = middle
-        rows, elements = _apart(alone, company)
-        return Replayed(
-            rows_alone=count,
-            rows_company=total,
-            unit=call.unit,
-            same=same,
-            other=other,
-            content=_equal(alone, call.needle_of(total, zeros=True)),
-            rows_differ=rows,
-            elements=elements,
-            seconds=time.perf_counter() - began,
-        )
+        found = examined(read_call(file))
+    return found.model_copy(update={"seconds": time.perf_counter() - began})
+
+
+def examined(call: SavedCall | SavedSequences) -> Replayed:
+    """What the needle's bits depend on in a call.
+
+    Raises:
+        ReplayError: it does not give the same bits twice, or not those that the needle had in the engine.
+    """
+    count, total = call.fewest, call.most
+    alone, company = call.needle_of(count), call.needle_of(total)
+    for size, once in ((count, alone), (total, company)):
+        if not _equal(once, call.needle_of(size)):
+            raise ReplayError(f"of {size} {call.unit} it does not give the same bits twice")
+    if call.expected and not _equal(company, call.expected):
+        raise ReplayError("it does not give the needle the bits that it gave in the engine")
+    if _equal(alone, company):
+        return Replayed(rows_alone=count, rows_company=total, unit=call.unit)
+    same, other = _between(count, total, lambda size: _equal(alone, call.needle_of(size)))
+    rows, elements = _apart(alone, company)
+    return Replayed(
+        rows_alone=count,
+        rows_company=total,
+        unit=call.unit,
+        same=same,
+        other=other,
+        content=_equal(alone, call.needle_of(total, zeros=True)),
+        neighbour=_neighbour(call, alone, other) if isinstance(call, SavedSequences) else None,
+        rows_differ=rows,
+        elements=elements,
+    )
+
+
+def _between(same: int, other: int, keeps: Callable[[int], bool]) -> tuple[int, int]:
+    """Two numbers next to each other, of which the first keeps the bits and the second does not, by bisection.
+
+    Args:
+        same: a number that keeps them.
+        other: a greater one that does not.
+        keeps: whether a number between them does.
+    """
+    while other - same > 1:
+        middle = (same + other) // 2
+        same, other = (middle, other) if keeps(middle) else (same, middle)
+    return same, other
+
+
+def _neighbour(call: SavedSequences, alone: Sequence[Any], size: int) -> Neighbour:
+    """What it is about the neighbour with which the bits change.
+
+    Args:
+        call: attention's.
+        alone: the needle's rows as they are alone.
+        size: the fewest sequences at which they are others.
+    """
+    whole = call.last_of(size)
+    lessened: tuple[tuple[Literal["queries", "keys"], int, Callable[[Share, int], Share]], ...] = (
+        ("queries", whole.queries, with_queries),
+        ("keys", whole.keys, with_keys),
+    )
+    for unit, most, cut in lessened:
+
+        def keeps(number: int, cut: Callable[[Share, int], Share] = cut) -> bool:
+            return _equal(alone, call.needle_beside(size, cut(whole, number)))
+
+        if most > 1 and keeps(1):
+            same, other = _between(1, most, keeps)
+            return Neighbour(queries=whole.queries, keys=whole.keys, unit=unit, same=same, other=other)
+    return Neighbour(queries=whole.queries, keys=whole.keys)
 
 
 Count = Annotated[int, Field(ge=0, lt=1 << 31)]
@@ -115,7 +151,7 @@ class SavedWords(Record):
         return self
 
 
-def read_call(file: Path) -> SavedCall | SavedAttention:
+def read_call(file: Path) -> SavedCall | SavedSequences:
     """The call in a file.
 
     Raises:
@@ -123,27 +159,26 @@ def read_call(file: Path) -> SavedCall | SavedAttention:
     """
     try:
         words, tensors = read_tensors(file)
-        if "attention" in words:
-            about = AttentionWords.model_validate_json(words["attention"])
-            lacking = sorted({"query", "cache", "table", "expected"} - tensors.keys())
-        elif "call" in words:
+        ready = attention.saved(words, tensors)
+        if ready is None:
+            if "call" not in words:
+                raise ReplayError(f"{file} holds no call that was saved: it is of another kind")
             told = SavedWords.model_validate_json(words["call"])
-            lacking = sorted(_named_in([told.args, told.named]) - tensors.keys())
-        else:
-            raise ReplayError(f"{file} holds no call that was saved: it is of another kind")
+            if lacking := sorted(_named_in([told.args, told.named]) - tensors.keys()):
+                raise LookupError(", ".join(lacking))
     except ValidationError as error:
         what = error.errors()[0]
         where = ".".join(map(str, what["loc"])) or "the call"
         reason = f"{where}: {what['msg'].removeprefix('Value error, ')}"
         raise ReplayError(f"{file} holds no call that was saved: {reason}") from None
+    except LookupError as error:
+        raise ReplayError(f"{file} holds no call that was saved: it lacks the tensors {error}") from None
     except OSError as error:
         raise ReplayError(f"{file} holds no call that was saved: {error}") from None
-    if lacking:
-        raise ReplayError(f"{file} holds no call that was saved: it lacks the tensors {', '.join(lacking)}")
-    if "attention" not in words:
+    if ready is None:
         return SavedCall(told, tensors)
     try:
-        return SavedAttention(about, tensors)
+        return ready()
     except ImportError:
         raise ReplayError("it is attention of vLLM's, and vLLM cannot be imported") from None
 
@@ -176,8 +211,8 @@ class SavedCall:
         self._tensors = dict(tensors)
         self._handlers: dict[str, Any] = {}
         on_gpu = '"device": "cuda"' in json.dumps([told.args, told.named])
-        if on_gpu and not torch.cuda.is_available():
-            raise ReplayError("it ran on a GPU, and here is none")
+        if on_gpu:
+            need_gpu()
         torch.set_num_threads(int(told.threads))
         if told.batch_invariant:
             _switch_on()

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from e2e.locate.calls.attention import CapturedAttention
+from e2e.locate.calls.attention import CapturedAttention, captured
 from e2e.locate.calls.capture import Captured, NotSavedError
 from e2e.locate.judging.apart import Apart, apart_of, same_apart
 from e2e.locate.probing.record import CachedRows, Call, EndedStep, Held, Recorder, unseen
@@ -138,7 +138,7 @@ class Comparer(Recorder):
         if self._wanted == (self._steps, call.place) and self.rows is not None:
             with unseen():
                 try:
-                    self.captured = CapturedAttention(impl, args, self.rows)
+                    self.captured = captured(impl, args, self.rows)
                 except NotSavedError as error:
                     self.captured = str(error)
 

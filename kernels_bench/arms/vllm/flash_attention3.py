@@ -42,11 +42,12 @@ class FlashAttention3(PreparedKernel):
     Args:
         splits: of the keys; 0 leaves them to the heuristic.
         scheduled: whether the scheduler's metadata are made beforehand, once a step for all layers as in vLLM.
+        queries: the most that a sequence has, as far as the kernel is told: at least so many.
     """
 
-    def __init__(self, splits: int, scheduled: bool) -> None:
+    def __init__(self, splits: int, scheduled: bool, queries: int = 1) -> None:
         self._flash = importlib.import_module(MODULE)
-        self._splits, self._scheduled = splits, scheduled
+        self._splits, self._scheduled, self._queries = splits, scheduled, queries
 
     def prepare(self, *arguments: Any) -> Callable[[], object]:
         """Queries (queries, heads, d) over caches (pages, page, kv_heads, d); returns (queries, heads, d)."""
@@ -60,7 +61,7 @@ class FlashAttention3(PreparedKernel):
         q = tensors["q"]
         splits = 0 if self._splits == GRAPH_SPLITS and len(q) > GRAPH_TOKENS else self._splits
         shared = {
-            "max_seqlen_q": batch.most_queries,
+            "max_seqlen_q": max(batch.most_queries, self._queries),
             "max_seqlen_k": batch.most_keys,
             "cu_seqlens_q": batch.cu_seqlens_q,
             "causal": True,
@@ -170,18 +171,29 @@ def fp8_kernels(splits: int, scheduled: bool) -> Mapping[str, Kernel]:
 
 FIXED_SPLITS = (1, 2, 4, 8, 16)
 """Numbers of KV splits that do not follow from the batch; ``GRAPH_SPLITS`` is none, which bounds the heuristic."""
+MOST_QUERIES = 193
+"""Of so many queries a sequence the kernel has one tile, one mask and one way to read pages, whatever the group of
+query heads: it takes smaller tiles up to 64 rows of queries, no mask for a single query, and reads pages otherwise up
+to the rows of a tile, which are 192 at most (``hopper/tile_size.h``, ``hopper/flash_api.cpp``).  At head dimension 64
+smaller tiles have more keys, which is another order of addition."""
 
 
 def candidates(device: Device) -> Mapping[str, Candidate]:
-    """The same with as many KV splits for every batch, and without a schedule made by its size."""
+    """The same with as many KV splits for every batch, and without a schedule made by its size.
+
+    Those called ``-1tile`` are told of `MOST_QUERIES` queries at least, so that tiles do not follow from the batch.
+    """
     return {
-        f"{splits}splits": Candidate(partial(_fixed, splits), OPERATORS, ("bf16", "fp16"), f"{splits} splits")
+        f"{splits}splits{suffix}": Candidate(
+            partial(_fixed, splits, queries), OPERATORS, ("bf16", "fp16"), f"{splits} splits{told}"
+        )
         for splits in FIXED_SPLITS
+        for suffix, queries, told in (("", 1, ""), ("-1tile", MOST_QUERIES, ", one tile"))
     }
 
 
-def _fixed(splits: int) -> Mapping[str, Kernel]:
-    return dict.fromkeys(OPERATORS, FlashAttention3(splits, scheduled=False))
+def _fixed(splits: int, queries: int) -> Mapping[str, Kernel]:
+    return dict.fromkeys(OPERATORS, FlashAttention3(splits, scheduled=False, queries=queries))
 
 
 def unavailable(device: Device) -> str | None:

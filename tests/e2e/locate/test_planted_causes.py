@@ -8,7 +8,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from e2e.locate.against.compare import with_transformers
-from e2e.locate.calls.replay import ReplayError, replay
+from e2e.locate.calls.capture import ReplayError
+from e2e.locate.calls.replay import replay
 from e2e.locate.judging.kept_pass import read_pass
 from e2e.locate.records import Located
 from e2e.locate.rounds import NOT_AGAIN

@@ -6,6 +6,8 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,9 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from e2e.locate.calls.capture import Captured, NotSavedError
-from e2e.locate.calls.replay import ReplayError, replay
+from e2e.locate.calls.capture import Captured, NotSavedError, ReplayError
+from e2e.locate.calls.replay import examined, replay
+from e2e.locate.calls.sequences import SavedSequences, SequenceWords, Share
 from e2e.locate.records import Replayed
 from e2e.locate.seen.rows import NeedleRows
 from support import ROOT
@@ -150,3 +153,59 @@ def test_attention_runs_alone_with_its_own_cache(tmp_path: Path) -> None:
     # Alone a long sequence's keys are divided among the threads, where vLLM divides them; beside others they need not.
     assert (divided.same is None) == told[1]["same"]
     assert not divided.content
+
+
+class Cut(SavedSequences):
+    """Attention whose keys are added in two parts, of 8 and what is left, where the call as a whole asks for it."""
+
+    def __init__(
+        self, told: SequenceWords, tensors: Mapping[str, Any], cuts: Callable[[Sequence[Share]], bool]
+    ) -> None:
+        super().__init__(told, tensors)
+        self._cuts = cuts
+
+    @property
+    def _slots(self) -> int:
+        return 16
+
+    def _attend(self, shares: Sequence[Share], query: Any, cache: Any) -> Any:
+        out = []
+        for one, rows in zip(shares, query.split([one.queries for one in shares]), strict=True):
+            blocks = self._tensors["table"][one.sequence, : -(-one.keys // 16)].long()
+            keys, values = cache[blocks].transpose(1, 2).flatten(0, 1)[: one.keys, 0].chunk(2, dim=-1)
+            seen = torch.arange(one.keys) < torch.arange(one.keys - one.queries, one.keys)[:, None] + 1
+            shares_of = (rows[:, 0] @ keys.T).exp() * seen
+            ends = [0, 8, one.keys] if self._cuts(shares) else [0, one.keys]
+            parts = [shares_of[:, a:b] @ values[a:b] for a, b in pairwise(ends)]
+            out.append(sum(parts) / shares_of.sum(1, keepdim=True))
+        return torch.cat(out)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "found"),
+    [
+        (lambda shares: max(one.queries for one in shares) > 16, (4, "queries", 16, 17)),
+        (lambda shares: sum(one.keys for one in shares) > 400, (4, "keys", 130, 131)),
+        (lambda shares: len(shares) > 2, (3, None, None, None)),
+        (lambda shares: False, None),
+    ],
+)
+def test_the_neighbour_that_changes_the_bits_is_found_and_what_it_is_about_it(
+    cuts: Callable[[Sequence[Share]], bool], found: tuple[Any, ...] | None
+) -> None:
+    draw = torch.Generator().manual_seed(3)
+    told = SequenceWords(where="", place=1, lengths=(90, 170, 10, 300), queries=(1, 1, 1, 40), scale=1.0, softcap=0.0)
+    tensors = {
+        "query": torch.randn(sum(told.queries), 1, 8, generator=draw) / 8,
+        "cache": torch.randn(38, 1, 16, 16, generator=draw),
+        "table": torch.arange(38)[torch.tensor([[min(9 * at + k, 37) for k in range(19)] for at in range(4)])],
+    }
+    call = Cut(told, tensors | {"expected": torch.zeros(0)}, cuts)
+    call._tensors["expected"] = call.needle_of(4)[0]
+    answer = examined(call)
+    if found is None:
+        assert (answer.same, answer.neighbour) == (None, None)
+        return
+    assert answer.neighbour is not None
+    at = answer.neighbour
+    assert (answer.other, at.unit, at.same, at.other) == found

@@ -83,7 +83,7 @@ def test_candidates_offer_what_their_arms_do_and_say_their_order(device: Device)
             assert one.order
     if device.type == "cuda":
         # A bounded heuristic is no fixed number of splits.
-        assert {*known["flash-attn3"]} == {f"{splits}splits" for splits in FIXED_SPLITS}
+        assert {*known["flash-attn3"]} == {f"{n}splits{tile}" for n in FIXED_SPLITS for tile in ("", "-1tile")}
         assert GRAPH_SPLITS not in FIXED_SPLITS
         assert {*known["triton-unified"]} == {"2d"}
         bindings = {"cublas-restricted"} if importlib.util.find_spec("nvmath") else set()
