@@ -69,7 +69,7 @@ def let_another_come_in(a: Tensor) -> None:
     if a.is_cuda:
         torch.cuda._sleep(_LONG)
     else:
-        time.sleep(1e-4)
+        time.sleep(3e-4)
 
 
 def _beside_larger() -> Kernel:

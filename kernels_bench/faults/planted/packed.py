@@ -15,6 +15,8 @@ from kernels_bench.operators.inputs.paged_batch import PagedBatch, packed
 from kernels_bench.records.cases import Shape
 
 _SHAPE = Shape.of("fault", {"heads": 2, "dk": 8, "dv": 8, "tokens": 33})
+_MANY_HEADS = Shape.of("fault", {"heads": 4, "dk": 8, "dv": 16, "tokens": 33})
+"""Of few sums in bf16 it may happen that none shows another order."""
 _LONG, _TILE, _DRAFTS, _MOST_DRAFTS = 24, 16, 6, 8
 
 
@@ -126,5 +128,5 @@ FAULTS = (
     Fault("prefill_tiles_by_the_longest", "keys are added in tiles of 8 beside a prefill of 24 tokens or more",
         "mla_prefill", lambda: _packed(_long), _control, shape=_SHAPE, universe=9),
     Fault("tiles_for_few_packed_tokens", "keys are added in tiles of 8 where a prefill has fewer than 24 tokens",
-        "mla_prefill", lambda: _packed(_few), _control, precision="bf16", shape=_SHAPE, universe=9),
+        "mla_prefill", lambda: _packed(_few), _control, precision="bf16", shape=_MANY_HEADS, universe=9),
 )  # fmt: skip

@@ -16,7 +16,7 @@ from kernels_bench.faults.planted.sums import Sum, in_groups, in_sequence
 from kernels_bench.operators.inputs.paged_batch import PagedBatch
 from kernels_bench.records.cases import Shape
 
-_TYPICAL = 3.0
+_TYPICAL = 2.3
 """What the largest of a page's keys exceeds in about half of all pages."""
 PAGES = Shape(label="fault", heads=2, kv_heads=1, k=8, page=4, tokens=33)
 TWO_KV_HEADS = Shape(label="fault", heads=2, kv_heads=2, k=8, page=4, tokens=17)
@@ -193,7 +193,7 @@ FAULTS = (
     replace(_fault("table_as_if_contiguous", "a slice of a wider block table is read as if it were none",
         _as_wide_as_it_is), devices=("cpu",)),
     _fault("tiles_by_the_table", "another tile where the table of pages has room for more than two a sequence",
-        lambda: attention_by(_wide_table), FEW_PAGES.model_copy(update={"k": 64}), 9),
+        lambda: attention_by(_wide_table), FEW_PAGES.model_copy(update={"heads": 4, "k": 64}), 9),
     _fault("summaries_of_pages", "what a page's keys sum up to is kept by its number, and the page becomes another's",
         _summed_up, FEW_PAGES, 9),
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
@@ -75,7 +76,7 @@ _FEW_BESIDE = 33
 """Up to so many rows there may be a larger call at the same time."""
 _FIRST, _SAMPLED = 64, 1 << 12
 _MEANT = "; if it may, its operator says so (overwrites)"
-_MOST_CALLS_ALONE, _MEETINGS = 25, 3
+_MOST_CALLS_ALONE, _MEETINGS = 25, 5
 """So often a call is made again, that had the processor for itself where another one was to be beside it."""
 
 
@@ -327,12 +328,17 @@ class KernelUnderTest:
             with beside(others, self.device, at_once) as counted:
                 # A second call would be given what the first one wrote, where a kernel writes into its rows.
                 seen: list[RowTensors] = []
+                wanted, took_s = _MEETINGS if self.device.type == "cpu" else 1, 0.0
                 for _ in range(1 if self.operator.overwrites else _MOST_CALLS_ALONE):
+                    # Two that take turns, step by step, would go on to meet as they first met.
+                    time.sleep(took_s * len(seen) / wanted)
                     met = counted() + 2  # one that ends, and the next that begins
+                    began = time.perf_counter()
                     found = self.launch(inputs)
+                    took_s = time.perf_counter() - began
                     if counted() >= met:
                         seen.append(found)
-                    if len(seen) == (_MEETINGS if self.device.type == "cpu" else 1):
+                    if len(seen) == wanted:
                         break
                 return rarest(seen) if seen else found
         except Exception as error:

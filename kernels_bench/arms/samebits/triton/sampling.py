@@ -40,7 +40,7 @@ def _stretch_sums_kernel(x, sums, x_row, n, length):
 def _begin_kernel(sums):
     """Replace each stretch's sum by that of all stretches before it."""
     sums += tl.program_id(0).to(tl.int64) * LANES
-    before = tl.load(sums) * 0.0  # of the type of what is added to it
+    before = tl.full((), 0.0, tl.float64)  # nothing that is read times zero: an infinity would make it a NaN
     for lane in range(0, LANES):
         here = tl.load(sums + lane)
         tl.store(sums + lane, before)
