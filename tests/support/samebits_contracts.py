@@ -454,6 +454,16 @@ class SamplingContract(Contract):
         error = (self.ops.cumsum(x).double() - exact).abs()
         assert bool((error <= self.tolerance(dtype) * exact.abs() + 1e-6).all())
 
+    def test_what_stands_before_an_infinity_is_added_without_it(self) -> None:
+        inf, ninf = float("inf"), float("-inf")
+        row = torch.full((1003,), ninf)
+        row[0], row[1:3] = 4.0, torch.tensor([2.0, ninf])
+        mixed = torch.ones(1003)
+        mixed[0], mixed[900] = inf, ninf
+        x = torch.stack([row, mixed]).to(self.device)
+        found, exact = self.ops.cumsum(x).double(), x.double().cumsum(1)
+        torch.testing.assert_close(found, exact, rtol=0, atol=0, equal_nan=True)
+
     def test_top_k_and_top_p_keep_what_they_name(self) -> None:
         logits = torch.tensor([[0.0, 3.0, 2.0, 1.0], [1.0, 1.0, 0.0, 0.0], [5.0, 0.0, 0.0, 0.0]], device=self.device)
         k, p = torch.tensor([2, 1, 4], device=self.device), torch.tensor([1.0, 1.0, 0.5], device=self.device)
