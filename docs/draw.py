@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import kernels_bench
+from e2e.records import FORMAT, read_state
+from e2e.report.speeds import on_gpu, price, speeds, verdicts
 from kernels_bench.commands.report import summary_of
 from kernels_bench.records.latest_records import median_us
 from kernels_bench.records.manifest import read_manifest, read_records
@@ -30,6 +32,7 @@ NAMES = DOCS / "python.md"
 VERSIONS = DOCS / "vllm-versions.md"
 OLDER, NEWER = BASELINES / "h200" / "h200-default", BASELINES / "vllm-0.33" / "h200-vllm-0.33"
 PRICES = BASELINES / "vllm-prices"
+ATTENTION_64 = BASELINES / "attention" / "h200-attention-64"
 NEWER_ATTENTION = BASELINES / "vllm-0.33" / "h200-vllm-0.33-attention"
 PICTURE = DOCS / "linear-qwen3-8b-down_proj.svg"
 PICTURED, CASE = BASELINES / "h100-80gb-hbm3", "linear/4096x12288/bf16"
@@ -38,8 +41,9 @@ PICTURED, CASE = BASELINES / "h100-80gb-hbm3", "linear/4096x12288/bf16"
 def drawn() -> dict[Path, str]:
     """What each file with something drawn in it must hold."""
     tables = TABLES.read_text()
-    for run in kernel_runs():
+    for run in (*kernel_runs(), ATTENTION_64):
         tables = write_between(tables, overview(summary_of(run)), run.name)
+    tables = write_between(tables, "\n".join(planned()), "planned")
     return {
         PICTURE: picture(),
         TABLES: tables,
@@ -181,6 +185,26 @@ def others() -> Iterator[str]:
         then, now = older[key], newer[key]
         cells = [f"{now[m] / then[m]:.2f}" if m in then.keys() & now.keys() else "–" for m in shown]
         yield f"| `{key.removeprefix('vllm/')}` | {' | '.join(cells)} |"
+
+
+def planned() -> Iterator[str]:
+    """What engines with a plan of cuBLASLt's algorithms came to beside the default mode (Markdown)."""
+    yield "| model | sequences, at most | needles changed | GPU time of a trial | tokens a second | a token, ms |"
+    yield "|---|---|---|---|---|---|"
+    runs = [(FORMAT.read_manifest(run), run) for run in PLANS.glob("*cublaslt*in-vllm")]
+    for manifest, run in sorted(runs, key=lambda one: (one[0].options.model, one[0].options.batch_size)):
+        ledger = read_state(FORMAT.read_records(run))
+        found, measured = verdicts(ledger, manifest.asked), speeds(ledger)
+        arms = [(found[arm], measured[arm]) for arm in ("baseline", "planned")]
+        gpu = price(ledger.trials["baseline"], ledger.trials["planned"], on_gpu)
+        assert gpu is not None
+        changed = [f"{sum(n > 1 for n in one.distinct_bits)} of {len(one.distinct_bits)}" for one, _ in arms]
+        tokens = [f"{one.throughput:,.0f}" for _, one in arms]
+        each = [f"{one.output_token_ms:.2f}" for _, one in arms]
+        yield (
+            f"| `{manifest.options.model}` | {manifest.options.batch_size} | {' → '.join(changed)} "
+            f"| {gpu.low:+.1f} to {gpu.high:+.1f} % | {' → '.join(tokens)} | {' → '.join(each)} |"
+        )
 
 
 def timed(run: Path) -> dict[str, dict[int, float]]:
