@@ -266,9 +266,11 @@ def _reply(engine: Engine | None, request: Record) -> Record:
 
         return find_device()
     if isinstance(request, Replay):
+        from e2e.locate.calls.bound import write_plugin
         from e2e.locate.calls.replay import replay
 
-        return replay(Path(request.file))
+        plugin = write_plugin(Path(request.file)) if request.plugin else ""
+        return replay(Path(request.file)).model_copy(update={"plugin": plugin})
     if isinstance(request, CompareTransformers):
         from e2e.locate.against.compare import with_transformers
         from e2e.locate.judging.kept_pass import read_pass

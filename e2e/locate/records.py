@@ -129,6 +129,10 @@ class Replayed(Record):
         other: the fewest at which they are not.
         content: whether zeros in place of the neighbours' rows give the needle the bits that it has alone.
         neighbour: of attention, that with which they change.
+        kernels_same: names of what the call launches at ``same``, in order; of a CPU what took most time. Empty where
+            the profiler told none.
+        kernels_other: likewise at ``other``.
+        plugin: file of a plugin of kernels_bench that has the call as an operator; empty where there is none.
         rows_differ: the needle's rows that differ.
         elements: elements that do.
         seconds: that it took.
@@ -142,6 +146,9 @@ class Replayed(Record):
     other: Count | None = None
     content: bool = False
     neighbour: Neighbour | None = None
+    kernels_same: tuple[str, ...] = ()
+    kernels_other: tuple[str, ...] = ()
+    plugin: str = ""
     rows_differ: Count = 0
     elements: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from profiles.invocation import called
 _MOST = 8
 """Kinds of places that are listed; the rest is counted."""
 _SHOWN_LAYERS = 6
+_LONGEST_NAME = 100
 
 
 def exit_status(found: Located) -> int:
@@ -79,8 +80,10 @@ def lines(found: Located, directory: str) -> Iterator[str]:
         yield from _labelled("follows", _follows(found.replayed))
     elif found.first is not None:
         yield from _labelled("follows", [_not_followed(found.first)])
+    if found.replayed is not None:
+        yield from _labelled("kernel", _kernels(found.replayed))
     if found.call is not None:
-        yield from _labelled("alone", [shlex.join([*called("e2e"), "replay", str(Path(directory) / found.call)])])
+        yield from _labelled("alone", _commands(found, found.call, Path(directory)))
     if found.causes is not None:
         yield from _labelled("also", _also(found))
     yield from _labelled("seen", _seen(found))
@@ -187,6 +190,31 @@ def _follows(found: Replayed) -> Iterator[str]:
             if found.content
             else f"with zeros in the neighbours' {found.unit} they change as well: what these hold does not matter"
         )
+
+
+def _kernels(found: Replayed) -> Iterator[str]:
+    """What is launched on one side and not on the other."""
+    same, other = Counter(found.kernels_same), Counter(found.kernels_other)
+    if same == other:
+        if all("::" in name and "<" not in name for name in same):
+            return  # an operator of PyTorch's, which the place names already
+        yield f"the same at {found.same} and at {found.other}: {', '.join(map(_short, same))}"
+        return
+    before, after = (", ".join(map(_short, one)) or "none" for one in (same - other, other - same))
+    yield f"{before} → {after}"
+
+
+def _short(name: str) -> str:
+    """A kernel's name without what its compiler put before it and behind."""
+    bare = name.removeprefix("void ").replace("(anonymous namespace)::", "").split("(", maxsplit=1)[0]
+    return bare if len(bare) <= _LONGEST_NAME else f"{bare[: _LONGEST_NAME - 1]}…"
+
+
+def _commands(found: Located, call: str, directory: Path) -> Iterator[str]:
+    yield shlex.join([*called("e2e"), "replay", str(directory / call)])
+    if found.replayed is not None and found.replayed.plugin:
+        plugin = str(directory / found.replayed.plugin)
+        yield f"{shlex.join([*called('kernels_bench'), '--plugin', plugin])}   (every relation, on rows of all kinds)"
 
 
 def _beside(found: Neighbour) -> str:

@@ -58,7 +58,7 @@ def locate_in(
     assert isinstance(found, Located)
     if found.call is not None:
         say("running the guilty call alone")
-        replayed = replay(directory / found.call, timeout_s)
+        replayed = replay(directory / found.call, timeout_s, plugin=True)
         found = found.model_copy(update={"replayed": replayed})
     return found
 
@@ -112,11 +112,17 @@ def locate_against(
     return found
 
 
-def replay(file: Path, timeout_s: float) -> Replayed:
-    """A saved call alone, in a process of its own."""
+def replay(file: Path, timeout_s: float, *, plugin: bool = False) -> Replayed:
+    """A saved call alone, in a process of its own.
+
+    Args:
+        file: that holds it.
+        timeout_s: after which it has failed.
+        plugin: whether a plugin of kernels_bench is written beside it.
+    """
     log = file.with_name(f"{file.name}.log")  # never the file itself, whatever it is called
     with engine_process("replay", {"VLLM_LOGGING_LEVEL": "ERROR"}, log) as worker:
-        answer: Any = worker.ask(Replay(file=str(file.resolve())), timeout_s)
+        answer: Any = worker.ask(Replay(file=str(file.resolve()), plugin=plugin), timeout_s)
     if isinstance(answer, Failure):
         return Replayed(reason=answer.reason)
     assert isinstance(answer, Replayed)

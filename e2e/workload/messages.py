@@ -123,9 +123,11 @@ class Replay(Record):
 
     Attributes:
         file: that holds it.
+        plugin: whether a plugin of kernels_bench is wanted beside it.
     """
 
     file: str
+    plugin: bool = False
 
 
 class Describe(Record):

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from e2e.locate.calls.capture import NotSavedError, write
+from e2e.locate.calls.launches import marked
 from e2e.locate.calls.sequences import SavedSequences, SequenceWords, Share, sequences_of, tensors_of
 from e2e.locate.seen.rows import NeedleRows
 
@@ -126,23 +127,24 @@ class SavedCpuAttention(SavedSequences):
             kv_cache_dtype=told.cache_dtype,
         )
         out = torch.zeros_like(query)
-        self._ops.cpu_attention_with_kv_cache(
-            query,
-            keys,
-            values,
-            out,
-            starts,
-            lengths,
-            told.scale,
-            told.causal,
-            self._tensors.get("alibi"),
-            told.window,
-            self._tensors["table"][[one.sequence for one in shares]],
-            told.softcap,
-            plan,
-            self._tensors.get("sinks"),
-            k_scale=told.scales[0],
-            v_scale=told.scales[1],
-            kv_cache_dtype=told.cache_dtype,
-        )
+        with marked():
+            self._ops.cpu_attention_with_kv_cache(
+                query,
+                keys,
+                values,
+                out,
+                starts,
+                lengths,
+                told.scale,
+                told.causal,
+                self._tensors.get("alibi"),
+                told.window,
+                self._tensors["table"][[one.sequence for one in shares]],
+                told.softcap,
+                plan,
+                self._tensors.get("sinks"),
+                k_scale=told.scales[0],
+                v_scale=told.scales[1],
+                kv_cache_dtype=told.cache_dtype,
+            )
         return out.view(len(out), -1)

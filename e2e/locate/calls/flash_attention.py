@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from e2e.locate.calls.capture import NotSavedError, need_gpu, write
+from e2e.locate.calls.launches import marked
 from e2e.locate.calls.sequences import SavedSequences, SequenceWords, Share, sequences_of, tensors_of
 from e2e.locate.seen.rows import NeedleRows
 
@@ -125,5 +126,7 @@ class SavedFlashAttention(SavedSequences):
             sinks=None if sinks is None else sinks.to(device),
         )
         keys, values = cache.to(device).transpose(1, 2).split(query.shape[2], dim=-1)
-        out: Any = self._kernel.prepare(query.to(device), keys, values, batch)()
+        call = self._kernel.prepare(query.to(device), keys, values, batch)
+        with marked():
+            out: Any = call()
         return out.view(len(out), -1).cpu()

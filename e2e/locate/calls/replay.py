@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -17,8 +18,9 @@ from pydantic import Field, ValidationError, model_validator
 
 from e2e.locate.calls import attention
 from e2e.locate.calls.capture import TENSOR, WEIGHT, ReplayError, need_gpu
+from e2e.locate.calls.launches import launched_by, marked
 from e2e.locate.calls.sequences import SavedSequences, Share, with_keys, with_queries
-from e2e.locate.probing.operators import tensors_in, written
+from e2e.locate.probing.operators import name_of, tensors_in, written, written_arguments
 from e2e.locate.records import Neighbour, Replayed
 from e2e.locate.seen.digest import bits_of
 from e2e.locate.seen.rows import NeedleRows
@@ -57,6 +59,7 @@ def examined(call: SavedCall | SavedSequences) -> Replayed:
         return Replayed(rows_alone=count, rows_company=total, unit=call.unit)
     same, other = _between(count, total, lambda size: _equal(alone, call.needle_of(size)))
     rows, elements = _apart(alone, company)
+    kernels = [launched_by(partial(call.needle_of, size)) for size in (same, other)]
     return Replayed(
         rows_alone=count,
         rows_company=total,
@@ -65,6 +68,8 @@ def examined(call: SavedCall | SavedSequences) -> Replayed:
         other=other,
         content=_equal(alone, call.needle_of(total, zeros=True)),
         neighbour=_neighbour(call, alone, other) if isinstance(call, SavedSequences) else None,
+        kernels_same=kernels[0],
+        kernels_other=kernels[1],
         rows_differ=rows,
         elements=elements,
     )
@@ -210,6 +215,7 @@ class SavedCall:
         self.fewest, self.most = self.rows.count, self.rows.tokens
         self._tensors = dict(tensors)
         self._handlers: dict[str, Any] = {}
+        self._there: dict[str, Any] = {}
         on_gpu = '"device": "cuda"' in json.dumps([told.args, told.named])
         if on_gpu:
             need_gpu()
@@ -217,6 +223,57 @@ class SavedCall:
         if told.batch_invariant:
             _switch_on()
         self._operator = _operator(told.operator)
+
+    @property
+    def name(self) -> str:
+        """The operator's, as people call it."""
+        return name_of(self._operator)
+
+    def rows_taken(self) -> dict[str, Any]:
+        """Every tensor of the call that has a row a token, as it was saved, by name.
+
+        Raises:
+            ReplayError: there is none, or one has a row a sequence, which no row of a token tells.
+        """
+        every = list(_tensors_of([self._told.args, self._told.named]))
+        if any(one["space"] == "sequence" for one in every):
+            raise ReplayError("it takes a tensor that has a row a sequence")
+        if not (found := {one[TENSOR]: self._tensors[one[TENSOR]] for one in every if one["space"] == "token"}):
+            raise ReplayError("it takes no tensor that has a row a token")
+        return found
+
+    def rows_written(self) -> list[str]:
+        """The names of those that the operator writes into."""
+        told = (
+            self._told.args[at] if at < len(self._told.args) else self._told.named.get(name)
+            for at, name in written_arguments(self._operator)
+        )
+        return [one[TENSOR] for one in _tensors_of(list(told)) if one["space"] == "token"]
+
+    def on(self, *rows: Any) -> tuple[Any, ...]:
+        """What comes out of a call on other rows: everything that has as many, what is written into first.
+
+        Args:
+            rows: in the order of `rows_taken`.
+        """
+        at = dict(zip(self.rows_taken(), rows, strict=True))
+        args = [self._bound(one, at) for one in self._told.args]
+        named = {name: self._bound(one, at) for name, one in self._told.named.items()}
+        answer = self._operator(*args, **named)
+        out = [*written(self._operator, args, named), *tensors_in(answer)]
+        return tuple(one for one in out if one.dim() and len(one) == len(rows[0]))
+
+    def _bound(self, value: Any, rows: Mapping[str, Any]) -> Any:
+        """An argument as it was saved, with other rows; what has none lies on the device once for all calls."""
+        if isinstance(value, list):
+            return [self._bound(one, rows) for one in value]
+        if not isinstance(value, dict) or TENSOR not in value:
+            return self._made(value, {}, zeros=False)
+        if value["space"] == "token":
+            return rows[value[TENSOR]]
+        if value[TENSOR] not in self._there:
+            self._there[value[TENSOR]] = self._made(value, {}, zeros=False)
+        return self._there[value[TENSOR]]
 
     def needle_of(self, size: int, *, zeros: bool = False) -> list[Any]:
         """The needle's rows of everything that comes out of a call of so many rows.
@@ -233,7 +290,8 @@ class SavedCall:
         place = slice(*_span(pick["sequence"], self.rows.place, 1))
         args = [self._made(one, pick, zeros) for one in self._told.args]
         named = {name: self._made(one, pick, zeros) for name, one in self._told.named.items()}
-        answer = self._operator(*args, **named)
+        with marked():
+            answer = self._operator(*args, **named)
         out = [*written(self._operator, args, named), *tensors_in(answer)]
         found = [one[own] for one in out if one.dim() and len(one) == len(pick["token"])]
         found += [one[place] for one in out if one.dim() and len(one) == len(pick["sequence"]) != len(pick["token"])]
@@ -282,6 +340,23 @@ class SavedCall:
 
             self._handlers[name] = ops.create_onednn_mm(self._tensors[name], 32)
         return self._handlers[name].handler_tensor
+
+
+def _tensors_of(value: Any) -> Iterator[Mapping[str, Any]]:
+    """What is told of each tensor of a call's arguments, in order, each once."""
+    seen: set[str] = set()
+    for one in _walked(value):
+        if one[TENSOR] not in seen:
+            seen.add(one[TENSOR])
+            yield one
+
+
+def _walked(value: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(value, Mapping) and TENSOR in value:
+        yield value
+    elif isinstance(value, Mapping | list):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _walked(one)
 
 
 def _named_in(value: Any) -> set[str]:

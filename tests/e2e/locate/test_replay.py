@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -16,11 +17,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from e2e.locate.calls.bound import write_plugin
 from e2e.locate.calls.capture import Captured, NotSavedError, ReplayError
+from e2e.locate.calls.launches import launched_by, marked
 from e2e.locate.calls.replay import examined, replay
 from e2e.locate.calls.sequences import SavedSequences, SequenceWords, Share
 from e2e.locate.records import Replayed
 from e2e.locate.seen.rows import NeedleRows
+from kernels_bench import check
 from support import ROOT
 from support.processes import LIMIT_S, begin, environment, finish
 
@@ -209,3 +213,44 @@ def test_the_neighbour_that_changes_the_bits_is_found_and_what_it_is_about_it(
     assert answer.neighbour is not None
     at = answer.neighbour
     assert (answer.other, at.unit, at.same, at.other) == found
+
+
+def test_what_a_call_launches_is_told_and_what_is_done_around_it_is_not(x: torch.Tensor) -> None:
+    weight = torch.randn(5, x.shape[1])
+
+    def run() -> None:
+        (x + 1).sum()
+        with marked():
+            torch.nn.functional.linear(x, weight)
+
+    assert launched_by(run) == ("aten::addmm",) or launched_by(run) == ("aten::mm",)
+
+
+@pytest.mark.parametrize(
+    ("operator", "more", "held"),
+    [
+        (torch.ops.aten.tanh.default, (), True),
+        (torch.ops.aten._softmax.default, (0, False), False),  # over all rows
+        (torch.ops.aten.add_.Tensor, (torch.arange(WIDTH, dtype=torch.float32),), True),  # in place, with a constant
+    ],
+)
+def test_a_call_becomes_an_operator_that_all_relations_are_asked_of(
+    x: torch.Tensor, tmp_path: Path, operator: Any, more: tuple[Any, ...], held: bool
+) -> None:
+    file = tmp_path / "0.safetensors"
+    Captured(operator, (x, *more), {}, ROWS, {}).save(file, "somewhere")
+    assert write_plugin(file) == "0.py"
+    made = runpy.run_path(str(tmp_path / "0.py"))
+    (kernel,) = made["ARM"].kernels().values()
+    report = check(kernel, made["OPERATOR"], budget_s=0.0)
+    assert report.held == held
+    if not held:
+        assert {one.relation for one in report.counterexamples} >= {"batch_size"}
+
+
+def test_a_call_whose_rows_are_sequences_has_no_plugin(x: torch.Tensor, tmp_path: Path) -> None:
+    file = tmp_path / "0.safetensors"
+    Captured(torch.ops.aten.index_select.default, (torch.randn(3, WIDTH), 0, torch.arange(3)), {}, ROWS, {}).save(
+        file, ""
+    )
+    assert (write_plugin(file), sorted(one.name for one in tmp_path.iterdir())) == ("", ["0.safetensors"])

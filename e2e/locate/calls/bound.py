@@ -1,0 +1,98 @@
+"""A saved call as an operator of kernels_bench, bound to all that it took beside rows: weights, scales and numbers.
+
+Rows of all kinds are drawn then, and every relation is examined that has a meaning for them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from e2e.locate.calls.capture import ReplayError
+from e2e.locate.calls.replay import SavedCall, read_call
+from kernels_bench.arms.base import Arm
+from kernels_bench.operators.defined import DefinedOperator
+from kernels_bench.operators.definitions import FLOATS, floats, integers
+from kernels_bench.records.definition import TENSOR_DTYPES, DefinitionError, TensorSpec
+
+NAME = "engine"
+PLUGIN = '''"""The call that lies beside this file: python -m kernels_bench --plugin {file}"""
+
+from pathlib import Path
+
+from e2e.locate.calls.bound import bound
+
+OPERATOR, ARM = bound(Path(__file__).with_suffix(".safetensors"))
+'''
+
+
+def write_plugin(file: Path) -> str:
+    """Write a plugin of kernels_bench beside a saved call.
+
+    Args:
+        file: that holds the call.
+
+    Returns:
+        The plugin's name; empty where there is none, since rows of such a call cannot be drawn, or no file be written.
+    """
+    plugin = file.with_suffix(".py")
+    try:
+        bound(file)
+        plugin.write_text(PLUGIN.format(file=plugin.name), encoding="utf-8")
+    except (ReplayError, DefinitionError, OSError):
+        return ""
+    return plugin.name
+
+
+def bound(file: Path) -> tuple[DefinedOperator, Arm]:
+    """The operator of a saved call, and an arm that calls it.
+
+    Raises:
+        DefinitionError: rows of its sort cannot be drawn.
+        ReplayError: it cannot be run here, or what comes out has no rows.
+    """
+    call = read_call(file)
+    if not isinstance(call, SavedCall):
+        raise ReplayError("attention is an operator that kernels_bench has")
+    rows, results = call.rows_taken(), call.needle_of(call.fewest)
+    name = "located_" + re.sub(r"\W+", "_", call.name).strip("_").lower()
+    operator = DefinedOperator.define(
+        name,
+        rows={key: _spec(one) for key, one in rows.items()},
+        shapes={"located": {"width": max(one.shape[-1] for one in rows.values() if one.dim() > 1)}},
+        results=[_spec(one) for one in results],
+        overwrites=call.rows_written(),
+        dtypes=(_usual(rows),),
+        summary=f"{call.name}, as an engine called it",
+    )
+    return operator, Arm(name=NAME, claims=True, kernels=lambda: {name: call.on}, summary="what the engine called")
+
+
+def _spec(tensor: Any) -> TensorSpec:
+    """Sizes behind the dimension that counts rows, and the dtype."""
+    sizes, dtype = tuple(tensor.shape[1:]), _dtype(tensor)
+    if dtype in FLOATS:
+        return floats(*sizes, dtype=dtype)
+    # Ids and positions reach as far as those that were seen: what they point at has no more.
+    return integers(*sizes, high=int(tensor.max()) + 1, dtype=dtype)
+
+
+def _dtype(tensor: Any) -> str:
+    """As kernels_bench calls it.
+
+    Raises:
+        DefinitionError: it has no name for it.
+    """
+    name = str(tensor.dtype).removeprefix("torch.")
+    found = next((own for own, torchs in TENSOR_DTYPES.items() if torchs == name), None)
+    if found is None:
+        raise DefinitionError(f"rows of {name} cannot be drawn")
+    return found
+
+
+def _usual(rows: Mapping[str, Any]) -> str:
+    """The dtype of the case: that of the first rows that have one which a case can have."""
+    found: Sequence[str] = [_dtype(one) for one in rows.values()]
+    return next((one for one in found if one in {"bf16", "fp16", "fp32"}), "bf16")
