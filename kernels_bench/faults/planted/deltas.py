@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
 from kernels_bench.faults.planted.paged_attention import exponential
-from kernels_bench.faults.planted.sums import in_sequence
+from kernels_bench.faults.planted.sums import in_sequence, on_host
 from kernels_bench.operators.layers.gated_delta import EPS
 from kernels_bench.records.cases import Shape
 
@@ -32,24 +33,30 @@ def _unit(x: Tensor, heads: int) -> Tensor:
 def _chunked(chunk_of: Callable[[int, Tensor], int]) -> Kernel:
     """``chunk_of`` says how many tokens a chunk has, of the chunk's size and of where sequences begin."""
 
+    @np.errstate(all="ignore")
     def kernel(q: Tensor, k: Tensor, v: Tensor, g: Tensor, beta: Tensor, cu_seqlens: Tensor, chunk: int) -> Tensor:
         size, heads = chunk_of(chunk, cu_seqlens), v.shape[1]
-        query, key = (_unit(q, heads) * q.shape[-1] ** -0.5)[:, :, None], _unit(k, heads)[:, :, None]
-        decay, values, shares = exponential(g.float())[..., None, None], v.float(), beta.float()[..., None]
-        read = query.new_empty(*v.shape, k.shape[2])
+        # What is added up, over the keys' elements, stands first.
+        query, key, decay, values, shares = on_host(
+            (_unit(q, heads) * q.shape[-1] ** -0.5).movedim(-1, 1)[..., None],
+            _unit(k, heads).movedim(-1, 1)[..., None],
+            exponential(g.float())[:, None, :, None],
+            v.float(),
+            beta.float()[..., None],
+        )
+        read = np.empty((len(v), k.shape[2], *v.shape[1:]), np.float32)
         for first, end in pairwise(cu_seqlens.tolist()):
-            before = written = v.new_zeros(heads, v.shape[2], k.shape[2], dtype=torch.float32)
-            kept = torch.ones_like(decay[0])
+            before = written = np.zeros_like(read[0])
+            kept = np.ones_like(decay[0])
             for token in range(first, end):
                 if (token - first) % size == 0:
-                    before, written = before * kept + written, torch.zeros_like(written)
-                    kept = torch.ones_like(kept)
+                    before, written = before * kept + written, np.zeros_like(written)
+                    kept = np.ones_like(kept)
                 kept, written = kept * decay[token], written * decay[token]
-                held = _over_last((before * kept + written) * key[token])
-                change = (values[token] - held) * shares[token]
-                written = written + change[..., None] * key[token]
+                held = np.add.reduce((before * kept + written) * key[token])
+                written = written + (values[token] - held) * shares[token] * key[token]
                 read[token] = (before * kept + written) * query[token]
-        return _over_last(read).to(v.dtype)
+        return in_sequence(torch.from_numpy(read).to(v.device)).to(v.dtype)
 
     return kernel
 

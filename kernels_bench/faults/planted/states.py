@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kernels_bench.arms import Kernel
 from kernels_bench.faults.base import Fault
 from kernels_bench.faults.planted.paged_attention import exponential
-from kernels_bench.faults.planted.sums import Sum, by_rows, in_sequence
+from kernels_bench.faults.planted.sums import Sum, by_rows, in_sequence, on_host
 from kernels_bench.faults.planted.sums import pairwise as in_pairs
 from kernels_bench.records.cases import Shape
 
@@ -45,23 +46,26 @@ def _chunk_scan(begin: Callable[[int, Tensor], int], add: Callable[[int], Sum] =
     of so many sequences.
     """
 
+    @np.errstate(all="ignore")
     def kernel(  # noqa: PLR0913, PLR0917
         x: Tensor, dt: Tensor, b: Tensor, c: Tensor, cu_seqlens: Tensor, a: Tensor, d: Tensor, dt_bias: Tensor,
         chunk: int,
     ) -> Tensor:  # fmt: skip
         step = _step_of(dt, dt_bias)
-        decay, added, read = exponential(step * a)[..., None, None], _entering(x, step, b), c.float()[:, :, None]
-        terms = torch.empty_like(added)
+        decay, added, read = on_host(
+            exponential(step * a)[..., None, None], _entering(x, step, b), c.float()[:, :, None]
+        )
+        terms = np.empty_like(added)
         for first, end in pairwise(cu_seqlens.tolist()):
             origin = begin(first, cu_seqlens)
-            before = within = torch.zeros_like(added[0])
-            kept = torch.ones_like(decay[0])
+            before = within = np.zeros_like(added[0])
+            kept = np.ones_like(decay[0])
             for token in range(first, end):
                 if (token - origin) % chunk == 0:
-                    before, within, kept = before * kept + within, 0 * within, torch.ones_like(kept)
+                    before, within, kept = before * kept + within, 0 * within, np.ones_like(kept)
                 kept, within = kept * decay[token], within * decay[token] + added[token]
                 terms[token] = (before * kept + within) * read[token]
-        y = add(len(cu_seqlens) - 1)(terms.movedim(-1, 1)) + d[:, None] * x.float()
+        y = add(len(cu_seqlens) - 1)(torch.from_numpy(terms).to(x.device).movedim(-1, 1)) + d[:, None] * x.float()
         return y.to(x.dtype)
 
     return kernel
