@@ -6,11 +6,13 @@ A process of its own, for what it imports; it ends with its parent.
 from __future__ import annotations
 
 import fcntl
+import importlib
 import importlib.util
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,18 @@ def smollm2(target: Path) -> None:
     assert found is not None
     assert found.submodule_search_locations
     (file,) = Path(found.submodule_search_locations[0]).glob("*.gguf")
+    _read_once()
     packed = GgufConfig(gguf_file=file.name, dequantize=True)
     model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, quantization_config=packed)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     _save(model, target, tokenizer)
+
+
+def _read_once() -> None:
+    """Have transformers keep what it would read four times, and list for each module anew, for half of all time."""
+    gguf: Any = importlib.import_module("gguf")
+    for name in ("GGUFReader", "get_tensor_name_map"):
+        setattr(gguf, name, cache(getattr(gguf, name)))
 
 
 def synthetic(preset: str, target: Path) -> None:
