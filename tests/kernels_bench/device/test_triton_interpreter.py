@@ -13,18 +13,20 @@ from support import PLUGINS
 from support.processes import kernels_bench
 
 WORDS = ["--op", "mm", "--arm", "triton-mm", "--shapes", "48,40", "--dtype", "fp32", "--batch", "1,3", "--quick"]
+SHOWN_BY = ["--relation", "batch_size", "--partial"]
+"""What a product of two matrices whose rows are not treated alike breaks first: the interpreter is slow."""
 
 
 def test_a_kernel_is_not_blamed_for_the_interpreters_matrix_product(tmp_path: Path) -> None:
     """With the kernels for Haswell it would be, on any processor that has its instructions."""
     done = kernels_bench(
-        *("--plugin", PLUGINS / "triton_mm.py", *WORDS, "--out", tmp_path / "run"),
+        *("--plugin", PLUGINS / "triton_mm.py", *WORDS, *SHOWN_BY, "--out", tmp_path / "run"),
         TRITON_INTERPRET=1,
         CUDA_VISIBLE_DEVICES="",
         OPENBLAS_CORETYPE="Haswell",
     )
     assert done.status == 0, done.out
-    assert "every arm that claims batch invariance kept it: triton-mm" in " ".join(done.out.split())
+    assert "triton-mm kept its bits in 1 of 1 case" in " ".join(done.out.split())
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())["environment"]["variables"]
     assert recorded["OPENBLAS_CORETYPE"] == "Sandybridge"
 
