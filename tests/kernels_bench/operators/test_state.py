@@ -157,7 +157,8 @@ def test_chunks_of_the_longest_sequence_of_a_batch_are_found() -> None:
         *tensors, _ = arguments
         return torch_state.KERNELS["chunk_scan"](*tensors, 16 if int(tensors[4].diff().max()) > 20 else 4)
 
-    report = check(by_longest, "chunk_scan", shapes="small/aligned", dtypes="fp32", device="cpu", budget_s=0.5)
+    how = {"shapes": "small/aligned", "dtypes": "fp32", "device": "cpu", "budget_s": 0.5}
+    report = check(by_longest, "chunk_scan", relations="packed_lengths", **how)  # type: ignore[arg-type]
     assert not report.held
     assert report.counterexamples[0].token is not None
 
