@@ -58,8 +58,15 @@ class Score(Record):
         return self.verdict in FLAGGED and self.control not in (*FLAGGED, "inconclusive", "failed")
 
 
-def score(fault: Fault, seed: int, device: torch.device) -> Score:
-    """Run the detector over a fault and its control."""
+def score(fault: Fault, seed: int, device: torch.device, control_s: float = _UNHURRIED_S) -> Score:
+    """Run the detector over a fault and its control.
+
+    Args:
+        fault: they.
+        seed: of all data.
+        device: where they run.
+        control_s: seconds for further comparisons of the control, for which none of them is the one that counts.
+    """
     found = _examined(fault, fault.make(), seed, device, to_first=True)
     control = replace(fault, name="control", cause="", make=fault.control, kind="variant", subtle=False)
     flagged_by, companies = _first_sign(fault, found, device)
@@ -72,14 +79,14 @@ def score(fault: Fault, seed: int, device: torch.device) -> Score:
         companies=companies,
         by_order=found.order is not None and found.order.status == "variant",
         by_random=random_inputs_differ(fault, seed, device),
-        control=_verdict(control, seed, device),
+        control=_verdict(control, seed, device, control_s),
     )
 
 
 @cache
-def _verdict(control: Fault, seed: int, device: torch.device) -> str:
+def _verdict(control: Fault, seed: int, device: torch.device, more_s: float) -> str:
     """Of what many faults are planted in: it is examined once in a process."""
-    return _examined(control, control.make(), seed, device).verdict
+    return _examined(control, control.make(), seed, device, more_s=more_s).verdict
 
 
 def _case(fault: Fault) -> Case:
@@ -107,13 +114,21 @@ def _relations(fault: Fault) -> list[Relation]:
     return [one if one.name in fault.further else replace(one, more=nothing_more, drawn=no_draw) for one in every]
 
 
-def _examined(fault: Fault, kernel: Kernel, seed: int, device: torch.device, *, to_first: bool = False) -> Verification:
+def _examined(
+    fault: Fault,
+    kernel: Kernel,
+    seed: int,
+    device: torch.device,
+    *,
+    to_first: bool = False,
+    more_s: float = _UNHURRIED_S,
+) -> Verification:
     """Everything that a run does with a case, but its speed; what follows the first sign of a fault is no news."""
     case, operator, setting = _case(fault), fault.computed, _setting(fault, device)
     subject = KernelUnderTest(case, operator, kernel, seed=seed, universe=fault.universe, device=device)
     try:
         found = Verifier(subject, seed, claims=tuple(relations())).verify(
-            _relations(fault), setting, setting.sizes, _UNHURRIED_S, to_first=to_first
+            _relations(fault), setting, setting.sizes, more_s, to_first=to_first
         )
     except KernelFault as reason:
         return Verification(case=case, status="measured", wrong=str(reason), universe=fault.universe)

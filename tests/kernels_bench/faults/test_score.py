@@ -16,6 +16,8 @@ from kernels_bench.faults.score import in_words
 from support.processes import kernels_bench
 
 CPU = torch.device("cpu")
+CONTROL_S = 2.0
+"""Seconds for the further comparisons of a control: of some 400 universes a part is seen."""
 SUBTLE = [name for name, fault in faults().items() if fault.subtle]
 SHOWN_BY = {
     "alone_by_content": "batch_size", "two_alike": "neighbour_content", "longest_alone_split": "batch_size",
@@ -54,9 +56,9 @@ def test_there_are_enough_faults_each_with_a_cause_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", list(faults()))
 def test_every_fault_is_flagged_and_its_control_is_not(name: str) -> None:
-    found = score(faults()[name], seed=1, device=CPU)
+    found = score(faults()[name], seed=1, device=CPU, control_s=CONTROL_S)
     for seed in (2, 3, 4, 5) if name in RACES else ():
-        found = found if found.right else score(faults()[name], seed, CPU)
+        found = found if found.right else score(faults()[name], seed, CPU, CONTROL_S)
     assert found.right, found
     assert found.flagged_by
     if faults()[name].kind == "variant" and found.verdict == "variant":
