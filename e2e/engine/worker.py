@@ -266,11 +266,12 @@ def _reply(engine: Engine | None, request: Record) -> Record:
 
         return find_device()
     if isinstance(request, Replay):
-        from e2e.locate.calls.bound import write_plugin
+        from e2e.locate.calls.bound import known, write_plugin
         from e2e.locate.calls.replay import replay
 
-        plugin = write_plugin(Path(request.file)) if request.plugin else ""
-        return replay(Path(request.file)).model_copy(update={"plugin": plugin})
+        file = Path(request.file)
+        bound = write_plugin(file) if request.plugin else None
+        return replay(file).model_copy(update={"bound": bound, "known": known(file)})
     if isinstance(request, CompareTransformers):
         from e2e.locate.against.compare import with_transformers
         from e2e.locate.judging.kept_pass import read_pass

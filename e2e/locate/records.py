@@ -118,6 +118,34 @@ class Neighbour(Record):
     other: Count | None = None
 
 
+class Bound(Record):
+    """The guilty call as an operator of kernels_bench.
+
+    Attributes:
+        plugin: the file that makes it one.
+        operator: its name there.
+    """
+
+    plugin: str
+    operator: str
+
+
+class KnownCase(Record):
+    """The guilty call as a case of an operator that kernels_bench has.
+
+    Attributes:
+        operator: its name.
+        sizes: of the shape, as they are typed.
+        dtype: likewise.
+        arm: whose kernel it is.
+    """
+
+    operator: str
+    sizes: tuple[Annotated[int, Field(ge=1)], ...]
+    dtype: str
+    arm: str
+
+
 class Replayed(Record):
     """The guilty call, run alone in another process with its real inputs.
 
@@ -132,7 +160,8 @@ class Replayed(Record):
         kernels_same: names of what the call launches at ``same``, in order; of a CPU what took most time. Empty where
             the profiler told none.
         kernels_other: likewise at ``other``.
-        plugin: file of a plugin of kernels_bench that has the call as an operator; empty where there is none.
+        bound: the call as an operator of kernels_bench; None where there is none.
+        known: the call as a case of an operator that kernels_bench has; None where it has none.
         rows_differ: the needle's rows that differ.
         elements: elements that do.
         seconds: that it took.
@@ -148,7 +177,8 @@ class Replayed(Record):
     neighbour: Neighbour | None = None
     kernels_same: tuple[str, ...] = ()
     kernels_other: tuple[str, ...] = ()
-    plugin: str = ""
+    bound: Bound | None = None
+    known: KnownCase | None = None
     rows_differ: Count = 0
     elements: Count = 0
     seconds: Annotated[float, Field(ge=0)] = 0.0

@@ -212,9 +212,16 @@ def _short(name: str) -> str:
 
 def _commands(found: Located, call: str, directory: Path) -> Iterator[str]:
     yield shlex.join([*called("e2e"), "replay", str(directory / call)])
-    if found.replayed is not None and found.replayed.plugin:
-        plugin = str(directory / found.replayed.plugin)
-        yield f"{shlex.join([*called('kernels_bench'), '--plugin', plugin])}   (every relation, on rows of all kinds)"
+    if found.replayed is None:
+        return
+    known, bound = found.replayed.known, found.replayed.bound
+    if known is not None and found.replayed.other is not None:
+        sizes, batch = (",".join(map(str, one)) for one in (known.sizes, (found.replayed.same, found.replayed.other)))
+        words = ["--op", known.operator, "--shapes", sizes, "--dtype", known.dtype, "--arm", known.arm]
+        yield f"{shlex.join([*called('kernels_bench'), 'order', *words, '--batch', batch])}   (in which order it adds)"
+    if bound is not None:
+        words = ["--plugin", str(directory / bound.plugin), "--op", bound.operator]
+        yield f"{shlex.join([*called('kernels_bench'), *words])}   (every relation, on rows of all kinds)"
 
 
 def _beside(found: Neighbour) -> str:

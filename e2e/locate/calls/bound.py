@@ -6,19 +6,20 @@ Rows of all kinds are drawn then, and every relation is examined that has a mean
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from e2e.locate.calls.capture import ReplayError
 from e2e.locate.calls.replay import SavedCall, read_call
+from e2e.locate.records import Bound, KnownCase
 from kernels_bench.arms.base import Arm
 from kernels_bench.operators.defined import DefinedOperator
 from kernels_bench.operators.definitions import FLOATS, floats, integers
 from kernels_bench.records.definition import TENSOR_DTYPES, DefinitionError, TensorSpec
 
 NAME = "engine"
-PLUGIN = '''"""The call that lies beside this file: python -m kernels_bench --plugin {file}"""
+PLUGIN = '''"""The call that lies beside this file: python -m kernels_bench --plugin {file} --op {operator}"""
 
 from pathlib import Path
 
@@ -28,22 +29,22 @@ OPERATOR, ARM = bound(Path(__file__).with_suffix(".safetensors"))
 '''
 
 
-def write_plugin(file: Path) -> str:
+def write_plugin(file: Path) -> Bound | None:
     """Write a plugin of kernels_bench beside a saved call.
 
     Args:
         file: that holds the call.
 
     Returns:
-        The plugin's name; empty where there is none, since rows of such a call cannot be drawn, or no file be written.
+        What was written; None where rows of such a call cannot be drawn, or no file be written.
     """
     plugin = file.with_suffix(".py")
     try:
-        bound(file)
-        plugin.write_text(PLUGIN.format(file=plugin.name), encoding="utf-8")
+        operator, _ = bound(file)
+        plugin.write_text(PLUGIN.format(file=plugin.name, operator=operator.name), encoding="utf-8")
     except (ReplayError, DefinitionError, OSError):
-        return ""
-    return plugin.name
+        return None
+    return Bound(plugin=plugin.name, operator=operator.name)
 
 
 def bound(file: Path) -> tuple[DefinedOperator, Arm]:
@@ -68,6 +69,37 @@ def bound(file: Path) -> tuple[DefinedOperator, Arm]:
         summary=f"{call.name}, as an engine called it",
     )
     return operator, Arm(name=NAME, claims=True, kernels=lambda: {name: call.on}, summary="what the engine called")
+
+
+_SIZES: Mapping[str, tuple[str, Callable[[Sequence[Any]], tuple[int, ...]]]] = {
+    "aten.linear": ("linear", lambda tensors: tuple(tensors[1].shape)),
+    "aten.mm": ("mm", lambda tensors: tuple(reversed(tensors[1].shape))),
+    "aten.addmm": ("addmm", lambda tensors: tuple(reversed(tensors[2].shape))),
+    "_C.rms_norm": ("rms_norm", lambda tensors: tuple(tensors[0].shape[-1:])),
+    "_C.fused_add_rms_norm": ("fused_add_rms_norm", lambda tensors: tuple(tensors[0].shape[-1:])),
+}
+"""Calls that kernels_bench has as operators of its own, and where the sizes of their shapes are: N and K, or N."""
+
+
+def known(file: Path) -> KnownCase | None:
+    """A saved call as a case of an operator that kernels_bench has, whose order can be read there; None of others.
+
+    Args:
+        file: that holds the call.
+
+    Raises:
+        ReplayError: it cannot be run here.
+    """
+    call = read_call(file)
+    if not isinstance(call, SavedCall) or call.name not in _SIZES:
+        return None
+    operator, sizes = _SIZES[call.name]
+    tensors = call.tensors()
+    if str(tensors[-1].dtype).removeprefix("torch.") not in TENSOR_DTYPES.values():
+        return None
+    of_vllm = "vllm" if call.batch_invariant else "vllm-default"
+    arm = "torch" if call.name.startswith("aten.") and not call.batch_invariant else of_vllm
+    return KnownCase(operator=operator, sizes=sizes(tensors), dtype=_dtype(tensors[-1]), arm=arm)
 
 
 def _spec(tensor: Any) -> TensorSpec:

@@ -229,6 +229,15 @@ class SavedCall:
         """The operator's, as people call it."""
         return name_of(self._operator)
 
+    @property
+    def batch_invariant(self) -> bool:
+        """Whether vLLM's mode was on."""
+        return self._told.batch_invariant
+
+    def tensors(self) -> list[Any]:
+        """Every tensor of the call, in order, as it was saved."""
+        return [self._tensors[one[TENSOR]] for one in _tensors_of([self._told.args, self._told.named])]
+
     def rows_taken(self) -> dict[str, Any]:
         """Every tensor of the call that has a row a token, as it was saved, by name.
 

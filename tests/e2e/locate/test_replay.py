@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from e2e.locate.calls.bound import write_plugin
+from e2e.locate.calls.bound import known, write_plugin
 from e2e.locate.calls.capture import Captured, NotSavedError, ReplayError
 from e2e.locate.calls.launches import launched_by, marked
 from e2e.locate.calls.replay import examined, replay
@@ -239,8 +239,10 @@ def test_a_call_becomes_an_operator_that_all_relations_are_asked_of(
 ) -> None:
     file = tmp_path / "0.safetensors"
     Captured(operator, (x, *more), {}, ROWS, {}).save(file, "somewhere")
-    assert write_plugin(file) == "0.py"
-    made = runpy.run_path(str(tmp_path / "0.py"))
+    written = write_plugin(file)
+    assert written is not None
+    made = runpy.run_path(str(tmp_path / written.plugin))
+    assert (written.plugin, written.operator) == ("0.py", made["OPERATOR"].name)
     (kernel,) = made["ARM"].kernels().values()
     report = check(kernel, made["OPERATOR"], budget_s=0.0)
     assert report.held == held
@@ -253,4 +255,23 @@ def test_a_call_whose_rows_are_sequences_has_no_plugin(x: torch.Tensor, tmp_path
     Captured(torch.ops.aten.index_select.default, (torch.randn(3, WIDTH), 0, torch.arange(3)), {}, ROWS, {}).save(
         file, ""
     )
-    assert (write_plugin(file), sorted(one.name for one in tmp_path.iterdir())) == ("", ["0.safetensors"])
+    assert (write_plugin(file), sorted(one.name for one in tmp_path.iterdir())) == (None, ["0.safetensors"])
+
+
+@pytest.mark.parametrize(
+    ("operator", "given", "expected"),
+    [
+        (torch.ops.aten.linear.default, (torch.zeros(TOKENS, 6), torch.zeros(4, 6)), ("linear", (4, 6))),
+        (torch.ops.aten.mm.default, (torch.zeros(TOKENS, 6), torch.zeros(6, 4)), ("mm", (4, 6))),
+        (torch.ops.aten.addmm.default, (torch.zeros(4), torch.zeros(TOKENS, 6), torch.zeros(6, 4)), ("addmm", (4, 6))),
+        (torch.ops.aten.tanh.default, (torch.zeros(TOKENS, 6),), None),
+    ],
+)
+def test_a_call_that_kernels_bench_has_as_an_operator_is_that_case(
+    tmp_path: Path, operator: Any, given: tuple[torch.Tensor, ...], expected: tuple[str, tuple[int, ...]] | None
+) -> None:
+    file = tmp_path / "0.safetensors"
+    Captured(operator, given, {}, ROWS, {}).save(file, "somewhere")
+    found = known(file)
+    assert (found and (found.operator, found.sizes)) == expected
+    assert found is None or (found.dtype, found.arm) == ("fp32", "torch")
