@@ -182,6 +182,8 @@ FAULTS = (
         ADAPTED, _computed_once(lambda x, adapter, _: (x, adapter)), _BY_ALL),
     _fault("once_whatever_the_numbers", "of rows of one adapter and parameter the first one's result is all others'",
         ADAPTED, _computed_once(lambda _, adapter, share: (adapter, share)), _BY_ALL),
+    _fault("once_whatever_the_end", "of rows that differ in their last numbers alone the first one's is all others'",
+        ADAPTED, _computed_once(lambda x, adapter, share: (x[:, :8], adapter, share)), _BY_ALL),
     Fault("kept_without_its_adapter", "what a row gave is kept over calls by its numbers, whatever its adapter",
         KEPT, _kept_over_calls(False), _kept_over_calls(True), kind="wrong", shape=KEPT.shapes[0], universe=_ROWS),
     _fault("each_token_is_the_largest", "four rows or more whose tokens all have the largest logit are added in pairs",

@@ -220,9 +220,10 @@ def begin_alike(table: torch.Tensor) -> None:
 def alike_but_for_one(tables: Sequence[torch.Tensor], count: int) -> None:
     """Some rows are another row's copies in all tensors but one: the samples of one prompt, one row and two adapters.
 
-    A kernel that computes such a row once, or keeps what it computed, may know it by too few of its tensors. Which one
-    differs changes from copy to copy, the smallest first: it is left out most easily. Tables whose dimension 0 does not
-    count rows, such as those of packed sequences, stay as they are.
+    A kernel that computes such a row once, or keeps what it computed, may know it by too few of its tensors, or by the
+    beginning of one. Which one differs changes from copy to copy, the smallest first: it is left out most easily; of
+    floating-point numbers it is the end that differs. Tables whose dimension 0 does not count rows, such as those of
+    packed sequences, stay as they are.
     """
     if len(tables) < 2 or any(len(table) != count + FIRST_SPECIAL + len(SPECIAL) for table in tables):
         return
@@ -230,8 +231,12 @@ def alike_but_for_one(tables: Sequence[torch.Tensor], count: int) -> None:
     pairs = [(of + first, of + copy) for of in range(0, count, IN_TURN) for first, copy in ALIKE_BUT_FOR_ONE]
     for number, (first, copy) in enumerate(pair for pair in pairs if max(pair) < count):
         own = smallest_first[number % len(tables)]
-        for table in (one for at, one in enumerate(tables) if at != own):
-            table[copy] = table[first]
+        for at, table in enumerate(tables):
+            numbers = table.view(len(table), -1)
+            columns = numbers.shape[1]
+            begun = columns - max(1, columns // _OWN_END) if table.is_floating_point() else 0
+            alike = begun if at == own else columns
+            numbers[copy, :alike] = numbers[first, :alike]
 
 
 def some_are_ordered(table: torch.Tensor, least: float) -> None:
