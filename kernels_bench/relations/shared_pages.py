@@ -19,7 +19,7 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
     yield from _sharing(setting, PAGES, IN_TURN)
     for m, pages in SIBLINGS:
         if m <= setting.universe and pages * setting.page < setting.longest:
-            yield Comparison(f"cousins:{m}:{pages}", f"siblings:{m}:{pages}")
+            yield Comparison(f"cousins:2:{pages}", f"siblings:{m}:{pages}")
     yield from _repeated(setting, spread(setting.universe, REPEATED))
 
 

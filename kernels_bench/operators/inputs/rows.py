@@ -232,11 +232,11 @@ def alike_but_for_one(tables: Sequence[torch.Tensor], count: int) -> None:
     for number, (first, copy) in enumerate(pair for pair in pairs if max(pair) < count):
         own = smallest_first[number % len(tables)]
         for at, table in enumerate(tables):
-            numbers = table.view(len(table), -1)
-            columns = numbers.shape[1]
-            begun = columns - max(1, columns // _OWN_END) if table.is_floating_point() else 0
-            alike = begun if at == own else columns
-            numbers[copy, :alike] = numbers[first, :alike]
+            numbers, another = table[copy].flatten().clone(), table[first].flatten()
+            begun = len(numbers) - max(1, len(numbers) // _OWN_END) if table.is_floating_point() else 0
+            alike = begun if at == own else len(numbers)
+            numbers[:alike] = another[:alike]
+            table[copy] = numbers.view(table.shape[1:])
 
 
 def some_are_ordered(table: torch.Tensor, least: float) -> None:
