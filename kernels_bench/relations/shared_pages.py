@@ -9,7 +9,7 @@ PAGES, IN_TURN, FURTHER_PAGES = (1, 2, 7, 16), (3, 4, 6), (3, 4, 5, 6, 8, 12, 15
 # Sequences that stand several times in one batch, as where one prompt is answered several times, and how often.
 REPEATED, TIMES = 16, (2, 5)
 # Sequences of one length, and how many first pages they share: what one prompt was answered with, as it goes on.
-SIBLINGS = ((2, 1), (5, 2), (5, 3))
+SIBLINGS = ((2, 1), (5, 2))
 # Sequences that do so in each universe of other rows, of one kind (see `drawn`).
 DRAWN = 4
 
