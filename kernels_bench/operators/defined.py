@@ -18,6 +18,7 @@ from kernels_bench.operators.inputs.described import (
     described_rows,
     described_shared,
     lengths_of_rows,
+    some_say_the_same,
     torch_dtype_of,
 )
 from kernels_bench.operators.inputs.packed import a_line_a_token, packed_rows, sequences_of
@@ -178,15 +179,16 @@ class DefinedOperator(Operator):
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
         """Each tensor, (rows, …); of packed sequences (rows x longest, …), a line for each token there can be."""
         making, lengths = Making(dict(shape.sizes), dtype, seed, device), self.definition.lengths
-        found, special, ranged = [], False, 0
+        found, special, ranged = dict[str, torch.Tensor](), False, 0
         for name, spec in self.definition.rows.items():
             whole = spec if lengths is None else spec.model_copy(update={"dims": (lengths[1], *spec.dims)})
-            table = described_rows(whole, name, count, making, added=special, number=ranged)
-            found.append(table if lengths is None else table.flatten(0, 1))
+            found[name] = described_rows(whole, name, count, making, added=special, number=ranged)
             # Of two infinities, or NaN, a sum would be left open: later tensors have them where the first has none.
             special |= not spec.integers and spec.low is None
             ranged += spec.integers or spec.low is not None
-        return tuple(found)
+        if lengths is None:
+            some_say_the_same(found, self.definition.rows, making)
+        return tuple(table if lengths is None else table.flatten(0, 1) for table in found.values())
 
     def weights(self, shape: Shape, dtype: torch.dtype, seed: int, device: torch.device) -> Tensors:
         """The tensors that all rows share."""

@@ -46,8 +46,9 @@ SPECIAL = (
 PHASES = 4
 KINDS_OF_ROWS = 4
 """Rows' values are of so many kinds in turn: see `kernels_bench.operators.inputs.rows.KINDS`."""
-ALIKE, FIRST_ALIKE = 8, 5
-"""Of packed sequences every so-many-th one, from the latter on, is of one length."""
+ALIKE, FIRST_ALIKE, FIRST_WHOLE = 8, 5, 2
+"""Of packed sequences every so-many-th one, from the second number on, is of one length, and from the third on as long
+as some whole tiles."""
 
 
 class InCommon(NamedTuple):
@@ -103,6 +104,9 @@ BEGUN_ALIKE, NEARLY_ALIKE, TURNED_ALIKE = (17, 23), (13, 21), (1, 30)
 numbers in the opposite order."""
 IN_TURN = 64
 """In every so many rows the first ones have single integers that follow one another, in every second run by two."""
+ALIKE_BUT_FOR_ONE = ((40, 52), (34, 46))
+"""Of so many rows, which have several tensors, the second one is the first one's copy but for one of these. None
+stands in a run, and no copy among the rows that are `routed_alike`."""
 Ids = npt.NDArray[np.int64]
 
 

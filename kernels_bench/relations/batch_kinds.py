@@ -43,6 +43,9 @@
                               from P=3 on those alone that have more pages, over and over
 ``shared:M:P``                likewise, and all of them the longest one's own pages
 ``cached:M:P``                likewise, and only the queries of what follows these pages
+``siblings:M:P``              the longest sequence in the middle of M-1 others of its length, the first P pages of
+                              all of them the same ones, as where one prompt is answered several times
+``cousins:M:P``               likewise, these pages copied for each
 ``far:M``                     rows 0 … M-1, their pages at the end of a cache of more than 2^31 elements
 ``chunks:M:C``                rows 0 … M-1, their queries in chunks of C, all in one batch
 ``parts:M:C``                 rows of special values as in ``special:M:0``, their queries in chunks of C
@@ -300,6 +303,22 @@ def _among_equals(name: BatchSpec, universe: int) -> Batch:
     return Batch(name, rows, np.array([middle], dtype=np.int64), Serving(stranger=length, equal=not length))
 
 
+def _of_one_prompt(shared: bool) -> Callable[[BatchSpec, int], Batch]:
+    """The longest row, whose number `Serving.prefix` makes 0, in the middle of others as long as it is."""
+
+    def make(name: BatchSpec, universe: int) -> Batch:
+        (pages,) = name.arguments
+        if pages < 1 or name.size < len(("the longest", "another")):
+            raise _ImpossibleError("shares no page, or with nobody: M must be 2 or more, and P 1")
+        rows = np.full(name.size, universe + LONG_NEIGHBOUR, dtype=np.int64)
+        middle = name.size // 2
+        rows[middle] = 0
+        serving = Serving(prefix=pages, shared=shared, equal=True)
+        return Batch(name, rows, np.array([middle], dtype=np.int64), serving)
+
+    return make
+
+
 def _short(name: BatchSpec, universe: int) -> Batch:
     (shortest,) = name.arguments
     if not 1 <= shortest <= universe:
@@ -487,6 +506,13 @@ _KINDS: Mapping[str, BatchKind] = MappingProxyType({
         "what follows shared pages alone",
         place="after {0} shared pages",
     ),
+    "siblings": BatchKind(
+        ("P",),
+        _of_one_prompt(shared=True),
+        "pages shared by sequences of one length",
+        place="the first {0} pages shared by sequences of one length",
+    ),
+    "cousins": BatchKind(("P",), _of_one_prompt(shared=False), "pages copied for sequences of one length"),
     "far": BatchKind((), _served(lambda: Serving(far=True)), "pages far away", place="pages far away"),
     "chunks": BatchKind(
         ("C",), _served(lambda size: Serving(chunk=size)), "chunks of", told=True, place="in chunks of {0}"

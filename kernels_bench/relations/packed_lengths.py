@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from kernels_bench.relations.base import Comparison, Relation, Setting
-from kernels_bench.relations.batch import ALIKE, FIRST_ALIKE
+from kernels_bench.relations.batch import ALIKE, FIRST_ALIKE, FIRST_WHOLE
 
 # Parts of the universe.
 PARTS = (8, 4, 2)
@@ -12,7 +12,7 @@ SHORTEST = 2
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """The shortest and the longest ones at a few sizes, one of these among those, those of one length, and pairs."""
+    """The shortest and the longest ones at a few sizes, one of these among those, and those of one length or tile."""
     whole = f"first:{setting.universe}"
     for m in setting.few:
         for part in sorted({1 + setting.universe // part for part in PARTS if setting.universe > 1}):
@@ -23,7 +23,8 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
         if m > 1:
             yield Comparison(whole, f"twins:{m // 2 * 2}")
         if setting.universe >= ALIKE:
-            yield Comparison(whole, f"every:{m}:{ALIKE}:{FIRST_ALIKE}")
+            for first in (FIRST_ALIKE, FIRST_WHOLE):
+                yield Comparison(whole, f"every:{m}:{ALIKE}:{first}")
 
 
 RELATION = Relation(

@@ -8,13 +8,18 @@ from kernels_bench.relations.batch import KINDS_OF_ROWS
 PAGES, IN_TURN, FURTHER_PAGES = (1, 2, 7, 16), (3, 4, 6), (3, 4, 5, 6, 8, 12, 15)
 # Sequences that stand several times in one batch, as where one prompt is answered several times, and how often.
 REPEATED, TIMES = 16, (2, 5)
+# Sequences of one length, and how many first pages they share: what one prompt was answered with, as it goes on.
+SIBLINGS = ((2, 1), (5, 2))
 # Sequences that do so in each universe of other rows, of one kind (see `drawn`).
 DRAWN = 4
 
 
 def comparisons(setting: Setting) -> Iterator[Comparison]:
-    """Some numbers of shared first pages at each of a few sizes, and batches of one sequence many times."""
+    """Some numbers of shared first pages at each of a few sizes, also at one length, and one sequence many times."""
     yield from _sharing(setting, PAGES, IN_TURN)
+    for m, pages in SIBLINGS:
+        if m <= setting.universe and pages * setting.page < setting.longest:
+            yield Comparison(f"cousins:2:{pages}", f"siblings:{m}:{pages}")
     yield from _repeated(setting, spread(setting.universe, REPEATED))
 
 

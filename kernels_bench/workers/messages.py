@@ -71,6 +71,8 @@ class Revisit(Record):
         views: those M at which rows that are a view of a wider tensor come first.
         opening: further M, each launched before the next larger one of ``sizes``; their rows' bits are compared with
             those that the last one's have in the same process.
+        another: a case of another shape or dtype, as another layer's, whose kernel is called in turn with this one's
+            once all this is done.
         memory: as in `Verify`.
     """
 
@@ -79,6 +81,7 @@ class Revisit(Record):
     universe: int
     sizes: tuple[int, ...]
     opening: tuple[int, ...] = ()
+    another: Case | None = None
     special: bool = False
     views: tuple[int, ...] = ()
     lengths: tuple[int, ...] = ()
@@ -86,11 +89,19 @@ class Revisit(Record):
 
 
 class Revisited(Record):
-    """Answer to `Revisit`: the digests by M, the special rows', and at which of the opening M rows had other bits."""
+    """Answer to `Revisit`: the digests by M, the special rows', and at which M rows had other bits.
+
+    Attributes:
+        digests: by M.
+        special_digest: of the special rows.
+        opened_otherwise: those of the opening M at which rows had other bits.
+        otherwise_after_another: those M at which they had right after a call of the other case.
+    """
 
     digests: dict[int, str]
     special_digest: str = ""
     opened_otherwise: tuple[int, ...] = ()
+    otherwise_after_another: tuple[int, ...] = ()
 
 
 class ReadOrder(Record):

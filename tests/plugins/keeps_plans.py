@@ -29,6 +29,18 @@ def _planned(key: Callable[[Tensor], Hashable], in_pairs: Callable[[Tensor], boo
     return mm
 
 
+def _planned_once_for_as_many() -> Kernel:
+    """The plan of the call before, where that one was of as many rows, as layers that take turns are."""
+    last: list[tuple[int, bool]] = []
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        if not last or last[0][0] != len(a):
+            last[:] = [(len(a), a.dtype is torch.float32)]
+        return (pairwise if last[0][1] else in_sequence)(products(a, b)).to(a.dtype)
+
+    return mm
+
+
 def _tuned() -> Kernel:
     """Sums in pairs at the M of one range, where the first of them that came was near the range's end."""
     late: list[bool] = []
@@ -60,6 +72,7 @@ def _bag(key: Callable[[Tensor], Tensor]) -> Kernel:
 KERNELS: dict[str, dict[str, Kernel]] = {
     "plan-of-a-dtype": {"mm": _planned(lambda a: a.shape[1], lambda a: a.dtype is torch.float32)},
     "plan-of-a-view": {"mm": _planned(len, lambda a: not a.is_contiguous())},
+    "plan-of-as-many": {"mm": _planned_once_for_as_many()},
     "tile-of-a-range": {"mm": _tuned()},
     "plan-of-all": {"mm": _planned(lambda a: (a.shape[1], a.dtype), lambda a: a.dtype is torch.float32)},
     "sum-of-a-beginning": {"bag_of_ids": _bag(lambda row: row[:-1])},

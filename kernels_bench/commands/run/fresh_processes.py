@@ -70,7 +70,8 @@ class FreshProcesses:
         self._reproduce_each(todo)
         self._display.phase("again in fresh processes", len(todo))
         # The last case first: a process may also keep what it met first for cases of other shapes or dtypes.
-        for request, reply in self._pool.work_through(map(self._revisit_request, todo[::-1]), self._parallel):
+        requests = (self._revisit_request(case, _beside(case, todo)) for case in todo[::-1])
+        for request, reply in self._pool.work_through(requests, self._parallel):
             if isinstance(reply, Revisited):
                 self._take_note(request, reply)
             elif isinstance(reply, Failure):
@@ -101,7 +102,7 @@ class FreshProcesses:
         known = self._known.verified.get(case.key)
         return known is not None and known.verdict in ("sampled", "defined", "variant") and bool(known.digests)
 
-    def _revisit_request(self, case: Case) -> Revisit:
+    def _revisit_request(self, case: Case, another: Case | None) -> Revisit:
         sweep = self._workload.sweeps[case.operator]
         # From the smallest M on: the process that verified the case began with the largest.
         known = self._known.verified[case.key]
@@ -116,22 +117,33 @@ class FreshProcesses:
             special=bool(known.special_digest),
             views=sizes[1::2] if takes_views else (),
             opening=_opening(sizes) if _same_at_every_size(known) else (),
-            memory=self._bytes_of(case),
+            another=another,
+            memory=self._bytes_of(case) + (self._bytes_of(another) if another is not None else 0),
         )
 
     def _take_note(self, request: Revisit, reply: Revisited) -> None:
         """Keep the case's verification anew where some M has other bits now."""
         known = self._known.verified[request.case.key]
         differ = [m for m in request.sizes if reply.digests.get(m) != known.digests[m]] or [*reply.opened_otherwise]
+        in_turn = reply.otherwise_after_another if not differ else ()
+        differ = differ or [*in_turn]
         special = bool(reply.special_digest) and reply.special_digest != known.special_digest
         unsteady = any(one.relation == "repeat" and one.status == "broken" for one in known.relations)
         if unsteady or not (differ or special):
             return
         where = f"at M={differ[0]}" if differ else "of special values"
         after = ", after rows that were a view" if differ and differ[0] in request.views else ""
+        if in_turn and request.another is not None:
+            after = f", in turn with {request.another.precision} at {request.another.shape.label}"
         reason = f"another process, which began with M={request.sizes[0]}, gave other bits {where}{after}"
         broken = (*(f"first:{m}" for m in differ), *((SPECIALS,) if special else ()))
         self._known.keep(known.changed_by_calls(reason, broken))
+
+
+def _beside(case: Case, others: Sequence[Case]) -> Case | None:
+    """Of an arm's other cases of the same operator one of another shape, or else of another dtype."""
+    alike = [one for one in others if one != case and (one.arm, one.operator) == (case.arm, case.operator)]
+    return next((one for one in alike if one.shape != case.shape), next(iter(alike), None))
 
 
 def _opening(sizes: Sequence[int]) -> tuple[int, ...]:

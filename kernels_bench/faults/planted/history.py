@@ -10,8 +10,8 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from kernels_bench.arms import Kernel
-from kernels_bench.faults.base import GEMM, Fault
+from kernels_bench.arms import Kernel, Unsupported
+from kernels_bench.faults.base import GEMM, UNIVERSE, Fault
 from kernels_bench.faults.planted.sums import (
     Sum,
     in_groups,
@@ -195,6 +195,36 @@ def _flushing_after(seen: Callable[[Tensor], bool]) -> Callable[[], Kernel]:
     return make
 
 
+def _after_zeros() -> Kernel:
+    """An ``mm`` that goes by the largest number of the call before, and adds pairwise where that is 0."""
+    nothing = False
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        nonlocal nothing
+        before, nothing = nothing, not bool(a.any())
+        return (pairwise if before else in_sequence)(products(a, b)).to(a.dtype)
+
+    return mm
+
+
+def _refusing(leaves_a_mark: bool) -> Callable[[], Kernel]:
+    """Makes an ``mm`` for at most 65 rows, which refuses more once it has begun: it adds pairwise right afterwards."""
+
+    def make() -> Kernel:
+        begun = False
+
+        def mm(a: Tensor, b: Tensor) -> Tensor:
+            nonlocal begun
+            before, begun = begun, len(a) > UNIVERSE
+            if begun:
+                raise Unsupported("there is room for 65 rows")
+            return (pairwise if before and leaves_a_mark else in_sequence)(products(a, b)).to(a.dtype)
+
+        return mm
+
+    return make
+
+
 def _corners(b: Tensor) -> Hashable:
     """Where weights lie, and what they begin and end with."""
     return b.data_ptr(), *(float(b[row, column]) for row in (0, -1) for column in (0, -1))
@@ -209,13 +239,15 @@ def _ends(a: Tensor) -> Hashable:
     return len(a), float(a[0, 0]), float(a[-1, 0])
 
 
-def _bias_kept(key: Callable[[Tensor, Tensor], Hashable]) -> Callable[[], Kernel]:
-    """Makes a linear layer that converts its bias once for every key, of its weight and its bias."""
+def _bias_kept(key: Callable[[Tensor, Tensor], Hashable], just_one: bool = False) -> Callable[[], Kernel]:
+    """Makes a linear layer that converts its bias once for every key of weight and bias, or keeps just the last."""
 
     def make() -> Kernel:
         kept: dict[Hashable, Tensor] = {}
 
         def linear_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            if just_one and key(weight, bias) not in kept:
+                kept.clear()
             known = kept.setdefault(key(weight, bias), bias.float().clone())
             return (in_sequence(products(x, weight.t())) + known).to(x.dtype)
 
@@ -260,6 +292,12 @@ FAULTS = (
     Fault("bias_of_the_old_weights", "a bias is converted anew where its weight was written", "linear_bias",
         _bias_kept(lambda weight, _: _written(weight)),
         _bias_kept(lambda weight, bias: (_written(weight), _written(bias))), shape=GEMM),
+    Fault("bias_of_the_last_weights", "one bias is kept, and converted anew where the weight is another", "linear_bias",
+        _bias_kept(lambda weight, _: _written(weight), just_one=True),
+        _bias_kept(lambda weight, bias: (_written(weight), _written(bias)), just_one=True), shape=GEMM),
+    product_fault("after_rows_of_zeros", "a batch that comes right after one of nothing but zeros", _after_zeros),
+    product_fault("after_a_refusal", "a batch that comes right after one of more than 65 rows, which was refused",
+        _refusing(True), _refusing(False)),
     product_fault("cached_by_ends",
         "a result is kept by M and by what the first and the last row begin with", _cached(_ends)),
     product_fault("cached_by_first_row", "a result is kept by M and by what the first row begins with",

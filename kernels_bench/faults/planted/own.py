@@ -150,6 +150,13 @@ def _if_of_one_length(x: Tensor, cu_seqlens: Tensor) -> int:
     return 2 if alike else 3
 
 
+def _if_of_whole_tiles(_: Tensor, cu_seqlens: Tensor) -> int:
+    """Of two tokens, but not all of one length."""
+    tokens = cu_seqlens.diff()
+    whole = len(tokens) >= 4 and bool((tokens % 2 == 0).all())
+    return 2 if whole and bool((tokens != tokens[0]).any()) else 3
+
+
 def _always(_: Tensor, __: Tensor) -> int:
     return 3
 
@@ -404,6 +411,10 @@ FAULTS = (
     _fault(
         "scan_of_one_length", "several sequences of one length are added in chunks of 2",
         SCAN, (_chunked(_if_of_one_length), _chunked(_always)),
+    ),
+    _fault(
+        "scan_of_whole_tiles", "sequences of several lengths, all even, are added in chunks of 2",
+        SCAN, (_chunked(_if_of_whole_tiles), _chunked(_always)),
     ),
     _fault(
         "infinity_of_the_second_clamped", "infinities of a second tensor are the largest number from 16 rows on",

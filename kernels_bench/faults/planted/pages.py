@@ -90,6 +90,19 @@ def _as_one_block(distance: Callable[[Tensor], Tensor], fewest: int = 2) -> Kern
     return kernel
 
 
+def _known_by_the_first() -> Kernel:
+    """Sequences of one first page and as many keys have the pages of the first of them: a cache of too short a key."""
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        first, keys = batch.block_table[:, 0], batch.seqused_k
+        alike = (first[:, None] == first) & (keys[:, None] == keys)
+        table = batch.block_table[alike.int().argmax(1)]
+        found: Tensor = attention(in_sequence)(q, key_cache, value_cache, batch._replace(block_table=table))
+        return found
+
+    return kernel
+
+
 def _odd_pair() -> Kernel:
     """Tiles of 8 keys for sequences of two more tokens than vectors of four hold, where there are three or more."""
 
@@ -175,6 +188,8 @@ FAULTS = (
         lambda: _cascade(3, 8, most_pages=6)),
     _fault("cascade_of_different_sequences", "a prefix that different sequences share is computed apart",
         lambda: _cascade(1, different=True)),
+    _fault("pages_known_by_the_first", "of sequences of one first page and length all are read from the first one's",
+        _known_by_the_first),
     _fault("two_keys_left_over", "of three sequences and more those of 4 n + 2 tokens are read in another tile",
         _odd_pair),
     _fault("pages_in_a_row", "pages that follow one another are read as one block, in another tile",

@@ -33,6 +33,7 @@ from kernels_bench.relations.batch import (
     FIRST_ALIKE,
     FIRST_IN_COMMON,
     FIRST_SPECIAL,
+    FIRST_WHOLE,
     IN_COMMON,
     IN_TURN,
     LONG_NEIGHBOUR,
@@ -134,6 +135,8 @@ _PLAIN = (
 )
 """Of which rows single numbers are 0 or 1: a bit for each of `_TURNS` tensors in turn."""
 _TURNS = 4
+_AGREEING = FIRST_IN_COMMON.drawn, FIRST_IN_COMMON.another
+"""Of which rows several whole numbers are those of another tensor, and of which the first half of them is."""
 _LESS_SMALL = 2.0**6
 """What `small` rows are multiplied by in eight bits, where nearly all of them would be zero."""
 
@@ -189,12 +192,14 @@ def _some_are_in_steps(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str
 
 
 def _some_are_simple(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int]) -> None:
-    """Numbers of some rows are 0 and 1 alone, or a power of two; whole ones are -1."""
+    """Numbers of some rows are 0 and 1 alone, or a power of two; whole ones are -1, or all of a row the same."""
     low, high = _range(spec, sizes)
     chosen, powers = (table[first::IN_COMMON] for first in (FIRST_IN_COMMON.bits, FIRST_IN_COMMON.powers))
     if spec.integers:
         if low < 0:
             chosen.fill_(-1)
+        if table.shape[1] > 1:
+            powers.copy_(powers[:, :1].clone().expand_as(powers))
         return
     if low <= 0 and high >= 1 and table.shape[1] > 1:
         chosen.copy_((chosen * 2 >= 1).to(table.dtype))
@@ -238,11 +243,14 @@ def _some_are_round(table: torch.Tensor, spec: TensorSpec) -> None:
 
 
 def _some_are_shares(table: torch.Tensor, spec: TensorSpec, name: str, making: Making) -> None:
-    """Where numbers may be shares of one, some rows are."""
+    """Where numbers may be shares of one, some rows are; whole numbers of these descend, as masks of padding do."""
     low, high = _range(spec, making.sizes)
-    if spec.integers or table.shape[1] == 1 or low > 0 or high < 1:
-        return
     chosen = table[FIRST_IN_COMMON.shares :: IN_COMMON]
+    if spec.integers:
+        chosen.copy_(chosen.sort(1, descending=True).values)
+        return
+    if table.shape[1] == 1 or low > 0 or high < 1:
+        return
     drawn = bell_shaped(making.seed, f"{name} shares", 0, len(chosen), table.shape[1], making.device)
     chosen.copy_(shares_of_one(drawn))
 
@@ -260,6 +268,32 @@ def _some_are_one(table: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, int
     low, high = _range(spec, sizes)
     if not spec.integers and table.shape[1] == 1 and low < 1 < high:
         table[FIRST_IN_COMMON.drawn : FIRST_IN_COMMON.drawn + 1] = 1
+
+
+def some_say_the_same(tables: Mapping[str, torch.Tensor], specs: Mapping[str, TensorSpec], making: Making) -> None:
+    """Of some rows one tensor says what another does, as where every drafted token is what the model says too.
+
+    Whole numbers are those of an earlier tensor of the same size and range, all of them or the first half. A single one
+    below the number of an earlier tensor's columns is where the largest of these stands, as a token that is chosen
+    greedily is.
+    """
+    sizes = making.sizes
+    for number, (name, spec) in enumerate(specs.items()):
+        earlier = [*specs.items()][:number] if spec.integers else []
+        for other, known in earlier:
+            drawn, given = (tables[one].view(len(tables[one]), -1) for one in (name, other))
+            alike = known.integers and _range(known, sizes) == _range(spec, sizes)
+            if alike and 1 < drawn.shape[1] == given.shape[1]:
+                _say_as(drawn, given.to(drawn.dtype))
+            elif not known.integers and drawn.shape[1] == 1 and _range(spec, sizes) == (0, given.shape[1]):
+                chosen = slice(FIRST_IN_COMMON.shares, len(drawn) - FURTHER, IN_COMMON)
+                drawn[chosen, 0] = given[chosen].float().argmax(1).to(drawn.dtype)
+
+
+def _say_as(numbers: torch.Tensor, given: torch.Tensor) -> None:
+    whole, begun = (slice(of, len(numbers) - FURTHER, IN_COMMON) for of in _AGREEING)
+    half = numbers.shape[1] // 2
+    numbers[whole], numbers[begun, :half] = given[whole], given[begun, :half]
 
 
 def _further_within(spec: TensorSpec, sizes: Mapping[str, int], bits: torch.Tensor) -> torch.Tensor:
@@ -305,13 +339,16 @@ def another_number(known: torch.Tensor, spec: TensorSpec, sizes: Mapping[str, in
 def lengths_of_rows(count: int, lengths: tuple[int, int]) -> npt.NDArray[np.int64]:
     """Tokens of each row of a universe and of those that follow it, where rows are packed sequences; read-only.
 
-    The longest and the shortest come first, so that every universe has both, and some have one length; no seed changes
-    them.
+    The longest and the shortest come first, so that every universe has both; some have one length, and some the lengths
+    of whole tiles, a quarter of the longest or a multiple of it. No seed changes them.
     """
     least, most = lengths
     rows = [*(f"row {row}" for row in range(count)), *(f"further {row}" for row in range(FURTHER))]
     found = np.array([least + zlib.crc32(row.encode()) % (most - least + 1) for row in rows])
     found[FIRST_ALIKE:count:ALIKE] = (least + most + 1) // 2
+    tile = 1 << max(0, (most // 4).bit_length() - 1)
+    whole = -(-found[FIRST_WHOLE:count:ALIKE] // tile) * tile
+    found[FIRST_WHOLE:count:ALIKE] = np.where(whole > most, whole - tile, whole).clip(least)
     found[: min(2, count)] = [most, least][:count]
     found[count + LONG_NEIGHBOUR] = most
     found.flags.writeable = False

@@ -8,17 +8,19 @@ a bell shape (Irwin-Hall), since logarithms and cosines differ between devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.special import EQUAL, LARGER, nan_with_payload, signs, subnormal
 from kernels_bench.operators.inputs.splitmix64 import hashed, hashed_at
 from kernels_bench.relations.batch import (
+    ALIKE_BUT_FOR_ONE,
     BEGUN_ALIKE,
     FIRST_IN_COMMON,
     FIRST_SPECIAL,
     IN_COMMON,
+    IN_TURN,
     NEARLY_ALIKE,
     SPECIAL,
     TURNED_ALIKE,
@@ -213,6 +215,28 @@ def begin_alike(table: torch.Tensor) -> None:
         second.copy_(first[: len(second)].flip(1))
     begun, half = table[FIRST_IN_COMMON.begun :: IN_COMMON], table.shape[1] // 2
     begun[:, :half] = begun[:1, :half].clone()
+
+
+def alike_but_for_one(tables: Sequence[torch.Tensor], count: int) -> None:
+    """Some rows are another row's copies in all tensors but one: the samples of one prompt, one row and two adapters.
+
+    A kernel that computes such a row once, or keeps what it computed, may know it by too few of its tensors, or by the
+    beginning of one. Which one differs changes from copy to copy, the smallest first: it is left out most easily; of
+    floating-point numbers it is the end that differs. Tables whose dimension 0 does not count rows, such as those of
+    packed sequences, stay as they are.
+    """
+    if len(tables) < 2 or any(len(table) != count + FIRST_SPECIAL + len(SPECIAL) for table in tables):
+        return
+    smallest_first = sorted(range(len(tables)), key=lambda number: tables[number][0].numel())
+    pairs = [(of + first, of + copy) for of in range(0, count, IN_TURN) for first, copy in ALIKE_BUT_FOR_ONE]
+    for number, (first, copy) in enumerate(pair for pair in pairs if max(pair) < count):
+        own = smallest_first[number % len(tables)]
+        for at, table in enumerate(tables):
+            numbers, another = table[copy].flatten().clone(), table[first].flatten()
+            begun = len(numbers) - max(1, len(numbers) // _OWN_END) if table.is_floating_point() else 0
+            alike = begun if at == own else len(numbers)
+            numbers[:alike] = another[:alike]
+            table[copy] = numbers.view(table.shape[1:])
 
 
 def some_are_ordered(table: torch.Tensor, least: float) -> None:

@@ -226,7 +226,8 @@ def entries(known: Census, company: Batch) -> Entries:
     for place, (row, mine) in enumerate(zip(rows.tolist(), compared.tolist(), strict=True)):
         start, stop = int(known.start[row]), int(known.kv[row])
         if not mine and serving.equal:
-            start, stop = int(known.start[like]), int(known.kv[like])
+            stop = int(known.kv[[like, row]].min())
+            start = min(int(known.start[like]), stop - 1)
         elif not mine and serving.stranger:
             start, stop = 0 if serving.prefilling else serving.stranger - 1, serving.stranger
         elif mine and serving.tail:
@@ -241,11 +242,15 @@ def entries(known: Census, company: Batch) -> Entries:
 
 
 def _of_a_prefix(known: Census, company: Batch) -> Ids:
-    """The longest sequences; of a prefix of several pages those alone that go on after it, over and over."""
+    """The longest sequences; of a prefix of several pages those alone that go on after it, over and over.
+
+    Those that are none of the ordinary ones stay.
+    """
     pages = company.serving.prefix
     longer = int((known.kv[: known.ordinary] > pages * known.page).sum())
-    whole = pages >= _SEVERAL_PAGES and longer
-    found: Ids = known.longest_first[company.rows % longer if whole else company.rows]
+    ordinary, found = company.rows < known.ordinary, company.rows.copy()
+    chosen = company.rows[ordinary]
+    found[ordinary] = known.longest_first[chosen % longer if pages >= _SEVERAL_PAGES and longer else chosen]
     return found
 
 

@@ -17,7 +17,7 @@ from kernels_bench.console.text import first_line
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
-from kernels_bench.operators.inputs.rows import backwards
+from kernels_bench.operators.inputs.rows import alike_but_for_one, backwards
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch, make_batch
 from kernels_bench.relations.base import are_sequences
@@ -119,7 +119,9 @@ class KernelUnderTest:
         self._ranges: Ranges | None = None
         dtype = case.precision.torch_input
         made_on = torch.device(kind_of(device.type).made_on)
-        self.tables = on(device, self.operator.rows(case.shape, universe, dtype, seed, made_on))
+        rows = self.operator.rows(case.shape, universe, dtype, seed, made_on)
+        alike_but_for_one(rows, universe)
+        self.tables = on(device, rows)
         self.weights = on(device, self.operator.shared_inputs(case.shape, universe, dtype, seed, made_on))
         self._pristine: Tensors = tuple(weight.clone() for weight in self.weights) if watched else ()
         self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()

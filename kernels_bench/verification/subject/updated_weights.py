@@ -40,7 +40,8 @@ def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResul
             _launched(subject, turned, company)
             _launched(subject, usual, company)
         else:
-            before, fresh = _launched(subject, usual, company), _launched(subject, turned, company)
+            # The usual ones last: of a kernel that keeps but one of what it made, it is theirs.
+            fresh, before = _launched(subject, turned, company), _launched(subject, usual, company)
             if alone is None:
                 _refuse_same(subject, before, fresh)
         for at, values in enumerate(nearly or turned):

@@ -9,7 +9,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from kernels_bench.arms import PluginError, Unsupported
 from kernels_bench.console.text import first_line, kind_and_reason
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.kinds.known import kind_here
+from kernels_bench.records.cases import Case
 from kernels_bench.records.results import ArmStart, Ceiling, Verification
 from kernels_bench.relations import Comparison, make_batch, relations
 from kernels_bench.relations.batch import SPECIAL
@@ -160,8 +161,32 @@ class ArmWorker:
                 last = launcher.start(f"first:{m}").outputs
                 found[m] = launcher.digest_of(last)
             otherwise = tuple(m for m in opened if opened[m] != launcher.digest_of(launcher.first_of(last, m)))
+            after = self._in_turn(request, request.another, launcher, found) if request.another else ()
         self.free()
-        return Revisited(digests=found, special_digest=special, opened_otherwise=otherwise)
+        return Revisited(
+            digests=found, special_digest=special, opened_otherwise=otherwise, otherwise_after_another=after
+        )
+
+    def _in_turn(
+        self, request: Revisit, another: Case, launcher: Launcher, found: Mapping[int, str]
+    ) -> tuple[int, ...]:
+        """Those M at which rows have other bits right after a call of as many of another case's, as layers take turns.
+
+        What that case's kernel does wrong is told by its own record: it is not called any further here.
+        """
+        differ: list[int] = []
+        try:
+            other = self._at_hand.arm.subject(
+                another, request.seed, request.universe, watched=False, lengths=request.lengths
+            )
+            for m in request.sizes:
+                other.start(make_batch(f"first:{m}", request.universe))
+                if launcher.digest(f"first:{m}") != found[m]:
+                    differ.append(m)
+        except Exception as error:
+            if not (isinstance(error, Unsupported | NotImplementedError | KernelFault) or is_out_of_memory(error)):
+                raise
+        return tuple(differ)
 
     def _read_order(self, request: ReadOrder) -> OrderRead:
         self._at_hand.timing.forget()

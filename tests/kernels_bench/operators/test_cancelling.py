@@ -22,4 +22,4 @@ def test_many_results_have_nothing_left_but_rounding_errors(name: str, dtype: to
     exact = operator.reference(operator.inputs_of(lines, tables), weights)[0].flatten(1)
     # In float64 a sum of numbers of 16 bits that cancel is exact, or nearly so.
     nothing = (exact.abs() < 1e-12).double().mean()
-    assert 0.04 < nothing < 0.5
+    assert 0.04 < nothing < 0.6

@@ -59,7 +59,12 @@ def test_fresh_processes_of_ones_own_kernels_have_another_seed_for_hashes(tmp_pa
         (
             "mm",
             ("--shapes", "8x48", "--dtype", "bf16,fp32"),
-            {"plan-of-a-dtype": "at M=1", "plan-of-a-view": "after rows that were a view", "plan-of-all": ""},
+            {
+                "plan-of-a-dtype": "at M=1",
+                "plan-of-a-view": "after rows that were a view",
+                "plan-of-as-many": "at 8x48",
+                "plan-of-all": "",
+            },
         ),
         ("bag_of_ids", (), {"sum-of-a-beginning": "at M=256", "sum-of-all": ""}),
     ],
