@@ -62,7 +62,7 @@ def bound(file: Path) -> tuple[DefinedOperator, Arm]:
     operator = DefinedOperator.define(
         name,
         rows={key: _spec(one) for key, one in rows.items()},
-        shapes={"located": {"width": max(one.shape[-1] for one in rows.values() if one.dim() > 1)}},
+        shapes={"located": {"width": max(one[0].numel() for one in rows.values())}},
         results=[_spec(one) for one in results],
         overwrites=call.rows_written(),
         dtypes=(_usual(rows),),
@@ -97,7 +97,7 @@ def known(file: Path) -> KnownCase | None:
     tensors = call.tensors()
     if str(tensors[-1].dtype).removeprefix("torch.") not in TENSOR_DTYPES.values():
         return None
-    of_vllm = "vllm" if call.batch_invariant else "vllm-default"
+    of_vllm = "vllm-cpu" if not call.on_gpu else "vllm" if call.batch_invariant else "vllm-default"
     arm = "torch" if call.name.startswith("aten.") and not call.batch_invariant else of_vllm
     return KnownCase(operator=operator, sizes=sizes(tensors), dtype=_dtype(tensors[-1]), arm=arm)
 

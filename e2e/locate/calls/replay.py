@@ -199,6 +199,7 @@ class SavedCall:
         fewest: rows of the call with the needle alone.
         most: rows of the call as it was.
         expected: the needle's rows as they came out in the engine; nothing where they were not kept.
+        on_gpu: whether it ran on a GPU.
 
     Raises:
         ReplayError: its operator is not here.
@@ -216,8 +217,8 @@ class SavedCall:
         self._tensors = dict(tensors)
         self._handlers: dict[str, Any] = {}
         self._there: dict[str, Any] = {}
-        on_gpu = '"device": "cuda"' in json.dumps([told.args, told.named])
-        if on_gpu:
+        self.on_gpu = '"device": "cuda"' in json.dumps([told.args, told.named])
+        if self.on_gpu:
             need_gpu()
         torch.set_num_threads(int(told.threads))
         if told.batch_invariant:
