@@ -267,11 +267,12 @@ def _reply(engine: Engine | None, request: Record) -> Record:
         return find_device()
     if isinstance(request, Replay):
         from e2e.locate.calls.bound import known, write_plugin
-        from e2e.locate.calls.replay import replay
+        from e2e.locate.calls.replay import read_call, replayed
 
         file = Path(request.file)
-        bound = write_plugin(file) if request.plugin else None
-        return replay(file).model_copy(update={"bound": bound, "known": known(file)})
+        call = read_call(file)
+        bound = write_plugin(file, call) if request.plugin else None
+        return replayed(call).model_copy(update={"bound": bound, "known": known(call)})
     if isinstance(request, CompareTransformers):
         from e2e.locate.against.compare import with_transformers
         from e2e.locate.judging.kept_pass import read_pass

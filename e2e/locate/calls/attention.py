@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from e2e.locate.calls import cpu_attention, flash_attention
 from e2e.locate.calls.capture import NotSavedError
-from e2e.locate.calls.sequences import TENSORS, SavedSequences
+from e2e.locate.calls.sequences import TENSORS, CapturedSequences, SavedSequences
 from e2e.locate.seen.rows import NeedleRows
 
-
-class CapturedAttention(Protocol):
-    """A call that has just run."""
-
-    def save(self, file: Path, where: str) -> None:
-        """Write it; see `e2e.locate.calls.capture.Captured.save`."""
-
-
-_CAPTURED: Mapping[str, Callable[[Any, Mapping[str, Any], NeedleRows], CapturedAttention]] = {
-    cpu_attention.NAME: cpu_attention.CapturedCpuAttention,
-    flash_attention.NAME: flash_attention.CapturedFlashAttention,
+_CAPTURED: Mapping[str, Callable[[Any, Mapping[str, Any], NeedleRows], CapturedSequences]] = {
+    cpu_attention.NAME: cpu_attention.captured,
+    flash_attention.NAME: flash_attention.captured,
 }
 
 
-def captured(impl: Any, args: Mapping[str, Any], rows: NeedleRows) -> CapturedAttention:
+def captured(impl: Any, args: Mapping[str, Any], rows: NeedleRows) -> CapturedSequences:
     """Keep a call that has just run.
 
     Args:

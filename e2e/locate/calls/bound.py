@@ -12,6 +12,7 @@ from typing import Any
 
 from e2e.locate.calls.capture import ReplayError
 from e2e.locate.calls.replay import SavedCall, read_call
+from e2e.locate.calls.sequences import SavedSequences
 from e2e.locate.records import Bound, KnownCase
 from kernels_bench.arms.base import Arm
 from kernels_bench.operators.defined import DefinedOperator
@@ -29,18 +30,19 @@ OPERATOR, ARM = bound(Path(__file__).with_suffix(".safetensors"))
 '''
 
 
-def write_plugin(file: Path) -> Bound | None:
+def write_plugin(file: Path, call: SavedCall | SavedSequences) -> Bound | None:
     """Write a plugin of kernels_bench beside a saved call.
 
     Args:
         file: that holds the call.
+        call: as it was read.
 
     Returns:
         What was written; None where rows of such a call cannot be drawn, or no file be written.
     """
     plugin = file.with_suffix(".py")
     try:
-        operator, _ = bound(file)
+        operator, _ = _bound(call)
         plugin.write_text(PLUGIN.format(file=plugin.name, operator=operator.name), encoding="utf-8")
     except (ReplayError, DefinitionError, OSError):
         return None
@@ -54,7 +56,10 @@ def bound(file: Path) -> tuple[DefinedOperator, Arm]:
         DefinitionError: rows of its sort cannot be drawn.
         ReplayError: it cannot be run here, or what comes out has no rows.
     """
-    call = read_call(file)
+    return _bound(read_call(file))
+
+
+def _bound(call: SavedCall | SavedSequences) -> tuple[DefinedOperator, Arm]:
     if not isinstance(call, SavedCall):
         raise ReplayError("attention is an operator that kernels_bench has")
     rows, results = call.rows_taken(), call.needle_of(call.fewest)
@@ -81,25 +86,17 @@ _SIZES: Mapping[str, tuple[str, Callable[[Sequence[Any]], tuple[int, ...]]]] = {
 """Calls that kernels_bench has as operators of its own, and where the sizes of their shapes are: N and K, or N."""
 
 
-def known(file: Path) -> KnownCase | None:
-    """A saved call as a case of an operator that kernels_bench has, whose order can be read there; None of others.
-
-    Args:
-        file: that holds the call.
-
-    Raises:
-        ReplayError: it cannot be run here.
-    """
-    call = read_call(file)
+def known(call: SavedCall | SavedSequences) -> KnownCase | None:
+    """A saved call as a case of an operator that kernels_bench has, whose order can be read there; None of others."""
     if not isinstance(call, SavedCall) or call.name not in _SIZES:
         return None
     operator, sizes = _SIZES[call.name]
     tensors = call.tensors()
-    if str(tensors[-1].dtype).removeprefix("torch.") not in TENSOR_DTYPES.values():
+    if (dtype := _named(tensors[-1])) is None:
         return None
     of_vllm = "vllm-cpu" if not call.on_gpu else "vllm" if call.batch_invariant else "vllm-default"
     arm = "torch" if call.name.startswith("aten.") and not call.batch_invariant else of_vllm
-    return KnownCase(operator=operator, sizes=sizes(tensors), dtype=_dtype(tensors[-1]), arm=arm)
+    return KnownCase(operator=operator, sizes=sizes(tensors), dtype=dtype, arm=arm)
 
 
 def _spec(tensor: Any) -> TensorSpec:
@@ -117,11 +114,15 @@ def _dtype(tensor: Any) -> str:
     Raises:
         DefinitionError: it has no name for it.
     """
-    name = str(tensor.dtype).removeprefix("torch.")
-    found = next((own for own, torchs in TENSOR_DTYPES.items() if torchs == name), None)
-    if found is None:
-        raise DefinitionError(f"rows of {name} cannot be drawn")
+    if (found := _named(tensor)) is None:
+        raise DefinitionError(f"rows of {tensor.dtype} cannot be drawn")
     return found
+
+
+def _named(tensor: Any) -> str | None:
+    """The short name of its dtype; None where it has none."""
+    name = str(tensor.dtype).removeprefix("torch.")
+    return next((own for own, torchs in TENSOR_DTYPES.items() if torchs == name), None)
 
 
 def _usual(rows: Mapping[str, Any]) -> str:

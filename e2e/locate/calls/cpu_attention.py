@@ -6,16 +6,14 @@ left.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from e2e.locate.calls.capture import NotSavedError, write
+from e2e.locate.calls.capture import NotSavedError
 from e2e.locate.calls.launches import marked
-from e2e.locate.calls.sequences import SavedSequences, SequenceWords, Share, sequences_of, tensors_of
+from e2e.locate.calls.sequences import CapturedSequences, SavedSequences, SequenceWords, Share, sequences_of, tensors_of
 from e2e.locate.seen.rows import NeedleRows
 
 NAME = "CPUAttentionBackendImpl"
@@ -45,39 +43,33 @@ class CpuWords(SequenceWords):
     threads: Annotated[int, Field(ge=1, le=1 << 16)]
 
 
-class CapturedCpuAttention:
-    """A call that has just run; see `e2e.locate.calls.attention.captured`."""
+def captured(impl: Any, args: Mapping[str, Any], rows: NeedleRows) -> CapturedSequences:
+    """Keep a call that has just run; see `e2e.locate.calls.attention.captured`."""
+    import torch
+    from vllm import envs
 
-    def __init__(self, impl: Any, args: Mapping[str, Any], rows: NeedleRows) -> None:
-        import torch
-        from vllm import envs
-
-        told, layer = args["attn_metadata"], args["layer"]
-        if getattr(told, "dynamic_causal", None) is not None or getattr(told, "encoder_cache", None) is not None:
-            raise NotSavedError("it is attention with a mask of its own, or an encoder's")
-        sequences = sequences_of(told, rows)
-        self._tensors = tensors_of(args, sequences["lengths"], args["kv_cache"].shape[2], rows)
-        for name, one in (("sinks", impl.sinks), ("alibi", impl.alibi_slopes)):
-            if one is not None:
-                self._tensors[name] = one.detach().clone()
-        self._words = CpuWords(
-            where="",
-            **sequences,
-            scale=impl.scale,
-            softcap=impl.logits_soft_cap,
-            window=impl.sliding_window,
-            causal=bool(told.causal),
-            isa=layer.isa,
-            cache_dtype=impl.kv_cache_dtype,
-            scales=(layer._k_scale_float, layer._v_scale_float),
-            split=envs.VLLM_CPU_ATTN_SPLIT_KV,
-            threads=torch.get_num_threads(),
-        )
-
-    def save(self, file: Path, where: str) -> None:
-        """Write it; see `e2e.locate.calls.capture.Captured.save`."""
-        words = self._words.model_copy(update={"where": where})
-        write(file, self._tensors, {KEY: json.dumps(words.model_dump())})
+    told, layer = args["attn_metadata"], args["layer"]
+    if getattr(told, "dynamic_causal", None) is not None or getattr(told, "encoder_cache", None) is not None:
+        raise NotSavedError("it is attention with a mask of its own, or an encoder's")
+    sequences = sequences_of(told, rows)
+    tensors = tensors_of(args, sequences["lengths"], rows)
+    for name, one in (("sinks", impl.sinks), ("alibi", impl.alibi_slopes)):
+        if one is not None:
+            tensors[name] = one.detach().clone()
+    words = CpuWords(
+        where="",
+        **sequences,
+        scale=impl.scale,
+        softcap=impl.logits_soft_cap,
+        window=impl.sliding_window,
+        causal=bool(told.causal),
+        isa=layer.isa,
+        cache_dtype=impl.kv_cache_dtype,
+        scales=(layer._k_scale_float, layer._v_scale_float),
+        split=envs.VLLM_CPU_ATTN_SPLIT_KV,
+        threads=torch.get_num_threads(),
+    )
+    return CapturedSequences(KEY, words, tensors)
 
 
 class SavedCpuAttention(SavedSequences):
@@ -98,10 +90,6 @@ class SavedCpuAttention(SavedSequences):
             torch.cpu._init_amx()  # in an engine a product of torch's has asked for it before
         torch.set_num_threads(told.threads)
         self._told, self._ops = told, ops
-
-    @property
-    def _slots(self) -> int:
-        return int(self._tensors["cache"].shape[2])
 
     def _attend(self, shares: Sequence[Share], query: Any, cache: Any) -> Any:
         """See `SavedSequences._attend`; by vLLM's operator for CPUs."""

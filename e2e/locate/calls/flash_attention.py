@@ -6,16 +6,14 @@ for those that are left, as the engine makes them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from e2e.locate.calls.capture import NotSavedError, need_gpu, write
+from e2e.locate.calls.capture import NotSavedError, need_gpu
 from e2e.locate.calls.launches import marked
-from e2e.locate.calls.sequences import SavedSequences, SequenceWords, Share, sequences_of, tensors_of
+from e2e.locate.calls.sequences import CapturedSequences, SavedSequences, SequenceWords, Share, sequences_of, tensors_of
 from e2e.locate.seen.rows import NeedleRows
 
 NAME = "FlashAttentionImpl"
@@ -38,31 +36,25 @@ class FlashWords(SequenceWords):
     scheduled: bool
 
 
-class CapturedFlashAttention:
-    """A call that has just run; see `e2e.locate.calls.attention.captured`."""
-
-    def __init__(self, impl: Any, args: Mapping[str, Any], rows: NeedleRows) -> None:
-        told = args["attn_metadata"]
-        if refused := _refused(impl, told):
-            raise NotSavedError(f"it is FlashAttention {refused}")
-        sequences = sequences_of(told, rows)
-        self._tensors = tensors_of(args, sequences["lengths"], args["kv_cache"].shape[2], rows)
-        if impl.sinks is not None:
-            self._tensors["sinks"] = impl.sinks.detach().cpu()
-        self._words = FlashWords(
-            where="",
-            **sequences,
-            scale=impl.scale,
-            softcap=impl.logits_soft_cap or 0.0,
-            window=_window(impl, told)[0] + 1,
-            splits=told.max_num_splits,
-            scheduled=told.scheduler_metadata is not None,
-        )
-
-    def save(self, file: Path, where: str) -> None:
-        """Write it; see `e2e.locate.calls.capture.Captured.save`."""
-        words = self._words.model_copy(update={"where": where})
-        write(file, self._tensors, {KEY: json.dumps(words.model_dump())})
+def captured(impl: Any, args: Mapping[str, Any], rows: NeedleRows) -> CapturedSequences:
+    """Keep a call that has just run; see `e2e.locate.calls.attention.captured`."""
+    told = args["attn_metadata"]
+    if refused := _refused(impl, told):
+        raise NotSavedError(f"it is FlashAttention {refused}")
+    sequences = sequences_of(told, rows)
+    tensors = tensors_of(args, sequences["lengths"], rows)
+    if impl.sinks is not None:
+        tensors["sinks"] = impl.sinks.detach().cpu()
+    words = FlashWords(
+        where="",
+        **sequences,
+        scale=impl.scale,
+        softcap=impl.logits_soft_cap or 0.0,
+        window=_window(impl, told)[0] + 1,
+        splits=told.max_num_splits,
+        scheduled=told.scheduler_metadata is not None,
+    )
+    return CapturedSequences(KEY, words, tensors)
 
 
 def _refused(impl: Any, told: Any) -> str:
@@ -101,10 +93,6 @@ class SavedFlashAttention(SavedSequences):
 
         super().__init__(told, tensors)
         self._told, self._kernel = told, FlashAttention3(told.splits, told.scheduled)
-
-    @property
-    def _slots(self) -> int:
-        return int(self._tensors["cache"].shape[2])
 
     def _attend(self, shares: Sequence[Share], query: Any, cache: Any) -> Any:
         """See `SavedSequences._attend`; caches are (blocks, heads, slots, 2 × width), as the engine has them."""

@@ -34,11 +34,20 @@ def replay(file: Path) -> Replayed:
     Raises:
         ReplayError: the file holds no call, or its operator is not here, or it does not give the same bits twice.
     """
+    return replayed(read_call(file))
+
+
+def replayed(call: SavedCall | SavedSequences) -> Replayed:
+    """Run a call that has been read.
+
+    Raises:
+        ReplayError: as `examined`.
+    """
     import torch
 
     began = time.perf_counter()
     with torch.inference_mode():
-        found = examined(read_call(file))
+        found = examined(call)
     return found.model_copy(update={"seconds": time.perf_counter() - began})
 
 

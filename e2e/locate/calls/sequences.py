@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from e2e.locate.calls.capture import write
 from e2e.locate.seen.rows import NeedleRows
 from profiles.run_files.record import Record
 
@@ -17,6 +20,9 @@ Count = Annotated[int, Field(ge=1, lt=1 << 31)]
 TENSORS = ("query", "cache", "table", "expected")
 """Of every saved call: the queries' rows, the blocks of the cache that its sequences have, which ones each has, and the
 needle's rows as they came out in the engine."""
+
+_SLOTS = 2
+"""The dimension of a cache that counts the tokens of a block."""
 
 
 class SequenceWords(Record):
@@ -60,18 +66,19 @@ def sequences_of(told: Any, rows: NeedleRows) -> dict[str, Any]:
     }
 
 
-def tensors_of(args: Mapping[str, Any], lengths: Sequence[int], slots: int, rows: NeedleRows) -> dict[str, Any]:
+def tensors_of(args: Mapping[str, Any], lengths: Sequence[int], rows: NeedleRows) -> dict[str, Any]:
     """What is saved of a call's tensors, see `TENSORS`, in main memory.
 
     Args:
-        args: of the implementation's ``forward``, by name, after it has run.
+        args: of the implementation's ``forward``, by name, after it has run; the cache is of shape (blocks, heads,
+            slots, 2 × width).
         lengths: of the sequences.
-        slots: of a block of the cache, whose first dimension counts blocks.
         rows: where the needle stands in the step.
     """
     import torch
 
     cache, told = args["kv_cache"], args["attn_metadata"]
+    slots = cache.shape[_SLOTS]
     table = told.block_table[: len(lengths)].cpu()
     blocks = [table[at, : -(-length // slots)].tolist() for at, length in enumerate(lengths)]
     kept = sorted({block for own in blocks for block in own})
@@ -86,6 +93,24 @@ def tensors_of(args: Mapping[str, Any], lengths: Sequence[int], slots: int, rows
         "table": own_table,
         "expected": args["output"].detach().view(len(args["output"]), -1)[mine].to("cpu", copy=True),
     }
+
+
+class CapturedSequences:
+    """A call that has just run.
+
+    Args:
+        key: under which a file holds its words.
+        words: all that is known of it but the place.
+        tensors: by name, see `TENSORS`.
+    """
+
+    def __init__(self, key: str, words: SequenceWords, tensors: Mapping[str, Any]) -> None:
+        self._key, self._words, self._tensors = key, words, tensors
+
+    def save(self, file: Path, where: str) -> None:
+        """Write it; see `e2e.locate.calls.capture.Captured.save`."""
+        words = self._words.model_copy(update={"where": where})
+        write(file, self._tensors, {self._key: json.dumps(words.model_dump())})
 
 
 @dataclass(frozen=True)
@@ -175,12 +200,8 @@ class SavedSequences(ABC):
         return [out[start : start + self._sequences.queries[place]].clone()]
 
     def _blocks(self, sequence: int) -> int:
-        return -(-self._sequences.lengths[sequence] // self._slots)
-
-    @property
-    @abstractmethod
-    def _slots(self) -> int:
-        """Tokens of a block of the cache."""
+        slots: int = self._tensors["cache"].shape[_SLOTS]
+        return -(-self._sequences.lengths[sequence] // slots)
 
     @abstractmethod
     def _attend(self, shares: Sequence[Share], query: Any, cache: Any) -> Any:

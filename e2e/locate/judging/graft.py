@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from e2e.locate.calls.attention import CapturedAttention, captured
+from e2e.locate.calls.attention import captured
 from e2e.locate.calls.capture import Captured, NotSavedError
+from e2e.locate.calls.sequences import CapturedSequences
 from e2e.locate.judging.apart import Apart, apart_of, same_apart
 from e2e.locate.probing.record import CachedRows, Call, EndedStep, Held, Recorder, unseen
 from e2e.locate.seen.digest import raw_rows
@@ -109,7 +110,7 @@ class Comparer(Recorder):
         self._far = far
         self._kept, self._unlike, self._put = kept, frozenset(unlike), put
         self._wanted, self._weights = wanted, weights or {}
-        self.captured: Captured | CapturedAttention | str | None = None
+        self.captured: Captured | CapturedSequences | str | None = None
         self._intact: dict[tuple[str, str], Any] = {}
         self._waiting: dict[tuple[str, str], list[tuple[Call, Kept]]] = defaultdict(list)
         self._steps = 0

@@ -19,22 +19,21 @@ _SEVERAL = 4
 _ROWS = 257
 """Of which some eight are copies but for one tensor, or have two that agree."""
 
-ADAPTED = DefinedOperator.define(
-    "planted_adapted",
-    rows={"x": ("d",), "adapter": integers(high=16), "share": floats(low=0.25, high=1.0, dtype="fp32")},
-    shared={"table": (16, "d")},
-    shapes={"fault": {"d": 24}},
-    results=[floats(dtype="fp32")],
-)
 
-KEPT = DefinedOperator.define(
-    "planted_adapted_rows",
-    rows={"x": ("d",), "adapter": integers(high=16), "share": floats(low=0.25, high=1.0, dtype="fp32")},
-    shared={"table": (16, "d")},
-    shapes={"fault": {"d": 24}},
-    results=[floats(dtype="fp32")],
-    reference=lambda x, adapter, share, table: (x * table[adapter]).sum(1) * share,
-)
+def _choosing(name: str, reference: Callable[..., Tensor] | None = None) -> DefinedOperator:
+    """Rows that choose one of some adapters, and a share of what it gives."""
+    return DefinedOperator.define(
+        name,
+        rows={"x": ("d",), "adapter": integers(high=16), "share": floats(low=0.25, high=1.0, dtype="fp32")},
+        shared={"table": (16, "d")},
+        shapes={"fault": {"d": 24}},
+        results=[floats(dtype="fp32")],
+        reference=reference,
+    )
+
+
+ADAPTED = _choosing("planted_adapted")
+KEPT = _choosing("planted_adapted_rows", lambda x, adapter, share, table: (x * table[adapter]).sum(1) * share)
 
 GREEDY = DefinedOperator.define(
     "planted_greedy",

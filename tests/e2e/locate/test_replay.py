@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from e2e.locate.calls.bound import known, write_plugin
 from e2e.locate.calls.capture import Captured, NotSavedError, ReplayError
 from e2e.locate.calls.launches import launched_by, marked
-from e2e.locate.calls.replay import examined, replay
+from e2e.locate.calls.replay import examined, read_call, replay
 from e2e.locate.calls.sequences import SavedSequences, SequenceWords, Share
 from e2e.locate.records import Replayed
 from e2e.locate.seen.rows import NeedleRows
@@ -168,10 +168,6 @@ class Cut(SavedSequences):
         super().__init__(told, tensors)
         self._cuts = cuts
 
-    @property
-    def _slots(self) -> int:
-        return 16
-
     def _attend(self, shares: Sequence[Share], query: Any, cache: Any) -> Any:
         out = []
         for one, rows in zip(shares, query.split([one.queries for one in shares]), strict=True):
@@ -239,7 +235,7 @@ def test_a_call_becomes_an_operator_that_all_relations_are_asked_of(
 ) -> None:
     file = tmp_path / "0.safetensors"
     Captured(operator, (x, *more), {}, ROWS, {}).save(file, "somewhere")
-    written = write_plugin(file)
+    written = write_plugin(file, read_call(file))
     assert written is not None
     made = runpy.run_path(str(tmp_path / written.plugin))
     assert (written.plugin, written.operator) == ("0.py", made["OPERATOR"].name)
@@ -255,7 +251,10 @@ def test_a_call_whose_rows_are_sequences_has_no_plugin(x: torch.Tensor, tmp_path
     Captured(torch.ops.aten.index_select.default, (torch.randn(3, WIDTH), 0, torch.arange(3)), {}, ROWS, {}).save(
         file, ""
     )
-    assert (write_plugin(file), sorted(one.name for one in tmp_path.iterdir())) == (None, ["0.safetensors"])
+    assert (write_plugin(file, read_call(file)), sorted(one.name for one in tmp_path.iterdir())) == (
+        None,
+        ["0.safetensors"],
+    )
 
 
 @pytest.mark.parametrize(
@@ -272,6 +271,6 @@ def test_a_call_that_kernels_bench_has_as_an_operator_is_that_case(
 ) -> None:
     file = tmp_path / "0.safetensors"
     Captured(operator, given, {}, ROWS, {}).save(file, "somewhere")
-    found = known(file)
+    found = known(read_call(file))
     assert (found and (found.operator, found.sizes)) == expected
     assert found is None or (found.dtype, found.arm) == ("fp32", "torch")
