@@ -83,7 +83,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _table() -> Table | None:
-    """Of this process's GPU, where there is one that a plan was made for."""
+    """Of this process's GPU, where there is one that plans were made for."""
     return table_for(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
 
 
@@ -108,7 +108,7 @@ def provenance() -> str:
     chosen = (
         "one tile at every M"
         if table is None
-        else f"tiles of {len(table.ranges) + len(table.rows)} shapes by plan {table.plan}"
+        else f"tiles of {len(table.ranges) + len(table.rows)} shapes by plan {' and '.join(table.plans)}"
     )
     return f"Triton {importlib.metadata.version('triton')}; {chosen}"
 

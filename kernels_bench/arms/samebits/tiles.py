@@ -46,6 +46,10 @@ class Tile(NamedTuple):
         parts = f"-{self.parts}parts" if self.parts > 1 else ""
         return f"{self.m}x{self.n}x{self.k}w{self.warps}s{self.stages}{'-swapped' if self.swapped else ''}{parts}"
 
+    def at(self, m: int) -> Tile:
+        """Itself, or of a tile of few rows what stands in for it at more of them: `MANY_ROWS` in as many parts."""
+        return MANY_ROWS._replace(parts=self.parts) if self.m < FEW_ROWS < m else self
+
     def shared_bytes(self, item_bytes: int) -> int:
         """Shared memory that the operands under way take."""
         return self.stages * (self.m + self.n) * self.k * item_bytes
@@ -55,6 +59,12 @@ class Tile(NamedTuple):
         """What is meant to be its order of addition."""
         return f"{self.parts} parts" if self.parts > 1 else "in one part"
 
+
+FEW_ROWS = 16
+"""Up to which a tile of fewer is any good: a weight is read again for each tile of rows."""
+
+MANY_ROWS = Tile(64, 32, 32, 2, 3, swapped=True)
+"""A tile of full precision for more rows."""
 
 _WIDE = (
     *(Tile(128, 256, 64, 8, stages) for stages in (3, 4)),
@@ -68,6 +78,10 @@ _NARROW = (
     *(Tile(16, 128, k, 4, stages, swapped=True) for k, stages in ((64, 6), (128, 4))),
     *(Tile(32, n, 128, 4, stages, swapped=True) for n, stages in ((64, 5), (128, 4))),
     Tile(64, 128, 64, 4, 5, swapped=True),
+    # For rows that begin anywhere, which are loaded one element at a time: nothing is under way beside a program's
+    # block, so that there are many programs, each with few columns and most of K at once.
+    Tile(16, 16, 512, 4, 3, swapped=True),
+    Tile(16, 32, 256, 4, 2, swapped=True),
 )
 _IN_PARTS = tuple(
     tile._replace(parts=parts)
@@ -81,15 +95,18 @@ _IN_PARTS = tuple(
     )
 )
 TILES_16BIT = (*_WIDE, *_NARROW, *_IN_PARTS)
-# Full precision runs on FMA units, with its operands in registers: smaller blocks, and no use in swapping them.
-_FP32 = (
-    Tile(64, 64, 16, 4, 3),
-    Tile(128, 64, 16, 4, 3),
-    Tile(128, 128, 16, 8, 3),
-    Tile(32, 64, 32, 4, 3),
-    Tile(16, 64, 32, 4, 3),
+# Full precision runs on FMA units, with its operands in registers: smaller blocks.  Swapped, the threads of a warp lie
+# along the rows, so that a column's terms are read once for all of them; few rows leave no room for that.
+_FEW_FP32 = (Tile(1, 64, 128, 2, 4), Tile(4, 16, 128, 2, 4))
+_MANY_FP32 = (
+    Tile(16, 8, 32, 2, 3, swapped=True),
+    Tile(32, 8, 32, 1, 3, swapped=True),
+    MANY_ROWS,
+    Tile(128, 16, 32, 4, 3, swapped=True),
+    Tile(256, 32, 32, 8, 3, swapped=True),
 )
-TILES_FP32 = (*_FP32, *(tile._replace(parts=parts) for parts in (4, 16) for tile in (_FP32[0], _FP32[-1])))
+_IN_PARTS_FP32 = tuple(tile._replace(parts=parts) for parts in (2, 4, 8) for tile in (*_FEW_FP32, *_MANY_FP32))
+TILES_FP32 = (*_FEW_FP32, Tile(4, 4, 128, 1, 4), *_MANY_FP32, Tile(64, 16, 32, 2, 3, swapped=True), *_IN_PARTS_FP32)
 
 
 def tiles() -> Mapping[str, tuple[Tile, tuple[str, ...]]]:

@@ -1,6 +1,6 @@
-"""The tiles of samebits' linear and row operators by M, from a plan for the device at hand; elsewhere one for all M.
+"""The tiles of samebits' linear and row operators by M, from plans for the device at hand; elsewhere one for all M.
 
-A table is what ``plan export --to samebits`` wrote of a plan, one file a device in ``tables/``.  All tiles of one shape
+A table is what ``plan export --to samebits`` wrote of a plan, one file a plan in ``tables/``.  All tiles of one shape
 are of one class of the plan: which of them is used at which M changes no bit.
 """
 
@@ -11,7 +11,7 @@ import json
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import wraps
+from functools import reduce, wraps
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -71,14 +71,14 @@ class Table:
     Attributes:
         device: its name.
         triton: the version that they were verified and timed with.
-        plan: the first 16 hex digits of the SHA-256 of the plan's file.
+        plans: the first 16 hex digits of the SHA-256 of each plan's file.
         ranges: linears', by shape.
         rows: row operators', likewise.
     """
 
     device: str
     triton: str
-    plan: str
+    plans: tuple[str, ...]
     ranges: Mapping[Size, Ranges[Tile]]
     rows: Mapping[RowSize, Ranges[RowTile]] = field(default_factory=dict)
 
@@ -97,19 +97,26 @@ def read_table(file: Path) -> Table:
         RowSize(one["operator"], one["k"], one["dtype"]): Ranges.read(one["tiles"], ROW_TILES)
         for one in said.get("rows", ())
     }
-    return Table(said["device"], said["triton"], said["plan"], ranges, rows)
+    return Table(said["device"], said["triton"], (said["plan"],), ranges, rows)
 
 
 def table_for(device: str, folder: Path = TABLES) -> Table | None:
-    """The table for a device, unless another Triton compiles its tiles now, of which nothing was verified.
+    """All tables for a device as one, but those of another Triton than compiles their tiles now, unverified with it.
 
     Args:
         device: its name.
-        folder: where tables are.
+        folder: where tables are; where two have one shape, that of the last file by name counts.
     """
     now = importlib.metadata.version("triton")
     tables = map(read_table, sorted(folder.glob("*.json")))
-    return next((table for table in tables if table.device == device and table.triton == now), None)
+    return reduce(_both, (table for table in tables if table.device == device and table.triton == now), None)
+
+
+def _both(first: Table | None, other: Table) -> Table:
+    if first is None:
+        return other
+    ranges, rows = {**first.ranges, **other.ranges}, {**first.rows, **other.rows}
+    return Table(first.device, first.triton, (*first.plans, *other.plans), ranges, rows)
 
 
 def linear_of(table: Table) -> Kernel:

@@ -17,7 +17,16 @@ import torch
 from torch import Tensor
 
 from kernels_bench.arms.samebits import candidates
-from kernels_bench.arms.samebits.tiles import GRAIN, MOST_SHARED, TILES_16BIT, TILES_FP32, RowTile, Tile, tiles
+from kernels_bench.arms.samebits.tiles import (
+    GRAIN,
+    MANY_ROWS,
+    MOST_SHARED,
+    TILES_16BIT,
+    TILES_FP32,
+    RowTile,
+    Tile,
+    tiles,
+)
 from kernels_bench.arms.samebits.tuned import Ranges, RowSize, Size, Table, linear_of, rows_of
 from kernels_bench.records.cases import Device
 from support.interpreted import INTERPRETED, under_the_interpreter
@@ -83,6 +92,21 @@ def test_a_row_has_the_same_bits_in_every_batch_and_the_right_ones(tile: Tile) -
 
 
 @runs_kernels
+@pytest.mark.parametrize("tile", [Tile(16, 16, 512, 4, 3, swapped=True), Tile(64, 64, 128, 4, 3, parts=2)])
+def test_operands_whose_rows_begin_anywhere_are_copied_for_many_rows_and_no_bit_changes(tile: Tile) -> None:
+    few = triton_tiles.COPIED_FROM - 1
+    rows, weight = data(torch.float16, few + 7, K + 1)
+    by_rows = weight.t().contiguous()[:, :-5]  # whose rows begin at a multiple of 16 bytes, unlike those of its copy
+    weight = weight[:-5]
+    whole = triton_tiles.linear(tile, rows, weight, out_dtype=torch.float32)
+    assert (whole.double() - rows.double() @ weight.double().t()).abs().max() < 1e-4
+    shifted = torch.cat([rows[:1, :3].flatten(), rows.flatten()])[3:].view(rows.shape)
+    for m in (1, few, few + 1):
+        assert_same_bits(triton_tiles.linear(tile, rows[:m], weight, out_dtype=torch.float32), whole[:m])
+        assert_same_bits(triton_tiles.mm(tile, shifted[:m], by_rows, out_dtype=torch.float32), whole[:m])
+
+
+@runs_kernels
 @pytest.mark.parametrize("tile", IN_PARTS, ids=lambda tile: tile.label)
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
 def test_parts_are_added_as_a_tree_among_however_many_programs(tile: Tile, dtype: torch.dtype) -> None:
@@ -130,7 +154,7 @@ def test_a_table_chooses_the_tile_by_m() -> None:
     rows, weight = data(torch.float16)
     # In this process alone: of unlike parts, so that their bits tell them apart.
     small, large = Tile(16, 64, 128, 4, 3, parts=2), Tile(64, 64, 128, 4, 3)
-    linear = linear_of(Table("a GPU", "any", "abc", {Size(N, K, "fp16"): Ranges((small, large), (16,))}))
+    linear = linear_of(Table("a GPU", "any", ("abc",), {Size(N, K, "fp16"): Ranges((small, large), (16,))}))
     for m, tile in ((1, small), (16, small), (17, large), (70, large)):
         expected = triton_tiles.linear(tile, rows[:m], weight, out_dtype=torch.float32)
         assert_same_bits(linear(rows[:m], weight, out_dtype=torch.float32), expected)
@@ -142,7 +166,7 @@ def test_a_table_chooses_the_tile_of_row_operators_by_m_too() -> None:
     rows, weight = data(torch.float32, 4)
     small, large = RowTile(128, 1), RowTile(256, 1)  # of unlike orders, as above
     sizes = {RowSize(name, K, "fp32"): Ranges((small, large), (2,)) for name in ("rms_norm", "softmax")}
-    kernels = rows_of(Table("a GPU", "any", "abc", {}, sizes))
+    kernels = rows_of(Table("a GPU", "any", ("abc",), {}, sizes))
     assert kernels.keys() == {"rms_norm", "softmax"}
     triton_rows = importlib.import_module("kernels_bench.arms.samebits.triton.rows")
     for m, tile in ((2, small), (4, large)):
@@ -176,13 +200,20 @@ def test_kernels_of_every_label_are_for_the_operators_that_are_offered() -> None
         assert {*one.dtypes} <= {"bf16", "fp16", "fp32"}
 
 
+def test_a_tile_of_few_rows_gives_way_to_one_of_as_many_parts() -> None:
+    few, many = Tile(4, 16, 128, 2, 4, parts=2), Tile(16, 8, 32, 2, 3, swapped=True, parts=2)
+    assert few in TILES_FP32
+    assert [few.at(m) for m in (1, 16, 17)] == [few, few, MANY_ROWS._replace(parts=2)]
+    assert {many.at(m) for m in (1, 16, 4096)} == {many}
+
+
 def test_every_tile_has_a_label_of_its_own_and_fits() -> None:
     known = tiles()
     assert len({tile.label for tile in (*TILES_16BIT, *TILES_FP32)}) == len((*TILES_16BIT, *TILES_FP32))
     assert known["16x64x128w4s4-swapped-8parts"][0].parts == 8
     for tile, dtypes in known.values():
         assert tile.shared_bytes(4 if "fp32" in dtypes else 2) <= MOST_SHARED
-        assert GRAIN % tile.k == 0  # or parts would end elsewhere than other tiles' do
+        assert GRAIN % tile.k == 0 or tile.parts == 1  # or parts would end elsewhere than other tiles' do
     assert Tile(128, 256, 256, 8, 4).shared_bytes(2) > MOST_SHARED
 
 
@@ -196,8 +227,9 @@ from kernels_bench.arms.samebits.triton.tiles import GROUP, _tile_kernel as kern
 label, parts = sys.argv[1], int(sys.argv[2])
 tile, _ = tiles()[label]
 memory = ("a", "b", "c")
-constants = {"bias": None, "b_k": 1, "HAS_BIAS": False, "UPCAST": False, "SWAPPED": tile.swapped, "EVEN_K": True}
-constants |= {"PARTS": parts, "BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k, "GROUP": GROUP}
+constants = {"bias": None, "a_k": 1, "b_k": 1, "HAS_BIAS": False, "UPCAST": False, "EVEN_K": True}
+constants |= {"SWAPPED": tile.swapped, "SIDE_BY_SIDE": False, "PARTS": parts, "GROUP": GROUP}
+constants |= {"BLOCK_M": tile.m, "BLOCK_N": tile.n, "BLOCK_K": tile.k}
 types = {"a": "*bf16", "b": "*bf16", "c": "*fp32"}
 names = kernel.arg_names
 signature = {name: "constexpr" if name in constants else types.get(name, "i32") for name in names}

@@ -31,10 +31,12 @@ def test_all_tiles_of_a_shape_are_meant_to_add_in_one_order(file: Path) -> None:
         assert len(ranges.tiles) == len(ranges.lasts) + 1
 
 
-def test_a_kept_table_is_what_its_plan_says() -> None:
-    made = ROOT / "profiles" / "plans" / "nvidia-h200-qwen3-8b" / "plan-samebits.json"
-    table, _ = tuned(read_plan(made), digest_of(made.read_bytes()))
-    assert json.loads((TABLES / "nvidia-h200.json").read_text()) == json.loads(table.model_dump_json())
+@pytest.mark.parametrize("file", KEPT, ids=lambda file: file.stem)
+def test_a_kept_table_is_what_its_plan_says(file: Path) -> None:
+    said = json.loads(file.read_text())
+    plans = {digest_of(made.read_bytes()): made for made in (ROOT / "profiles" / "plans").glob("*/*.json")}
+    table, _ = tuned(read_plan(plans[said["plan"]]), said["plan"])
+    assert said == json.loads(table.model_dump_json())
 
 
 @given(st.lists(st.integers(1, 5000), unique=True, max_size=6).map(sorted), st.integers(1, 6000))
@@ -46,11 +48,18 @@ def test_every_m_has_the_tile_of_its_range(lasts: list[int], m: int) -> None:
 def test_a_table_is_for_its_device_and_its_triton(tmp_path: Path) -> None:
     now = importlib.metadata.version("triton")
     shapes = [{"n": 64, "k": 32, "dtype": "bf16", "tiles": [[16, "16x64x64w4s6-swapped"], [None, "64x128x64w4s4"]]}]
-    for name, triton in (("now", now), ("then", "0.0.1")):
-        said = {"device": f"GPU {name}", "triton": triton, "plan": "abc", "shapes": shapes}
-        (tmp_path / f"{name}.json").write_text(json.dumps(said))
+    other = [{"n": 8, "k": 32, "dtype": "bf16", "tiles": [[None, "64x128x64w4s4"]]}]
+    for name, triton, plan, of in (
+        ("now", now, "abc", shapes),
+        ("then", "0.0.1", "abc", shapes),
+        ("now", now, "d", other),
+    ):
+        said = {"device": f"GPU {name}", "triton": triton, "plan": plan, "shapes": of}
+        (tmp_path / f"{name}-{plan}.json").write_text(json.dumps(said))
     table = table_for("GPU now", tmp_path)
     assert table is not None
     assert table.ranges[Size(64, 32, "bf16")].at(17).m == 64
+    assert table.ranges[Size(8, 32, "bf16")].at(1).m == 64
+    assert table.plans == ("abc", "d")
     assert table_for("GPU then", tmp_path) is None
     assert table_for("another GPU", tmp_path) is None

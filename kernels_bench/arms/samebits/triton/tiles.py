@@ -8,6 +8,11 @@ as many programs as there are parts, since most processors would be idle otherwi
 
 So the number of runs may be chosen by M, while tile and parts are the caller's, and are the same at every M.  As in
 `gemm`, M reaches the kernel as a plain run-time number.
+
+Where the operands lie decides how fast they are loaded, and no bit.  So they are copied first where that pays: 16-bit
+ones whose rows begin anywhere, for many rows, to rows that begin at a multiple of 16 bytes; and in full precision A's
+rows, for a swapped tile, so that they lie side by side: FMA units are fed from shared memory, of which the threads of a
+warp read at once what lies side by side.
 """
 
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-decorators
@@ -31,6 +36,16 @@ GROUP = 8
 
 JOINED, FEW_JOINED = 1024, 128
 """Elements of the result that a program joins, and where there would be no program for each processor."""
+
+COPIED_FROM = 64
+"""Rows of a 16-bit GEMM from which on operands whose rows are not aligned are copied: fewer read the weight about once,
+so that a copy of it would cost as much."""
+
+ALIGNED = 16
+"""Bytes that are loaded at once where a row begins at a multiple of them."""
+
+SIDE = 64
+"""Rows and columns that a program copies, and a multiple of which the rows of a copy have."""
 
 
 @triton.jit
@@ -98,16 +113,34 @@ def _store(acc, bias, c, rows, cols, m, n, HAS_BIAS: tl.constexpr):  # noqa: PLR
     tl.store(c + rows * n + cols, acc.to(c.dtype.element_ty), mask=(rows < m) & (cols < n))
 
 
+@triton.jit(do_not_specialize=["rows", "columns"])
+def _copy_kernel(  # noqa: PLR0917
+    matrix, copy, rows, columns, row_step, column_step, width, SIDE: tl.constexpr,
+):  # fmt: skip
+    """A (rows, columns) matrix of any strides to contiguous rows of ``width``, with zeros behind its columns."""
+    blocks = tl.cdiv(width, SIDE)
+    block = tl.program_id(0).to(tl.int64)
+    row = (block // blocks * SIDE + tl.arange(0, SIDE))[:, None]
+    column = (block % blocks * SIDE + tl.arange(0, SIDE))[None, :]
+    inside = (row < rows) & (column < columns)
+    value = tl.load(matrix + row * row_step + column * column_step, mask=inside, other=0.0)
+    tl.store(copy + row * width + column, value, mask=(row < rows) & (column < width))
+
+
 @triton.jit(do_not_specialize=["m"])
 def _tile_kernel(  # noqa: PLR0917
     a, b, bias, c,
     m, n, k, part_k,
-    a_row, b_k, b_n,
+    a_row, a_k, b_k, b_n,
     HAS_BIAS: tl.constexpr, UPCAST: tl.constexpr, SWAPPED: tl.constexpr, EVEN_K: tl.constexpr,
-    PARTS: tl.constexpr,
+    PARTS: tl.constexpr, SIDE_BY_SIDE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr, GROUP: tl.constexpr,
 ):  # fmt: skip
-    """C = A B + bias; A is (M, K) with K contiguous, C (M, N) contiguous, or (runs, M, N): over each run of parts."""
+    """C = A B + bias; C is (M, N) contiguous, or (runs, M, N): over each run of parts.
+
+    Where A's rows lie ``SIDE_BY_SIDE``, there are as many as its columns' step, of which those from M on count nowhere:
+    a mask by that step, unlike one by M, is known to be the same for neighbours that are loaded at once.
+    """
     tiles_m = tl.cdiv(m, BLOCK_M)
     tiles_n = tl.cdiv(n, BLOCK_N)
     tile = tl.program_id(0)
@@ -124,13 +157,13 @@ def _tile_kernel(  # noqa: PLR0917
     if SWAPPED:
         rows, cols = row[None, :], col[:, None]
         left = b + cols * b_n + ks[None, :].to(tl.int64) * b_k
-        right = a + ks[:, None] + rows * a_row
-        left_in, right_in, left_step, right_step = cols < n, rows < m, b_k, 1
+        right = a + ks[:, None].to(tl.int64) * a_k + rows * a_row
+        left_in, right_in, left_step, right_step = cols < n, rows < (a_k if SIDE_BY_SIDE else m), b_k, a_k
     else:
         rows, cols = row[:, None], col[None, :]
-        left = a + rows * a_row + ks[None, :]
+        left = a + rows * a_row + ks[None, :].to(tl.int64) * a_k
         right = b + ks[:, None].to(tl.int64) * b_k + cols * b_n
-        left_in, right_in, left_step, right_step = rows < m, cols < n, 1, b_k
+        left_in, right_in, left_step, right_step = rows < m, cols < n, a_k, b_k
 
     run = tl.program_id(1)
     acc = _sum_of_run(
@@ -157,13 +190,46 @@ def _runs(tile: Tile, programs: int, item_bytes: int, device: torch.device) -> i
     return runs
 
 
+def _copied(matrix: Tensor, width: int) -> Tensor:
+    """A contiguous (R, ``width``) copy of an (R, C) matrix of any strides; columns from C on are zeros."""
+    rows, columns = matrix.shape
+    copy = torch.empty((rows, width), dtype=matrix.dtype, device=matrix.device)
+    if copy.numel() == 0:
+        return copy
+    grid = (triton.cdiv(rows, SIDE) * triton.cdiv(width, SIDE),)
+    _copy_kernel[grid](matrix, copy, rows, columns, *matrix.stride(), width, SIDE=SIDE, num_warps=8)
+    return copy
+
+
+def _aligned(rows: Tensor) -> bool:
+    """Whether each row begins where `ALIGNED` bytes can be loaded at once."""
+    row = row_stride(rows) * rows.element_size()
+    return rows.stride(-1) == 1 and row % ALIGNED == 0 and rows.data_ptr() % ALIGNED == 0
+
+
+def _laid_out(tile: Tile, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, bool]:
+    """A and B as the kernel loads them fast, in which K may end with zeros; whether A's rows lie side by side."""
+    m, k = a.shape
+    if a.dtype == torch.float32 and tile.swapped:
+        return _copied(a.t(), triton.cdiv(m, SIDE) * SIDE).t(), b, True
+    # Either B's columns or its rows are what is contiguous, and has to begin at such multiples.
+    fast = _aligned(a) and (_aligned(b.t()) or _aligned(b))
+    if a.dtype == torch.float32 or m < COPIED_FROM or fast:
+        return unit_stride_rows(a), b, False
+    width = triton.cdiv(k, max(tile.k, SIDE)) * max(tile.k, SIDE)
+    return _copied(a, width), _copied(b.t(), width).t(), False
+
+
 def gemm(tile: Tile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dtype, runs: int | None = None) -> Tensor:
     """(M, K) x (K, N) + (N,) -> (M, N), in a tile; ``runs``, a power of two, is chosen by M unless it is given."""
     (m, k), n = a.shape, b.shape[1]
-    a = unit_stride_rows(a)
+    tile = tile.at(m)
     c = torch.empty((m, n), dtype=dtype, device=a.device)
     if c.numel() == 0:
         return c
+    part_k = triton.cdiv(triton.cdiv(k, GRAIN), tile.parts) * GRAIN
+    a, b, side_by_side = _laid_out(tile, a, b)
+    k = b.shape[0]
     bias = bias if bias is None else bias.contiguous()
     programs = triton.cdiv(m, tile.m) * triton.cdiv(n, tile.n)
     runs = runs or _runs(tile, programs, a.element_size(), a.device)
@@ -171,13 +237,13 @@ def gemm(tile: Tile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dty
     sums = c if runs == 1 else torch.empty((runs, m, n), dtype=torch.float32, device=a.device)
     _tile_kernel[programs, runs](
         a, b, bias if runs == 1 else None, sums,
-        m, n, k, triton.cdiv(triton.cdiv(k, GRAIN), tile.parts) * GRAIN,
-        row_stride(a), *b.stride(),
+        m, n, k, part_k,
+        1 if side_by_side else row_stride(a), a.stride(1), *b.stride(),
         HAS_BIAS=bias is not None and runs == 1,
         # The interpreter (of 3.7.1) multiplies the raw bits of bfloat16; fp32 holds such products exactly.
         UPCAST=bool(triton.knobs.runtime.interpret),
         SWAPPED=tile.swapped, EVEN_K=k % tile.k == 0,
-        PARTS=tile.parts // runs,
+        PARTS=tile.parts // runs, SIDE_BY_SIDE=side_by_side,
         BLOCK_M=tile.m, BLOCK_N=tile.n, BLOCK_K=tile.k, GROUP=GROUP,
         num_warps=tile.warps, num_stages=tile.stages,
     )  # fmt: skip
