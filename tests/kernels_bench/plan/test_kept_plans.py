@@ -59,3 +59,19 @@ def test_attention_takes_what_the_page_says() -> None:
     assert {f"{one.mean:.2f}" for one in prefill.cases} == {"0.99"}
     assert "prefills at head dimension 64 by FlashAttention 3 with one tile 0.99 times" in page
     assert {stretch.arm for one in prefill.cases for stretch in one.stretches} == {"flash-attn3[1splits-1tile]"}
+
+
+def test_unaligned_shapes_and_fp32_cost_what_the_page_says() -> None:
+    page = (ROOT / "docs" / "plan.md").read_text(encoding="utf-8")
+    unaligned, models = (
+        read_plan(PLANS / f"nvidia-h200-{name}" / "plan.json").cases for name in ("unaligned", "qwen3-8b-fp32")
+    )
+    rows = {
+        "three unaligned shapes in bf16": [one for one in unaligned if str(one.precision) == "bf16"],
+        "the same in fp32": [one for one in unaligned if str(one.precision) == "fp32"],
+        "Qwen3-8B's qkv_proj and o_proj in fp32": models,
+    }
+    for name, cases in rows.items():
+        means = sorted(one.mean for one in cases if one.mean is not None)
+        assert f"| {name} | {geometric_mean(means):.2f} ({means[0]:.2f} to {means[-1]:.2f}) |" in page
+        assert [one.chosen is not None and one.chosen.basis for one in cases] == ["proven"] * len(cases)
