@@ -76,8 +76,17 @@ _FEW_BESIDE = 33
 """Up to so many rows there may be a larger call at the same time."""
 _FIRST, _SAMPLED = 64, 1 << 12
 _MEANT = "; if it may, its operator says so (overwrites)"
-_MOST_CALLS_ALONE, _MEETINGS = 25, 5
+_MOST_CALLS_ALONE = 25
 """So often a call is made again, that had the processor for itself where another one was to be beside it."""
+_LONG_S = 5e-3
+"""A call of so many seconds meets others all the time."""
+
+
+def _meetings(took_s: float, device: torch.device) -> int:
+    """How many calls that met others are looked at, where one takes so many seconds."""
+    if device.type != "cpu":
+        return 1
+    return 5 if took_s < _LONG_S else 3
 
 
 def _some_of(tensor: torch.Tensor) -> torch.Tensor:
@@ -330,17 +339,17 @@ class KernelUnderTest:
             with beside(others, self.device, at_once) as counted:
                 # A second call would be given what the first one wrote, where a kernel writes into its rows.
                 seen: list[RowTensors] = []
-                wanted, took_s = _MEETINGS if self.device.type == "cpu" else 1, 0.0
+                took_s = 0.0
                 for _ in range(1 if self.operator.overwrites else _MOST_CALLS_ALONE):
                     # Two that take turns, step by step, would go on to meet as they first met.
-                    time.sleep(took_s * len(seen) / wanted)
+                    time.sleep(took_s * len(seen) / _meetings(took_s, self.device))
                     met = counted() + 2  # one that ends, and the next that begins
                     began = time.perf_counter()
                     found = self.launch(inputs)
                     took_s = time.perf_counter() - began
                     if counted() >= met:
                         seen.append(found)
-                    if len(seen) == wanted:
+                    if len(seen) >= _meetings(took_s, self.device):
                         break
                 return rarest(seen) if seen else found
         except Exception as error:
