@@ -170,6 +170,7 @@ def _look_when_used(source: _Source, planned: operators.Planned) -> None:
     usual = WorkerWrapperBase.execute_model
 
     def execute_model(self: Any, *arguments: Any, **named: Any) -> Any:
+        """The worker's first batch, after which its method is its own again."""
         done = usual(self, *arguments, **named)
         WorkerWrapperBase.execute_model = usual
         use = _use(source, planned, self.worker.model_runner.get_model())

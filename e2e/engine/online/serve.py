@@ -44,6 +44,7 @@ def tell_who_is_killed() -> None:
     terminate, poll = popen_fork.Popen.terminate, popen_fork.Popen.poll
 
     def terminated(child: popen_fork.Popen) -> None:
+        """End a child, unless it is dying already: only one that we ended is not told of."""
         # Who has lost its end of the pipe is dying already, and not of this; it can be asked why in a moment.
         dead = time.monotonic() + DYING_S if connection.wait([child.sentinel], 0) else 0.0
         while child.poll() is None and time.monotonic() < dead:
@@ -52,6 +53,7 @@ def tell_who_is_killed() -> None:
         terminate(child)
 
     def polled(child: popen_fork.Popen, flag: int = os.WNOHANG) -> int | None:
+        """The child's exit code, as usual; the first time, a child that a signal ended is told of."""
         known, code = child.returncode, poll(child, flag)
         if known is None and code is not None and code < 0 and child.pid not in ended:
             print(killed_in_words(child.pid, -code), file=sys.stderr, flush=True)

@@ -167,10 +167,12 @@ def _hooks(
     """What goes before and after a module's call: each sees the module's tensor, and may put another in its place."""
 
     def mine(value: Any) -> Any:
+        """Of all tensors in a value the one with a row for each token; None where there is none."""
         rows = (one for one in tensors_in(value) if tuple(one.shape[:2]) == (1, count))
         return next(rows, None)
 
     def swapped(value: Any, old: Any, new: Any) -> Any:
+        """A value, or a tuple, with a new tensor in the place of the old one."""
         if value is old:
             return new
         if isinstance(value, tuple):
@@ -178,6 +180,7 @@ def _hooks(
         return value
 
     def before(_: Any, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """torch's hook before a module's call: other arguments, or None where they stay."""
         taken = mine((args, named))
         if taken is None:
             return None
@@ -187,6 +190,7 @@ def _hooks(
         return swapped(args, taken, new), {name: swapped(one, taken, new) for name, one in named.items()}
 
     def after(_: Any, args: Any, answer: Any) -> Any:
+        """torch's hook after it: another answer, or None where it stays."""
         given = mine(answer)
         if given is None:
             return None

@@ -173,10 +173,12 @@ def _told(
     """A step as JSON has it; its tensors and digests go into ``tensors`` and ``digests``."""
 
     def of(values: Sequence[Values]) -> tuple[KeptValues, ...]:
+        """Values without their digests, which follow each other in one tensor."""
         digests.extend(one.digests for one in values)
         return tuple(KeptValues(space=one.space, shape=one.shape, digests=len(one.digests)) for one in values)
 
     def rows_of(at: int, event: Event) -> tuple[str, ...]:
+        """The names of the tensors that an event's own rows are kept as; empty for an output of which none are."""
         own = next((one.outputs for one in kept.get(event.place, ()) if one.rows == step.rows), ())
         names = [f"{number}.{at}.{output}" if one is not None else "" for output, one in enumerate(own)]
         tensors.update({name: one.cpu().contiguous() for name, one in zip(names, own, strict=True) if name})
@@ -207,6 +209,7 @@ def read_pass(file: Path) -> KeptPass:
     place = 0
 
     def of(values: Sequence[KeptValues]) -> tuple[Values, ...]:
+        """Values with the next of the digests."""
         nonlocal place
         found = []
         for one in values:

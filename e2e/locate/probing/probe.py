@@ -231,6 +231,7 @@ def _tell(
 
     def around(inner: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*args: Any, **named: Any) -> Any:
+            """The module's call: what it takes and gives is told, and the calls within it are told as its own."""
             if first:
                 watched.model_begins(args, named)
             if not watched.on:
@@ -285,6 +286,7 @@ def _around_attention(name: str, layer: Any, layout: Layout | None, watched: Wat
         """Around attention itself, which takes what is cached."""
 
         def forward(*args: Any, **named: Any) -> Any:
+            """Attention's call: it takes its queries and what is cached of each sequence."""
             cached = watched.cached(name, layer, layout)
             if cached is None or watched.recorder.rows is None:
                 return inner(*args, **named)
@@ -304,6 +306,7 @@ def _around_attention(name: str, layer: Any, layout: Layout | None, watched: Wat
         """Around what writes keys and values to the cache."""
 
         def update(*args: Any, **named: Any) -> Any:
+            """The call that takes keys and values, and gives nothing but what is cached after it."""
             cached = watched.cached(name, layer, layout)
             if cached is None:
                 return inner(*args, **named)

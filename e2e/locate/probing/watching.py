@@ -300,6 +300,7 @@ def calls_over_ranks(watched: Watched) -> Iterator[tuple[Any, str, Callable[[Cal
 def _around(watched: Watched, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def around(inner: Callable[..., Any]) -> Callable[..., Any]:
         def called(tensor: Any, *args: Any, **named: Any) -> Any:
+            """The sum's call: one operator, within which no other is told."""
             path = watched.path[-1]
             if not watched.on or not watched.focus.looks_into(path):
                 return inner(tensor, *args, **named)
