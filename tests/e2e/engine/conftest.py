@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from support.e2e_runs import with_fewer_layers
+from support.e2e_runs import shrunk
 
-LAYERS = 6
+LAYERS, NEURONS = 6, 256
 
 
 @pytest.fixture(scope="module")
 def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first layers of SmolLM2: whether answers depend on their batch is seen in a few, and all thirty take long."""
+    """Some of SmolLM2: whether answers depend on their batch is seen in a few layers, and all thirty take long."""
     path = tmp_path_factory.mktemp("model") / "smollm2"
-    with_fewer_layers(path, LAYERS)
+    shrunk(path, LAYERS, NEURONS)
     return path
 
 

@@ -15,7 +15,7 @@ from e2e.locate.records import Located
 from e2e.locate.rounds import NOT_AGAIN
 from e2e.report.located import exit_status
 from e2e.workload.options import Options
-from support.e2e_runs import NEEDS_ENGINE, with_fewer_layers
+from support.e2e_runs import NEEDS_ENGINE, shrunk
 from support.e2e_runs import searched as run_searches
 from support.planted_causes import ALTERED, ATTENTION, BESIDE, CONTROLS, ITSELF, KEPT, PLACES, SHY, TOGETHER, title_of
 from support.processes import LIMIT_S
@@ -30,9 +30,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first layers of SmolLM2: a search watches and judges each layer as it does the one before."""
+    """Some of SmolLM2: a search watches and judges each layer as it does the one before, and a product of any size."""
     path = tmp_path_factory.mktemp("model") / "smollm2"
-    with_fewer_layers(path, LAYERS)
+    shrunk(path, LAYERS, NEURONS)
     return path
 
 
@@ -45,14 +45,14 @@ def searches(directory: Path, model: Path) -> dict[str, Located]:
 def searched(directory: Path, model: str, *words: str, limit_s: float = LIMIT_S) -> dict[str, Located]:
     """What the program that plants them prints, by title."""
     sizes = Options(
-        model=model, batch_size=10, min_prompt=30, max_prompt=90, max_tokens=2, max_model_len=128, eager=True
+        model=model, batch_size=10, min_prompt=30, max_prompt=60, max_tokens=2, max_model_len=128, eager=True
     )
     return run_searches("support.planted_causes", sizes, directory, *words, limit_s=limit_s)
 
 
 ALL = TOGETHER[-1]
-LAYERS = 5
-"""More than have a plant, so that some come after all of them."""
+LAYERS, NEURONS = 5, 128
+"""More layers than have a plant, so that some come after all of them."""
 
 
 def beside(name: str) -> tuple[str, ...]:
