@@ -48,7 +48,7 @@ def same_bits(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def all_same_bits(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -> bool:
     """Whether all bits agree in as many pairs of tensors; waits for the device."""
-    return all(bool(same_bits(a, b)) for a, b in zip(left, right, strict=True))
+    return all(torch.equal(bits(a), bits(b)) for a, b in zip(left, right, strict=True))
 
 
 @dataclass(frozen=True)

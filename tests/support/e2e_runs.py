@@ -59,10 +59,14 @@ def baseline_on_cpu(options: Options) -> StartEngine:
     return StartEngine(arm="baseline", model=model, options=options, on_gpu=False)
 
 
-def shrunk(path: Path, layers: int, neurons: int) -> None:
-    """SmolLM2's own weights of its first layers, with a third of the heads and so many neurons, and of what is around.
+def shrunk(path: Path, layers: int, neurons: int | None = None) -> None:
+    """SmolLM2's own weights of its first layers, and of what comes before and after all layers.
 
-    A processor that multiplies no 16-bit numbers takes most of an engine's time for products with what is left out.
+    Args:
+        path: a directory to be made.
+        layers: so many.
+        neurons: so many of each layer, and a third of its heads; None: all. A processor that multiplies no 16-bit
+            numbers takes most of an engine's time for products with the others; without them fewer bits differ.
     """
     from safetensors.torch import load_file, save_file
 
@@ -71,14 +75,16 @@ def shrunk(path: Path, layers: int, neurons: int) -> None:
     for file in own.iterdir():
         (path / file.name).symlink_to(file)
     weights = load_file(own / "model.safetensors")
-    config = json.loads((own / "config.json").read_text())
-    heads = config["num_attention_heads"] // config["num_key_value_heads"]
-    width = config["hidden_size"] // config["num_attention_heads"]
-    first = dict.fromkeys(("gate_proj", "up_proj", "down_proj"), neurons) | {"k_proj": width, "v_proj": width}
-    first |= {"q_proj": heads * width, "o_proj": heads * width}
-    kept = {name: _part(name, one, first) for name, one in weights.items() if not _of_a_layer_from(layers, name)}
-    config |= {"num_hidden_layers": layers, "intermediate_size": neurons}
-    config |= {"num_attention_heads": heads, "num_key_value_heads": 1, "head_dim": width}
+    config = json.loads((own / "config.json").read_text()) | {"num_hidden_layers": layers}
+    kept = {name: one for name, one in weights.items() if not _of_a_layer_from(layers, name)}
+    if neurons is not None:
+        heads = config["num_attention_heads"] // config["num_key_value_heads"]
+        width = config["hidden_size"] // config["num_attention_heads"]
+        first = dict.fromkeys(("gate_proj", "up_proj", "down_proj"), neurons) | {"k_proj": width, "v_proj": width}
+        first |= dict.fromkeys(("q_proj", "o_proj"), heads * width)
+        kept = {name: _part(name, one, first) for name, one in kept.items()}
+        config |= {"intermediate_size": neurons, "num_attention_heads": heads, "num_key_value_heads": 1}
+        config |= {"head_dim": width}
     for name in ("model.safetensors", "config.json"):
         (path / name).unlink()
     save_file(kept, path / "model.safetensors", {"format": "pt"})
@@ -105,6 +111,8 @@ def searched(
     """What a program of `support` prints that plants causes in an engine and searches for them, by title."""
     own = arm_environment("baseline", cache_directory(), CPU, tp_size=options.tp_size)
     own |= {"OMP_WAIT_POLICY": "passive"} | (SPARING if options.eager else {})
+    if options.eager and options.tp_size == 1:  # two threads would wait for each other at thousands of small operators
+        own |= {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-m", program, *words],
         input=baseline_on_cpu(options).model_dump_json(),

@@ -84,9 +84,9 @@ def seen(batch: PagedBatch) -> Tensor:
 
 def probabilities(q: Tensor, keys: Tensor, batch: PagedBatch) -> Tensor:
     """Not yet divided by their sum: (queries, most keys, heads); zero for keys that are not seen."""
-    products = (q.float()[:, None] * keys).movedim(3, 1)
-    logits = torch.where(seen(batch), in_sequence(products) * batch.scale, -math.inf)
-    return torch.where(seen(batch), exponential(logits - logits.amax(1, keepdim=True)), 0.0)
+    products, visible = (q.float()[:, None] * keys).movedim(3, 1), seen(batch)
+    logits = torch.where(visible, in_sequence(products) * batch.scale, -math.inf)
+    return torch.where(visible, exponential(logits - logits.amax(1, keepdim=True)), 0.0)
 
 
 def weighted(weights: Tensor, values: Tensor, batch: PagedBatch, add: Sum, masked: bool = True) -> Tensor:

@@ -37,7 +37,10 @@ class PagedBatch(NamedTuple):
 
     def entry_of_queries(self) -> torch.Tensor:
         """The entry that each query belongs to: int64 (queries), on the batch's device; waits for nothing."""
-        return torch.repeat_interleave(self.cu_seqlens_q.diff().long(), output_size=int(self.lengths[:, 0].sum()))
+        ends = self.cu_seqlens_q[1:]
+        places = torch.arange(int(self.lengths[:, 0].sum()), dtype=ends.dtype, device=ends.device)
+        # On a CPU `repeat_interleave` wakes all threads, for many times what it takes one to search.
+        return torch.bucketize(places, ends, right=True)
 
     def seen_keys(self) -> torch.Tensor:
         """How many keys each query sees: int64 (queries), on the batch's device; waits for nothing."""

@@ -10,14 +10,14 @@ import pytest
 
 from support.e2e_runs import shrunk
 
-LAYERS, NEURONS = 6, 256
+LAYERS = 6
 
 
 @pytest.fixture(scope="module")
 def shallow(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Some of SmolLM2: whether answers depend on their batch is seen in a few layers, and all thirty take long."""
+    """The first layers of SmolLM2: whether answers depend on their batch is seen in a few, and all thirty take long."""
     path = tmp_path_factory.mktemp("model") / "smollm2"
-    shrunk(path, LAYERS, NEURONS)
+    shrunk(path, LAYERS)
     return path
 
 
