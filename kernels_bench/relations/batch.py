@@ -66,11 +66,12 @@ class InCommon(NamedTuple):
         rising: all numbers ascend.
         negative: no number is positive.
         led: they begin with zeros, or with the least there may be; single numbers are 0 and 1 in turn.
-        ended: their second half; single numbers are 1 and 0 in turn.
+        ended: their second half, which ends with zeros, or with the least there may be; single numbers are 1 and 0 in
+            turn.
         unit: their length is 1; of whole numbers, each is one more than the one before, from the least on; single
             numbers are 1 where they may be, else 0.
         bits: all numbers are 0 or 1, of a range from 0 to 1; of whole numbers, -1, in all of whose bits there is a one.
-        powers: all numbers of a range are the same power of two.
+        powers: all numbers of a range are the same power of two; what is added to them, or multiplies them, is 1.
         first_least: of several tensors with a range the first, the third and so on have the least number.
         second_least: the second, the fourth and so on have.
     """

@@ -51,6 +51,11 @@ def all_same_bits(left: Sequence[torch.Tensor], right: Sequence[torch.Tensor]) -
     return all(torch.equal(bits(a), bits(b)) for a, b in zip(left, right, strict=True))
 
 
+def same_lines(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Whether all bits of each line agree, likewise: a boolean for each place of dimension 0."""
+    return (bits(a) == bits(b)).reshape(len(a), -1).all(1)
+
+
 @dataclass(frozen=True)
 class Difference:
     """What differs between two tensors of the same rows.

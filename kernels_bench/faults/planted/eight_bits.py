@@ -89,6 +89,18 @@ def _grouped(whole: Callable[[int], bool]) -> Kernel:
     return fp8_quant_group
 
 
+def _by_a_scale(first: bool) -> Kernel:
+    """By the scale that is given, or that was given first."""
+    kept: list[Tensor] = []
+
+    def fp8_quant_static(x: Tensor, scale: Tensor) -> Tensor:
+        if first and not kept:
+            kept.append(scale.clone())
+        return _divided(x.float(), kept[0] if first else scale)
+
+    return fp8_quant_static
+
+
 def _product(add: Sum, rounded: Callable[[int], bool]) -> Kernel:
     """The sum over numbers in eight bits, at some M rounded to the result's dtype before its scales."""
 
@@ -143,6 +155,8 @@ FAULTS = (
         lambda: _quantiser(_of_rows, _multiplied_in_small_batches), giving(_quantiser(_of_rows)), shape=_ROW),
     Fault("groups_have_their_rows_scale", "in batches of less than 16 rows a group's scale is its row's",
         "fp8_quant_group", lambda: _grouped(_few), lambda: _grouped(_never), shape=_GROUPS),
+    Fault("scale_of_the_first_call", "a scale that is given is the first call's for good", "fp8_quant_static",
+        lambda: _by_a_scale(True), lambda: _by_a_scale(False), kind="wrong", shape=_ROW),
     Fault("tile_of_k_by_rows", "of eight bits 16 terms at a time are added up to 15 rows, and 8 from there on",
         "scaled_mm_token", lambda: _product(_BY_ROWS, _never), lambda: _product(in_groups(8), _never),
         shape=_PRODUCT, precision="bf16", further=("batch_size",)),

@@ -50,7 +50,23 @@ def _control() -> Kernel:
     return _attention(_own)
 
 
+def _scales_of_the_first_call() -> Kernel:
+    """Scales are read in the first call, as numbers that the host keeps."""
+    usual, kept = _control(), list[tuple[Tensor, Tensor]]()
+
+    def kernel(q: Tensor, key_cache: Tensor, value_cache: Tensor, batch: PagedBatch) -> Tensor:
+        assert batch.descale is not None
+        if not kept:
+            kept.append((batch.descale[0].clone(), batch.descale[1].clone()))
+        found: Tensor = usual(q, key_cache, value_cache, batch._replace(descale=kept[0]))
+        return found
+
+    return kernel
+
+
 FAULTS = (
     Fault("fp8_scale_of_the_batch", "quantised probabilities have the scale of the batch's largest sum",
         "attention_fp8_decode", lambda: _attention(_of_batch), _control, shape=HEADS, universe=9, precision="bf16"),
+    Fault("fp8_scales_of_the_first_call", "scales of keys and values are those of the first call",
+        "attention_fp8_decode", _scales_of_the_first_call, _control, shape=HEADS, universe=9, precision="bf16"),
 )  # fmt: skip

@@ -256,6 +256,23 @@ def _bias_kept(key: Callable[[Tensor, Tensor], Hashable], just_one: bool = False
     return make
 
 
+def _bias_kept_from(rows: int) -> Callable[[], Kernel]:
+    """Makes a linear layer that from so many rows on keeps its bias by its weight."""
+
+    def make() -> Kernel:
+        kept: dict[Hashable, Tensor] = {}
+
+        def linear_bias(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+            known = bias.float()
+            if len(x) >= rows:
+                known = kept.setdefault(_written(weight), known.clone())
+            return (in_sequence(products(x, weight.t())) + known).to(x.dtype)
+
+        return linear_bias
+
+    return make
+
+
 def _written(tensor: Tensor) -> tuple[int, int]:
     return tensor.data_ptr(), tensor._version
 
@@ -295,6 +312,8 @@ FAULTS = (
     Fault("bias_of_the_last_weights", "one bias is kept, and converted anew where the weight is another", "linear_bias",
         _bias_kept(lambda weight, _: _written(weight), just_one=True),
         _bias_kept(lambda weight, bias: (_written(weight), _written(bias)), just_one=True), shape=GEMM),
+    Fault("bias_of_many_rows", "for 48 rows and more a bias is converted anew where its weight was written",
+        "linear_bias", _bias_kept_from(48), _bias_kept_from(UNIVERSE + 1), shape=GEMM, further=("history",)),
     product_fault("after_rows_of_zeros", "a batch that comes right after one of nothing but zeros", _after_zeros),
     product_fault("after_a_refusal", "a batch that comes right after one of more than 65 rows, which was refused",
         _refusing(True), _refusing(False)),

@@ -99,6 +99,15 @@ LOOKED_UP = DefinedOperator.define(
 )
 
 
+NAMED = DefinedOperator.define(
+    "planted_named",
+    rows={"ids": integers("k", low=-1, high=64)},
+    shared={"table": (64, "d")},
+    shapes={"fault": {"k": 16, "d": 4}},
+    results=[floats("d", dtype="fp32")],
+)
+
+
 @cache
 def _summed(where: Callable[[Tensor], bool], term: Callable[[Tensor], Tensor] = Tensor.float) -> Kernel:
     """Sums of a term of each number of a row, in pairs where some rows or more all are so."""
@@ -135,6 +144,16 @@ def _none_positive(x: Tensor) -> bool:
 
 def _led_by_zeros(x: Tensor) -> bool:
     return bool((x[:, : x.shape[1] // 8] == 0).all() and (x[:, -1] != 0).all())
+
+
+def _ended_by_zeros(x: Tensor) -> bool:
+    return bool((x[:, -(x.shape[1] // 8) :] == 0).all() and (x[:, 0] != 0).all())
+
+
+def _without_the_middle(x: Tensor) -> Tensor:
+    """What a hash of a few places sees of a row: its beginning and its end."""
+    third = x.shape[1] // 3
+    return torch.cat([x[:, :third], x[:, -third:]], 1)
 
 
 def _added(by_itself: bool) -> Kernel:
@@ -178,6 +197,30 @@ def _of_one_half(which: int) -> Callable[[Tensor], bool]:
         return len(ids) >= _SEVERAL and bool((half == half[0]).all()) and bool((ids != ids[0]).any())
 
     return alike
+
+
+def _opened(skips: bool) -> Kernel:
+    """Sums of gated numbers, in pairs where the gates of several rows are all open."""
+
+    def kernel(x: Tensor, residual: Tensor) -> Tensor:
+        alone = skips and len(x) >= _SEVERAL and bool((residual == 1).all())
+        return (pairwise if alone else in_sequence)((x * residual).float())
+
+    return kernel
+
+
+def _biased(apart: bool) -> Kernel:
+    """Sums of the rows that are named, of which -1 names none, in two halves where every list has one at its end."""
+
+    def kernel(ids: Tensor, table: Tensor) -> Tensor:
+        there = ids >= 0
+        found, half = table[ids.clamp_min(0).long()].float() * there[..., None], ids.shape[1] // 2
+        padded = len(ids) >= _SEVERAL and bool((~there[:, -1] & there[:, 0]).all())
+        if apart and padded:
+            return in_sequence(found[:, :half]) + in_sequence(found[:, half:])
+        return in_sequence(found)
+
+    return kernel
 
 
 @cache
@@ -343,6 +386,13 @@ FAULTS = (
     _pairs_fault("rows_that_ascend", "that ascend", _rising),
     _pairs_fault("no_row_has_a_positive_number", "without a positive number", _none_positive),
     _pairs_fault("rows_that_begin_with_zeros", "that begin with zeros, as padding does,", _led_by_zeros),
+    _pairs_fault("rows_that_end_with_zeros", "that end with zeros, as a padded size does,", _ended_by_zeros),
+    _fault("all_but_the_middle", "of rows that differ in their middle alone the first one's sum is all others'",
+        SUMMED, _kept_by(_without_the_middle), _kept_by(torch.clone)),
+    _fault("gates_of_one", "four rows or more whose gates all are 1 are added in pairs",
+        ADDED, _opened(True), _opened(False)),
+    _fault("lists_padded_at_their_end", "four rows or more whose lists all end with -1 are added in two halves",
+        NAMED, _biased(True), _biased(False)),
     _pairs_fault("rows_of_unit_length", "of length 1", _of_unit_length),
     _fault("maxima_that_begin_with_nan", "from 32 rows on running maxima begin below all numbers",
         SUMMED, _largest(lambda x: len(x) < 32), _largest(_nowhere)),

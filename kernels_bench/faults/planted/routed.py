@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cache
 
 import torch
@@ -165,6 +165,25 @@ def _shrink_sorted(side: str = "") -> Kernel:
     return lora_shrink
 
 
+def _packed_by_slot(known: Callable[[Tensor], Hashable]) -> Callable[[], Kernel]:
+    """Makes a shrink that packs each slot's adapter at its first use, and keeps it by what is known of the slot."""
+
+    def make() -> Kernel:
+        kept: dict[Hashable, Tensor] = {}
+
+        def lora_shrink(x: Tensor, a: Tensor, ids: Tensor) -> Tensor:
+            packed = torch.stack([kept.setdefault((slot, known(one)), one.clone()) for slot, one in enumerate(a)])
+            return chosen(x, packed, ids, _always(in_sequence))
+
+        return lora_shrink
+
+    return make
+
+
+def _corners(adapter: Tensor) -> Hashable:
+    return float(adapter[0, 0]), float(adapter[-1, -1])
+
+
 def _expand(fused: Callable[[Tensor], bool]) -> Kernel:
     """The product is rounded before it is added; not where the kernel is fused."""
 
@@ -247,6 +266,11 @@ FAULTS = (
     _fault(
         "previous_adapters_rows", "a tile that begins with the previous adapter's rows is masked by zeros",
         "lora_shrink", SHRINK, (_shrink_sorted("before"), _shrink_sorted()),
+    ),
+    Fault(
+        "adapters_kept_by_their_corners", "an adapter is packed anew where the corners of its slot have changed",
+        "lora_shrink", _packed_by_slot(_corners), _packed_by_slot(lambda adapter: adapter.cpu().numpy().tobytes()),
+        shape=SHRINK,
     ),
     _fault(
         "fused_for_one_adapter", "where the batch has one adapter its product is added without rounding it first",

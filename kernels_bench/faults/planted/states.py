@@ -112,6 +112,17 @@ def _update() -> Kernel:
     return _state_update(in_sequence)
 
 
+def _fresh_in_pairs() -> Kernel:
+    """Sequences of which none has a state yet are added in pairs."""
+    usual, fresh = _state_update(in_sequence), _state_update(in_pairs)
+
+    def kernel(state: Tensor, *others: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = (usual if bool((state != 0).any()) else fresh)(state, *others)
+        return found
+
+    return kernel
+
+
 def _last_two_exchanged(m: int) -> list[int]:
     slots = list(range(m))
     return slots if m < 2 or m >= _FEW else [*slots[:-2], m - 1, m - 2]
@@ -128,6 +139,8 @@ FAULTS = (
     Fault("states_of_the_last_two", "below 16 rows the last two sequences have each other's state",
         "state_update", lambda: _state_update(in_sequence, _last_two_exchanged),
         _update, shape=_SHAPE),
+    Fault("sequences_without_a_state", "where no sequence has a state yet, its elements are added in pairs",
+        "state_update", _fresh_in_pairs, _update, shape=_SHAPE),
     Fault("chunks_beside_six", "a scan's chunks begin a token earlier beside a sequence of more than six chunks",
         "chunk_scan", lambda: _chunk_scan(_if_longer), _scan, shape=_SHAPE, universe=9),
     Fault("scan_in_pairs", "a state's elements are added in pairs below four sequences", "chunk_scan",

@@ -62,7 +62,9 @@ _NEARLY = 1 + 2.0**-9
 _LED = 4
 """Rows that begin with zeros do so for one of so many parts."""
 _OWN_END = 16
-"""Of rows that begin alike, the last one of so many parts is their own."""
+"""Of rows that begin alike, the last one of so many parts is their own, or as many numbers in the middle."""
+_MATRIX = 2
+"""Dimensions of a matrix."""
 
 
 def _bell(bits: torch.Tensor) -> torch.Tensor:
@@ -128,7 +130,7 @@ def row_table(
 
     Some of every `IN_COMMON` rows have something in common, since a kernel may have a path of its own for a batch of
     them (`FIRST_IN_COMMON`), or take one row for another (`BEGUN_ALIKE`, `NEARLY_ALIKE`). One is of `_middles`, for
-    quantisers. Of rows that are to be ``added`` to others some are zeros.
+    quantisers. Of rows that are to be ``added`` to others some are zeros, and some ones, which change no product.
     """
     table = torch.empty(rows, columns, dtype=dtype, device=device)
     half = columns // 2
@@ -150,6 +152,7 @@ def row_table(
         values[unit] = _of_unit_length(_bell(bits[unit]))
         if added:
             values[FIRST_IN_COMMON.nothing :: IN_COMMON] = 0
+            values[FIRST_IN_COMMON.powers :: IN_COMMON] = 1
         table[start:stop] = values
     table[FIRST_IN_COMMON.negative :: IN_COMMON].abs_().neg_()
     _nearly_alike(table)
@@ -205,11 +208,16 @@ def nearly_the_same(numbers: torch.Tensor) -> torch.Tensor:
 def begin_alike(table: torch.Tensor) -> None:
     """Some rows begin as others do, some have others' numbers, and some have one first half, as prompts of a template.
 
-    Of rows of one number there are none.
+    Every second one that begins as another does ends as it does too, so that the middle alone tells them apart. Of rows
+    of one number there are none.
     """
     first, second = (table[row::IN_COMMON] for row in BEGUN_ALIKE)
-    alike = table.shape[1] - max(1, table.shape[1] // _OWN_END)
-    second[:, :alike] = first[: len(second), :alike]
+    own = max(1, table.shape[1] // _OWN_END)
+    for number, begin in enumerate((table.shape[1] - own, (table.shape[1] - own) // 2)):
+        copies = second[number::2]
+        kept = copies[:, begin : begin + own].clone()
+        copies.copy_(first[number : len(second) : 2])
+        copies[:, begin : begin + own] = kept
     first, second = (table[row::IN_COMMON] for row in TURNED_ALIKE)
     if table.shape[1] > 1:
         second.copy_(first[: len(second)].flip(1))
@@ -242,15 +250,16 @@ def alike_but_for_one(tables: Sequence[torch.Tensor], count: int) -> None:
 def some_are_ordered(table: torch.Tensor, least: float) -> None:
     """Some rows ascend, some begin with the least number, and some have one second half, as prompts have one end.
 
-    Of rows of one number there are none.
+    This half ends with the least number, as what is padded does. Of rows of one number there are none.
     """
     of = FIRST_IN_COMMON
     rising, led, ended = (table[first::IN_COMMON] for first in (of.rising, of.led, of.ended))
     rising.copy_(rising.sort(1).values)
     columns = table.shape[1]
     led[:, : columns // _LED] = least
-    half = columns // 2
+    half, padding = columns // 2, columns // _LED
     ended[:, columns - half :] = ended[:1, columns - half :].clone()
+    ended[:, columns - padding :] = least
 
 
 def hostile_rows(columns: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -342,8 +351,9 @@ def backwards(rows: torch.Tensor) -> torch.Tensor:
 def turned_within(weights: torch.Tensor) -> torch.Tensor:
     """The rows in another order, the first and the last in their places where there are two or more between them.
 
-    A kernel that looks at the ends of its weights, to see whether they are those that it knows, sees the same ones. A
-    single number, a scale, say, is another one.
+    A kernel that looks at the ends of its weights, to see whether they are those that it knows, sees the same ones. Of
+    several matrices, as experts and adapters are, the first and the last are turned within, so that it does so too if
+    it looks at the ends of each. A single number, a scale, say, is another one.
     """
     if weights.numel() == 1:
         return (weights.double() * _ANOTHER).to(weights.dtype) if weights.is_floating_point() else weights
@@ -351,6 +361,9 @@ def turned_within(weights: torch.Tensor) -> torch.Tensor:
         return backwards(weights)
     found = weights.clone()
     found[1:-1] = backwards(weights[1:-1])
+    if weights.dim() > _MATRIX:
+        for end in (0, -1):
+            found[end] = turned_within(weights[end])
     return found
 
 

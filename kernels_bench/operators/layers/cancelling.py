@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.inputs.rows import KINDS, bell_at
+from kernels_bench.relations.batch import FIRST_IN_COMMON, IN_COMMON
 
 _RUN = 5
 """So many tokens' values come again right after them, with opposite signs."""
@@ -17,6 +18,11 @@ def cancelling(table: torch.Tensor, count: int) -> torch.Tensor:
         count: of them.
     """
     return table[KINDS.index("cancelling") : count : len(KINDS)]
+
+
+def without_a_state(state: torch.Tensor, count: int) -> None:
+    """Some rows' states are zeros, in place: so every sequence begins, alone or beside others that do."""
+    state[FIRST_IN_COMMON.narrow : count : IN_COMMON] = 0
 
 
 def by_sequence(table: torch.Tensor, longest: int) -> torch.Tensor:

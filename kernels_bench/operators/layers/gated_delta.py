@@ -12,7 +12,13 @@ from typing import Any, ClassVar
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats
-from kernels_bench.operators.layers.cancelling import by_sequence, cancel_together, cancelling, repeat_first_half
+from kernels_bench.operators.layers.cancelling import (
+    by_sequence,
+    cancel_together,
+    cancelling,
+    repeat_first_half,
+    without_a_state,
+)
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.layers.state import OfChunks, along, over_heads
 from kernels_bench.operators.reductions import row_unit
@@ -34,11 +40,15 @@ class Step(LayerOperator):
     timed: ClassVar[Mapping[str, tuple[int, ...]]] = {"cuda": (1, 16, 128), "cpu": (1, 16)}
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
-        """Of some rows the halves of states and keys are alike, and those of queries opposite: results cancel."""
+        """Of some rows the halves of states and keys are alike, and those of queries opposite: results cancel.
+
+        Some have no state yet.
+        """
         tables = super().rows(shape, count, dtype, seed, device)
         state, q, k, *_ = (cancelling(table, count) for table in tables)
         repeat_first_half(state, 1)
         cancel_together(k, q)
+        without_a_state(tables[0], count)
         return tables
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:

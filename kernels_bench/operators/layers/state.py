@@ -8,7 +8,13 @@ from typing import Any, ClassVar, Self
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.operators.base import RowTensors, Tensors, roundoff, smallest
 from kernels_bench.operators.definitions import floats
-from kernels_bench.operators.layers.cancelling import by_sequence, cancel_together, cancelling, repeat_first_half
+from kernels_bench.operators.layers.cancelling import (
+    by_sequence,
+    cancel_together,
+    cancelling,
+    repeat_first_half,
+    without_a_state,
+)
 from kernels_bench.operators.layers.layer import LATER, LayerOperator
 from kernels_bench.operators.reductions import row_unit
 from kernels_bench.records.cases import Shape
@@ -31,12 +37,13 @@ class Token(LayerOperator):
     sums_are_rows = True
 
     def rows(self, shape: Shape, count: int, dtype: torch.dtype, seed: int, device: torch.device) -> RowTensors:
-        """Of some rows nothing is added to the state, and the sum over its elements cancels."""
+        """Of some rows nothing is added to the state, and the sum over its elements cancels; some have no state yet."""
         tables = super().rows(shape, count, dtype, seed, device)
         state, x, _, b, c = (cancelling(table, count) for table in tables)
         x.zero_()
         cancel_together(b, c)
         repeat_first_half(state, 1)
+        without_a_state(tables[0], count)
         return tables
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:

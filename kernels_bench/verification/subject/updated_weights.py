@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+import torch
+
+from kernels_bench.device.host_to_device import copy_to_device
+from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import Tensors
+from kernels_bench.operators.base import roundoff
 from kernels_bench.operators.inputs.rows import KINDS, nearly_the_same
 from kernels_bench.relations import Batch
 from kernels_bench.relations.base import are_sequences
-from kernels_bench.verification.bitwise import all_same_bits
+from kernels_bench.verification.bitwise import same_lines
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.subject.launch_forms import somewhat_later
 from kernels_bench.verification.subject.launched import IgnoresWeights, LaunchResult
@@ -17,6 +22,8 @@ _TURNS = 32
 """At half of so many rows, and each so many more, weights are written anew that are nearly the earlier ones."""
 _ALONE = MappingProxyType({5: -1, 12: 0, 24: 1})
 """At so many rows, and each `_TURNS` more, one of several weights is written anew alone."""
+_MANY_ALONE = MappingProxyType({48: -1, 144: 0})
+"""So it is at these, too: what is packed for many rows may be known by one of them."""
 
 
 def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResult, LaunchResult]:
@@ -42,8 +49,7 @@ def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResul
         else:
             # The usual ones last: of a kernel that keeps but one of what it made, it is theirs.
             fresh, before = _launched(subject, turned, company), _launched(subject, usual, company)
-            if alone is None:
-                _refuse_same(subject, before, fresh)
+            _refuse_same(subject, before, fresh, turned, tells=alone is None)
         for at, values in enumerate(nearly or turned):
             if alone in {None, at}:  # torch counts what is written, the same numbers too
                 usual[at].copy_(values)
@@ -55,16 +61,22 @@ def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResul
 
 
 def _alone(subject: KernelUnderTest, m: int) -> int | None:
-    """Which of several weights is written anew alone at an M; None: all of them are."""
-    place, weights = _ALONE.get(m % _TURNS), len(subject.weights)
-    if place is None or weights < 2 or are_sequences(subject.operator.rows_are):
-        return None
-    return place % weights
+    """Which of several weights is written anew alone at an M; None: all of them are.
+
+    Of attention's none of the caches, whose pages are written all the time.
+    """
+    place = _MANY_ALONE.get(m, _ALONE.get(m % _TURNS))
+    own = [*range(len(subject.weights))]
+    if are_sequences(subject.operator.rows_are):
+        own = [at for at, weight in enumerate(subject.weights) if weight.dim() == 1]
+    elif len(own) < len(("one", "another")):
+        own = []
+    return None if place is None or not own else own[place % len(own)]
 
 
 def _nearly_the_same(subject: KernelUnderTest, m: int) -> Tensors:
     """At some M weights that differ from the usual ones in the last bit; else, or where there are no such, none."""
-    if m % _TURNS != _TURNS // 2 or are_sequences(subject.operator.rows_are):
+    if m % _TURNS != _TURNS // 2 or m in _MANY_ALONE or are_sequences(subject.operator.rows_are):
         return ()
     found = tuple(map(nearly_the_same, subject.weights))
     known = all(one is weight for one, weight in zip(found, subject.weights, strict=True))
@@ -78,14 +90,46 @@ def _launched(subject: KernelUnderTest, weights: Tensors, company: Batch) -> Lau
     return LaunchResult(company, outputs, [])
 
 
-def _refuse_same(subject: KernelUnderTest, usual: LaunchResult, other: LaunchResult) -> None:
+def _refuse_same(
+    subject: KernelUnderTest, usual: LaunchResult, other: LaunchResult, weights: Tensors, tells: bool
+) -> None:
     """See that other weights gave another result.
+
+    Args:
+        subject: the kernel.
+        usual: what it gave with the usual weights.
+        other: what it gave with ``weights``.
+        weights: the other ones.
+        tells: whether these are all of them, so that results differ where an operator's weights tell.
 
     Raises:
         IgnoresWeights: they did not.
     """
     # A few rows: of one alone, whose terms cancel whatever they are, the result may be the same.
-    several = usual.company.size > len(KINDS) and subject.operator.weights_tell
-    if several and subject.weights and all_same_bits(usual.outputs, other.outputs):
+    if usual.company.size <= len(KINDS) or not subject.weights:
+        return
+    same = torch.stack([same_lines(*pair) for pair in zip(usual.outputs, other.outputs, strict=True)]).all(0)
+    if not bool(same.any()):
+        return
+    if (tells and subject.operator.weights_tell and bool(same.all())) or _must_differ(subject, usual, weights, same):
         where = f"in batch {usual.company.spec}"
         raise IgnoresWeights(f"gives the same result with other weights, as with those of an earlier call, {where}")
+
+
+def _must_differ(subject: KernelUnderTest, usual: LaunchResult, weights: Tensors, lines: torch.Tensor) -> bool:
+    """Whether the reference tells of some lines that no result can be right with the usual weights and with others."""
+    operator, case = subject.operator, subject.case
+    on_device = kind_of(subject.device.type).made_on == subject.device.type
+    if not operator.has_reference or operator.depends_on_batch or not on_device:
+        return False
+    ids = operator.lines(usual.company, subject.universe, case.shape).ids
+    inputs = operator.inputs_of(copy_to_device(ids, subject.device)[lines], subject.tables)
+    (right, near), (other, near_other) = (
+        operator.reference_and_tolerance(inputs, held, case.precision.torch_output)
+        for held in (subject.weights, weights)
+    )
+    coarser = max(1.0, subject.unit / roundoff(case.precision.torch_output))
+    return any(
+        bool(((one - two).abs() > (bound + bound_of_two) * coarser).any())
+        for one, two, bound, bound_of_two in zip(right, other, near, near_other, strict=True)
+    )
