@@ -46,8 +46,12 @@ class RowOperator(Operator):
 
 
 def row_unit(k: int) -> float:
-    """Relative error that an fp32 sum of k terms of one sign may have, with room for the functions around it."""
-    return float(roundoff(torch.float32) * (16 + 2 * k**0.5))
+    """Relative error that an fp32 sum of k terms of one sign may have, with room for the functions around it.
+
+    Terms that are nearly equal are rounded alike: of k / 16 that a lane of a vector adds one after the other, each is
+    off by up to half a unit of the sum, to the same side.
+    """
+    return float(roundoff(torch.float32) * (16 + max(2 * k**0.5, k / 32)))
 
 
 class RmsNorm(RowOperator):

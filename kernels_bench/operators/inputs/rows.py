@@ -60,7 +60,9 @@ bfloat16, whose numbers have too few bits for 41, there is none of which it does
 _NEARLY = 1 + 2.0**-9
 """A length that is 1 as far as bf16 can tell, and not to the last bit of fp32."""
 _LED = 4
-"""Rows that begin with zeros do so for one of so many parts."""
+"""Rows that begin or end with zeros do so for one of so many parts."""
+_MOST_PADDING = 512
+"""Equal numbers of a long row: each is rounded alike where it is added, so that an honest kernel's errors add up."""
 _OWN_END = 16
 """Of rows that begin alike, the last one of so many parts is their own, or as many numbers in the middle."""
 _MATRIX = 2
@@ -256,8 +258,8 @@ def some_are_ordered(table: torch.Tensor, least: float) -> None:
     rising, led, ended = (table[first::IN_COMMON] for first in (of.rising, of.led, of.ended))
     rising.copy_(rising.sort(1).values)
     columns = table.shape[1]
-    led[:, : columns // _LED] = least
-    half, padding = columns // 2, columns // _LED
+    half, padding = columns // 2, min(columns // _LED, _MOST_PADDING)
+    led[:, :padding] = least
     ended[:, columns - half :] = ended[:1, columns - half :].clone()
     ended[:, columns - padding :] = least
 

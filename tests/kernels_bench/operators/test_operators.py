@@ -283,6 +283,11 @@ def test_torch_is_within_the_allowance_at_any_length(k: int, text: str) -> None:
             assert share(name, text, shape_of(name, k=k)) <= 1
 
 
+def test_torch_is_within_the_allowance_of_terms_that_are_nearly_equal() -> None:
+    """Shares of one, of a vocabulary: their exponentials all are about 1, and lanes add thousands of them in turn."""
+    assert share("softmax", "fp32", shape_of("softmax", k=50_000)) <= 1
+
+
 @pytest.mark.parametrize("k", [1003, 4096])
 def test_norms_may_work_on_the_sum_before_or_after_rounding_it(k: int) -> None:
     def unrounded(x: torch.Tensor, residual: torch.Tensor, weight: torch.Tensor, eps: float) -> Tensors:
