@@ -76,8 +76,8 @@ _FEW_BESIDE = 33
 """Up to so many rows there may be a larger call at the same time."""
 _FIRST, _SAMPLED = 64, 1 << 12
 _MEANT = "; if it may, its operator says so (overwrites)"
-_MOST_CALLS_ALONE = 25
-"""So often a call is made again, that had the processor for itself where another one was to be beside it."""
+_MOST_CALLS, _MOST_ALONE = 25, 12
+"""So often a call is made at all, and in a row that had the processor for itself: the next one would, too."""
 _LONG_S = 5e-3
 """A call of so many seconds meets others all the time."""
 
@@ -339,17 +339,19 @@ class KernelUnderTest:
             with beside(others, self.device, at_once) as counted:
                 # A second call would be given what the first one wrote, where a kernel writes into its rows.
                 seen: list[RowTensors] = []
-                took_s = 0.0
-                for _ in range(1 if self.operator.overwrites else _MOST_CALLS_ALONE):
+                took_s, alone = 0.0, 0
+                for _ in range(1 if self.operator.overwrites else _MOST_CALLS):
                     # Two that take turns, step by step, would go on to meet as they first met.
                     time.sleep(took_s * len(seen) / _meetings(took_s, self.device))
                     met = counted() + 2  # one that ends, and the next that begins
                     began = time.perf_counter()
                     found = self.launch(inputs)
                     took_s = time.perf_counter() - began
+                    alone += 1
                     if counted() >= met:
                         seen.append(found)
-                    if len(seen) >= _meetings(took_s, self.device):
+                        alone = 0
+                    if len(seen) >= _meetings(took_s, self.device) or alone == _MOST_ALONE:
                         break
                 return rarest(seen) if seen else found
         except Exception as error:
