@@ -93,7 +93,7 @@ def _kept_over_calls(with_adapter: bool) -> Callable[[], Kernel]:
         kept: dict[tuple[object, ...], Tensor] = {}
 
         def kernel(x: Tensor, adapter: Tensor, share: Tensor, table: Tensor) -> Tensor:
-            found, weights = _adapted(x, adapter, share, table), float(table.double().nan_to_num().abs().sum())
+            found, weights = _adapted(x, adapter, share, table), bytes(_bytes(table).flatten().tolist())
             shown = zip(
                 _bytes(x).tolist(), adapter.tolist() if with_adapter else [0] * len(x), share.tolist(), strict=True
             )
