@@ -63,7 +63,7 @@ def check(  # noqa: PLR0913 - one argument for each thing that can be chosen
         batch: numbers of rows to look at beside the usual ones, which reach from 1 to 4096, on a CPU to 256.
         relations: names of those to examine; by default all.
         claims: those that must hold: all (True), none (False) or some; by default all but ``layout`` and
-            ``surroundings``.
+            ``surroundings`` and, of attention over a paged cache, ``concurrency``.
         quick: one shape and one dtype.
         seed: of all data.
         device: ``"cpu"``, ``"cuda"`` or ``"npu"``; by default the first accelerator, if there is one.
@@ -93,7 +93,7 @@ def check(  # noqa: PLR0913 - one argument for each thing that can be chosen
         seed=seed,
     )
     workloads = list(_workloads(known, selection, chosen, shapes))
-    promised = _claims(claims, names)
+    promised = _claims(claims, names, chosen)
     examiner = _Examiner(kernel, chosen, torch.device(place.type), plugin_of(kernel, chosen), promised)
     cases = {case.key: (case, workload) for workload in workloads for case in workload.cases}
     found = tuple(examiner.verified(case, workload, budget_s / len(cases)) for case, workload in cases.values())
@@ -210,12 +210,19 @@ def _several(given: str | Sequence[str] | None) -> tuple[str, ...] | None:
     return None if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
-def _claims(given: bool | Sequence[str] | None, asked: Sequence[str] | None) -> Claims:
-    """What must hold: what the caller says, else what was asked for by name, else all but `NOT_CLAIMED`."""
+def _claims(given: bool | Sequence[str] | None, asked: Sequence[str] | None, operator: Operator) -> Claims:
+    """What must hold: what the caller says, else what was asked for by name, else all but what callers answer for.
+
+    These are `NOT_CLAIMED`, and what is theirs for rows of the operator's kind alone.
+    """
     if isinstance(given, bool):
         return given and tuple(all_relations())
     if given is None:
-        given = asked or [name for name in all_relations() if name not in NOT_CLAIMED]
+        given = asked or [
+            name
+            for name, relation in all_relations().items()
+            if name not in NOT_CLAIMED and (relation.optional or not relation.is_optional(operator.rows_are))
+        ]
     for name in given:
         if name not in all_relations():
             raise UsageError(f"claims names {name!r}, which is no relation{suggestion(name, all_relations())}")

@@ -320,15 +320,27 @@ class Verifier:
 
     def _examine(self, relation: Relation, setting: Setting, more_s: float) -> RelationResult:
         """One relation's result; where a kernel fails or cannot be captured is no fault of the others."""
-        optional = relation.is_optional(self.subject.operator.rows_are)
-        binding = not optional or claimed(self._claims, relation.name)
         if relation.needs_cuda and self.subject.device.type == "cpu":
             reason = "needs a CUDA device"
-            return RelationResult(relation=relation.name, status="unsupported", reason=reason, binding=binding)
+            found = RelationResult(relation=relation.name, status="unsupported", reason=reason)
+            return found.model_copy(update={"binding": self._is_binding(relation, None)})
         try:
-            return self._count(relation, setting, more_s).model_copy(update={"binding": binding})
+            found = self._count(relation, setting, more_s)
         finally:
             self._launcher.forget_graphs()
+        return found.model_copy(update={"binding": self._is_binding(relation, found.counterexample)})
+
+    def _is_binding(self, relation: Relation, broken_by: Counterexample | None) -> bool:
+        """Whether the arm has a relation to keep, or to keep what broke it.
+
+        What callers answer for where rows are of this kind alone is that no two calls are made at once: unless an arm
+        names the relation, that it claims everything says nothing of these.
+        """
+        if not relation.is_optional(self.subject.operator.rows_are):
+            return True
+        if relation.optional or (not isinstance(self._claims, bool) and claimed(self._claims, relation.name)):
+            return claimed(self._claims, relation.name)
+        return broken_by is None or broken_by.company.launch != "concurrent"
 
     def _until(self) -> float | None:
         """When a relation is to be done with, as `time.perf_counter` counts; None where there is no hurry."""

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from kernels_bench.arms import Kernel, Unsupported
+from kernels_bench.faults import faults
 from kernels_bench.operators import operators
 from kernels_bench.records.cases import Case, Claims, Precision, Shape
 from kernels_bench.records.results import Counterexample, RelationResult, Verification
@@ -798,3 +799,27 @@ def test_of_batches_that_a_kernel_does_not_take_one_relation_tells_and_the_other
     assert found["repeat"].status == "held"
     told = found["neighbour_content"]
     assert (told.status, told.reason) == ("unsupported", "does not take all of its batches: rows that are not finite")
+
+
+@pytest.mark.parametrize(
+    ("claims", "name", "binding"),
+    [
+        (True, "attention_if_workspace_free", False),
+        (("concurrency",), "attention_if_workspace_free", True),
+        (True, "attention_in_one_buffer", True),
+        (("batch_size",), "attention_in_one_buffer", True),
+    ],
+)
+def test_two_calls_of_attention_at_once_are_its_callers_to_prevent_unless_it_names_them(
+    claims: Claims, name: str, binding: bool
+) -> None:
+    """What a later call writes over is wrong in any case."""
+    fault = faults()[name]
+    case = Case(arm=name, operator=fault.computed.name, shape=fault.shape, precision=Precision.parse(fault.precision))
+    under_test = KernelUnderTest(
+        case, fault.computed, fault.make(), seed=0, universe=fault.universe, device=torch.device("cpu")
+    )
+    setting = Setting(fault.universe, sweep(fault.universe), longest=fault.shape.tokens or 0, most=2 * fault.universe)
+    found = Verifier(under_test, seed=0, claims=claims).verify([relations()["concurrency"]], setting, (1,), 5.0)
+    result = next(one for one in found.relations if one.relation == "concurrency")
+    assert (result.status, result.binding) == ("broken", binding)
