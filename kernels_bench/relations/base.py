@@ -159,7 +159,8 @@ class Relation:
         hazardous: a kernel that does not keep it may take its process down: it is examined once all else is known.
         needs_cuda: it has no meaning on a CPU.
         needs: what an operator's rows must be for it to have a meaning.
-        optional_of: where an operator's rows are so, it is ``optional`` too.
+        optional_of: where an operator's rows are so, it is ``optional`` too, as far as ``callers`` says.
+        callers: forms of launches that are callers' to prevent there, unless an arm claims this relation by its name.
     """
 
     name: str
@@ -173,6 +174,7 @@ class Relation:
     needs_cuda: bool = False
     needs: RowKind = "rows"
     optional_of: RowKind | None = None
+    callers: tuple[Launch, ...] = ()
 
     def applies_to(self, rows_are: RowKind) -> bool:
         """Whether it has a meaning for an operator whose rows are so."""

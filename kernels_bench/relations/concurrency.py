@@ -55,4 +55,5 @@ RELATION = Relation(
     13,
     more,
     optional_of="sequences",
+    callers=("concurrent",),
 )

@@ -11,7 +11,7 @@ import torch
 
 from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import RowTensors
-from kernels_bench.operators.base import largest, roundoff
+from kernels_bench.operators.base import largest
 from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import Accuracy
 from kernels_bench.relations.batch import SPECIAL
@@ -169,12 +169,8 @@ class AccuracyChecker:
         known = self._kept.of(lines) if self._kept is not None else None
         if known is not None:
             return known
-        subject, operator = self._subject, self._subject.operator
-        inputs = operator.inputs_of(lines, self._tables)
-        out = subject.case.precision.torch_output
-        exact, allowed = operator.reference_and_tolerance(inputs, self._weights, out)
-        # A kernel of less precision is off by as many of its own roundings as others are by theirs.
-        allowed = tuple(bound * max(1.0, subject.unit / roundoff(out)) for bound in allowed)
+        inputs = self._subject.operator.inputs_of(lines, self._tables)
+        exact, allowed = self._subject.expected(inputs, self._weights)
         if self._kept is None and sum(tensor.numel() for tensor in exact) <= _KEPT:
             ids, order = lines.sort()
             self._kept = _Expected(ids, tuple(t[order] for t in exact), tuple(t[order] for t in allowed))

@@ -331,16 +331,14 @@ class Verifier:
         return found.model_copy(update={"binding": self._is_binding(relation, found.counterexample)})
 
     def _is_binding(self, relation: Relation, broken_by: Counterexample | None) -> bool:
-        """Whether the arm has a relation to keep, or to keep what broke it.
-
-        What callers answer for where rows are of this kind alone is that no two calls are made at once: unless an arm
-        names the relation, that it claims everything says nothing of these.
-        """
+        """Whether the arm has a relation to keep, or to keep what broke it; that it claims everything names none."""
         if not relation.is_optional(self.subject.operator.rows_are):
             return True
-        if relation.optional or (not isinstance(self._claims, bool) and claimed(self._claims, relation.name)):
-            return claimed(self._claims, relation.name)
-        return broken_by is None or broken_by.company.launch != "concurrent"
+        promised = claimed(self._claims, relation.name)
+        if relation.optional:
+            return promised
+        by_name = promised and not isinstance(self._claims, bool)
+        return by_name or broken_by is None or broken_by.company.launch not in relation.callers
 
     def _until(self) -> float | None:
         """When a relation is to be done with, as `time.perf_counter` counts; None where there is no hurry."""

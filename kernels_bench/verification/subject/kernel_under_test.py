@@ -17,6 +17,7 @@ from kernels_bench.console.text import first_line
 from kernels_bench.device.errors import device_lost, is_out_of_memory
 from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import Operator, ResultRows, RowTensors, Tensors
+from kernels_bench.operators.base import roundoff
 from kernels_bench.operators.inputs.rows import alike_but_for_one, backwards
 from kernels_bench.records.cases import Case, Launch
 from kernels_bench.relations import Batch, make_batch
@@ -301,6 +302,14 @@ class KernelUnderTest:
         outputs = tuple(output.clone() for output in returned)
         self._poison_returned(returned, company)
         return LaunchResult(company, outputs, intact, after, form, undisturbed(inputs, form))
+
+    def expected(self, inputs: RowTensors, weights: Tensors) -> tuple[RowTensors, RowTensors]:
+        """What float64 gives for some lines, and how far from it this kernel may be; see `Operator.reference`."""
+        out = self.case.precision.torch_output
+        exact, allowed = self.operator.reference_and_tolerance(inputs, weights, out)
+        # A kernel of less precision is off by as many of its own roundings as others are by theirs.
+        coarser = max(1.0, self.unit / roundoff(out))
+        return exact, tuple(bound * coarser for bound in allowed)
 
     def _launched(self, inputs: RowTensors, company: Batch, form: Launch) -> RowTensors:
         """The results of one call in a form, and of what that form does beside it."""

@@ -9,7 +9,6 @@ import torch
 from kernels_bench.device.host_to_device import copy_to_device
 from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import Tensors
-from kernels_bench.operators.base import roundoff
 from kernels_bench.operators.inputs.rows import KINDS, nearly_the_same
 from kernels_bench.relations import Batch
 from kernels_bench.relations.base import are_sequences
@@ -118,20 +117,16 @@ def _refuse_same(
 
 def _must_differ(subject: KernelUnderTest, usual: LaunchResult, weights: Tensors, lines: torch.Tensor) -> bool:
     """Whether the reference tells of some lines that no result can be right with the usual weights and with others."""
-    operator, case = subject.operator, subject.case
+    operator = subject.operator
     on_device = kind_of(subject.device.type).made_on == subject.device.type
     if not operator.has_reference or operator.depends_on_batch or not on_device:
         return False
-    ids = operator.lines(usual.company, subject.universe, case.shape).ids
+    ids = operator.lines(usual.company, subject.universe, subject.case.shape).ids
     inputs = operator.inputs_of(copy_to_device(ids, subject.device)[lines], subject.tables)
-    (right, near), (other, near_other) = (
-        operator.reference_and_tolerance(inputs, held, case.precision.torch_output)
-        for held in (subject.weights, weights)
-    )
-    coarser = max(1.0, subject.unit / roundoff(case.precision.torch_output))
+    (right, near), (other, near_other) = (subject.expected(inputs, held) for held in (subject.weights, weights))
     # What is infinite may be so with both, however far apart they are.
     numbers = (output[lines].double().isfinite() for output in usual.outputs)
     return any(
-        bool((((one - two).abs() > (bound + bound_of_two) * coarser) & number).any())
+        bool((((one - two).abs() > bound + bound_of_two) & number).any())
         for one, two, bound, bound_of_two, number in zip(right, other, near, near_other, numbers, strict=True)
     )

@@ -216,7 +216,8 @@ def _laid_out(tile: Tile, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, bool]:
     fast = _aligned(a) and (_aligned(b.t()) or _aligned(b))
     if a.dtype == torch.float32 or m < COPIED_FROM or fast:
         return unit_stride_rows(a), b, False
-    width = triton.cdiv(k, max(tile.k, SIDE)) * max(tile.k, SIDE)
+    block = max(tile.k, SIDE)
+    width = triton.cdiv(k, block) * block
     return _copied(a, width), _copied(b.t(), width).t(), False
 
 
@@ -238,7 +239,7 @@ def gemm(tile: Tile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dty
     _tile_kernel[programs, runs](
         a, b, bias if runs == 1 else None, sums,
         m, n, k, part_k,
-        1 if side_by_side else row_stride(a), a.stride(1), *b.stride(),
+        row_stride(a), a.stride(1), *b.stride(),
         HAS_BIAS=bias is not None and runs == 1,
         # The interpreter (of 3.7.1) multiplies the raw bits of bfloat16; fp32 holds such products exactly.
         UPCAST=bool(triton.knobs.runtime.interpret),
