@@ -325,6 +325,8 @@ FAULTS = (
         _tiered(30)),
     product_fault("packed_weights_by_corners", "weights that are packed anew where their corners have changed",
         _packed(_corners)),
+    product_fault("packed_weights_by_samples", "weights that are packed anew where their first column has changed",
+        _packed(lambda b: tuple(b[:, 0].tolist()))),
     product_fault("one_buffer", "every result lies where the next call writes its own", _in_one_buffer),
     product_fault("flushing_after_nan", "subnormal numbers are zeros in all calls after one with NaN",
         _flushing_after(lambda a: bool(a.isnan().any()))),

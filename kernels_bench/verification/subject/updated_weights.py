@@ -17,6 +17,8 @@ from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.subject.launch_forms import somewhat_later
 from kernels_bench.verification.subject.launched import IgnoresWeights, LaunchResult
 
+_SAMPLED = 16
+"""Weights of so few numbers are not looked at by samples."""
 _TURNS = 32
 """At half of so many rows, and each so many more, weights are written anew that are nearly the earlier ones."""
 _ALONE = MappingProxyType({5: -1, 12: 0, 24: 1})
@@ -47,8 +49,15 @@ def start_updated(subject: KernelUnderTest, company: Batch) -> tuple[LaunchResul
             _launched(subject, usual, company)
         else:
             # The usual ones last: of a kernel that keeps but one of what it made, it is theirs.
-            fresh, before = _launched(subject, turned, company), _launched(subject, usual, company)
+            fresh = _launched(subject, turned, company)
+            changed = _changed_in_one_place(subject, usual, company.size) if alone is None else ()
+            other = _launched(subject, changed, company) if changed else fresh
+            before = _launched(subject, usual, company)
             _refuse_same(subject, before, fresh, turned, tells=alone is None)
+            if changed:
+                _refuse_same(subject, before, other, changed, tells=False)
+            if changed and company.size % 2 == 0:
+                fresh, turned = other, changed
         for at, values in enumerate(nearly or turned):
             if alone in {None, at}:  # torch counts what is written, the same numbers too
                 usual[at].copy_(values)
@@ -80,6 +89,28 @@ def _nearly_the_same(subject: KernelUnderTest, m: int) -> Tensors:
     found = tuple(map(nearly_the_same, subject.weights))
     known = all(one is weight for one, weight in zip(found, subject.weights, strict=True))
     return () if known else somewhat_later(found)
+
+
+def _changed_in_one_place(subject: KernelUnderTest, usual: Tensors, m: int) -> Tensors:
+    """Weights of which the largest has another number in one place, where a kernel that looks at samples sees none.
+
+    It is in the middle, in no even row or column and not on the diagonal, another one for each M. The number is that of
+    the weight which is the farthest from what stood there: it is in range, and tells.
+    """
+    numbers = [at for at, weight in enumerate(usual) if weight.is_floating_point() and weight.numel() > _SAMPLED]
+    if not numbers or are_sequences(subject.operator.rows_are):
+        return ()
+    at = max(numbers, key=lambda number: usual[number].numel())
+    found = usual[at].clone()
+    *rows, columns = found.shape
+    place = (
+        *(min(size - 1, (size // 2 + m % max(1, size // 4)) | 1) for size in rows),
+        min(columns - 1, columns // 3 | 1),
+    )
+    wide = found if found.element_size() > 1 else found.float()
+    least, most = wide.amin(), wide.amax()
+    found[place] = torch.where(wide[place] - least > most - wide[place], least, most).to(found.dtype)
+    return tuple(found if other == at else weight for other, weight in enumerate(usual))
 
 
 def _launched(subject: KernelUnderTest, weights: Tensors, company: Batch) -> LaunchResult:
