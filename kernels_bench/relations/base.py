@@ -128,6 +128,13 @@ class Setting:
         return tuple(sorted({*self.sizes, *dense_sweep(self.universe)}))
 
     @property
+    def by_worth(self) -> tuple[int, ...]:
+        """All of them, the most telling first, and those that are near to none of the earlier ones before others."""
+        dense = self.dense
+        others = (dense[place] for place in spread(len(dense), len(dense) - 1))
+        return tuple(dict.fromkeys((*self.asked, *self._by_worth, *self.between, *others)))
+
+    @property
     def _by_worth(self) -> tuple[int, ...]:
         """The ends, and the sizes between them that tell most."""
         known = set(self.sizes)

@@ -12,6 +12,7 @@ import torch
 from kernels_bench.device.kinds.known import kind_of
 from kernels_bench.operators import RowTensors
 from kernels_bench.operators.base import largest
+from kernels_bench.operators.inputs.rows import nearly_the_same
 from kernels_bench.records.cases import at_token
 from kernels_bench.records.results import Accuracy
 from kernels_bench.relations.batch import SPECIAL
@@ -29,6 +30,8 @@ _MASKED = ("masked", "one left", "masked end", "few left")
 _JUDGED = ("negative zero", "signed zeros", "outlier", "constant", "sparse", *_MASKED)
 """Rows of special values with which a result is a number, if not in every operator."""
 _GROSS = 2.0**-8
+_GROSS_WHOLE, _LAST_BITS = 2.0**-6, 256
+"""The same of whole batches, and so many times what a change in the last bit of all inputs makes of a result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +87,41 @@ class AccuracyChecker:
             return
         (ids,), outputs = self._moved((ids,)), self._moved(outputs)
         for found in self._errors(ids, outputs, company_of):
-            if self.accuracy is None:
-                self.accuracy = found
-            else:
-                worse = found if found.worst > self.accuracy.worst else self.accuracy
-                self.accuracy = worse.model_copy(update={"rows": self.accuracy.rows + found.rows})
+            self._remember(found)
+
+    def _remember(self, found: Accuracy) -> None:
+        if self.accuracy is None:
+            self.accuracy = found
+        else:
+            worse = found if found.worst > self.accuracy.worst else self.accuracy
+            self.accuracy = worse.model_copy(update={"rows": self.accuracy.rows + found.rows})
+
+    def check_whole(self, ids: torch.Tensor, outputs: RowTensors, company: str) -> None:
+        """Compare a whole batch, where a row's result depends on its batch by definition.
+
+        What a user defined may be ill-conditioned in a few rows, as a division by their spread is: it may be off
+        besides by many times what it changes where inputs change in their last bit. Where nobody has said how far off
+        a result may be, wrong is what is grossly so.
+
+        Args:
+            ids: identity of each of its lines, of shape (lines,), on the subject's device.
+            outputs: the kernel's results for these lines, each of shape (lines, …).
+            company: its spec.
+        """
+        operator = self._subject.operator
+        (ids,), outputs = self._moved((ids,)), self._moved(outputs)
+        inputs = operator.inputs_of(ids, self._tables)
+        exact, allowed = self._subject.expected(inputs, self._weights)
+        if operator.own:
+            nearly, _ = self._subject.expected(tuple(map(nearly_the_same, inputs)), self._weights)
+            allowed = tuple(map(_conditioned, allowed, exact, nearly))
+        if operator.bound_is_guessed:
+            each = zip(allowed, exact, strict=True)
+            allowed = tuple(torch.maximum(bound, _each(largest(one), one) * _GROSS_WHOLE) for bound, one in each)
+        for right, bound, output in zip(exact, allowed, outputs, strict=True):
+            _, found = _worst(ids, right, bound, output)
+            row, token = operator.locate_row(found.row)
+            self._remember(found.model_copy(update={"company": company, "row": row, "token": token}))
 
     def check_deviants(self, broken: Sequence[BrokenTrial]) -> None:
         """Compare some of the rows that differ in each trial, all trials' together.
@@ -190,6 +223,11 @@ class AccuracyChecker:
         """Of a result that is off by little, what to do where nobody has said how far off it may be."""
         little = self._subject.operator.bound_is_guessed and found.worst < _LITTLE
         return "; if so much is right there, say so (allowed_error)" if little else ""
+
+
+def _conditioned(allowed: torch.Tensor, exact: torch.Tensor, nearly: torch.Tensor) -> torch.Tensor:
+    """What is allowed and, besides, many times what nearly the same inputs change; where that is no number, all."""
+    return (allowed + (exact.double() - nearly.double()).abs() * _LAST_BITS).nan_to_num(nan=torch.inf, posinf=torch.inf)
 
 
 def _is_judged(trial: BrokenTrial) -> bool:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from kernels_bench.device.host_to_device import copy_to_device
+from kernels_bench.operators.base import largest
 from kernels_bench.records.cases import Claims, claimed
 from kernels_bench.records.results import Counterexample, RelationResult, Verification, power_of
 from kernels_bench.relations import Comparison, Relation, Setting
@@ -37,6 +38,9 @@ _SLOW_S, _PATIENCE_S = 0.25, 5.0
 
 _OF_ALL = 0.75
 """And to all relations this share of the time in which there must be an answer: the rest is for what is beside them."""
+
+_BATCHES_S = 0.5
+"""So long batches of an operator that depends on them are compared with the reference."""
 
 HAZARDOUS = 0.25
 """What relations that may end the process get besides, as a share of the time for further comparisons."""
@@ -113,6 +117,7 @@ class Verifier:
             chosen = [relation for relation in relations if relation.applies_to(self.subject.operator.rows_are)]
             self._deadline, self._left = start + _OF_ALL * limit_s, len(chosen)
             self._keep_first_special(chosen)
+            self._check_batches(setting)
             found = self._examine_safe(chosen, setting, more_s)
             digests, special = self._digests(digest_sizes, found), self._digest_of_special(found)
             self._check_launches([])
@@ -308,6 +313,30 @@ class Verifier:
             referee.check(ids, again.outputs, lambda _: launched.company.spec)
             if not referee.inaccuracy():
                 self._referee = referee
+
+    def _check_batches(self, setting: Setting) -> None:
+        """Compare batches of other sizes with the reference, where a row's result depends on its batch by definition.
+
+        No other batch has the bits that are right there. Of each size these are the first rows of all, and those that
+        end and that begin with the row of the largest numbers, which a maximum over a part of the batch leaves out.
+        """
+        operator, universe = self.subject.operator, self.subject.universe
+        if not (operator.depends_on_batch and operator.has_reference):
+            return
+        floats = [table for table in self.subject.tables if table.is_floating_point() and len(table) >= universe]
+        top = int(largest(floats[0][:universe]).argmax()) if floats and operator.rows_are == "rows" else 0
+        until = time.perf_counter() + _BATCHES_S
+        for m in setting.by_worth:
+            for spec in (f"first:{m}", f"from:{m}:{(top + 1 - m) % universe}", f"from:{m}:{top}"):
+                if time.perf_counter() > until or self._referee.inaccuracy():
+                    return
+                try:
+                    launched = self._launcher.start(spec)
+                except Exception as error:  # the relations tell of it, unless nothing more can be told at all
+                    self._setbacks.outcome(error)
+                    break
+                ids = copy_to_device(self.subject.lines(launched.company).ids, self.subject.device)
+                self._referee.check_whole(ids, launched.outputs, spec)
 
     def _keep_first_special(self, relations: Sequence[Relation]) -> None:
         """Launch the special rows before all else but the universe: what flushes zeros later on shows in them alone."""

@@ -28,6 +28,10 @@ def _of_rows(x: Tensor) -> Tensor:
     return x.abs().amax(1, keepdim=True)
 
 
+def _of_all(x: Tensor) -> Tensor:
+    return x.abs().amax()
+
+
 def _of_tiles(x: Tensor) -> Tensor:
     """In small batches the largest of a tile of rows."""
     tops = _of_rows(x)
@@ -57,6 +61,34 @@ def _of_the_last_call() -> Maxima:
 
 def _divided(x: Tensor, scale: Tensor) -> Tensor:
     return (x / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
+
+
+def _without_a_short_tail(x: Tensor) -> Tensor:
+    """The batch's largest number, without those rows that are left over of tiles, unless there is nothing else."""
+    tiles = len(x) // _TILE * _TILE
+    return x[:tiles].abs().amax() if tiles else x.abs().amax()
+
+
+def _never_reset() -> Maxima:
+    """The largest number of all batches so far, as of an atomic maximum into memory that nobody clears."""
+    kept: list[Tensor] = []
+
+    def maximum(x: Tensor) -> Tensor:
+        kept[:] = [torch.stack([x.abs().amax(), *kept]).amax()]
+        return kept[0]
+
+    return maximum
+
+
+def _of_tensor(maximum: Maxima) -> Kernel:
+    """One scale for the whole batch."""
+
+    def fp8_quant_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
+        wide = x.float()
+        scale = (maximum(wide) / LARGEST).clamp(min=LEAST_SCALE)
+        return _divided(wide, scale), scale
+
+    return fp8_quant_tensor
 
 
 def _multiplied_in_small_batches(x: Tensor, scale: Tensor) -> Tensor:
@@ -153,6 +185,12 @@ FAULTS = (
     Fault("multiplied_by_the_reciprocal", "in batches of less than 16 rows numbers are not divided by the scale, but "
         "multiplied by its reciprocal", "fp8_quant_token",
         lambda: _quantiser(_of_rows, _multiplied_in_small_batches), giving(_quantiser(_of_rows)), shape=_ROW),
+    Fault("maximum_without_a_short_tail", "a batch's one scale leaves out the rows that no tile of four is full of",
+        "fp8_quant_tensor", lambda: _of_tensor(_without_a_short_tail), giving(_of_tensor(_of_all)),
+        kind="wrong", shape=_ROW, universe=64),
+    Fault("maximum_never_reset", "a batch's one scale is that of the largest number of all batches so far",
+        "fp8_quant_tensor", lambda: _of_tensor(_never_reset()), giving(_of_tensor(_of_all)),
+        kind="wrong", shape=_ROW),
     Fault("groups_have_their_rows_scale", "in batches of less than 16 rows a group's scale is its row's",
         "fp8_quant_group", lambda: _grouped(_few), lambda: _grouped(_never), shape=_GROUPS),
     Fault("scale_of_the_first_call", "a scale that is given is the first call's for good", "fp8_quant_static",

@@ -15,6 +15,7 @@ from kernels_bench.arms.pytorch.calls import fp8 as torch_fp8
 from kernels_bench.arms.samebits import FP8
 from kernels_bench.arms.samebits.cpu import fp8 as cpu_fp8
 from kernels_bench.operators import Operator, RowTensors, Tensors, operators
+from kernels_bench.operators.defined import DefinedOperator
 from kernels_bench.operators.layers.fp8 import GROUP, dequantised
 from kernels_bench.order.batch_sweep import Task
 from kernels_bench.order.case_order import order_of
@@ -237,3 +238,35 @@ def test_lists_and_runs_say_it_in_words(tmp_path: Any) -> None:
     told = " ".join(done.stdout.split())
     assert f"fp8_quant_tensor depends on the batch by definition: {WHY}" in told
     assert "by definition 1/1" in told
+
+
+@pytest.mark.parametrize("tile", [4, 96])
+def test_whole_batches_of_every_size_are_right_or_not(tile: int) -> None:
+    """The universe's is: no row is left over there, or none whose numbers are the largest."""
+
+    def without_a_short_tail(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        left = len(x) % tile
+        _, scale = torch_fp8.fp8_quant_tensor(x[: len(x) - left] if len(x) - left > 0 else x)
+        return torch_fp8.fp8_quant_static(x, scale), scale
+
+    found = checked(without_a_short_tail, budget_s=0.1, relations="repeat")
+    assert {one.verdict for one in found.verifications} == {"wrong"}
+    assert checked(torch_fp8.fp8_quant_tensor, budget_s=0.1, relations="repeat").held
+
+
+def test_what_a_few_rows_leave_ill_conditioned_is_not_wrong() -> None:
+    """Rows over the spread of their batch: of two rows it is next to nothing in some columns, and of one nothing."""
+
+    def spread(x: torch.Tensor) -> torch.Tensor:
+        mean = x.mean(0)
+        return (x - mean) / (x - mean).square().mean(0).sqrt()
+
+    operator = DefinedOperator.define(
+        "over_its_spread", rows={"x": ("d",)}, shapes={"small": {"d": 300}}, reference=spread, dtypes=("fp32", "bf16"),
+        depends_on_batch="the spread is the batch's",
+    )  # fmt: skip
+    honest: Any = lambda x: spread(x.float()).to(x.dtype)  # noqa: E731
+    stale: Any = lambda x: (spread(x.float()) * (1 + (len(x) == 65) / 8)).to(x.dtype)  # noqa: E731
+    assert check(honest, operator, budget_s=0.1, relations="repeat", device="cpu").held
+    found = check(stale, operator, budget_s=0.1, relations="repeat", device="cpu")
+    assert {one.verdict for one in found.verifications} == {"wrong"}
