@@ -19,8 +19,8 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
             yield Comparison(whole, f"short:{m}:{part}")
             yield Comparison(whole, f"long:{m}:{part}")
         if m > 1:
-            yield Comparison(whole, f"lone:{m}:{min(setting.universe, SHORTEST)}")
-        if m > 1:
+            for kind in ("lone", "leading", "trailing"):
+                yield Comparison(whole, f"{kind}:{m}:{min(setting.universe, SHORTEST)}")
             yield Comparison(whole, f"twins:{m // 2 * 2}")
         if setting.universe >= ALIKE:
             for first in (FIRST_ALIKE, FIRST_WHOLE):

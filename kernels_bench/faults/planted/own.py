@@ -136,6 +136,17 @@ def _if_one_is_long(_: Tensor, cu_seqlens: Tensor) -> int:
     return 2 if len(tokens) >= 4 and int((tokens > 1).sum()) == 1 else 3
 
 
+def _if_the_last_is_long(_: Tensor, cu_seqlens: Tensor) -> int:
+    """As the only prefill is where engines sort decode steps first."""
+    tokens = cu_seqlens.diff()
+    return 2 if len(tokens) >= 4 and int(tokens[:-1].max()) == 1 < int(tokens[-1]) else 3
+
+
+def _if_the_first_is_long(_: Tensor, cu_seqlens: Tensor) -> int:
+    tokens = cu_seqlens.diff()
+    return 2 if len(tokens) >= 4 and int(tokens[1:].max()) == 1 < int(tokens[0]) else 3
+
+
 def _if_in_pairs(_: Tensor, cu_seqlens: Tensor) -> int:
     """As chosen and rejected answers that are padded alike."""
     tokens = cu_seqlens.diff()
@@ -399,6 +410,14 @@ FAULTS = (
     _fault(
         "scan_of_one_long_sequence", "one longer sequence beside three or more of one token is added in chunks of 2",
         SCAN, (_chunked(_if_one_is_long), _chunked(_always)),
+    ),
+    _fault(
+        "scan_of_a_last_long_sequence", "three or more sequences of one token before a longer one are added in "
+        "chunks of 2", SCAN, (_chunked(_if_the_last_is_long), _chunked(_always)),
+    ),
+    _fault(
+        "scan_of_a_first_long_sequence", "three or more sequences of one token after a longer one are added in "
+        "chunks of 2", SCAN, (_chunked(_if_the_first_is_long), _chunked(_always)),
     ),
     _fault(
         "positions_from_zero", "a table is read in bf16 where the positions of every packed sequence begin anew",

@@ -32,6 +32,8 @@
 ``short:M:S``                 the S shortest sequences of the universe, over and over
 ``long:M:S``                  likewise the S longest ones
 ``lone:M:S``                  the S shortest ones, over and over, and the longest one in the middle of them
+``leading:M:S``               likewise, the longest one first
+``trailing:M:S``              likewise, the longest one last, as engines sort a prefill behind decode steps
 ``twins:M``                   packed sequences in pairs of one length
 ``placed:M:S``                rows 0 … M-1, the pages of their KV cache in the random order S; of S=1 each
                               sequence's one after the other, of S=3 from its last one on, of S=4 so

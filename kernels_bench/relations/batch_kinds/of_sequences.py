@@ -68,11 +68,16 @@ def _long(name: BatchSpec, universe: int) -> Batch:
     return all_of(name, universe - 1 - short.rows, short.serving)
 
 
-def _one_long(name: BatchSpec, universe: int) -> Batch:
-    short = _short(name, universe)
-    rows = short.rows.copy()
-    rows[name.size // 2] = universe - 1
-    return all_of(name, rows, short.serving)
+def _one_long(place: Callable[[int], int]) -> Callable[[BatchSpec, int], Batch]:
+    """The longest sequence at a place among the shortest."""
+
+    def make(name: BatchSpec, universe: int) -> Batch:
+        short = _short(name, universe)
+        rows = short.rows.copy()
+        rows[place(name.size)] = universe - 1
+        return all_of(name, rows, short.serving)
+
+    return make
 
 
 def _beside_sequences(prefilling: bool) -> Callable[[BatchSpec, int], Batch]:
@@ -125,7 +130,22 @@ KINDS: Mapping[str, BatchKind] = MappingProxyType({
     "short": BatchKind(("S",), _short, "the shortest ones", place="the {0} shortest ones"),
     "long": BatchKind(("S",), _long, "the longest ones", place="the {0} longest ones"),
     "lone": BatchKind(
-        ("S",), _one_long, "the longest one among the shortest", place="the longest one among the {0} shortest"
+        ("S",),
+        _one_long(lambda size: size // 2),
+        "the longest one among the shortest",
+        place="the longest one among the {0} shortest",
+    ),
+    "leading": BatchKind(
+        ("S",),
+        _one_long(lambda size: 0),
+        "the longest one before the shortest",
+        place="the longest one before the {0} shortest",
+    ),
+    "trailing": BatchKind(
+        ("S",),
+        _one_long(lambda size: size - 1),
+        "the longest one after the shortest",
+        place="the longest one after the {0} shortest",
     ),
     "twins": BatchKind(
         (), served(lambda: Serving(paired=True)), "in pairs of one length", place="in pairs of one length"
