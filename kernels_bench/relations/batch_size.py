@@ -34,12 +34,11 @@ def comparisons(setting: Setting) -> Iterator[Comparison]:
 def more(setting: Setting) -> Iterator[Comparison]:
     """Every M up to some hundreds and many beyond; the small ones of the last rows too; every row alone, in pairs."""
     whole, universe = f"first:{setting.universe}", setting.universe
-    usual = {*_usual(setting)}
-    for m in setting.dense:
-        if m < universe and m not in usual:
-            yield Comparison(whole, f"first:{m}")
-            if m <= SMALL:
-                yield Comparison(whole, f"last:{m}")
+    usual = {*_usual(setting), universe}
+    for m in _from_both(tuple(m for m in setting.dense if m not in usual)):
+        yield Comparison(whole, f"first:{m}")
+        if m <= SMALL:
+            yield Comparison(whole, f"last:{m}")
     if universe > 1:
         known = {*_alone(setting)}
         yield from _few_rows(setting, [row for row in range(universe) if row not in known], range(universe))
@@ -49,6 +48,14 @@ def _usual(setting: Setting) -> tuple[int, ...]:
     """Every M that is looked at in every run."""
     square = (m for m in setting.shape_sizes if m <= setting.universe)
     return tuple(sorted({*setting.sizes, *square, *range(1, min(setting.every, setting.universe) + 1)}))
+
+
+def _from_both(sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The smallest ones and some from everywhere in turn: of a slow kernel there is no time for all of them."""
+    if not sizes:
+        return ()
+    everywhere = dict.fromkeys((*(sizes[place] for place in spread(len(sizes), len(sizes) - 1)), *sizes))
+    return tuple(dict.fromkeys(m for pair in zip(sizes, everywhere, strict=True) for m in pair))
 
 
 def _alone(setting: Setting) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """At which M relations look where there is time for more, and what they try there."""
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -184,3 +185,15 @@ def test_two_calls_at_once_are_few_and_small() -> None:
     tried = [*relations()["concurrency"].comparisons(Setting(4096, sweep(4096)))]
     assert {one.launch for one in tried} == {"concurrent", "kept"}
     assert max(make_batch(one.company, 4096).size for one in tried) <= 1025
+
+
+@pytest.mark.parametrize("universe", UNIVERSES)
+def test_where_time_is_short_some_sizes_are_from_everywhere(universe: int) -> None:
+    setting, relation = Setting(universe, sweep(universe)), relations()["batch_size"]
+    more = [make_batch(one.company, universe) for one in relation.more(setting)]
+    sizes = [batch.size for batch in more if batch.name.kind == "first"]
+    usual = {make_batch(one.company, universe).size for one in relation.comparisons(setting)}
+    assert len(sizes) == len({*sizes})
+    assert {*sizes} | usual | {universe} >= {*setting.dense}
+    early = sorted(usual | {*sizes[:40]})
+    assert max((later - m for m, later in pairwise(early)), default=0) <= max(2, universe // 10)
