@@ -58,7 +58,9 @@ class Score(Record):
         return self.verdict in FLAGGED and self.control not in (*FLAGGED, "inconclusive", "failed")
 
 
-def score(fault: Fault, seed: int, device: torch.device, control_s: float = _UNHURRIED_S) -> Score:
+def score(
+    fault: Fault, seed: int, device: torch.device, control_s: float = _UNHURRIED_S, *, order_of_flagged: bool = True
+) -> Score:
     """Run the detector over a fault and its control.
 
     Args:
@@ -66,8 +68,9 @@ def score(fault: Fault, seed: int, device: torch.device, control_s: float = _UNH
         seed: of all data.
         device: where they run.
         control_s: seconds for further comparisons of the control, for which none of them is the one that counts.
+        order_of_flagged: read the order of addition of a fault that a relation shows already, too.
     """
-    found = _examined(fault, fault.make(), seed, device, to_first=True)
+    found = _examined(fault, fault.make(), seed, device, to_first=True, order_of_flagged=order_of_flagged)
     control = replace(fault, name="control", cause="", make=fault.control, kind="variant", subtle=False)
     flagged_by, companies = _first_sign(fault, found, device)
     return Score(
@@ -122,6 +125,7 @@ def _examined(
     *,
     to_first: bool = False,
     more_s: float = _UNHURRIED_S,
+    order_of_flagged: bool = True,
 ) -> Verification:
     """Everything that a run does with a case, but its speed; what follows the first sign of a fault is no news."""
     case, operator, setting = _case(fault), fault.computed, _setting(fault, device)
@@ -132,7 +136,8 @@ def _examined(
         )
     except KernelFault as reason:
         return Verification(case=case, status="measured", wrong=str(reason), universe=fault.universe)
-    if found.wrong or not operator.probe_sum_count(case.shape, 1):
+    flagged = any(result.status == "broken" for result in found.relations)
+    if found.wrong or (flagged and not order_of_flagged) or not operator.probe_sum_count(case.shape, 1):
         return found
     order, _ = order_of(case, operator, kernel, Task(setting.sizes, seed, 60.0), device)
     return found.model_copy(update={"order": order})
