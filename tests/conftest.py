@@ -42,10 +42,18 @@ WAITING = tuple(
     )
 )
 """Tests here wait for processes most of the time; the others compute."""
+LONG = tuple(
+    TESTS / file
+    for file in (
+        *("kernels_bench/faults/test_score.py", "kernels_bench/verification/test_verifier.py"),
+        *("profiles/output/test_html_page.py", "profiles/capture/test_recorder.py", "profiles/capture/test_nsys.py"),
+    )
+)
+"""The longest, and those of the last folders that take more than half a minute: begun last, one would run alone."""
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was not asked for; have files that wait stand among files that compute.
+    """Leave out what was not asked for; have files that wait stand among files that compute, after the longest.
 
     Each worker takes the next file. If those that wait came one after the other, cores would idle, and be short later.
     """
@@ -58,6 +66,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     waiting = [file for file in files if any(file.is_relative_to(place) for place in WAITING)]
     computing = [file for file in files if file not in waiting]
     place = {file: (at + 0.5) / len(some) for some in (waiting, computing) for at, file in enumerate(some)}
+    place |= {file: -1 / (1 + at) for at, file in enumerate(LONG) if file in place}
     items.sort(key=lambda item: place[item.path])
 
 
