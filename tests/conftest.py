@@ -70,9 +70,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: place[item.path])
 
 
+def pytest_collection() -> None:
+    """Look for no garbage among what is imported and collected: it is there for good."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
-    """Look for garbage among what tests make, and not among what was imported and collected: it is there for good."""
+    """Look for it among what tests make."""
     gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
