@@ -26,7 +26,8 @@ PATTERNS: tuple[tuple[str, str], ...] = (
     ("sampling", r"exponential|distribution_|gumbel|penalt|logits|_ranks_kernel|sampl"),
     ("activation", r"silu|gelu|swiglu|act_and_mul|relu|sigmoid"),
     ("normalisation", r"rms_?norm|layer_?norm|rowwisemoments|_norm_|rsqrt|mean_kernel"),
-    ("GEMM", r"gemm|gemv|matmul|nvjet|cutlass|xmma|splitkreduce|cublas|marlin|tensorop|\b_?(?:b|add)?mm_kernel|bmm"),
+    ("GEMM", r"gemm|gemv|matmul|nvjet|cutlass|xmma|splitkreduce|cublas|scaled_mm|marlin|tensorop|bmm"),
+    ("GEMM", r"\b_?(?:b|add)?mm_kernel"),
     ("copies", r"copy|fillfunctor|memcpy|memset|index_?select|index_elementwise|index_put|index_kernel|embedding"),
     ("copies", r"gather|scatter|write_indices|arange|cumsum|scan|devicereduce|deviceselect|\bcat\b"),
 )

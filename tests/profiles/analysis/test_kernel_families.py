@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from profiles.analysis.kernels.families import FAMILIES, OTHER, arm_families, di
 from profiles.analysis.schema import ArmFamilies
 from profiles.trace.model import Kernel
 from profiles.trace.nsight_sqlite import read_sqlite
+from support import ROOT
 from support.profiler_reports import Launch, Span, profiles, write_report
 
 # As nsys shows them: seen in the report of an H100 (tests/data), or named so in the sources of vLLM 0.26 and torch.
@@ -73,6 +75,23 @@ KNOWN = {
 def test_a_kernels_family(wanted: str, full_name: str) -> None:
     assert family(Kernel(full_name, full_name)) == wanted
     assert wanted in FAMILIES
+
+
+@pytest.mark.parametrize(
+    ("module", "families"),
+    [
+        ("gemm", {"GEMM"}),
+        ("tiles", {"GEMM", "copies"}),
+        ("grouped", {"GEMM"}),
+        ("attention", {"attention"}),
+        ("rows", {"normalisation", "sampling"}),
+    ],
+)
+def test_what_a_plan_puts_into_an_engine_is_not_among_the_others(module: str, families: set[str]) -> None:
+    source = (ROOT / "kernels_bench" / "arms" / "samebits" / "triton" / f"{module}.py").read_text(encoding="utf-8")
+    names = re.findall(r"^def (_\w+_kernel)\(", source, re.MULTILINE)
+    assert names
+    assert {family(Kernel(name, name)) for name in names} == families
 
 
 def test_copies_and_fills_of_memory_are_copies() -> None:

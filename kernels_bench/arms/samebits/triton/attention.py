@@ -65,7 +65,7 @@ def _visible(token, seen, WINDOW: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["table_width", "splits"])
-def _split_kernel(  # noqa: PLR0917
+def _attention_split_kernel(  # noqa: PLR0917
     q, keys, values, cu_seqlens, seqused, tables, key_scale, value_scale, sums, maxima, totals,
     scale, softcap, table_width, splits,
     q_token, q_head, key_page, key_slot, key_head, value_page, value_slot, value_head,
@@ -130,7 +130,7 @@ def _split_kernel(  # noqa: PLR0917
 
 
 @triton.jit(do_not_specialize=["splits"])
-def _join_kernel(  # noqa: PLR0917
+def _attention_join_kernel(  # noqa: PLR0917
     sums, maxima, totals, seen, sinks, out, splits,
     HEADS: tl.constexpr, D: tl.constexpr, BLOCK_D: tl.constexpr, SPLIT: tl.constexpr,
     WINDOW: tl.constexpr, SINKS: tl.constexpr,
@@ -203,7 +203,7 @@ def _attend(
     maxima, totals = q.new_empty((2, lines, heads, splits), dtype=torch.float32)
     key_scale, value_scale = batch.descale or (q, q)
     grid = (triton.cdiv(batch.most_queries, queries), len(batch.lengths), kv_heads * splits)
-    _split_kernel[grid](
+    _attention_split_kernel[grid](
         q, key_cache, value_cache, batch.cu_seqlens_q, batch.seqused_k, batch.block_table,
         key_scale, value_scale, sums, maxima, totals,
         batch.scale * (1.0 if batch.softcap else _LOG2_E.value), float(batch.softcap),
@@ -216,7 +216,7 @@ def _attend(
         num_warps=tile.warps,
     )  # fmt: skip
     out = torch.empty_like(q, memory_format=torch.contiguous_format)
-    _join_kernel[(lines * heads,)](
+    _attention_join_kernel[(lines * heads,)](
         sums, maxima, totals, seen, q if batch.sinks is None else batch.sinks, out, splits,
         HEADS=heads, D=size, BLOCK_D=block_d, SPLIT=tile.split,
         WINDOW=batch.window, SINKS=batch.sinks is not None, num_warps=4,

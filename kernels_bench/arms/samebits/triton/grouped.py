@@ -18,7 +18,7 @@ from kernels_bench.arms.samebits.triton.gemm import TILE_16BIT, TILE_FP32, row_s
 
 
 @triton.jit
-def _grouped_kernel(  # noqa: PLR0917
+def _grouped_gemm_kernel(  # noqa: PLR0917
     x, matrices, out, order, choices, firsts, ends,
     n, k, x_row, matrix, matrix_row, experts,
     TOP: tl.constexpr, UPCAST: tl.constexpr,
@@ -68,7 +68,7 @@ def chosen(x: Tensor, matrices: Tensor, ids: Tensor, top: int = 1) -> Tensor:
     known = choices.clamp(max=experts - 1)
     before = torch.where(known > 0, blocks[known - 1], 0)
     firsts = ends[known] - counts[known] + (block - before) * tile.m
-    _grouped_kernel[(len(block), triton.cdiv(n, tile.n))](
+    _grouped_gemm_kernel[(len(block), triton.cdiv(n, tile.n))](
         x, matrices, out, order, choices, firsts, ends[known],
         n, k, row_stride(x), matrices.stride(0), matrices.stride(1), experts,
         TOP=top, UPCAST=bool(triton.knobs.runtime.interpret),

@@ -32,7 +32,7 @@ def _sigmoid(x):
 
 
 @triton.jit
-def _gated_kernel(x, y, x_row, n, FUNCTION: tl.constexpr):
+def _act_and_mul_kernel(x, y, x_row, n, FUNCTION: tl.constexpr):
     """Write y = f(left half of x) * right half."""
     row = tl.program_id(0).to(tl.int64)
     x += row * x_row
@@ -97,7 +97,7 @@ def _gated(x: Tensor, function: str) -> Tensor:
     y = torch.empty((len(x), x.shape[1] // 2), dtype=x.dtype, device=x.device)
     x = unit_stride_rows(x)
     if len(x):
-        _gated_kernel[(len(x),)](x, y, row_stride(x), y.shape[1], FUNCTION=function, num_warps=WARPS)
+        _act_and_mul_kernel[(len(x),)](x, y, row_stride(x), y.shape[1], FUNCTION=function, num_warps=WARPS)
     return y
 
 

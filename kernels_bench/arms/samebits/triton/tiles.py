@@ -94,7 +94,7 @@ def _sum_of_runs(sums, mine, size, FIRST: tl.constexpr, RUNS: tl.constexpr):
 
 
 @triton.jit(do_not_specialize=["size"])
-def _join_kernel(  # noqa: PLR0917
+def _gemm_join_kernel(  # noqa: PLR0917
     sums, bias, c, size, n, HAS_BIAS: tl.constexpr, RUNS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """C (M, N), of ``size`` elements, from the sums (RUNS, M, N) of its runs."""
@@ -128,7 +128,7 @@ def _copy_kernel(  # noqa: PLR0917
 
 
 @triton.jit(do_not_specialize=["m"])
-def _tile_kernel(  # noqa: PLR0917
+def _gemm_tile_kernel(  # noqa: PLR0917
     a, b, bias, c,
     m, n, k, part_k,
     a_row, a_k, b_k, b_n,
@@ -236,7 +236,7 @@ def gemm(tile: Tile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dty
     runs = runs or _runs(tile, programs, a.element_size(), a.device)
     # Of this call alone, since two streams, or two graphs that are replayed at once, may be in the same GEMM.
     sums = c if runs == 1 else torch.empty((runs, m, n), dtype=torch.float32, device=a.device)
-    _tile_kernel[programs, runs](
+    _gemm_tile_kernel[programs, runs](
         a, b, bias if runs == 1 else None, sums,
         m, n, k, part_k,
         row_stride(a), a.stride(1), *b.stride(),
@@ -250,7 +250,7 @@ def gemm(tile: Tile, a: Tensor, b: Tensor, bias: Tensor | None, dtype: torch.dty
     )  # fmt: skip
     if runs > 1:
         block = JOINED if c.numel() > JOINED * _processors(a.device) else FEW_JOINED
-        _join_kernel[(triton.cdiv(c.numel(), block),)](
+        _gemm_join_kernel[(triton.cdiv(c.numel(), block),)](
             sums, bias, c, c.numel(), n, HAS_BIAS=bias is not None, RUNS=runs, BLOCK=block, num_warps=block // 128
         )
     return c
