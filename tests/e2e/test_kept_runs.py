@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ from e2e.records import FORMAT, read_state
 from e2e.report.speeds import on_gpu, overhead, paired_overheads, price, speeds, verdicts
 from e2e.workload.options import ArmName
 from e2e.workload.trials import STAGGERED
+from profiles.analysis.kernels.families import family
+from profiles.trace.model import Kernel
 from support import BASELINES, ROOT
 
 KEPT = BASELINES / "vllm-e2e"
@@ -25,6 +29,27 @@ def test_every_kept_run_can_be_recorded_again() -> None:
     assert {f"h100-80gb-hbm3-{name}" for name in re.findall(r"^ +\[(.+?)\]=", script, re.MULTILINE)} == {
         kept.name for kept in KEPT.iterdir()
     }
+
+
+def test_where_the_time_of_8_sequences_goes_is_what_the_findings_say() -> None:
+    ms: dict[tuple[str, str], float] = defaultdict(float)
+    norms: dict[str, list[float]] = {"baseline": [0, 0], "planned": [0, 0]}
+    with (ALGORITHMS / "kernels-of-8-sequences.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            arm, took = row["range"].split("/")[1], float(row["total_ns"]) / 1e6
+            kind = "GEMM" if row["kernel"] == "_tile_kernel" else family(Kernel(row["kernel"], row["full_name"]))
+            ms[arm, kind] += took
+            ms[arm, "all"] += took
+            if "fused_add_rms_norm" in row["kernel"]:
+                norms[arm][0] += took * 1000
+                norms[arm][1] += int(row["instances"])
+    more = {kind: ms["planned", kind] - ms["baseline", kind] for kind in ("GEMM", "normalisation", "attention")}
+    each = {arm: took / times for arm, (took, times) in norms.items()}
+    page = " ".join((ROOT / "docs" / "findings.md").read_text(encoding="utf-8").split())
+    assert f"{ms['planned', 'all']:.0f} ms with the plan and {ms['baseline', 'all']:.0f} without" in page
+    assert f"linears take {-more['GEMM']:.1f} ms less; norms take {more['normalisation']:.1f} ms more" in page
+    assert f"takes {each['planned']:.1f} µs where the compiler's takes {each['baseline']:.1f}" in page
+    assert f"in batch-invariant mode, {more['attention']:.1f} ms more" in page
 
 
 @pytest.mark.parametrize("kept", sorted(KEPT.iterdir()), ids=lambda path: path.name)

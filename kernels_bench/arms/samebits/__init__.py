@@ -22,7 +22,7 @@ from kernels_bench.arms.samebits.tiles import (
     ROWS,
     tiles,
 )  # fmt: skip
-from kernels_bench.arms.samebits.tuned import Table, linear_of, rows_of, table_for
+from kernels_bench.arms.samebits.tuned import Table, gemms_of, rows_of, table_for
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import Device
 
@@ -59,10 +59,9 @@ def kernels() -> Mapping[str, Kernel]:
     delta = state if device == "triton" else _module("cpu.gated_delta")
     grouped = _module("triton.grouped").chosen if device == "triton" else None
     table = _table()
-    linear = {} if table is None else dict.fromkeys(("linear", "linear_bias"), linear_of(table))
     return {
         **{operator: getattr(gemm, function) for operator, function in GEMM.items()},
-        **linear,
+        **({} if table is None else gemms_of(table)),
         **{operator: getattr(rows, operator) for operator in ROWS},
         **({} if table is None else rows_of(table)),
         **{operator: getattr(layers, operator) for operator in LAYERS},

@@ -96,17 +96,33 @@ _IN_PARTS = tuple(
 )
 TILES_16BIT = (*_WIDE, *_NARROW, *_IN_PARTS)
 # Full precision runs on FMA units, with its operands in registers: smaller blocks.  Swapped, the threads of a warp lie
-# along the rows, so that a column's terms are read once for all of them; few rows leave no room for that.
-_FEW_FP32 = (Tile(1, 64, 128, 2, 4), Tile(4, 16, 128, 2, 4))
-_MANY_FP32 = (
+# along the rows of A, which are copied to lie side by side, so that a column's terms are read once for all of them; of
+# one or two rows there is too little to copy.
+_ONE_OR_TWO_FP32 = (
+    *(Tile(1, 64, k, 2, 4) for k in (64, 128)),
+    Tile(1, 32, 128, 1, 4),
+    Tile(2, 64, 64, 2, 4),
+)
+_FEW_FP32 = (
+    Tile(4, 16, 128, 1, 3, swapped=True),
+    *(Tile(4, n, 128, 2, 3, swapped=True) for n in (32, 64)),
+    Tile(8, 32, 128, 1, 3, swapped=True),
+    Tile(8, 64, 128, 2, 3, swapped=True),
     Tile(16, 8, 32, 2, 3, swapped=True),
+    Tile(16, 16, 64, 1, 3, swapped=True),
+    Tile(16, 32, 64, 2, 3, swapped=True),
+)
+_MANY_FP32 = (
     Tile(32, 8, 32, 1, 3, swapped=True),
+    Tile(32, 16, 64, 2, 3, swapped=True),
+    Tile(64, 16, 32, 2, 3, swapped=True),
     MANY_ROWS,
+    Tile(64, 32, 64, 4, 4, swapped=True),
     Tile(128, 16, 32, 4, 3, swapped=True),
     Tile(256, 32, 32, 8, 3, swapped=True),
 )
-_IN_PARTS_FP32 = tuple(tile._replace(parts=parts) for parts in (2, 4, 8) for tile in (*_FEW_FP32, *_MANY_FP32))
-TILES_FP32 = (*_FEW_FP32, Tile(4, 4, 128, 1, 4), *_MANY_FP32, Tile(64, 16, 32, 2, 3, swapped=True), *_IN_PARTS_FP32)
+_WHOLE_FP32 = (*_ONE_OR_TWO_FP32, *_FEW_FP32, *_MANY_FP32)
+TILES_FP32 = (*_WHOLE_FP32, *(tile._replace(parts=parts) for parts in (2, 4, 8) for tile in _WHOLE_FP32))
 
 
 def tiles() -> Mapping[str, tuple[Tile, tuple[str, ...]]]:

@@ -1,4 +1,4 @@
-"""The tiles of samebits' linear and row operators by M, from plans for the device at hand; elsewhere one for all M.
+"""The tiles of samebits' GEMMs and row operators by M, from plans for the device at hand; elsewhere one for all M.
 
 A table is what ``plan export --to samebits`` wrote of a plan, one file a plan in ``tables/``.  All tiles of one shape
 are of one class of the plan: which of them is used at which M changes no bit.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from kernels_bench.arms.base import Kernel
-from kernels_bench.arms.samebits.tiles import ROW_TILES, RowTile, Tile, tiles
+from kernels_bench.arms.samebits.tiles import MANY_ROWS, ROW_TILES, RowTile, Tile, tiles
 from kernels_bench.device.lazy_torch import torch
 from kernels_bench.records.cases import torch_dtype
 
@@ -62,6 +62,22 @@ class Ranges(Generic[T]):
     def at(self, m: int) -> T:
         """The tile for M rows."""
         return self.tiles[bisect_left(self.lasts, m)]
+
+
+FULL_PRECISION = Ranges(
+    (
+        Tile(4, 16, 128, 1, 3, swapped=True),
+        Tile(8, 32, 128, 1, 3, swapped=True),
+        Tile(16, 16, 64, 1, 3, swapped=True),
+        MANY_ROWS,
+    ),
+    (4, 8, 32),
+)
+"""The tiles of fp32 products that no table has, on a device that has one.
+
+Like `gemm`'s own each adds all of K up in one part, one term after the other, so that the bits are the same; the plans
+of such a device prove it of some shapes.
+"""
 
 
 @dataclass(frozen=True)
@@ -119,11 +135,15 @@ def _both(first: Table | None, other: Table) -> Table:
     return Table(first.device, first.triton, (*first.plans, *other.plans), ranges, rows)
 
 
-def linear_of(table: Table) -> Kernel:
-    """`gemm.linear` with the table's tiles where it has the shape, with and without a bias."""
+def gemms_of(table: Table) -> dict[str, Kernel]:
+    """mm, addmm and linear, with and without a bias: `gemm`'s, with other tiles where the table's device is known.
+
+    A linear has the table's tiles where the table has its shape; elsewhere full precision has `FULL_PRECISION`'s.
+    """
     from kernels_bench.arms.samebits.triton import gemm, tiles
 
     by_size = {(size.n, size.k, torch_dtype(size.dtype)): ranges for size, ranges in table.ranges.items()}
+    usual = {torch.float32: FULL_PRECISION}
 
     def linear(
         x: torch.Tensor,
@@ -132,12 +152,24 @@ def linear_of(table: Table) -> Kernel:
         *,
         out_dtype: torch.dtype | None = None,
     ) -> torch.Tensor:
-        ranges = by_size.get((*weight.shape, x.dtype))
+        ranges = by_size.get((*weight.shape, x.dtype), usual.get(x.dtype))
         if ranges is None:
             return gemm.linear(x, weight, bias, out_dtype=out_dtype)
         return tiles.linear(ranges.at(len(x)), x, weight, bias, out_dtype=out_dtype)
 
-    return linear
+    def mm(a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype | None = None) -> torch.Tensor:
+        if a.dtype not in usual:
+            return gemm.mm(a, b, out_dtype=out_dtype)
+        return tiles.mm(usual[a.dtype].at(len(a)), a, b, out_dtype=out_dtype)
+
+    def addmm(
+        bias: torch.Tensor, a: torch.Tensor, b: torch.Tensor, *, out_dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        if a.dtype not in usual:
+            return gemm.addmm(bias, a, b, out_dtype=out_dtype)
+        return tiles.addmm(usual[a.dtype].at(len(a)), bias, a, b, out_dtype=out_dtype)
+
+    return {"mm": mm, "addmm": addmm, "linear": linear, "linear_bias": linear}
 
 
 def rows_of(table: Table) -> dict[str, Kernel]:

@@ -27,7 +27,7 @@ from kernels_bench.arms.samebits.tiles import (
     Tile,
     tiles,
 )
-from kernels_bench.arms.samebits.tuned import Ranges, RowSize, Size, Table, linear_of, rows_of
+from kernels_bench.arms.samebits.tuned import Ranges, RowSize, Size, Table, gemms_of, rows_of
 from kernels_bench.records.cases import Device
 from support.interpreted import INTERPRETED, under_the_interpreter
 from support.samebits_contracts import assert_same_bits
@@ -154,11 +154,33 @@ def test_a_table_chooses_the_tile_by_m() -> None:
     rows, weight = data(torch.float16)
     # In this process alone: of unlike parts, so that their bits tell them apart.
     small, large = Tile(16, 64, 128, 4, 3, parts=2), Tile(64, 64, 128, 4, 3)
-    linear = linear_of(Table("a GPU", "any", ("abc",), {Size(N, K, "fp16"): Ranges((small, large), (16,))}))
+    linear = gemms_of(Table("a GPU", "any", ("abc",), {Size(N, K, "fp16"): Ranges((small, large), (16,))}))["linear"]
     for m, tile in ((1, small), (16, small), (17, large), (70, large)):
         expected = triton_tiles.linear(tile, rows[:m], weight, out_dtype=torch.float32)
         assert_same_bits(linear(rows[:m], weight, out_dtype=torch.float32), expected)
     assert_same_bits(linear(rows, weight[:-8]), triton_gemm.linear(rows, weight[:-8]))
+
+
+@runs_kernels
+@pytest.mark.parametrize("k", [7, K])
+@pytest.mark.parametrize("m", [0, 1, 5, 16, 33])
+def test_on_a_known_device_full_precision_has_other_tiles_and_the_same_bits(m: int, k: int) -> None:
+    rows, weight = data(torch.float32, m, k)
+    bias = torch.arange(N, dtype=torch.float32, device=DEVICE)
+    kernels = gemms_of(Table("a GPU", "any", ("abc",), {}))
+    expected = (rows.double() @ weight.double().t()).float()
+    found = {
+        "mm": kernels["mm"](rows, weight.t().contiguous()),
+        "linear": kernels["linear"](rows, weight),
+        "addmm": kernels["addmm"](bias, rows, weight.t()) - bias,
+        "linear_bias": kernels["linear_bias"](rows, weight, bias) - bias,
+    }
+    for one in found.values():
+        torch.testing.assert_close(one, expected, atol=1e-3, rtol=0)
+    if not INTERPRETED:  # which adds the terms of a block in NumPy's order
+        assert_same_bits(found["linear"], triton_gemm.linear(rows, weight))
+        assert_same_bits(found["mm"], triton_gemm.mm(rows, weight.t()))
+        assert_same_bits(found["addmm"], triton_gemm.addmm(bias, rows, weight.t()) - bias)
 
 
 @runs_kernels
@@ -201,7 +223,7 @@ def test_kernels_of_every_label_are_for_the_operators_that_are_offered() -> None
 
 
 def test_a_tile_of_few_rows_gives_way_to_one_of_as_many_parts() -> None:
-    few, many = Tile(4, 16, 128, 2, 4, parts=2), Tile(16, 8, 32, 2, 3, swapped=True, parts=2)
+    few, many = Tile(4, 16, 128, 1, 3, swapped=True, parts=2), Tile(16, 16, 64, 1, 3, swapped=True, parts=2)
     assert few in TILES_FP32
     assert [few.at(m) for m in (1, 16, 17)] == [few, few, MANY_ROWS._replace(parts=2)]
     assert {many.at(m) for m in (1, 16, 4096)} == {many}
@@ -222,7 +244,7 @@ import re, sys, triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 from kernels_bench.arms.samebits.tiles import tiles
-from kernels_bench.arms.samebits.triton.tiles import GROUP, _tile_kernel as kernel
+from kernels_bench.arms.samebits.triton.tiles import GROUP, _gemm_tile_kernel as kernel
 
 label, parts = sys.argv[1], int(sys.argv[2])
 tile, _ = tiles()[label]
