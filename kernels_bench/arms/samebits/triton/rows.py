@@ -46,6 +46,15 @@ def load_block(row, start, n, other, LANES: tl.constexpr):
 
 
 @triton.jit
+def _all_blocks(row, n, BLOCKS: tl.constexpr, LANES: tl.constexpr):
+    """Every block of a row: a tuple, since the loads are to be under way at once."""
+    blocks = ()
+    for block in tl.static_range(BLOCKS):
+        blocks += (load_block(row, block * LANES, n, 0.0, LANES),)  # type: ignore[assignment]  # a longer tuple
+    return blocks
+
+
+@triton.jit
 def store_block(row, start, n, values):
     """Write `values`, rounded to the row's dtype, to the block that begins at column `start`."""
     cols = start + tl.arange(0, values.shape[0])
@@ -91,31 +100,33 @@ def _rms_norm_kernel(  # noqa: PLR0917
     BEYOND_ONE: tl.constexpr, BLOCKS: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Write y = x / sqrt(mean(x²) + eps) * weight, or times 1 + weight."""
-    UNROLLED: tl.constexpr = BLOCKS if BLOCKS > 0 else 1
     for number in tl.static_range(ROWS):
         row, width = _row_of(number, m, n, ROWS)
         mine, result = x + row * x_row, y + row * n
-        # A loop of one turn, of which the compiler knows, is no loop.
-        end = BLOCKS * LANES if BLOCKS > 0 else width
         squares = tl.zeros((LANES,), dtype=tl.float32)
-        for start in range(0, end, UNROLLED * LANES):
-            for block in tl.static_range(UNROLLED):
-                values = load_block(mine, start + block * LANES, width, 0.0, LANES)
-                squares = tl.fma(values, values, squares)  # outright: not for the compiler to fuse or not
-        scale = inverse_rms(squares, n, eps)
-        for start in range(0, end, UNROLLED * LANES):
-            for block in tl.static_range(UNROLLED):
-                _store_normed(mine, weight, result, scale, start + block * LANES, width, BEYOND_ONE, LANES)
+        if BLOCKS > 0:  # all is loaded once, the weight too, before the first sum is known
+            values = _all_blocks(mine, width, BLOCKS, LANES)
+            factors = _all_blocks(weight, width, BLOCKS, LANES)
+            for block in tl.static_range(BLOCKS):
+                squares = tl.fma(values[block], values[block], squares)  # outright: not for the compiler to fuse or not
+            scale = inverse_rms(squares, n, eps)
+            for block in tl.static_range(BLOCKS):
+                store_block(result, block * LANES, width, _normed(values[block], factors[block], scale, BEYOND_ONE))
+        else:
+            for start in range(0, width, LANES):
+                value = load_block(mine, start, width, 0.0, LANES)
+                squares = tl.fma(value, value, squares)
+            scale = inverse_rms(squares, n, eps)
+            for start in range(0, width, LANES):
+                value, factor = load_block(mine, start, width, 0.0, LANES), load_block(weight, start, width, 0.0, LANES)
+                store_block(result, start, width, _normed(value, factor, scale, BEYOND_ONE))
 
 
 @triton.jit
-def _store_normed(x, weight, y, scale, start, n, BEYOND_ONE: tl.constexpr, LANES: tl.constexpr):  # noqa: PLR0917
-    """Write a block of y."""
-    normed, factor = load_block(x, start, n, 0.0, LANES) * scale, load_block(weight, start, n, 0.0, LANES)
-    if BEYOND_ONE:
-        store_block(y, start, n, tl.fma(normed, factor, normed))
-    else:
-        store_block(y, start, n, normed * factor)
+def _normed(values, factor, scale, BEYOND_ONE: tl.constexpr):
+    """A block of y, before it is rounded."""
+    normed = values * scale
+    return tl.fma(normed, factor, normed) if BEYOND_ONE else normed * factor
 
 
 @triton.jit
@@ -125,36 +136,47 @@ def _added(x, residual, start, n, dtype: tl.constexpr, LANES: tl.constexpr):
     return added.to(dtype).to(tl.float32)
 
 
+@triton.jit
+def _all_added(x, residual, n, dtype: tl.constexpr, BLOCKS: tl.constexpr, LANES: tl.constexpr):
+    """Every block of it."""
+    blocks = ()
+    for block in tl.static_range(BLOCKS):
+        blocks += (_added(x, residual, block * LANES, n, dtype, LANES),)  # type: ignore[assignment]
+    return blocks
+
+
 @triton.jit(do_not_specialize=["m"])
 def _fused_add_rms_norm_kernel(  # noqa: PLR0917
     x, residual, weight, y, summed, x_row, residual_row, m, n, eps,
     BLOCKS: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     """Write summed = x + residual, rounded; y = summed / sqrt(mean(summed²) + eps) * weight."""
-    UNROLLED: tl.constexpr = BLOCKS if BLOCKS > 0 else 1
+    dtype: tl.constexpr = summed.dtype.element_ty
     for number in tl.static_range(ROWS):
         row, width = _row_of(number, m, n, ROWS)
         mine, others = x + row * x_row, residual + row * residual_row
         result, kept = y + row * n, summed + row * n
-        end = BLOCKS * LANES if BLOCKS > 0 else width
         squares = tl.zeros((LANES,), dtype=tl.float32)
-        for start in range(0, end, UNROLLED * LANES):
-            for block in tl.static_range(UNROLLED):
-                values = _added(mine, others, start + block * LANES, width, summed.dtype.element_ty, LANES)
-                squares = tl.fma(values, values, squares)
-        scale = inverse_rms(squares, n, eps)
-        for start in range(0, end, UNROLLED * LANES):
-            for block in tl.static_range(UNROLLED):
-                at = start + block * LANES
-                _store_summed_and_normed(mine, others, weight, result, kept, scale, at, width, LANES)
-
-
-@triton.jit
-def _store_summed_and_normed(x, residual, weight, y, summed, scale, start, n, LANES: tl.constexpr):  # noqa: PLR0917
-    """Write a block of both results; only now, since a load cannot overtake a store that might be of its place."""
-    values = _added(x, residual, start, n, summed.dtype.element_ty, LANES)
-    store_block(summed, start, n, values)
-    store_block(y, start, n, values * scale * load_block(weight, start, n, 0.0, LANES))
+        if BLOCKS > 0:
+            values = _all_added(mine, others, width, dtype, BLOCKS, LANES)
+            factors = _all_blocks(weight, width, BLOCKS, LANES)
+            for block in tl.static_range(BLOCKS):
+                squares = tl.fma(values[block], values[block], squares)
+            scale = inverse_rms(squares, n, eps)
+            for block in tl.static_range(BLOCKS):
+                store_block(kept, block * LANES, width, values[block])
+                store_block(result, block * LANES, width, _normed(values[block], factors[block], scale, False))
+        else:
+            for start in range(0, width, LANES):
+                value = _added(mine, others, start, width, dtype, LANES)
+                squares = tl.fma(value, value, squares)
+            scale = inverse_rms(squares, n, eps)
+            for start in range(0, width, LANES):
+                # Only now, since a load cannot overtake a store that might be of its place.
+                value = _added(mine, others, start, width, dtype, LANES)
+                store_block(kept, start, width, value)
+                factor = load_block(weight, start, width, 0.0, LANES)
+                store_block(result, start, width, _normed(value, factor, scale, False))
 
 
 @triton.jit(do_not_specialize=["m"])
