@@ -301,7 +301,14 @@ class DefinedOperator(Operator):
         """The same, where a result too large for its dtype is infinite, as it is there."""
         exact = self.reference(rows, weights)
         allowed = self.tolerance(rows, weights, exact, out)
-        return tuple(map(_overflown, exact, self._dtypes_of(exact, out))), allowed
+        each = zip(exact, self._dtypes_of(exact, out), self._are_whole(exact), strict=True)
+        return tuple(one.double() if whole else _overflown(one, dtype) for one, dtype, whole in each), allowed
+
+    def _are_whole(self, exact: RowTensors) -> tuple[bool, ...]:
+        """Whether each result is whole numbers, such as ids, which are never too large for the case's dtype."""
+        if self.definition.results is None:
+            return tuple(not one.is_floating_point() for one in exact)
+        return tuple(spec.integers for spec in self.definition.results)
 
     def tolerance(self, rows: RowTensors, weights: Tensors, exact: RowTensors, out: torch.dtype) -> RowTensors:
         """As the user says; by default some roundings of the largest number in the row's inputs and result."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property, partial
+from typing import NamedTuple
 
 import torch
 
@@ -83,6 +84,19 @@ _LONG_S = 5e-3
 """A call of so many seconds meets others all the time."""
 
 
+_ANY_WHOLE = torch.int64
+"""Whole numbers of which nobody said another dtype: those of this one have the values that are right in any."""
+_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8)
+"""Those with which torch can do all that is done with results; of further ones without a sign it gathers no rows."""
+
+
+class _WholeNumbers(NamedTuple):
+    """What dtype a result of whole numbers was first given in, and for how many rows."""
+
+    dtype: torch.dtype
+    m: int
+
+
 def _meetings(took_s: float, device: torch.device) -> int:
     """How many calls that met others are looked at, where one takes so many seconds."""
     if device.type != "cpu":
@@ -137,6 +151,7 @@ class KernelUnderTest:
         self._pristine_rows: Tensors = tuple(table.clone() for table in self.tables) if watched else ()
         self._lent = False
         self._returned = ReturnedMemory(universe)
+        self._whole: dict[int, _WholeNumbers] = {}
         self.launched_last = ""
         self.launches = 0
 
@@ -153,13 +168,14 @@ class KernelUnderTest:
         )
         found.unit = self.unit
         found._ranges = self._ranges
+        found._whole = self._whole
         return found
 
     def with_kernel(self, case: Case, kernel: Kernel) -> KernelUnderTest:
         """Another kernel over the same rows and weights."""
         found = copy.copy(self)
         found.case, found.kernel, found._returned = case, kernel, ReturnedMemory(self.universe)
-        found.launched_last, found.launches = "", 0
+        found._whole, found.launched_last, found.launches = {}, "", 0
         return found
 
     def gather(self, company: Batch) -> RowTensors:
@@ -179,9 +195,16 @@ class KernelUnderTest:
         """Sizes of each tensor of a result of ``m`` lines."""
         return self.operator.result_shapes(self.case.shape, m)
 
-    @cached_property
+    @property
     def result_dtypes(self) -> tuple[torch.dtype, ...]:
-        """Dtype of each of these tensors."""
+        """Dtype of each of these tensors; of whole numbers that which the kernel gave first, once it gave any."""
+        return tuple(
+            self._whole[place].dtype if place in self._whole else dtype
+            for place, dtype in enumerate(self._expected_dtypes)
+        )
+
+    @cached_property
+    def _expected_dtypes(self) -> tuple[torch.dtype, ...]:
         return self.operator.result_dtypes(self.case.shape, self.case.precision)
 
     @cached_property
@@ -224,17 +247,30 @@ class KernelUnderTest:
         shapes = self.result_shapes(m)
         if len(result) != len(shapes):
             raise MalformedResult(f"returns {len(result)} results instead of {len(shapes)}")
-        for got, shape, expected in zip(result, shapes, self.result_dtypes, strict=True):
+        for place, (got, shape) in enumerate(zip(result, shapes, strict=True)):
             if not isinstance(got, torch.Tensor):
                 raise MalformedResult(_no_tensor(got, bool(self.operator.overwrites)))
             if got.layout is not torch.strided:
                 raise MalformedResult(f"returns a tensor of layout {got.layout} instead of a dense one")
             if tuple(got.shape) != shape:
                 raise MalformedResult(f"returns shape {tuple(got.shape)} instead of {shape} for {m} rows")
-            if got.dtype is not expected:
-                raise MalformedResult(f"returns {got.dtype} instead of {expected}")
+            self._check_dtype(place, got.dtype, m)
             if got.device.type != self.device.type:
                 raise MalformedResult(f"returns a tensor on {got.device} instead of {self.device}")
+
+    def _check_dtype(self, place: int, got: torch.dtype, m: int) -> None:
+        """Whole numbers may be of any width, since ids of an engine's kernels have 32 bits, but of one in all batches.
+
+        Others are required to the letter, and so are whole numbers that a definition wants of another dtype than int64.
+        """
+        expected = self._expected_dtypes[place]
+        if expected is not _ANY_WHOLE or got not in _WHOLE:
+            if got is not expected:
+                raise MalformedResult(f"returns {got} instead of {expected}")
+            return
+        first = self._whole.setdefault(place, _WholeNumbers(got, m))
+        if got is not first.dtype:
+            raise MalformedResult(f"returns {got} at M={m}, and {first.dtype} at M={first.m}")
 
     def run(self, company: Batch) -> RowTensors:
         """The outputs for a company, as copies; waits for the device.

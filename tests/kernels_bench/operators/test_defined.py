@@ -198,6 +198,16 @@ def test_whole_numbers_are_right_or_not() -> None:
     assert torch.equal(subject.run(make_batch(f"first:{ROWS}", ROWS))[0].double(), exact)
 
 
+def test_ids_that_no_16_bit_float_reaches_are_no_infinities() -> None:
+    for results in (None, [integers()]):
+        operator = Operator.define(
+            "top", rows={"x": ("n",)}, shapes={"s": {"n": 9}}, results=results, reference=lambda x: x.argmax(1) + 70_000
+        )
+        rows = (torch.eye(9, dtype=torch.float16),)
+        (exact,), _ = operator.reference_and_tolerance(rows, (), torch.float16)
+        assert exact.tolist() == [70_000.0 + place for place in range(9)]
+
+
 # --- results ---------------------------------------------------------------------------------------------
 
 

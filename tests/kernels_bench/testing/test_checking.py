@@ -107,6 +107,42 @@ def test_a_result_of_another_form_is_told() -> None:
     assert "returns shape (1, 24) instead of (256, 24) for 256 rows" in report.failure()
 
 
+def top1(x: torch.Tensor) -> torch.Tensor:
+    return x.argmax(1).int()
+
+
+TOP1: dict[str, Any] = CPU | {
+    "operator": Operator.define(
+        "top1", rows={"x": ("d",)}, shapes={"a": {"d": 64}}, reference=lambda x: x.argmax(1)
+    ),
+    "relations": ("batch_size", "special_values"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.uint8])
+def test_whole_numbers_may_be_of_any_width(dtype: torch.dtype) -> None:
+    report = check(lambda x: top1(x).to(dtype), **TOP1)
+    assert report.held, report.summary()
+    (verification,) = report.verifications
+    assert verification.accuracy is not None
+    assert verification.accuracy.worst == 0
+
+
+@pytest.mark.parametrize(
+    ("kernel", "said"),
+    [
+        (lambda x: x.argmin(1).int(), "where float64 gives"),
+        (lambda x: top1(x) if len(x) > 7 else x.argmax(1), "returns torch.int64 at M=1, and torch.int32 at M=256"),
+        (lambda x: top1(x).float(), "returns torch.float32 instead of torch.int64"),
+        (lambda x: top1(x).bool(), "returns torch.bool instead of torch.int64"),
+    ],
+)
+def test_whole_numbers_must_be_right_and_of_one_width(kernel: Callable[..., Any], said: str) -> None:
+    report = check(kernel, **TOP1)
+    assert report.verifications[0].verdict == "wrong"
+    assert said in report.failure()
+
+
 def test_a_dtype_that_it_does_not_have_is_told() -> None:
     report = check(norm, "rms_norm", shapes=24, device="cpu", dtypes="bf16:fp32")
     assert report.verifications[0].verdict == "unsupported"
