@@ -46,8 +46,8 @@ def classes_of(
 
 
 def keeps(one: Verification) -> bool:
-    """Whether a kernel kept its bits in every batch, and it is known which they are."""
-    return one.verdict == "sampled" and bool(one.digests)
+    """Whether a kernel kept its bits in every batch, and it is known which they are; not if it takes few rows alone."""
+    return one.verdict == "sampled" and bool(one.digests) and not one.refused
 
 
 def told_apart(one: Verification, other: Verification, meant: Mapping[str, str] = SAID_NOTHING) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from kernels_bench.testing.report import Report
 from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest, bind
 from kernels_bench.verification.subject.launched import KernelFault
 from kernels_bench.verification.verifier import Verifier
+from kernels_bench.workers.arm.fewer_rows import verified_among_its_rows
 from kernels_bench.workers.arm.setting import setting_of
 from kernels_bench.workers.catalogue import catalogue_with
 from kernels_bench.workers.messages import Verify
@@ -156,18 +158,20 @@ class _Examiner:
         )
         with torch.no_grad():
             try:
-                found = self._examined(request, more_s)
+                found = verified_among_its_rows(request, self._subject, partial(self._examined, more_s))
             except KernelFault as fault:
                 found = Verification(case=case, status="measured", wrong=str(fault), universe=sweep.universe)
             except Unsupported as reason:
                 found = Verification(case=case, status="unsupported", reason=first_line(reason))
         return found if self.plugin is not None else _without_commands(found)
 
-    def _examined(self, request: Verify, more_s: float) -> Verification:
+    def _subject(self, request: Verify) -> KernelUnderTest:
         kernel = bind(request.case, {request.case.operator: self.kernel})
-        subject = KernelUnderTest(
+        return KernelUnderTest(
             request.case, self.operator, kernel, seed=request.seed, universe=request.universe, device=self.device
         )
+
+    def _examined(self, more_s: float, subject: KernelUnderTest, request: Verify) -> Verification:
         verifier = Verifier(subject, request.seed, self.plugin, self.claims)
         chosen = [all_relations()[name] for name in request.relations]
         return verifier.verify(chosen, setting_of(subject, request), (), more_s)

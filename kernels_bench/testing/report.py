@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from kernels_bench.records.cases import Device
 from kernels_bench.records.results import Counterexample, RelationResult, Verification
 from kernels_bench.report.sentences import WORDS, and_, case_text, cases
+from kernels_bench.report.summary.coverage import among_few
 from kernels_bench.report.summary.findings_text import describe, extent
 from profiles.run_files.record import Record
 
@@ -81,6 +82,7 @@ class Report(Record):
         """What a reader must know beside the verdict."""
         for why in dict.fromkeys(one.depends_on_batch for one in self.verifications if one.depends_on_batch):
             yield f"{self.operator} depends on the batch by definition: {why}"
+        yield from dict.fromkeys(among_few(one) for one in self.verifications if one.refused)
         if self.held:
             yield from self._extent()
         if not self.judged:

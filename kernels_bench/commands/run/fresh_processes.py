@@ -111,7 +111,7 @@ class FreshProcesses:
         return Revisit(
             case=case,
             seed=self._workload.seed,
-            universe=sweep.universe,
+            universe=known.universe,
             sizes=sizes,
             lengths=sweep.lengths,
             special=bool(known.special_digest),

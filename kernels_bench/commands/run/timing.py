@@ -39,7 +39,7 @@ class TurnByTurn:
         groups = self._workload.timing_groups()
         untimed = [(cases, load) for cases, load in groups if not self._is_timed(cases, load)]
         # Together and first: while one arm is timed no other one's libraries are to be loaded.
-        self._pool.bring_up({case.arm for cases, _ in untimed for case in cases if not self._no_timing(case)})
+        self._pool.bring_up({case.arm for cases, load in untimed for case in cases if not self._no_timing(case, load)})
         self._measure_ceiling()
         if not untimed:
             return
@@ -67,7 +67,7 @@ class TurnByTurn:
 
     def _time(self, cases: Sequence[Case], load: Load) -> None:
         """All arms of one case, turn by turn, so that a drifting clock hits all alike."""
-        replies: dict[str, Reply] = {case.arm: failure for case in cases if (failure := self._no_timing(case))}
+        replies: dict[str, Reply] = {case.arm: failure for case in cases if (failure := self._no_timing(case, load))}
         willing = {
             case.arm: prepare_timing(self._workload, case, load, verified=self._digest(case, load))
             for case in cases
@@ -101,12 +101,15 @@ class TurnByTurn:
         return {arm: None if isinstance(reply, Turned) else reply for arm, reply in replies.items()}
 
     def _digest(self, case: Case, load: Load) -> str:
-        """Of the verified results of the rows that are timed; empty of sequences, which are others when timed."""
-        known = self._known.verified.get(case.key)
-        return "" if load.length is not None or known is None else known.digests.get(load.m, "")
+        """Of the verified results of the rows that are timed; empty where these are others.
 
-    def _no_timing(self, case: Case) -> Failure | None:
-        """Why a case has no speed: a kernel whose results were looked at and are wrong has none."""
+        They are of sequences, and may be where the universe was a smaller one than all others have.
+        """
+        known = self._known.verified.get(case.key)
+        return "" if load.length is not None or known is None or known.refused else known.digests.get(load.m, "")
+
+    def _no_timing(self, case: Case, load: Load) -> Failure | None:
+        """Why a case has no speed: a kernel has none whose results are wrong, or that takes fewer rows."""
         if not self._workload.verifies:
             return None
         verification = self._known.verified[case.key]
@@ -118,6 +121,8 @@ class TurnByTurn:
             )
         if verification.wrong:
             return Failure(status="skipped", reason="the result is wrong, so its speed means nothing")
+        if verification.refused and load.m > verification.universe:
+            return Failure(status="unsupported", reason=verification.refused)
         return None
 
 

@@ -217,6 +217,8 @@ class Verification(Record):
         depends_on_batch: why a row's result depends on its batch by the operator's definition; empty where it must not.
         data: digest of some of the rows and weights: runs in which it differs were given others; empty in runs of
             before it was kept.
+        refused: where the kernel takes no more rows than ``universe``, fewer than it was asked for, its words for
+            that; else empty.
     """
 
     kind: Literal["verification"] = "verification"
@@ -236,6 +238,7 @@ class Verification(Record):
     fatal: bool = False
     depends_on_batch: str = ""
     data: str = ""
+    refused: str = ""
 
     @property
     def key(self) -> str:

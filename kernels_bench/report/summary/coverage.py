@@ -45,6 +45,11 @@ def nothing_claimed_examined(verification: Verification, claims: Claims) -> bool
     return not any(claimed(claims, relation) for relation in examined)
 
 
+def among_few(verification: Verification) -> str:
+    """Among how many rows a kernel was verified that takes no more, and its words for that."""
+    return f"among at most {verification.universe} rows: it takes no more ({verification.refused})"
+
+
 def judged(verifications: Iterable[Verification]) -> bool:
     """Whether there was a reference: without one results are compared, and none is held against it."""
     compared = (one for one in verifications if any(result.companies for result in one.relations))

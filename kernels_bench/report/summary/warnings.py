@@ -14,7 +14,7 @@ from kernels_bench.records.latest_records import LatestRecords, usable
 from kernels_bench.records.rerun_commands import rerun_command
 from kernels_bench.records.results import RelationResult, Timing, Verification
 from kernels_bench.relations import relations
-from kernels_bench.report.summary.coverage import nothing_claimed_examined
+from kernels_bench.report.summary.coverage import among_few, nothing_claimed_examined
 from kernels_bench.report.summary.schema import WARNING_KINDS, RunFacts, RunWarning, WarningKind, plugin_of
 
 _THROTTLE_REMEDIES = {
@@ -141,7 +141,7 @@ def _remedy(record: Verification | Timing, facts: RunFacts) -> tuple[str, str]:
 
 
 def _relation_remarks(found: LatestRecords, device: Device, claims: Mapping[str, Claims]) -> Iterator[_Remark]:
-    """What of arms' claims was not examined."""
+    """What of arms' claims was not examined, and which kernels took but few rows."""
     for verification in found.verifications.values():
         case = verification.case
         if nothing_claimed_examined(verification, claims[case.arm]):
@@ -149,6 +149,9 @@ def _relation_remarks(found: LatestRecords, device: Device, claims: Mapping[str,
             what = "batch invariance" if isinstance(claim, bool) else ", ".join(claim)
             text = f"what it claims ({what}) was not examined"
             yield _Remark("relation", text, _NOT_COVERED, case.arm, case.key, "case")
+        if verification.refused:
+            text = f"was verified {among_few(verification)}"
+            yield _Remark("relation", text, "the verdicts cover no larger batches", case.arm, case.key, "case")
         for result in verification.relations:
             said = _setback(result, claims[case.arm])
             if said is not None:

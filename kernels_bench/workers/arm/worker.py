@@ -25,11 +25,13 @@ from kernels_bench.relations import Comparison, make_batch, relations
 from kernels_bench.relations.batch import SPECIAL
 from kernels_bench.relations.special_values import SPECIALS
 from kernels_bench.verification.launcher import Launcher
+from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.subject.launched import KernelFault, MalformedResult
 from kernels_bench.verification.subject.poison import poisoned_allocations
 from kernels_bench.verification.verifier import Verifier
 from kernels_bench.workers.arm.arm_orders import ArmOrders
 from kernels_bench.workers.arm.arm_timing import ArmTiming, TurnsLostError
+from kernels_bench.workers.arm.fewer_rows import verified_among_its_rows
 from kernels_bench.workers.arm.loaded_arm import LoadedArm
 from kernels_bench.workers.arm.setting import setting_of
 from kernels_bench.workers.catalogue import everything
@@ -127,19 +129,24 @@ class ArmWorker:
             self.free()  # here, where nothing of the case is held any more
 
     def _verified(self, request: Verify) -> Verification:
-        arm, case = self._at_hand.arm, request.case
-        chosen = [relations()[name] for name in request.relations]
         try:
-            with self._ranges.range(verifying(case.key), category="verification"):
-                subject = arm.subject(case, request.seed, request.universe, watched=True, lengths=request.lengths)
-                verifier = Verifier(subject, request.seed, arm.plugin, arm.claims)
-                setting = setting_of(subject, request)
-                found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s, limit_s=request.limit_s)
-                return found if found.wrong or found.fatal else self._at_hand.orders.with_order(found, request)
+            with self._ranges.range(verifying(request.case.key), category="verification"):
+                return verified_among_its_rows(request, self._subject, self._examined)
         except MalformedResult:
             raise
         except KernelFault as fault:
-            return Verification(case=case, status="measured", wrong=str(fault), universe=request.universe)
+            return Verification(case=request.case, status="measured", wrong=str(fault), universe=request.universe)
+
+    def _subject(self, request: Verify) -> KernelUnderTest:
+        return self._at_hand.arm.subject(
+            request.case, request.seed, request.universe, watched=True, lengths=request.lengths
+        )
+
+    def _examined(self, subject: KernelUnderTest, request: Verify) -> Verification:
+        arm, chosen = self._at_hand.arm, [relations()[name] for name in request.relations]
+        verifier, setting = Verifier(subject, request.seed, arm.plugin, arm.claims), setting_of(subject, request)
+        found = verifier.verify(chosen, setting, request.digest_sizes, request.more_s, limit_s=request.limit_s)
+        return found if found.wrong or found.fatal else self._at_hand.orders.with_order(found, request)
 
     def _revisit(self, request: Revisit) -> Revisited:
         subject = self._at_hand.arm.subject(

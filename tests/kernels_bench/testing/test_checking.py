@@ -150,6 +150,43 @@ def test_a_dtype_that_it_does_not_have_is_told() -> None:
     assert "its rms_norm cannot give fp32 of bf16" in report.summary()
 
 
+def at_most(most: int, kernel: Callable[..., Any]) -> Callable[..., Any]:
+    def few(x: torch.Tensor, *others: Any) -> Any:
+        if len(x) > most:
+            raise NotImplementedError(f"at most {most} rows")
+        return kernel(x, *others)
+
+    return few
+
+
+@pytest.mark.parametrize("most", [2, 17, 96])
+def test_a_kernel_for_few_rows_is_examined_among_them(most: int) -> None:
+    report = check(at_most(most, norm), "rms_norm", shapes=24, **CPU)
+    assert report.held, report.summary()
+    (one,) = report.verifications
+    assert (one.universe, one.refused) == (most, f"at most {most} rows")
+    assert f"\namong at most {most} rows: it takes no more (at most {most} rows)\n" in report.summary()
+    assert {result.relation for result in one.relations if result.status == "held"} >= {"batch_size", "history"}
+
+
+def test_a_fault_among_few_rows_is_told() -> None:
+    report = check(at_most(96, variant), "rms_norm", shapes=24, relations="batch_size", **CPU)
+    assert report.verifications[0].verdict == "variant"
+    assert report.counterexamples[0].reference.spec == "first:96"
+    assert "among at most 96 rows: it takes no more" in report.summary()
+
+
+def test_a_kernel_for_one_row_has_no_batches() -> None:
+    report = check(at_most(1, norm), "rms_norm", shapes=24, **CPU)
+    assert report.verifications[0].verdict == "unsupported"
+    assert "takes one row alone, which has no batch to depend on: at most 1 rows" in report.summary()
+
+
+def test_a_kernel_that_takes_no_rows_is_no_kernel_for_few() -> None:
+    with pytest.raises(NotImplementedError, match="at most 0 rows"):
+        check(at_most(0, norm), "rms_norm", shapes=24, **CPU)
+
+
 def test_what_a_kernel_raises_comes_out() -> None:
     with pytest.raises(ZeroDivisionError):
         check(lambda x, weight, eps: 1 // 0, "rms_norm", shapes=24, **CPU)
