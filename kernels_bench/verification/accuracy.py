@@ -32,6 +32,8 @@ _JUDGED = ("negative zero", "signed zeros", "outlier", "constant", "sparse", *_M
 _GROSS = 2.0**-8
 _GROSS_WHOLE, _LAST_BITS = 2.0**-6, 256
 """The same of whole batches, and so many times what a change in the last bit of all inputs makes of a result."""
+_ALL_BITS = 1 + 3.14159265358979e-7
+"""Times it a number of few bits has as many as float64 can hold, so that sums are rounded, as they are in fp32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +124,27 @@ class AccuracyChecker:
             _, found = _worst(ids, right, bound, output)
             row, token = operator.locate_row(found.row)
             self._remember(found.model_copy(update={"company": company, "row": row, "token": token}))
+
+    def order_counts(self, lines: torch.Tensor, others: torch.Tensor) -> bool:
+        """Whether the reference, too, gives rows of one batch other bits where they come in another order.
+
+        So does a capacity that the first rows use up, and a sum over the batch, which is rounded on its way; a maximum
+        does not.
+
+        Args:
+            lines: identity of each line of a batch, of shape (lines,).
+            others: of the same lines in another order.
+        """
+        operator = self._subject.operator
+        if not operator.has_reference:
+            return False
+        found: list[RowTensors] = []
+        for ids in self._moved((lines, others)):
+            inputs = operator.inputs_of(ids, self._tables)
+            full = (one.double() * _ALL_BITS if one.is_floating_point() else one for one in inputs)
+            order = ids.argsort(stable=True)
+            found.append(tuple(one[order] for one in operator.reference(tuple(full), self._weights)))
+        return not all(torch.equal(bits(one), bits(other)) for one, other in zip(*found, strict=True))
 
     def check_deviants(self, broken: Sequence[BrokenTrial]) -> None:
         """Compare some of the rows that differ in each trial, all trials' together.

@@ -419,9 +419,17 @@ class Verifier:
             self._referee.check_deviants(broken)
 
     def _is_defined(self, trial: BrokenTrial) -> bool:
-        """Whether a difference is what the operator's definition asks for: the batches had other rows."""
-        rows, others = trial.group.reference.company.rows, trial.company.rows
-        return bool(self.subject.operator.depends_on_batch) and not np.array_equal(np.sort(rows), np.sort(others))
+        """Whether a difference is what the operator's definition asks for.
+
+        The batches had other rows, or the same in an order that counts by the reference, too.
+        """
+        reference, batch = trial.group.reference.company, trial.company
+        if not self.subject.operator.depends_on_batch or np.array_equal(reference.rows, batch.rows):
+            return False
+        if not np.array_equal(np.sort(reference.rows), np.sort(batch.rows)):
+            return True
+        lines, others = (copy_to_device(self.subject.lines(one).ids, self.subject.device) for one in (reference, batch))
+        return self._referee.order_counts(lines, others)
 
     def _lay_blame(self, results: Sequence[RelationResult]) -> list[RelationResult]:
         """The results, where those that differences were laid at the door of are broken too."""

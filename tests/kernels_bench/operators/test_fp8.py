@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from kernels_bench import check
+from kernels_bench import check, integers
 from kernels_bench.arms import Unsupported
 from kernels_bench.arms.pytorch.calls import fp8 as torch_fp8
 from kernels_bench.arms.samebits import FP8
@@ -267,6 +267,34 @@ def test_what_a_few_rows_leave_ill_conditioned_is_not_wrong() -> None:
     )  # fmt: skip
     honest: Any = lambda x: spread(x.float()).to(x.dtype)  # noqa: E731
     stale: Any = lambda x: (spread(x.float()) * (1 + (len(x) == 65) / 8)).to(x.dtype)  # noqa: E731
-    assert check(honest, operator, budget_s=0.1, relations="repeat", device="cpu").held
+    assert check(honest, operator, budget_s=0.1, device="cpu").held
     found = check(stale, operator, budget_s=0.1, relations="repeat", device="cpu")
     assert {one.verdict for one in found.verifications} == {"wrong"}
+
+
+def test_an_order_that_counts_by_definition_is_no_fault_and_any_other_is() -> None:
+    """An expert has room for some of a batch's rows, which the first ones use up; a maximum has no order."""
+
+    def roomy(x: torch.Tensor, expert: torch.Tensor) -> torch.Tensor:
+        before = torch.nn.functional.one_hot(expert, 4).cumsum(0).gather(1, expert[:, None])[:, 0]
+        return x * (before <= len(x) // 4 + 2)[:, None]
+
+    def over_the_largest(x: torch.Tensor) -> torch.Tensor:
+        return x / x.abs().amax()
+
+    rows: Any = {"x": ("d",), "expert": integers(high=4)}
+    more: Any = {"shapes": {"small": {"d": 24}}, "dtypes": ("fp32",)}
+    room = DefinedOperator.define("room", rows=rows, reference=roomy, depends_on_batch="experts have room", **more)
+    largest = DefinedOperator.define(
+        "over_the_largest", rows={"x": ("d",)}, reference=over_the_largest, depends_on_batch="of the batch", **more
+    )
+
+    def last_row_first(x: torch.Tensor) -> torch.Tensor:
+        found = over_the_largest(x)
+        return torch.cat([found[:-1], found[-1:].nextafter(found.new_tensor(9.0))]) if len(x) > 16 else found
+
+    assert check(roomy, room, budget_s=0.1, device="cpu").held
+    assert check(over_the_largest, largest, budget_s=0.1, device="cpu").held
+    found = check(last_row_first, largest, budget_s=0.1, device="cpu")
+    assert {one.verdict for one in found.verifications} == {"variant"}
+    assert "position" in found.summary()
