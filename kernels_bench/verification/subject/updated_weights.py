@@ -17,8 +17,8 @@ from kernels_bench.verification.subject.kernel_under_test import KernelUnderTest
 from kernels_bench.verification.subject.launch_forms import somewhat_later
 from kernels_bench.verification.subject.launched import IgnoresWeights, LaunchResult
 
-_SAMPLED = 16
-"""Weights of so few numbers are not looked at by samples."""
+_SAMPLED, _LOOKED_AT = 16, 1 << 16
+"""Weights of so few numbers are not looked at by samples; among so many one is sought that is far from another."""
 _TURNS = 32
 """At half of so many rows, and each so many more, weights are written anew that are nearly the earlier ones."""
 _ALONE = MappingProxyType({5: -1, 12: 0, 24: 1})
@@ -94,8 +94,8 @@ def _nearly_the_same(subject: KernelUnderTest, m: int) -> Tensors:
 def _changed_in_one_place(subject: KernelUnderTest, usual: Tensors, m: int) -> Tensors:
     """Weights of which the largest has another number in one place, where a kernel that looks at samples sees none.
 
-    It is in the middle, in no even row or column and not on the diagonal, another one for each M. The number is that of
-    the weight which is the farthest from what stood there: it is in range, and tells.
+    It is in the middle, in no even row or column and not on the diagonal, another one for each M. The number is one of
+    the weight's that is far from what stood there: it is in range, and tells.
     """
     numbers = [at for at, weight in enumerate(usual) if weight.is_floating_point() and weight.numel() > _SAMPLED]
     if not numbers or are_sequences(subject.operator.rows_are):
@@ -107,9 +107,9 @@ def _changed_in_one_place(subject: KernelUnderTest, usual: Tensors, m: int) -> T
         *(min(size - 1, (size // 2 + m % max(1, size // 4)) | 1) for size in rows),
         min(columns - 1, columns // 3 | 1),
     )
-    wide = found if found.element_size() > 1 else found.float()
-    least, most = wide.amin(), wide.amax()
-    found[place] = torch.where(wide[place] - least > most - wide[place], least, most).to(found.dtype)
+    some, there = (numbers.float() for numbers in (found.reshape(-1)[:_LOOKED_AT], found[place]))
+    least, most = some.amin(), some.amax()
+    found[place] = torch.where(there - least > most - there, least, most).to(found.dtype)
     return tuple(found if other == at else weight for other, weight in enumerate(usual))
 
 
